@@ -1,0 +1,48 @@
+# Everything runs in .venv, which is made on the first call. PYTHON=python3.12 picks another one.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint format lock clean
+help:
+	@echo "make demo    the whole road on generated people: clips in, emotion model and report out"
+	@echo "make test    all tests"
+	@echo "make lint    ruff, formatter, type checker"
+	@echo "make setup   only the environment, in .venv"
+	@echo "make clean   remove .venv and work/"
+
+setup: .venv/run
+.venv/run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "error: fer_jax needs Python 3.11 to 3.13; give one: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev: .venv/run requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: .venv/run
+	$(BIN)/python launch.py --config=configs/demo.py --workdir=work/demo
+
+test: .venv/dev
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+# The pins, for all platforms and Python 3.11 to 3.13 at once. Needs uv.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	  requirements.in -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	  requirements-dev.in -o requirements-dev.txt
+
+clean:
+	rm -rf .venv work

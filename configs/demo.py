@@ -1,0 +1,33 @@
+"""The pipeline made small, on generated people: what `make demo` runs.
+
+    python launch.py --config=configs/demo.py --workdir=work/demo
+
+Draws 15 people in clips, for pretraining, and 15 other people in labelled photographs, 4 emotions
+each; then takes the road of configs/pipeline.py and lets the model look at people whom it has not
+seen before. Nothing is downloaded, and no real person is in it.
+
+Cost: under 8 minutes on 2 CPU cores, 6 GB of memory.
+Expect: an accuracy of about 80 % on people held out (chance 25 %), with its interval.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import pipeline, predict, render
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The demonstration's pipeline; `arg` as in configs/pipeline.py."""
+    config = pipeline.get_config(arg).unlock()
+    config.needs = ()
+    config.videos = "{workdir}/render/videos"
+    config.photos = "{workdir}/render/photographs"
+    config.steps.render = render.get_config()
+    config.steps.predict = predict.get_config()
+    config.steps.predict.model = "{workdir}/emotion"
+    config.steps.predict.input = "{workdir}/render/newcomers"
+    config.order = ("render", *config.order, "predict")
+
+    config.steps.evaluate.context = ("{workdir}/render", *config.steps.evaluate.context)
+    config.steps.emotion.pretraining = "clips of 15 other people"
+    config.steps.emotion.pretraining_saw_test_people = "no"
+    return config.lock()

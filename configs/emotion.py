@@ -1,0 +1,51 @@
+"""Learns emotions from labelled photographs and tests on people held out, fold by fold.
+
+    python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
+        --config.init=WORK/pretrain --workdir=WORK/emotion
+
+Without --config.init it trains from scratch. `configs/emotion.py:full` takes the published
+network at 299 pixels, `configs/emotion.py:rotation` adds a pretext task as an auxiliary loss.
+
+Writes predictions.parquet, protocol.json, folds/, and model/: a model of everyone, for predict.
+Every fold trains for the same number of steps through the same compiled program.
+
+Cost: small, 5 folds of 300 photographs, two minutes on 2 CPU cores.
+Expect: on the generated people of the demonstration about 80 % (chance 25 %).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import networks
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: the size, and auxiliary tasks, e.g. "full,rotation"."""
+    size, auxiliary = networks.parse(arg)
+    network = networks.network(size)
+    config = ConfigDict()
+    config.stage = "crossval"
+
+    config.photographs = ""  # workdir of the stage `photographs`
+    # "leave_one_subject_out", "grouped_kfold" (whole people), or "random": people on both sides,
+    # which flatters every figure and is stamped on the report.
+    config.protocol = "grouped_kfold"
+    config.folds = 5
+    config.fold_seed = 0
+    config.seeds = (0,)
+
+    config.tasks = {"emotion": {"weight": 1.0, "label_smoothing": 0.1}}
+    for name in auxiliary:
+        config.tasks[name] = {"weight": 0.5}
+    config.image_size = network["image_size"]
+    config.backbone = network["backbone"]
+    config.init = ""  # a pretrained workdir or model directory
+    # Told in the report: what `init` was pretrained on, and whether the people tested were in it:
+    # "yes", "no", or "unknown".
+    config.pretraining = ""
+    config.pretraining_saw_test_people = "unknown"
+
+    config.epochs = 40.0
+    config.batch_size = 32
+    config.optimizer = networks.optimizer(2e-3 if size == "small" else 3e-4)
+    config.update(networks.loop())
+    return config.lock()

@@ -1,0 +1,78 @@
+"""The two sizes that the configs know: one for two CPU cores, one for an accelerator."""
+
+from typing import Any
+
+SIZES = ("small", "full")
+
+# How the photographs and the clips are searched and cut: the same everywhere, since what a model
+# learned on one kind of crop it does not know on another.
+DETECTOR = {"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
+
+
+def network(size: str) -> dict[str, Any]:
+    """Backbone, pixels and batch size.
+
+    "small" has the blocks of Inception-ResNet-v2, fewer and narrower, behind a stem for small
+    images, and sees grey faces with their own contrast. "full" is the published network.
+    """
+    if size == "small":
+        return {
+            "image_size": 48,
+            "crop": {"size": 80, "margin": 0.0},
+            "batch_size": 64,
+            "backbone": {
+                "width": 0.125,
+                "depth": (1, 1, 1),
+                "stem": "tiny",
+                "grey": True,
+                "normalise": "per_image",
+                "dropout": 0.2,
+                "momentum": 0.9,
+            },
+        }
+    if size == "full":
+        return {
+            "image_size": 299,
+            "crop": {"size": 320, "margin": 0.1},
+            "batch_size": 64,
+            "backbone": {
+                "width": 1.0,
+                "depth": (10, 20, 10),
+                "stem": "full",
+                "grey": False,
+                "normalise": "inception",
+                "dropout": 0.2,
+                "momentum": 0.99,
+            },
+        }
+    raise ValueError(f"unknown size {size!r}; there are {', '.join(SIZES)}")
+
+
+def parse(arg: str | None, default_tasks: tuple[str, ...] = ()) -> tuple[str, tuple[str, ...]]:
+    """ "full,jigsaw" as ("full", ("jigsaw",)); the size is "small" where none is named."""
+    words = [word.strip() for word in (arg or "").split(",") if word.strip()]
+    sizes = [word for word in words if word in SIZES]
+    tasks = tuple(word for word in words if word not in SIZES)
+    return (sizes or ["small"])[0], tasks or default_tasks
+
+
+def optimizer(learning_rate: float) -> dict[str, Any]:
+    """AdamW's fields; see fer_jax/training/optimizer.py."""
+    return {
+        "learning_rate": learning_rate,
+        "warmup": 0.1,
+        "weight_decay": 0.02,
+        "clip": 1.0,
+        "backbone_rate": 1.0,
+    }
+
+
+def loop() -> dict[str, Any]:
+    """How often a run logs, evaluates (0: at its end) and saves, and over what it is spread."""
+    return {
+        "log_every": 10,
+        "evaluate_every": 0,
+        "checkpoint_every_s": 20.0,
+        "fsdp": 1,
+        "workers": 0,
+    }

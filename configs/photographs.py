@@ -1,0 +1,36 @@
+"""Finds, aligns and cuts out the face of each labelled photograph.
+
+    python launch.py --config=configs/photographs.py --config.photos=PHOTOS \
+        --workdir=WORK/photographs
+
+`photos` is a folder <subject>/<emotion>/<photograph>, or a table labels.csv with the columns path
+(relative to the table), subject, emotion and, if wanted, split; or the folder of such a table.
+Every problem with the labels is told at once, and nothing is written before they are mended.
+
+Writes faces/<subject>/<emotion>/*.png (pixels only: no EXIF), photographs.parquet (photo, subject,
+emotion, status "ok" or "no_face", detector_score, faces_found, crop) and sheet.png. A photograph
+without a face is kept, counted and told.
+
+Cost: detection; some tens of photographs a second of 320x240 on 2 CPU cores.
+Expect: a face in nearly every photograph that shows one from the front.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The config of the stage `photographs`; `arg` is unused."""
+    del arg
+    config = ConfigDict()
+    config.stage = "photographs"
+
+    config.photos = ""  # a folder, or a labels.csv
+    config.emotions = ("angry", "happy", "neutral", "sad")  # the closed set, in any case
+    config.ignore = ()  # emotions whose photographs are left out, counted
+
+    config.aligned = False  # True: the photographs are cut-out faces, and are only resized
+    config.max_side = 1280  # pixels; larger photographs are looked at this small
+    config.detector = ConfigDict({"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)})
+    config.crop = ConfigDict({"size": 96, "margin": 0.2})  # pixels; part of the template's side
+    config.batch = 16  # photographs
+    return config.lock()

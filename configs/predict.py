@@ -1,0 +1,33 @@
+"""Emotions of the faces in an image, a folder or a video.
+
+    python launch.py --config=configs/predict.py --config.model=WORK/emotion \
+        --config.input=holiday.mp4 --workdir=WORK/predict
+
+`model` is a model directory, or the workdir of `train` or `crossval` that holds one; detector,
+alignment and image size are the ones that the model was taught with.
+
+Writes predictions.csv (source, frame, time_s, x0, y0, x1, y1, detector_score, emotion, prob_*;
+a picture or frame without a face has one row with an empty box), skipped.csv (files that could
+not be read, with the reason) and annotated/ with the pictures as they were named, and a video
+that plays at the sampled rate for each video.
+
+Cost: detection dominates; memory does not grow with a video's length.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The config of the stage `predict`; `arg` is unused."""
+    del arg
+    config = ConfigDict()
+    config.stage = "predict"
+
+    config.model = ""
+    config.input = ""  # an image, a video, or a folder of both
+
+    config.every_s = 0.2  # seconds of video between the frames that are looked at
+    config.max_side = 1920  # pixels; faces are sought in larger pictures at this size
+    config.batch = 8  # frames
+    config.annotate = True  # False writes the CSV files alone
+    return config.lock()

@@ -1,0 +1,53 @@
+"""Pretrains the backbone on unlabelled faces: jigsaw puzzles, rotation, or both together.
+
+    python launch.py --config=configs/pretrain.py --config.data.root=WORK/refine \
+        --workdir=WORK/pretrain
+
+After the config's name, with commas between them: the size, `small` (the default) or `full`, and
+the tasks: `--config=configs/pretrain.py:full,jigsaw`. A task of your own is a dotted module name.
+
+Reads the refined faces; videos held out for validation are chosen by their names.
+Writes checkpoints/, metrics.jsonl, tensorboard/ and model/.
+
+Cost: small, a minute or two on 2 CPU cores; full at 299 pixels, hours on one GPU.
+Expect: rotation solved almost always (over 95 %), jigsaw far above its chance of 1 in
+`permutations`. How well a pretext is solved does not say how well it transfers.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import networks
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: the size and tasks, e.g. "full,rotation"."""
+    size, tasks = networks.parse(arg, default_tasks=("rotation", "jigsaw"))
+    network = networks.network(size)
+    config = ConfigDict()
+    config.stage = "train"
+
+    config.tasks = {name: {"weight": 1.0} for name in tasks}
+    if "rotation" in tasks:
+        config.tasks.rotation.views = 1  # 4: every image in all four rotations, four times the cost
+    if "jigsaw" in tasks:
+        # Tiles that pass the backbone one by one need 75 pixels each: three of them fit into 299.
+        config.tasks.jigsaw.mode = "tiles" if size == "full" else "image"
+        config.tasks.jigsaw.grid = 3
+        config.tasks.jigsaw.permutations = 100 if size == "full" else 24
+
+    config.data = {
+        "dataset": "face_frames",
+        "config": "refined",  # "all": as `extract` left them, with root=WORK/extract
+        "root": "",
+        "image_size": network["image_size"],
+        "cache": size == "small",  # decoded in memory
+    }
+    config.backbone = network["backbone"]
+    config.init = ""  # a workdir or model directory to start from
+
+    config.epochs = 60.0 if size == "full" else 12.0
+    config.batch_size = network["batch_size"]
+    config.seed = 0
+    config.optimizer = networks.optimizer(2e-3 if size == "small" else 1e-3)
+    config.update(networks.loop())
+    return config.lock()

@@ -1,0 +1,85 @@
+"""Crops of faces from videos, without labels, for pretraining."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import tensorflow_datasets as tfds
+
+from fer_jax.data.builders import held_out
+from fer_jax.data.manifest import read_manifest
+from fer_jax.errors import UserError
+
+_VALIDATION_SHARE = 0.1
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Builder of `face_frames`, over a folder with `manifest.parquet` and its crops."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
+        tfds.core.BuilderConfig(name="all", description="Every detected face."),
+        tfds.core.BuilderConfig(
+            name="refined", description="Faces that detector and verifier agree on."
+        ),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "The workdir of the stage `extract` or `refine`: manifest.parquet, and the crops that it "
+        "names."
+    )
+
+    def input_digest(self, root: Path) -> str:
+        """Changes when the records would."""
+        return hashlib.sha256(_manifest_file(root).read_bytes()).hexdigest()
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "id": tfds.features.Text(doc="face_id in the manifest"),
+                    "video": tfds.features.Text(),
+                }
+            )
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        root = Path(dl_manager.manual_dir)
+        faces = read_manifest(_manifest_file(root))
+        if self.builder_config.name == "refined":
+            faces = faces[faces["status"] == "kept"]
+        if faces.empty:
+            raise UserError(f"{root}/manifest.parquet holds no face; look at what extract counted")
+        rule = held_out(faces["video"].tolist(), faces["frame"].tolist(), _VALIDATION_SHARE)
+        validates = faces[["video", "frame"]].apply(lambda row: rule(*row), axis=1)
+        splits = {"train": faces[~validates], "validation": faces[validates]}
+        return {
+            name: self._generate_examples(root, rows)
+            for name, rows in splits.items()
+            if not rows.empty
+        }
+
+    def _generate_examples(
+        self, root: Path, faces: pd.DataFrame
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for face in faces.itertuples():
+            yield (
+                face.face_id,
+                {
+                    "image": str(root / face.crop),
+                    "id": face.face_id,
+                    "video": face.video,
+                },
+            )
+
+
+def _manifest_file(root: Path) -> Path:
+    file = root / "manifest.parquet"
+    if not file.is_file():
+        raise UserError(f"{root} holds no manifest.parquet; give the workdir of extract or refine")
+    return file

@@ -1,0 +1,1 @@
+"""From folders on disk to batches: labels, records, sources and Grain iterators."""

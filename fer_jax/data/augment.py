@@ -1,0 +1,220 @@
+"""Augmentation on the device: pure functions of a key and a batch of images.
+
+Images are `[B, H, W, 3]`, RGB in 0..255, uint8 or float; results are float32 (or wider).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
+
+from fer_jax.errors import UserError
+
+# Weights of ITU-R BT.601 luma.
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Strengths of the augmentation; a strength of 0 leaves its part out of the compiled step.
+
+    Fields:
+        flip: probability of a mirror image.
+        zoom: scale is drawn from 1 - zoom .. 1 + zoom, for both directions alike.
+        shift: translation along each axis is drawn from -shift .. shift of the image's side.
+        turn: rotation is drawn from -turn .. turn degrees, up to 45 (more is not the same task).
+        brightness: summand is drawn from -brightness .. brightness of 127.5.
+        contrast: factor on the distance from the image's mean, 1 - contrast .. 1 + contrast.
+        saturation: factor on the distance from grey, 1 - saturation .. 1 + saturation.
+        grey: probability of losing all colour.
+        erase: probability that a square is replaced by the image's mean colour
+            (Zhong et al. 2017), its side 1/8 to 3/8 of the image's.
+    """
+
+    flip: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+    turn: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    grey: float = 0.0
+    erase: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "flip",
+            "zoom",
+            "shift",
+            "brightness",
+            "contrast",
+            "saturation",
+            "grey",
+            "erase",
+        ):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"augment {name}={getattr(self, name)} must be between 0 and 1")
+        if not 0 <= self.turn <= 45:
+            raise UserError(f"augment turn={self.turn} must be between 0 and 45 degrees")
+
+    @classmethod
+    def make(cls, strengths: Mapping[str, Any]) -> Augment:
+        """From a config's mapping; what is not named is off. UserError names an unknown field."""
+        known = [field.name for field in fields(cls)]
+        for name in strengths:
+            if name not in known:
+                raise UserError(f"augment has no field {name}: there are {', '.join(known)}")
+        return cls(**{name: float(value) for name, value in strengths.items()})
+
+    def __call__(self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+        """Training: every image by its own draw, float32 in 0..255."""
+        flip_key, other_key = jax.random.split(key)
+        return self.unflipped(other_key, self.flipped(flip_key, images))
+
+    def evaluation(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+        """Evaluation: the images as they are, as float."""
+        return _float(images)
+
+    def flipped(self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]) -> Num[Array, "b h w 3"]:
+        """The mirroring alone, in the type that came."""
+        return random_flip(key, images, self.flip) if self.flip else images
+
+    def unflipped(
+        self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]
+    ) -> Float[Array, "b h w 3"]:
+        """Everything but the mirroring, for tasks to which left and right matter."""
+        place, colour, grey, erase = jax.random.split(key, 4)
+        images = _float(images)
+        if self.zoom or self.shift or self.turn:
+            images = random_place(place, images, self.zoom, self.shift, self.turn)
+        if self.brightness or self.contrast or self.saturation:
+            images = random_colour(colour, images, self.brightness, self.contrast, self.saturation)
+        if self.grey:
+            images = random_grey(grey, images, self.grey)
+        if self.erase:
+            images = random_erase(erase, images, self.erase)
+        return images
+
+
+FLIPPED = Augment(flip=0.5)
+MODERATE = Augment(flip=0.5, zoom=0.1, shift=0.05, turn=8.0, brightness=0.2, contrast=0.2)
+
+
+def random_flip(
+    key: PRNGKeyArray, images: Num[Array, "b h w 3"], probability: float
+) -> Num[Array, "b h w 3"]:
+    """Mirrors each image left to right with this probability."""
+    return jnp.where(_choose(key, images, probability), images[:, :, ::-1], images)
+
+
+def random_place(
+    key: PRNGKeyArray, images: Float[Array, "b h w 3"], zoom: float, shift: float, turn: float
+) -> Float[Array, "b h w 3"]:
+    """Scales, moves and turns each image about its middle; beyond the border the border goes on."""
+    batch, height, width = images.shape[:3]
+    zoom_key, shift_key, turn_key = jax.random.split(key, 3)
+    scale = jax.random.uniform(zoom_key, (batch,), minval=1 - zoom, maxval=1 + zoom)
+    moved = jax.random.uniform(shift_key, (2, batch), minval=-shift, maxval=shift)
+    angle = jnp.deg2rad(jax.random.uniform(turn_key, (batch,), minval=-turn, maxval=turn))
+    return placed(images, scale, moved[0] * width, moved[1] * height, angle)
+
+
+def placed(
+    images: Float[Array, "b h w 3"],
+    scale: Float[Array, " b"],
+    right: Float[Array, " b"],
+    down: Float[Array, " b"],
+    angle: Float[Array, " b"],
+) -> Float[Array, "b h w 3"]:
+    """Each image enlarged by `scale` and turned by `angle` about its middle, then moved.
+
+    `angle` is in radians, counter-clockwise as seen; `right` and `down` are in pixels. Bilinear;
+    beyond the border the border goes on.
+    """
+    height, width = images.shape[1:3]
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+    y = jnp.arange(height)[None, :, None] - middle_y - down[:, None, None]
+    x = jnp.arange(width)[None, None, :] - middle_x - right[:, None, None]
+    cosine = (jnp.cos(angle) / scale)[:, None, None]
+    sine = (jnp.sin(angle) / scale)[:, None, None]
+    source_x = jnp.clip(cosine * x - sine * y + middle_x, 0, width - 1)
+    source_y = jnp.clip(sine * x + cosine * y + middle_y, 0, height - 1)
+    return jax.vmap(_bilinear)(images, source_y, source_x)
+
+
+def _bilinear(
+    image: Float[Array, "h w 3"], y: Float[Array, "h w"], x: Float[Array, "h w"]
+) -> Float[Array, "h w 3"]:
+    """The image at real-valued places within it."""
+    height, width = image.shape[:2]
+    top = jnp.clip(jnp.floor(y), 0, height - 2)
+    left = jnp.clip(jnp.floor(x), 0, width - 2)
+    below, beside = (y - top)[..., None], (x - left)[..., None]
+    first = (top * width + left).astype(jnp.int32)
+    pixels = image.reshape(-1, 3)
+    upper = pixels[first] * (1 - beside) + pixels[first + 1] * beside
+    lower = pixels[first + width] * (1 - beside) + pixels[first + width + 1] * beside
+    return (upper * (1 - below) + lower * below).astype(image.dtype)
+
+
+def random_colour(
+    key: PRNGKeyArray,
+    images: Float[Array, "b h w 3"],
+    brightness: float,
+    contrast: float,
+    saturation: float,
+) -> Float[Array, "b h w 3"]:
+    """Brightness, contrast and saturation jitter, clipped to 0..255."""
+    draw = jax.random.uniform(key, (3, len(images), 1, 1, 1), images.dtype, -1, 1)
+    mean = images.mean((1, 2, 3), keepdims=True)
+    images = mean + (images - mean) * (1 + contrast * draw[1]) + 127.5 * brightness * draw[0]
+    if saturation:
+        grey = to_grey(images)
+        images = grey + (images - grey) * (1 + saturation * draw[2])
+    return jnp.clip(images, 0, 255)
+
+
+def random_grey(
+    key: PRNGKeyArray, images: Float[Array, "b h w 3"], probability: float
+) -> Float[Array, "b h w 3"]:
+    """Replaces each image by its luma, three times, with this probability."""
+    return jnp.where(_choose(key, images, probability), to_grey(images), images)
+
+
+def random_erase(
+    key: PRNGKeyArray, images: Float[Array, "b h w 3"], probability: float
+) -> Float[Array, "b h w 3"]:
+    """Covers a square of 1/8 to 3/8 of the side by the mean colour with this probability."""
+    batch, height, width = images.shape[:3]
+    choose_key, side_key, x_key, y_key = jax.random.split(key, 4)
+    half = jax.random.uniform(side_key, (batch,), minval=1 / 16, maxval=3 / 16)
+    y = _near(y_key, half, height)
+    x = _near(x_key, half, width)
+    inside = y[:, :, None, None] & x[:, None, :, None] & _choose(choose_key, images, probability)
+    return jnp.where(inside, images.mean((1, 2), keepdims=True), images)
+
+
+def to_grey(images: Float[Array, "b h w 3"]) -> Float[Array, "b h w 1"]:
+    """ITU-R BT.601 luma."""
+    return (images @ jnp.asarray(LUMA, images.dtype))[..., None]
+
+
+def _near(key: PRNGKeyArray, half: Float[Array, " b"], length: int) -> Bool[Array, "b length"]:
+    centre = jax.random.uniform(key, half.shape, minval=half, maxval=1 - half)
+    pixel = (jnp.arange(length) + 0.5) / length
+    return jnp.abs(pixel[None] - centre[:, None]) <= half[:, None]
+
+
+def _choose(
+    key: PRNGKeyArray, images: Num[Array, "b h w 3"], probability: float
+) -> Bool[Array, "b 1 1 1"]:
+    return jax.random.bernoulli(key, probability, (len(images), 1, 1, 1))
+
+
+def _float(images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    return images.astype(jnp.promote_types(images.dtype, jnp.float32))

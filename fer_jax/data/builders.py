@@ -1,0 +1,148 @@
+"""Turning folders into records: the TFDS builders of `datasets/`, loaded by path.
+
+`datasets` is the name of another well-known package, so that folder is none: its builders are
+found inside our package (`fer_jax/_datasets`) once installed, and beside it in a checkout.
+Nothing here needs TensorFlow: records are ArrayRecord files, and images are handed over encoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core import registered
+
+from fer_jax.errors import UserError
+from fer_jax.workdir import atomic_folder
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_FOLDERS = (_PACKAGE / "_datasets", _PACKAGE.parent / "datasets")
+
+
+@functools.cache
+def builder_module(name: str) -> ModuleType:
+    """The module `datasets/<name>/<name>_dataset_builder.py`; its builder is called `Builder`.
+
+    Raises:
+        UserError: there is no such data set; the message names those that there are.
+    """
+    known = {
+        file.parent.name: file
+        for folder in _FOLDERS
+        for file in folder.glob("*/*_dataset_builder.py")
+    }
+    if name not in known:
+        raise UserError(f"no data set is called {name!r}; there are {', '.join(sorted(known))}")
+    file = known[name]
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # TFDS finds the class's file by its module
+    with registered.skip_registration():
+        spec.loader.exec_module(module)
+    # README, TAGS and CITATIONS are read from here.
+    module.Builder.pkg_dir_path = epath.Path(file.parent)
+    return module
+
+
+def held_out(
+    videos: Sequence[str], frames: Sequence[int], share: float
+) -> Callable[[str, int], bool]:
+    """Which frames validate: a function from a video and a frame number.
+
+    Whole videos are held out, chosen by a hash of their names, so that neighbouring frames never
+    stand on both sides. Of a single video, the last frames are held out.
+
+    Args:
+        videos: the video of each example.
+        frames: its frame number.
+        share: the part of the videos, at least one.
+    """
+    names = sorted(set(videos), key=lambda name: hashlib.sha256(name.encode()).digest())
+    if len(names) > 1:
+        held = frozenset(names[: max(1, round(share * len(names)))])
+        return lambda video, frame: video in held
+    last = np.quantile(frames, 1 - share) if len(frames) else 0
+    return lambda video, frame: bool(frame > last)
+
+
+def build(
+    name: str,
+    config: str | tfds.core.BuilderConfig | None,
+    root: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str],
+) -> tfds.core.DatasetBuilder:
+    """Writes the records of a data set, unless they are there already, and returns its builder.
+
+    Records lie in `data_dir/<name>-<config>-<digest of the input>/`, so that changed input gives
+    new records (older ones of the same name and config are removed), and a folder that exists is
+    complete: it is written under another name and renamed. Where several processes share
+    `data_dir`, let one of them build first.
+
+    Args:
+        name: the folder under `datasets/`.
+        config: one of the builder's configs, by name or as an object; None for the first.
+        root: the folder that the data set's README describes (TFDS calls it `manual_dir`).
+        data_dir: where the records go.
+
+    Raises:
+        UserError: `root` is not what the builder reads, or it holds no example.
+    """
+    cls = builder_module(name).Builder
+    if not Path(root).is_dir():
+        raise UserError(f"{name}: there is no folder {root}")
+    with _config_errors(name, cls):
+        probe = cls(data_dir=os.fspath(data_dir), config=config)
+    variant = f"{name}-{probe.builder_config.name}" if probe.builder_config else name
+    digest = hashlib.sha256(f"{cls.VERSION}\n{probe.input_digest(Path(root))}".encode())
+    target = Path(data_dir).absolute() / f"{variant}-{digest.hexdigest()[:16]}"
+    if not target.is_dir():
+        with _unwritable(target), atomic_folder(target) as temporary, _quiet():
+            cls(data_dir=os.fspath(temporary), config=config).download_and_prepare(
+                file_format="array_record",
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=os.fspath(Path(root).absolute()), try_download_gcs=False
+                ),
+            )
+            shutil.rmtree(temporary / "downloads", ignore_errors=True)
+        for other in target.parent.glob(f"*{variant}-*"):
+            if other != target and other.name.lstrip(".").startswith(f"{variant}-"):
+                shutil.rmtree(other, ignore_errors=True)
+    return cls(data_dir=os.fspath(target), config=config)
+
+
+@contextlib.contextmanager
+def _config_errors(name: str, cls: type[tfds.core.GeneratorBasedBuilder]) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        known = ", ".join(config.name for config in cls.BUILDER_CONFIGS)
+        raise UserError(f"{name}: {error}; its configs are: {known or 'none'}") from error
+
+
+@contextlib.contextmanager
+def _unwritable(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write records to {target} ({error})") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS tells its progress on standard output; the stage has better figures."""
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,261 @@
+"""Labelled photographs: `root/<subject>/<emotion>/*`, or a `labels.csv`; validated all at once."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from fer_jax.errors import UserError
+
+SUFFIXES = frozenset(
+    {".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+COLUMNS = ("path", "photo", "subject", "emotion", "split")
+_LITTER = frozenset(("thumbs.db", "desktop.ini"))  # what file managers leave behind
+_MOST_PROBLEMS = 200  # printed; a column that is empty throughout makes thousands
+
+
+def read_labels(
+    path: str | os.PathLike[str],
+    emotions: Sequence[str],
+    *,
+    ignore: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Reads which photograph shows whom with which emotion.
+
+    Emotions are compared without regard to case or surrounding blanks, in folder names as in the
+    table, and come back as they are spelled in `emotions`.
+
+    Args:
+        path: a folder `<subject>/<emotion>/<photograph>`; or a table with the columns `path`
+            (relative to the table), `subject`, `emotion` and, if wanted, `split`; or a folder
+            with such a table in `labels.csv`.
+        emotions: the closed set of labels.
+        ignore: emotions whose photographs are left out.
+
+    Returns:
+        One row a photograph, sorted by `photo`: `path` (absolute), `photo` (unique: the path
+        relative to the folder or table), `subject`, `emotion`, `split` ("" where none is given).
+        `attrs["warnings"]` is a list of sentences, `attrs["ignored"]` the number left out.
+
+    Raises:
+        UserError: with every problem found, each with its file and line.
+    """
+    source = Path(path)
+    table = source / "labels.csv" if (source / "labels.csv").is_file() else source
+    if not source.exists():
+        raise UserError(f"there is no folder or table of photographs at {source}")
+    reader = _Reader(tuple(emotions), frozenset(_folded(name) for name in ignore))
+    rows = list(reader.table(table) if table.is_file() else reader.folder(source))
+    if not (rows or reader.problems or reader.ignored):
+        raise UserError(
+            f"{source} holds no photograph; it should hold <subject>/<emotion>/<photograph> "
+            f"or labels.csv"
+        )
+    frame = pd.DataFrame([dataclasses.astuple(row) for row in rows], columns=[*COLUMNS, "place"])
+    reader.problems.extend(_duplicates(frame))
+    reader.problems.extend(_unreadable(frame))
+    reader.problems.extend(_split_people(frame))
+    if reader.problems:
+        raise UserError(_told(source, reader.problems))
+    if frame.empty:
+        raise UserError(f"{source}: all {reader.ignored} photographs are of ignored emotions")
+    frame = frame.sort_values("photo", ignore_index=True)
+    warnings = _single_emotions(frame) + _unlike_photographs(reader.litter)
+    frame = frame[list(COLUMNS)]
+    frame.attrs = {"warnings": warnings, "ignored": reader.ignored}
+    return frame
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    path: str
+    photo: str
+    subject: str
+    emotion: str
+    split: str
+    place: str  # where the row was read, for messages
+
+
+class _Reader:
+    """Collects problems while it reads, rather than stopping at the first."""
+
+    def __init__(self, emotions: tuple[str, ...], ignore: frozenset[str]) -> None:
+        self.emotions = {_folded(name): name for name in emotions}
+        self.ignore = ignore
+        self.problems: list[str] = []
+        self.litter: list[Path] = []
+        self.ignored = 0
+
+    def folder(self, root: Path) -> Iterator[_Row]:
+        for file in _files(root):
+            parts = file.relative_to(root).parts
+            if file.suffix.lower() not in SUFFIXES:
+                if file.name.lower() not in _LITTER:
+                    self.litter.append(file)
+                continue
+            if len(parts) != 3:
+                self.problems.append(f"{file}: lies not in {root}/<subject>/<emotion>/")
+                continue
+            emotion = self._emotion(parts[1], str(file.parent))
+            if emotion:
+                yield _Row(str(file.absolute()), "/".join(parts), parts[0], emotion, "", str(file))
+
+    def table(self, file: Path) -> Iterator[_Row]:
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+            lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            columns = [(name or "").strip().lower() for name in lines.fieldnames or ()]
+            lines.fieldnames = columns
+            missing = [name for name in ("path", "subject", "emotion") if name not in columns]
+            if missing:
+                raise UserError(
+                    f"{file}, line 1: no column {', '.join(missing)}; it has "
+                    f"{', '.join(columns) or 'none'} (wanted: path,subject,emotion[,split])"
+                )
+            for line in lines:
+                row = self._table_row(file, f"{file}, line {lines.line_num}", line)
+                if row:
+                    yield row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UserError(f"{file} is no table in UTF-8 with commas: {error}") from error
+
+    def _table_row(self, file: Path, place: str, line: dict[str, str | None]) -> _Row | None:
+        value = {name: (line.get(name) or "").strip() for name in COLUMNS}
+        if None in line:
+            self.problems.append(f"{place}: more fields than the first line has columns")
+            return None
+        found = len(self.problems)
+        if not value["path"]:
+            self.problems.append(f"{place}: no path")
+        elif not (file.parent / value["path"]).is_file():
+            self.problems.append(f"{place}: there is no file {file.parent / value['path']}")
+        if not value["subject"]:
+            self.problems.append(f"{place}: no subject")
+        elif value["subject"].startswith(".") or {"/", "\\"} & set(value["subject"]):
+            # Subjects become folders of ours.
+            self.problems.append(
+                f"{place}: the subject {value['subject']!r} starts with a point or holds a slash"
+            )
+        emotion = self._emotion(value["emotion"], place)
+        if len(self.problems) > found or not emotion:
+            return None
+        path = Path(os.path.normpath(file.parent.absolute() / value["path"]))
+        photo = Path(os.path.normpath(value["path"])).as_posix()
+        return _Row(str(path), photo, value["subject"], emotion, value["split"], place)
+
+    def _emotion(self, name: str, place: str) -> str | None:
+        """The emotion as the config spells it; None when it is ignored or a problem."""
+        folded = _folded(name)
+        if folded in self.ignore:
+            self.ignored += 1
+            return None
+        if folded not in self.emotions:
+            known = ", ".join(self.emotions.values())
+            problem = f"{place}: unknown emotion {name!r}; known are {known}"
+            if problem not in self.problems:  # a folder's files share one
+                self.problems.append(problem)
+            return None
+        return self.emotions[folded]
+
+
+def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """All files but hidden ones; linked folders are followed, though not in circles."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"cannot look into the folder {folder} ({error.strerror})") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _files(entry, above | {real})
+        else:
+            yield entry
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
+def _duplicates(frame: pd.DataFrame) -> Iterator[str]:
+    resolved = frame["path"].map(os.path.realpath)
+    for _, rows in frame.groupby(resolved, sort=False):
+        first = rows.iloc[0]
+        for row in rows.iloc[1:].itertuples():
+            labels = {(first["subject"], first["emotion"]), (row.subject, row.emotion)}
+            other = " with another label" if len(labels) > 1 else ""
+            yield f"{row.place}: {row.photo} stands already in {first['place']}{other}"
+
+
+def _unreadable(frame: pd.DataFrame) -> Iterator[str]:
+    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+        faults = list(pool.map(_fault, frame["path"]))
+    for row, fault in zip(frame.itertuples(), faults, strict=True):
+        if fault:
+            yield f"{row.place}: cannot read {row.path}: {fault}"
+
+
+def _fault(path: str) -> str | None:
+    """What keeps the image from being read. Pillow notices that a file is cut off; OpenCV reads
+    a few kinds that Pillow does not know."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except UnidentifiedImageError:
+        data = np.fromfile(path, np.uint8)
+        if data.size == 0:
+            return "it is empty"
+        return None if cv2.imdecode(data, cv2.IMREAD_COLOR) is not None else "it is no image"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+def _split_people(frame: pd.DataFrame) -> Iterator[str]:
+    """Nobody may stand in two splits; and splits are given for all or for none."""
+    for subject, rows in frame.groupby("subject"):
+        splits = sorted(set(rows["split"]) - {""})
+        if len(splits) > 1:
+            last = rows.drop_duplicates("split").iloc[-1]["place"]
+            yield f"{last}: subject {subject!r} is in several splits: {', '.join(splits)}"
+    if (frame["split"] != "").any():
+        for row in frame[frame["split"] == ""].itertuples():
+            yield f"{row.place}: no split, where other rows have one"
+
+
+def _single_emotions(frame: pd.DataFrame) -> list[str]:
+    counts = frame.groupby("subject")["emotion"].agg(["nunique", "first"])
+    return [
+        f"subject {subject!r} has photographs of one emotion only ({row['first']})"
+        for subject, row in counts[counts["nunique"] == 1].iterrows()
+    ]
+
+
+def _unlike_photographs(files: Sequence[Path]) -> list[str]:
+    if not files:
+        return []
+    names = ", ".join(str(file) for file in files[:5]) + (", ..." if len(files) > 5 else "")
+    return [f"{len(files)} files are no photographs by their names and were left out: {names}"]
+
+
+def _told(source: Path, problems: Sequence[str]) -> str:
+    lines = [f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''} to mend"]
+    lines += problems[:_MOST_PROBLEMS]
+    if len(problems) > _MOST_PROBLEMS:
+        lines.append(f"... and {len(problems) - _MOST_PROBLEMS} more")
+    return "\n  ".join(lines)

@@ -1,0 +1,120 @@
+"""The manifest: one row a detected face, the only truth about faces; and its list of non-faces.
+
+Nothing is ever deleted from a manifest: a face that is thrown out gets the status "removed" and
+a reason.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fer_jax.errors import UserError
+from fer_jax.workdir import atomic_file
+
+KEPT, REMOVED = "kept", "removed"
+BACKGROUND, HARD = "background", "hard"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("face_id", pa.string(), nullable=False),  # unique, ASCII, fit for a file name
+        pa.field("video", pa.string(), nullable=False),  # path below the folder of videos
+        pa.field("frame", pa.int64(), nullable=False),  # number of the decoded frame, from 0
+        pa.field("time_s", pa.float64(), nullable=False),  # presentation time, seconds
+        pa.field("box", pa.list_(pa.float32(), 4), nullable=False),  # x0, y0, x1, y1, pixels
+        pa.field("landmarks", pa.list_(pa.float32(), 10), nullable=False),  # x, y of five points
+        pa.field("detector_score", pa.float32(), nullable=False),
+        pa.field("verifier_score", pa.float32()),  # null until refine
+        pa.field("sharpness", pa.float32(), nullable=False),
+        pa.field("brightness", pa.float32(), nullable=False),
+        pa.field("yaw", pa.float32(), nullable=False),  # degrees
+        pa.field("phash", pa.uint64(), nullable=False),
+        pa.field("track", pa.int32(), nullable=False),  # number of the moving face in its video
+        pa.field("status", pa.string(), nullable=False),  # "kept" or "removed"
+        pa.field("reason", pa.string(), nullable=False),  # "" while kept
+        pa.field("crop", pa.string(), nullable=False),  # path relative to the manifest's folder
+    ]
+)
+
+NEGATIVES_SCHEMA = pa.schema(
+    [
+        pa.field("crop", pa.string(), nullable=False),  # path relative to this file's folder
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("frame", pa.int64(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),  # "background" or "hard"
+        pa.field("detector_score", pa.float32()),  # null for background
+    ]
+)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """The rows of a manifest; `box` and `landmarks` are float32 arrays [4] and [10] a cell.
+
+    Raises:
+        UserError: the file is absent, or no manifest.
+    """
+    return _read(path, SCHEMA, "manifest of faces")
+
+
+def write_manifest(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
+    """Writes a manifest atomically.
+
+    Raises:
+        ValueError: columns are missing or unknown, a value is of the wrong kind or missing, an
+            id occurs twice, or a status is unknown.
+    """
+    if frame["face_id"].duplicated().any():
+        twice = frame["face_id"][frame["face_id"].duplicated()].iloc[0]
+        raise ValueError(f"face_id {twice} occurs twice")
+    unknown = set(frame["status"]) - {KEPT, REMOVED}
+    if unknown:
+        raise ValueError(f"unknown status {sorted(unknown)}")
+    _write(path, frame, SCHEMA)
+
+
+def read_negatives(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """The rows of a list of non-faces.
+
+    Raises:
+        UserError: the file is absent, or no such list.
+    """
+    return _read(path, NEGATIVES_SCHEMA, "list of non-faces")
+
+
+def write_negatives(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
+    """Writes a list of non-faces atomically; raises `ValueError` as `write_manifest`."""
+    _write(path, frame, NEGATIVES_SCHEMA)
+
+
+def empty(schema: pa.Schema) -> pd.DataFrame:
+    """A table without rows."""
+    return schema.empty_table().to_pandas()
+
+
+def _read(path: str | os.PathLike[str], schema: pa.Schema, what: str) -> pd.DataFrame:
+    try:
+        table = pq.read_table(Path(path))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"cannot read the {what} {path}; was the stage that writes it run?") from (
+            error
+        )
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise UserError(f"{path} is no {what}: it lacks the columns {', '.join(missing)}")
+    return table.select(schema.names).cast(schema).to_pandas()
+
+
+def _write(path: str | os.PathLike[str], frame: pd.DataFrame, schema: pa.Schema) -> None:
+    if set(frame.columns) != set(schema.names):
+        odd = sorted(set(frame.columns) ^ set(schema.names))
+        raise ValueError(f"columns missing or unknown: {', '.join(odd)}")
+    try:
+        table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
+    except (ValueError, TypeError) as error:  # Arrow's own errors are both
+        raise ValueError(f"cannot write {path}: {error}") from error
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary)

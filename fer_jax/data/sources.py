@@ -1,0 +1,244 @@
+"""Random access to examples: `source[i]`, `source.batch(indices)`, from records or from memory.
+
+Decoding and resizing is all that happens to an image on the host; everything random is the
+device's (`fer_jax.data.augment`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Int32, UInt8
+
+from fer_jax.data import builders
+from fer_jax.errors import UserError
+
+_CACHED_UNASKED = 1 << 30
+
+
+class Example(TypedDict):
+    """One image, uint8 [S, S, 3] RGB, its label (-1 where the data set has none) and its id."""
+
+    image: UInt8[np.ndarray, "s s 3"]
+    label: np.int32
+    id: str
+
+
+class Batch(TypedDict):
+    """Images, uint8 [B, S, S, 3] RGB, and their labels, int32 [B]."""
+
+    image: UInt8[np.ndarray, "b s s 3"]
+    label: Int32[np.ndarray, " b"]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What the iterators read from; picklable, so that worker processes can."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """The examples at `indices`, in that order."""
+
+
+class ArraySource:
+    """Examples in memory.
+
+    Args:
+        images: uint8 [N, S, S, 3] RGB.
+        labels: int32 [N]; left out, every label is -1.
+        ids: N strings; left out, "0", "1", ...
+    """
+
+    def __init__(
+        self,
+        images: UInt8[np.ndarray, "n s s 3"],
+        labels: Sequence[int] | np.ndarray | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        count = len(images)
+        self.images = images
+        self.labels = np.asarray(np.full(count, -1) if labels is None else labels, np.int32)
+        self.ids = list(ids) if ids is not None else [str(i) for i in range(count)]
+        if len(self.labels) != count or len(self.ids) != count:
+            raise ValueError(
+                f"{count} images, {len(self.labels)} labels and {len(self.ids)} ids: "
+                "they must be as many"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """S, pixels a side."""
+        return int(self.images.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Example:
+        return {"image": self.images[index], "label": self.labels[index], "id": self.ids[index]}
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """The examples at `indices`, in that order."""
+        rows = np.asarray(indices, np.int64)
+        return {"image": self.images[rows], "label": self.labels[rows]}
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> ArraySource:
+        """The examples at `indices` as a source of their own."""
+        rows = np.asarray(indices, np.int64)
+        return ArraySource(self.images[rows], self.labels[rows], [self.ids[i] for i in rows])
+
+
+class RecordSource:
+    """Examples in ArrayRecord files, decoded when they are asked for.
+
+    Args:
+        folder: what TFDS calls the variant's folder (it holds `dataset_info.json`).
+        split: a TFDS split expression, as "train" or "train+validation".
+        image_size: S; images are resized to [S, S].
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], split: str, image_size: int) -> None:
+        self.folder, self.split, self.image_size = os.fspath(folder), split, image_size
+        builder = tfds.builder_from_directory(self.folder)
+        try:
+            # Encoded images are decoded here: TFDS would hand back four channels or sixteen bits.
+            self._records = builder.as_data_source(
+                split, decoders={"image": tfds.decode.SkipDecoding()}
+            )
+        except ValueError as error:
+            known = ", ".join(builder.info.splits)
+            raise UserError(f"{builder.name} has no split {split!r}; it has {known}") from error
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._example(self._records[int(index)])
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """The examples at `indices`, in that order."""
+        records = self._records.__getitems__([int(i) for i in indices])
+        examples = [self._example(record) for record in records]
+        shape = (0, self.image_size, self.image_size, 3)
+        images = [e["image"] for e in examples]
+        return {
+            "image": np.stack(images) if images else np.zeros(shape, np.uint8),
+            "label": np.asarray([e["label"] for e in examples], np.int32),
+        }
+
+    def in_memory(self) -> ArraySource:
+        """All examples, decoded: S * S * 3 bytes each."""
+        size = self.image_size
+        images = np.empty((len(self), size, size, 3), np.uint8)
+        labels, ids = np.empty(len(self), np.int32), [""] * len(self)
+
+        def fill(index: int) -> None:
+            example = self[index]
+            images[index], labels[index] = example["image"], example["label"]
+            ids[index] = example["id"]
+
+        _in_threads(fill, range(len(self)))
+        return ArraySource(images, labels, ids)
+
+    def _example(self, record: dict[str, Any]) -> Example:
+        return {
+            "image": decode_image(record["image"], self.image_size),
+            "label": np.int32(record.get("label", -1)),
+            "id": record["id"].decode(),
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RecordSource, (self.folder, self.split, self.image_size)
+
+
+def open_source(
+    name: str,
+    config: str | tfds.core.BuilderConfig | None,
+    split: str,
+    root: str | os.PathLike[str],
+    image_size: int,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    cache: bool | None = None,
+) -> RecordSource | ArraySource:
+    """The examples of a data set's split, whose records are written first where they are not.
+
+    Args:
+        name: the data set, a folder under `datasets/`.
+        config: one of its configs, by name or as an object; None for the first.
+        split: a TFDS split expression, as "train" or "train+validation".
+        root: the folder that the data set's README describes.
+        image_size: S; images are resized to [S, S].
+        data_dir: where the records go; left out, `root/records`.
+        cache: whether to decode everything once and keep it in memory, so that reading costs next
+            to nothing; None does so for up to 1 GiB (S * S * 3 bytes an example).
+
+    Raises:
+        UserError: no such data set, config or split, or a root that does not hold what it should.
+    """
+    builder = builders.build(name, config, root, data_dir or Path(root) / "records")
+    source = RecordSource(builder.data_path, split, image_size)
+    if cache is None:
+        cache = len(source) * image_size**2 * 3 <= _CACHED_UNASKED
+    return source.in_memory() if cache else source
+
+
+def read_images(
+    paths: Iterable[str | os.PathLike[str]], image_size: int
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Reads image files, in order, as uint8 [N, S, S, 3] RGB.
+
+    Raises:
+        UserError: a file is missing or no image.
+    """
+    files = [Path(path) for path in paths]
+    images = np.empty((len(files), image_size, image_size, 3), np.uint8)
+
+    def fill(index: int) -> None:
+        try:
+            images[index] = decode_image(files[index].read_bytes(), image_size)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the image {files[index]}: {error}") from error
+
+    _in_threads(fill, range(len(files)))
+    return images
+
+
+def decode_image(data: bytes, image_size: int) -> UInt8[np.ndarray, "s s 3"]:
+    """Decodes an encoded image of any kind to uint8 [S, S, 3] RGB.
+
+    Raises:
+        ValueError: the bytes are no image.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:  # no bytes at all
+        raise ValueError("it is empty") from error
+    if image is None:
+        raise ValueError("these bytes are no image that OpenCV reads")
+    return resize(image, image_size)
+
+
+def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarray, "s s 3"]:
+    """Resizes to a square: by area when shrinking, which does not alias, else bilinearly."""
+    if image.shape[:2] == (image_size, image_size):
+        return image
+    shrinks = min(image.shape[:2]) > image_size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (image_size, image_size), interpolation=method).astype(np.uint8)
+
+
+def _in_threads(function: Callable[[int], None], indices: Iterable[int]) -> None:
+    """OpenCV decodes and files are read without the interpreter's lock."""
+    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(function, indices):
+            pass

@@ -1,0 +1,182 @@
+"""Figures of the report, as SVG that takes its colours and its font from the page.
+
+matplotlib draws with placeholder colours; these become CSS variables, so that one figure serves
+light, dark and print.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+_INK, _MUTED, _LINE, _ACCENT, _ON_ACCENT, _OTHER, _PAPER = (f"#0{i}0{i}0{i}" for i in range(1, 8))
+_VARIABLES = {
+    _INK: "--ink",
+    _MUTED: "--muted",
+    _LINE: "--line",
+    _ACCENT: "--accent",
+    _ON_ACCENT: "--on-accent",
+    _OTHER: "--other",
+    _PAPER: "--paper",
+}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.size": 10.0,
+    "text.color": _INK,
+    "axes.labelcolor": _MUTED,
+    "axes.edgecolor": _LINE,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_NAMED_PEOPLE = 60
+
+
+def confusion(matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str]) -> str:
+    """Heat map of the confusion matrix: shares of each true emotion, counts below."""
+    classes = len(labels)
+    columns = classes + 1 if matrix[:, classes].any() else classes
+    names = [*labels, "no face"][:columns]
+    support = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, support, out=np.zeros_like(matrix), where=support > 0)
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": "confusion"}):
+        figure = Figure(figsize=(1.3 + 0.82 * columns, 0.75 + 0.72 * classes), layout="constrained")
+        axes = figure.add_subplot()
+        for row in range(classes):
+            for column in range(columns):
+                _cell(axes, row, column, float(shares[row, column]), float(matrix[row, column]))
+        axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_ylim(classes - 0.5, -0.5)
+        axes.set_xticks(range(columns), names)
+        axes.set_yticks(range(classes), labels)
+        axes.tick_params(length=0)
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        axes.set_xlabel("answer", labelpad=8)
+        axes.set_ylabel("truth", labelpad=8)
+        axes.spines[:].set_visible(False)
+        return _svg(figure, "confusion", "Confusion matrix: a row a true emotion")
+
+
+def people(
+    names: Sequence[str],
+    accuracy: Float[np.ndarray, " P"],
+    chance: float,
+    other: Float[np.ndarray, " P"] | None = None,
+) -> str:
+    """Accuracy by person, with the chance level as a dashed line.
+
+    A bar a person in the order given from the top, and for a second run, `other`, a mark; for
+    more than 60 people how many of them reach which accuracy, without names.
+    """
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": "people"}):
+        if len(names) <= _NAMED_PEOPLE:
+            figure = _bars(names, accuracy, other)
+            description = "Accuracy of each person, lowest first"
+        else:
+            figure = _histogram(accuracy, other)
+            description = "How many people reach which accuracy"
+        axes = figure.axes[0]
+        axes.axvline(chance, color=_MUTED, linewidth=1, linestyle=(0, (3, 3)))
+        axes.annotate(
+            "chance", (chance, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
+            textcoords="offset points", ha="center", color=_MUTED, fontsize=9,
+        )  # fmt: skip
+        axes.set_xlim(0, 1)
+        axes.set_xticks(np.linspace(0, 1, 5), ["0", "25", "50", "75", "100 %"])
+        axes.spines["left"].set_visible(False)
+        return _svg(figure, "people", description)
+
+
+def _bars(
+    names: Sequence[str],
+    accuracy: Float[np.ndarray, " P"],
+    other: Float[np.ndarray, " P"] | None,
+) -> Figure:
+    count = len(names)
+    places = np.arange(count)
+    figure = Figure(figsize=(5.2, 0.9 + 0.26 * count), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(places, accuracy, height=0.62, color=_ACCENT, linewidth=0)
+    if other is not None:
+        axes.plot(other, places, "D", ms=5.5, mfc=_OTHER, mec=_PAPER, mew=1, clip_on=False)
+    axes.set_ylim(count - 0.4, -0.6)
+    axes.set_yticks(places, names)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _histogram(accuracy: Float[np.ndarray, " P"], other: Float[np.ndarray, " P"] | None) -> Figure:
+    edges = np.linspace(0, 1, 11)
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(accuracy, edges.tolist(), rwidth=0.9, color=_ACCENT, linewidth=0)
+    if other is not None:
+        counts, _ = np.histogram(other, edges)
+        middles = (edges[:-1] + edges[1:]) / 2
+        axes.plot(middles, counts, "D", ms=6, mfc=_OTHER, mec=_PAPER, mew=1, clip_on=False)
+    axes.set_ylabel("people")
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _cell(axes: Axes, row: int, column: int, share: float, count: float) -> None:
+    axes.add_patch(
+        FancyBboxPatch(
+            (column - 0.46, row - 0.46),
+            0.92,
+            0.92,
+            boxstyle="round,pad=0,rounding_size=0.08",
+            facecolor=_ACCENT if count else _LINE,
+            alpha=0.12 + 0.88 * share if count else 0.35,
+            linewidth=0,
+        )
+    )
+    ink = _ON_ACCENT if share > 0.5 else (_INK if count else _MUTED)
+    if not count:
+        axes.text(column, row, "–", ha="center", va="center", color=_MUTED)
+        return
+    axes.text(
+        column, row - 0.08, f"{100 * share:.0f} %", ha="center", va="center", color=ink, fontsize=11
+    )
+    axes.text(
+        column, row + 0.25, f"{count:g}" if count.is_integer() else f"{count:.1f}",
+        ha="center", va="center", color=ink, fontsize=8, alpha=0.8,
+    )  # fmt: skip
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an `<svg>` element for the page: no prolog, no namespaces, unique ids."""
+    buffer = io.StringIO()
+    # Colours come from the page, so the background must stay clear.
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.S)
+    text = re.sub(r'\s(xmlns(:\w+)?|version)="[^"]*"', "", text)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(url\(#|href="#)', rf"\1{name}-", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    width = figure.get_figwidth() * 96
+    opening = (
+        f'<svg class="plot" role="img" aria-label="{escape(description)}" '
+        f'style="max-width:{width:.0f}px" '
+    )
+    head, rest = text.split(">", 1)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head).replace("<svg", opening, 1)
+    return f"{head}>{rest}"

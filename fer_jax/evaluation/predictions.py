@@ -1,0 +1,135 @@
+"""What one run of cross-validation said about each photograph, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from fer_jax.errors import UserError
+from fer_jax.workdir import read_json
+
+COLUMNS = ("photo", "subject", "emotion", "fold", "seed", "status")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A row is one photograph tested in one seed; N rows, C classes.
+
+    Every seed tests the same photographs, each once. `predicted` is a position in `labels`, or
+    C where no face was found: that answer belongs to no class and is always wrong.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    photos: np.ndarray
+    subjects: np.ndarray
+    folds: Int[np.ndarray, " N"]
+    seeds: Int[np.ndarray, " N"]
+    truth: Int[np.ndarray, " N"]
+    predicted: Int[np.ndarray, " N"]
+    probabilities: Float[np.ndarray, "N C"]
+    protocol: Mapping[str, Any]
+
+    @property
+    def no_face(self) -> Bool[np.ndarray, " N"]:
+        """Rows in which no face was found."""
+        return self.predicted == len(self.labels)
+
+    @property
+    def seed_values(self) -> list[int]:
+        """The seeds, ascending."""
+        return [int(seed) for seed in np.unique(self.seeds)]
+
+    @property
+    def people(self) -> list[str]:
+        """The people, ascending."""
+        return [str(person) for person in np.unique(self.subjects)]
+
+    @property
+    def photographs(self) -> int:
+        """Number of different photographs, whatever the number of seeds."""
+        return len(np.unique(self.photos))
+
+    def people_in_several_folds(self) -> list[str]:
+        """People tested in more than one fold of a seed, hence trained on in the others."""
+        table = pd.DataFrame({"who": self.subjects, "seed": self.seeds, "fold": self.folds})
+        folds = table.groupby(["who", "seed"])["fold"].nunique()
+        return sorted({str(who) for who, _ in folds[folds > 1].index})
+
+
+def read_predictions(name: str, workdir: Path) -> Predictions:
+    """Reads `predictions.parquet` and `protocol.json` of a crossval workdir.
+
+    Raises:
+      UserError: a file is missing, or the table breaks its contract (every fault is named).
+    """
+    path = workdir / "predictions.parquet"
+    if not path.is_file():
+        raise UserError(
+            f"run '{name}': no predictions.parquet in {workdir}; give the workdir of a finished "
+            f"crossval as --config.runs.{name}"
+        )
+    return from_table(name, pd.read_parquet(path), read_json(workdir / "protocol.json"), str(path))
+
+
+def from_table(
+    name: str, table: pd.DataFrame, protocol: Mapping[str, Any], where: str
+) -> Predictions:
+    """Checks a table of predictions and turns it into arrays; `where` names it in errors."""
+    labels = tuple(str(label) for label in protocol["labels"])
+    scores = [f"prob_{label}" for label in labels]
+    missing = [column for column in (*COLUMNS, *scores) if column not in table.columns]
+    if missing:
+        raise UserError(f"{where}: the columns {', '.join(missing)} are missing; run crossval anew")
+    faults = _faults(table, labels, scores)
+    if faults:
+        raise UserError(f"{where}: {'; '.join(faults)}; run crossval anew")
+    probabilities = table[scores].to_numpy(np.float64)
+    found = (table["status"] == "ok").to_numpy()
+    # argmax of a row of NaN is meaningless: the answer "no face" replaces it.
+    best = np.argmax(np.where(found[:, None], probabilities, 0.0), axis=1)
+    return Predictions(
+        name=name,
+        labels=labels,
+        photos=table["photo"].astype(str).to_numpy(object),
+        subjects=table["subject"].astype(str).to_numpy(object),
+        folds=table["fold"].to_numpy(np.int64),
+        seeds=table["seed"].to_numpy(np.int64),
+        truth=table["emotion"].map({label: i for i, label in enumerate(labels)}).to_numpy(np.int64),
+        predicted=np.where(found, best, len(labels)).astype(np.int64),
+        probabilities=probabilities,
+        protocol=protocol,
+    )
+
+
+def _faults(table: pd.DataFrame, labels: tuple[str, ...], scores: list[str]) -> list[str]:
+    """Everything in which the table breaks its contract, in words."""
+    faults = []
+    if table.empty:
+        return ["no predictions"]
+    unknown = sorted(set(table["emotion"]) - set(labels))
+    if unknown:
+        faults.append(f"emotions outside the labels: {', '.join(map(str, unknown))}")
+    strange = sorted(set(table["status"].astype(str)) - {"ok", "no_face"})
+    if strange:
+        faults.append(f"unknown status: {', '.join(strange)}")
+    values = table.loc[table["status"] == "ok", scores].to_numpy(np.float64)
+    bad = int((~np.isfinite(values)).any(axis=1).sum())
+    if bad:
+        faults.append(f"{bad} photographs with a face but without finite probabilities")
+    twice = int(table.duplicated(["photo", "seed"]).sum())
+    if twice:
+        faults.append(f"{twice} photographs tested twice in one seed")
+    per_seed = table.groupby("seed")["photo"].agg(frozenset)
+    if per_seed.nunique() > 1:
+        faults.append("the seeds test different photographs")
+    owners = table.groupby("photo")["subject"].nunique()
+    if (owners > 1).any():
+        faults.append(f"photographs with two subjects: {', '.join(owners[owners > 1].index[:3])}")
+    return faults

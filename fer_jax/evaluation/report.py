@@ -1,0 +1,254 @@
+"""The report: one HTML file that needs nothing else, to be read on a screen or on paper.
+
+It holds no script and no photograph, and its content security policy forbids every request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from fer_jax.errors import UserError
+from fer_jax.evaluation import plots
+from fer_jax.evaluation.metrics import MEASURES
+from fer_jax.workdir import read_json
+
+_FEW_PEOPLE = 10
+_PROTOCOL_WORDS = {
+    "leave_one_subject_out": "Leave one subject out",
+    "grouped_kfold": "k-fold by people",
+    "random": "k-fold at random",
+}
+_MEASURE_WORDS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+}
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a finished stage left about itself; `environment` is empty where it left none."""
+
+    stage: str
+    folder: str
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+
+def read_stages(folders: Sequence[str]) -> list[StageRecord]:
+    """Reads `done.json`, `config.json`, `environment.json` of each folder, each folder once.
+
+    Raises:
+      UserError: a folder holds no finished stage.
+    """
+    records = []
+    for folder in dict.fromkeys(Path(name).absolute() for name in folders):
+        if not (folder / "done.json").is_file():
+            raise UserError(
+                f"evaluate: {folder} holds no finished stage (no done.json); run that stage to "
+                "its end, or take the folder out of config.context or config.runs"
+            )
+        done = read_json(folder / "done.json")
+        records.append(
+            StageRecord(
+                stage=str(done["stage"]),
+                folder=folder.name,
+                summary=done["summary"],
+                config=_read_if_present(folder / "config.json"),
+                environment=_read_if_present(folder / "environment.json"),
+            )
+        )
+    return records
+
+
+def read_own(workdir: Path) -> StageRecord:
+    """The record of the evaluation itself, which is still under way."""
+    return StageRecord(
+        stage="evaluate",
+        folder=workdir.name,
+        summary={},
+        config=_read_if_present(workdir / "config.json"),
+        environment=_read_if_present(workdir / "environment.json"),
+    )
+
+
+def render(results: Mapping[str, Any], stages: Sequence[StageRecord], own: StageRecord) -> str:
+    """The report as HTML.
+
+    Args:
+      results: what `results.evaluate` returned.
+      stages: the stages that led to the runs, in order.
+      own: the evaluation's own record.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fer_jax.evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "points": _points,
+        "place": _place,
+        "count": _count,
+        "pretty": _pretty,
+    }
+    main = results["runs"][results["main"]]
+    generated = _is_generated(stages)
+    return environment.get_template("report.html.jinja").render(
+        results=results,
+        main=main,
+        protocol=_protocol_facts(main, generated),
+        seen=_seen(main["protocol"]),
+        generated=generated,
+        few_people=main["people"] < _FEW_PEOPLE,
+        measure_words=_MEASURE_WORDS,
+        measures=MEASURES,
+        comparisons=[{**other, "verdict": verdict(other)} for other in results["comparisons"]],
+        figures=_figures(results),
+        stages=[(record, _facts(record.summary)) for record in stages],
+        records=[*stages, own],
+        versions=own.environment,
+        made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
+    )
+
+
+def verdict(comparison: Mapping[str, Any]) -> str:
+    """What a paired comparison allows to say, in one sentence."""
+    first, second = comparison["first"], comparison["second"]
+    if not comparison["comparable"]:
+        return f"{first} and {second} are not compared: {comparison['reason']}."
+    difference = comparison["difference"]["accuracy"]
+    interval = f"95 % interval {_points(difference['low'])} to {_points(difference['high'])}"
+    size = f"{_points(abs(difference['value'])).lstrip('+')} points of accuracy"
+    ahead, behind = (first, second) if difference["value"] >= 0 else (second, first)
+    if difference["low"] > 0 or difference["high"] < 0:
+        return f"{ahead} is better than {behind} by {size} ({first} − {second}: {interval})."
+    if difference["value"] == 0:
+        return f"{first} and {second} are equally accurate ({first} − {second}: {interval})."
+    return (
+        f"{ahead} is ahead of {behind} by {size}, which these people cannot tell from no "
+        f"difference ({first} − {second}: {interval})."
+    )
+
+
+def _figures(results: Mapping[str, Any]) -> dict[str, str]:
+    main = results["runs"][results["main"]]
+    rows = main["per_person"]
+    names = [row["subject"] for row in rows]
+    other, other_name = None, ""
+    comparable = [c["second"] for c in results["comparisons"] if c["comparable"]]
+    if comparable:
+        other_name = comparable[0]
+        table = {r["subject"]: r["accuracy"] for r in results["runs"][other_name]["per_person"]}
+        other = np.asarray([table[name] for name in names], np.float64)
+    drawn = {
+        "confusion": plots.confusion(np.asarray(main["confusion"], np.float64), results["labels"]),
+        "people": plots.people(
+            names,
+            np.asarray([row["accuracy"] for row in rows], np.float64),
+            main["chance"]["uniform"],
+            other,
+        ),
+    }
+    return {**{name: Markup(svg) for name, svg in drawn.items()}, "other_name": other_name}
+
+
+def _protocol_facts(main: Mapping[str, Any], generated: bool) -> list[tuple[str, str]]:
+    """Rows of the protocol box: who was held out, and what the model had seen before."""
+    protocol = main["protocol"]
+    name = protocol.get("protocol", "")
+    folds, seeds = protocol.get("folds"), protocol.get("seeds", [])
+    held_out = {
+        "leave_one_subject_out": "one person a fold; the model is trained on all the others",
+        "grouped_kfold": "whole people; nobody stands in training and test of one fold",
+        "random": "photographs, not people",
+    }.get(name, "not stated")
+    facts = [
+        ("Protocol", _PROTOCOL_WORDS.get(name, name or "not stated")),
+        ("Held out", held_out),
+        ("People", f"{main['people']}{' (generated by a program)' if generated else ''}"),
+        ("Photographs", str(main["photographs"])),
+        ("Folds", str(len(folds)) if isinstance(folds, list) else str(folds)),
+        ("Seeds", ", ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds)),
+        ("Pretraining", str(protocol.get("pretraining") or "none: from scratch")),
+        ("Test people in pretraining", _seen(protocol)),
+    ]
+    for key, label in (("init", "Starts from"), ("steps", "Steps a fold"), ("image_size", "Image")):
+        if protocol.get(key):
+            unit = " px" if key == "image_size" else ""
+            facts.append((label, f"{protocol[key]}{unit}"))
+    return facts
+
+
+def _seen(protocol: Mapping[str, Any]) -> str:
+    """Whether unlabelled faces of the people tested were pretrained on, as far as is recorded."""
+    if not protocol.get("pretraining"):
+        return "no"
+    words = {True: "yes", False: "no", None: "not known"}
+    return words[protocol.get("pretraining_saw_test_people")]
+
+
+def _is_generated(stages: Sequence[StageRecord]) -> bool:
+    return any(record.stage == "render" for record in stages)
+
+
+def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A stage's summary as pairs of words and values."""
+    facts = []
+    for key, value in summary.items():
+        label = key.removesuffix("_per_s").replace("_", " ")
+        text = _pretty(value)
+        if key.endswith("_per_s"):
+            facts.append(("", f"{text} {label}/s"))
+        elif key.endswith("_s"):
+            facts.append((key.removesuffix("_s").replace("_", " "), f"{text} s"))
+        else:
+            facts.append((label, text))
+    return facts
+
+
+def _read_if_present(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f}\u202f%"
+
+
+def _points(value: float) -> str:
+    """A difference of shares in percentage points, signed, with a true minus."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def _place(value: float) -> str:
+    """A share as a CSS length; clamped, since a difference may leave the strip."""
+    return f"{100 * min(max(value, 0.0), 1.0):.2f}%"
+
+
+def _count(value: int | float) -> str:
+    """A count, which is fractional where it is an average over seeds."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.1f}"
+
+
+def _pretty(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f")
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""Finding, cutting out and describing faces in pictures and videos."""

@@ -1,0 +1,1 @@
+"""The parts of MTCNN: weights, the three networks, the pyramid, patches and boxes."""

@@ -1,0 +1,85 @@
+"""Boxes of candidate faces: (x0, y0, x1, y1) in pixels, one a row."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Boxes = Float[np.ndarray, "n 4"]
+
+_BLOCK = 1024  # rows and columns of the overlap table that are held at once
+
+
+def suppress(
+    boxes: Boxes,
+    scores: Float[np.ndarray, " n"],
+    threshold: float,
+    over: Literal["union", "smaller"] = "union",
+) -> Int[np.ndarray, " kept"]:
+    """Non-maximum suppression in one pass, as in mtcnn 1.0.0: the rows to keep, best first.
+
+    A box goes when any box of higher score covers more than `threshold` of their union (or of
+    the smaller of both), even one that goes itself; the greedy rule would spare it then.
+    """
+    # Of equal scores (easy faces saturate at 1) the later comes first, as it does there.
+    order = np.argsort(scores, kind="stable")[::-1]
+    boxes = boxes[order]
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    gone = np.zeros(len(boxes), bool)
+    for start in range(0, len(boxes), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for first in range(0, start + 1, _BLOCK):
+            above = slice(first, first + _BLOCK)
+            shared = _shared_area(boxes[above], boxes[block])
+            base = (
+                areas[above, None] + areas[block] - shared
+                if over == "union"
+                else np.minimum(areas[above, None], areas[block])
+            )
+            overlaps = shared > threshold * base
+            gone[block] |= (np.triu(overlaps, 1) if first == start else overlaps).any(0)
+    return order[~gone]
+
+
+def suppress_in_groups(
+    groups: Int[np.ndarray, " n"],
+    boxes: Boxes,
+    scores: Float[np.ndarray, " n"],
+    threshold: float,
+    over: Literal["union", "smaller"] = "union",
+) -> Int[np.ndarray, " kept"]:
+    """`suppress` within each group (image, or level of an image) by itself; groups ascending."""
+    order = np.argsort(groups, kind="stable")
+    ends = np.flatnonzero(np.diff(groups[order])) + 1
+    members = np.split(order, ends) if len(order) else []
+    kept = [rows[suppress(boxes[rows], scores[rows], threshold, over)] for rows in members]
+    return np.concatenate([*kept, np.zeros(0, int)]).astype(int)
+
+
+def regress(boxes: Boxes, offsets: Float[np.ndarray, "n 4"]) -> Boxes:
+    """Moves each edge by its offset, given in widths and heights (of pixels, hence the 1)."""
+    size = boxes[:, 2:] - boxes[:, :2] + 1
+    return boxes + offsets * np.concatenate([size, size], 1)
+
+
+def to_square(boxes: Boxes) -> Boxes:
+    """Boxes with the same centres whose sides are the longer of both."""
+    size = boxes[:, 2:] - boxes[:, :2]
+    corner = boxes[:, :2] + size / 2 - size.max(1, keepdims=True) / 2
+    return np.concatenate([corner, corner + size.max(1, keepdims=True)], 1)
+
+
+def intersection_over_union(a: Boxes, b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+    """The IoU of every box of `a` with every box of `b`; 0 where both are empty."""
+    shared = _shared_area(a, b)
+    area_a, area_b = (np.prod(np.maximum(x[:, 2:] - x[:, :2], 0), axis=1) for x in (a, b))
+    union = area_a[:, None] + area_b - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _shared_area(a: Boxes, b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+    width = np.minimum(a[:, None, 2], b[:, 2]) - np.maximum(a[:, None, 0], b[:, 0])
+    height = np.minimum(a[:, None, 3], b[:, 3]) - np.maximum(a[:, None, 1], b[:, 1])
+    return np.maximum(width, 0) * np.maximum(height, 0)

@@ -1,0 +1,133 @@
+"""The three networks of MTCNN (Zhang et al. 2016, arXiv:1604.02878), as mtcnn 1.0.0 trained them.
+
+Inputs are RGB scaled to (x - 127.5) / 128. Each is a pure function of its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+Weights = Mapping[str, Array]
+
+_BELOW_ALL = -1e6  # below any activation, and finite, so that no NaN comes of it
+
+
+def proposal_network(
+    weights: Weights,
+    image: Float[Array, "h w 3"],
+    height: Int[Array, ""],
+    width: Int[Array, ""],
+) -> tuple[Float[Array, "oh ow"], Float[Array, "oh ow 4"]]:
+    """P-Net over the top left `height` × `width` pixels of `image`.
+
+    Cell (i, j) looks at the 12 × 12 pixels whose corner is (2i, 2j). Returns the face scores
+    [oh, ow] in 0..1 and box regressions [oh, ow, 4]; cells that look past height or width
+    score 0, so that images of several sizes share one compiled program.
+    """
+    full_height, full_width = image.shape[:2]
+    rows, columns = -(-(full_height - 2) // 2), -(-(full_width - 2) // 2)
+    # The first 3×3 convolution, PReLU and 2×2 max-pool as one 2×2 convolution over 2×2 blocks
+    # of pixels: XLA's CPU backend is far slower on three input channels than on twelve.
+    x = jnp.pad(
+        image, ((0, 2 * (rows + 1) - full_height), (0, 2 * (columns + 1) - full_width), (0, 0))
+    )
+    x = x.reshape(rows + 1, 2, columns + 1, 2, 3).transpose(0, 2, 1, 3, 4)
+    x = x.reshape(1, rows + 1, columns + 1, 12)
+    kernel = _over_blocks(weights["conv1/kernel"])
+    x = _convolve(x, kernel).reshape(rows, columns, 2, 2, -1)
+    x = _prelu(x + weights["conv1/bias"], weights["prelu1"])
+    # The pool must not see what the convolution made of the padding.
+    inside_y = 2 * jnp.arange(rows)[:, None] + jnp.arange(2) < height - 2
+    inside_x = 2 * jnp.arange(columns)[:, None] + jnp.arange(2) < width - 2
+    inside = inside_y[:, None, :, None, None] & inside_x[None, :, None, :, None]
+    x = jnp.where(inside, x, _BELOW_ALL).max((2, 3))[None]
+    x = _prelu(_convolve(x, weights["conv2/kernel"]) + weights["conv2/bias"], weights["prelu2"])
+    x = _prelu(_convolve(x, weights["conv3/kernel"]) + weights["conv3/bias"], weights["prelu3"])
+    heads = jnp.concatenate([weights["score/kernel"], weights["box/kernel"]], -1)
+    biases = jnp.concatenate([weights["score/bias"], weights["box/bias"]])
+    x = (_convolve(x, heads) + biases)[0]
+    valid_y = jnp.arange(rows - 4) < (height - 1) // 2 - 4
+    valid_x = jnp.arange(columns - 4) < (width - 1) // 2 - 4
+    scores = jnp.where(valid_y[:, None] & valid_x, _face_score(x[..., :2]), 0.0)
+    return scores, x[..., 2:]
+
+
+def refinement_network(
+    weights: Weights, patches: Float[Array, "n 24 24 3"]
+) -> tuple[Float[Array, " n"], Float[Array, "n 4"]]:
+    """R-Net: face scores [n] in 0..1 and box regressions [n, 4] of patches [n, 24, 24, 3]."""
+    x = _block(weights, 1, patches)
+    x = _pool(x, 3, "SAME")
+    x = _block(weights, 2, x)
+    x = _pool(x, 3, "VALID")
+    x = _flatten(_block(weights, 3, x))
+    x = _prelu(_dense(weights, "dense", x), weights["prelu4"])
+    return _face_score(_dense(weights, "score", x)), _dense(weights, "box", x)
+
+
+def output_network(
+    weights: Weights, patches: Float[Array, "n 48 48 3"]
+) -> tuple[Float[Array, " n"], Float[Array, "n 4"], Float[Array, "n 5 2"]]:
+    """O-Net: face scores [n], box regressions [n, 4] and landmarks [n, 5, 2] of [n, 48, 48, 3].
+
+    Landmarks are (x, y) as parts of the patch's width and height.
+    """
+    x = _block(weights, 1, patches)
+    x = _pool(x, 3, "SAME")
+    x = _block(weights, 2, x)
+    x = _pool(x, 3, "VALID")
+    x = _block(weights, 3, x)
+    x = _pool(x, 2, "SAME")
+    x = _flatten(_block(weights, 4, x))
+    x = _prelu(_dense(weights, "dense", x), weights["prelu5"])
+    # Keras lists the five x first, then the five y.
+    landmarks = _dense(weights, "landmarks", x).reshape(-1, 2, 5).transpose(0, 2, 1)
+    return _face_score(_dense(weights, "score", x)), _dense(weights, "box", x), landmarks
+
+
+def _block(weights: Weights, number: int, x: Array) -> Array:
+    x = _convolve(x, weights[f"conv{number}/kernel"]) + weights[f"conv{number}/bias"]
+    return _prelu(x, weights[f"prelu{number}"])
+
+
+def _convolve(x: Array, kernel: Array) -> Array:
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=dimensions)
+
+
+def _over_blocks(kernel: Array) -> Array:
+    """A 3×3 kernel [3, 3, c, d] as the kernel [2, 2, 4c, 4d] that, over 2×2 blocks of pixels,
+    gives its four values at the positions of a block."""
+    channels, features = kernel.shape[2:]
+    shifted = [
+        jnp.pad(kernel, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)
+    ]
+    stacked = jnp.stack(shifted, 3).reshape(2, 2, 2, 2, channels, 4, features)
+    return stacked.transpose(0, 2, 1, 3, 4, 5, 6).reshape(2, 2, 4 * channels, 4 * features)
+
+
+def _dense(weights: Weights, layer: str, x: Array) -> Array:
+    return x @ weights[f"{layer}/kernel"] + weights[f"{layer}/bias"]
+
+
+def _prelu(x: Array, slope: Array) -> Array:
+    return jnp.where(x > 0, x, slope * x)
+
+
+def _pool(x: Array, size: int, padding: str) -> Array:
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, size, size, 1), (1, 2, 2, 1), padding)
+
+
+def _flatten(x: Array) -> Array:
+    """[n, h, w, c] → [n, w·h·c]: the weights come from Caffe, which ran over x before y."""
+    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], -1)
+
+
+def _face_score(logits: Array) -> Array:
+    """The second of a softmax over two classes."""
+    return jax.nn.sigmoid(logits[..., 1] - logits[..., 0])

@@ -1,0 +1,140 @@
+"""The image pyramid that P-Net looks at: which levels there are, and how an image becomes them.
+
+An image is put on a canvas that is a little larger at most, so that a folder of pictures of
+many sizes needs few compiled programs; where the image ends inside its canvas is data, not shape.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+CELL = 12  # pixels that one cell of P-Net sees
+STRIDE = 2  # pixels from cell to cell
+
+
+class Taps(NamedTuple):
+    """An area resize along one axis: out[i] = Σₖ weight[k, i] · in[source[k, i]]."""
+
+    source: Int[Array | np.ndarray, "k n"]
+    weight: Float[Array | np.ndarray, "k n"]
+
+
+class Level(NamedTuple):
+    """How one image becomes one level: taps along y and x, and the level's true size in pixels."""
+
+    rows: Taps
+    columns: Taps
+    height: Int[Array, ""]
+    width: Int[Array, ""]
+
+
+class Cells(NamedTuple):
+    """All cells of all levels of a canvas, one after the other, as P-Net's outputs are joined."""
+
+    x: Int[np.ndarray, " n"]  # left edge in the level, pixels
+    y: Int[np.ndarray, " n"]
+    scale: Float[np.ndarray, " n"]  # level pixels per image pixel
+    level: Int[np.ndarray, " n"]
+
+
+def canvas_size(length: int) -> int:
+    """The smallest of 32 sizes an octave that holds `length` pixels: 3 % more at most."""
+    length = max(length, CELL)
+    step = max(1, 2 ** (length.bit_length() - 6))
+    return -(-length // step) * step
+
+
+def scales(height: int, width: int, min_face: int, factor: float) -> list[float]:
+    """The scales of the levels: the first shows faces of `min_face` pixels as 12.
+
+    Ends where a level would be smaller than a cell. (mtcnn 1.0.0 counts its levels without
+    regard to `min_face`, so that a larger one asks for levels too small to look at; the error
+    is swallowed and every face of the image is lost.)
+    """
+    found = []
+    scale = CELL / min_face
+    while _scaled(min(height, width), scale) >= CELL:
+        found.append(scale)
+        scale *= factor
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def levels(height: int, width: int, min_face: int, factor: float) -> list[Level]:
+    """For each level of the image's canvas, how an image of `height` × `width` becomes it.
+
+    Levels that the canvas has and the image has not get a size of 0.
+    """
+    canvas = canvas_size(height), canvas_size(width)
+    found = []
+    for scale in scales(*canvas, min_face, factor):
+        size = _scaled(height, scale), _scaled(width, scale)
+        size = size if min(size) >= CELL else (0, 0)
+        rows = _area_taps(height, size[0], canvas[0], scale)
+        columns = _area_taps(width, size[1], canvas[1], scale)
+        found.append(Level(rows, columns, *jnp.asarray(size)))
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def cells(canvas_height: int, canvas_width: int, min_face: int, factor: float) -> Cells:
+    """Where P-Net's outputs on a canvas lie."""
+    parts = []
+    for level, scale in enumerate(scales(canvas_height, canvas_width, min_face, factor)):
+        rows = -(-(_scaled(canvas_height, scale) - 2) // STRIDE) - 4
+        columns = -(-(_scaled(canvas_width, scale) - 2) // STRIDE) - 4
+        y, x = np.mgrid[:rows, :columns].reshape(2, -1) * STRIDE
+        parts.append(Cells(x, y, np.full(x.size, scale), np.full(x.size, level)))
+    return Cells(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def shrink(image: Float[Array, "h w 3"], level: Level) -> Float[Array, "lh lw 3"]:
+    """One level of an image: each pixel the mean of the area that it covers."""
+    by_row = [image[i] * w[:, None, None] for i, w in zip(*level.rows, strict=True)]
+    shrunk = functools.reduce(jnp.add, by_row)
+    by_column = [shrunk[:, i] * w[None, :, None] for i, w in zip(*level.columns, strict=True)]
+    return functools.reduce(jnp.add, by_column)
+
+
+def on_canvas(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "ch cw 3"]:
+    """The image in the top left corner of its canvas; the image itself where it fits exactly."""
+    height, width = image.shape[:2]
+    shape = canvas_size(height), canvas_size(width), 3
+    if shape == image.shape:
+        return np.ascontiguousarray(image)
+    canvas = np.zeros(shape, np.uint8)
+    canvas[:height, :width] = image
+    return canvas
+
+
+def _scaled(length: int, scale: float) -> int:
+    """A level's length; the small term keeps 20 · (12 / 20) at 12."""
+    return int(length * scale + 1e-9)
+
+
+def _area_taps(length: int, shrunk: int, canvas: int, scale: float) -> Taps:
+    """Taps from `length` to `shrunk` pixels, filled with zero weights up to the canvas's level.
+
+    The number of taps depends on the canvas and the scale alone: a level loses less than one
+    pixel to rounding, and the image is hardly smaller than its canvas.
+    """
+    count = math.floor(1 / (scale - 1 / (0.96 * canvas))) + 2
+    source = np.zeros((count, _scaled(canvas, scale)), np.int32)
+    weight = np.zeros((count, _scaled(canvas, scale)), np.float32)
+    if shrunk:
+        # In float32 throughout, as TensorFlow's ResizeArea: exact arithmetic would move scores
+        # by 2e-4, enough for near ties between candidates to fall the other way.
+        ratio = np.float32(length) / np.float32(shrunk)
+        first = np.arange(shrunk, dtype=np.float32) * ratio
+        last = np.arange(1, shrunk + 1, dtype=np.float32) * ratio
+        taps = np.floor(first) + np.arange(count, dtype=np.float32)[:, None]
+        covered = np.minimum(last, taps + 1) - np.maximum(first, taps)
+        source[:, :shrunk] = np.minimum(taps, length - 1)
+        weight[:, :shrunk] = np.clip(covered, 0, None) / ratio
+    return Taps(source, weight)

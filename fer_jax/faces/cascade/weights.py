@@ -1,0 +1,81 @@
+"""The trained weights of MTCNN, read from the `mtcnn` package without importing it.
+
+Importing `mtcnn` would import TensorFlow; its weights are plain files beside its code.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import io
+from pathlib import Path
+
+import joblib
+import numpy as np
+
+from fer_jax.errors import UserError
+
+Weights = dict[str, np.ndarray]
+
+_REINSTALL = "pip install --force-reinstall mtcnn==1.0.0"
+
+# joblib unpickles, and a pickle may run anything: only these very bytes are handed to it.
+SHA256 = {
+    "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
+    "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
+    "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
+}
+
+# The order in which Keras lists the arrays of each network.
+_TRUNK = "conv1 prelu1 conv2 prelu2 conv3 prelu3"
+_LAYERS = {
+    "pnet": f"{_TRUNK} box score",
+    "rnet": f"{_TRUNK} dense prelu4 box score",
+    "onet": f"{_TRUNK} conv4 prelu4 dense prelu5 box landmarks score",
+}
+
+
+@functools.cache
+def load_weights() -> dict[str, Weights]:
+    """The weights of the three networks: `{"pnet" | "rnet" | "onet": {"conv1/kernel": ...}}`.
+
+    Kernels are HWIO or [in, out], all float32.
+
+    Raises:
+        UserError: the package `mtcnn` 1.0.0 is absent or its files are not the known ones.
+    """
+    try:
+        distribution = importlib.metadata.distribution("mtcnn")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            "the package mtcnn, which holds the face detector's weights, is absent; "
+            "run: pip install mtcnn==1.0.0"
+        ) from error
+    folder = Path(str(distribution.locate_file("mtcnn/assets/weights")))
+    return {name: read_network(folder / f"{name}.lz4", name) for name in SHA256}
+
+
+def read_network(path: Path, name: str) -> Weights:
+    """The arrays of one network by name, from a file whose SHA-256 is checked before it is opened.
+
+    Raises:
+        UserError: the file is absent or its bytes are not those of mtcnn 1.0.0.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); run: {_REINSTALL}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256[name]:
+        raise UserError(
+            f"{path} is not the file of mtcnn 1.0.0 (its SHA-256 is {digest}, expected "
+            f"{SHA256[name]}); run: {_REINSTALL}"
+        )
+    names = [
+        part
+        for layer in _LAYERS[name].split()
+        for part in ([layer] if "prelu" in layer else [f"{layer}/kernel", f"{layer}/bias"])
+    ]
+    arrays = joblib.load(io.BytesIO(content))
+    return {key: np.asarray(a, np.float32) for key, a in zip(names, arrays, strict=True)}

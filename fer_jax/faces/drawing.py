@@ -1,0 +1,285 @@
+"""Pictures for people to look at: annotated photographs and frames, and contact sheets of crops."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import matplotlib
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from fer_jax.errors import UserError
+from fer_jax.workdir import atomic_file
+
+Colour = tuple[int, int, int]
+
+# One colour a class, by its place in the label list; far apart in hue and in lightness.
+PALETTE: tuple[Colour, ...] = (
+    (238, 92, 66),
+    (248, 194, 44),
+    (84, 204, 158),
+    (92, 166, 250),
+    (204, 128, 232),
+    (214, 160, 108),
+    (170, 178, 190),
+)
+_INK: Colour = (255, 255, 255)
+_DARK: Colour = (16, 20, 28)
+_PLATE = (*_DARK, 224)  # lets a little of the picture through
+_TRACK: Colour = (70, 76, 88)
+_SMALLEST_SIDE = 360  # pixels; text on anything smaller is unreadable, so it is enlarged
+_LARGEST_FACTOR = 8
+_PAPER: Colour = (250, 250, 248)
+_PRINT: Colour = (34, 38, 46)
+
+
+class _Rect(NamedTuple):
+    """A rectangle in pixels: left, top, right, bottom; right and bottom are outside of it."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    def overlap(self, other: _Rect) -> int:
+        """The area in square pixels that the two share."""
+        width = min(self.x1, other.x1) - max(self.x0, other.x0)
+        height = min(self.y1, other.y1) - max(self.y0, other.y0)
+        return max(width, 0) * max(height, 0)
+
+
+def annotate(
+    image: UInt8[np.ndarray, "h w 3"],
+    boxes: Float[np.ndarray, "n 4"],
+    probabilities: Float[np.ndarray, "n classes"],
+    labels: Sequence[str],
+) -> UInt8[np.ndarray, "hh ww 3"]:
+    """Draws each face's box and a plate with its likeliest class and a bar for every class.
+
+    A plate stands beside its face, clear of the other faces and plates; where there is no room
+    for the full one, a small one with unnamed bars takes its place.
+
+    Args:
+        image: RGB.
+        boxes: x0, y0, x1, y1 in pixels of `image`.
+        probabilities: rows that sum to one, in the order of `labels`.
+        labels: the class names.
+
+    Returns:
+        A new RGB picture: as large as `image`, or a whole multiple of it where its shorter side
+        is below 360 pixels.
+    """
+    factor = enlargement(image.shape[0], image.shape[1])
+    if factor > 1:
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    height, width = image.shape[:2]
+    size = int(np.clip(round(min(height, width) / 30), 13, 34))
+    faces = [_Rect(*(round(float(v) * factor) for v in box)) for box in boxes]
+
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    colours = [PALETTE[int(row.argmax()) % len(PALETTE)] for row in probabilities]
+    for face, colour in zip(faces, colours, strict=True):
+        _draw_box(draw, face, colour, thickness=max(2, size // 7))
+
+    plates: list[_Rect] = []
+    for i, face in enumerate(faces):
+        row = probabilities[i]
+        drawn = [_full_plate(row, labels, size), _small_plate(row, labels, size)]
+        taken = faces[:i] + faces[i + 1 :] + plates
+        plate, place = _choose(drawn, face, taken, width, height, gap=size // 3)
+        canvas.paste(plate, (place.x0, place.y0), plate)
+        plates.append(place)
+    return np.array(canvas)
+
+
+def enlargement(height: int, width: int) -> int:
+    """The whole factor by which `annotate` enlarges a picture of this size in pixels."""
+    return int(np.clip(-(-_SMALLEST_SIDE // max(min(height, width), 1)), 1, _LARGEST_FACTOR))
+
+
+def contact_sheet(
+    crops: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    captions: Sequence[str],
+    *,
+    title: str,
+    cell: int = 128,
+    columns: int = 8,
+) -> UInt8[np.ndarray, "hh ww 3"]:
+    """A page of crops with a caption under each, in reading order, below a title.
+
+    Args:
+        crops: RGB, of any sizes; may be empty, and then the page holds the title alone.
+        captions: one a crop; may have several lines.
+        title: the line on top.
+        cell: width in pixels of the square in which a crop is shown.
+        columns: crops a row.
+
+    Returns:
+        RGB picture.
+    """
+    if len(crops) != len(captions):
+        raise ValueError(f"{len(crops)} crops and {len(captions)} captions")
+    gap, size, header = 10, 12, 44
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    text_height = lines * (size + 3) + 4
+    rows = -(-len(crops) // columns)
+    width = gap + columns * (cell + gap)
+    height = header + rows * (cell + text_height + gap) + gap
+
+    canvas = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((gap, header / 2), title, _PRINT, _font(17, bold=True), anchor="lm")
+    for index, (crop, caption) in enumerate(zip(crops, captions, strict=True)):
+        row, column = divmod(index, columns)
+        left = gap + column * (cell + gap)
+        top = header + row * (cell + text_height + gap)
+        shown = Image.fromarray(_fit(crop, cell))
+        canvas.paste(shown, (left + (cell - shown.width) // 2, top + (cell - shown.height) // 2))
+        for number, line in enumerate(caption.split("\n")):
+            place = (left, top + cell + 4 + number * (size + 3))
+            draw.text(place, _shorten(line, _font(size), cell), _PRINT, _font(size))
+    return np.array(canvas)
+
+
+def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Writes an RGB picture atomically, in the format that the path's suffix names.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, 94] if path.suffix.lower() in {".jpg", ".jpeg"} else []
+    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    try:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror})") from error
+
+
+def _draw_box(draw: ImageDraw.ImageDraw, box: _Rect, colour: Colour, thickness: int) -> None:
+    """A coloured frame between two dark hairlines, so that it stands out on any background."""
+    frame = [(-k, colour) for k in range(thickness + 1)]
+    for inset, shade in [(-thickness - 1, _DARK), (1, _DARK), *frame]:
+        x0, y0, x1, y1 = box.x0 + inset, box.y0 + inset, box.x1 - inset, box.y1 - inset
+        if x1 > x0 and y1 > y0:
+            draw.rectangle((x0, y0, x1, y1), outline=shade)
+
+
+def _full_plate(
+    probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], size: int
+) -> Image.Image:
+    """A heading and one named bar a class."""
+    heading = _heading(probabilities, labels)
+    head_font, row_font = _font(size, bold=True), _font(round(size * 0.8))
+    pad, row = round(size * 0.5), round(size * 1.05)
+    names = max(round(row_font.getlength(label)) for label in labels)
+    bar = max(round(size * 4.5), round(head_font.getlength(heading)) - names - pad)
+    width = 3 * pad + names + bar
+    head = round(size * 1.5)
+    plate = Image.new("RGBA", (width, pad + head + row * len(labels) + pad // 2), _PLATE)
+    draw = ImageDraw.Draw(plate)
+    draw.text((pad, pad + head * 0.4), heading, _INK, head_font, anchor="lm")
+    for index, (label, value) in enumerate(zip(labels, probabilities, strict=True)):
+        middle = pad + head + row * index + row // 2 - pad // 4
+        draw.text((pad, middle), label, _INK, row_font, anchor="lm")
+        left, thick = 2 * pad + names, max(2, round(size * 0.22))
+        draw.rectangle((left, middle - thick, left + bar, middle + thick), fill=_TRACK)
+        if round(bar * float(value)) > 0:
+            right = left + round(bar * float(value))
+            colour = PALETTE[index % len(PALETTE)]
+            draw.rectangle((left, middle - thick, right, middle + thick), fill=colour)
+    return plate
+
+
+def _small_plate(
+    probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], size: int
+) -> Image.Image:
+    """A heading with a small upright bar a class behind it."""
+    size = max(11, round(size * 0.75))
+    heading, font = _heading(probabilities, labels), _font(size, bold=True)
+    pad, thick, height = round(size * 0.35), max(4, size // 3), round(size * 1.6)
+    text = round(font.getlength(heading))
+    plate = Image.new("RGBA", (3 * pad + text + (thick + 1) * len(labels), height), _PLATE)
+    draw = ImageDraw.Draw(plate)
+    draw.text((pad, height / 2), heading, _INK, font, anchor="lm")
+    for index, value in enumerate(probabilities):
+        left, bottom = 2 * pad + text + (thick + 1) * index, height - 3
+        draw.rectangle((left, 2, left + thick - 1, bottom), fill=_TRACK)
+        rise = round((bottom - 2) * float(value))
+        colour = PALETTE[index % len(PALETTE)]
+        draw.rectangle((left, bottom - rise, left + thick - 1, bottom), fill=colour)
+    return plate
+
+
+def _choose(
+    plates: Sequence[Image.Image],
+    face: _Rect,
+    taken: Sequence[_Rect],
+    width: int,
+    height: int,
+    gap: int,
+) -> tuple[Image.Image, _Rect]:
+    """The first plate that has a free place beside its face; else the last, placed best."""
+    best: tuple[int, Image.Image, _Rect] | None = None
+    for plate in plates:
+        best = None
+        for place in _places(plate.width, plate.height, face, width, height, gap):
+            cost = place.overlap(face) + 2 * sum(place.overlap(other) for other in taken)
+            if best is None or cost < best[0]:
+                best = (cost, plate, place)
+        if best is not None and best[0] == 0:
+            break
+    assert best is not None
+    return best[1], best[2]
+
+
+def _places(w: int, h: int, face: _Rect, width: int, height: int, gap: int) -> list[_Rect]:
+    """Where a w x h plate may stand: right of, left of, below, above or in the face."""
+    lines = 1 + gap  # keeps clear of the box's own frame
+    corners = [
+        (face.x1 + lines, face.y0),
+        (face.x0 - lines - w, face.y0),
+        (face.x0, face.y1 + lines),
+        (face.x0, face.y0 - lines - h),
+        (face.x1 + lines, face.y1 - h),
+        (face.x0 - lines - w, face.y1 - h),
+        (face.x1 - w, face.y1 + lines),
+        (face.x1 - w, face.y0 - lines - h),
+        (face.x0, face.y1 - h),
+    ]
+    w, h = min(w, width), min(h, height)
+    inside = [(min(max(x, 0), width - w), min(max(y, 0), height - h)) for x, y in corners]
+    return [_Rect(x, y, x + w, y + h) for x, y in inside]
+
+
+def _heading(probabilities: Float[np.ndarray, " classes"], labels: Sequence[str]) -> str:
+    best = int(probabilities.argmax())
+    return f"{labels[best]} {round(100 * float(probabilities[best]))} %"
+
+
+def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The line, cut with an ellipsis where it is wider than `width` pixels."""
+    shown = line
+    while shown and font.getlength(shown) > width:
+        shown = shown[:-2] + "…" if len(shown) > 1 else ""
+    return shown
+
+
+def _fit(crop: UInt8[np.ndarray, "h w 3"], cell: int) -> UInt8[np.ndarray, "hh ww 3"]:
+    """The crop scaled so that its longer side is `cell` pixels."""
+    scale = cell / max(crop.shape[:2])
+    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
+    return cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+@functools.cache
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which every matplotlib brings along and which has Arabic and Persian letters."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)

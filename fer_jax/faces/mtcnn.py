@@ -1,0 +1,245 @@
+"""Face detection: MTCNN (Zhang et al. 2016, arXiv:1604.02878) with the weights of mtcnn 1.0.0.
+
+    faces = Detector().detect([image])[0]       # image: uint8 [H, W, 3] RGB
+    faces.boxes, faces.scores, faces.landmarks
+
+Finds what the package `mtcnn` finds, but for two faults of it, which are absent here: a larger
+`min_face` loses no larger faces, and images of several sizes in one call do not move boxes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from fer_jax.faces.cascade import boxes as box_rules
+from fer_jax.faces.cascade import networks, patches, pyramid
+from fer_jax.faces.cascade.weights import load_weights
+
+Image = UInt8[np.ndarray, "_ _ 3"]
+
+_IMAGES_AT_ONCE = 16
+# Candidates go through R- and O-Net in batches of these sizes and no other, so that every
+# program is compiled once: the largest that is filled, the smallest for the rest.
+_BATCH_SIZES = (512, 128, 32, 8)
+
+_LEVEL_OVERLAP, _IMAGE_OVERLAP, _FINAL_OVERLAP = 0.5, 0.7, 0.7
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of one image, best first.
+
+    Attributes:
+        boxes: (x0, y0, x1, y1) in pixels, within the image.
+        scores: O-Net's face probability, 0..1.
+        landmarks: (x, y) in pixels of left eye, right eye, nose, left and right corner of the
+            mouth; left and right as the viewer sees them. They may lie outside the image.
+    """
+
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+    landmarks: Float[np.ndarray, "n 5 2"]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, rows: Any) -> Faces:
+        """The faces at `rows`: indices, a slice or a boolean mask."""
+        return Faces(self.boxes[rows], self.scores[rows], self.landmarks[rows])
+
+
+class _Candidates(NamedTuple):
+    """Candidate faces of several images: the image of each, its box (float64) and its score."""
+
+    image: Int[np.ndarray, " n"]
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+
+    def take(self, rows: np.ndarray) -> _Candidates:
+        return _Candidates(*(column[rows] for column in self))
+
+
+@dataclass(frozen=True)
+class Detector:
+    """MTCNN at fixed settings. Holds no state; equal settings share compiled programs.
+
+    Attributes:
+        min_face: the side in pixels of the smallest face to look for.
+        factor: the scale from one level of the pyramid to the next.
+        thresholds: the least scores after P-, R- and O-Net.
+    """
+
+    min_face: int = 20
+    factor: float = 0.709
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        if self.min_face < 1 or not 0 < self.factor < 1 or len(self.thresholds) != 3:
+            raise ValueError(f"no detector has the settings {self}")
+
+    def detect(self, images: Sequence[Image], *, floor: float | None = None) -> list[Faces]:
+        """The faces of each image; images may differ in size.
+
+        Args:
+            images: uint8 [H, W, 3] RGB each.
+            floor: also return O-Net's candidates down to this score. Those at or above the third
+                threshold stay as they are without it.
+        """
+        least = self.thresholds[2] if floor is None else min(floor, self.thresholds[2])
+        found: list[Faces] = []
+        for start in range(0, len(images), _IMAGES_AT_ONCE):
+            found += self._detect(images[start : start + _IMAGES_AT_ONCE], least)
+        return found
+
+    def _detect(self, images: Sequence[Image], least: float) -> list[Faces]:
+        proposed = self._propose(images)
+        if not len(proposed.scores):
+            return [_no_faces() for _ in images]
+        pool = patches.pool_images(images)
+        refined = self._refine(pool, proposed)
+        return self._output(pool, refined, least)
+
+    def _propose(self, images: Sequence[Image]) -> _Candidates:
+        """P-Net on every level of every image; squares that R-Net is to look at."""
+        weights = _weights("pnet")
+        # All are started before the first is waited for: the device works while we sort boxes.
+        running = []
+        for image in images:
+            levels = pyramid.levels(*image.shape[:2], self.min_face, self.factor)
+            canvas = pyramid.on_canvas(image)
+            running.append(_propose_cells(weights, canvas, levels) if levels else None)
+        parts = [_Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))]
+        for number, (image, outputs) in enumerate(zip(images, running, strict=True)):
+            if outputs is None:
+                continue
+            height, width = (pyramid.canvas_size(length) for length in image.shape[:2])
+            cells = pyramid.cells(height, width, self.min_face, self.factor)
+            scores, offsets = (np.asarray(output) for output in outputs)
+            boxes, scores = _propose_boxes(scores, offsets, cells, self.thresholds[0])
+            parts.append(_Candidates(np.full(len(scores), number), boxes, scores))
+        return _Candidates(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _refine(self, pool: patches.Pool, candidates: _Candidates) -> _Candidates:
+        """R-Net: fewer and better placed squares."""
+        scores, offsets = _in_batches(_refine_boxes, "rnet", pool, candidates)
+        kept = _Candidates(
+            candidates.image, box_rules.regress(candidates.boxes, offsets), scores
+        ).take(scores > self.thresholds[1])
+        kept = kept.take(box_rules.suppress_in_groups(*kept, threshold=_IMAGE_OVERLAP))
+        return kept._replace(boxes=box_rules.to_square(kept.boxes))
+
+    def _output(self, pool: patches.Pool, squares: _Candidates, least: float) -> list[Faces]:
+        """O-Net: the final boxes, scores and landmarks, image by image."""
+        if not len(squares.scores):
+            return [_no_faces() for _ in pool.start]
+        scores, offsets, parts = _in_batches(_output_boxes, "onet", pool, squares)
+        size = squares.boxes[:, None, 2:] - squares.boxes[:, None, :2] + 1
+        landmarks = squares.boxes[:, None, :2] + parts * size - 1
+        chosen = np.flatnonzero(scores > least)
+        final = _Candidates(squares.image, box_rules.regress(squares.boxes, offsets), scores).take(
+            chosen
+        )
+        rows = box_rules.suppress_in_groups(*final, threshold=_FINAL_OVERLAP, over="smaller")
+        final, landmarks = final.take(rows), landmarks[chosen][rows].astype(np.float32)
+        limits = np.stack([pool.width, pool.height] * 2, 1)[final.image] - 1
+        inside = np.clip(final.boxes, 0, limits).astype(np.float32)
+        every = Faces(inside, final.scores, landmarks)
+        return [every.take(final.image == number) for number in range(len(pool.start))]
+
+
+@jax.jit
+def _propose_cells(
+    weights: networks.Weights, image: UInt8[Array, "h w 3"], levels: list[pyramid.Level]
+) -> tuple[Float[Array, " cells"], Float[Array, "cells 4"]]:
+    """P-Net's scores and box offsets for all cells of all levels, joined."""
+    normal = (image.astype(jnp.float32) - 127.5) / 128
+    outputs = [
+        networks.proposal_network(weights, pyramid.shrink(normal, level), level.height, level.width)
+        for level in levels
+    ]
+    scores = jnp.concatenate([score.reshape(-1) for score, _ in outputs])
+    return scores, jnp.concatenate([offset.reshape(-1, 4) for _, offset in outputs])
+
+
+@jax.jit
+def _refine_boxes(weights: networks.Weights, *cut: Any) -> tuple[Array, ...]:
+    return networks.refinement_network(weights, patches.cut(*cut, size=24))
+
+
+@jax.jit
+def _output_boxes(weights: networks.Weights, *cut: Any) -> tuple[Array, ...]:
+    return networks.output_network(weights, patches.cut(*cut, size=48))
+
+
+def _propose_boxes(
+    scores: Float[np.ndarray, " cells"],
+    offsets: Float[np.ndarray, "cells 4"],
+    cells: pyramid.Cells,
+    threshold: float,
+) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]:
+    """The squares of one image that P-Net proposes, in image pixels, and their scores."""
+    chosen = np.flatnonzero(scores > threshold)
+    scores = scores[chosen]
+    corner = np.stack([cells.x[chosen], cells.y[chosen]], 1).astype(np.float64)
+    # 1 and 12, with a size of 11: mtcnn counts pixels from one, as the Matlab original did.
+    boxes = np.concatenate([corner + 1, corner + pyramid.CELL], 1)
+    boxes = boxes + offsets[chosen] * (pyramid.CELL - 1)
+    boxes /= cells.scale[chosen, None]
+    kept = box_rules.suppress_in_groups(cells.level[chosen], boxes, scores, _LEVEL_OVERLAP)
+    kept = kept[box_rules.suppress(boxes[kept], scores[kept], _IMAGE_OVERLAP)]
+    return box_rules.to_square(boxes[kept]), scores[kept]
+
+
+def _in_batches(
+    program: Callable[..., tuple[Array, ...]],
+    name: str,
+    pool: patches.Pool,
+    candidates: _Candidates,
+) -> list[np.ndarray]:
+    """What a network says of every candidate, computed in batches of few fixed sizes."""
+    weights = _weights(name)
+    columns = (
+        pool.start[candidates.image],
+        pool.height[candidates.image],
+        pool.width[candidates.image],
+        candidates.boxes.astype(np.float32),
+    )
+    running = []
+    for start, count, size in batches(len(candidates.scores)):
+        padding = [(0, size - count)]
+        part = [
+            np.pad(column[start : start + count], padding + [(0, 0)] * (column.ndim - 1), "edge")
+            for column in columns
+        ]
+        running.append((count, program(weights, pool.pixels, *part)))
+    outputs = [[np.asarray(output)[:count] for output in result] for count, result in running]
+    return [np.concatenate(column) for column in zip(*outputs, strict=True)]
+
+
+def batches(count: int) -> Iterator[tuple[int, int, int]]:
+    """Splits `count` rows into batches (start, rows, size) of the fixed sizes."""
+    start = 0
+    while start < count:
+        left = count - start
+        size = next((size for size in _BATCH_SIZES if size <= left), _BATCH_SIZES[-1])
+        yield start, min(left, size), size
+        start += size
+
+
+@functools.cache
+def _weights(name: str) -> networks.Weights:
+    return {key: jnp.asarray(value) for key, value in load_weights()[name].items()}
+
+
+def _no_faces() -> Faces:
+    empty = (np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0, 5, 2)))
+    return Faces(*empty)

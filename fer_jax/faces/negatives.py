@@ -1,0 +1,66 @@
+"""Where to cut crops that show no face, for teaching a verifier what a face is not."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from fer_jax.faces.alignment import TEMPLATE, crop_outline
+from fer_jax.faces.cascade.boxes import intersection_over_union
+
+_TRIES = 30
+
+
+def background_landmarks(
+    rng: np.random.Generator,
+    landmarks: Float[np.ndarray, "5 2"],
+    taken: Float[np.ndarray, "n 4"],
+    image_size: tuple[int, int],
+    margin: float,
+) -> Float[np.ndarray, "5 2"] | None:
+    """Landmarks of no face: a face's, scaled, turned and moved to where nothing was detected.
+
+    Aligned like a face's, their crop shows background with the same borders and the same blur
+    from resampling that a face's has, so that only what it shows tells it from a face.
+
+    Args:
+        rng: the random source.
+        landmarks: of a face, (x, y) in pixels.
+        taken: boxes (x0, y0, x1, y1) that the crop must not touch.
+        image_size: height and width in pixels; the landmarks stay within.
+        margin: the margin of the crop, as in `align`.
+
+    Returns:
+        (x, y) in pixels, or None where no free place was found.
+    """
+    shape = landmarks - landmarks.mean(0)
+    limits = np.array(image_size[::-1]) - 1
+    for _ in range(_TRIES):
+        angle, scale = rng.uniform(-0.5, 0.5), np.exp(rng.uniform(np.log(0.35), np.log(1.3)))
+        turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        turned = shape @ turn.T
+        low, high = -turned.min(0), limits - turned.max(0)
+        if (low > high).any():
+            continue
+        moved = turned + rng.uniform(low, high)
+        if not touches(outline_box(moved, margin), taken):
+            return moved
+    return None
+
+
+def typical_landmarks(
+    rng: np.random.Generator, image_size: tuple[int, int]
+) -> Float[np.ndarray, "5 2"]:
+    """The template's landmarks at the size of a face that fills a third of the image or so."""
+    return TEMPLATE * min(image_size) * rng.uniform(0.2, 0.5)
+
+
+def outline_box(landmarks: Float[np.ndarray, "5 2"], margin: float) -> Float[np.ndarray, " 4"]:
+    """The box (x0, y0, x1, y1) around the square that `align` would cut."""
+    corners = crop_outline(landmarks, margin)
+    return np.concatenate([corners.min(0), corners.max(0)])
+
+
+def touches(box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "n 4"]) -> bool:
+    """Whether a box overlaps any of the others."""
+    return bool((intersection_over_union(box[None], others.astype(np.float64)) > 0).any())

@@ -1,0 +1,45 @@
+"""Which faces of successive frames are one face moving: links by overlap of boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from fer_jax.faces.cascade.boxes import intersection_over_union
+
+
+class Tracker:
+    """Numbers the faces of one video so that a moving face keeps its number.
+
+    Frames are given in order. Of all pairs of a known and a new box, the best overlapping is
+    linked first, until none overlaps by `least_overlap` (IoU). A face unseen for `longest_gap_s`
+    is forgotten; what appears later in its place gets a new number.
+    """
+
+    def __init__(self, *, least_overlap: float = 0.3, longest_gap_s: float = 1.5) -> None:
+        self._least_overlap = least_overlap
+        self._longest_gap_s = longest_gap_s
+        self._next = 0
+        self._known: dict[int, tuple[float, Float[np.ndarray, " 4"]]] = {}
+
+    def update(self, time_s: float, boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, " n"]:
+        """The track of each box (x0, y0, x1, y1) of the frame at `time_s`."""
+        self._known = {
+            track: seen
+            for track, seen in self._known.items()
+            if time_s - seen[0] <= self._longest_gap_s
+        }
+        tracks = np.full(len(boxes), -1)
+        names = list(self._known)
+        if names and len(boxes):
+            known = np.stack([self._known[name][1] for name in names])
+            overlaps = intersection_over_union(known, boxes)
+            while overlaps.max() >= self._least_overlap:
+                old, new = np.unravel_index(overlaps.argmax(), overlaps.shape)
+                tracks[new] = names[old]
+                overlaps[old], overlaps[:, new] = -1, -1
+        for new in np.flatnonzero(tracks < 0):
+            tracks[new] = self._next
+            self._next += 1
+        self._known |= {int(t): (time_s, box) for t, box in zip(tracks, boxes, strict=True)}
+        return tracks

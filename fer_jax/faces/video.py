@@ -1,0 +1,308 @@
+"""Frames out of videos at their true times, and frames into a video."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from fer_jax.errors import UserError
+from fer_jax.workdir import atomic_file
+
+SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".asf", ".flv"}
+    | {".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".ogv", ".vob", ".mxf"}
+)
+
+Reason = Literal["unreadable", "not_a_video", "no_video_stream", "no_frames", "damaged"]
+
+
+# A file may promise this much more than its frames show before it counts as cut short.
+_END_TOLERANCE_S = 0.5
+
+
+class VideoError(UserError):
+    """A file that gives no frames, or not all of them.
+
+    Attributes:
+        reason: "unreadable" (absent, no permission), "not_a_video", "no_video_stream" (sound
+            only), "no_frames", or "damaged" (raised after every frame that could be decoded).
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: Reason, detail: str) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame: its number among the decoded (from 0), presentation time, and pixels, upright."""
+
+    index: int
+    time_s: float
+    image: UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass
+class SampleCounts:
+    """What became of a video's frames; filled while `sample_frames` runs.
+
+    Attributes:
+        decoded: frames decoded, sampled or not.
+        without_time: of these, frames that carry no presentation time and so cannot be sampled.
+        failed: samples that were due and of which nothing could be decoded.
+    """
+
+    decoded: int = 0
+    without_time: int = 0
+    failed: int = 0
+
+
+def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files below `folder` whose suffix is a video's, sorted by path; or the file itself.
+
+    Linked folders are not entered, so that a loop of links is no trap.
+
+    Raises:
+        UserError: there is no such folder, or no video in it.
+    """
+    root = Path(folder)
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise UserError(f"{folder} is no folder and no file; give a folder of videos")
+    found = sorted(
+        Path(parent) / name
+        for parent, _, names in os.walk(root)
+        for name in names
+        if Path(name).suffix.lower() in SUFFIXES
+    )
+    if not found:
+        raise UserError(f"no video lies below {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def sample_frames(
+    path: str | os.PathLike[str], every_s: float, counts: SampleCounts | None = None
+) -> Iterator[Frame]:
+    """The first frame of every `every_s` seconds from the first frame on; all for 0.
+
+    Holds one frame at a time. Rotation that the file asks for is applied. Frames without a
+    presentation time are passed over and counted.
+
+    Raises:
+        VideoError: nothing can be decoded; or, after the last frame that could be, reason
+            "damaged": some samples were lost, as counted in `counts.failed`.
+    """
+    counts = SampleCounts() if counts is None else counts
+    grid = _Grid(every_s)
+    with _open(path) as container:
+        for frame in _decode(container, grid):
+            counts.decoded += 1
+            if frame.time is None:
+                counts.without_time += 1
+            elif grid.takes(frame.time):
+                yield Frame(counts.decoded - 1, frame.time, _upright(frame))
+    if counts.decoded == counts.without_time:
+        detail = "no frame of it can be decoded"
+        if counts.without_time:
+            detail = f"none of its {counts.without_time} frames has a presentation time"
+        raise VideoError(path, "no_frames", detail)
+    counts.failed = grid.lost
+    if counts.failed:
+        raise VideoError(
+            path, "damaged", f"damaged or cut short; {counts.failed} samples of it are lost"
+        )
+
+
+class _Grid:
+    """Which cell of `every_s` seconds a time is in, and which cells were sampled or lost."""
+
+    def __init__(self, every_s: float) -> None:
+        if every_s < 0:
+            raise ValueError(f"cannot sample every {every_s} s")
+        self._every_s = every_s
+        self._origin: float | None = None
+        self._last = -1
+        self._recent: collections.deque[int] = collections.deque(maxlen=64)
+        self._failed: set[int] = set()
+        self._failed_frames = 0  # when every frame is a sample
+
+    def takes(self, time_s: float) -> bool:
+        """Whether the frame at this time is the first of its cell; if so, the cell is done."""
+        if self._origin is None:
+            self._origin = time_s
+        if not self._every_s:
+            return True
+        cell = self._cell(time_s)
+        if cell <= self._last:
+            return False
+        self._last = cell
+        self._recent.append(cell)
+        self._failed.discard(cell)
+        return True
+
+    def fails(self, time_s: float | None) -> None:
+        """Notes a frame that could not be decoded; another one of its cell makes up for it."""
+        if not self._every_s or self._origin is None or time_s is None:
+            self._failed_frames += 1
+        elif self._cell(time_s) not in self._recent:
+            self._failed.add(self._cell(time_s))
+
+    def ends(self, last_s: float, promised_s: float, fps: float) -> None:
+        """Notes that the last frame ends at `last_s`, though the file promised more."""
+        if not self._every_s:
+            self._failed_frames += max(1, round((promised_s - last_s) * fps))
+        elif self._origin is not None:
+            self._failed |= set(range(self._last + 1, self._cell(promised_s - 1e-3) + 1))
+
+    @property
+    def lost(self) -> int:
+        """Samples that were due and lost."""
+        return len(self._failed) + self._failed_frames
+
+    def _cell(self, time_s: float) -> int:
+        assert self._origin is not None
+        return math.floor((time_s - self._origin) / self._every_s + 1e-6)
+
+
+@contextlib.contextmanager
+def _open(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
+    """Opens a video; raises `VideoError` for what is none."""
+    try:
+        # Absolute, since FFmpeg would take a name such as "a:b.mp4" for a protocol.
+        container = av.open(str(Path(path).absolute()))
+    except (av.error.InvalidDataError, av.error.EOFError) as error:
+        raise VideoError(path, "not_a_video", "not a video, or its header is damaged") from error
+    except OSError as error:
+        raise VideoError(path, "unreadable", f"cannot be read ({error.strerror})") from error
+    except av.error.FFmpegError as error:
+        raise VideoError(path, "not_a_video", f"not a video ({error.strerror})") from error
+    with container:
+        yield container
+
+
+def _decode(container: av.container.InputContainer, grid: _Grid) -> Iterator[av.VideoFrame]:
+    """All frames that can be decoded, in order of presentation; what fails is noted in `grid`."""
+    stream = _picture_stream(container)
+    stream.thread_type = "AUTO"
+    packets = container.demux(stream)
+    end_s, broken = 0.0, False
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            break
+        except av.error.FFmpegError:
+            broken = True
+            break
+        if packet.size:  # the last one is marked as corrupt when the file ends within it
+            broken = packet.is_corrupt
+        try:
+            for frame in packet.decode():
+                end_s = _end(frame, end_s)
+                yield frame
+        except av.error.FFmpegError:
+            grid.fails(_seconds(packet.pts, packet.time_base))
+    promised_s = _promised_end(container, stream)
+    if promised_s - end_s > _END_TOLERANCE_S:
+        grid.ends(end_s, promised_s, float(stream.average_rate or 0))
+    elif broken:
+        grid.fails(None)
+
+
+def _picture_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The first stream of moving pictures; a song's cover is none."""
+    cover = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if not stream.disposition & cover:
+            return stream
+    raise VideoError(container.name, "no_video_stream", "holds no moving pictures, only sound")
+
+
+def _end(frame: av.VideoFrame, before: float) -> float:
+    """When a frame stops being shown, seconds; `before` where it does not say."""
+    if frame.time is None:
+        return before
+    return max(before, frame.time + (_seconds(frame.duration, frame.time_base) or 0.0))
+
+
+def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
+    return None if ticks is None or time_base is None else float(ticks * time_base)
+
+
+def _promised_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """When the pictures end by what the file says of itself, seconds; 0 where it says nothing."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    if "DURATION" in stream.metadata:  # Matroska, as hours:minutes:seconds
+        parts = stream.metadata["DURATION"].split(":")
+        with contextlib.suppress(ValueError):
+            return sum(60**power * float(part) for power, part in enumerate(reversed(parts)))
+    if container.duration is not None and len(container.streams) == 1:
+        return ((container.start_time or 0) + container.duration) / av.time_base
+    return 0.0
+
+
+def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels as they are to be shown, uint8 [H, W, 3] RGB."""
+    quarter_turns = round(frame.rotation / 90) % 4
+    image = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+
+
+class VideoWriter:
+    """Writes an H.264 MP4 (yuv420p, which everything plays); atomic, as a context manager.
+
+    Args:
+        path: the file to write; it appears when the block succeeds.
+        fps: frames a second.
+        size: height and width in pixels of the frames; odd ones gain a row or column, since the
+            format halves the colours.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], fps: float, size: tuple[int, int]) -> None:
+        self._path, self._size = path, size
+        self._fps = Fraction(fps).limit_denominator(1001)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> VideoWriter:
+        temporary = self._stack.enter_context(atomic_file(self._path))
+        self._container = self._stack.enter_context(av.open(str(temporary), "w", format="mp4"))
+        self._stream = self._container.add_stream("libx264", rate=self._fps)
+        self._stream.height, self._stream.width = (length + length % 2 for length in self._size)
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.options = {"crf": "20", "preset": "veryfast"}
+        return self
+
+    def write(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Appends a frame, uint8 [H, W, 3] RGB of the writer's size."""
+        if image.shape[:2] != tuple(self._size):
+            raise ValueError(f"a frame of {image.shape[:2]} in a video of {self._size}")
+        padding = [(0, length % 2) for length in self._size]
+        image = np.pad(image, [*padding, (0, 0)], "edge")
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._stack:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+            self._stack.pop_all().__exit__(kind, error, trace)

@@ -1,0 +1,1 @@
+"""The networks: Inception-ResNet-v2, heads, and the network that joins them."""

@@ -1,0 +1,139 @@
+"""Short clips: people who move into an emotion, and scenes without anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from fer_jax.people.action_units import EMOTIONS, ActionUnits, action_units
+from fer_jax.people.background import background
+from fer_jax.people.camera import develop, draw_camera
+from fer_jax.people.identity import identity
+from fer_jax.people.lighting import draw_lighting
+from fer_jax.people.pose import View
+from fer_jax.people.renderer import render
+from fer_jax.people.scenes import scene_frames
+
+Frame = UInt8[np.ndarray, "h w 3"]
+_LATECOMERS = 0.08  # share of the clips in which the person enters after the start
+_TALKERS = 0.5  # share of the clips in which the person talks
+
+
+@dataclass(frozen=True)
+class _Performance:
+    """What happens in a clip: the view and the action units of each frame."""
+
+    views: list[View]
+    units: list[ActionUnits]
+
+
+def clip_frames(
+    person: int,
+    emotion: str,
+    index: int,
+    frames: int = 12,
+    fps: int = 6,
+    size: tuple[int, int] = (240, 320),
+) -> Iterator[Frame]:
+    """Frames of clip ``index`` of a person who moves from rest into one of EMOTIONS, RGB.
+
+    Each clip has its own background, light and camera; the emotion is stronger in one clip than in
+    the next, the head moves, eyes blink, half of the people talk, and a few enter late. The same
+    arguments give the same frames.
+    """
+    rng = np.random.default_rng([2, person, EMOTIONS.index(emotion), index])
+    who = identity(person)
+    scenery, lighting, camera = background(rng, size), draw_lighting(rng), draw_camera(rng)
+    performance = _perform(emotion, frames, fps, size, rng)
+    for view, units in zip(performance.views, performance.units, strict=True):
+        yield develop(render(who, units, view, lighting, scenery), camera, rng)
+
+
+def write_clip(
+    path: Path,
+    person: int,
+    emotion: str,
+    index: int,
+    frames: int = 12,
+    fps: int = 6,
+    size: tuple[int, int] = (240, 320),
+) -> None:
+    """Write ``clip_frames(...)`` to ``path`` as H.264; ``size`` must be even."""
+    _encode(path, clip_frames(person, emotion, index, frames, fps, size), fps, size)
+
+
+def write_scene(
+    path: Path, index: int, frames: int = 12, fps: int = 6, size: tuple[int, int] = (240, 320)
+) -> None:
+    """Write a clip of things, without anybody, to ``path``."""
+    _encode(path, scene_frames(index, frames, size), fps, size)
+
+
+def _perform(
+    emotion: str, frames: int, fps: int, size: tuple[int, int], rng: np.random.Generator
+) -> _Performance:
+    height, width = size
+    drift = lambda sigma, seconds: _drift(rng, frames, sigma, seconds * fps)  # noqa: E731
+    yaw, pitch, roll = drift(0.16, 1.0), drift(0.08, 1.0), drift(0.06, 1.0)
+    x = width * np.clip(0.5 + drift(0.05, 1.3), 0.36, 0.64)
+    y = height * np.clip(0.48 + drift(0.02, 1.3), 0.43, 0.53)
+    if rng.random() < _LATECOMERS:
+        x = x + width * rng.choice([-1, 1]) * _entrance(frames)
+    scale = height * float(rng.uniform(0.22, 0.29))
+    gaze = np.clip(drift(0.3, 0.6), -1, 1)
+
+    rest, apex = action_units("neutral", 0.0, rng), action_units(emotion, 1.0, rng)
+    seconds = np.arange(frames) / fps
+    strength = float(rng.uniform(0.5, 1.1)) * (1 - np.exp(-(seconds + 0.2) / 0.5))
+    talk = np.clip(drift(0.2, 0.2), 0, 1) * (rng.random() < _TALKERS)
+    blinks = rng.random(frames) < 0.3 / fps  # about 18 a minute
+    motion = np.stack([x, y, yaw, pitch, roll, gaze], axis=1).tolist()
+    views = [View((at_x, at_y), scale, *turn) for at_x, at_y, *turn in motion]
+    units = [
+        rest.towards(apex, float(strength[t])).plus(
+            jaw_drop=float(talk[t]), blink=0.95 * float(blinks[t])
+        )
+        for t in range(frames)
+    ]
+    return _Performance(views, units)
+
+
+def _drift(
+    rng: np.random.Generator, frames: int, sigma: float, smoothing: float
+) -> Float32[np.ndarray, " frames"]:
+    """Smooth random motion of standard deviation ``sigma``, over ``smoothing`` frames."""
+    margin = int(4 * smoothing) + 1
+    walk = rng.standard_normal((1, frames + 2 * margin), dtype=np.float32)
+    walk = cv2.GaussianBlur(walk, (2 * margin + 1, 1), smoothing)[0]
+    return (walk[margin : margin + frames] * np.float32(sigma) / (walk.std() + 1e-6)).astype(
+        np.float32
+    )
+
+
+def _entrance(frames: int) -> np.ndarray:
+    """Distance from the place in the picture, in widths: away for a third, then quickly in."""
+    progress = np.arange(frames) / max(1, frames - 1)
+    return 1.1 * np.clip((0.6 - progress) / 0.3, 0, 1)
+
+
+def _encode(path: Path, frames: Iterable[Frame], fps: int, size: tuple[int, int]) -> None:
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        # The same frames must give the same bytes each time: x264's macroblock tree does not.
+        stream.options = {
+            "crf": "24",
+            "preset": "veryfast",
+            "threads": "1",
+            "x264-params": "mbtree=0",
+        }
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,158 @@
+"""From sheet to picture: where each pixel of the picture lies on a turned sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+
+from fer_jax.people.sheet import Grid
+
+PIVOT = 0.5  # depth of the axis of the neck behind the sheet, in units
+_COARSE = 2  # the turn is smooth: it is solved on every second pixel
+_ITERATIONS = 8
+_LIMITS = {"yaw": 0.38, "pitch": 0.25, "roll": 0.30}
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a head stands in the picture.
+
+    ``centre`` (x, y) and ``scale`` (half face width) in pixels; angles in radians, limited to what
+    a relief can be turned by: yaw 0.38, pitch 0.25, roll 0.30. ``gaze`` -1..1 is sideways.
+    """
+
+    centre: tuple[float, float]
+    scale: float
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
+    gaze: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, limit in _LIMITS.items():
+            object.__setattr__(self, name, float(np.clip(getattr(self, name), -limit, limit)))
+
+    def rotation(self) -> Float32[np.ndarray, "3 3"]:
+        """Rotation of the head (yaw, then pitch, then roll)."""
+        cy, sy = np.cos(self.yaw), np.sin(self.yaw)
+        cp, sp = np.cos(self.pitch), np.sin(self.pitch)
+        cr, sr = np.cos(self.roll), np.sin(self.roll)
+        yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+        pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+        roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+        return (roll @ pitch @ yaw).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A rectangle of the picture, and for its pixels the column and row on a sheet."""
+
+    left: int
+    top: int
+    columns: Float32[np.ndarray, "h w"]
+    rows: Float32[np.ndarray, "h w"]
+
+
+def place(
+    view: View,
+    grid: Grid,
+    picture: tuple[int, int],
+    *,
+    bulge: Float32[np.ndarray, "sh sw"] | None = None,
+    shift: float = 0.0,
+    chin: float = 1.3,
+    jaw_drop: float = 0.0,
+) -> Placement | None:
+    """Where the pixels of a ``picture`` (height, width) fall on a sheet seen in ``view``.
+
+    With ``bulge`` the sheet turns as a relief by yaw and pitch; without, it only shifts sideways by
+    ``shift`` units. ``jaw_drop`` units lengthen the part below the mouth down to ``chin``.
+    None if the sheet lies outside the picture.
+    """
+    left, top, right, bottom = _bounds(view, grid, picture)
+    if right - left < 2 or bottom - top < 2:
+        return None
+    width, height = -(-(right - left) // _COARSE) + 1, -(-(bottom - top) // _COARSE) + 1
+    px = left + _COARSE * np.arange(width, dtype=np.float32)[None, :] - view.centre[0]
+    py = top + _COARSE * np.arange(height, dtype=np.float32)[:, None] - view.centre[1]
+    cos, sin = float(np.cos(view.roll)) / view.scale, float(np.sin(view.roll)) / view.scale
+    u, v = cos * px + sin * py, cos * py - sin * px
+    x, y = (u - shift, v) if bulge is None else _turn_back(view, grid, bulge, u, v)
+    if jaw_drop:
+        mouth = chin - 0.45
+        y = np.where(y > mouth, mouth + (y - mouth) * (chin - mouth) / (chin + jaw_drop - mouth), y)
+    columns, rows = grid.column(x), grid.row(y)
+    full = (width * _COARSE, height * _COARSE)
+    columns, rows = (
+        _refine(field, full)[: bottom - top, : right - left] for field in (columns, rows)
+    )
+    return Placement(left, top, columns, rows)
+
+
+def composite(
+    picture: Float32[np.ndarray, "h w 3"],
+    layer: Float32[np.ndarray, "sh sw 4"],
+    placement: Placement | None,
+) -> None:
+    """Lay a shaded sheet (RGB times cover, cover) over a picture, in place."""
+    if placement is None:
+        return
+    seen = cv2.remap(
+        layer,
+        placement.columns,
+        placement.rows,
+        interpolation=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(0, 0, 0, 0),
+    )
+    height, width = placement.columns.shape
+    area = picture[placement.top : placement.top + height, placement.left : placement.left + width]
+    area *= 1 - seen[..., 3:]
+    area += seen[..., :3]
+
+
+def _bounds(view: View, grid: Grid, picture: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Rectangle of the picture (left, top, right, bottom) that a sheet can reach."""
+    cos, sin = np.cos(view.roll), np.sin(view.roll)
+    corners = np.array([(x, y) for x in (grid.left, grid.right) for y in (grid.top, grid.bottom)])
+    x = view.centre[0] + view.scale * (cos * corners[:, 0] - sin * corners[:, 1])
+    y = view.centre[1] + view.scale * (sin * corners[:, 0] + cos * corners[:, 1])
+    margin = 0.25 * view.scale
+    left, right = np.clip([x.min() - margin, x.max() + margin], 0, picture[1]).astype(int)
+    top, bottom = np.clip([y.min() - margin, y.max() + margin], 0, picture[0]).astype(int)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def _turn_back(
+    view: View, grid: Grid, bulge: np.ndarray, u: np.ndarray, v: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the sheet seen at (u, v), by damped fixed-point iteration on its depth."""
+    sy, cy, sp, cp = (float(f(angle)) for angle in (view.yaw, view.pitch) for f in (np.sin, np.cos))
+    x, y = u.copy(), v.copy()
+    for _ in range(_ITERATIONS):
+        depth = cv2.remap(
+            bulge,
+            grid.column(x),
+            grid.row(y),
+            interpolation=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        depth = depth - PIVOT
+        x = 0.4 * x + 0.6 * (u - sy * depth) / cy
+        y = 0.4 * y + 0.6 * (v - sp * (depth * cy - sy * x)) / cp
+    return x, y
+
+
+def _refine(field: np.ndarray, size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
+    """Values of a field known at every ``_COARSE``-th pixel, at every pixel."""
+    step = np.array([[1 / _COARSE, 0, 0], [0, 1 / _COARSE, 0]], np.float32)
+    return cv2.warpAffine(
+        field.astype(np.float32),
+        step,
+        size,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )

@@ -1,0 +1,107 @@
+"""Sheets of relief: what a part of a person is painted on before light and pose are applied.
+
+A sheet is a grid in head coordinates (half face widths, y downwards) that holds colour, height,
+gloss and coverage of every point. Painting works on windows of a sheet, so that an eye costs no
+more than the pixels of an eye.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float32
+
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pixel centres of a sheet: ``resolution`` pixels per unit from the corner (left, top)."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    resolution: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (
+            round((self.bottom - self.top) * self.resolution),
+            round((self.right - self.left) * self.resolution),
+        )
+
+    @cached_property
+    def x(self) -> Float32[np.ndarray, "h w"]:
+        """x of every pixel."""
+        row = self.left + (np.arange(self.shape[1], dtype=np.float32) + 0.5) / self.resolution
+        return np.broadcast_to(row.astype(np.float32), self.shape).copy()
+
+    @cached_property
+    def y(self) -> Float32[np.ndarray, "h w"]:
+        """y of every pixel."""
+        column = self.top + (np.arange(self.shape[0], dtype=np.float32) + 0.5) / self.resolution
+        return np.broadcast_to(column.astype(np.float32)[:, None], self.shape).copy()
+
+    def column(self, x: np.ndarray) -> np.ndarray:
+        """Pixel column (fractional, 0 at the first centre) of a coordinate."""
+        return (x - self.left) * self.resolution - 0.5
+
+    def row(self, y: np.ndarray) -> np.ndarray:
+        """Pixel row of a coordinate."""
+        return (y - self.top) * self.resolution - 0.5
+
+    def window(self, left: float, right: float, top: float, bottom: float) -> Window:
+        """Slices of the pixels inside a rectangle, cut at the edges of the grid."""
+        height, width = self.shape
+        one_past_end = np.array([0, 1])
+        columns = np.clip(self.column(np.array([left, right])) + one_past_end, 0, width).astype(int)
+        rows = np.clip(self.row(np.array([top, bottom])) + one_past_end, 0, height).astype(int)
+        return slice(rows[0], rows[1]), slice(columns[0], columns[1])
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A painted relief, in linear light.
+
+    ``albedo`` [h, w, 3] RGB; ``cover`` [h, w] opacity 0..1; ``relief`` [h, w] height towards the
+    viewer in units; ``gloss`` [h, w] strength of the highlight; ``glint`` [h, w] light that is
+    added whatever the lighting (the spark in an eye).
+    """
+
+    grid: Grid
+    albedo: Float32[np.ndarray, "h w 3"]
+    cover: Float32[np.ndarray, "h w"]
+    relief: Float32[np.ndarray, "h w"]
+    gloss: Float32[np.ndarray, "h w"]
+    glint: Float32[np.ndarray, "h w"]
+
+    @classmethod
+    def blank(cls, grid: Grid) -> Sheet:
+        """A black, flat, dull and transparent sheet."""
+        zeros = [np.zeros(grid.shape, np.float32) for _ in range(4)]
+        return cls(grid, np.zeros((*grid.shape, 3), np.float32), *zeros)
+
+    def copy(self) -> Sheet:
+        """A sheet that can be painted without changing this one."""
+        arrays = (self.albedo, self.cover, self.relief, self.gloss, self.glint)
+        return Sheet(self.grid, *(array.copy() for array in arrays))
+
+    def paint(self, window: Window, colour: np.ndarray, coverage: np.ndarray) -> None:
+        """Mix ``colour`` (linear, [3] or [h, w, 3]) into the albedo of ``window``."""
+        area = self.albedo[window]
+        area += (colour - area) * np.clip(coverage, 0.0, 1.0)[..., None]
+
+    def cover_with(self, colour: np.ndarray, coverage: np.ndarray) -> None:
+        """Lay something over the whole sheet, also where the sheet was transparent.
+
+        Its edge keeps its own colour: it is mixed only with what lies below it.
+        """
+        self.cover[:] = np.maximum(self.cover, coverage)
+        self.paint(EVERYWHERE, colour, coverage / np.maximum(self.cover, 1e-3))
+
+
+EVERYWHERE: Window = (slice(None), slice(None))

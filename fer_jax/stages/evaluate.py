@@ -1,0 +1,78 @@
+"""Stage evaluate: predictions for people held out → measures, intervals, one report.
+
+Reads `predictions.parquet` and `protocol.json` of each crossval workdir in `config.runs`; writes
+
+    metrics.json     every measure of every run, and the paired differences
+    per_person.csv   one row a run and person, the worst first
+    report.html      all of it to read, print and show, in one file
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.errors import UserError
+from fer_jax.evaluation import report, results
+from fer_jax.evaluation.predictions import Predictions, read_predictions
+from fer_jax.workdir import atomic_file, stage, write_json
+
+
+@stage(inputs=lambda config: [*config.runs.values(), *config.context])
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Measures every run and writes the report.
+
+    Returns the accuracy of `config.main` with its interval, counts, and the report's path.
+
+    Raises:
+      UserError: no run, an unset or unknown run, predictions missing or faulty, a folder of
+        `config.context` whose stage has not finished.
+    """
+    runs = _read_runs(config)
+    measured = results.evaluate(runs, config.main, **config.bootstrap)
+    stages = report.read_stages([*config.context, *config.runs.values()])
+    write_json(workdir / "metrics.json", measured)
+    with atomic_file(workdir / "per_person.csv") as path:
+        results.person_table(measured).to_csv(path, index=False)
+    with atomic_file(workdir / "report.html") as path:
+        path.write_text(report.render(measured, stages, own=report.read_own(workdir)), "utf-8")
+    for other in measured["comparisons"]:
+        print(f"[evaluate] {report.verdict(other)}", flush=True)
+    return _summary(measured, workdir / "report.html")
+
+
+def _read_runs(config: ConfigDict) -> dict[str, Predictions]:
+    if not config.runs:
+        raise UserError("evaluate: config.runs is empty; name at least one crossval workdir")
+    if config.main not in config.runs:
+        raise UserError(
+            f"evaluate: config.main is '{config.main}', which is none of the runs "
+            f"({', '.join(config.runs)})"
+        )
+    for name, folder in config.runs.items():
+        if not folder:
+            raise UserError(
+                f"evaluate: no workdir for the run '{name}'; set --config.runs.{name}=DIR to a "
+                "finished crossval"
+            )
+    return {name: read_predictions(name, Path(folder)) for name, folder in config.runs.items()}
+
+
+def _summary(measured: dict[str, Any], report_path: Path) -> dict[str, Any]:
+    main = measured["runs"][measured["main"]]
+    return {
+        "accuracy": main["accuracy"]["value"],
+        "low": main["accuracy"]["low"],
+        "high": main["accuracy"]["high"],
+        "balanced_accuracy": main["balanced_accuracy"]["value"],
+        "macro_f1": main["macro_f1"]["value"],
+        "chance": main["chance"]["uniform"],
+        "people": main["people"],
+        "photographs": main["photographs"],
+        "no_face": main["no_face"],
+        "worst_person": main["worst_person"]["accuracy"],
+        "warnings": "; ".join(stamp["title"] for stamp in main["warnings"]) or "none",
+        "report": str(report_path),
+    }

@@ -1,0 +1,222 @@
+"""Faces out of videos: sampled frames, detected, aligned and cut out, one shard a video.
+
+    shards/<video>/                 crops, rows and counts of one video
+    manifest.parquet                the faces of all videos
+    negatives.parquet               crops that show no face, for the verifier
+    skipped.csv                     videos that gave nothing, or not all: video, reason, ...
+
+Killed and run again it goes on with the videos that have no shard; videos that were added later
+are extracted alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import pandas as pd
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from fer_jax.data import manifest
+from fer_jax.errors import UserError
+from fer_jax.faces import shards
+from fer_jax.faces.mtcnn import Detector
+from fer_jax.faces.shards import Job, Settings, Stats
+from fer_jax.faces.video import list_videos
+from fer_jax.workdir import atomic_file, stage
+
+_COMPILATION_OPTIONS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+)
+
+
+@stage(inputs=lambda config: [config.videos], grows=True)
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Extracts the faces of every video below `config.videos`.
+
+    Raises:
+        UserError: no folder is given or no video is in it; a setting makes no sense; none of
+            the videos can be read.
+    """
+    jobs = _jobs(config, workdir)
+    _remove_leftovers(workdir)
+    stats = {job.video: found for job in jobs if (found := shards.finished(job))}
+    missing = [job for job in jobs if job.video not in stats]
+    if stats:
+        print(f"[extract] {len(stats)} of {len(jobs)} videos are extracted already", flush=True)
+    started = time.time()
+    new, first_frame_at = _extract_all(missing, config.workers)
+    elapsed = time.time() - started
+    stats |= new
+    ordered = [stats[job.video] for job in jobs]
+    skipped = _report_bad_videos(ordered, workdir / "skipped.csv")
+    if skipped == len(jobs):
+        raise UserError(
+            f"extract: none of the {len(jobs)} videos in {config.videos} gave a frame; "
+            f"the reasons are in {workdir / 'skipped.csv'}"
+        )
+    folders = [job.shard for job in jobs]
+    _merge(folders, workdir)
+    looked_at = sum(one.kept_frames for one in new.values())
+    return {
+        "videos": len(jobs),
+        "skipped": skipped,
+        "damaged": sum(bool(one.error) for one in ordered) - skipped,
+        **_totals(ordered),
+        "frames_per_s": round(looked_at / elapsed, 1) if looked_at else 0.0,
+        "wall_s": round(time.time() - started, 2),
+        "time_to_first_frame_s": round(first_frame_at - started, 2) if looked_at else 0.0,
+    }
+
+
+def _jobs(config: ConfigDict, workdir: Path) -> list[Job]:
+    """One job a video, in the order of their paths."""
+    if not config.videos:
+        raise UserError("extract: give the folder of videos by --config.videos=DIR")
+    settings = _settings(config)
+    root = Path(config.videos)
+    jobs = []
+    for path in list_videos(root):
+        video = shards.video_id(path, root)
+        jobs.append(Job(path, video, workdir / "shards" / shards.shard_name(video), settings))
+    return jobs
+
+
+def _settings(config: ConfigDict) -> Settings:
+    least = {
+        "every_s": (config.every_s, 0),
+        "crop.size": (config.crop.size, 8),
+        "crop.margin": (config.crop.margin, 0),
+        "negatives.per_frame": (config.negatives.per_frame, 0),
+        "batch": (config.batch, 1),
+        "workers": (config.workers, 0),
+    }
+    for name, (value, smallest) in least.items():
+        if value < smallest:
+            raise UserError(f"extract: --config.{name}={value} must be at least {smallest}")
+    try:
+        detector = Detector(**config.detector.to_dict())
+    except ValueError as error:
+        raise UserError(f"extract: --config.detector: {error}") from error
+    return Settings(
+        every_s=float(config.every_s),
+        detector=detector,
+        size=config.crop.size,
+        margin=float(config.crop.margin),
+        negatives=config.negatives.per_frame,
+        floor=float(config.negatives.floor),
+        batch=config.batch,
+        seed=config.seed,
+    )
+
+
+def _remove_leftovers(workdir: Path) -> None:
+    """What a killed run was writing."""
+    for leftover in [*workdir.glob(".*.partial*"), *(workdir / "shards").glob(".*.partial")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
+def _extract_all(jobs: Sequence[Job], workers: int) -> tuple[dict[str, Stats], float]:
+    """Extracts the videos; the counts of each, and when the first frame was done."""
+    stats: dict[str, Stats] = {}
+    first: list[float] = []
+    with tqdm(unit="frame", desc="extract", disable=not jobs) as bar:
+
+        def progress(frames: int) -> None:
+            first[:] = first or [time.time()]
+            bar.update(frames)
+
+        run_jobs = _in_processes(jobs, workers, progress) if workers else _here(jobs, progress)
+        for number, one in enumerate(run_jobs, 1):
+            stats[one.video] = one
+            bar.set_postfix_str(f"{number}/{len(jobs)} videos")
+    return stats, first[0] if first else 0.0
+
+
+def _here(jobs: Sequence[Job], progress: Callable[[int], None]) -> Iterator[Stats]:
+    for job in jobs:
+        yield shards.extract(job, progress)
+
+
+def _in_processes(
+    jobs: Sequence[Job], workers: int, progress: Callable[[int], None]
+) -> Iterator[Stats]:
+    """Extracts in fresh processes, since a fork of one that runs JAX may hang."""
+    options = {name: getattr(jax.config, name) for name in _COMPILATION_OPTIONS}
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, context, _prepare_worker, (options,)) as executor:
+            running = [executor.submit(shards.extract, job) for job in jobs]
+            for future in as_completed(running):
+                stats = future.result()
+                progress(stats.kept_frames)
+                yield stats
+    except BrokenProcessPool as error:
+        raise UserError(
+            "extract: a worker process was ended from outside, most likely for want of memory; "
+            "run again with a smaller --config.workers, finished videos are kept"
+        ) from error
+
+
+def _prepare_worker(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        jax.config.update(name, value)
+    cv2.setNumThreads(1)
+
+
+def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
+    """Writes and prints which videos gave nothing or not all; returns how many gave nothing."""
+    bad = [one for one in stats if one.error]
+    columns = ["video", "reason", "detail", "frames_kept", "frames_failed"]
+    rows = [(one.video, one.error, one.detail, one.kept_frames, one.failed) for one in bad]
+    with atomic_file(path) as temporary:
+        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
+    for one in bad:
+        verdict = f"{one.kept_frames} frames kept" if one.kept_frames else "skipped"
+        print(f"[extract] {one.video}: {one.detail}; {verdict}", flush=True)
+    return sum(not one.kept_frames for one in bad)
+
+
+def _merge(folders: list[Path], workdir: Path) -> None:
+    faces = shards.merge(
+        folders,
+        lambda shard: manifest.read_manifest(shard / "manifest.parquet"),
+        workdir,
+        manifest.SCHEMA,
+    )
+    manifest.write_manifest(workdir / "manifest.parquet", faces)
+    negatives = shards.merge(
+        folders,
+        lambda shard: manifest.read_negatives(shard / "negatives.parquet"),
+        workdir,
+        manifest.NEGATIVES_SCHEMA,
+    )
+    manifest.write_negatives(workdir / "negatives.parquet", negatives)
+
+
+def _totals(stats: Sequence[Stats]) -> dict[str, int]:
+    """The sums over all videos, checked: no sampled frame is lost."""
+    names = ("frames", "with_faces", "without_faces", "failed", "faces", "negatives")
+    totals = {name: sum(getattr(one, name) for one in stats) for name in names}
+    with_faces, without, failed = (totals[n] for n in ("with_faces", "without_faces", "failed"))
+    if totals["frames"] != with_faces + without + failed:
+        raise RuntimeError(f"frames were lost on the way: {totals}")
+    print(
+        f"[extract] {totals['frames']} frames sampled = {with_faces} with faces "
+        f"+ {without} without + {failed} failed",
+        flush=True,
+    )
+    return totals

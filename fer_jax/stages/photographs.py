@@ -1,0 +1,202 @@
+"""Labelled photographs → one aligned face each, with subject and emotion."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from fer_jax.data.labels import read_labels
+from fer_jax.data.sources import resize
+from fer_jax.errors import UserError
+from fer_jax.faces import drawing
+from fer_jax.faces.alignment import align
+from fer_jax.faces.images import read_image
+from fer_jax.faces.mtcnn import Detector
+from fer_jax.workdir import atomic_file, stage
+
+Image = UInt8[np.ndarray, "_ _ 3"]
+
+FOUND, NO_FACE = "ok", "no_face"
+_SMALL, _ENLARGED = 80, 160  # pixels of the shorter side
+_FRAME = 0.25  # of the shorter side
+_ON_SHEET = 160
+
+
+class Face(NamedTuple):
+    """The largest face of a photograph; `landmarks` is None where none was found.
+
+    Attributes:
+        landmarks: float [5, 2], (x, y) in pixels of the photograph.
+        score: the detector's, NaN where it was not asked or found none.
+        found: how many faces the photograph has.
+    """
+
+    landmarks: Float[np.ndarray, "5 2"] | None
+    score: float
+    found: int
+
+
+@stage(inputs=lambda config: [config.photos])
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Finds, aligns and writes the largest face of every photograph; keeps those without one.
+
+    Raises:
+        UserError: labels with problems (all of them at once), an unreadable photograph, or no
+            face in any.
+    """
+    if not config.photos:
+        raise UserError("photographs: give the folder or labels.csv by --config.photos=PATH")
+    labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
+    for warning in labels.attrs["warnings"]:
+        print(f"[photographs] warning: {warning}", flush=True)
+
+    crops = _crop_names(labels)
+    detector = Detector(**config.detector.to_dict())
+    rows: list[dict[str, Any]] = []
+    started = time.perf_counter()
+    with (
+        ThreadPoolExecutor() as pool,
+        tqdm(total=len(labels), desc="photographs", unit="photo", disable=None) as bar,
+    ):
+        for start in range(0, len(labels), config.batch):
+            part = labels.iloc[start : start + config.batch]
+            images = list(pool.map(read_image, part["path"]))
+            faces = (
+                [Face(None, float("nan"), 1)] * len(images)
+                if config.aligned
+                else largest_faces(images, detector, config.max_side)
+            )
+            names = crops[start : start + config.batch]
+            rows += pool.map(partial(_write, workdir, config), images, faces, names)
+            bar.update(len(part))
+    seconds = time.perf_counter() - started
+
+    table = pd.concat([labels[["photo", "subject", "emotion"]], pd.DataFrame(rows)], axis=1)
+    without = table[table["status"] == NO_FACE]
+    if len(without) == len(table):
+        raise UserError(
+            f"photographs: no face was found in any of the {len(table)} photographs of "
+            f"{config.photos}; if they are cut-out faces already, add --config.aligned"
+        )
+    if not without.empty:
+        some = ", ".join(without["photo"][:10]) + (", ..." if len(without) > 10 else "")
+        print(f"[photographs] no face was found in {len(without)}: {some}", flush=True)
+    with atomic_file(workdir / "photographs.parquet") as temporary:
+        table.to_parquet(temporary)
+    drawing.write_image(workdir / "sheet.png", _sheet(table, workdir))
+    return {
+        "photographs": len(table),
+        "people": table["subject"].nunique(),
+        "with_face": len(table) - len(without),
+        "without_face": len(without),
+        "ignored": labels.attrs["ignored"],
+        **{
+            f"photographs_{emotion}": int((table["emotion"] == emotion).sum())
+            for emotion in config.emotions
+        },
+        "images_per_s": round(len(table) / max(seconds, 1e-9), 2),
+    }
+
+
+def largest_faces(images: Sequence[Image], detector: Detector, max_side: int) -> list[Face]:
+    """The largest face of each photograph.
+
+    A photograph is looked at with at most `max_side` pixels on its longer side, since the person
+    on it is no dot; and one below 80 pixels on its shorter side is enlarged to 160, since MTCNN
+    looks for faces of 20 pixels and more. Where nothing is found, a second look is given to the
+    photograph with its border continued by a quarter, which finds faces that fill it.
+    """
+    faces = _look(images, detector, max_side, frame=0.0)
+    again = [i for i, face in enumerate(faces) if face.landmarks is None]
+    second = _look([images[i] for i in again], detector, max_side, frame=_FRAME)
+    for i, face in zip(again, second, strict=True):
+        faces[i] = face
+    return faces
+
+
+def _look(images: Sequence[Image], detector: Detector, max_side: int, frame: float) -> list[Face]:
+    borders = [round(frame * min(image.shape[:2])) for image in images]
+    framed = [
+        cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REPLICATE)
+        for image, border in zip(images, borders, strict=True)
+    ]
+    views = [_scaled(image, max_side) for image in framed]
+    results = []
+    for image, view, border, faces in zip(
+        framed, views, borders, detector.detect(views), strict=True
+    ):
+        if len(faces) == 0:
+            results.append(Face(None, float("nan"), 0))
+            continue
+        sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+        largest = int(np.argmax(sides[:, 0] * sides[:, 1]))
+        scale = np.array(view.shape[1::-1]) / np.array(image.shape[1::-1])
+        # Pixel centres lie at whole numbers.
+        landmarks = (faces.landmarks[largest] + 0.5) / scale - 0.5 - border
+        results.append(Face(landmarks, float(faces.scores[largest]), len(faces)))
+    return results
+
+
+def _scaled(image: Image, max_side: int) -> Image:
+    short, long = min(image.shape[:2]), max(image.shape[:2])
+    scale = min(_ENLARGED / short if short < _SMALL else 1.0, max_side / long)
+    if scale == 1:
+        return image
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def _crop_names(labels: pd.DataFrame) -> list[str]:
+    """A path below the workdir for each photograph; the name alone, where that is enough."""
+    folders = "faces/" + labels["subject"] + "/" + labels["emotion"] + "/"
+    names = folders + labels["photo"].map(lambda photo: PurePosixPath(photo).stem)
+    shared = names.str.casefold().duplicated(keep=False)  # a disk may not tell cases apart
+    digests = labels["photo"].map(lambda photo: hashlib.sha256(photo.encode()).hexdigest()[:8])
+    return list(names.where(~shared, names + "-" + digests) + ".png")
+
+
+def _write(
+    workdir: Path, config: ConfigDict, image: Image, face: Face, name: str
+) -> dict[str, Any]:
+    """Writes the crop, which holds pixels only (no EXIF), and returns its row."""
+    found = face.found > 0
+    if found:
+        size = config.crop.size
+        crop = (
+            resize(image, size)
+            if face.landmarks is None
+            else align(image, face.landmarks, size, config.crop.margin)
+        )
+        file = workdir / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        drawing.write_image(file, crop)
+    return {
+        "status": FOUND if found else NO_FACE,
+        "detector_score": np.float32(face.score),
+        "faces_found": face.found,
+        "crop": name if found else "",
+    }
+
+
+def _sheet(table: pd.DataFrame, workdir: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """A page of the crops, person by person; a part of them, evenly, where they are many."""
+    found = table[table["status"] == FOUND].sort_values(["subject", "emotion", "photo"])
+    shown = found.iloc[:: -(-len(found) // _ON_SHEET)]
+    return drawing.contact_sheet(
+        [read_image(workdir / crop) for crop in shown["crop"]],
+        [f"{row.subject}\n{row.emotion}" for row in shown.itertuples()],
+        title=f"{len(found)} of {len(table)} photographs, aligned",
+    )

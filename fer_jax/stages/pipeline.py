@@ -1,0 +1,49 @@
+"""The whole road: the stages of `config.steps` one after the other, each in a folder of its own."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.errors import UserError
+from fer_jax.workdir import stage
+
+
+@stage(inputs=lambda config: [config[name] for name in config.needs], grows=True, revisits=True)
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Runs the steps of `config.order`; one that is done already returns at once.
+
+    In a step's texts, {workdir}, {videos} and {photos} stand for the pipeline's own: so one step
+    names the folder that an earlier one wrote.
+
+    Raises:
+        UserError: one of `config.needs`, the fields that the user has to give, is empty.
+    """
+    for name in config.needs:
+        if not config[name]:
+            raise UserError(f"give --config.{name}, the folder of your own {name}")
+    places = {"workdir": str(workdir)}
+    places |= {name: config[name].format(**places) for name in ("videos", "photos")}
+    summary: dict[str, Any] = {}
+    for number, name in enumerate(config.order, start=1):
+        step = _filled(config.steps[name], places).lock()
+        print(f"\n── {number}/{len(config.order)} {name}", flush=True)
+        started = time.time()
+        results = importlib.import_module(f"fer_jax.stages.{step.stage}").run(step, workdir / name)
+        summary[f"{name}_s"] = results.get("wall_s", round(time.time() - started, 2))
+        if step.stage == "evaluate":
+            summary |= {key: results[key] for key in ("accuracy", "low", "high", "report")}
+    return summary
+
+
+def _filled(value: Any, places: dict[str, str]) -> Any:
+    """A copy of a config with the names in braces replaced in every text."""
+    if isinstance(value, ConfigDict):
+        return ConfigDict({key: _filled(child, places) for key, child in value.items()})
+    if isinstance(value, tuple | list):
+        return tuple(_filled(child, places) for child in value)
+    return value.format(**places) if isinstance(value, str) else value

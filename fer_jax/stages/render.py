@@ -1,0 +1,226 @@
+"""Generated people as clips and photographs, drawn in parallel processes.
+
+videos/p<person>_<emotion>_<i>.mp4, videos/scene_<i>.mp4    clips
+photographs/person_<person>/<emotion>/<i>.jpg               labelled photographs
+newcomers/p<person>_<emotion>.{mp4,jpg}                     people for the finished model to read
+sheet.png                                                   a photograph of each person, emotion
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from fer_jax.errors import UserError
+from fer_jax.people import EMOTIONS, write_clip, write_photograph, write_scene
+from fer_jax.workdir import atomic_file, stage
+
+_SHEET_COLUMNS = 3  # of people, each of as many pictures as there are emotions
+_SHEET_CELL = 120  # pixels
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One file to draw: `write(path, *arguments)` draws `pictures` of them."""
+
+    path: Path
+    write: Callable[..., None]
+    arguments: tuple[Any, ...]
+    pictures: int
+
+
+@stage(inputs=lambda config: [])
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Draws what `config` asks for and `workdir` does not hold yet.
+
+    Raises:
+        UserError: clips and photographs would show the same people, or a number is out of range.
+    """
+    _check(config)
+    clips, photographs = _clips(config, workdir), _photographs(config, workdir)
+    jobs = clips + photographs + _newcomers(config, workdir)
+    missing = [job for job in jobs if not job.path.exists()]
+    if len(missing) < len(jobs):
+        print(f"[render] {len(jobs) - len(missing)} files are there already")
+    started = time.perf_counter()
+    _draw_all(missing, config.workers or os.cpu_count() or 1)
+    drawn = sum(job.pictures for job in missing)
+    elapsed = time.perf_counter() - started
+    _write_contact_sheet(workdir / "sheet.png", _sheet_pictures(config, workdir))
+    return {
+        "clips": len(clips),
+        "photographs": len(photographs),
+        "frames": sum(job.pictures for job in clips),
+        "drawn": drawn,
+        "frames_per_s": round(drawn / elapsed, 1),
+    }
+
+
+def _check(config: ConfigDict) -> None:
+    groups = {name: _people(config[name]) for name in ("photographs", "clips", "newcomers")}
+    for one, other in itertools.combinations(groups, 2):
+        shared = set(groups[one]).intersection(groups[other])
+        if shared:
+            raise UserError(
+                f"render: person {min(shared)} would be in {other} and in {one}; move "
+                f"--config.{other}.first_person past {max(groups[one])}"
+            )
+    height, width = config.size
+    if min(height, width) < 64 or height % 2 or width % 2:
+        raise UserError(
+            f"render: --config.size={height},{width} must be two even numbers of at least 64"
+        )
+    numbers = {
+        f"{group}.{name}": value for group in groups for name, value in config[group].items()
+    }
+    for name, value in numbers.items():
+        least = 1 if name in ("clips.frames", "clips.fps") else 0
+        if value < least:
+            raise UserError(f"render: --config.{name}={value} must be at least {least}")
+
+
+def _clips(config: ConfigDict, workdir: Path) -> list[_Job]:
+    clips = config.clips
+    shape = (clips.frames, clips.fps, tuple(config.size))
+    jobs = [
+        _Job(
+            workdir / "videos" / f"p{person:03d}_{emotion}_{i}.mp4",
+            write_clip,
+            (person, emotion, i, *shape),
+            clips.frames,
+        )
+        for person in _people(clips)
+        for emotion in EMOTIONS
+        for i in range(clips.per_emotion)
+    ]
+    return jobs + [
+        _Job(workdir / "videos" / f"scene_{i:02d}.mp4", write_scene, (i, *shape), clips.frames)
+        for i in range(clips.scenes)
+    ]
+
+
+def _photographs(config: ConfigDict, workdir: Path) -> list[_Job]:
+    photographs = config.photographs
+    return [
+        _Job(
+            _photograph_path(workdir, person, emotion, i),
+            write_photograph,
+            (person, emotion, i, tuple(config.size)),
+            1,
+        )
+        for person in _people(config.photographs)
+        for emotion in EMOTIONS
+        for i in range(photographs.per_emotion)
+    ]
+
+
+def _newcomers(config: ConfigDict, workdir: Path) -> list[_Job]:
+    """A clip and a photograph of each, with the emotions in turn."""
+    clips, size = config.clips, tuple(config.size)
+    jobs = []
+    for person, emotion in zip(_people(config.newcomers), itertools.cycle(EMOTIONS)):
+        path = workdir / "newcomers" / f"p{person:03d}_{emotion}.mp4"
+        shape = (clips.frames, clips.fps, size)
+        jobs.append(_Job(path, write_clip, (person, emotion, 0, *shape), clips.frames))
+        path = path.with_suffix(".jpg")
+        jobs.append(_Job(path, write_photograph, (person, emotion, 0, size), 1))
+    return jobs
+
+
+def _people(group: ConfigDict) -> range:
+    return range(group.first_person, group.first_person + group.people)
+
+
+def _photograph_path(workdir: Path, person: int, emotion: str, index: int) -> Path:
+    return workdir / "photographs" / f"person_{person:02d}" / emotion / f"{index}.jpg"
+
+
+def _draw_all(jobs: Sequence[_Job], workers: int) -> None:
+    """Draws every job, in processes that share nothing with this one.
+
+    They are spawned: a process in which JAX runs must not be forked.
+    """
+    if not jobs:
+        return
+    with (
+        tqdm(
+            total=sum(job.pictures for job in jobs), desc="render", unit="frame", mininterval=0.5
+        ) as progress,
+        ProcessPoolExecutor(
+            max_workers=min(workers, len(jobs)),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin_worker,
+        ) as pool,
+    ):
+        futures = [pool.submit(_draw, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                progress.update(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin_worker() -> None:
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent was killed, so that none is left behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _draw(job: _Job) -> int:
+    with atomic_file(job.path) as temporary:
+        job.write(temporary, *job.arguments)
+    return job.pictures
+
+
+def _sheet_pictures(config: ConfigDict, workdir: Path) -> list[list[Path]]:
+    """For each photographed person, the first photograph of every emotion."""
+    if not config.photographs.per_emotion:
+        return []
+    return [
+        [_photograph_path(workdir, person, emotion, 0) for emotion in EMOTIONS]
+        for person in _people(config.photographs)
+    ]
+
+
+def _write_contact_sheet(path: Path, people: list[list[Path]]) -> None:
+    """Lays small photographs in a grid: a row of emotions for each person, people in columns."""
+    if not people:
+        return
+    cell = _SHEET_CELL
+    rows = -(-len(people) // _SHEET_COLUMNS)
+    columns = -(-len(people) // rows) * len(EMOTIONS)
+    sheet = np.full((rows * cell, columns * cell, 3), 255, np.uint8)
+    for number, photographs in enumerate(people):
+        top = number % rows * cell
+        for place, photograph in enumerate(photographs):
+            image = np.asarray(cv2.imread(str(photograph)))
+            height, width = image.shape[:2]
+            side = min(height, width)
+            middle = image[:side, (width - side) // 2 : (width + side) // 2]
+            left = (number // rows * len(EMOTIONS) + place) * cell
+            sheet[top : top + cell, left : left + cell] = cv2.resize(
+                middle, (cell, cell), interpolation=cv2.INTER_AREA
+            )
+    with atomic_file(path) as temporary:
+        cv2.imwrite(str(temporary), sheet)

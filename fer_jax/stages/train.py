@@ -1,0 +1,68 @@
+"""Images → a trained model: any tasks on any of the data sets (pretraining, the verifier)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.data import iterators, sources
+from fer_jax.errors import UserError
+from fer_jax.training import model_directory
+from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.training.loop import fit
+from fer_jax.workdir import stage
+
+
+@stage(inputs=lambda config: [config.data.root, config.init])
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`."""
+    if not config.data.root:
+        raise UserError("give --config.data.root, the folder that the images lie in")
+    training, validation = (_open(config.data, split) for split in ("train", "validation"))
+    if len(training) < config.batch_size:
+        raise UserError(
+            f"{config.data.root} has {len(training)} images to train on, fewer than "
+            f"config.batch_size={config.batch_size}"
+        )
+    steps = max(1, round(config.epochs * len(training) / config.batch_size))
+
+    learner = Learner(config, *make_tasks(config), steps)
+    state = learner.init(config.seed)
+    if config.init:
+        leaves = model_directory.backbone_leaves(config.init, state)
+        state = learner.init(config.seed, leaves)
+    batches = iterators.train_iterator(
+        training, batch_size=config.batch_size, seed=config.seed, workers=config.workers
+    )
+    fitted = fit(
+        learner,
+        state,
+        batches,
+        steps=steps,
+        folder=workdir,
+        config=config,
+        evaluate=lambda state: learner.evaluate(
+            state, iterators.eval_batches(validation, batch_size=config.batch_size)
+        ),
+    )
+    model_directory.save(
+        workdir / "model",
+        fitted.state,
+        model_directory.describe(config, learner.tasks, config.data.root),
+    )
+    return {
+        "train_images": len(training),
+        "validation_images": len(validation),
+        "steps": steps,
+        **{name: round(value, 4) for name, value in fitted.figures.items()},
+        **fitted.speed(),
+        "compile_s": round(sum(learner.compile_seconds.values()), 2),
+    }
+
+
+def _open(data: ConfigDict, split: str) -> sources.Source:
+    return sources.open_source(
+        data.dataset, data.config or None, split, data.root, data.image_size, cache=data.cache
+    )

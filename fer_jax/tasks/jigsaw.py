@@ -1,0 +1,184 @@
+"""Solving jigsaw puzzles (Noroozi & Favaro 2016, arXiv:1603.09246).
+
+An image is cut into grid x grid tiles, the tiles are shuffled by one permutation of a fixed set,
+and the network says by which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+
+from fer_jax.data.augment import FLIPPED, Augment, random_grey
+from fer_jax.errors import UserError
+from fer_jax.models.heads import ClassifierHead, JigsawHead
+from fer_jax.tasks.permutations import distant_permutations
+from fer_jax.tasks.task import accuracy, cross_entropy
+
+MODES = ("tiles", "image")
+# Normalised tiles are put back to this mean and deviation, within the 0..255 that networks expect.
+TILE_MEAN, TILE_DEVIATION = 127.5, 50.0
+
+
+@dataclass(frozen=True)
+class Jigsaw:
+    """One class for each permutation.
+
+    Fields:
+        grid: tiles along each side.
+        permutations: how many of the grid * grid factorial permutations are used.
+        mode: "tiles" shows each tile alone to the shared backbone (inputs `[B * tiles, t, t, 3]`,
+            the tiles of a puzzle following each other) and JigsawHead joins them; "image" puts the
+            shuffled tiles together again (`[B, grid * t, grid * t, 3]`), for small images and
+            machines.
+        gap: pixels that a tile is smaller than its cell. A tile lies anywhere in its cell when
+            training (jitter) and in the middle in evaluation, so that edges do not continue from
+            tile to tile.
+        normalise_tiles: gives every tile the same mean and deviation, so that brightness does not
+            tell which tiles were neighbours.
+        grey: share of the puzzles shown without colour, against chromatic aberration.
+        augment: strengths of the augmentation of the image before it is cut.
+
+    The tile side is t = S // grid - gap for images of S pixels.
+    """
+
+    grid: int = 3
+    permutations: int = 100
+    mode: str = "image"
+    gap: int = 3
+    normalise_tiles: bool = True
+    grey: float = 0.3
+    augment: Augment = FLIPPED
+
+    labels_needed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UserError(f'task jigsaw: mode "{self.mode}" is unknown: use one of {MODES}')
+        if self.grid < 2:
+            raise UserError(f"task jigsaw: grid {self.grid} must be 2 or more")
+        if self.gap < 0:
+            raise UserError(f"task jigsaw: gap {self.gap} must be 0 or more")
+        distant_permutations(self.tiles, self.permutations)
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles of a puzzle."""
+        return self.grid * self.grid
+
+    def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
+        if self.mode == "tiles":
+            return JigsawHead(features, self.tiles, self.permutations, rngs=rngs)
+        return ClassifierHead(features, self.permutations, rngs=rngs)
+
+    def prepare(
+        self,
+        key: PRNGKeyArray,
+        images: Num[Array, "b s s 3"],
+        labels: Int[Array, " b"],
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "n t t 3"], Int[Array, " b"]]:
+        if not train:  # the same puzzles whenever an image stands at the same place in the batch
+            key = jax.random.key(0)
+        augment_key, grey_key, cut_key, permutation_key = jax.random.split(key, 4)
+        if train:
+            images = random_grey(grey_key, self.augment(augment_key, images), self.grey)
+        else:
+            images = self.augment.evaluation(images)
+        tiles = cut(images, self.grid, self.gap, cut_key if train else None)
+        if self.normalise_tiles:
+            tiles = normalised(tiles)
+        targets = jax.random.randint(permutation_key, (len(images),), 0, self.permutations)
+        chosen = jnp.asarray(distant_permutations(self.tiles, self.permutations), jnp.int32)
+        tiles = shuffle(tiles, chosen[targets])
+        if self.mode == "image":
+            return assemble(tiles), targets
+        return tiles.reshape(-1, *tiles.shape[2:]), targets
+
+    def loss(
+        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"]
+    ) -> Float[Array, " b"]:
+        return cross_entropy(outputs, targets)
+
+    def metrics(
+        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"]
+    ) -> dict[str, Float[Array, " b"]]:
+        return {"accuracy": accuracy(outputs, targets)}
+
+
+TASK = Jigsaw
+
+
+def cut(
+    images: Num[Array, "b s s 3"], grid: int, gap: int, key: PRNGKeyArray | None
+) -> Num[Array, "b tiles t t 3"]:
+    """Square tiles, row by row, each `gap` pixels smaller than its cell.
+
+    With a key every tile lies at a random place in its cell, without in the middle. Pixels that do
+    not fill a cell are left out evenly at the image's borders. Raises UserError when nothing is
+    left.
+    """
+    batch, side = images.shape[:2]
+    cell = side // grid
+    if cell - gap < 1:
+        raise UserError(
+            f"task jigsaw: a {grid}x{grid} puzzle of {side} pixels has cells of {cell}, "
+            f"too small for gap={gap}: use larger images or a smaller grid or gap"
+        )
+    border = (side - grid * cell) // 2
+    images = images[:, border : border + grid * cell, border : border + grid * cell]
+    cells = images.reshape(batch, grid, cell, grid, cell, 3).transpose(0, 1, 3, 2, 4, 5)
+    cells = cells.reshape(batch * grid * grid, cell, cell, 3)
+    if key is None:
+        tiles = cells[:, gap // 2 : gap // 2 + cell - gap, gap // 2 : gap // 2 + cell - gap]
+    else:
+        top, left = jax.random.randint(key, (2, len(cells)), 0, gap + 1)
+        tiles = _windows(_windows(cells, top, cell - gap, axis=1), left, cell - gap, axis=2)
+    return tiles.reshape(batch, grid * grid, cell - gap, cell - gap, 3)
+
+
+def _windows(
+    cells: Num[Array, "m h w 3"], start: Int[Array, " m"], length: int, axis: int
+) -> Num[Array, "m h2 w2 3"]:
+    """Window of `length` along `axis` beginning at `start[m]`: selections, which beat a gather."""
+    windows = jax.lax.slice_in_dim(cells, 0, length, axis=axis)
+    for offset in range(1, cells.shape[axis] - length + 1):
+        shifted = jax.lax.slice_in_dim(cells, offset, offset + length, axis=axis)
+        windows = jnp.where((start == offset)[:, None, None, None], shifted, windows)
+    return windows
+
+
+def normalised(tiles: Num[Array, "b tiles t t 3"]) -> Float[Array, "b tiles t t 3"]:
+    """Every tile with mean TILE_MEAN and deviation TILE_DEVIATION; flat tiles stay flat."""
+    tiles = tiles.astype(jnp.promote_types(tiles.dtype, jnp.float32))
+    centred = tiles - tiles.mean((2, 3, 4), keepdims=True)
+    deviation = jnp.sqrt((centred * centred).mean((2, 3, 4), keepdims=True))
+    return TILE_MEAN + centred * (TILE_DEVIATION / jnp.maximum(deviation, 1.0))
+
+
+def shuffle(
+    tiles: Num[Array, "b tiles t t 3"], permutations: Int[Array, "b tiles"]
+) -> Num[Array, "b tiles t t 3"]:
+    """Place i of puzzle b receives tile `permutations[b, i]`."""
+    return jnp.take_along_axis(tiles, permutations[:, :, None, None, None], axis=1)
+
+
+def unshuffle(
+    tiles: Num[Array, "b tiles t t 3"], permutations: Int[Array, "b tiles"]
+) -> Num[Array, "b tiles t t 3"]:
+    """The inverse of `shuffle`."""
+    return shuffle(tiles, jnp.argsort(permutations, axis=1))
+
+
+def assemble(tiles: Num[Array, "b tiles t t 3"]) -> Num[Array, "b s s 3"]:
+    """Puts tiles side by side, row by row, into one square image."""
+    batch, count, side = tiles.shape[:3]
+    grid = round(count**0.5)
+    rows = tiles.reshape(batch, grid, grid, side, side, 3).transpose(0, 1, 3, 2, 4, 5)
+    return rows.reshape(batch, grid * side, grid * side, 3)

@@ -1,0 +1,64 @@
+"""A set of permutations that differ as much as possible, for jigsaw puzzles."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import permutations
+
+import numpy as np
+from jaxtyping import UInt8
+
+from fer_jax.errors import UserError
+
+# All 9! = 362,880 permutations of a 3x3 puzzle are listed; of a larger puzzle this many are drawn.
+CANDIDATES = 400_000
+
+
+@lru_cache(maxsize=8)
+def distant_permutations(items: int, count: int) -> UInt8[np.ndarray, "count items"]:
+    """`count` permutations of `items`, each far from all others in Hamming distance.
+
+    Greedy as in Noroozi & Favaro 2016 (arXiv:1603.09246, section 4.2): always the candidate whose
+    nearest chosen permutation is farthest. The first is the identity; ties are broken by a fixed
+    random order, so that the result is the same everywhere. The array is read-only and kept for the
+    life of the process.
+
+    Raises UserError when there are fewer than `count` permutations or `count` is below 2.
+    """
+    if not 2 <= count <= math.factorial(items):
+        raise UserError(
+            f"a puzzle of {items} tiles has {math.factorial(items)} permutations, "
+            f"so permutations={count} cannot be had: use 2 to {math.factorial(items)}"
+        )
+    rng = np.random.default_rng(items)
+    candidates = _candidates(items, rng)
+    preference = rng.random(len(candidates), dtype=np.float32)
+    columns = np.ascontiguousarray(candidates.T)
+    distance = np.full(len(candidates), items + 1, np.uint8)
+    chosen = [0]  # the identity is the first candidate
+    while len(chosen) < count:
+        latest = candidates[chosen[-1]]
+        same = np.zeros(len(candidates), np.uint8)
+        for column, item in zip(columns, latest, strict=True):
+            same += column == item
+        np.minimum(distance, items - same, out=distance)
+        farthest = np.flatnonzero(distance == distance.max())
+        chosen.append(int(farthest[preference[farthest].argmax()]))
+    result = candidates[chosen]
+    result.setflags(write=False)
+    return result
+
+
+def smallest_distance(chosen: UInt8[np.ndarray, "count items"]) -> int:
+    """The smallest Hamming distance between any two rows."""
+    distances = (chosen[:, None] != chosen[None]).sum(-1)
+    return int(distances[~np.eye(len(chosen), dtype=bool)].min())
+
+
+def _candidates(items: int, rng: np.random.Generator) -> UInt8[np.ndarray, "n items"]:
+    if math.factorial(items) <= CANDIDATES:
+        return np.array(list(permutations(range(items))), np.uint8)
+    drawn = rng.permuted(np.tile(np.arange(items, dtype=np.uint8), (CANDIDATES, 1)), axis=1)
+    drawn[0] = np.arange(items)
+    return drawn

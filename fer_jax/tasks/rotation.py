@@ -1,0 +1,98 @@
+"""Predicting rotations (Gidaris, Singh & Komodakis 2018, arXiv:1803.07728).
+
+An image is turned by 0, 1, 2 or 3 quarter turns, and the network says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+
+from fer_jax.data.augment import MODERATE, Augment
+from fer_jax.errors import UserError
+from fer_jax.models.heads import ClassifierHead
+from fer_jax.tasks.task import accuracy, cross_entropy
+
+TURNS = 4
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Four classes; class j is j quarter turns counter-clockwise (`jnp.rot90`).
+
+    Fields:
+        views: 4 shows every image in all four rotations (inputs `[4 * B, S, S, 3]`), 1 in one that
+            is drawn for each image (`[B, S, S, 3]`). Evaluation always shows all four.
+        augment: strengths of the augmentation.
+
+    Images must be square, and the order matters. The flip comes first, since mirroring a turned
+    face would swap the classes 1 and 3. Then come the turns, exact permutations of pixels.
+    Everything that interpolates or draws a border comes last: its traces then lie the same way for
+    all four classes, while traces made before the turns would turn along and give the answer away.
+    """
+
+    views: int = TURNS
+    augment: Augment = MODERATE
+
+    labels_needed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.views not in (1, TURNS):
+            raise UserError(f"task rotation: views must be 1 or {TURNS}, not {self.views}")
+
+    def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
+        return ClassifierHead(features, TURNS, rngs=rngs)
+
+    def prepare(
+        self,
+        key: PRNGKeyArray,
+        images: Num[Array, "b s s 3"],
+        labels: Int[Array, " b"],
+        *,
+        train: bool,
+    ) -> tuple[Num[Array, "n s s 3"], Int[Array, " n"]]:
+        if not train:
+            inputs, targets = all_turns(images)
+            return self.augment.evaluation(inputs), targets
+        flip_key, turn_key, augment_key = jax.random.split(key, 3)
+        images = self.augment.flipped(flip_key, images)
+        if self.views == TURNS:
+            inputs, targets = all_turns(images)
+        else:
+            targets = jax.random.randint(turn_key, (len(images),), 0, TURNS)
+            inputs = turned(images, targets)
+        return self.augment.unflipped(augment_key, inputs), targets
+
+    def loss(self, outputs: Float[Array, "n 4"], targets: Int[Array, " n"]) -> Float[Array, " n"]:
+        return cross_entropy(outputs, targets)
+
+    def metrics(
+        self, outputs: Float[Array, "n 4"], targets: Int[Array, " n"]
+    ) -> dict[str, Float[Array, " n"]]:
+        return {"accuracy": accuracy(outputs, targets)}
+
+
+TASK = Rotation
+
+
+def all_turns(
+    images: Num[Array, "b s s 3"],
+) -> tuple[Num[Array, "n s s 3"], Int[Array, " n"]]:
+    """Every image in its four rotations, one image's following each other, and the turns."""
+    views = jnp.stack([jnp.rot90(images, k, axes=(1, 2)) for k in range(TURNS)], axis=1)
+    targets = jnp.tile(jnp.arange(TURNS), len(images))
+    return views.reshape(-1, *images.shape[1:]), targets
+
+
+def turned(images: Num[Array, "b s s 3"], turns: Int[Array, " b"]) -> Num[Array, "b s s 3"]:
+    """Image b turned by `turns[b]` quarter turns counter-clockwise."""
+    for power in (1, 2):  # a turn, then a half turn, as the bits of `turns` say
+        wanted = (turns & power) > 0
+        rotated = jnp.rot90(images, power, axes=(1, 2))
+        images = jnp.where(wanted[:, None, None, None], rotated, images)
+    return images

@@ -1,0 +1,113 @@
+"""The contract of a task, how a config's name becomes one, and the arithmetic that tasks share."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+
+from fer_jax.data.augment import Augment
+from fer_jax.errors import UserError
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A frozen dataclass with pure functions that run on the device inside the compiled step.
+
+    A module of its own holds it, with the module attribute `TASK` naming the class. Its fields are
+    the fields of `config.tasks[name]`.
+    """
+
+    labels_needed: ClassVar[bool]  # whether `prepare` reads the labels of the data set
+
+    def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
+        """A module called as `head(features [N, F], train=..., key=...) -> outputs`."""
+        ...
+
+    def prepare(
+        self,
+        key: PRNGKeyArray,
+        images: Num[Array, "b h w 3"],
+        labels: Int[Array, " b"],
+        *,
+        train: bool,
+    ) -> tuple[Num[Array, "n h2 w2 3"], Any]:
+        """Images in 0..255 to the network's inputs and the targets.
+
+        N may be r * B; then example b's r inputs follow each other (index b * r + j). With
+        `train=False` the result does not depend on the key.
+        """
+        ...
+
+    def loss(self, outputs: Any, targets: Any) -> Float[Array, " n"]:
+        """Unreduced, one value for each target."""
+        ...
+
+    def metrics(self, outputs: Any, targets: Any) -> dict[str, Float[Array, " n"]]:
+        """Unreduced, one value for each target and metric."""
+        ...
+
+
+def make(name: str, **fields: Any) -> Task:
+    """The task `name` with these fields.
+
+    A name without a dot is a module of `fer_jax.tasks`, any other an importable module; the module
+    attribute `TASK` is the task's class. Lists become tuples, and a mapping given as `augment`
+    becomes an `Augment`. Raises UserError for an unknown name or field.
+    """
+    module_name = name if "." in name else f"fer_jax.tasks.{name}"
+    task = getattr(_import(module_name, name), "TASK", None)
+    if task is None:
+        raise UserError(f'task "{name}": {module_name} has no attribute TASK naming its class')
+    known = [field.name for field in dataclasses.fields(task) if field.init]
+    for field in fields:
+        if field not in known:
+            near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f'task "{name}" has no field {field}{hint}')
+    return task(**{field: _plain(field, value) for field, value in fields.items()})
+
+
+def _import(module_name: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise  # the task's module is there, something that it imports is not
+        raise UserError(
+            f'task "{name}": no module {module_name}; use rotation, jigsaw, verification, emotion '
+            "or the dotted name of a module on the Python path"
+        ) from error
+
+
+def _plain(field: str, value: Any) -> Any:
+    if field == "augment" and isinstance(value, Mapping):
+        return Augment.make(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def cross_entropy(
+    logits: Float[Array, "n classes"], labels: Int[Array, " n"], smoothing: float = 0.0
+) -> Float[Array, " n"]:
+    """Softmax cross entropy with label smoothing (Szegedy et al. 2015, section 7).
+
+    The true class has probability 1 - smoothing + smoothing / classes.
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    classes = logits.shape[-1]
+    wanted = jax.nn.one_hot(labels, classes, dtype=logits.dtype)
+    wanted = wanted * (1 - smoothing) + smoothing / classes
+    return -(wanted * jax.nn.log_softmax(logits)).sum(-1)
+
+
+def accuracy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
+    """1 where the largest logit is the label's, else 0."""
+    return (logits.argmax(-1) == labels).astype(jnp.float32)

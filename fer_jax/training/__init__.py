@@ -1,0 +1,1 @@
+"""One loop for every task: step, optimizer, sharding, checkpoints, logging."""

@@ -1,0 +1,124 @@
+"""A network, its tasks and its optimizer, compiled once for one batch shape."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from fer_jax import tasks as task_modules
+from fer_jax.models.network import Network
+from fer_jax.tasks.task import Task
+from fer_jax.training import sharding, step
+from fer_jax.training.optimizer import make_optimizer
+from fer_jax.training.state import State, initial_state, replace_leaves, split_network
+
+HostBatch: TypeAlias = dict[str, np.ndarray]
+
+
+def make_tasks(config: ConfigDict, **derived: Any) -> tuple[dict[str, Task], dict[str, float]]:
+    """Tasks and weights from `config.tasks`, e.g. {"rotation": {"weight": 1.0, "views": 4}}.
+
+    `derived` holds, by task, fields that follow from the data: `emotion={"classes": labels}`.
+    """
+    tasks, weights = {}, {}
+    for name, fields in config.tasks.items():
+        fields = {**fields.to_dict(), **derived.get(name, {})}
+        weights[name] = float(fields.pop("weight", 1.0))
+        tasks[name] = task_modules.make(name, **fields)
+    return tasks, weights
+
+
+class Learner:
+    """Trains, evaluates and predicts; each function is compiled exactly once.
+
+    The compiled functions take one batch shape only: another one is an error, not a second
+    compilation. So every fold of a cross-validation runs through the same program.
+
+    Args:
+        config: with the fields `backbone`, `optimizer`, `batch_size` and `fsdp`.
+        tasks: what is taught, by name.
+        weights: each task's weight in the loss.
+        steps: the length of the learning-rate schedule.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        tasks: Mapping[str, Task],
+        weights: Mapping[str, float],
+        steps: int,
+    ) -> None:
+        self.config = config
+        self.tasks = dict(tasks)
+        self.mesh = sharding.make_mesh(config.fsdp)
+        sharding.check_batch_size(config.batch_size, self.mesh)
+        self._optimizer = make_optimizer(config.optimizer, steps)
+        abstract = nnx.eval_shape(lambda: self._network(0))
+        self._graphdef = split_network(abstract)[0]
+        self._weights = dict(weights)
+        self._compiled: dict[str, Any] = {}
+        self.compile_seconds: dict[str, float] = {}
+
+    def init(self, seed: int, leaves: Mapping[str, np.ndarray] | None = None) -> State:
+        """A state at step 0, with `leaves` (arrays by path) in place of random ones."""
+        _, parameters, statistics = split_network(self._network(seed))
+        state = initial_state(parameters, statistics, self._optimizer, seed)
+        if leaves:
+            state = replace_leaves(state, dict(leaves))
+        return sharding.put(state, sharding.state_shardings(state, self.mesh))
+
+    def train(self, state: State, batch: HostBatch) -> tuple[State, dict[str, jax.Array]]:
+        """One update and its figures. The state given is used up."""
+        function = step.make_train_step(self._graphdef, self.tasks, self._weights, self._optimizer)
+        # A checkpoint of a CPU array may still be read from the array's own memory.
+        donated = () if jax.default_backend() == "cpu" else (0,)
+        compiled = self._compile("train", function, state, batch, donated)
+        return compiled(state, sharding.put_batch(batch, self.mesh))
+
+    def evaluate(self, state: State, batches: Iterable[HostBatch]) -> dict[str, float]:
+        """Every task's loss and metrics, as exact means over the real examples of all batches."""
+        function = step.make_eval_step(self._graphdef, self.tasks)
+        totals: dict[str, np.ndarray] = {}
+        for batch in batches:
+            compiled = self._compile("evaluate", function, state, batch)
+            sums = compiled(state, sharding.put_batch(batch, self.mesh))
+            for name, pair in sums.items():
+                totals[name] = totals.get(name, np.zeros(2)) + np.asarray(pair, np.float64)
+        return {name: float(total / max(count, 1)) for name, (total, count) in totals.items()}
+
+    def predict(self, state: State, task: str, batches: Iterable[HostBatch]) -> np.ndarray:
+        """Class probabilities float32 [n, C] of the real examples, in the batches' order."""
+        function = step.make_predict_step(self._graphdef, task, self.tasks[task])
+        parts = []
+        for batch in batches:
+            compiled = self._compile(f"predict_{task}", function, state, batch)
+            probabilities = compiled(state, sharding.put_batch(batch, self.mesh))
+            parts.append(np.asarray(probabilities)[batch["mask"]])
+        return np.concatenate(parts)
+
+    def _network(self, seed: int) -> Network:
+        return Network(self.config.backbone.to_dict(), self.tasks, rngs=nnx.Rngs(seed))
+
+    def _compile(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        state: State,
+        batch: HostBatch,
+        donated: tuple[int, ...] = (),
+    ) -> Any:
+        if name not in self._compiled:
+            started = time.perf_counter()
+            shardings = sharding.state_shardings(state, self.mesh)
+            outputs = (shardings, None) if name == "train" else None
+            jitted = jax.jit(function, donate_argnums=donated, out_shardings=outputs)
+            lowered = jitted.lower(state, sharding.put_batch(batch, self.mesh))
+            self._compiled[name] = lowered.compile()
+            self.compile_seconds[name] = time.perf_counter() - started
+        return self._compiled[name]

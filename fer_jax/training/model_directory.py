@@ -1,0 +1,162 @@
+"""A trained model as a folder: `weights.safetensors` and `model.json`. No pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float32, UInt8
+from ml_collections import ConfigDict
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from fer_jax.data import sources
+from fer_jax.errors import UserError
+from fer_jax.models.network import Network
+from fer_jax.tasks.task import Task
+from fer_jax.training.learner import make_tasks
+from fer_jax.training.state import State, flatten, replace_leaves, split_network
+from fer_jax.training.step import make_predict_step
+from fer_jax.workdir import atomic_file, read_json, write_json
+
+
+def save(folder: Path, state: State, spec: dict[str, Any]) -> None:
+    """Writes the weights of a state and `spec`, which says how to use them.
+
+    `spec` holds `backbone`, `tasks`, `labels` (class names by task), `image_size`, and, where
+    they are known, `detector` and `crop`: how faces are found and cut before the model sees them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {part: state[part] for part in ("parameters", "statistics")}
+    arrays = {name: np.asarray(leaf) for name, leaf in flatten(jax.device_get(kept)).items()}
+    with atomic_file(folder / "weights.safetensors") as temporary:
+        save_file(arrays, temporary)
+    write_json(folder / "model.json", spec)
+
+
+def describe(config: ConfigDict, tasks: Mapping[str, Task], root: str) -> dict[str, Any]:
+    """The `spec` of a model trained with `config` on the faces of the workdir `root`."""
+    described = {
+        "image_size": config.data.image_size if "data" in config else config.image_size,
+        "backbone": _plain(config.backbone),
+        "tasks": {name: dataclasses.asdict(task) for name, task in tasks.items()},  # type: ignore
+        "labels": {name: list(getattr(task, "classes", ())) for name, task in tasks.items()},
+    }
+    faces = Path(root) / "config.json"  # of the stage that cut the faces
+    settings = read_json(faces) if faces.is_file() else {}
+    return described | {key: settings[key] for key in ("detector", "crop") if key in settings}
+
+
+def find(path: str | Path) -> Path:
+    """The model directory at `path`: itself, or `model` inside a training workdir.
+
+    Raises:
+        UserError: neither is there.
+    """
+    for folder in (Path(path), Path(path) / "model"):
+        if (folder / "model.json").is_file():
+            return folder
+    raise UserError(f"no model in {path}: expected model.json there or in its folder `model`")
+
+
+def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of a model by path, e.g. "parameters/backbone/stem/0/conv/kernel".
+
+    Raises:
+        UserError: no model at `path`, or its weights are damaged.
+    """
+    file = find(path) / "weights.safetensors"
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read the weights in {file} ({error})") from error
+
+
+def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
+    """The backbone of the model at `path`, by path of each array in `state`.
+
+    Raises:
+        UserError: tensors are missing, extra or misshapen; it lists them.
+    """
+
+    def backbone(leaves: dict[str, Any]) -> dict[str, Any]:
+        return {name: leaf for name, leaf in leaves.items() if name.split("/")[1] == "backbone"}
+
+    arrays = backbone(read_weights(path))
+    own = {part: state[part] for part in ("parameters", "statistics")}
+    check_leaves(f"the backbone in {path}", "config.backbone", arrays, backbone(flatten(own)))
+    return arrays
+
+
+def check_leaves(
+    what: str, expected_by: str, arrays: dict[str, np.ndarray], wanted: dict[str, Any]
+) -> None:
+    """Raises `UserError` unless `arrays` has just the names and shapes of `wanted`."""
+    missing = sorted(wanted.keys() - arrays.keys())
+    extra = sorted(arrays.keys() - wanted.keys())
+    both = sorted(wanted.keys() & arrays.keys())
+    misshapen = [
+        f"{k} {arrays[k].shape} for {np.shape(wanted[k])}"
+        for k in both
+        if arrays[k].shape != np.shape(wanted[k])
+    ]
+    problems = [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for kind, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
+        if names
+    ]
+    if problems:
+        raise UserError(f"{what} does not fit {expected_by}: tensors {'; '.join(problems)}")
+
+
+class Model:
+    """A trained model, ready to use. `spec` is what `save` was given."""
+
+    BATCH = 64
+
+    def __init__(self, spec: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
+        self.spec = spec
+        fields = ConfigDict({"tasks": spec["tasks"]})
+        self._tasks, _ = make_tasks(fields)
+        network = Network(spec["backbone"], self._tasks, rngs=nnx.Rngs(0))
+        self._graphdef, parameters, statistics = split_network(network)
+        state = {"parameters": parameters, "statistics": statistics}
+        check_leaves("the model", "its description", weights, flatten(state))
+        self._state = replace_leaves(state, weights)
+        self._predict: dict[str, Any] = {}
+
+    def probabilities(
+        self, task: str, crops: UInt8[np.ndarray, "n s s 3"]
+    ) -> Float32[np.ndarray, "n c"]:
+        """Class probabilities of square RGB crops of any size, for one of the model's tasks."""
+        if task not in self._predict:
+            function = make_predict_step(self._graphdef, task, self._tasks[task])
+            self._predict[task] = jax.jit(function)
+        resized = np.stack([sources.resize(crop, self.spec["image_size"]) for crop in crops])
+        parts = []
+        for start in range(0, len(resized), self.BATCH):
+            part = resized[start : start + self.BATCH]
+            rows = 1 << (len(part) - 1).bit_length()  # few shapes, so few compilations
+            padding = np.zeros((rows - len(part), *part.shape[1:]), np.uint8)
+            batch = {"image": np.concatenate([part, padding]), "label": np.zeros(rows, np.int32)}
+            parts.append(np.asarray(self._predict[task](self._state, batch))[: len(part)])
+        return np.concatenate(parts)
+
+
+def load(path: str | Path) -> Model:
+    """Loads the model at `path`, a model directory or a training workdir.
+
+    Raises:
+        UserError: there is none, or its weights do not fit its description.
+    """
+    return Model(read_json(find(path) / "model.json"), read_weights(path))
+
+
+def _plain(config: ConfigDict) -> Any:
+    return json.loads(config.to_json_best_effort())

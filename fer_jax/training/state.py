@@ -1,0 +1,63 @@
+"""The train state: a plain tree of arrays, so that jit, Orbax and safetensors all take it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+Tree = dict[Any, Any]
+State = dict[str, Any]
+
+
+def split_network(network: nnx.Module) -> tuple[nnx.GraphDef[Any], Tree, Tree]:
+    """The structure, the parameters and the BatchNorm statistics of a network, as plain trees."""
+    graphdef, parameters, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
+    return graphdef, nnx.to_pure_dict(parameters), nnx.to_pure_dict(statistics)
+
+
+def merge_network(graphdef: nnx.GraphDef[Any], parameters: Tree, statistics: Tree) -> Any:
+    """The network again. A copy: training it writes new statistics into the copy only."""
+    return nnx.merge(
+        graphdef,
+        nnx.State(jax.tree.map(nnx.Param, parameters)),
+        nnx.State(jax.tree.map(nnx.BatchStat, statistics)),
+        copy=True,
+    )
+
+
+def initial_state(
+    parameters: Tree, statistics: Tree, optimizer: optax.GradientTransformation, seed: int
+) -> State:
+    """Step 0. `seed` keys everything random in the steps to come: `fold_in(key(seed), step)`."""
+    return {
+        "step": jnp.zeros((), jnp.int32),
+        "seed": jnp.asarray(seed, jnp.uint32),
+        "parameters": parameters,
+        "statistics": statistics,
+        "optimizer": optimizer.init(parameters),
+    }
+
+
+def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
+    """{"backbone": {"stem": {0: x}}} as {"backbone/stem/0": x}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}/")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def replace_leaves(tree: Tree, leaves: dict[str, Any], prefix: str = "") -> Tree:
+    """`tree` with the leaves that `leaves` names by path, others as they were."""
+    return {
+        key: replace_leaves(value, leaves, f"{prefix}{key}/")
+        if isinstance(value, dict)
+        else leaves.get(f"{prefix}{key}", value)
+        for key, value in tree.items()
+    }

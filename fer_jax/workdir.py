@@ -1,0 +1,291 @@
+"""What every stage keeps in its folder, and the promise that it can be killed and run again.
+
+A stage is a function `run(config, workdir) -> summary` under the decorator `stage`:
+
+    config.json        the config that this folder belongs to
+    inputs.json        a digest of each input, as it was when the stage began
+    environment.json   versions, devices, git revision
+    metrics.jsonl      one line an event, the summary's figures last
+    done.json          the summary; written last, so that its presence means "finished"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.errors import UserError
+
+Summary = dict[str, Any]
+RunFunction = Callable[[ConfigDict, Path], Summary]
+
+_REPORTED_PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
+    "numpy", "scipy", "scikit-learn", "pandas", "opencv-python", "av", "mtcnn",
+)  # fmt: skip
+
+
+def stage(
+    inputs: Callable[[ConfigDict], Sequence[str]],
+    *,
+    grows: bool = False,
+    revisits: bool = False,
+) -> Callable[[RunFunction], Callable[[ConfigDict, str | os.PathLike[str]], Summary]]:
+    """Turns `run(config, workdir: Path) -> summary` into a stage.
+
+    Args:
+        inputs: the paths that a config reads: files, folders, or workdirs of other stages.
+            Empty ones are left out.
+        grows: whether the stage goes on in the same folder when its inputs have changed since
+            it began (new videos). Others stop and say so, since half of one data set and half
+            of another is no data set.
+        revisits: whether the stage runs again although it is done, as one does that only runs
+            others, each of which knows whether it is done.
+
+    The decorated function returns the summary. It returns at once when the work is done
+    already, and raises `UserError` when the folder belongs to another config, when inputs
+    changed under a stage that does not grow, or when the folder cannot be written.
+    """
+
+    def decorate(run: RunFunction) -> Callable[[ConfigDict, str | os.PathLike[str]], Summary]:
+        @functools.wraps(run)
+        def wrapped(config: ConfigDict, workdir: str | os.PathLike[str]) -> Summary:
+            folder = Path(workdir).absolute()
+            digests = {path: fingerprint(path) for path in inputs(config) if path}
+            _check_inputs(config, digests)
+            summary = _finished(config, folder, digests, grows)
+            if summary is not None and not revisits:
+                print(f"[{config.stage}] done already: {folder}", flush=True)
+                return summary
+            _begin(config, folder, digests, grows)
+            started = time.time()
+            summary = run(config, folder)
+            summary.setdefault("wall_s", round(time.time() - started, 2))
+            _finish(config, folder, summary)
+            return summary
+
+        return wrapped
+
+    return decorate
+
+
+def _check_inputs(config: ConfigDict, digests: Mapping[str, str]) -> None:
+    for path, digest in digests.items():
+        if digest == "absent":
+            raise UserError(
+                f"{config.stage}: there is no {path}; correct the path, or run what writes it first"
+            )
+
+
+def _finished(
+    config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: bool
+) -> Summary | None:
+    """The summary of a finished run of this config on these inputs, or None."""
+    if not (folder / "config.json").exists():
+        return None
+    _check_same(config, folder)
+    unchanged = read_json(folder / "inputs.json") == dict(digests)
+    if not unchanged and not grows:
+        before = read_json(folder / "inputs.json")
+        changed = [path for path in digests if before.get(path) != digests[path]]
+        raise UserError(
+            f"{config.stage}: {', '.join(changed)} changed since the work in {folder} began; "
+            f"delete that folder to do it again, or choose another --workdir"
+        )
+    if unchanged and (folder / "done.json").exists():
+        return dict(read_json(folder / "done.json")["summary"])
+    return None
+
+
+def _check_same(config: ConfigDict, folder: Path) -> None:
+    """Raises `UserError` naming the fields in which `config` differs from the folder's."""
+    before = _flatten(read_json(folder / "config.json"))
+    now = _flatten(json.loads(config.to_json_best_effort()))
+    missing = object()
+    fields = sorted(
+        name
+        for name in before.keys() | now.keys()
+        if before.get(name, missing) != now.get(name, missing)
+    )
+    if fields:
+        changes = "; ".join(
+            f"{name}: {before.get(name, 'absent')!r} there, {now.get(name, 'absent')!r} here"
+            for name in fields[:5]
+        )
+        more = f" and {len(fields) - 5} more" if len(fields) > 5 else ""
+        raise UserError(
+            f"{config.stage}: {folder} holds a run of another config ({changes}{more}); "
+            f"choose another --workdir or delete that folder"
+        )
+
+
+def _begin(config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "done.json").unlink(missing_ok=True)
+        _remove_leftovers(folder)
+        write_json(folder / "inputs.json", dict(digests))
+        write_json(folder / "config.json", json.loads(config.to_json_best_effort()))
+        write_json(folder / "environment.json", environment())
+    except OSError as error:
+        raise UserError(
+            f"{config.stage}: cannot write to {folder} ({error.strerror}); choose another --workdir"
+        ) from error
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Deletes what a killed run had half written by `atomic_file` and `atomic_folder`."""
+    for leftover in folder.rglob(".*.partial*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _finish(config: ConfigDict, folder: Path, summary: Summary) -> None:
+    log_metrics(folder, **{f"{config.stage}/{name}": value for name, value in summary.items()})
+    write_json(folder / "done.json", {"stage": config.stage, "summary": summary})
+    figures = "  ".join(f"{name}={_brief(value)}" for name, value in summary.items())
+    print(f"[{config.stage}] {figures}", flush=True)
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """A digest that changes when the input at `path` does.
+
+    For a stage's workdir it is that of `done.json`; for another folder that of its files'
+    relative names, sizes and modification times; likewise for a file; "absent" where nothing is.
+    """
+    root = Path(path)
+    if (root / "done.json").is_file():
+        return hashlib.sha256((root / "done.json").read_bytes()).hexdigest()
+    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    digest = hashlib.sha256()
+    for file in files:
+        if not file.exists():
+            return "absent"
+        status = file.stat()
+        name = file.relative_to(root) if file != root else file.name
+        entry = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        digest.update(entry.encode(errors="surrogateescape"))  # names need not be UTF-8
+    return digest.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and revision: what someone needs to repeat a run."""
+    import jax
+
+    def version(package: str) -> str:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return "absent"
+
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+        "process_count": jax.process_count(),
+        "git_revision": _git_revision(),
+        "packages": {package: version(package) for package in _REPORTED_PACKAGES},
+    }
+
+
+def _git_revision() -> str:
+    here = Path(__file__).parent
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        result = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "no git checkout"
+    return result.stdout.strip()
+
+
+def log_metrics(workdir: str | os.PathLike[str], **values: Any) -> None:
+    """Appends one line to `workdir/metrics.jsonl`, with the time in seconds since the epoch."""
+    with (Path(workdir) / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"time": round(time.time(), 3), **values}) + "\n")
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which takes its place when the block succeeds.
+
+    The temporary keeps the suffix, since writers choose their format by it.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields an empty temporary folder, which becomes `path` when the block succeeds.
+
+    An older folder at `path` is replaced.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes `value` as indented JSON, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads JSON.
+
+    Raises:
+        UserError: the file is absent or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"cannot read {path} ({error}); was the stage that writes it run?"
+        ) from error
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix.rstrip("."): value}
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        flat |= _flatten(child, f"{prefix}{key}.")
+    return flat
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,102 @@
+"""The one door: runs the stage that a config names.
+
+python launch.py --config=configs/pipeline.py --config.videos=DIR --config.photos=DIR --workdir=DIR
+
+Any field of the config can be given as a flag: --config.steps.pretrain.train.steps=500.
+Each config's docstring says what it does, what it costs and what to expect.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import runpy
+import sys
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from fer_jax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The config file, e.g. configs/pipeline.py.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder that the stage reads and writes.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs the stage; what the user can mend is one line on standard error and exit code 2."""
+    try:
+        if len(argv) > 1:
+            raise UserError(f"unexpected argument {argv[1]!r}; see --help")
+        if _CONFIG.value is None or not _WORKDIR.value:
+            raise UserError("give --config=configs/NAME.py and --workdir=DIR; see --help")
+        from fer_jax import backend  # imports jax: after the flags, so that --help is quick
+
+        backend.prepare()
+        stage = importlib.import_module(f"fer_jax.stages.{_CONFIG.value.stage}")
+        stage.run(_CONFIG.value, _WORKDIR.value)
+    except UserError as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command goes on from here")
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+        _ = _CONFIG.value and _CONFIG.value.stage  # a bad file fails here, not later
+        return rest
+    except flags.UnrecognizedFlagError as error:
+        _stop(f"{error}; --helpfull lists the flags")
+    except (AttributeError, KeyError) as error:
+        _stop(_unknown_field(argv, str(error)))
+    except OSError as error:
+        _stop(f"cannot load the file that --config names: {error}")
+    except (flags.Error, TypeError, ValueError, SyntaxError) as error:
+        _stop(str(error))
+    raise AssertionError("unreachable")
+
+
+def _unknown_field(argv: list[str], error: str) -> str:
+    """Names the override that the config lacks, and the fields that are nearest to it."""
+    config = _load_config(argv)
+    known = _fields(config) if config is not None else []
+    for argument in argv:
+        match = re.match(r"--config\.([\w.]+)", argument)
+        if match and match[1] not in known:
+            by_leaf = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+            near = difflib.get_close_matches(match[1], known, n=2, cutoff=0.75)
+            near = near or [by_leaf[n] for n in difflib.get_close_matches(match[1], by_leaf, n=2)]
+            near = near or sorted({name.split(".")[0] for name in known})
+            hints = ", ".join(f"--config.{name}" for name in near)
+            return f"the config has no field --config.{match[1]}; the nearest are {hints}"
+    return f"--config: {error}"
+
+
+def _load_config(argv: list[str]) -> ConfigDict | None:
+    for argument in argv:
+        match = re.match(r"--config=([^:]+)(?::(.*))?$", argument)
+        if match:
+            get_config = runpy.run_path(match[1])["get_config"]
+            return get_config() if match[2] is None else get_config(match[2])
+    return None
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
+    names = []
+    for key, value in config.items():
+        names.append(f"{prefix}{key}")
+        if isinstance(value, ConfigDict):
+            names += _fields(value, f"{prefix}{key}.")
+    return names
+
+
+def _stop(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse_flags)

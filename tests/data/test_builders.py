@@ -1,0 +1,166 @@
+"""Records: found by path, written once, rewritten when the input changed, never half."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_jax.data import builders
+from fer_jax.data.sources import RecordSource, open_source
+from fer_jax.errors import UserError
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    root = tmp_path / "photographs"
+    for subject in ("ann", "bob", "cid"):
+        for level, emotion in enumerate(("angry", "happy", "neutral", "sad")):
+            file = root / subject / emotion / "1.png"
+            file.parent.mkdir(parents=True)
+            cv2.imwrite(str(file), np.full((12, 12, 3), 60 * level, np.uint8))
+    return root
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {str(f): f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()}
+
+
+def test_the_builders_are_those_of_the_folder():
+    for name in ("face_frames", "face_verification", "persian_emotion"):
+        builder = builders.builder_module(name).Builder
+        assert builder.name == name
+    with pytest.raises(UserError, match="face_frames, face_verification, persian_emotion"):
+        builders.builder_module("imagenet")
+
+
+def test_records_hold_what_the_folder_holds(photographs, tmp_path):
+    source = open_source("persian_emotion", "four", "train", photographs, 6, data_dir=tmp_path)
+    examples = [source[i] for i in range(len(source))]
+    assert len(examples) == 12
+    for example in examples:
+        emotion = example["id"].split("/")[1]
+        level = ("angry", "happy", "neutral", "sad").index(emotion)
+        assert example["label"] == level
+        assert example["image"].shape == (6, 6, 3) and (example["image"] == 60 * level).all()
+
+
+def test_cached_and_read_each_time_are_the_same(photographs, tmp_path):
+    where = {"root": photographs, "image_size": 6, "data_dir": tmp_path}
+    read = open_source("persian_emotion", None, "train", **where, cache=False)
+    kept = open_source("persian_emotion", None, "train", **where, cache=True)
+    assert isinstance(read, RecordSource) and not isinstance(kept, RecordSource)
+    rows = [7, 0, 7, 3]
+    for name in ("image", "label"):
+        assert (read.batch(rows)[name] == kept.batch(rows)[name]).all()
+    assert [read[i]["id"] for i in range(12)] == kept.ids
+    assert read.batch([])["image"].shape == (0, 6, 6, 3)
+
+
+def test_built_once_and_again_when_the_input_changed(photographs, tmp_path):
+    records = tmp_path / "records"
+    first = builders.build("persian_emotion", "four", photographs, records).data_path
+    before = stamps(records)
+    assert builders.build("persian_emotion", "four", photographs, records).data_path == first
+    assert stamps(records) == before
+
+    cv2.imwrite(str(photographs / "ann" / "sad" / "2.png"), np.zeros((12, 12, 3), np.uint8))
+    builder = builders.build("persian_emotion", "four", photographs, records)
+    assert builder.data_path != first and not Path(first).exists()
+    assert builder.info.splits["train"].num_examples == 13
+
+
+def test_another_config_does_not_take_the_place_of_the_first(photographs, tmp_path):
+    config = builders.builder_module("persian_emotion").PersianEmotionConfig(
+        name="two", emotions=("happy", "sad"), ignore=("angry", "neutral")
+    )
+    four = builders.build("persian_emotion", "four", photographs, tmp_path / "records")
+    two = builders.build("persian_emotion", config, photographs, tmp_path / "records")
+    assert two.info.splits["train"].num_examples == 6
+    assert two.info.features["label"].names == ["happy", "sad"]
+    assert Path(four.data_path).exists()
+
+
+def test_an_interrupted_build_leaves_nothing_that_looks_finished(
+    photographs, tmp_path, monkeypatch
+):
+    builder = builders.builder_module("persian_emotion").Builder
+
+    def interrupted(self, labels):
+        yield from list(whole(self, labels))[:3]
+        raise KeyboardInterrupt
+
+    whole = builder._generate_examples
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(builder, "_generate_examples", interrupted)
+        builders.build("persian_emotion", "four", photographs, tmp_path / "records")
+    assert not list((tmp_path / "records").iterdir())
+    source = open_source(
+        "persian_emotion", "four", "train", photographs, 6, data_dir=tmp_path / "records"
+    )
+    assert len(source) == 12
+
+
+def test_the_same_input_gives_the_same_bytes(photographs, tmp_path):
+    digests = []
+    for name in ("a", "b"):
+        folder = Path(
+            builders.build("persian_emotion", None, photographs, tmp_path / name).data_path
+        )
+        records = sorted(folder.glob("*.array_record*"))
+        assert records
+        digests.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in records])
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "faces"}, "no data set is called 'faces'"),
+        ({"config": "five"}, "its configs are: four"),
+        ({"split": "test"}, "no split 'test'; it has train"),
+        ({"root": "absent"}, "no folder"),
+    ],
+)
+def test_a_wrong_request_is_told(photographs, tmp_path, change, words):
+    request = {
+        "name": "persian_emotion", "config": "four", "split": "train", "root": photographs,
+        "image_size": 6, "data_dir": tmp_path / "records",
+    } | change  # fmt: skip
+    with pytest.raises(UserError, match=words):
+        open_source(**request)
+
+
+def test_held_out_videos_are_whole_few_and_always_the_same():
+    videos = [f"video{i:02d}.mp4" for i in range(20) for _ in range(5)]
+    frames = [frame for _ in range(20) for frame in range(5)]
+    rule = builders.held_out(videos, frames, 0.2)
+    held = {video for video in videos if rule(video, 0)}
+    assert len(held) == 4
+    sides = [rule(video, frame) for video, frame in zip(videos, frames, strict=True)]
+    assert sides == [video in held for video in videos]
+    again = builders.held_out(videos[::-1], frames[::-1], 0.2)
+    assert held == {video for video in videos if again(video, 0)}
+
+
+def test_of_a_single_video_the_last_frames_are_held_out():
+    rule = builders.held_out(["a.mp4"] * 10, list(range(10)), 0.2)
+    assert [rule("a.mp4", frame) for frame in range(10)] == [False] * 8 + [True] * 2
+    assert not builders.held_out(["a.mp4"], [0], 0.2)("a.mp4", 0)
+
+
+def test_no_tensorflow(photographs, tmp_path):
+    """Neither building nor reading imports it, nor torch."""
+    program = (
+        "import sys\n"
+        "from fer_jax.data import iterators, sources\n"
+        f"s = sources.open_source('persian_emotion', None, 'train', {str(photographs)!r}, 6,"
+        f" data_dir={str(tmp_path)!r})\n"
+        "next(iterators.train_iterator(s, batch_size=4, seed=0))\n"
+        "assert not {'tensorflow', 'torch'} & set(sys.modules)\n"
+    )
+    root = Path(builders.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=120)

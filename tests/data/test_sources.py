@@ -1,0 +1,89 @@
+"""Examples from memory and from files: pixels, types, resizing, bad files."""
+
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_jax.data.sources import ArraySource, decode_image, read_images, resize
+from fer_jax.errors import UserError
+
+
+def png(array) -> bytes:
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+def test_array_source_gives_examples_and_batches_in_the_order_asked():
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
+    source = ArraySource(images, [5, 4, 3, 2, 1, 0], list("abcdef"))
+    assert len(source) == 6 and source.image_size == 8
+    example = source[2]
+    assert (example["image"] == images[2]).all()
+    assert example["label"] == 3 and example["label"].dtype == np.int32 and example["id"] == "c"
+    batch = source.batch([4, 0])
+    assert (batch["image"] == images[[4, 0]]).all() and batch["label"].tolist() == [1, 5]
+    part = source.subset([1, 3])
+    assert part.ids == ["b", "d"] and part.labels.tolist() == [4, 2]
+
+
+def test_array_source_without_labels_and_with_too_few():
+    images = np.zeros((3, 8, 8, 3), np.uint8)
+    assert ArraySource(images).labels.tolist() == [-1, -1, -1]
+    with pytest.raises(ValueError, match="3 images, 2 labels"):
+        ArraySource(images, [0, 1])
+
+
+def test_colours_come_back_as_red_green_blue():
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 2] = 255  # OpenCV writes blue, green, red
+    assert decode_image(png(red), 8)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((8, 8), 100, np.uint8),
+        np.full((8, 8, 4), 100, np.uint8),
+        np.full((8, 8, 3), 100 * 257, np.uint16),
+    ],
+    ids=["grey", "alpha", "16 bits"],
+)
+def test_any_kind_becomes_three_channels_of_eight_bits(array):
+    image = decode_image(png(array), 8)
+    assert image.shape == (8, 8, 3) and image.dtype == np.uint8
+    assert abs(int(image[0, 0, 0]) - 100) <= 1
+
+
+def test_shrinking_averages_and_does_not_alias():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4] = 200
+    assert np.abs(resize(stripes, 16).astype(int) - 50).max() <= 1
+
+
+def test_enlarging_interpolates():
+    two = np.zeros((2, 2, 3), np.uint8)
+    two[:, 1] = 200
+    row = resize(two, 8)[0, :, 0].astype(int)
+    assert row[0] == 0 and row[-1] == 200 and (np.diff(row) >= 0).all() and len(set(row)) > 4
+
+
+def test_reading_files_in_order(tmp_path):
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((9, 9, 3), number * 10, np.uint8))
+    images = read_images([tmp_path / f"{number}.png" for number in (3, 0, 4)], 6)
+    assert images.shape == (3, 6, 6, 3) and images[:, 0, 0, 0].tolist() == [30, 0, 40]
+    assert read_images([], 6).shape == (0, 6, 6, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "missing"])
+def test_a_bad_file_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.png"):
+        read_images([tmp_path / "bad.png"], 8)
+
+
+def test_array_source_travels_to_workers():
+    source = pickle.loads(pickle.dumps(ArraySource(np.ones((2, 4, 4, 3), np.uint8), [0, 1])))
+    assert source.batch([1])["label"].tolist() == [1]

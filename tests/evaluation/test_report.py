@@ -1,0 +1,122 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.evaluation import report, results
+from fer_jax.evaluation.predictions import from_table
+from tests.evaluation.simulation import simulate, write_stage
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch or run, and checks that tags close in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.references, self.scripts, self.ids = [], [], 0, []
+
+    def handle_starttag(self, tag, attributes):
+        self.scripts += tag == "script"
+        for name, value in attributes:
+            self.scripts += name.startswith("on")
+            if name in {"src", "href", "xlink:href", "data", "action", "srcset"}:
+                self.references.append(value)
+            if name == "id":
+                self.ids.append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def rendered(stages=(), own=None, **options):
+    first = from_table("pretrained", *simulate(seed=1, **options), "table")
+    second = from_table("scratch", *simulate(seed=2, **options), "table")
+    measured = results.evaluate(
+        {"pretrained": first, "scratch": second}, "pretrained", samples=100, seed=0
+    )
+    own = own or report.StageRecord("evaluate", "out", {}, {}, {})
+    return measured, report.render(measured, stages, own)
+
+
+@pytest.mark.parametrize("people", [2, 15, 70])
+def test_report_is_one_well_formed_file_that_asks_for_nothing(people):
+    _, html = rendered(people=people, no_face=0.05)
+    page = Page()
+    page.feed(html)
+    assert page.open == []
+    assert page.scripts == 0
+    assert all(r.startswith("#") or r == "data:," for r in page.references)
+    assert "://" not in html
+    assert not re.search(r"url\((?!#)|@import", html)
+    assert len(page.ids) == len(set(page.ids))
+    assert "default-src 'none'" in html
+    assert len(html) < 500_000
+
+
+def test_report_says_the_figures_of_metrics_json():
+    measured, html = rendered(no_face=0.05)
+    for run in measured["runs"].values():
+        for bound in run["accuracy"].values():
+            assert f"{100 * bound:.1f}\u202f%" in html
+    assert report.verdict(measured["comparisons"][0]) in html
+    for person in measured["runs"]["pretrained"]["per_person"]:
+        assert f'<td class="name">{person["subject"]}</td>' in html
+    assert "EU AI Act" in html
+
+
+def test_a_random_split_is_stamped_and_an_honest_one_is_not():
+    assert 'class="stamp"' in rendered(protocol="random")[1]
+    assert "people on both" not in rendered()[1].lower()
+    assert "never seen</h1>" in rendered()[1]
+    assert "never seen</h1>" not in rendered(protocol="random")[1]
+    assert 'class="stamp"' not in rendered()[1]
+
+
+def test_what_is_not_recorded_about_pretraining_is_said():
+    table, protocol = simulate()
+    for saw, words in ((None, True), (False, False)):
+        facts = {**protocol, "pretraining": "jigsaw", "pretraining_saw_test_people": saw}
+        run = from_table("a", table, facts, "table")
+        measured = results.evaluate({"a": run}, "a", samples=50, seed=0)
+        html = report.render(measured, [], report.StageRecord("evaluate", "out", {}, {}, {}))
+        assert ("was not recorded" in html) == words
+
+
+def test_stages_are_told_and_markup_in_them_is_harmless(tmp_path):
+    folder = write_stage(tmp_path / "x", "extract", {"faces": 950, "note": "<script>1</script>"})
+    rendering = write_stage(tmp_path / "r", "render", {"frames_per_s": 61.2})
+    _, html = rendered(report.read_stages([str(folder), str(rendering), str(folder)]))
+    assert html.count("<span>faces</span> 950") == 1
+    assert "61.2 frames/s" in html
+    assert "drawn by a program" in html
+    assert "<script" not in html and "&lt;script&gt;" in html
+
+
+def test_an_unfinished_stage_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no finished stage"):
+        report.read_stages([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "words"),
+    [
+        (0.05, 0.01, 0.09, "a is better than b by 5.0 points"),
+        (-0.05, -0.09, -0.01, "b is better than a by 5.0 points"),
+        (0.05, -0.01, 0.09, "a is ahead of b by 5.0 points"),
+        (0.0, -0.02, 0.02, "equally accurate"),
+    ],
+)
+def test_verdict_claims_no_more_than_the_interval(value, low, high, words):
+    difference = {"accuracy": {"value": value, "low": low, "high": high}}
+    comparison = {"first": "a", "second": "b", "comparable": True, "difference": difference}
+    assert words in report.verdict(comparison)

@@ -1,0 +1,126 @@
+import cv2
+import jax.numpy as jnp
+import joblib
+import numpy as np
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.faces.cascade import boxes as box_rules
+from fer_jax.faces.cascade import networks, patches, pyramid, weights
+
+
+def test_weights_have_the_published_shapes():
+    loaded = weights.load_weights()
+    sizes = {name: sum(array.size for array in part.values()) for name, part in loaded.items()}
+    assert sizes == {"pnet": 6632, "rnet": 100178, "onet": 389040}
+    assert loaded["onet"]["landmarks/kernel"].shape == (256, 10)
+
+
+def test_changed_weights_are_refused_before_joblib_sees_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(joblib, "load", lambda *_: pytest.fail("unpickled an unknown file"))
+    (tmp_path / "pnet.lz4").write_bytes(b"anything")
+    with pytest.raises(UserError, match="not the file of mtcnn"):
+        weights.read_network(tmp_path / "pnet.lz4", "pnet")
+    with pytest.raises(UserError, match="cannot read"):
+        weights.read_network(tmp_path / "absent.lz4", "pnet")
+    assert all(len(digest) == 64 for digest in weights.SHA256.values())
+
+
+@pytest.mark.parametrize("length", [12, 31, 240, 353, 360, 640, 1080, 4000])
+def test_canvas_is_little_larger(length):
+    canvas = pyramid.canvas_size(length)
+    assert length <= canvas <= length * (1 + 1 / 32) + 1
+    assert pyramid.canvas_size(canvas) == canvas
+
+
+def test_common_video_sizes_need_no_room():
+    assert [pyramid.canvas_size(n) for n in (240, 320, 360, 480, 640, 720, 1280, 1920)] == [
+        *(240, 320, 360, 480, 640, 720, 1280, 1920)
+    ]
+
+
+def test_pyramid_ends_before_levels_are_too_small_for_any_min_face():
+    for min_face in (10, 20, 37, 80, 200):
+        found = pyramid.scales(361, 533, min_face, 0.709)
+        assert found[0] == pytest.approx(12 / min_face)
+        assert int(361 * found[-1]) >= 12 > int(361 * found[-1] * 0.709)
+    assert pyramid.scales(20, 20, 20, 0.709) == [0.6]
+    assert pyramid.scales(19, 19, 20, 0.709) == []
+
+
+def test_levels_are_the_area_means_that_opencv_gives():
+    image = np.random.default_rng(0).uniform(-1, 1, (101, 147, 3)).astype(np.float32)
+    canvas = np.zeros((pyramid.canvas_size(101), pyramid.canvas_size(147), 3), np.float32)
+    canvas[:101, :147] = image
+    for level in pyramid.levels(101, 147, 20, 0.709):
+        height, width = int(level.height), int(level.width)
+        shrunk = np.asarray(pyramid.shrink(jnp.asarray(canvas), level))[:height, :width]
+        expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        np.testing.assert_allclose(shrunk, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("size", [(40, 52), (41, 53), (40, 53), (41, 52)])
+def test_proposals_do_not_see_the_canvas_around_an_image(size):
+    height, width = size
+    part = {name: jnp.asarray(array) for name, array in weights.load_weights()["pnet"].items()}
+    image = np.random.default_rng(1).uniform(-1, 1, (height, width, 3)).astype(np.float32)
+    canvas = np.full((48, 64, 3), 100.0, np.float32)
+    canvas[:height, :width] = image
+    sizes = jnp.asarray(height), jnp.asarray(width)
+    scores, offsets = networks.proposal_network(part, jnp.asarray(image), *sizes)
+    on_canvas, canvas_offsets = networks.proposal_network(part, jnp.asarray(canvas), *sizes)
+    rows, columns = scores.shape
+    assert (rows, columns) == (-(-(height - 2) // 2) - 4, -(-(width - 2) // 2) - 4)
+    np.testing.assert_allclose(on_canvas[:rows, :columns], scores, atol=1e-6)
+    np.testing.assert_allclose(canvas_offsets[:rows, :columns], offsets, atol=1e-5)
+    assert float(on_canvas[rows:].max()) == float(on_canvas[:, columns:].max()) == 0
+
+
+def test_patches_are_bilinear_and_empty_outside():
+    first = np.zeros((20, 30, 3), np.uint8)
+    ramp = np.broadcast_to(np.arange(40, dtype=np.uint8)[None, :, None], (50, 40, 3)).copy()
+    pool = patches.pool_images([first, ramp])
+    box = np.array([[-20.0, 0, 60, 50]], np.float32)
+    place = (pool.start[1:], pool.height[1:], pool.width[1:])
+    cut = np.asarray(patches.cut(pool.pixels, *place, box, size=24))
+    x = (-20 + np.arange(24) / 23 * 80) / 40 * 39
+    inside = (x >= 0) & (x <= 39)
+    np.testing.assert_allclose(cut[0, 3, inside, 0], (x[inside] - 127.5) / 128, atol=1e-4)
+    assert not cut[0, :, ~inside].any()
+
+
+def test_suppression_in_one_pass():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 5.0], [50, 50, 60, 60]])
+    scores = np.array([0.7, 0.9, 0.6, 0.8])
+    # The first is gone for the second, and still takes the third with it at 0.45.
+    assert box_rules.suppress(boxes, scores, 0.45).tolist() == [1, 3]
+    assert box_rules.suppress(boxes, scores, 0.52).tolist() == [1, 3]
+    assert box_rules.suppress(boxes, scores, 0.6).tolist() == [1, 3, 2]
+    assert box_rules.suppress(boxes, scores, 0.6, "smaller").tolist() == [1, 3]
+    groups = np.array([1, 0, 0, 1])
+    assert box_rules.suppress_in_groups(groups, boxes, scores, 0.6).tolist() == [1, 2, 3, 0]
+
+
+def test_suppression_of_many_is_that_of_the_whole_table():
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 300, (2500, 2))
+    boxes, scores = (
+        np.concatenate([corner, corner + rng.uniform(5, 60, (2500, 2))], 1),
+        rng.random(2500),
+    )
+    order = np.argsort(-scores)
+    overlap = box_rules.intersection_over_union(boxes[order], boxes[order])
+    expected = order[~np.triu(overlap > 0.5, 1).any(0)]
+    assert box_rules.suppress(boxes, scores, 0.5).tolist() == expected.tolist()
+
+
+def test_equal_scores_go_by_the_later():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10.0]])
+    assert box_rules.suppress(boxes, np.ones(2), 0.5).tolist() == [1]
+
+
+def test_squares_and_regression():
+    boxes = np.array([[0.0, 10, 20, 20]])
+    assert box_rules.to_square(boxes).tolist() == [[0, 5, 20, 25]]
+    moved = box_rules.regress(boxes, np.array([[0.1, 0, 0, -0.1]]))
+    np.testing.assert_allclose(moved, [[2.1, 10, 20, 18.9]])

@@ -1,0 +1,118 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_jax.faces import mtcnn
+from fer_jax.faces.cascade.boxes import intersection_over_union
+from fer_jax.faces.images import read_image
+from fer_jax.faces.mtcnn import Detector
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+EXPECTED = json.loads((GOLDEN / "mtcnn.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def images():
+    return {name: read_image(GOLDEN / name) for name in EXPECTED}
+
+
+@pytest.fixture(scope="module")
+def found(images):
+    return dict(zip(images, Detector().detect(list(images.values())), strict=True))
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_finds_what_the_reference_package_finds(found, name):
+    faces, expected = found[name], EXPECTED[name]
+    expected = sorted(expected, key=lambda face: -face["score"])
+    assert len(faces) == len(expected)
+    for number, face in enumerate(expected):
+        np.testing.assert_allclose(faces.boxes[number], face["box"], atol=0.05)
+        np.testing.assert_allclose(faces.landmarks[number], face["landmarks"], atol=0.05)
+        assert faces.scores[number] == pytest.approx(face["score"], abs=1e-4)
+
+
+def test_reads_the_weights_without_the_package_or_tensorflow():
+    assert "mtcnn" not in sys.modules
+    assert "tensorflow" not in sys.modules
+
+
+def test_faces_have_the_promised_form(found, images):
+    faces, (height, width) = found["three_faces.jpg"], images["three_faces.jpg"].shape[:2]
+    assert faces.boxes.dtype == faces.scores.dtype == faces.landmarks.dtype == np.float32
+    assert (np.diff(faces.scores) <= 0).all()
+    assert (faces.boxes >= 0).all() and (faces.boxes <= np.array([width, height] * 2) - 1).all()
+    left, right, nose, mouth_left, mouth_right = faces.landmarks[0]
+    assert left[0] < nose[0] < right[0] and mouth_left[0] < mouth_right[0]
+    assert max(left[1], right[1]) < nose[1] < min(mouth_left[1], mouth_right[1])
+
+
+def test_a_larger_min_face_loses_no_larger_face(found, images):
+    """mtcnn 1.0.0 finds nothing at all here from a min_face_size of about 25 on."""
+    sides = found["three_faces.jpg"].boxes[:, 2:] - found["three_faces.jpg"].boxes[:, :2]
+    for min_face in (30, 60):
+        faces = Detector(min_face=min_face).detect([images["three_faces.jpg"]])[0]
+        larger = found["three_faces.jpg"].take(sides.min(1) > 1.5 * min_face)
+        assert len(larger) >= 1
+        assert (intersection_over_union(larger.boxes, faces.boxes).max(1) > 0.7).all()
+
+
+def test_images_of_several_sizes_do_not_move_each_others_boxes(images, found):
+    """mtcnn 1.0.0 pads such a batch, and its pyramid and patches take the padded size."""
+    for name, image in images.items():
+        alone = Detector().detect([image])[0]
+        np.testing.assert_allclose(found[name].boxes, alone.boxes, atol=1e-3)
+        np.testing.assert_allclose(found[name].landmarks, alone.landmarks, atol=1e-3)
+
+
+def test_a_floor_adds_candidates_and_changes_no_face(images, found):
+    faces = Detector().detect(list(images.values()), floor=0.05)
+    for name, more in zip(images, faces, strict=True):
+        kept = more.take(more.scores > 0.8)
+        np.testing.assert_array_equal(kept.boxes, found[name].boxes)
+        assert (more.scores > 0.05).all()
+    strict = Detector(thresholds=(0.6, 0.7, 0.9999)).detect(list(images.values()))
+    assert sum(map(len, strict)) < sum(map(len, faces))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (11, 300, 3), (19, 19, 3), (20, 20, 3), (64, 12, 3)])
+def test_small_images_have_no_faces(shape):
+    faces = Detector().detect([np.full(shape, 128, np.uint8)])[0]
+    assert faces.boxes.shape == (0, 4) and faces.landmarks.shape == (0, 5, 2)
+
+
+def test_no_images():
+    assert Detector().detect([]) == []
+
+
+def test_candidates_come_in_batches_of_few_sizes():
+    for count in (1, 8, 9, 31, 700, 5000):
+        parts = list(mtcnn.batches(count))
+        assert sum(rows for _, rows, _ in parts) == count
+        assert {size for _, _, size in parts} <= {512, 128, 32, 8}
+        assert sum(size for _, _, size in parts) - count < 8
+        assert [start for start, _, _ in parts] == list(
+            np.cumsum([0] + [rows for _, rows, _ in parts])[:-1]
+        )
+
+
+def test_another_video_of_the_same_size_compiles_nothing(images):
+    programs = mtcnn._propose_cells, mtcnn._refine_boxes, mtcnn._output_boxes
+    image = images["one_face.jpg"]
+    rng = np.random.default_rng(0)
+    Detector().detect([image])
+    warm = programs[0]._cache_size()
+    for seed in range(3):
+        noise = rng.integers(-9, 9, image.shape)
+        Detector().detect([np.clip(np.roll(image, seed * 20, 1) + noise, 0, 255).astype(np.uint8)])
+    assert programs[0]._cache_size() == warm
+    assert all(program._cache_size() <= 4 for program in programs[1:])
+
+
+def test_senseless_settings_are_refused():
+    for settings in ({"min_face": 0}, {"factor": 1.0}, {"thresholds": (0.6, 0.7)}):
+        with pytest.raises((ValueError, TypeError)):
+            Detector(**settings)

@@ -1,0 +1,38 @@
+import numpy as np
+
+from fer_jax.faces.tracks import Tracker
+
+
+def box(x, y=0):
+    return [x, y, x + 100, y + 100]
+
+
+def update(tracker, time_s, *boxes):
+    return tracker.update(float(time_s), np.array(boxes, np.float32).reshape(-1, 4)).tolist()
+
+
+def test_moving_faces_keep_their_numbers():
+    tracker = Tracker()
+    assert update(tracker, 0.0, box(0), box(300)) == [0, 1]
+    assert update(tracker, 0.5, box(320), box(30)) == [1, 0]
+    assert update(tracker, 1.0, box(60)) == [0]
+    assert update(tracker, 1.5, box(330), box(70), box(600)) == [1, 0, 2]
+
+
+def test_the_best_overlap_wins():
+    tracker = Tracker()
+    update(tracker, 0.0, box(0), box(40))
+    assert update(tracker, 0.5, box(38), box(5)) == [1, 0]
+
+
+def test_a_face_that_was_away_too_long_is_a_new_one():
+    tracker = Tracker(longest_gap_s=1.0)
+    assert update(tracker, 0.0, box(0)) == [0]
+    assert update(tracker, 0.9) == []
+    assert update(tracker, 2.0, box(0)) == [1]
+
+
+def test_little_overlap_is_no_link():
+    tracker = Tracker(least_overlap=0.3)
+    update(tracker, 0.0, box(0))
+    assert update(tracker, 0.1, box(60)) == [1]

@@ -1,0 +1,197 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.faces.video import SampleCounts, VideoError, VideoWriter, list_videos, sample_frames
+
+SIZE = 96, 128  # height, width
+
+
+def picture(number):
+    """A grey that says its number, with a white top left quarter, and noise, to fill the file."""
+    image = np.full((*SIZE, 3), 10.0 + 8 * number)
+    image[: SIZE[0] // 2, : SIZE[1] // 2] = 255
+    noise = np.random.default_rng(number).normal(0, 6, (*SIZE, 1))
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def write(path, *, codec="libx264", form=None, times=range(30), fps=10, rotation=0, **options):
+    """A clip of `picture(i)` shown at `times[i] / fps` seconds."""
+    with av.open(str(path), "w", format=form, options=options) as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.time_base = Fraction(1, fps)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def sample(path, every_s):
+    """Frames, counts and error of a clip."""
+    counts, frames = SampleCounts(), []
+    try:
+        for frame in sample_frames(path, every_s, counts):
+            frames.append(frame)
+    except VideoError as error:
+        return frames, counts, error.reason
+    return frames, counts, None
+
+
+def numbers(frames):
+    """Which pictures the frames show, by their grey."""
+    return [round((float(frame.image[-40:, -60:].mean()) - 10) / 8) for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("every_s", "expected"),
+    [(0.0, list(range(30))), (0.5, [0, 5, 10, 15, 20, 25]), (1.0, [0, 10, 20]), (9.0, [0])],
+)
+def test_samples_at_even_times(tmp_path, every_s, expected):
+    frames, counts, error = sample(write(tmp_path / "a.mp4"), every_s)
+    assert [frame.index for frame in frames] == numbers(frames) == expected
+    np.testing.assert_allclose([frame.time_s for frame in frames], np.array(expected) / 10)
+    assert (counts.decoded, counts.without_time, counts.failed, error) == (30, 0, 0, None)
+
+
+def test_times_are_true_where_the_rate_varies(tmp_path):
+    times = [0, 1, 2, 30, 31, 32, 33, 80, 85]
+    frames, _, error = sample(write(tmp_path / "a.mp4", times=times), 1.0)
+    np.testing.assert_allclose([frame.time_s for frame in frames], [0, 3, 8])
+    assert numbers(frames) == [0, 3, 7] and error is None
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.ts", "a.mov", "a.webm"])
+def test_other_containers(tmp_path, name):
+    codec = "libvpx" if name.endswith("webm") else "mpeg4" if name.endswith("avi") else "libx264"
+    frames, counts, error = sample(write(tmp_path / name, codec=codec), 0.5)
+    assert numbers(frames) == [0, 5, 10, 15, 20, 25]
+    assert counts.decoded == 30 and error is None
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_rotation_is_applied(tmp_path, rotation):
+    frames, _, _ = sample(write(tmp_path / "a.mp4", times=range(2), rotation=rotation), 0.0)
+    expected = np.rot90(picture(1), rotation // 90)
+    assert frames[1].image.shape == expected.shape
+    assert np.abs(frames[1].image.astype(int) - expected).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {"movflags": "faststart"}),
+        ("a.mkv", "libx264", {}),
+        ("a.avi", "mpeg4", {}),
+        ("b.avi", "mjpeg", {}),
+    ],
+)
+def test_a_cut_off_file_keeps_what_decodes_and_counts_the_rest(tmp_path, name, codec, options):
+    path = write(tmp_path / name, codec=codec, **options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 8 // 10])
+    frames, counts, error = sample(path, 0.2)
+    assert 3 <= len(frames) < 15
+    whole = len(frames) - 1  # the last one may be cut through
+    assert numbers(frames)[:whole] == list(range(0, 2 * whole, 2))
+    assert error == "damaged" and counts.failed >= 1
+    if not name.endswith("avi"):  # whose length FFmpeg takes from the bytes that are left
+        assert len(frames) + counts.failed == 15
+
+
+def test_damaged_packets_in_the_middle(tmp_path):
+    path = write(tmp_path / "a.avi", codec="mjpeg")
+    content = bytearray(path.read_bytes())
+    packets = [i for i in range(len(content)) if content[i : i + 4] == b"00dc"][:30]
+    for packet in packets[11:16]:  # all of the third half second
+        size = int.from_bytes(content[packet + 4 : packet + 8], "little")
+        content[packet + 8 : packet + 8 + size] = bytes(size)
+    path.write_bytes(content)
+    frames, counts, error = sample(path, 0.5)
+    assert numbers(frames) == [0, 5, 15, 20, 25]
+    assert counts.failed == 1 and error == "damaged"
+    assert sample(path, 0.0)[1].failed == 5
+    assert sample(path, 1.0)[1].failed == 0  # another frame of that second could be taken
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, world\n" * 99, bytes(5000)])
+def test_what_is_no_video_is_said_so(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match=r"a\.mp4: not a video") as caught:
+        next(sample_frames(tmp_path / "a.mp4", 1.0))
+    assert caught.value.reason == "not_a_video"
+
+
+def test_missing_and_looping_files_are_unreadable(tmp_path):
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    for name in ("absent.mp4", "loop.mp4"):
+        assert sample(tmp_path / name, 1.0)[2] == "unreadable"
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), "fltp", "mono")
+        frame.rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert sample(tmp_path / "song.mp4", 1.0)[2] == "no_video_stream"
+
+
+def test_negative_steps_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="every -1"):
+        list(sample_frames(write(tmp_path / "a.mp4"), -1.0))
+
+
+@pytest.mark.parametrize("size", [(64, 80), (65, 81)])
+def test_written_video_reads_back(tmp_path, size):
+    with VideoWriter(tmp_path / "out" / "a.mp4", 12.5, size) as writer:
+        for number in range(10):
+            writer.write(np.full((*size, 3), 20 * number, np.uint8))
+        assert not (tmp_path / "out" / "a.mp4").exists()
+    frames, _, error = sample(tmp_path / "out" / "a.mp4", 0.0)
+    assert [len(frames), frames[0].image.shape, error] == [
+        10,
+        (size[0] + size[0] % 2, size[1] + size[1] % 2, 3),
+        None,
+    ]
+    np.testing.assert_allclose([f.image.mean() for f in frames], 20 * np.arange(10), atol=4)
+    np.testing.assert_allclose(frames[9].time_s, 9 / 12.5, atol=1e-3)
+
+
+def test_a_failed_writing_leaves_no_file(tmp_path):
+    with (
+        pytest.raises(ValueError, match="a frame of"),
+        VideoWriter(tmp_path / "a.mp4", 5.0, (64, 64)) as writer,
+    ):
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+        writer.write(np.zeros((32, 64, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_videos_are_listed_through_all_folders(tmp_path):
+    for name in ("b.mp4", "a/x.MOV", "a/b/y.webm", "notes.txt", "c.mp4.part"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in list_videos(tmp_path)]
+    assert names == ["a/b/y.webm", "a/x.MOV", "b.mp4"]
+    assert list_videos(tmp_path / "b.mp4") == [tmp_path / "b.mp4"]
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "absent"):
+        with pytest.raises(UserError):
+            list_videos(tmp_path / folder)
+
+
+def test_frames_without_a_time_are_passed_over_and_counted(tmp_path):
+    write(tmp_path / "bare.ts", codec="libx264", form="h264")  # a stream without a container
+    frames, counts, error = sample(tmp_path / "bare.ts", 0.5)
+    assert frames == [] and error == "no_frames"
+    assert counts.without_time == counts.decoded == 30

@@ -1,0 +1,95 @@
+"""Convolution, pooling and normalisation against the plainest way of computing them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fer_jax.models.layers import BatchNorm, Conv, average_pool, draw_kernels, max_pool
+
+
+@pytest.fixture
+def x():
+    return jnp.asarray(np.random.default_rng(0).normal(3, 2, (2, 7, 6, 3)), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [(1, 1, "SAME"), (1, 1, "VALID"), (3, 1, "SAME"), ((1, 7), 1, "SAME"), (3, 2, "VALID")],
+)
+def test_convolution(x, kernel, stride, padding):
+    conv = Conv(3, 4, kernel, stride=stride, padding=padding, bias=True)
+    draw_kernels([conv], jax.random.key(0))
+    conv.bias.set_value(jnp.arange(4.0))
+    plain = jax.lax.conv_general_dilated(
+        x, conv.kernel[...], (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(conv(x), plain + jnp.arange(4.0), atol=1e-5)
+
+
+def test_pools(x):
+    largest = nnx.max_pool(x, (3, 3), (2, 2), "VALID")
+    np.testing.assert_array_equal(max_pool(x), largest)
+    mean = nnx.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+    np.testing.assert_allclose(average_pool(x), mean, atol=1e-6)
+
+
+def test_gradient_of_the_largest(x):
+    def gradient(pool):
+        return jax.grad(lambda x: (pool(x) ** 2).sum())(x)
+
+    plain = gradient(lambda x: nnx.max_pool(x, (3, 3), (2, 2), "VALID"))
+    np.testing.assert_allclose(gradient(max_pool), plain, atol=1e-6)
+
+
+def test_batch_normalisation_in_training(x):
+    norm = BatchNorm(3, momentum=0.9)
+    norm.scale.set_value(jnp.array([1.0, 2.0, 3.0]))
+    norm.bias.set_value(jnp.array([0.0, 1.0, 2.0]))
+    y = norm(x, train=True)
+    wide = np.asarray(x, np.float64)
+    mean, var = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
+    wanted = (wide - mean) / np.sqrt(var + 1e-3) * [1, 2, 3] + [0, 1, 2]
+    np.testing.assert_allclose(y, wanted, atol=1e-5)
+    np.testing.assert_allclose(norm.mean[...], 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * var, rtol=1e-5)
+
+
+def test_batch_normalisation_in_inference_keeps_its_statistics(x):
+    norm = BatchNorm(3, momentum=0.9)
+    norm.mean.set_value(jnp.array([1.0, 2.0, 3.0]))
+    norm.var.set_value(jnp.array([4.0, 4.0, 4.0]))
+    y = norm(x, train=False)
+    np.testing.assert_allclose(y, (x - jnp.arange(1.0, 4)) / np.sqrt(4.001), atol=1e-5)
+    np.testing.assert_array_equal(norm.mean[...], [1, 2, 3])
+
+
+def test_statistics_of_halves_are_taken_in_float32(x):
+    norm = BatchNorm(3, momentum=0.0)
+    y = norm((x + 300).astype(jnp.bfloat16), train=True)
+    assert y.dtype == jnp.bfloat16
+    assert norm.mean[...].dtype == jnp.float32
+    exact = np.asarray((x + 300).astype(jnp.bfloat16), np.float64).mean((0, 1, 2))
+    np.testing.assert_allclose(norm.mean[...], exact, rtol=1e-6)
+
+
+def test_float64_stays_float64(x):
+    with jax.enable_x64(True):
+        wide = jnp.asarray(np.asarray(x), jnp.float64)
+        conv, norm = Conv(3, 4, 3), BatchNorm(4, momentum=0.9)
+        y = norm(conv(wide), train=True)
+        assert y.dtype == jnp.float64
+        assert max_pool(wide).dtype == average_pool(wide).dtype == jnp.float64
+
+
+def test_kernels_are_drawn_for_their_fan_in():
+    convs = [Conv(64, 64, 3), Conv(64, 128, 1)]
+    draw_kernels(convs, jax.random.key(0))
+    for conv in convs:
+        fan_in = np.prod(conv.kernel.shape[:3])
+        assert abs(float(conv.kernel[...].std()) / np.sqrt(2 / fan_in) - 1) < 0.03
+    assert (
+        abs(np.corrcoef(convs[0].kernel[0, 0].ravel(), convs[1].kernel[0, 0, :, :64].ravel())[0, 1])
+        < 0.1
+    )

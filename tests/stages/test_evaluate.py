@@ -1,0 +1,72 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.stages import evaluate
+from tests.evaluation.simulation import simulate, write_run, write_stage
+
+
+def get_config(arg=None):
+    path = Path(__file__).parents[2] / "configs" / "evaluate.py"
+    spec = importlib.util.spec_from_file_location("configs_evaluate", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(arg)
+
+
+@pytest.fixture
+def config(tmp_path):
+    config = get_config("pretrained,scratch")
+    config.bootstrap.samples = 200
+    config.runs.pretrained = str(write_run(tmp_path / "p", *simulate(seed=1, no_face=0.05)))
+    config.runs.scratch = str(write_run(tmp_path / "s", *simulate(seed=2, skill=0.6)))
+    config.context = (str(write_stage(tmp_path / "x", "extract", {"faces": 950})),)
+    return config
+
+
+def test_writes_measures_people_and_report(config, tmp_path, capsys):
+    summary = evaluate.run(config, tmp_path / "out")
+    measured = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    table = pd.read_parquet(tmp_path / "p" / "predictions.parquet")
+    scores = table[[c for c in table if c.startswith("prob_")]].fillna(0).to_numpy()
+    labels = measured["labels"]
+    answers = pd.Series([labels[i] for i in scores.argmax(axis=1)])
+    right = (answers == table["emotion"]) & (table["status"] == "ok")
+    assert summary["accuracy"] == pytest.approx(right.mean())
+    assert summary["accuracy"] == measured["runs"]["pretrained"]["accuracy"]["value"]
+    assert summary["low"] < summary["accuracy"] < summary["high"]
+    assert summary["no_face"] == (table["status"] == "no_face").sum() > 0
+    people = pd.read_csv(tmp_path / "out" / "per_person.csv")
+    assert people.groupby("run")["subject"].nunique().to_dict() == {"pretrained": 15, "scratch": 15}
+    assert Path(summary["report"]).read_text().startswith("<!doctype html>")
+    assert "pretrained is better than scratch" in capsys.readouterr().out
+
+
+def test_a_second_run_does_nothing_and_a_repetition_gives_the_same_numbers(config, tmp_path):
+    first = evaluate.run(config, tmp_path / "out")
+    written = (tmp_path / "out" / "metrics.json").stat().st_mtime_ns
+    assert evaluate.run(config, tmp_path / "out") == first
+    assert (tmp_path / "out" / "metrics.json").stat().st_mtime_ns == written
+    evaluate.run(config, tmp_path / "again")
+    for name in ("metrics.json", "per_person.csv"):
+        first_bytes = (tmp_path / "out" / name).read_bytes()
+        assert first_bytes == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_random_split_is_said_aloud(tmp_path):
+    config = get_config()
+    config.bootstrap.samples = 50
+    config.runs.model = str(write_run(tmp_path / "r", *simulate(protocol="random")))
+    assert evaluate.run(config, tmp_path / "out")["warnings"] == "Random split"
+
+
+def test_an_unset_or_unknown_run_names_the_flag(config, tmp_path):
+    with pytest.raises(UserError, match=r"--config\.runs\.model"):
+        evaluate.run(get_config(), tmp_path / "a")
+    config.main = "best"
+    with pytest.raises(UserError, match="none of the runs"):
+        evaluate.run(config, tmp_path / "b")

@@ -1,0 +1,178 @@
+"""Photographs → faces: the right face, upright and in place; those without one kept and counted."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from ml_collections import ConfigDict
+
+from configs import photographs as photographs_config
+from fer_jax.errors import UserError
+from fer_jax.faces.alignment import align, template_points
+from fer_jax.faces.mtcnn import Detector
+from fer_jax.people import photograph, texture
+from fer_jax.stages import photographs
+from fer_jax.stages.photographs import run
+
+PERSON = 901
+
+
+def config(photos: Path | str, **fields: object) -> ConfigDict:
+    config = photographs_config.get_config()
+    config.update({"photos": str(photos), **fields})
+    return config
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image[..., ::-1])
+
+
+def small(image: np.ndarray, factor: float) -> np.ndarray:
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> np.ndarray:
+    """A generated photograph, uint8 [240, 320, 3]."""
+    return photograph(PERSON, "happy", 0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, portrait) -> tuple[Path, dict, ConfigDict]:
+    """The stage, run on: a face, a face beside a smaller one, a texture, and a stray name."""
+    root = tmp_path_factory.mktemp("stage")
+    photos = root / "photos"
+    sad = photograph(PERSON, "sad", 0)
+    write(photos / "ann" / "Happy" / "1.png", portrait)
+    write(photos / "ann" / "happy" / "1.jpg", portrait)
+    group = np.full((240, 320, 3), 128, np.uint8)
+    group[:180, 80:] = small(sad, 0.75)
+    group[140:, 10:143] = small(portrait, 100 / 240)
+    write(photos / "ann" / "sad" / "group.png", group)
+    write(photos / "bob" / "angry" / "wall.png", texture(3, (240, 320)))
+    asked = config(photos)
+    return root / "work", run(asked, root / "work"), asked
+
+
+def table(workdir: Path) -> pd.DataFrame:
+    return pd.read_parquet(workdir / "photographs.parquet").set_index("photo")
+
+
+def test_every_photograph_is_a_row_and_the_counts_add_up(finished):
+    workdir, summary, _ = finished
+    rows = table(workdir)
+    assert sorted(rows.index) == [
+        "ann/Happy/1.png", "ann/happy/1.jpg", "ann/sad/group.png", "bob/angry/wall.png",
+    ]  # fmt: skip
+    assert summary["photographs"] == summary["with_face"] + summary["without_face"] == 4
+    assert summary["people"] == 2 and summary["without_face"] == 1
+    assert summary["photographs_happy"] == 2 and summary["photographs_neutral"] == 0
+    assert rows["emotion"].tolist().count("happy") == 2
+
+
+def test_a_photograph_without_a_face_is_kept(finished):
+    wall = table(finished[0]).loc["bob/angry/wall.png"]
+    assert wall["status"] == "no_face" and wall["crop"] == "" and wall["faces_found"] == 0
+    assert np.isnan(wall["detector_score"])
+
+
+def test_crops_do_not_overwrite_each_other(finished):
+    crops = table(finished[0]).query("status == 'ok'")["crop"]
+    assert crops.is_unique and crops.str.startswith("faces/ann/").all()
+    for crop in crops:
+        assert cv2.imread(str(finished[0] / crop)).shape == (96, 96, 3)
+
+
+def test_the_largest_face_is_taken(finished):
+    group = table(finished[0]).loc["ann/sad/group.png"]
+    assert group["faces_found"] == 2 and group["detector_score"] > 0.8
+    crop = cv2.imread(str(finished[0] / group["crop"]))[..., ::-1].astype(float)
+    alone, _ = _aligned(photograph(PERSON, "sad", 0))
+    assert np.abs(crop - alone).mean() < 12
+
+
+def test_a_crop_shows_the_face_at_its_place(finished):
+    """Aligning a crop once more changes next to nothing: the landmarks lie on the template."""
+    row = table(finished[0]).loc["ann/Happy/1.png"]
+    crop = cv2.imread(str(finished[0] / row["crop"]))[..., ::-1]
+    face = photographs.largest_faces([np.ascontiguousarray(crop)], Detector(), 1280)[0]
+    asked = finished[2].crop
+    assert np.abs(face.landmarks - template_points(asked.size, asked.margin)).mean() < 3
+
+
+def _aligned(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    face = photographs.largest_faces([image], Detector(), 1280)[0]
+    asked = config(Path()).crop
+    return align(image, face.landmarks, asked.size, asked.margin).astype(float), face.landmarks
+
+
+def test_run_again_does_nothing_and_another_config_is_refused(finished):
+    workdir, summary, asked = finished
+    before = {f: f.stat().st_mtime_ns for f in workdir.rglob("*")}
+    assert run(asked, workdir) == summary
+    assert {f: f.stat().st_mtime_ns for f in workdir.rglob("*")} == before
+    with pytest.raises(UserError, match=r"crop\.size"):
+        run(config(Path(asked.photos), crop={"size": 64}), workdir)
+
+
+def test_killed_and_run_again_ends_the_same(finished, tmp_path):
+    workdir, _, asked = finished
+    (tmp_path / "faces" / "ann" / "sad").mkdir(parents=True)
+    (tmp_path / "faces" / "ann" / "sad" / "group.png").write_bytes(b"half")
+    run(asked, tmp_path)
+    assert table(tmp_path).equals(table(workdir))
+    for crop in table(workdir).query("status == 'ok'")["crop"]:
+        assert (tmp_path / crop).read_bytes() == (workdir / crop).read_bytes()
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.25])
+def test_landmarks_are_those_of_the_photograph_at_any_size(portrait, factor):
+    """1280 and 80 pixels: above and below what the detector is shown."""
+    place = photographs.largest_faces([portrait], Detector(), 320)[0].landmarks
+    method = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
+    scaled = cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=method)
+    found = photographs.largest_faces([scaled], Detector(), 320)[0].landmarks
+    assert np.abs((found + 0.5) / factor - 0.5 - place).max() < 6
+
+
+def test_the_second_look_gives_landmarks_of_the_photograph(portrait):
+    place = photographs.largest_faces([portrait], Detector(), 1280)[0].landmarks
+    found = photographs._look([portrait], Detector(), 1280, frame=0.25)[0].landmarks
+    assert np.abs(found - place).max() < 4
+
+
+def test_a_face_that_fills_a_small_picture(portrait):
+    """48 x 48 pixels, cut close, as FER2013 has them."""
+    points = photographs.largest_faces([portrait], Detector(), 1280)[0].landmarks
+    x, y = points.mean(0)
+    half = 1.3 * np.linalg.norm(points[0] - points[1])
+    tight = portrait[int(y - half) : int(y + half), int(x - half) : int(x + half)]
+    tight = cv2.resize(tight, (48, 48), interpolation=cv2.INTER_AREA)
+    face = photographs.largest_faces([tight], Detector(), 1280)[0]
+    expected = (points - (int(x - half), int(y - half)) + 0.5) * 48 / (2 * half) - 0.5
+    assert np.abs(face.landmarks - expected).max() < 3
+
+
+def test_cut_out_faces_are_only_resized(tmp_path):
+    for emotion, value in (("happy", 50), ("sad", 90)):
+        write(tmp_path / "in" / "ann" / emotion / "1.png", np.full((48, 48, 3), value, np.uint8))
+    summary = run(config(tmp_path / "in", aligned=True), tmp_path / "out")
+    rows = table(tmp_path / "out")
+    assert summary["with_face"] == 2 and rows["detector_score"].isna().all()
+    crop = cv2.imread(str(tmp_path / "out" / rows.loc["ann/sad/1.png", "crop"]))
+    assert crop.shape == (96, 96, 3) and (crop == 90).all()
+
+
+def test_what_the_user_must_mend(tmp_path):
+    with pytest.raises(UserError, match=r"--config\.photos"):
+        run(config(""), tmp_path / "a")
+    write(tmp_path / "in" / "ann" / "smug" / "1.png", np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(UserError, match="unknown emotion 'smug'"):
+        run(config(tmp_path / "in"), tmp_path / "b")
+    assert not (tmp_path / "b" / "photographs.parquet").exists()
+    write(tmp_path / "walls" / "ann" / "sad" / "1.png", texture(3, (240, 320)))
+    with pytest.raises(UserError, match=r"no face was found in any of the 1 .*aligned"):
+        run(config(tmp_path / "walls"), tmp_path / "c")

@@ -1,0 +1,313 @@
+"""predict: the rows, the pictures, the videos, and what happens to files that are none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from configs import predict as predict_config
+from fer_jax.errors import UserError
+from fer_jax.faces.alignment import align
+from fer_jax.faces.drawing import write_image
+from fer_jax.faces.images import read_image
+from fer_jax.faces.mtcnn import Detector, Faces
+from fer_jax.faces.video import Frame, VideoError, sample_frames
+from fer_jax.people import photograph, texture, write_clip
+from fer_jax.stages import predict
+from fer_jax.training import model_directory
+
+LABELS = ["angry", "happy", "neutral", "sad"]
+PROBABILITIES = [f"prob_{label}" for label in LABELS]
+DETECTOR = {"min_face": 40, "factor": 0.709, "thresholds": [0.6, 0.7, 0.8]}
+
+
+class ColourModel:
+    """An "emotion" from a crop's mean colour; remembers the crops that it was shown."""
+
+    def __init__(self, labels=None) -> None:
+        self.spec = {
+            "image_size": 32,
+            "labels": {"emotion": LABELS} if labels is None else labels,
+            "detector": DETECTOR,
+            "crop": {"size": 72, "margin": 0.1},
+        }
+        self.seen: list[np.ndarray] = []
+
+    def probabilities(self, task, crops):
+        assert task == "emotion" and len(crops)
+        self.seen.append(crops)
+        means = crops.reshape(len(crops), -1, 3).mean(axis=1)
+        logits = np.concatenate([means, means.mean(axis=1, keepdims=True) + 5], axis=1) / 20
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def model(monkeypatch):
+    loaded = ColourModel()
+    monkeypatch.setattr(model_directory, "load", lambda path: loaded)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    """Two people, a texture, a clip, and four files that are neither picture nor video."""
+    folder = tmp_path_factory.mktemp("media")
+    write_image(folder / "b one.jpg", photograph(3, "happy", 0))
+    write_image(folder / "deep" / "عکس.png", photograph(4, "sad", 0))
+    write_image(folder / "a texture.tiff", texture(1, (240, 320)))
+    (folder / "broken.jpg").write_bytes((folder / "b one.jpg").read_bytes()[:60])
+    write_clip(folder / "clip.mp4", 5, "neutral", 0, frames=12, fps=6)
+    (folder / "words.mp4").write_text("no video at all")
+    (folder / "notes.txt").write_text("about these files")
+    (folder / ".hidden.jpg").write_text("")
+    return folder
+
+
+def config_for(path, **fields):
+    config = predict_config.get_config()
+    config.update({"model": "somewhere", "input": str(path)} | fields)
+    return config
+
+
+def rows_of(workdir) -> pd.DataFrame:
+    return pd.read_csv(workdir / "predictions.csv")
+
+
+def test_a_folder_of_everything(tmp_path, media, model):
+    summary = predict.run(config_for(media, every_s=0.5), tmp_path / "out")
+    table = rows_of(tmp_path / "out")
+    assert list(table.columns) == [
+        "source", "frame", "time_s", "x0", "y0", "x1", "y1", "detector_score", "emotion",
+        *PROBABILITIES,
+    ]  # fmt: skip
+    assert table.groupby("source").size().to_dict() == {
+        "a texture.tiff": 1, "b one.jpg": 1, "clip.mp4": 4, "deep/عکس.png": 1,
+    }  # fmt: skip
+    with (tmp_path / "out" / "skipped.csv").open() as file:
+        skipped = {row["source"]: row["reason"] for row in csv.DictReader(file)}
+    assert sorted(skipped) == ["broken.jpg", "notes.txt", "words.mp4"]
+    assert skipped["words.mp4"].startswith("not_a_video")
+
+    without = table[table["emotion"].isna()]
+    assert "a texture.tiff" in set(without["source"])
+    assert without[["x0", "y1", "detector_score", *PROBABILITIES]].isna().all(axis=None)
+    found = table.dropna(subset="emotion")
+    assert summary["sources"] == 7 and summary["skipped"] == 3
+    assert summary["frames"] == 7 == len(found) + summary["without_face"]
+    assert summary["faces"] == len(found) >= 5 and summary["without_face"] == len(without)
+    assert found[PROBABILITIES].sum(axis=1).to_numpy() == pytest.approx(1, abs=3e-4)
+    likeliest = found[PROBABILITIES].idxmax(axis=1).str.removeprefix("prob_")
+    assert (found["emotion"] == likeliest).all()
+    assert json.loads((tmp_path / "out" / "done.json").read_text())["summary"] == summary
+
+    annotated = tmp_path / "out" / "annotated"
+    names = sorted(p.relative_to(annotated).as_posix() for p in annotated.rglob("*") if p.is_file())
+    assert names == ["a texture.tiff.png", "b one.jpg", "clip.mp4", "deep/عکس.png"]
+    assert read_image(annotated / "b one.jpg").shape == (480, 640, 3)
+
+
+def test_a_face_is_cut_out_as_the_model_was_taught(tmp_path, media, model):
+    predict.run(config_for(media / "b one.jpg"), tmp_path / "out")
+    image = read_image(media / "b one.jpg")
+    settings = DETECTOR | {"thresholds": tuple(DETECTOR["thresholds"])}
+    faces = Detector(**settings).detect([image])[0]
+    expected = align(image, faces.landmarks[0], 72, 0.1)
+    assert len(model.seen) == 1
+    np.testing.assert_array_equal(model.seen[0], expected[None])
+    row = rows_of(tmp_path / "out").iloc[0]
+    assert row[["x0", "y0", "x1", "y1"]].to_list() == pytest.approx(faces.boxes[0], abs=0.006)
+    assert row["detector_score"] == pytest.approx(faces.scores[0], abs=6e-5)
+    probabilities = ColourModel().probabilities("emotion", expected[None])[0]
+    assert row[PROBABILITIES].to_list() == pytest.approx(probabilities, abs=6e-5)
+
+
+def test_an_annotated_video_plays_at_the_sampled_rate(tmp_path, media, model):
+    for every_s, count in ((0.5, 4), (0.0, 12), (0.1, 12)):
+        out = tmp_path / str(every_s)
+        predict.run(config_for(media / "clip.mp4", every_s=every_s, batch=5), out)
+        table = rows_of(out)
+        assert table["frame"].nunique() == count
+        played = list(sample_frames(out / "annotated" / "clip.mp4", 0.0))
+        assert len(played) == count and played[0].image.shape == (480, 640, 3)
+        times = np.array([frame.time_s for frame in played])
+        filmed = table.groupby("frame")["time_s"].first().to_numpy()
+        assert times == pytest.approx(filmed - filmed[0], abs=0.02)
+
+
+def test_annotate_can_be_left_out_and_a_second_run_does_nothing(tmp_path, media, model):
+    config = config_for(media, annotate=False)
+    first = predict.run(config, tmp_path / "out")
+    assert not (tmp_path / "out" / "annotated").exists()
+    shown = len(model.seen)
+    assert predict.run(config, tmp_path / "out") == first and len(model.seen) == shown
+
+
+def test_a_large_picture_is_searched_small_and_cut_out_of_the_original(tmp_path, media, model):
+    small = read_image(media / "b one.jpg")
+    large = cv2.resize(small, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
+    write_image(tmp_path / "large.png", large)
+    predict.run(config_for(media / "b one.jpg", max_side=320), tmp_path / "small")
+    predict.run(config_for(tmp_path / "large.png", max_side=320), tmp_path / "out")
+    before, after = rows_of(tmp_path / "small"), rows_of(tmp_path / "out")
+    corners = ["x0", "y0", "x1", "y1"]
+    assert after[corners].to_numpy() / 6 == pytest.approx(before[corners].to_numpy(), abs=2.5)
+    first, second = (crops[0].astype(int) for crops in model.seen)
+    assert np.abs(first - second).mean() < 6  # the same face, cut alike
+    assert predict.shrunk(large, 320).shape == small.shape
+    assert predict.shrunk(small, 320) is small
+
+
+def test_faces_are_brought_back_to_the_pixels_of_the_original():
+    faces = Faces(
+        np.array([[0, 0, 50, 25]], np.float32),
+        np.ones(1, np.float32),
+        np.full((1, 5, 2), 9.5, np.float32),
+    )
+    back = predict.enlarged(faces, (100, 200), (400, 800))
+    assert back.boxes.tolist() == [[0, 0, 200, 100]]
+    assert (back.landmarks == 39.5).all() and back.landmarks.dtype == np.float32
+
+
+def fake_detector(face_of):
+    """A detector whose faces are what `face_of(image)` says: scores [n]."""
+
+    class Fake:
+        def __init__(self, **settings) -> None:
+            assert settings == DETECTOR | {"thresholds": (0.6, 0.7, 0.8)}
+
+        def detect(self, images):
+            points = np.array([[20, 20], [40, 20], [30, 30], [22, 40], [38, 40]], np.float32)
+            found = []
+            for image in images:
+                scores = np.asarray(face_of(image), np.float32)
+                boxes = np.tile(np.array([10, 10, 50, 50], np.float32), (len(scores), 1))
+                found.append(Faces(boxes, scores, np.tile(points, (len(scores), 1, 1))))
+            return found
+
+    return Fake
+
+
+def test_a_long_video_holds_one_batch_of_frames(tmp_path, model, monkeypatch):
+    ahead, given, looked_at = [], [0], [0]
+
+    def frames(path, every_s):
+        for index in range(50):
+            given[0] += 1
+            yield Frame(index, index / 10, np.full((64, 64, 3), 90, np.uint8))
+
+    def face_of(image):
+        ahead.append(given[0] - looked_at[0])
+        looked_at[0] += 1
+        return [0.99] * (looked_at[0] % 3)  # none, one or two faces
+
+    monkeypatch.setattr(predict, "sample_frames", frames)
+    monkeypatch.setattr(predict, "Detector", fake_detector(face_of))
+    (tmp_path / "long.mp4").write_text("")
+    config = config_for(tmp_path / "long.mp4", batch=4)
+    summary = predict.run(config, tmp_path / "out")
+    assert max(ahead) <= 4
+    table = rows_of(tmp_path / "out")
+    counts = table.assign(found=table["emotion"].notna()).groupby("frame")["found"].sum()
+    assert counts.tolist() == [(index + 1) % 3 for index in range(50)]
+    assert summary["faces"] == 51 and summary["without_face"] == 16
+
+
+def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
+    def frames(path, every_s):
+        for index in range(7):
+            if path.name == "b.mp4" and index == 5:
+                raise VideoError(path, "damaged", "cut short; 2 samples of it are lost")
+            yield Frame(index, index * 0.2, np.full((64, 64, 3), 90, np.uint8))
+
+    monkeypatch.setattr(predict, "sample_frames", frames)
+    monkeypatch.setattr(predict, "Detector", fake_detector(lambda image: [0.9]))
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text("")
+    summary = predict.run(config_for(tmp_path / "in"), tmp_path / "out")
+    rows = rows_of(tmp_path / "out").groupby("source").size().to_dict()
+    assert rows == {"a.mp4": 7, "b.mp4": 5, "c.mp4": 7}
+    assert summary["skipped"] == 1 and summary["frames"] == 19
+    skipped = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
+    assert skipped[1:] == ["b.mp4,damaged: cut short; 2 samples of it are lost"]
+    assert len(list(sample_frames(tmp_path / "out" / "annotated" / "b.mp4", 0.0))) == 5
+
+
+def test_large_pictures_come_in_smaller_batches():
+    def item(name, side):
+        return predict.Source(name, None), Frame(0, 0.0, np.zeros((side, side, 3), np.uint8))
+
+    items = [item("a", 100), item("b", 4200), *(item(str(i), 10) for i in range(5))]
+    sizes = [len(batch) for batch in predict._batches(iter(items), 3)]
+    assert sizes == [2, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("times", "every_s", "expected"),
+    [([0.0, 0.2, 0.4], 0.2, 5), ([1.0, 2.0], 0.1, 1), ([7.0], 0.25, 4), ([7.0], 0.0, 1)],
+)
+def test_frame_rate(times, every_s, expected):
+    frames = [Frame(i, t, np.zeros((2, 2, 3), np.uint8)) for i, t in enumerate(times)]
+    assert predict.frame_rate(frames, every_s) == pytest.approx(expected)
+
+
+def test_bad_input_gets_one_line(tmp_path, media, model, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_text("not a picture")
+    cases = [
+        (config_for(""), "--config.input"),
+        (config_for(tmp_path / "nowhere"), "there is no"),
+        (config_for(tmp_path / "empty"), "no image or video"),
+        (config_for(tmp_path / "texts"), "no image or video"),
+        (config_for(tmp_path / "bad"), "nothing can be read"),
+        (config_for(media / "broken.jpg"), "nothing can be read"),
+        (config_for(media / "words.mp4"), "nothing can be read"),
+        (config_for(media / "notes.txt"), "nothing can be read"),
+        (config_for(media, model=""), "--config.model"),
+        (config_for(media, every_s=-1.0), "every_s is -1"),
+    ]
+    for number, (config, message) in enumerate(cases):
+        with pytest.raises(UserError, match=message) as caught:
+            predict.run(config, tmp_path / f"out{number}")
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / f"out{number}" / "predictions.csv").exists()
+    with pytest.raises(UserError, match="lies inside the input"):
+        predict.run(config_for(tmp_path / "bad"), tmp_path / "bad" / "out")
+    other = ColourModel(labels={"verification": ["nonface", "face"]})
+    monkeypatch.setattr(model_directory, "load", lambda path: other)
+    with pytest.raises(UserError, match="was taught verification, not emotion"):
+        predict.run(config_for(media), tmp_path / "other")
+
+
+def test_annotated_picture_shows_the_face(tmp_path, media, model):
+    predict.run(config_for(media / "deep" / "عکس.png"), tmp_path / "out")
+    shown = read_image(tmp_path / "out" / "annotated" / "عکس.png")
+    plain = cv2.resize(read_image(media / "deep" / "عکس.png"), None, fx=2, fy=2)
+    changed = (np.abs(shown.astype(int) - plain).max(axis=-1) > 60).mean()
+    assert 0.01 < changed < 0.2
+
+
+def test_a_model_that_does_not_say_how_faces_are_cut(tmp_path, media, model):
+    del model.spec["crop"]
+    with pytest.raises(UserError, match="does not say how its faces were found"):
+        predict.run(config_for(media), tmp_path / "out")
+
+
+def test_file_names_that_are_no_utf8_have_a_row_too(tmp_path):
+    source = predict.Source(os.fsdecode(b"\xff.png"), tmp_path)
+    nothing = Faces(np.zeros((0, 4), np.float32), np.zeros(0), np.zeros((0, 5, 2), np.float32))
+    with predict._open_table(tmp_path / "a.csv") as file:
+        report = predict.Report(file, LABELS)
+        frame = Frame(0, 0.0, np.zeros((2, 2, 3), np.uint8))
+        report.add(source, frame, predict.Analysis(nothing, np.zeros((0, 4), np.float32)))
+    assert pd.read_csv(tmp_path / "a.csv")["source"].tolist() == ["\\udcff.png"]

@@ -1,0 +1,253 @@
+"""refine: the threshold, the verdicts, and that no row is ever lost."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from configs import refine as refine_config
+from fer_jax.data import sources
+from fer_jax.data.manifest import read_manifest, write_manifest, write_negatives
+from fer_jax.data.sources import ArraySource
+from fer_jax.errors import UserError
+from fer_jax.faces.images import read_image
+from fer_jax.stages import refine
+from fer_jax.training import model_directory
+
+SIZE = 32
+
+
+class BrightnessVerifier:
+    """Takes a crop's mean brightness / 255 for the probability of a face."""
+
+    def __init__(self, task: str = "verification") -> None:
+        self.spec = {"image_size": SIZE, "labels": {task: ["nonface", "face"]}}
+
+    def probabilities(self, task, crops):
+        assert task == "verification" and crops.dtype == np.uint8
+        face = crops.mean(axis=(1, 2, 3)).astype(np.float32) / 255
+        return np.stack([1 - face, face], axis=1)
+
+
+def flat_crops(levels) -> np.ndarray:
+    return np.stack([np.full((SIZE, SIZE, 3), level, np.uint8) for level in levels])
+
+
+def write_extract(folder, faces):
+    """An extract workdir with a crop a face; faces: [(brightness, detector_score), ...]."""
+    rows = []
+    for i, (level, score) in enumerate(faces):
+        crop = f"shards/clip ü/crops/{i:03d}.png"
+        path = folder / crop
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((SIZE + 8, SIZE + 8, 3), level, np.uint8))
+        rows.append(
+            {
+                "face_id": f"clip_{i:06d}", "video": f"clip {i % 6}.mp4", "frame": i,
+                "time_s": i / 5, "box": [1.0, 2.0, 30.0, 40.0], "landmarks": [0.5] * 10,
+                "detector_score": score, "verifier_score": None, "sharpness": 10.0,
+                "brightness": float(level), "yaw": 0.0, "phash": i, "track": 0,
+                "status": "kept", "reason": "", "crop": crop,
+            }
+        )  # fmt: skip
+    write_manifest(folder / "manifest.parquet", pd.DataFrame(rows))
+    return folder
+
+
+@pytest.fixture
+def validation(monkeypatch):
+    """100 validation faces of brightness 101..200 and 50 other crops of 1..50."""
+    source = ArraySource(
+        flat_crops([*range(101, 201), *range(1, 51)]), np.array([1] * 100 + [0] * 50, np.int32)
+    )
+    monkeypatch.setattr(sources, "open_source", lambda *args, **kwargs: source)
+    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier())
+    return source
+
+
+def config_for(folder, **fields):
+    config = refine_config.get_config()
+    config.update({"faces": str(folder), "verifier": "somewhere", "batch": 3} | fields)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "lost"),
+    [(200, 0.01, 2), (199, 0.01, 1), (100, 0.01, 1), (99, 0.01, 0), (5, 0.01, 0), (10, 0.3, 3)],
+)
+def test_threshold_loses_as_many_faces_as_it_may(count, share, lost):
+    scores = np.random.default_rng([count]).permutation(np.linspace(0.1, 0.9, count))
+    threshold = refine.operating_threshold(scores, share)
+    assert (scores < threshold).sum() == lost
+    assert (scores < threshold + 2e-6).sum() == lost + 1  # the largest such threshold
+
+
+def test_threshold_does_not_hang_on_the_last_bits_of_equal_scores():
+    scores = np.full(300, 0.9999999, np.float32)
+    threshold = refine.operating_threshold(scores, 0.01)
+    assert (scores - np.float32(6e-8) >= threshold).all()
+
+
+def test_threshold_without_faces_is_the_users_error():
+    with pytest.raises(UserError, match="validation split holds no face"):
+        refine.operating_threshold(np.zeros(0), 0.01)
+
+
+def test_quality_counts_and_wilson_intervals():
+    scores = np.array([0.9] * 99 + [0.1] + [0.95] + [0.2] * 9)
+    is_face = np.array([True] * 100 + [False] * 10)
+    found = refine.quality(scores, is_face, 0.5, 0.01)
+    measured = found["validation"]
+    assert found["note"] == ""
+    assert (measured["faces_kept"], measured["nonfaces_kept"]) == (99, 1)
+    # Wilson 1927 for 99 of 100, by hand: (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+    z, n, p = 1.959964, 100, 0.99
+    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = ((p + z**2 / (2 * n) + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    assert measured["recall"] == pytest.approx({"value": 0.99, "low": low, "high": high}, abs=1e-6)
+    assert measured["precision"]["value"] == 0.99
+    assert measured["nonfaces_removed"]["value"] == 0.9
+    pairs = (99 * 9 + 1 * 0) / 1000  # face above non-face: the wins of 0.9 over 0.2
+    assert measured["roc_auc"] == pytest.approx(pairs)
+
+
+def test_quality_says_when_faces_are_few():
+    scores, is_face = np.full(20, 0.9), np.ones(20, bool)
+    found = refine.quality(scores, is_face, 0.9, 0.01)
+    assert "only 20 validation faces" in found["note"] and "83.9%" in found["note"]
+    assert found["validation"]["roc_auc"] is None
+    assert found["validation"]["nonfaces_removed"]["value"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_judge_names_who_said_no():
+    manifest = pd.DataFrame(
+        {
+            "detector_score": [0.99, 0.85, 0.99, 0.85, 0.99, 0.85],
+            "status": ["kept"] * 4 + ["removed"] * 2,
+            "reason": ["", "", "", "", "blurred", "blurred"],
+        }
+    )
+    scores = np.array([0.7, 0.7, 0.2, 0.2, 0.7, 0.2], np.float32)
+    judged = refine.judge(manifest, scores, 0.7 - 1e-6, 0.9)
+    assert judged["reason"].tolist() == [
+        "", "detector", "verifier", "detector+verifier", "blurred", "blurred+detector+verifier",
+    ]  # fmt: skip
+    assert judged["status"].tolist() == ["kept"] + ["removed"] * 5
+    assert manifest["status"].tolist() == ["kept"] * 4 + ["removed"] * 2  # the input is left alone
+
+
+FACES = [(180, 0.99), (150, 0.95), (90, 0.99), (170, 0.86), (20, 0.81), (160, 0.9), (102, 0.97)]
+
+
+def test_refine_keeps_every_row_and_says_why(tmp_path, validation):
+    extract, workdir = write_extract(tmp_path / "extract", FACES), tmp_path / "deep" / "refine"
+    summary = refine.run(config_for(extract), workdir)
+    assert summary | {"faces_per_s": 0, "wall_s": 0} == {
+        "faces": 7, "kept": 4, "removed": 3, "removed_by_detector": 1, "removed_by_verifier": 1,
+        "removed_by_both": 1, "threshold": pytest.approx(102 / 255, abs=1e-6),
+        "validation_recall": 0.99, "validation_precision": 1.0, "faces_per_s": 0, "wall_s": 0,
+    }  # fmt: skip
+
+    before = read_manifest(extract / "manifest.parquet")
+    after = read_manifest(workdir / "manifest.parquet")
+    assert after["face_id"].tolist() == before["face_id"].tolist()
+    assert after["verifier_score"].to_numpy() == pytest.approx([b / 255 for b, _ in FACES])
+    reasons = ["", "", "verifier", "detector", "detector+verifier", "", ""]
+    assert after["reason"].tolist() == reasons
+    unchanged = ["video", "frame", "time_s", "detector_score", "sharpness", "phash", "track"]
+    pd.testing.assert_frame_equal(after[unchanged], before[unchanged])
+    for crop, (level, _) in zip(after["crop"], FACES, strict=True):
+        assert not crop.startswith("/")
+        assert (read_image(workdir / crop) == level).all()
+    assert before["status"].eq("kept").all() and len(list(extract.rglob("*.png"))) == len(FACES)
+
+    point = json.loads((workdir / "threshold.json").read_text())
+    assert point["threshold"] == summary["threshold"]
+    assert point["validation"]["faces"] == 100 and point["validation"]["nonfaces"] == 50
+    sheet = read_image(workdir / "removed.png")
+    for level in (90, 170, 20):
+        assert (sheet == level).all(axis=-1).sum() > 128 * 120
+    assert read_image(workdir / "scores.png").std() > 10
+
+
+def test_refine_again_does_nothing_and_after_a_kill_the_same(tmp_path, validation):
+    extract, workdir = write_extract(tmp_path / "extract", FACES), tmp_path / "refine"
+    config = config_for(extract)
+    first = refine.run(config, workdir)
+    written = (workdir / "manifest.parquet").stat().st_mtime_ns
+    assert refine.run(config, workdir) == first
+    assert (workdir / "manifest.parquet").stat().st_mtime_ns == written
+
+    manifest = read_manifest(workdir / "manifest.parquet")
+    (workdir / "done.json").unlink()  # as after a kill just before the end
+    (workdir / "manifest.parquet").write_bytes(b"half")
+    refine.run(config, workdir)
+    pd.testing.assert_frame_equal(read_manifest(workdir / "manifest.parquet"), manifest)
+
+
+def test_nothing_removed_still_gives_a_sheet(tmp_path, validation):
+    extract = write_extract(tmp_path / "extract", [(180, 0.99), (190, 0.95)])
+    summary = refine.run(config_for(extract), tmp_path / "refine")
+    assert (summary["kept"], summary["removed"]) == (2, 0)
+    assert read_image(tmp_path / "refine" / "removed.png").shape[0] < 80
+
+
+def test_sheet_shows_at_most_its_limit_spread_over_all_scores(tmp_path, validation):
+    extract = write_extract(tmp_path / "extract", [(level, 0.99) for level in range(1, 31)])
+    refine.run(config_for(extract, sheet=4), tmp_path / "refine")
+    sheet = read_image(tmp_path / "refine" / "removed.png")
+    shown = [level for level in range(1, 31) if (sheet == level).all(axis=-1).sum() > 128 * 120]
+    assert len(shown) == 4 and shown[0] == 1 and shown[-1] == 30
+
+
+def test_bad_input_gets_one_line(tmp_path, validation, monkeypatch):
+    extract = write_extract(tmp_path / "extract", FACES)
+    empty = write_extract(tmp_path / "full", FACES[:1])
+    write_manifest(empty / "manifest.parquet", read_manifest(empty / "manifest.parquet").iloc[:0])
+    cases = [
+        (config_for(""), "--config.faces"),
+        (config_for(tmp_path / "nowhere"), "no manifest.parquet"),
+        (config_for(empty), "holds no face"),
+        (config_for(extract, verifier=""), "--config.verifier"),
+    ]
+    for number, (config, message) in enumerate(cases):
+        with pytest.raises(UserError, match=message):
+            refine.run(config, tmp_path / str(number))
+    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier("rotation"))
+    with pytest.raises(UserError, match="was taught rotation, not verification"):
+        refine.run(config_for(extract), tmp_path / "other")
+
+
+def test_a_missing_crop_is_named(tmp_path, validation):
+    extract = write_extract(tmp_path / "extract", FACES)
+    (extract / "shards/clip ü/crops/002.png").unlink()
+    with pytest.raises(UserError, match=r"002\.png"):
+        refine.run(config_for(extract), tmp_path / "refine")
+
+
+def test_threshold_comes_from_the_videos_that_the_verifier_did_not_see(tmp_path, monkeypatch):
+    extract = write_extract(tmp_path / "extract", [(180 + i, 0.99) for i in range(48)])
+    rows = []
+    for i in range(24):
+        crop = f"negative {i}.png"
+        cv2.imwrite(str(extract / crop), np.full((40, 40, 3), i, np.uint8))
+        place = {"video": f"clip {i % 6}.mp4", "frame": i}
+        rows.append({"crop": crop, **place, "kind": "background", "detector_score": None})
+    write_negatives(extract / "negatives.parquet", pd.DataFrame(rows))
+    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier())
+    summary = refine.run(config_for(extract), tmp_path / "refine")
+
+    source = sources.open_source("face_verification", None, "validation", extract, SIZE)
+    examples = [source[i] for i in range(len(source))]
+    levels = [e["image"].mean() for e in examples if e["label"] == refine.FACE]
+    assert 0 < len(levels) < 48
+    assert summary["threshold"] == pytest.approx(min(levels) / 255, abs=2e-6)
+    point = json.loads((tmp_path / "refine" / "threshold.json").read_text())
+    assert point["validation"]["faces"] == len(levels)
+    assert point["validation"]["nonfaces"] == len(examples) - len(levels) > 0
+    assert f"only {len(levels)} validation faces" in point["note"]

@@ -1,0 +1,113 @@
+"""Puzzles: permutations far apart, tiles cut, shuffled, put back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.data.augment import Augment
+from fer_jax.errors import UserError
+from fer_jax.tasks.jigsaw import Jigsaw, assemble, cut, normalised, shuffle, unshuffle
+from fer_jax.tasks.permutations import distant_permutations, smallest_distance
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jnp.asarray(np.random.default_rng(0).integers(0, 256, (6, 24, 24, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("items", "count", "distance"),
+    [(9, 100, 6), (9, 24, 7), (9, 8, 8), (4, 24, 2), (4, 4, 4), (16, 100, 12)],
+)
+def test_permutations_are_distinct_and_far_apart(items, count, distance):
+    chosen = distant_permutations(items, count)
+    assert chosen.shape == (count, items)
+    assert (np.sort(chosen, axis=1) == np.arange(items)).all()
+    assert (chosen[0] == np.arange(items)).all()
+    assert smallest_distance(chosen) >= distance
+
+
+def test_permutations_are_the_same_everywhere_and_kept():
+    chosen = distant_permutations(9, 100)
+    assert chosen is distant_permutations(9, 100)
+    assert chosen[1].tolist() == SECOND and chosen[99].tolist() == LAST
+    with pytest.raises(ValueError, match="read-only"):
+        chosen[0, 0] = 5
+
+
+SECOND = [2, 5, 4, 0, 8, 3, 1, 6, 7]
+LAST = [2, 8, 4, 6, 0, 5, 3, 1, 7]
+
+
+def test_too_many_permutations():
+    with pytest.raises(UserError, match="use 2 to 24"):
+        distant_permutations(4, 25)
+
+
+def test_cutting_without_gap_and_assembling_restores(images):
+    np.testing.assert_array_equal(assemble(cut(images, 3, 0, None)), images)
+    np.testing.assert_array_equal(cut(images, 2, 0, None)[0, 1], images[0, :12, 12:])
+
+
+def test_unshuffling_restores(images):
+    tiles = cut(images, 3, 2, jax.random.key(0))
+    chosen = jnp.asarray(distant_permutations(9, 6), jnp.int32)
+    shuffled = shuffle(tiles, chosen)
+    np.testing.assert_array_equal(shuffled[3, 5], tiles[3, chosen[3, 5]])
+    np.testing.assert_array_equal(unshuffle(shuffled, chosen), tiles)
+
+
+def test_tiles_lie_anywhere_in_their_cell():
+    """Every pixel holds its own coordinates, so a tile tells where it was cut."""
+    y, x = np.mgrid[:24, :24].astype(np.float32)
+    images = jnp.asarray(np.tile(np.stack([y, x, 0 * x], -1), (200, 1, 1, 1)))
+    tiles = np.asarray(cut(images, 3, 3, jax.random.key(0)))
+    assert tiles.shape == (200, 9, 5, 5, 3)
+    corner = tiles[:, :, 0, 0, :2] - 8 * np.stack(np.divmod(np.arange(9), 3), -1)
+    assert set(np.unique(corner)) == {0, 1, 2, 3}
+    counts = np.unique(corner.reshape(-1, 2), axis=0, return_counts=True)[1]
+    assert len(counts) == 16 and counts.min() > 70  # 1800 draws over 16 places
+    np.testing.assert_array_equal(tiles[:, :, 4, 2, 0] - tiles[:, :, 0, 0, 0], 4)
+    centred = np.asarray(cut(images, 3, 3, None))
+    assert (centred[:, :, 0, 0, 0] % 8 == 1).all()
+
+
+def test_sides_that_do_not_divide_lose_their_border(images):
+    tiles = cut(images[:, :23, :23], 3, 1, None)
+    assert tiles.shape == (6, 9, 6, 6, 3)
+    np.testing.assert_array_equal(tiles[0, 0], images[0, 1:7, 1:7])
+
+
+def test_too_large_a_gap(images):
+    with pytest.raises(UserError, match="too small for gap=8"):
+        cut(images, 3, 8, None)
+
+
+def test_every_tile_has_the_same_mean_and_deviation(images):
+    shaded = images.astype(jnp.float32) * jnp.linspace(0.2, 1, 24)[None, :, None, None]
+    tiles = normalised(cut(shaded, 3, 2, None))
+    np.testing.assert_allclose(tiles.mean((2, 3, 4)), 127.5, atol=1e-2)
+    np.testing.assert_allclose(tiles.std((2, 3, 4)), 50, atol=1e-2)
+    assert not np.isnan(normalised(jnp.zeros((1, 4, 6, 6, 3)))).any()
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("mode", ["tiles", "image"])
+def test_the_target_solves_the_puzzle(images, mode, train):
+    task = Jigsaw(mode=mode, gap=0, normalise_tiles=False, grey=0.0, augment=Augment())
+    inputs, targets = task.prepare(jax.random.key(3), images, jnp.zeros(6, jnp.int32), train=train)
+    assert inputs.shape == ((54, 8, 8, 3) if mode == "tiles" else (6, 24, 24, 3))
+    tiles = inputs.reshape(6, 9, 8, 8, 3) if mode == "tiles" else cut(inputs, 3, 0, None)
+    chosen = jnp.asarray(distant_permutations(9, 100), jnp.int32)[targets]
+    np.testing.assert_array_equal(assemble(unshuffle(tiles, chosen)), images)
+
+
+def test_grey_takes_the_colour_of_some_puzzles():
+    colour = jnp.asarray(np.random.default_rng(0).uniform(0, 255, (300, 12, 12, 3)), jnp.float32)
+    task = Jigsaw(grid=2, permutations=4, gap=0, normalise_tiles=False, grey=0.3)
+    inputs, _ = task.prepare(jax.random.key(0), colour, jnp.zeros(300, jnp.int32), train=True)
+    grey = np.ptp(np.asarray(inputs), axis=-1).max((1, 2)) < 1e-3
+    assert 0.2 < grey.mean() < 0.4
+    inputs, _ = task.prepare(jax.random.key(0), colour, jnp.zeros(300, jnp.int32), train=False)
+    assert (np.ptp(np.asarray(inputs), axis=-1).max((1, 2)) > 1).all()

@@ -1,0 +1,182 @@
+"""What every task in fer_jax/tasks must do; a new file there is tested without a line here."""
+
+import importlib
+import pkgutil
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import fer_jax.tasks
+from fer_jax import tasks
+from fer_jax.data.augment import Augment
+from fer_jax.errors import UserError
+from fer_jax.models.network import Network
+
+BATCH, SIZE = 8, 48
+TINY = {"width": 0.125, "depth": (0, 1, 0), "stem": "small", "grey": True, "momentum": 0.9}
+
+
+def found():
+    for module in pkgutil.iter_modules(fer_jax.tasks.__path__):
+        if hasattr(importlib.import_module(f"fer_jax.tasks.{module.name}"), "TASK"):
+            yield module.name
+
+
+# Names with the fields of a second mode, where a task has one; few classes, so that it learns fast.
+VARIANTS = {
+    "rotation": [{}, {"views": 1}],
+    "jigsaw": [{"permutations": 8}, {"permutations": 8, "mode": "tiles"}],
+}
+CASES = [(name, fields) for name in found() for fields in VARIANTS.get(name, [{}])]
+every_task = pytest.mark.parametrize(("name", "fields"), CASES, ids=lambda case: str(case))
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Smooth pictures with a clear top and bottom, left and right, all different."""
+    rng = np.random.default_rng(0)
+    coarse = rng.uniform(0, 255, (BATCH, 6, 6, 3))
+    smooth = np.array(jax.image.resize(coarse, (BATCH, SIZE, SIZE, 3), "linear"))
+    smooth[:, : SIZE // 3] *= 0.3
+    return jnp.asarray(smooth.astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return jnp.arange(BATCH, dtype=jnp.int32) % 2
+
+
+def same(a, b):
+    return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
+
+
+def test_the_four_tasks_of_the_mission_are_there():
+    assert set(found()) >= {"rotation", "jigsaw", "verification", "emotion"}
+
+
+@every_task
+def test_shapes_labels_and_determinism(name, fields, images, labels):
+    task = tasks.make(name, **fields)
+    network = nnx.eval_shape(lambda: Network(TINY, {name: task}, rngs=nnx.Rngs(0)))
+    prepare = jax.jit(task.prepare, static_argnames="train")
+
+    inputs, _ = prepared = prepare(jax.random.key(1), images, labels, train=True)
+    assert inputs.shape[0] % BATCH == 0 and inputs.shape[3] == 3
+    assert jnp.issubdtype(inputs.dtype, jnp.floating)
+    assert 80 < float(inputs.mean()) < 180  # 0..255
+    assert same(prepared, prepare(jax.random.key(1), images, labels, train=True))
+    assert not same(prepared, prepare(jax.random.key(2), images, labels, train=True))
+    eager, _ = task.prepare(jax.random.key(1), images, labels, train=True)
+    np.testing.assert_allclose(inputs, eager, atol=0.1)
+
+    evaluated = prepare(jax.random.key(1), images, labels, train=False)
+    assert same(evaluated, prepare(jax.random.key(2), images, labels, train=False))
+
+    for task_inputs, task_targets in (prepared, evaluated):
+        outputs = nnx.eval_shape(lambda n, x: n(name, x, train=False), network, task_inputs)
+        assert int(task_targets.min()) >= 0 and int(task_targets.max()) < outputs.shape[-1]
+        logits = jnp.zeros(outputs.shape)
+        values = {"loss": task.loss(logits, task_targets), **task.metrics(logits, task_targets)}
+        for value in values.values():
+            assert value.ndim == 1 and len(value) % BATCH == 0
+        np.testing.assert_allclose(values["loss"], np.log(outputs.shape[-1]), rtol=1e-5)
+
+
+@every_task
+def test_loss_falls_on_one_batch(name, fields, images, labels):
+    task = tasks.make(name, **fields)
+    if task.labels_needed:
+        images = images.at[4:].set(jnp.flip(images[:4], 1))
+    network = Network(TINY, {name: task}, rngs=nnx.Rngs(0))
+    graphdef, *state = nnx.split(network, nnx.Param, nnx.BatchStat)
+    parameters, statistics = map(nnx.to_pure_dict, state)
+    optimizer = optax.adam(3e-3)
+    inputs, targets = task.prepare(jax.random.key(0), images, labels, train=True)
+
+    @jax.jit
+    def step(parameters, statistics, optimizer_state):
+        def loss(parameters):
+            network = nnx.merge(graphdef, parameters, statistics, copy=True)
+            outputs = network(name, inputs, train=True, key=jax.random.key(0))
+            new = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+            return task.loss(outputs, targets).mean(), (new, task.metrics(outputs, targets))
+
+        (value, (new, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state)
+        parameters = optax.apply_updates(parameters, updates)
+        return parameters, new, optimizer_state, value, metrics["accuracy"].mean()
+
+    optimizer_state = optimizer.init(parameters)
+    values = []
+    for _ in range(25):
+        parameters, statistics, optimizer_state, value, accuracy = step(
+            parameters, statistics, optimizer_state
+        )
+        values.append(float(value))
+    assert values[-1] < 0.25 * values[0], values
+    assert accuracy > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("rotatoin", {}, "no module fer_jax.tasks.rotatoin"),
+        ("permutations", {}, "no attribute TASK"),
+        ("no_such_package.task", {}, "no module no_such_package.task"),
+        ("jigsaw", {"grids": 2}, "no field grids; did you mean grid"),
+        ("jigsaw", {"grid": 2, "permutations": 25}, "24 permutations"),
+        ("jigsaw", {"grid": 1}, "grid 1"),
+        ("jigsaw", {"mode": "pieces"}, 'mode "pieces"'),
+        ("jigsaw", {"gap": -1}, "gap -1"),
+        ("rotation", {"views": 2}, "views must be 1 or 4"),
+        ("emotion", {"classes": ["happy", "happy"]}, "all different"),
+        ("emotion", {"class_weights": [1.0, 2.0]}, "2 class_weights for 4"),
+        ("emotion", {"label_smoothing": 1.0}, "label_smoothing 1.0"),
+        ("emotion", {"augment": {"flips": 1.0}}, "no field flips"),
+        ("emotion", {"augment": {"flip": 2.0}}, "flip=2.0"),
+    ],
+)
+def test_wrong_names_and_fields(name, fields, message):
+    with pytest.raises(UserError, match=message):
+        tasks.make(name, **fields)
+
+
+def test_config_values_become_fields():
+    task = tasks.make("emotion", classes=["sad", "glad"], augment={"flip": 0.5})
+    assert task.classes == ("sad", "glad")
+    assert task.augment == Augment(flip=0.5)
+
+
+def test_a_task_in_a_file_of_the_users_own(tmp_path, monkeypatch):
+    (tmp_path / "my_tasks").mkdir()
+    (tmp_path / "my_tasks" / "quarter.py").write_text(
+        "from fer_jax.tasks.rotation import Rotation as TASK\n"
+    )
+    (tmp_path / "my_tasks" / "broken.py").write_text("import no_such_thing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert tasks.make("my_tasks.quarter", views=1).views == 1
+    with pytest.raises(ModuleNotFoundError, match="no_such_thing"):
+        tasks.make("my_tasks.broken")
+    for name in [name for name in sys.modules if name.startswith("my_tasks")]:
+        del sys.modules[name]
+
+
+def test_smoothing_and_class_weights(labels):
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, 2)), jnp.float32)
+    plain = tasks.make("emotion", classes=("a", "b"))
+    smooth = tasks.make("emotion", classes=("a", "b"), label_smoothing=0.1)
+    weighted = tasks.make("emotion", classes=("a", "b"), class_weights=(1.0, 3.0))
+    wanted = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    np.testing.assert_allclose(plain.loss(logits, labels), wanted, rtol=1e-5)
+    np.testing.assert_allclose(
+        weighted.loss(logits, labels), wanted * jnp.array([1.0, 3.0])[labels], rtol=1e-5
+    )
+    soft = optax.smooth_labels(jax.nn.one_hot(labels, 2), 0.1)
+    np.testing.assert_allclose(
+        smooth.loss(logits, labels), optax.softmax_cross_entropy(logits, soft), rtol=1e-5
+    )

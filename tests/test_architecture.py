@@ -1,0 +1,98 @@
+"""The walls of the house: who may import whom (docs/architecture.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "fer_jax"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LEVELS = {
+    "stages": 3,
+    "evaluation": 2,
+    "training": 2,
+    "data": 2,
+    "faces": 2,
+    "people": 2,
+    "tasks": 1,
+    "models": 1,
+}
+LEAVES = {"errors", "workdir", "backend"}
+# Rooms of one level stand apart, but for these doors.
+DOORS = {
+    ("tasks", "models"),  # heads
+    ("tasks", "data.augment"),
+    ("training", "data.sources"),  # how an image is resized
+}
+# Libraries that one room alone knows.
+KEEPERS = {
+    "orbax": {"training/checkpoint.py"},
+    "av": {"faces/video.py", "people/clips.py"},
+    "grain": {"data/"},
+    "tensorflow_datasets": {"data/"},
+}
+
+
+def imports(path):
+    """Every module that a file imports, with the names taken from packages of ours."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def place(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_imports_run_one_way(path):
+    room = place(path).split("/")[0].removesuffix(".py")
+    for name in imports(path):
+        if not name.startswith("fer_jax."):
+            continue
+        target = name.split(".")[1]
+        inner = ".".join(name.split(".")[1:3])
+        if target in LEAVES or target == room != "stages" or target == "__version__":
+            continue
+        assert room in LEVELS, f"{place(path)} is a leaf and imports {name}"
+        door = (room, target) in DOORS or (room, inner) in DOORS
+        assert door or LEVELS[room] > LEVELS[target], f"{place(path)} imports {name}"
+
+
+@pytest.mark.parametrize("library", KEEPERS)
+def test_a_library_is_known_in_one_room(library):
+    users = {
+        place(path)
+        for path in MODULES
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert users
+    strangers = {u for u in users if not any(u.startswith(k) for k in KEEPERS[library])}
+    assert not strangers
+
+
+def test_neither_tensorflow_nor_torch_is_imported():
+    code = (
+        "import sys, importlib, pathlib\n"
+        f"for p in pathlib.Path({str(PACKAGE)!r}).rglob('*.py'):\n"
+        f"    parts = p.relative_to({str(PACKAGE.parent)!r}).with_suffix('').parts\n"
+        "    importlib.import_module('.'.join(x for x in parts if x != '__init__'))\n"
+        "found = {'tensorflow', 'torch', 'keras', 'mtcnn'} & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
+
+
+def test_files_and_functions_are_short():
+    for path in MODULES:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, place(path)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 60, f"{place(path)}: {node.name} has {length} lines"

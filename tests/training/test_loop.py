@@ -1,0 +1,145 @@
+"""The loop: exact resumes, one compilation, exact means over ragged batches."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from fer_jax.data import iterators, sources
+from fer_jax.errors import UserError
+from fer_jax.training import model_directory
+from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.training.loop import fit
+
+SIZE = 32
+
+
+def make_config(**fields):
+    config = {
+        "backbone": {
+            "width": 0.125,
+            "depth": (0, 1, 0),
+            "stem": "tiny",
+            "grey": True,
+            "normalise": "per_image",
+            "momentum": 0.9,
+        },
+        "tasks": {"emotion": {"weight": 1.0, "classes": ("a", "b")}},
+        "optimizer": {
+            "learning_rate": 3e-3,
+            "warmup": 0.1,
+            "weight_decay": 0.01,
+            "clip": 1.0,
+            "backbone_rate": 1.0,
+        },
+        "batch_size": 8,
+        "fsdp": 1,
+        "image_size": SIZE,
+        "log_every": 2,
+        "evaluate_every": 0,
+        "checkpoint_every_s": 1e9,
+    }
+    return ConfigDict(config | fields)
+
+
+@pytest.fixture(scope="module")
+def source():
+    """Two classes: bright above, or bright below."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(20) % 2
+    images = rng.integers(0, 60, (20, SIZE, SIZE, 3)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[label * SIZE // 2 : (label + 1) * SIZE // 2] += 120
+    return sources.ArraySource(images, labels)
+
+
+@pytest.fixture(scope="module")
+def learner():
+    config = make_config()
+    return Learner(config, *make_tasks(config), steps=12)
+
+
+def train(learner, source, folder, steps=12, **fields):
+    config = make_config(**fields)
+    batches = iterators.train_iterator(source, batch_size=8, seed=1)
+    return fit(learner, learner.init(5), batches, steps=steps, folder=folder, config=config)
+
+
+def leaves(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def test_loss_falls_and_every_function_is_compiled_once(learner, source, tmp_path):
+    fitted = train(learner, source, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
+    assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
+    assert fitted.figures["emotion/accuracy"] > 0.9
+    with pytest.raises(TypeError):  # another batch shape is no second compilation
+        learner.train(fitted.state, {k: v[:4] for k, v in next(batches_of(source)).items()})
+
+
+def batches_of(source):
+    return iterators.train_iterator(source, batch_size=8, seed=1)
+
+
+def test_a_run_cut_in_two_ends_with_the_same_bits(learner, source, tmp_path):
+    whole = train(learner, source, tmp_path / "whole")
+    train(learner, source, tmp_path / "cut", steps=7)
+    rest = train(learner, source, tmp_path / "cut")
+    for a, b in zip(leaves(whole.state), leaves(rest.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_lines_after_the_last_checkpoint_are_written_once(learner, source, tmp_path):
+    train(learner, source, tmp_path, steps=4)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"time": 1, "step": 6, "loss": 9.0}\n{"time": 2, "st')
+    train(learner, source, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
+    assert lines[2]["loss"] != 9.0
+
+
+def test_means_are_exact_with_a_ragged_last_batch(learner, source):
+    state = learner.init(0)
+    ragged = learner.evaluate(state, iterators.eval_batches(source, batch_size=8))
+    single = [
+        learner.evaluate(state, iterators.eval_batches(source.subset([i]), batch_size=8))
+        for i in range(len(source))
+    ]
+    expected = np.mean([figures["emotion/loss"] for figures in single])
+    assert ragged["emotion/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(learner, source, tmp_path):
+    state = learner.init(5)
+    state["parameters"] = jax.tree.map(lambda leaf: leaf * np.nan, state["parameters"])
+    with pytest.raises(UserError, match="not finite within the steps up to 2"):
+        fit(
+            learner, state, batches_of(source), steps=4, folder=tmp_path, config=make_config()
+        )  # fmt: skip
+
+
+def test_a_model_directory_predicts_as_the_learner_does(learner, source, tmp_path):
+    fitted = train(learner, source, tmp_path)
+    spec = model_directory.describe(make_config(), learner.tasks, "")
+    model_directory.save(tmp_path / "model", fitted.state, spec)
+    model = model_directory.load(tmp_path)
+    expected = learner.predict(
+        fitted.state, "emotion", iterators.eval_batches(source, batch_size=8)
+    )
+    np.testing.assert_allclose(model.probabilities("emotion", source.images), expected, atol=1e-5)
+    assert model.spec["labels"] == {"emotion": ["a", "b"]}
+    assert (expected.argmax(1) == source.labels).all()
+
+
+def test_weights_of_another_network_are_refused_by_name(learner, source, tmp_path):
+    spec = model_directory.describe(make_config(), learner.tasks, "")
+    model_directory.save(tmp_path / "model", learner.init(0), spec)
+    config = make_config(backbone={**make_config().backbone, "depth": (0, 2, 0)})
+    deeper = Learner(config, *make_tasks(config), steps=2)
+    with pytest.raises(UserError, match=r"missing \(parameters/backbone/block17"):
+        model_directory.backbone_leaves(tmp_path, deeper.init(0))
