@@ -9,6 +9,7 @@ Each config's docstring says what it does, what it costs and what to expect.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import re
 import runpy
@@ -22,6 +23,7 @@ from fer_jax.errors import UserError
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file, e.g. configs/pipeline.py.", lock_config=True
 )
+_HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--helpfull"}
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that the stage reads and writes.")
 
 
@@ -45,6 +47,8 @@ def main(argv: list[str]) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
+        if _HELP & set(argv):
+            _describe_config(argv)
         rest = flags.FLAGS(argv)
         _ = _CONFIG.value and _CONFIG.value.stage  # a bad file fails here, not later
         return rest
@@ -61,27 +65,47 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def _unknown_field(argv: list[str], error: str) -> str:
     """Names the override that the config lacks, and the fields that are nearest to it."""
-    config = _load_config(argv)
+    _, config = _load_config(argv)
     known = _fields(config) if config is not None else []
     for argument in argv:
         match = re.match(r"--config\.([\w.]+)", argument)
         if match and match[1] not in known:
-            by_leaf = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
             near = difflib.get_close_matches(match[1], known, n=2, cutoff=0.75)
-            near = near or [by_leaf[n] for n in difflib.get_close_matches(match[1], by_leaf, n=2)]
+            near = near or _same_ending(match[1], known)
             near = near or sorted({name.split(".")[0] for name in known})
             hints = ", ".join(f"--config.{name}" for name in near)
             return f"the config has no field --config.{match[1]}; the nearest are {hints}"
     return f"--config: {error}"
 
 
-def _load_config(argv: list[str]) -> ConfigDict | None:
+def _same_ending(field: str, known: list[str]) -> list[str]:
+    """The fields whose last name is nearest to that of `field`: pretrain.epochs for epoch."""
+    last = {name: name.rsplit(".", 1)[-1] for name in known}
+    near = difflib.get_close_matches(field.rsplit(".", 1)[-1], set(last.values()), n=1)
+    return [name for name in known if last[name] in near][:5]
+
+
+def _describe_config(argv: list[str]) -> None:
+    """Prints what the config's file says of itself, and its fields, which absl knows nothing of."""
+    text, config = _load_config(argv)
+    if config is None:
+        return
+    print(text)
+    for name in _fields(config):
+        value = functools.reduce(lambda part, key: part[key], name.split("."), config)
+        if not isinstance(value, ConfigDict):
+            print(f"  --config.{name}={value}")
+
+
+def _load_config(argv: list[str]) -> tuple[str, ConfigDict | None]:
+    """The docstring of the config file that `argv` names, and its config."""
     for argument in argv:
         match = re.match(r"--config=([^:]+)(?::(.*))?$", argument)
         if match:
-            get_config = runpy.run_path(match[1])["get_config"]
-            return get_config() if match[2] is None else get_config(match[2])
-    return None
+            module = runpy.run_path(match[1])
+            get_config = module["get_config"]
+            return module["__doc__"], get_config() if match[2] is None else get_config(match[2])
+    return "", None
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
@@ -94,7 +118,8 @@ def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
 
 
 def _stop(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    lines = (line.strip() for line in message.splitlines())
+    print("error: " + "; ".join(line for line in lines if line), file=sys.stderr)
     sys.exit(2)
 
 

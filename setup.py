@@ -1,4 +1,4 @@
-"""Ships `datasets/`, which is no package since another one has that name, as `fer_jax._datasets`."""
+"""Ships `datasets/`, which may be no package of that name, as `fer_jax._datasets`."""
 
 from pathlib import Path
 

@@ -21,6 +21,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.needs = ()
     config.videos = "{workdir}/render/videos"
     config.photos = "{workdir}/render/photographs"
+    config.steps.extract.every_s = 0.25
     config.steps.render = render.get_config()
     config.steps.predict = predict.get_config()
     config.steps.predict.model = "{workdir}/emotion"

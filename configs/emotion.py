@@ -1,4 +1,4 @@
-"""Learns emotions from labelled photographs and tests on people held out, fold by fold.
+r"""Learns emotions from labelled photographs and tests on people held out, fold by fold.
 
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --config.init=WORK/pretrain --workdir=WORK/emotion
@@ -46,6 +46,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.epochs = 40.0
     config.batch_size = 32
-    config.optimizer = networks.optimizer(2e-3 if size == "small" else 3e-4)
+    config.optimizer = networks.optimizer(6e-3 if size == "small" else 3e-4)
     config.update(networks.loop())
     return config.lock()

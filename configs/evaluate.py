@@ -1,4 +1,4 @@
-"""Measures runs of cross-validation on the people held out, and writes the report.
+r"""Measures runs of cross-validation on the people held out, and writes the report.
 
 One run:
     python launch.py --config=configs/evaluate.py --config.runs.model=work/crossval \

@@ -1,4 +1,4 @@
-"""Finds, aligns and cuts out the face of each labelled photograph.
+r"""Finds, aligns and cuts out the face of each labelled photograph.
 
     python launch.py --config=configs/photographs.py --config.photos=PHOTOS \
         --workdir=WORK/photographs

@@ -1,4 +1,4 @@
-"""The whole road: your videos and your labelled photographs in, an emotion model and a report out.
+r"""The whole road: your videos and your labelled photographs in, an emotion model and a report out.
 
     python launch.py --config=configs/pipeline.py --config.videos=VIDEOS --config.photos=PHOTOS \
         --workdir=WORK
@@ -7,8 +7,8 @@
 or a labels.csv with the columns path, subject, emotion. `configs/pipeline.py:full` takes the
 published Inception-ResNet-v2 at 299 pixels, for a GPU or TPU.
 
-Steps, each in a folder of its own under the workdir: extract, verify, refine, pretrain,
-photographs, emotion (from the pretrained backbone), scratch (the same without it), evaluate.
+Steps, each in a folder of its own under the workdir: photographs, extract, verify, refine,
+pretrain, emotion (from the pretrained backbone), scratch (the same without it), evaluate.
 Any field of a step is a flag: --config.steps.pretrain.epochs=30. Killed at any moment, the same
 command goes on; done, it returns at once.
 
@@ -41,11 +41,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.needs = ("videos", "photos")
 
     steps = {
+        "photographs": photographs.get_config(),  # first, since mistaken labels show there
         "extract": extract.get_config(),
         "verify": verify.get_config(size),
         "refine": refine.get_config(),
         "pretrain": pretrain.get_config(",".join([size, *tasks])),
-        "photographs": photographs.get_config(),
         "emotion": emotion.get_config(size),
         "scratch": emotion.get_config(size),
         "evaluate": evaluate.get_config("pretrained,scratch"),

@@ -1,4 +1,4 @@
-"""Emotions of the faces in an image, a folder or a video.
+r"""Emotions of the faces in an image, a folder or a video.
 
     python launch.py --config=configs/predict.py --config.model=WORK/emotion \
         --config.input=holiday.mp4 --workdir=WORK/predict

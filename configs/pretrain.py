@@ -1,4 +1,4 @@
-"""Pretrains the backbone on unlabelled faces: jigsaw puzzles, rotation, or both together.
+r"""Pretrains the backbone on unlabelled faces: jigsaw puzzles, rotation, or both together.
 
     python launch.py --config=configs/pretrain.py --config.data.root=WORK/refine \
         --workdir=WORK/pretrain
@@ -45,9 +45,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.backbone = network["backbone"]
     config.init = ""  # a workdir or model directory to start from
 
-    config.epochs = 60.0 if size == "full" else 12.0
+    config.epochs = 60.0 if size == "full" else 25.0
     config.batch_size = network["batch_size"]
     config.seed = 0
-    config.optimizer = networks.optimizer(2e-3 if size == "small" else 1e-3)
+    config.optimizer = networks.optimizer(4e-3 if size == "small" else 1e-3)
     config.update(networks.loop())
     return config.lock()

@@ -1,4 +1,4 @@
-"""Keeps the faces on which both detectors agree; nothing is deleted.
+r"""Keeps the faces on which both detectors agree; nothing is deleted.
 
     python launch.py --config=configs/refine.py --config.faces=WORK/extract \
         --config.verifier=WORK/verify --workdir=WORK/refine

@@ -1,7 +1,8 @@
-"""What has to be set in JAX before a stage runs: the compilation cache and the transfer guard."""
+"""What has to be set in JAX before a stage runs: the compilation cache, and what it tells."""
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ def prepare() -> None:
     They lie in the folder that the environment variable JAX_COMPILATION_CACHE_DIR names, else
     in the user's cache folder.
     """
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells which accelerators are absent
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "fer_jax" / "compiled"))

@@ -12,6 +12,7 @@ A stage is a function `run(config, workdir) -> summary` under the decorator `sta
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -37,6 +38,8 @@ _REPORTED_PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
     "numpy", "scipy", "scikit-learn", "pandas", "opencv-python", "av", "mtcnn",
 )  # fmt: skip
+_OWN_FILES = ("config.json", "inputs.json", "environment.json")  # there before a stage begins
+_DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
 def stage(
@@ -57,37 +60,75 @@ def stage(
             others, each of which knows whether it is done.
 
     The decorated function returns the summary. It returns at once when the work is done
-    already, and raises `UserError` when the folder belongs to another config, when inputs
-    changed under a stage that does not grow, or when the folder cannot be written.
+    already, and raises `UserError` when an input is absent or holds the folder, when the folder
+    belongs to another config, when inputs changed under a stage that does not grow, or when the
+    disk is full or its permissions forbid. A run that is refused before it has written anything
+    leaves the folder as it was, free for the corrected command.
     """
 
     def decorate(run: RunFunction) -> Callable[[ConfigDict, str | os.PathLike[str]], Summary]:
         @functools.wraps(run)
         def wrapped(config: ConfigDict, workdir: str | os.PathLike[str]) -> Summary:
             folder = Path(workdir).absolute()
-            digests = {path: fingerprint(path) for path in inputs(config) if path}
-            _check_inputs(config, digests)
-            summary = _finished(config, folder, digests, grows)
-            if summary is not None and not revisits:
-                print(f"[{config.stage}] done already: {folder}", flush=True)
+            with _disk_errors_told(config, folder):
+                digests = {path: fingerprint(path) for path in inputs(config) if path}
+                _check_inputs(config, folder, digests)
+                summary = _finished(config, folder, digests, grows)
+                if summary is not None and not revisits:
+                    print(f"[{config.stage}] done already: {folder}", flush=True)
+                    return summary
+                with _released_if_refused(folder):
+                    _begin(config, folder, digests, grows)
+                    started = time.time()
+                    summary = run(config, folder)
+                summary.setdefault("wall_s", round(time.time() - started, 2))
+                _finish(config, folder, summary)
                 return summary
-            _begin(config, folder, digests, grows)
-            started = time.time()
-            summary = run(config, folder)
-            summary.setdefault("wall_s", round(time.time() - started, 2))
-            _finish(config, folder, summary)
-            return summary
 
         return wrapped
 
     return decorate
 
 
-def _check_inputs(config: ConfigDict, digests: Mapping[str, str]) -> None:
+@contextlib.contextmanager
+def _disk_errors_told(config: ConfigDict, folder: Path) -> Iterator[None]:
+    """Turns a full disk and missing permissions into `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise UserError(
+            f"{config.stage}: {error.filename or folder}: {error.strerror}; "
+            f"mend that and give the same command again, what is done is kept"
+        ) from error
+
+
+@contextlib.contextmanager
+def _released_if_refused(folder: Path) -> Iterator[None]:
+    """Leaves no claim on a folder when a `UserError` comes before anything was written to it."""
+    new = not folder.exists()
+    try:
+        yield
+    except UserError:
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= set(_OWN_FILES):
+            for name in _OWN_FILES:
+                (folder / name).unlink(missing_ok=True)
+            if new:
+                folder.rmdir()
+        raise
+
+
+def _check_inputs(config: ConfigDict, folder: Path, digests: Mapping[str, str]) -> None:
     for path, digest in digests.items():
         if digest == "absent":
             raise UserError(
                 f"{config.stage}: there is no {path}; correct the path, or run what writes it first"
+            )
+        if folder.is_relative_to(Path(path).absolute()):
+            raise UserError(
+                f"{config.stage}: {folder} lies inside the input {path}, which would then hold "
+                f"the output too; give another --workdir"
             )
 
 
@@ -149,7 +190,7 @@ def _begin(config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: 
 
 def _remove_leftovers(folder: Path) -> None:
     """Deletes what a killed run had half written by `atomic_file` and `atomic_folder`."""
-    for leftover in folder.rglob(".*.partial*"):
+    for leftover in list(folder.rglob(".*.partial*")):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

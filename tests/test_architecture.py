@@ -26,6 +26,7 @@ DOORS = {
     ("tasks", "models"),  # heads
     ("tasks", "data.augment"),
     ("training", "data.sources"),  # how an image is resized
+    ("faces", "data.manifest"),  # the columns that a face has
 }
 # Libraries that one room alone knows.
 KEEPERS = {

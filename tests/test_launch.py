@@ -27,7 +27,7 @@ def launch(*arguments):
     [
         ("--config.epoch=3", "no field --config.epoch; the nearest are --config.epochs"),
         ("--config.optimizer.rate=3", "the nearest are"),
-        ("--config.epochs=many", "invalid"),
+        ("--config.epochs=many", "--config.epochs=many: could not convert"),
         ("--confg=x", "Unknown command line flag 'confg'"),
         ("stray", "unexpected argument 'stray'"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
+import numpy as np
 import pandas as pd
 import tensorflow_datasets as tfds
 
@@ -18,6 +19,7 @@ from fer_jax.errors import UserError
 from fer_jax.people import texture
 
 _VALIDATION_SHARE = 0.2
+_SURE = 0.97  # the least detector score of a crop that is taught as a face
 _FACES_A_TEXTURE = 4
 _FEWEST_TEXTURES = 32
 
@@ -57,13 +59,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         root = Path(dl_manager.manual_dir)
         manifest, negatives = _tables(root)
         faces = read_manifest(manifest)
-        faces = faces[faces["status"] == "kept"].assign(kind="face")
+        # A mug that the detector half believed in must not be taught as a face.
+        sure = (faces["status"] == "kept") & (faces["detector_score"] >= _SURE)
+        faces = faces[sure].assign(kind="face")
         if faces.empty:
-            raise UserError(f"{manifest} holds no face; look at what extract counted")
+            raise UserError(
+                f"{manifest} holds no face of score {_SURE} or more; look at what extract counted"
+            )
         columns = ["crop", "video", "frame", "kind"]
         crops = pd.concat([faces[columns], read_negatives(negatives)[columns]], ignore_index=True)
-        rule = held_out(crops["video"].tolist(), crops["frame"].tolist(), _VALIDATION_SHARE)
-        validates = crops[["video", "frame"]].apply(lambda row: rule(*row), axis=1)
+        # Videos with faces and those without are held out apart, so that both kinds validate.
+        with_faces = crops["video"].isin(faces["video"]).to_numpy()
+        validates = np.zeros(len(crops), bool)
+        for group in (np.flatnonzero(with_faces), np.flatnonzero(~with_faces)):
+            videos, frames = (crops[name].iloc[group].tolist() for name in ("video", "frame"))
+            validates[group] = list(
+                map(held_out(videos, frames, _VALIDATION_SHARE), videos, frames)
+            )
         size = cv2.imread(str(root / faces["crop"].iloc[0])).shape[0]
         textures = pd.Series(range(max(_FEWEST_TEXTURES, len(faces) // _FACES_A_TEXTURE)))
         texture_validates = textures % round(1 / _VALIDATION_SHARE) == 0

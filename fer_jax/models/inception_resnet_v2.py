@@ -61,7 +61,7 @@ BLOCK_8: list[Branch] = [
     [C(192, 1), C(224, (1, 3)), C(256, (3, 1))],
 ]
 
-SMALLEST_INPUT = {"full": 75, "small": 13, "tiny": 25}
+SMALLEST_INPUT = {"full": 75, "small": 13, "tiny": 25, "micro": 49}
 
 Layer = Callable[..., Float[Array, "n h w c"]]
 
@@ -106,8 +106,9 @@ class InceptionResNetV2(nnx.Module):
     Args:
         width: factor on every channel count, which is rounded to a multiple of 8.
         depth: residual blocks in the 35x35, 17x17 and 8x8 stages (at 299 pixels).
-        stem: "full" divides height and width by 8 and wants 75 pixels or more; "small" divides by
-            2 (13 or more) and "tiny" by 4 (25 or more), for faces of 32 to 96 pixels.
+        stem: "full" divides height and width by 8 and wants 75 pixels or more. For faces of 32 to
+            96 pixels, "small" divides by 2 (13 or more), "tiny" by 4 (25 or more) and "micro" by 8
+            (49 or more), each about a quarter of the cost of the one before.
         channels: of the input, 3 for colour and 1 for grey.
         momentum: of the running statistics of batch normalisation.
         dtype: of the computation (parameters and statistics stay float32); None follows the input.
@@ -223,8 +224,11 @@ class Stem(nnx.Module):
             self.outputs = d
         else:
             self.conv_1a = make.conv(channels, C(32, 3, 2))
-            self.conv_2b = make.conv(a, C(64, 3, 2 if kind == "tiny" else 1))
+            self.conv_2b = make.conv(a, C(64, 3, 1 if kind == "small" else 2))
             self.outputs = b
+            if kind == "micro":
+                self.conv_4a = make.conv(b, C(192, 3, 2))
+                self.outputs = d
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 c2"]:
         smallest = SMALLEST_INPUT[self.kind]
@@ -237,7 +241,8 @@ class Stem(nnx.Module):
             x = self.conv_2a(self.conv_1a(x, train=train), train=train)
             x = max_pool(self.conv_2b(x, train=train))
             return max_pool(self.conv_4a(self.conv_3b(x, train=train), train=train))
-        return self.conv_2b(self.conv_1a(x, train=train), train=train)
+        x = self.conv_2b(self.conv_1a(x, train=train), train=train)
+        return self.conv_4a(x, train=train) if self.kind == "micro" else x
 
 
 class Branches(nnx.Module):

@@ -44,6 +44,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     mean_size = np.mean([_with_face(photographs, fold.train).size for fold in folds])
     steps = max(1, round(config.epochs * mean_size / config.batch_size))
     learner = Learner(config, *make_tasks(config, emotion={"classes": tuple(labels)}), steps)
+    if config.init:  # a backbone that does not fit should stop us before anything is written
+        model_directory.backbone_leaves(config.init, learner.init(0))
     study = _Study(config, workdir, learner, photographs, images, labels, steps)
     _write_protocol(study, len(folds))
 
@@ -157,7 +159,12 @@ def _read_photographs(config: ConfigDict) -> tuple[pd.DataFrame, np.ndarray]:
         raise UserError("give --config.photographs, the workdir of a run of the stage photographs")
     table = pd.read_parquet(Path(config.photographs) / "photographs.parquet")
     source = sources.open_source(
-        "persian_emotion", None, "train", f"{config.photographs}/faces", config.image_size, cache=True
+        "persian_emotion",
+        None,
+        "train",
+        f"{config.photographs}/faces",
+        config.image_size,
+        cache=True,
     )
     everything = np.arange(len(source))
     places = {f"faces/{source[int(i)]['id']}": int(i) for i in everything}

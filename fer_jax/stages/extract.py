@@ -12,7 +12,6 @@ are extracted alone.
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -49,7 +48,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             the videos can be read.
     """
     jobs = _jobs(config, workdir)
-    _remove_leftovers(workdir)
     stats = {job.video: found for job in jobs if (found := shards.finished(job))}
     missing = [job for job in jobs if job.video not in stats]
     if stats:
@@ -118,15 +116,6 @@ def _settings(config: ConfigDict) -> Settings:
         batch=config.batch,
         seed=config.seed,
     )
-
-
-def _remove_leftovers(workdir: Path) -> None:
-    """What a killed run was writing."""
-    for leftover in [*workdir.glob(".*.partial*"), *(workdir / "shards").glob(".*.partial")]:
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
 
 
 def _extract_all(jobs: Sequence[Job], workers: int) -> tuple[dict[str, Stats], float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,7 @@ class Face(NamedTuple):
     found: int
 
 
-@stage(inputs=lambda config: [config.photos])
+@stage(inputs=lambda config: [config.photos], grows=True)
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Finds, aligns and writes the largest face of every photograph; keeps those without one.
 
@@ -62,6 +63,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     for warning in labels.attrs["warnings"]:
         print(f"[photographs] warning: {warning}", flush=True)
 
+    shutil.rmtree(workdir / "faces", ignore_errors=True)  # of photographs that are gone since
     crops = _crop_names(labels)
     detector = Detector(**config.detector.to_dict())
     rows: list[dict[str, Any]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     for name in config.needs:
         if not config[name]:
             raise UserError(f"give --config.{name}, the folder of your own {name}")
-    places = {"workdir": str(workdir)}
-    places |= {name: config[name].format(**places) for name in ("videos", "photos")}
+    config = filled(config, workdir)
     summary: dict[str, Any] = {}
     for number, name in enumerate(config.order, start=1):
-        step = _filled(config.steps[name], places).lock()
+        step = config.steps[name]
         print(f"\n── {number}/{len(config.order)} {name}", flush=True)
         started = time.time()
         results = importlib.import_module(f"fer_jax.stages.{step.stage}").run(step, workdir / name)
@@ -40,10 +40,20 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return summary
 
 
-def _filled(value: Any, places: dict[str, str]) -> Any:
-    """A copy of a config with the names in braces replaced in every text."""
-    if isinstance(value, ConfigDict):
-        return ConfigDict({key: _filled(child, places) for key, child in value.items()})
-    if isinstance(value, tuple | list):
-        return tuple(_filled(child, places) for child in value)
-    return value.format(**places) if isinstance(value, str) else value
+def filled(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """The config with {workdir}, {videos}, {photos} replaced in every text; other braces stay."""
+    places = {"workdir": str(workdir)}
+
+    def placed(text: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda match: places.get(match[1], match[0]), text)
+
+    places |= {name: placed(config[name]) for name in ("videos", "photos")}
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, ConfigDict):
+            return ConfigDict({key: fill(child) for key, child in value.items()})
+        if isinstance(value, tuple | list):
+            return tuple(fill(child) for child in value)
+        return placed(value) if isinstance(value, str) else value
+
+    return fill(config).lock()

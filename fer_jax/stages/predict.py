@@ -27,6 +27,7 @@ from fer_jax.faces.video import Frame, VideoError, VideoWriter, sample_frames
 from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
+_SKIPPED_TOLD = 10
 _PIXELS_AT_ONCE = 16_000_000  # in the frames of one batch: bounds memory on large photographs
 
 
@@ -56,7 +57,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     if config.every_s < 0:
         raise UserError(f"predict: every_s is {config.every_s}; give seconds, or 0 for each frame")
-    images, videos, others = list_sources(config.input, workdir)
+    images, videos, others = list_sources(config.input)
     analyse, labels = _load_analyser(config.model, config.max_side)
     annotated = workdir / "annotated" if config.annotate else None
     started = time.perf_counter()
@@ -80,6 +81,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
     with atomic_file(workdir / "skipped.csv") as table, _open_table(table) as file:
         csv.writer(file).writerows([("source", "reason"), *report.skipped])
+    for name, reason in report.skipped[:_SKIPPED_TOLD]:
+        print(f"[predict] skipped {name}: {reason}", flush=True)
+    if len(report.skipped) > _SKIPPED_TOLD:
+        print(f"[predict] and {len(report.skipped) - _SKIPPED_TOLD} more, see skipped.csv")
     seconds = time.perf_counter() - started
     return {
         "sources": len(images) + len(videos) + len(others),
@@ -133,14 +138,14 @@ class Report:
         self.skipped.append((source.name, reason))
 
 
-def list_sources(path: str, workdir: Path) -> tuple[list[Source], list[Source], list[Source]]:
+def list_sources(path: str) -> tuple[list[Source], list[Source], list[Source]]:
     """The images, the videos and the other files at `path`, sorted by name.
 
     A folder is searched to its depth; hidden files are left out. A single file may have any
     suffix: what is no image by its suffix is tried as a video.
 
     Raises:
-        UserError: nothing is there, or `workdir` lies inside, so that it would read its own output.
+        UserError: no image and no video is there.
     """
     if not path:
         raise UserError("predict: give an image, a video or a folder by --config.input=PATH")
@@ -150,8 +155,6 @@ def list_sources(path: str, workdir: Path) -> tuple[list[Source], list[Source], 
         return (single, [], []) if root.suffix.lower() in IMAGE_SUFFIXES else ([], single, [])
     if not root.is_dir():
         raise UserError(f"predict: there is no {root}; --config.input names a file or a folder")
-    if workdir.absolute().is_relative_to(root):
-        raise UserError(f"predict: {workdir} lies inside the input {root}; give another --workdir")
     images: list[Source] = []
     videos: list[Source] = []
     others: list[Source] = []

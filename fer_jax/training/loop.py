@@ -72,59 +72,103 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(folder / "checkpoints")
-    restored = checkpoints.restore(state)
-    if restored is not None:
-        state, iterator_state = restored
-        batches.set_state(iterator_state)
+    state = _restore(checkpoints, state, batches)
     first = int(state["step"])
-    recorder = Recorder(folder, first)
-    ledger, waiting, figures = Ledger(), [], {}  # type: ignore[var-annotated]
     begun = saved = time.perf_counter()
     first_step_s = 0.0
-    with _Termination() as termination, progress_bar(folder.name, steps, first) as bar:
+    with _Termination() as termination, _Meter(folder, first, steps, config.batch_size) as meter:
         for step in range(first + 1, steps + 1):
-            with ledger("data_wait"):
+            with meter.ledger("data_wait"):
                 batch = next(batches)
-            purpose = "step" if "train" in learner.compile_seconds else "compile"
-            with ledger(purpose):
+            with meter.ledger("step" if step > first + 1 else "first_step"):
                 state, device_figures = learner.train(state, batch)
-                waiting.append(device_figures)
-            if step == first + 1:
-                jax.block_until_ready(device_figures)
-                first_step_s = time.perf_counter() - begun
+                meter.add(device_figures)
+                if step == first + 1:
+                    jax.block_until_ready(device_figures)
+                    first_step_s = time.perf_counter() - begun
             if step % config.log_every == 0 or step == steps:
-                with ledger("step"):
-                    figures = _means(waiting)
-                waiting.clear()
-                _check_finite(figures, step, checkpoints.latest_step())
-                recorder.record(step, figures)
-                bar.set_postfix(_postfix(figures, ledger, step - first, config.batch_size))
-            bar.update()
+                meter.report(step, saved_step=checkpoints.latest_step())
             if evaluate and config.evaluate_every and step % config.evaluate_every == 0:
-                with ledger("evaluate"):
-                    recorder.record(step, _prefixed(evaluate(state)))
-            if time.perf_counter() - saved > config.checkpoint_every_s or termination.asked:
-                with ledger("save"):
+                with meter.ledger("evaluate"):
+                    meter.record(step, _prefixed(evaluate(state)))
+            due = time.perf_counter() - saved > config.checkpoint_every_s or step == steps
+            if due or termination.asked:
+                with meter.ledger("save"):
                     checkpoints.save(state, batches.get_state())
                 saved = time.perf_counter()
             if termination.asked:
                 checkpoints.close()
                 raise UserError(f"terminated at step {step}, saved; the same command goes on")
-    if first < steps:
-        checkpoints.save(state, batches.get_state())
-    checkpoints.close()
-    if evaluate:
-        figures |= _prefixed(evaluate(state))
-        recorder.record(steps, figures)
-    recorder.close()
-    images = (steps - first) * config.batch_size
-    return Fitted(
-        state=state,
-        figures=figures,
-        images_per_s=images / max(ledger.seconds["step"] + ledger.seconds["data_wait"], 1e-9),
-        data_wait=ledger.share("data_wait"),
-        first_step_s=first_step_s,
-    )
+        checkpoints.close()
+        if evaluate:
+            meter.record(steps, _prefixed(evaluate(state)))
+        return Fitted(
+            state,
+            meter.figures,
+            meter.images_per_s(),
+            meter.ledger.share("data_wait"),
+            first_step_s,
+        )
+
+
+class _Meter:
+    """Collects the figures of steps, and tells them every now and then."""
+
+    def __init__(self, folder: Path, first: int, steps: int, batch_size: int) -> None:
+        self.ledger = Ledger()
+        self.figures: dict[str, float] = {}
+        self._recorder = Recorder(folder, first)
+        self._waiting: list[dict[str, jax.Array]] = []
+        self._bar = progress_bar(folder.name, steps, first)
+        self._batch_size = batch_size
+        self._done = 0
+
+    def __enter__(self) -> _Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._recorder.close()
+
+    def add(self, figures: dict[str, jax.Array]) -> None:
+        """Keeps the figures of one step, which may still be computed, for the next report."""
+        self._waiting.append(figures)
+        self._done += 1
+        self._bar.update()
+
+    def report(self, step: int, *, saved_step: int) -> None:
+        """Tells the means since the last report, after checking that they are finite."""
+        with self.ledger("step"):  # fetching waits for the device
+            means = _means(self._waiting)
+        self._waiting.clear()
+        _check_finite(means, step, saved_step)
+        self.record(step, means)
+        self._bar.set_postfix(
+            {
+                "loss": f"{means['loss']:.3f}",
+                "images/s": f"{self.images_per_s():.0f}",
+                "data wait": f"{self.ledger.share('data_wait'):.1%}",
+            }
+        )
+
+    def record(self, step: int, figures: Mapping[str, float]) -> None:
+        """Writes figures of a step; the newest of each name are kept in `figures`."""
+        self._recorder.record(step, figures)
+        self.figures |= figures
+
+    def images_per_s(self) -> float:
+        """Without the first step, which compiles."""
+        seconds = self.ledger.seconds["step"] + self.ledger.seconds["data_wait"]
+        return max(self._done - 1, 0) * self._batch_size / max(seconds, 1e-9)
+
+
+def _restore(checkpoints: Checkpoints, state: State, batches: BatchIterator) -> State:
+    """The newest checkpoint, with the iterator set to its place; `state` if there is none."""
+    restored = checkpoints.restore(state)
+    if restored is None:
+        return state
+    batches.set_state(restored[1])
+    return restored[0]
 
 
 class _Termination:
@@ -161,14 +205,3 @@ def _check_finite(figures: Mapping[str, float], step: int, saved_step: int) -> N
 
 def _prefixed(figures: Mapping[str, float]) -> dict[str, float]:
     return {f"validation/{name}": value for name, value in figures.items()}
-
-
-def _postfix(
-    figures: Mapping[str, float], ledger: Ledger, steps: int, batch_size: int
-) -> dict[str, str]:
-    seconds = ledger.seconds["step"] + ledger.seconds["data_wait"]
-    return {
-        "loss": f"{figures['loss']:.3f}",
-        "images/s": f"{steps * batch_size / max(seconds, 1e-9):.0f}",
-        "data wait": f"{ledger.share('data_wait'):.1%}",
-    }

@@ -15,7 +15,8 @@ State = dict[str, Any]
 
 def split_network(network: nnx.Module) -> tuple[nnx.GraphDef[Any], Tree, Tree]:
     """The structure, the parameters and the BatchNorm statistics of a network, as plain trees."""
-    graphdef, parameters, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
+    parts: tuple[Any, ...] = nnx.split(network, nnx.Param, nnx.BatchStat)
+    graphdef, parameters, statistics = parts
     return graphdef, nnx.to_pure_dict(parameters), nnx.to_pure_dict(statistics)
 
 

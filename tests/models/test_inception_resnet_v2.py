@@ -94,6 +94,8 @@ def test_every_block_agrees_with_keras(published):
         ("small", 32, [16, 7, 3]),
         ("tiny", 25, [7, 3, 1]),
         ("tiny", 64, [16, 7, 3]),
+        ("micro", 49, [7, 3, 1]),
+        ("micro", 96, [12, 5, 2]),
     ],
 )
 def test_small_variants(stem, size, shapes):
@@ -113,7 +115,7 @@ def test_small_variants(stem, size, shapes):
         nnx.eval_shape(lambda network, x: network(x, train=False), network, smaller)
 
 
-SMALLEST = {"full": 75, "small": 13, "tiny": 25}
+SMALLEST = {"full": 75, "small": 13, "tiny": 25, "micro": 49}
 
 
 def test_depth_zero_has_no_blocks():

@@ -166,6 +166,17 @@ def test_cut_out_faces_are_only_resized(tmp_path):
     assert crop.shape == (96, 96, 3) and (crop == 90).all()
 
 
+def test_photographs_that_come_later_or_go_are_followed(tmp_path):
+    for name in ("happy/1", "sad/1"):
+        write(tmp_path / "in" / "ann" / f"{name}.png", np.full((48, 48, 3), 50, np.uint8))
+    run(config(tmp_path / "in", aligned=True), tmp_path / "out")
+    (tmp_path / "in/ann/sad/1.png").rename(tmp_path / "in/ann/sad/2.png")
+    write(tmp_path / "in/bob/sad/1.png", np.full((48, 48, 3), 90, np.uint8))
+    assert run(config(tmp_path / "in", aligned=True), tmp_path / "out")["photographs"] == 3
+    crops = {p.relative_to(tmp_path / "out").as_posix() for p in tmp_path.glob("out/faces/*/*/*")}
+    assert crops == set(table(tmp_path / "out")["crop"]) and len(crops) == 3
+
+
 def test_what_the_user_must_mend(tmp_path):
     with pytest.raises(UserError, match=r"--config\.photos"):
         run(config(""), tmp_path / "a")

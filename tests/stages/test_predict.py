@@ -49,7 +49,10 @@ class ColourModel:
 
 
 @pytest.fixture
-def model(monkeypatch):
+def model(tmp_path, monkeypatch):
+    """A stand-in for what lies in the folder that the configs name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "somewhere").mkdir()
     loaded = ColourModel()
     monkeypatch.setattr(model_directory, "load", lambda path: loaded)
     return loaded
@@ -266,7 +269,8 @@ def test_bad_input_gets_one_line(tmp_path, media, model, monkeypatch):
     (tmp_path / "bad" / "a.jpg").write_text("not a picture")
     cases = [
         (config_for(""), "--config.input"),
-        (config_for(tmp_path / "nowhere"), "there is no"),
+        (config_for(tmp_path / "nowhere"), "there is no .*nowhere"),
+        (config_for(media, model="nowhere"), "there is no nowhere"),
         (config_for(tmp_path / "empty"), "no image or video"),
         (config_for(tmp_path / "texts"), "no image or video"),
         (config_for(tmp_path / "bad"), "nothing can be read"),

@@ -58,6 +58,13 @@ def write_extract(folder, faces):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path, monkeypatch):
+    """The folder that the configs name as the verifier's; what is loaded from it is a stand-in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "somewhere").mkdir()
+
+
 @pytest.fixture
 def validation(monkeypatch):
     """100 validation faces of brightness 101..200 and 50 other crops of 1..50."""
@@ -211,7 +218,8 @@ def test_bad_input_gets_one_line(tmp_path, validation, monkeypatch):
     write_manifest(empty / "manifest.parquet", read_manifest(empty / "manifest.parquet").iloc[:0])
     cases = [
         (config_for(""), "--config.faces"),
-        (config_for(tmp_path / "nowhere"), "no manifest.parquet"),
+        (config_for(tmp_path / "nowhere"), "there is no .*nowhere"),
+        (config_for(tmp_path / "somewhere"), "no manifest.parquet"),
         (config_for(empty), "holds no face"),
         (config_for(extract, verifier=""), "--config.verifier"),
     ]

@@ -118,9 +118,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(learner, source, tmp_path):
     state = learner.init(5)
     state["parameters"] = jax.tree.map(lambda leaf: leaf * np.nan, state["parameters"])
     with pytest.raises(UserError, match="not finite within the steps up to 2"):
-        fit(
-            learner, state, batches_of(source), steps=4, folder=tmp_path, config=make_config()
-        )  # fmt: skip
+        fit(learner, state, batches_of(source), steps=4, folder=tmp_path, config=make_config())
 
 
 def test_a_model_directory_predicts_as_the_learner_does(learner, source, tmp_path):

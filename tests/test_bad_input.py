@@ -1,0 +1,390 @@
+"""The clumsy user: each mistake is one clear line, or a counted skip that loses nothing else."""
+
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from configs import emotion, evaluate, extract, photographs, pipeline, predict, refine, verify
+from fer_jax import stages
+from fer_jax.data import manifest
+from fer_jax.errors import UserError
+from fer_jax.faces.drawing import write_image
+from fer_jax.faces.mtcnn import Detector, Faces
+from fer_jax.people import write_clip, write_photograph
+from fer_jax.stages import crossval, train
+from fer_jax.training import model_directory
+from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.workdir import read_json
+
+ROOT = Path(__file__).parents[1]
+SIZE = (96, 128)  # of pictures
+LANDMARKS = np.array([[54, 38], [74, 38], [64, 50], [56, 62], [72, 62]], np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_quick_detector():
+    """Sees one face in the middle of every picture that is not a plain wall."""
+
+    def detect(self, images, *, floor=None):
+        counts = [int(image.std() > 5) for image in images]
+        box = np.array([[40, 20, 88, 76]], np.float32)
+        score = np.array([0.99], np.float32)
+        return [Faces(box[:n], score[:n], LANDMARKS[None][:n]) for n in counts]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Detector, "detect", detect)
+        yield
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """One good clip among text, sound, nothing, and two that are cut off."""
+    folder = tmp_path_factory.mktemp("videos")
+    write_clip(folder / "good.mp4", 105, "happy", 0, 6, 6, SIZE)
+    (folder / "words.mp4").write_text("no video at all\n" * 50)
+    (folder / "empty.avi").touch()
+    whole = (folder / "good.mp4").read_bytes()
+    (folder / "headless.mp4").write_bytes(whole[: len(whole) // 2])
+    write_clip(folder / "long.mp4", 106, "sad", 0, 18, 6, SIZE)
+    with (
+        av.open(str(folder / "long.mp4")) as source,
+        av.open(str(folder / "cut.mkv"), "w") as copy,
+    ):
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    (folder / "long.mp4").unlink()
+    whole = (folder / "cut.mkv").read_bytes()
+    (folder / "cut.mkv").write_bytes(whole[: len(whole) * 6 // 10])
+    with av.open(str(folder / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), "fltp", "mono")
+        silence.sample_rate, silence.pts = 16000, 0
+        for packet in (*stream.encode(silence), *stream.encode(None)):
+            container.mux(packet)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two people with two emotions, one with a single one, and a wall without anybody."""
+    folder = tmp_path_factory.mktemp("photos")
+    people = [("ann", "happy"), ("ann", "sad"), ("bob", "happy"), ("bob", "sad"), ("cem", "angry")]
+    for number, (person, feeling) in enumerate(people):
+        (folder / person / feeling).mkdir(parents=True)
+        write_photograph(folder / person / feeling / "1.jpg", number, feeling, 0, SIZE)
+    wall = np.full((*SIZE, 3), 120, np.uint8)
+    write_image(folder / "ann" / "sad" / "wall.png", wall)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faces(photos, tmp_path_factory):
+    """A finished workdir of the stage `photographs`."""
+    workdir = tmp_path_factory.mktemp("work") / "photographs"
+    run("photographs", asked(photographs, photos=photos), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, faces):
+    """A small emotion model that was taught nothing."""
+    folder, config = tmp_path_factory.mktemp("model"), small_network(asked(emotion))
+    learner = Learner(config, *make_tasks(config, emotion={"classes": ("happy", "sad")}), 1)
+    spec = model_directory.describe(config, learner.tasks, str(faces))
+    model_directory.save(folder / "model", learner.init(0), spec)
+    return folder
+
+
+def small_network(config):
+    config.backbone.depth = (0, 0, 0)
+    return config
+
+
+def asked(module, **fields):
+    """The config of a stage with fields changed; paths may be given as such."""
+    config = module.get_config()
+    config.update({k: str(v) if isinstance(v, Path) else v for k, v in fields.items()})
+    return config
+
+
+def run(stage, config, workdir):
+    __import__(f"fer_jax.stages.{stage}")
+    return getattr(stages, stage).run(config, workdir)
+
+
+def refused(stage, config, workdir, *words):
+    """Asserts one line that holds all the words, and a workdir left free for the next attempt."""
+    with pytest.raises(UserError) as caught:
+        run(stage, config, workdir)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600
+    for word in map(str, words):
+        assert word in message, (word, message)
+    assert not workdir.exists()
+
+
+def launch(*arguments):
+    command = [sys.executable, "launch.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_bad_videos_are_counted_and_the_good_ones_extracted(videos, tmp_path, capsys):
+    summary = run("extract", asked(extract, videos=videos), tmp_path / "w")
+    assert (summary["videos"], summary["skipped"], summary["damaged"]) == (6, 4, 1)
+    assert summary["frames"] == summary["with_faces"] + summary["failed"] == 8
+    skipped = pd.read_csv(tmp_path / "w" / "skipped.csv").set_index("video")["reason"].to_dict()
+    assert skipped == {
+        "cut.mkv": "damaged", "empty.avi": "not_a_video", "headless.mp4": "not_a_video",
+        "sound.mp4": "no_video_stream", "words.mp4": "not_a_video",
+    }  # fmt: skip
+    told = capsys.readouterr().out
+    assert all(f"[extract] {name}: " in told for name in skipped)
+    kept = pd.read_parquet(tmp_path / "w" / "manifest.parquet").groupby("video").size()
+    assert kept["good.mp4"] == 2 and kept["cut.mkv"] >= 2
+
+
+def test_no_videos(tmp_path, videos):
+    (tmp_path / "empty").mkdir()
+    refused("extract", asked(extract), tmp_path / "w", "--config.videos=DIR")
+    nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
+    refused("extract", asked(extract, videos=nowhere), tmp_path / "w", "there is no", nowhere)
+    refused("extract", asked(extract, videos=empty), tmp_path / "w", "no video lies below", ".mp4")
+
+
+def test_only_bad_videos_are_an_error_that_a_good_one_mends(tmp_path, videos):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "words.mp4").write_text("no video")
+    with pytest.raises(UserError, match=r"none of the 1 videos .*skipped\.csv"):
+        run("extract", asked(extract, videos=folder), tmp_path / "w")
+    assert "words.mp4,not_a_video" in (tmp_path / "w" / "skipped.csv").read_text()
+    (folder / "good.mp4").write_bytes((videos / "good.mp4").read_bytes())
+    summary = run("extract", asked(extract, videos=folder), tmp_path / "w")
+    assert (summary["videos"], summary["skipped"], summary["with_faces"]) == (2, 1, 2)
+
+
+def test_a_photograph_without_a_face_and_a_subject_with_one_emotion(photos, tmp_path, capsys):
+    summary = run("photographs", asked(photographs, photos=photos), tmp_path / "w")
+    assert (summary["photographs"], summary["with_face"], summary["without_face"]) == (6, 5, 1)
+    told = capsys.readouterr().out
+    assert "no face was found in 1: ann/sad/wall.png" in told
+    assert "warning: subject 'cem' has photographs of one emotion only (angry)" in told
+    table = pd.read_parquet(tmp_path / "w" / "photographs.parquet").set_index("photo")["status"]
+    assert table["ann/sad/wall.png"] == "no_face" and table.eq("ok").sum() == 5
+
+
+def test_no_photographs_or_an_unknown_emotion(tmp_path):
+    (tmp_path / "empty").mkdir()
+    wrong = tmp_path / "photos" / "ann" / "smug"
+    wrong.mkdir(parents=True)
+    write_photograph(wrong / "1.jpg", 1, "happy", 0, SIZE)
+    empty = asked(photographs, photos=tmp_path / "empty")
+    refused("photographs", empty, tmp_path / "w", "holds no photograph", "<subject>/<emotion>")
+    with pytest.raises(UserError, match=r"ann/smug: unknown emotion 'smug'; known are angry, hap"):
+        run("photographs", asked(photographs, photos=tmp_path / "photos"), tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+    wrong.rename(wrong.with_name("happy"))  # mended: the same command, the same workdir
+    mended = asked(photographs, photos=tmp_path / "photos")
+    assert run("photographs", mended, tmp_path / "w")["with_face"] == 1
+
+
+def test_every_problem_of_a_table_in_one_line_of_the_door(photos, tmp_path):
+    lines = [
+        "path,subject,emotion", "ann/happy/1.jpg,ann,happy", "ann/gone.jpg,ann,sad",
+        "bob/sad/1.jpg,bob,sad", "ann/happy/1.jpg,ann,happy", "bob/happy/1.jpg,bob,furious",
+        "words.jpg,bob,happy",
+    ]  # fmt: skip
+    folder = tmp_path / "two  blanks"
+    folder.symlink_to(photos)
+    (photos / "words.jpg").write_text("no picture")
+    (photos / "labels.csv").write_text("\n".join(lines))
+    try:
+        options = ("--config=configs/photographs.py", f"--workdir={tmp_path}/w")
+        result = launch(*options, f"--config.photos={folder}/labels.csv")
+    finally:
+        (photos / "words.jpg").unlink()
+        (photos / "labels.csv").unlink()
+    assert result.returncode == 2 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    told = line.split("; ")
+    table = f"{folder}/labels.csv"
+    assert told[0] == f"error: {table}: 4 problems to mend"
+    for problem in (
+        f"{table}, line 3: there is no file {folder}/ann/gone.jpg",
+        f"{table}, line 5: ann/happy/1.jpg stands already in {table}, line 2",
+        f"{table}, line 6: unknown emotion 'furious'",
+    ):
+        assert problem in told
+    assert any(part.startswith(f"{table}, line 7: cannot read") for part in told)
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("field", ["steps.pretrain.epoch", "epochs"])
+def test_an_unknown_field_names_those_that_there_are(tmp_path, field):
+    options = ("--config=configs/pipeline.py", f"--workdir={tmp_path}/w")
+    result = launch(*options, f"--config.{field}=3")
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert f"no field --config.{field}; the nearest are" in result.stderr
+    assert "--config.steps.pretrain.epochs" in result.stderr
+
+
+def test_fewer_people_than_folds(faces, tmp_path):
+    config = asked(emotion, photographs=faces, folds=99)
+    refused("crossval", config, tmp_path / "w", "99 folds", "at least 99 people", "show 3")
+
+
+def test_an_init_of_another_network_lists_its_tensors(faces, model, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    weights = load_file(other / "model" / "weights.safetensors")
+    lost, wide = [name for name in weights if name.startswith("parameters/backbone/")][:2]
+    del weights[lost]
+    weights[wide] = np.zeros((*weights[wide].shape, 2), np.float32)
+    save_file(weights, other / "model" / "weights.safetensors")
+    config = small_network(asked(emotion, photographs=faces, init=other, folds=3, epochs=1.0))
+    with pytest.raises(UserError, match=r"other does not fit config\.backbone: tensors") as caught:
+        crossval.run(config, tmp_path / "w")
+    assert f"1 missing ({lost}); 1 misshapen ({wide} " in str(caught.value)
+    nowhere = tmp_path / "nowhere"
+    refused("crossval", asked(emotion, photographs=faces, init=nowhere), tmp_path / "x", nowhere)
+
+
+def test_a_model_that_is_none(faces, photos, tmp_path):
+    config = asked(predict, model=faces, input=photos)
+    refused("predict", config, tmp_path / "w", "no model in", faces, "model.json")
+    refused("predict", asked(predict, input=photos), tmp_path / "w", "--config.model")
+
+
+def test_predict_skips_what_is_no_picture_and_keeps_what_shows_nobody(
+    model, photos, tmp_path, capsys
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for source in ("ann/happy/1.jpg", "ann/sad/wall.png"):
+        (folder / Path(source).name).write_bytes((photos / source).read_bytes())
+    (folder / "words.jpg").write_text("no picture")
+    (folder / "notes.txt").write_text("about them")
+    summary = run("predict", asked(predict, model=model, input=folder), tmp_path / "w")
+    assert (summary["faces"], summary["without_face"], summary["skipped"]) == (1, 1, 2)
+    told = capsys.readouterr().out
+    assert "[predict] skipped words.jpg: " in told and "[predict] skipped notes.txt: " in told
+    rows = pd.read_csv(tmp_path / "w" / "predictions.csv").set_index("source")["emotion"]
+    assert rows["1.jpg"] in ("happy", "sad") and pd.isna(rows["wall.png"])
+    assert set(pd.read_csv(tmp_path / "w" / "skipped.csv")["source"]) == {"words.jpg", "notes.txt"}
+    config = asked(predict, model=model, input=folder / "words.jpg")
+    refused("predict", config, tmp_path / "x", "nothing can be read in", "words.jpg")
+
+
+def test_stages_in_the_wrong_order(tmp_path, videos):
+    work = tmp_path / "work"
+    config = asked(refine, faces=work / "extract", verifier=work / "verify")
+    refused("refine", config, tmp_path / "w", "there is no", "extract", "run what writes it first")
+    run("extract", asked(extract, videos=videos / "good.mp4"), work / "extract")
+    refused("refine", config, tmp_path / "w", "there is no", "verify", "run what writes it first")
+    (work / "verify").mkdir()  # begun, but not done
+    refused("refine", config, tmp_path / "w", "no model in", "verify")
+    config = verify.get_config()
+    config.data.root = str(work / "verify")
+    refused("train", config, tmp_path / "w", "holds no manifest.parquet", "extract")
+    config = evaluate.get_config()
+    config.runs.model = str(work / "verify")
+    refused("evaluate", config, tmp_path / "w", "no predictions.parquet", "finished crossval")
+
+
+def test_the_pipeline_says_what_it_needs(tmp_path, videos):
+    refused("pipeline", asked(pipeline, videos=videos), tmp_path / "w", "--config.photos")
+    nowhere = tmp_path / "nowhere"
+    config = asked(pipeline, videos=nowhere, photos=videos)
+    refused("pipeline", config, tmp_path / "w", "there is no", nowhere)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    config = asked(pipeline, videos=empty, photos=videos)
+    refused("pipeline", config, tmp_path / "w", "no video lies below", empty)
+    braces = empty.rename(tmp_path / "{of} {videos}")
+    config = asked(pipeline, videos=braces, photos=videos)
+    refused("pipeline", config, tmp_path / "w", "no video lies below", braces)
+
+
+def test_a_workdir_of_another_config(faces, photos):
+    config = asked(photographs, photos=photos, crop={"size": 64}, max_side=640)
+    with pytest.raises(UserError, match=r"crop\.size: 96 there, 64 here; max_side: 1280 there"):
+        run("photographs", config, faces)
+    assert read_json(faces / "done.json")["summary"]["photographs"] == 6
+
+
+def test_a_workdir_inside_its_own_input(photos):
+    config = asked(photographs, photos=photos)
+    refused("photographs", config, photos / "work", "lies inside the input", photos)
+
+
+def test_a_workdir_that_is_or_lies_below_a_file(photos, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "w"):
+        with pytest.raises(UserError, match=r"cannot write to .*file.*another --workdir"):
+            run("photographs", asked(photographs, photos=photos), workdir)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@contextlib.contextmanager
+def without_privileges():
+    """Root writes anywhere, so it has to be somebody else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(("mode", "words"), [(0o555, "cannot write to"), (0o000, "w/config.json")])
+def test_a_folder_without_permission(mode, words):
+    with tempfile.TemporaryDirectory() as name:  # pytest's own is closed to others
+        folder, photos = Path(name) / "mine", Path(name) / "photos"
+        Path(name).chmod(0o755)
+        (photos / "ann" / "sad").mkdir(parents=True)
+        write_photograph(photos / "ann" / "sad" / "1.jpg", 1, "sad", 0, SIZE)
+        folder.mkdir(mode=mode)
+        with without_privileges(), pytest.raises(UserError, match=words) as caught:
+            run("photographs", asked(photographs, photos=photos), folder / "w")
+        assert "Permission denied" in str(caught.value)
+        folder.chmod(0o755)
+
+
+def test_a_full_disk_is_told_and_what_is_done_is_kept(videos, tmp_path, monkeypatch):
+    config, write = asked(extract, videos=videos / "good.mp4"), manifest.write_negatives
+    with monkeypatch.context() as patch:
+
+        def full(path, frame):
+            if path.parent == tmp_path / "w":  # after the shards
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            write(path, frame)
+
+        patch.setattr(manifest, "write_negatives", full)
+        with pytest.raises(UserError, match=r"negatives\.parquet: No space left .* is kept"):
+            run("extract", config, tmp_path / "w")
+    assert run("extract", config, tmp_path / "w")["frames_per_s"] == 0  # nothing to extract anew
+
+
+def test_too_few_images_to_train_on(tmp_path, videos):
+    run("extract", asked(extract, videos=videos / "good.mp4"), tmp_path / "extract")
+    config = small_network(verify.get_config())
+    config.data.root = str(tmp_path / "extract")
+    with pytest.raises(UserError, match=r"fewer than config\.batch_size=64"):
+        train.run(config, tmp_path / "w")
+    assert not (tmp_path / "w").exists()

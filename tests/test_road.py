@@ -1,0 +1,127 @@
+"""The whole road on a handful of generated people, with the smallest network there is."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from configs import demo
+from fer_jax.errors import UserError
+from fer_jax.stages import crossval, pipeline
+from fer_jax.workdir import read_json
+
+STEPS = (
+    "render", "extract", "verify", "refine", "pretrain", "photographs", "emotion", "scratch",
+    "evaluate", "predict",
+)  # fmt: skip
+
+
+def tiny_config():
+    config = demo.get_config().unlock()
+    steps = config.steps
+    steps.render.clips.update({"people": 4, "per_emotion": 1, "frames": 4, "scenes": 2})
+    steps.render.photographs.update({"people": 4, "per_emotion": 1})
+    steps.render.newcomers.people = 1
+    for name in ("verify", "pretrain", "emotion", "scratch"):
+        steps[name].backbone.depth = (0, 0, 0)
+        steps[name].batch_size = 8
+        steps[name].epochs = 1.0
+    for name in ("emotion", "scratch"):
+        steps[name].folds = 2
+        steps[name].epochs = 4.0
+    steps.evaluate.bootstrap.samples = 200
+    return config.lock()
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("road") / "w"
+    return workdir, pipeline.run(tiny_config(), workdir)
+
+
+def test_every_step_is_done_and_tells_its_speed(road):
+    workdir, _ = road
+    for name in STEPS:
+        summary = read_json(workdir / name / "done.json")["summary"]
+        assert summary["wall_s"] > 0
+        lines = (workdir / name / "metrics.jsonl").read_text().splitlines()
+        assert any("wall_s" in key for key in json.loads(lines[-1]))
+        speeds = {"frames_per_s", "images_per_s", "faces_per_s", "accuracy"}
+        assert speeds & summary.keys(), name
+
+
+def test_the_summary_is_that_of_the_report(road):
+    workdir, summary = road
+    measured = read_json(workdir / "evaluate" / "metrics.json")
+    accuracy = measured["runs"]["pretrained"]["accuracy"]
+    assert summary["accuracy"] == accuracy["value"]
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    (comparison,) = measured["comparisons"]
+    assert (comparison["first"], comparison["second"]) == ("pretrained", "scratch")
+    assert comparison["comparable"]
+    assert (workdir / "evaluate" / "report.html").stat().st_size > 20_000
+
+
+def test_nobody_is_trained_on_and_tested(road):
+    workdir, _ = road
+    predictions = pd.read_parquet(workdir / "emotion" / "predictions.parquet")
+    assert len(predictions) == 16
+    assert predictions["photo"].is_unique
+    assert (predictions.groupby("subject")["fold"].nunique() == 1).all()
+    assert predictions["fold"].nunique() == 2
+    found = predictions[predictions["status"] == "ok"]
+    assert found.filter(like="prob_").sum(axis=1).between(0.999, 1.001).all()
+
+
+def test_refinement_keeps_every_row(road):
+    workdir, _ = road
+    before = pd.read_parquet(workdir / "extract" / "manifest.parquet")
+    after = pd.read_parquet(workdir / "refine" / "manifest.parquet")
+    assert before["face_id"].tolist() == after["face_id"].tolist()
+    assert after["verifier_score"].between(0, 1).all()
+    assert set(after["status"]) <= {"kept", "removed"}
+
+
+def test_predict_reads_newcomers(road):
+    workdir, _ = road
+    table = pd.read_csv(workdir / "predict" / "predictions.csv")
+    assert set(table["source"]) == {"p201_angry.jpg", "p201_angry.mp4"}
+    assert table.filter(like="prob_").columns.tolist() == [
+        f"prob_{e}" for e in ("angry", "happy", "neutral", "sad")
+    ]
+
+
+def test_a_second_run_has_nothing_to_do(road, capsys):
+    workdir, first = road
+    times = {name: (workdir / name / "done.json").stat().st_mtime_ns for name in STEPS}
+    again = pipeline.run(tiny_config(), workdir)
+    assert again["accuracy"] == first["accuracy"]
+    assert times == {n: (workdir / n / "done.json").stat().st_mtime_ns for n in STEPS}
+    assert capsys.readouterr().out.count("done already") == len(STEPS)
+
+
+def test_a_killed_crossval_goes_on_at_the_fold_and_predicts_the_same(road):
+    workdir, _ = road
+    folder = workdir / "scratch"
+    before = pd.read_parquet(folder / "predictions.parquet")
+    untouched = folder / "folds" / "seed0_fold0" / "predictions.parquet"
+    written = untouched.stat().st_mtime_ns
+    for lost in ("done.json", "predictions.parquet", "folds/seed0_fold1/predictions.parquet"):
+        (folder / lost).unlink()
+    config = pipeline.filled(tiny_config(), workdir).steps.scratch
+    crossval.run(config, folder)
+    pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
+    assert untouched.stat().st_mtime_ns == written
+
+
+def test_changed_photographs_stop_a_crossval_that_has_begun(road):
+    workdir, _ = road
+    photographs = workdir / "photographs" / "done.json"
+    before = photographs.read_bytes()
+    photographs.write_text(before.decode().replace('"people"', '"persons"'))
+    config = pipeline.filled(tiny_config(), workdir).steps.emotion
+    try:
+        with pytest.raises(UserError, match="photographs changed since"):
+            crossval.run(config, workdir / "emotion")
+    finally:
+        photographs.write_bytes(before)
