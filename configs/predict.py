@@ -9,7 +9,7 @@ alignment and image size are the ones that the model was taught with.
 Writes predictions.csv (source, frame, time_s, x0, y0, x1, y1, detector_score, emotion, prob_*;
 a picture or frame without a face has one row with an empty box), skipped.csv (files that could
 not be read, with the reason) and annotated/ with the pictures as they were named, and a video
-that plays at the sampled rate for each video.
+that plays at the sampled rate for each video; overview.jpg shows the first four pictures.
 
 Cost: detection dominates; memory does not grow with a video's length.
 """

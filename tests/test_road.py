@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import pandas as pd
 import pytest
 
@@ -86,6 +87,7 @@ def test_predict_reads_newcomers(road):
     workdir, _ = road
     table = pd.read_csv(workdir / "predict" / "predictions.csv")
     assert set(table["source"]) == {"p201_angry.jpg", "p201_angry.mp4"}
+    assert cv2.imread(str(workdir / "predict" / "overview.jpg")).shape[0] == 360
     assert table.filter(like="prob_").columns.tolist() == [
         f"prob_{e}" for e in ("angry", "happy", "neutral", "sad")
     ]

@@ -147,6 +147,17 @@ def contact_sheet(
     return np.array(canvas)
 
 
+def row(
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]], height: int
+) -> UInt8[np.ndarray, "height _ 3"]:
+    """Pictures side by side, each at `height` pixels."""
+    resized = []
+    for image in images:
+        width = max(1, round(image.shape[1] * height / image.shape[0]))
+        resized.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+    return np.concatenate(resized, axis=1)
+
+
 def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Writes an RGB picture atomically, in the format that the path's suffix names.
 

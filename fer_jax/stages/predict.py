@@ -27,6 +27,7 @@ from fer_jax.faces.video import Frame, VideoError, VideoWriter, sample_frames
 from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
+_OVERVIEW = 4  # annotated pictures in overview.jpg
 _SKIPPED_TOLD = 10
 _PIXELS_AT_ONCE = 16_000_000  # in the frames of one batch: bounds memory on large photographs
 
@@ -79,6 +80,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             name, reason = report.skipped[-1]
             raise UserError(f"predict: nothing can be read in {config.input}; {name}: {reason}")
 
+    if report.overview:
+        drawing.write_image(workdir / "overview.jpg", drawing.row(report.overview, height=360))
     with atomic_file(workdir / "skipped.csv") as table, _open_table(table) as file:
         csv.writer(file).writerows([("source", "reason"), *report.skipped])
     for name, reason in report.skipped[:_SKIPPED_TOLD]:
@@ -101,7 +104,8 @@ class Report:
     """Writes predictions.csv row by row and counts what went by.
 
     `frames` counts pictures and video frames, `without_face` those in which no face was found,
-    and `skipped` names what could not be read, with the reason.
+    `skipped` names what could not be read, with the reason, and `overview` holds the first
+    annotated pictures.
     """
 
     file: TextIO
@@ -110,6 +114,7 @@ class Report:
     faces: int = 0
     without_face: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    overview: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._writer = csv.writer(self.file)
@@ -280,7 +285,10 @@ def _predict_images(
         report.add(source, frame, analysis)
         if annotated:
             path = annotated_path(annotated, source, (".png", ".jpg", ".jpeg"))
-            drawing.write_image(path, _draw(frame, analysis, report.labels))
+            picture = _draw(frame, analysis, report.labels)
+            drawing.write_image(path, picture)
+            if len(report.overview) < _OVERVIEW:
+                report.overview.append(picture)
 
 
 def _predict_video(
