@@ -45,6 +45,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.pretraining_saw_test_people = "unknown"
 
     config.epochs = 40.0
+    config.min_steps = 300  # 40 epochs of a few dozen photographs would be over before it learned
     config.batch_size = 32
     config.optimizer = networks.optimizer(6e-3 if size == "small" else 3e-4)
     config.update(networks.loop())

@@ -30,6 +30,7 @@ def tiny_config():
     for name in ("emotion", "scratch"):
         steps[name].folds = 2
         steps[name].epochs = 4.0
+        steps[name].min_steps = 0
     steps.evaluate.bootstrap.samples = 200
     return config.lock()
 

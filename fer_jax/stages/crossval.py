@@ -42,7 +42,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         seed=config.fold_seed,
     )
     mean_size = np.mean([_with_face(photographs, fold.train).size for fold in folds])
-    steps = max(1, round(config.epochs * mean_size / config.batch_size))
+    steps = max(config.min_steps, round(config.epochs * mean_size / config.batch_size), 1)
     learner = Learner(config, *make_tasks(config, emotion={"classes": tuple(labels)}), steps)
     if config.init:  # a backbone that does not fit should stop us before anything is written
         model_directory.backbone_leaves(config.init, learner.init(0))
