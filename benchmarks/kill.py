@@ -37,7 +37,7 @@ def main() -> None:
     seconds = durations(options.reference)
     dice = random.Random(options.seed)
     for step, length in seconds.items():
-        after = dice.uniform(0.1, 0.9) * length
+        after = dice.uniform(0.1, 0.6) * length
         killed = run_and_kill(command, options.workdir / step, after)
         print(
             f"{step:12s} {'killed after' if killed else 'ended before'} {after:6.1f} s", flush=True
