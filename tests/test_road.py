@@ -100,7 +100,9 @@ def test_a_second_run_has_nothing_to_do(road, capsys):
     again = pipeline.run(tiny_config(), workdir)
     assert again["accuracy"] == first["accuracy"]
     assert times == {n: (workdir / n / "done.json").stat().st_mtime_ns for n in STEPS}
-    assert capsys.readouterr().out.count("done already") == len(STEPS)
+    told = capsys.readouterr().out
+    assert told.count("done already") == len(STEPS)
+    assert f"{first['accuracy']:.1%} right on people held out" in told
 
 
 def test_a_killed_crossval_goes_on_at_the_fold_and_predicts_the_same(road):

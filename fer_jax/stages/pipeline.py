@@ -37,6 +37,13 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         summary[f"{name}_s"] = results.get("wall_s", round(time.time() - started, 2))
         if step.stage == "evaluate":
             summary |= {key: results[key] for key in ("accuracy", "low", "high", "report")}
+    if "report" in summary:
+        print(
+            f"\n{summary['accuracy']:.1%} right on people held out "
+            f"(95 % interval {summary['low']:.1%} to {summary['high']:.1%})\n"
+            f"report: {summary['report']}\n",
+            flush=True,
+        )
     return summary
 
 
