@@ -312,11 +312,11 @@ def test_the_pipeline_says_what_it_needs(tmp_path, videos):
     refused("pipeline", config, tmp_path / "w", "there is no", nowhere)
     empty = tmp_path / "empty"
     empty.mkdir()
-    config = asked(pipeline, videos=empty, photos=videos)
-    refused("pipeline", config, tmp_path / "w", "no video lies below", empty)
+    config = asked(pipeline, videos=videos, photos=empty)  # before hours are spent on the videos
+    refused("pipeline", config, tmp_path / "w", "holds no photograph", empty)
     braces = empty.rename(tmp_path / "{of} {videos}")
-    config = asked(pipeline, videos=braces, photos=videos)
-    refused("pipeline", config, tmp_path / "w", "no video lies below", braces)
+    config = asked(pipeline, videos=videos, photos=braces)
+    refused("pipeline", config, tmp_path / "w", "holds no photograph", braces)
 
 
 def test_a_workdir_of_another_config(faces, photos):
