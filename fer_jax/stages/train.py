@@ -20,7 +20,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`."""
     if not config.data.root:
         raise UserError("give --config.data.root, the folder that the images lie in")
-    training, validation = (_open(config.data, split) for split in ("train", "validation"))
+    training, validation = (_open(config.data, split, workdir) for split in ("train", "validation"))
     if len(training) < config.batch_size:
         raise UserError(
             f"{config.data.root} has {len(training)} images to train on, fewer than "
@@ -62,7 +62,15 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _open(data: ConfigDict, split: str) -> sources.Source:
+def _open(data: ConfigDict, split: str, workdir: Path) -> sources.Source:
+    """The examples. Records lie beside a stage's results, never in a folder of the user's own."""
+    from_a_stage = (Path(data.root) / "done.json").is_file()
     return sources.open_source(
-        data.dataset, data.config or None, split, data.root, data.image_size, cache=data.cache
+        data.dataset,
+        data.config or None,
+        split,
+        data.root,
+        data.image_size,
+        data_dir=None if from_a_stage else workdir / "records",
+        cache=data.cache,
     )
