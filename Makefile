@@ -26,7 +26,7 @@ demo: .venv/run
 	$(BIN)/python launch.py --config=configs/demo.py --workdir=work/demo
 
 test: .venv/dev
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 python launch.py --config=configs/pipeline.py --config.videos=DIR --config.photos=DIR --workdir=DIR
 
-Any field of the config can be given as a flag: --config.steps.pretrain.train.steps=500.
+Any field of the config can be given as a flag: --config.steps.pretrain.epochs=100.
 Each config's docstring says what it does, what it costs and what to expect.
 """
 

@@ -33,9 +33,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.fold_seed = 0
     config.seeds = (0,)
 
-    config.tasks = {"emotion": {"weight": 1.0, "label_smoothing": 0.1}}
-    for name in auxiliary:
-        config.tasks[name] = {"weight": 0.5}
+    tasks = {"emotion": {"weight": 1.0, "label_smoothing": 0.1}}
+    tasks |= {name: {"weight": 0.5} for name in auxiliary}
+    config.tasks = ConfigDict(tasks, allow_dotted_keys=True)
     config.image_size = network["image_size"]
     config.backbone = network["backbone"]
     config.init = ""  # a pretrained workdir or model directory
@@ -44,7 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.pretraining = ""
     config.pretraining_saw_test_people = "unknown"
 
-    config.epochs = 40.0
+    config.epochs = 40.0  # at least min_steps, below
     config.min_steps = 300  # 40 epochs of a few dozen photographs would be over before it learned
     config.batch_size = 32
     config.optimizer = networks.optimizer(6e-3 if size == "small" else 3e-4)

@@ -26,7 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "train"
 
-    config.tasks = {name: {"weight": 1.0} for name in tasks}
+    config.tasks = ConfigDict({name: {"weight": 1.0} for name in tasks}, allow_dotted_keys=True)
     if "rotation" in tasks:
         config.tasks.rotation.views = 1  # 4: every image in all four rotations, four times the cost
     if "jigsaw" in tasks:

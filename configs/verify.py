@@ -1,4 +1,4 @@
-r"""Fine-tunes Inception-ResNet-v2 to tell faces from non-faces: the second opinion on MTCNN.
+r"""Teaches Inception-ResNet-v2 to tell faces from non-faces: the second opinion on MTCNN.
 
     python launch.py --config=configs/verify.py --config.data.root=WORK/extract \
         --workdir=WORK/verify

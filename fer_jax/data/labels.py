@@ -67,6 +67,7 @@ def read_labels(
     reader.problems.extend(_duplicates(frame))
     reader.problems.extend(_unreadable(frame))
     reader.problems.extend(_split_people(frame))
+    reader.problems.extend(_one_person_twice(frame))
     if reader.problems:
         raise UserError(_told(source, reader.problems))
     if frame.empty:
@@ -259,3 +260,12 @@ def _told(source: Path, problems: Sequence[str]) -> str:
     if len(problems) > _MOST_PROBLEMS:
         lines.append(f"... and {len(problems) - _MOST_PROBLEMS} more")
     return "\n  ".join(lines)
+
+
+def _one_person_twice(frame: pd.DataFrame) -> Iterator[str]:
+    """Subjects that differ in case or in Unicode's spelling alone would stand on both sides."""
+    for _, rows in frame.groupby(frame["subject"].map(_folded)):
+        names = rows.drop_duplicates("subject")
+        if len(names) > 1:
+            spellings = ", ".join(repr(name) for name in names["subject"])
+            yield f"{names.iloc[-1]['place']}: {spellings} look like one person; spell them alike"

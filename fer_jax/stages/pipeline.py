@@ -58,7 +58,8 @@ def filled(config: ConfigDict, workdir: Path) -> ConfigDict:
 
     def fill(value: Any) -> Any:
         if isinstance(value, ConfigDict):
-            return ConfigDict({key: fill(child) for key, child in value.items()})
+            children = {key: fill(child) for key, child in value.items()}
+            return ConfigDict(children, allow_dotted_keys=True)  # names of tasks
         if isinstance(value, tuple | list):
             return tuple(fill(child) for child in value)
         return placed(value) if isinstance(value, str) else value

@@ -26,9 +26,13 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             f"{config.data.root} has {len(training)} images to train on, fewer than "
             f"config.batch_size={config.batch_size}"
         )
+    tasks, weights = make_tasks(config.tasks.to_dict())
+    for name, task in tasks.items():
+        if task.labels_needed and training[0]["label"] < 0:
+            raise UserError(f"the task {name} needs labels, and {config.data.dataset} has none")
     steps = max(1, round(config.epochs * len(training) / config.batch_size))
 
-    learner = Learner(config, *make_tasks(config), steps)
+    learner = Learner(config, tasks, weights, steps)
     state = learner.init(config.seed)
     if config.init:
         leaves = model_directory.backbone_leaves(config.init, state)

@@ -21,14 +21,16 @@ from fer_jax.training.state import State, initial_state, replace_leaves, split_n
 HostBatch: TypeAlias = dict[str, np.ndarray]
 
 
-def make_tasks(config: ConfigDict, **derived: Any) -> tuple[dict[str, Task], dict[str, float]]:
-    """Tasks and weights from `config.tasks`, e.g. {"rotation": {"weight": 1.0, "views": 4}}.
+def make_tasks(
+    described: Mapping[str, Mapping[str, Any]], **derived: Any
+) -> tuple[dict[str, Task], dict[str, float]]:
+    """Tasks and weights from descriptions, e.g. {"rotation": {"weight": 1.0, "views": 4}}.
 
     `derived` holds, by task, fields that follow from the data: `emotion={"classes": labels}`.
     """
     tasks, weights = {}, {}
-    for name, fields in config.tasks.items():
-        fields = {**fields.to_dict(), **derived.get(name, {})}
+    for name, given in described.items():
+        fields = {**given, **derived.get(name, {})}
         weights[name] = float(fields.pop("weight", 1.0))
         tasks[name] = task_modules.make(name, **fields)
     return tasks, weights

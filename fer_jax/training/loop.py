@@ -74,8 +74,7 @@ def fit(
     checkpoints = Checkpoints(folder / "checkpoints")
     state = _restore(checkpoints, state, batches)
     first = int(state["step"])
-    begun = saved = time.perf_counter()
-    first_step_s = 0.0
+    saved = time.perf_counter()
     with _Termination() as termination, _Meter(folder, first, steps, config.batch_size) as meter:
         for step in range(first + 1, steps + 1):
             with meter.ledger("data_wait"):
@@ -85,7 +84,6 @@ def fit(
                 meter.add(device_figures)
                 if step == first + 1:
                     jax.block_until_ready(device_figures)
-                    first_step_s = time.perf_counter() - begun
             if step % config.log_every == 0 or step == steps:
                 meter.report(step, saved_step=checkpoints.latest_step())
             if evaluate and config.evaluate_every and step % config.evaluate_every == 0:
@@ -93,6 +91,7 @@ def fit(
                     meter.record(step, _prefixed(evaluate(state)))
             due = time.perf_counter() - saved > config.checkpoint_every_s or step == steps
             if due or termination.asked:
+                meter.check(step, saved_step=checkpoints.latest_step())
                 with meter.ledger("save"):
                     checkpoints.save(state, batches.get_state())
                 saved = time.perf_counter()
@@ -107,7 +106,7 @@ def fit(
             meter.figures,
             meter.images_per_s(),
             meter.ledger.share("data_wait"),
-            first_step_s,
+            meter.ledger.seconds["first_step"],
         )
 
 
@@ -150,6 +149,11 @@ class _Meter:
                 "data wait": f"{self.ledger.share('data_wait'):.1%}",
             }
         )
+
+    def check(self, step: int, *, saved_step: int) -> None:
+        """Raises `UserError` if a figure since the last report is not finite."""
+        if self._waiting:
+            _check_finite(_means(self._waiting), step, saved_step)
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
         """Writes figures of a step; the newest of each name are kept in `figures`."""

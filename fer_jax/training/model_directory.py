@@ -122,8 +122,7 @@ class Model:
 
     def __init__(self, spec: dict[str, Any], weights: dict[str, np.ndarray]) -> None:
         self.spec = spec
-        fields = ConfigDict({"tasks": spec["tasks"]})
-        self._tasks, _ = make_tasks(fields)
+        self._tasks, _ = make_tasks(spec["tasks"])
         network = Network(spec["backbone"], self._tasks, rngs=nnx.Rngs(0))
         self._graphdef, parameters, statistics = split_network(network)
         state = {"parameters": parameters, "statistics": statistics}

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from pseudo_weights import layer_paths, pseudo_images, pseudo_random
 
 from fer_jax.errors import UserError
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2, scale_channels
+from tests.models.pseudo_weights import layer_paths, pseudo_images, pseudo_random
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "inception_resnet_v2.npz")
 

@@ -58,7 +58,7 @@ def source():
 @pytest.fixture(scope="module")
 def learner():
     config = make_config()
-    return Learner(config, *make_tasks(config), steps=12)
+    return Learner(config, *make_tasks(config.tasks.to_dict()), steps=12)
 
 
 def train(learner, source, folder, steps=12, **fields):
@@ -138,6 +138,6 @@ def test_weights_of_another_network_are_refused_by_name(learner, source, tmp_pat
     spec = model_directory.describe(make_config(), learner.tasks, "")
     model_directory.save(tmp_path / "model", learner.init(0), spec)
     config = make_config(backbone={**make_config().backbone, "depth": (0, 2, 0)})
-    deeper = Learner(config, *make_tasks(config), steps=2)
+    deeper = Learner(config, *make_tasks(config.tasks.to_dict()), steps=2)
     with pytest.raises(UserError, match=r"missing \(parameters/backbone/block17"):
         model_directory.backbone_leaves(tmp_path, deeper.init(0))

@@ -1,0 +1,17 @@
+"""A pretext task of one's own is a dotted name, all the way from the config to the tasks."""
+
+from pathlib import Path
+
+from configs import demo
+from fer_jax.stages.pipeline import filled
+from fer_jax.tasks.rotation import Rotation
+from fer_jax.training.learner import make_tasks
+
+NAME = "fer_jax.tasks.rotation"
+
+
+def test_a_dotted_name_passes_through_pipeline_and_config():
+    config = filled(demo.get_config(f"small,{NAME}"), Path("work"))
+    tasks, weights = make_tasks(config.steps.pretrain.tasks.to_dict())
+    assert isinstance(tasks[NAME], Rotation)
+    assert weights == {NAME: 1.0}
