@@ -103,7 +103,9 @@ def faces(photos, tmp_path_factory):
 def model(tmp_path_factory, faces):
     """A small emotion model that was taught nothing."""
     folder, config = tmp_path_factory.mktemp("model"), small_network(asked(emotion))
-    learner = Learner(config, *make_tasks(config, emotion={"classes": ("happy", "sad")}), 1)
+    learner = Learner(
+        config, *make_tasks(config.tasks.to_dict(), emotion={"classes": ("happy", "sad")}), 1
+    )
     spec = model_directory.describe(config, learner.tasks, str(faces))
     model_directory.save(folder / "model", learner.init(0), spec)
     return folder
