@@ -64,15 +64,22 @@ def optimizer(learning_rate: float) -> dict[str, Any]:
         "weight_decay": 0.02,
         "clip": 1.0,
         "backbone_rate": 1.0,
+        "layer_decay": 1.0,
+        "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
+        "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
     }
 
 
 def loop() -> dict[str, Any]:
-    """How often a run logs, evaluates (0: at its end) and saves, and over what it is spread."""
+    """How often a run logs, evaluates (0: at its end) and saves, and over what it is spread.
+
+    `accumulate` passes a batch in so many parts; `fsdp` devices share one copy of the parameters.
+    """
     return {
         "log_every": 10,
         "evaluate_every": 0,
         "checkpoint_every_s": 20.0,
+        "accumulate": 1,
         "fsdp": 1,
         "workers": 0,
     }

@@ -9,6 +9,18 @@ from pathlib import Path
 import jax
 
 
+def compiler_options() -> dict[str, str | bool]:
+    """What XLA is told for the programs of a network, by measurement (docs/results.md).
+
+    On CPU, JAX 0.10 and 0.11 hand unpadded convolutions to YNNPACK, which takes up to 15 times as
+    long for the gradients of large images' kernels as Eigen does; Eigen gets them back, and
+    YNNPACK keeps the matrix products.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+
+
 def prepare() -> None:
     """Keeps compiled programs between runs, so that a second start is quick.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,7 @@ class Maker:
 
     width: float
     momentum: float
+    frozen_batchnorm: bool
     dtype: DTypeLike | None
     convs: list[Conv] = field(default_factory=list)  # all that were made
 
@@ -88,6 +89,7 @@ class Maker:
             stride=spec.stride,
             padding=padding,
             momentum=self.momentum,
+            frozen=self.frozen_batchnorm,
             dtype=self.dtype,
         )
         self.convs.append(layer.conv)
@@ -111,6 +113,9 @@ class InceptionResNetV2(nnx.Module):
             (49 or more), each about a quarter of the cost of the one before.
         channels: of the input, 3 for colour and 1 for grey.
         momentum: of the running statistics of batch normalisation.
+        frozen_batchnorm: normalise with the running statistics in training, too, and keep them.
+        remat: keep only the input of each residual block for the backward pass and compute the
+            rest again: less memory, more time.
         dtype: of the computation (parameters and statistics stay float32); None follows the input.
         rngs: stream `params` for the initial weights.
 
@@ -126,6 +131,8 @@ class InceptionResNetV2(nnx.Module):
         *,
         channels: int = 3,
         momentum: float = 0.99,
+        frozen_batchnorm: bool = False,
+        remat: bool = False,
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
@@ -135,7 +142,8 @@ class InceptionResNetV2(nnx.Module):
             raise UserError(f"backbone depth {tuple(depth)} must be three counts, e.g. 10,20,10")
         if width <= 0:
             raise UserError(f"backbone width {width} must be above 0")
-        make = Maker(width, momentum, dtype)
+        make = Maker(width, momentum, frozen_batchnorm, dtype)
+        self.remat = remat
         self.stem = Stem(channels, stem, make)
         self.mixed_5b = Branches(self.stem.outputs, MIXED_5B, make)
         n = self.mixed_5b.outputs
@@ -154,7 +162,10 @@ class InceptionResNetV2(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n features"]:
         for _, layer in self._layers():
-            x = layer(x, train=train)
+            if self.remat and isinstance(layer, Block):
+                x = rematerialised(layer, x, train)
+            else:
+                x = layer(x, train=train)
         return global_mean(x)
 
     def intermediates(
@@ -286,6 +297,13 @@ class Block(nnx.Module):
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
         x = x + self.factor * self.projection(self.mixed(x, train=train))
         return jax.nn.relu(x) if self.relu else x
+
+
+def _pass(block: Block, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
+    return block(x, train=train)
+
+
+rematerialised: Callable[..., Any] = nnx.remat(_pass, static_argnums=2)
 
 
 def scale_channels(channels: int, width: float) -> int:

@@ -72,19 +72,23 @@ class BatchNorm(nnx.Module):
 
     Statistics are taken in float32 or better whatever the input's type. They are written with
     `set_value`: nnx.BatchNorm's indexed update costs seconds of tracing in a network this deep.
+    A frozen one normalises with its running statistics in training, too, and keeps them.
     """
 
-    def __init__(self, channels: int, *, momentum: float, epsilon: float = 1e-3) -> None:
+    def __init__(
+        self, channels: int, *, momentum: float, epsilon: float = 1e-3, frozen: bool = False
+    ) -> None:
         self.scale = nnx.Param(_constant(1.0, (channels,)))
         self.bias = nnx.Param(_constant(0.0, (channels,)))
         self.mean = nnx.BatchStat(_constant(0.0, (channels,)))
         self.var = nnx.BatchStat(_constant(1.0, (channels,)))
         self.momentum = momentum
         self.epsilon = epsilon
+        self.frozen = frozen
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
         exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if train:
+        if train and not self.frozen:
             mean = exact.mean((0, 1, 2))
             var = jnp.maximum((exact * exact).mean((0, 1, 2)) - mean * mean, 0)
             self._remember(self.mean, mean)
@@ -112,10 +116,11 @@ class ConvBN(nnx.Module):
         stride: int = 1,
         padding: str = "SAME",
         momentum: float,
+        frozen: bool = False,
         dtype: DTypeLike | None = None,
     ) -> None:
         self.conv = Conv(inputs, outputs, kernel, stride=stride, padding=padding, dtype=dtype)
-        self.bn = BatchNorm(outputs, momentum=momentum)
+        self.bn = BatchNorm(outputs, momentum=momentum, frozen=frozen)
 
     def __call__(
         self, x: Float[Array, "n h w inputs"], *, train: bool

@@ -27,8 +27,9 @@ class Network(nnx.Module):
     Args:
         backbone: mapping with the fields `width`, `depth`, `stem` (see InceptionResNetV2), `grey`
             (bool), `normalise` ("inception": x / 127.5 - 1, or "per_image": zero mean and unit
-            variance over each image), `dropout` (on the pooled features), and optionally `momentum`
-            and `dtype`. Missing fields take the defaults of `BACKBONE`.
+            variance over each image), `dropout` (on the pooled features), `momentum`,
+            `frozen_batchnorm`, `remat` and `dtype` ("auto": bfloat16 on GPU and TPU, on CPU the
+            input's type). Missing fields take the defaults of `BACKBONE`.
         tasks: by name; each makes its head with `task.head(features, rngs=rngs)`.
         rngs: stream `params`.
     """
@@ -46,6 +47,8 @@ class Network(nnx.Module):
             config["stem"],
             channels=1 if self.grey else 3,
             momentum=config["momentum"],
+            frozen_batchnorm=config["frozen_batchnorm"],
+            remat=config["remat"],
             dtype=config["dtype"],
             rngs=rngs,
         )
@@ -111,7 +114,9 @@ BACKBONE: dict[str, Any] = {
     "normalise": "inception",
     "dropout": 0.0,
     "momentum": 0.99,
-    "dtype": None,
+    "frozen_batchnorm": False,
+    "remat": False,
+    "dtype": "auto",
 }
 
 
@@ -127,4 +132,11 @@ def complete(backbone: Mapping[str, Any]) -> dict[str, Any]:
         )
     if not 0 <= config["dropout"] < 1:
         raise UserError(f"backbone dropout {config['dropout']} must be at least 0 and below 1")
-    return {**config, "depth": tuple(config["depth"]), "dtype": config["dtype"] or None}
+    return {**config, "depth": tuple(config["depth"]), "dtype": _dtype(config["dtype"])}
+
+
+def _dtype(name: str | None) -> str | None:
+    """bfloat16 suits accelerators; CPUs are slower with it (docs/results.md)."""
+    if name != "auto":
+        return name or None
+    return None if jax.default_backend() == "cpu" else "bfloat16"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
@@ -15,6 +16,14 @@ from fer_jax.models.heads import ClassifierHead
 from fer_jax.tasks.task import accuracy, cross_entropy
 
 
+class Mixed(NamedTuple):
+    """The labels of blended images; `share` of an image is that of `labels`, the rest `others`."""
+
+    labels: Int[Array, " b"]
+    others: Int[Array, " b"]
+    share: Float[Array, " b"]
+
+
 @dataclass(frozen=True)
 class Emotion:
     """One class for each emotion, numbered as in `classes`.
@@ -23,6 +32,8 @@ class Emotion:
         classes: names of the emotions.
         augment: strengths of the augmentation.
         label_smoothing: see `cross_entropy`.
+        mixup: each training image is blended with another of the batch, and so is its label, by a
+            share drawn from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none.
         class_weights: factor on the loss of each class's examples, in the order of `classes`; empty
             for none.
     """
@@ -30,6 +41,7 @@ class Emotion:
     classes: tuple[str, ...] = ("angry", "happy", "neutral", "sad")
     augment: Augment = MODERATE
     label_smoothing: float = 0.0
+    mixup: float = 0.0
     class_weights: tuple[float, ...] = ()
 
     labels_needed: ClassVar[bool] = True
@@ -48,6 +60,8 @@ class Emotion:
             raise UserError(
                 f"task emotion: label_smoothing {self.label_smoothing} must be in 0..1, below 1"
             )
+        if self.mixup < 0:
+            raise UserError(f"task emotion: mixup {self.mixup} must be 0 or above")
 
     def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
         return ClassifierHead(features, len(self.classes), rngs=rngs)
@@ -59,22 +73,33 @@ class Emotion:
         labels: Int[Array, " b"],
         *,
         train: bool,
-    ) -> tuple[Num[Array, "b h w 3"], Int[Array, " b"]]:
-        inputs = self.augment(key, images) if train else self.augment.evaluation(images)
-        return inputs, labels
+    ) -> tuple[Num[Array, "b h w 3"], Int[Array, " b"] | Mixed]:
+        if not train:
+            return self.augment.evaluation(images), labels
+        inputs = self.augment(key, images)
+        if not self.mixup:
+            return inputs, labels
+        draw = jax.random.beta(jax.random.fold_in(key, 1), self.mixup, self.mixup, labels.shape)
+        share = jnp.maximum(draw, 1 - draw)  # so that `labels` is what most of each image shows
+        blend = share[:, None, None, None]
+        return inputs * blend + inputs[::-1] * (1 - blend), Mixed(labels, labels[::-1], share)
 
     def loss(
-        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"]
+        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"] | Mixed
     ) -> Float[Array, " b"]:
+        if isinstance(targets, Mixed):
+            first, second = self.loss(outputs, targets.labels), self.loss(outputs, targets.others)
+            return targets.share * first + (1 - targets.share) * second
         loss = cross_entropy(outputs, targets, self.label_smoothing)
         if not self.class_weights:
             return loss
         return loss * jnp.asarray(self.class_weights, loss.dtype)[targets]
 
     def metrics(
-        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"]
+        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"] | Mixed
     ) -> dict[str, Float[Array, " b"]]:
-        return {"accuracy": accuracy(outputs, targets)}
+        labels = targets.labels if isinstance(targets, Mixed) else targets
+        return {"accuracy": accuracy(outputs, labels)}
 
 
 TASK = Emotion

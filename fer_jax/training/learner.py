@@ -12,11 +12,20 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from fer_jax import tasks as task_modules
+from fer_jax.backend import compiler_options
+from fer_jax.errors import UserError
 from fer_jax.models.network import Network
 from fer_jax.tasks.task import Task
 from fer_jax.training import sharding, step
-from fer_jax.training.optimizer import make_optimizer
-from fer_jax.training.state import State, initial_state, replace_leaves, split_network
+from fer_jax.training.optimizer import frozen_mask, make_optimizer
+from fer_jax.training.state import (
+    State,
+    for_use,
+    initial_state,
+    merge_network,
+    replace_leaves,
+    split_network,
+)
 
 HostBatch: TypeAlias = dict[str, np.ndarray]
 
@@ -43,7 +52,7 @@ class Learner:
     compilation. So every fold of a cross-validation runs through the same program.
 
     Args:
-        config: with the fields `backbone`, `optimizer`, `batch_size` and `fsdp`.
+        config: with the fields `backbone`, `optimizer`, `batch_size`, `accumulate` and `fsdp`.
         tasks: what is taught, by name.
         weights: each task's weight in the loss.
         steps: the length of the learning-rate schedule.
@@ -60,35 +69,60 @@ class Learner:
         self.tasks = dict(tasks)
         self.mesh = sharding.make_mesh(config.fsdp)
         sharding.check_batch_size(config.batch_size, self.mesh)
-        self._optimizer = make_optimizer(config.optimizer, steps)
+        if config.batch_size % config.accumulate:
+            raise UserError(
+                f"config.accumulate={config.accumulate} does not divide "
+                f"config.batch_size={config.batch_size}"
+            )
         abstract = nnx.eval_shape(lambda: self._network(0))
-        self._graphdef = split_network(abstract)[0]
-        self._weights = dict(weights)
+        self._graphdef, parameters, _ = split_network(abstract)
+        frozen = frozen_mask(parameters, config.optimizer.freeze)
+        self._optimizer = make_optimizer(config.optimizer, steps, frozen)
+        self._functions: dict[str, Callable[..., Any]] = {
+            "train": step.make_train_step(
+                self._graphdef,
+                self.tasks,
+                weights,
+                self._optimizer,
+                frozen,
+                accumulate=config.accumulate,
+                average=config.optimizer.average,
+            ),
+            "evaluate": step.make_eval_step(self._graphdef, self.tasks),
+            **{
+                f"predict_{name}": step.make_predict_step(self._graphdef, name, task)
+                for name, task in self.tasks.items()
+            },
+        }
         self._compiled: dict[str, Any] = {}
         self.compile_seconds: dict[str, float] = {}
 
     def init(self, seed: int, leaves: Mapping[str, np.ndarray] | None = None) -> State:
         """A state at step 0, with `leaves` (arrays by path) in place of random ones."""
         _, parameters, statistics = split_network(self._network(seed))
-        state = initial_state(parameters, statistics, self._optimizer, seed)
+        state = initial_state(
+            parameters,
+            statistics,
+            self._optimizer,
+            seed,
+            averaged=self.config.optimizer.average > 0,
+        )
         if leaves:
             state = replace_leaves(state, dict(leaves))
         return sharding.put(state, sharding.state_shardings(state, self.mesh))
 
     def train(self, state: State, batch: HostBatch) -> tuple[State, dict[str, jax.Array]]:
         """One update and its figures. The state given is used up."""
-        function = step.make_train_step(self._graphdef, self.tasks, self._weights, self._optimizer)
         # A checkpoint of a CPU array may still be read from the array's own memory.
         donated = () if jax.default_backend() == "cpu" else (0,)
-        compiled = self._compile("train", function, state, batch, donated)
+        compiled = self._compile("train", state, batch, donated)
         return compiled(state, sharding.put_batch(batch, self.mesh))
 
     def evaluate(self, state: State, batches: Iterable[HostBatch]) -> dict[str, float]:
         """Every task's loss and metrics, as exact means over the real examples of all batches."""
-        function = step.make_eval_step(self._graphdef, self.tasks)
         totals: dict[str, np.ndarray] = {}
         for batch in batches:
-            compiled = self._compile("evaluate", function, state, batch)
+            compiled = self._compile("evaluate", state, batch)
             sums = compiled(state, sharding.put_batch(batch, self.mesh))
             for name, pair in sums.items():
                 totals[name] = totals.get(name, np.zeros(2)) + np.asarray(pair, np.float64)
@@ -96,13 +130,17 @@ class Learner:
 
     def predict(self, state: State, task: str, batches: Iterable[HostBatch]) -> np.ndarray:
         """Class probabilities float32 [n, C] of the real examples, in the batches' order."""
-        function = step.make_predict_step(self._graphdef, task, self.tasks[task])
         parts = []
         for batch in batches:
-            compiled = self._compile(f"predict_{task}", function, state, batch)
+            compiled = self._compile(f"predict_{task}", state, batch)
             probabilities = compiled(state, sharding.put_batch(batch, self.mesh))
             parts.append(np.asarray(probabilities)[batch["mask"]])
         return np.concatenate(parts)
+
+    def logits(self, state: State, task: str, images: jax.Array) -> jax.Array:
+        """A head's outputs in inference, traceable: for whom `predict` is not enough."""
+        network = merge_network(self._graphdef, **for_use(state))
+        return network(task, images, train=False)
 
     def _network(self, seed: int) -> Network:
         return Network(self.config.backbone.to_dict(), self.tasks, rngs=nnx.Rngs(seed))
@@ -110,7 +148,6 @@ class Learner:
     def _compile(
         self,
         name: str,
-        function: Callable[..., Any],
         state: State,
         batch: HostBatch,
         donated: tuple[int, ...] = (),
@@ -119,8 +156,8 @@ class Learner:
             started = time.perf_counter()
             shardings = sharding.state_shardings(state, self.mesh)
             outputs = (shardings, None) if name == "train" else None
-            jitted = jax.jit(function, donate_argnums=donated, out_shardings=outputs)
+            jitted = jax.jit(self._functions[name], donate_argnums=donated, out_shardings=outputs)
             lowered = jitted.lower(state, sharding.put_batch(batch, self.mesh))
-            self._compiled[name] = lowered.compile()
+            self._compiled[name] = lowered.compile(compiler_options=compiler_options())
             self.compile_seconds[name] = time.perf_counter() - started
         return self._compiled[name]

@@ -31,16 +31,31 @@ def merge_network(graphdef: nnx.GraphDef[Any], parameters: Tree, statistics: Tre
 
 
 def initial_state(
-    parameters: Tree, statistics: Tree, optimizer: optax.GradientTransformation, seed: int
+    parameters: Tree,
+    statistics: Tree,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    *,
+    averaged: bool = False,
 ) -> State:
-    """Step 0. `seed` keys everything random in the steps to come: `fold_in(key(seed), step)`."""
-    return {
+    """Step 0. `seed` keys everything random in the steps to come: `fold_in(key(seed), step)`.
+
+    With `averaged`, a running average of the parameters is kept beside them.
+    """
+    state = {
         "step": jnp.zeros((), jnp.int32),
         "seed": jnp.asarray(seed, jnp.uint32),
         "parameters": parameters,
         "statistics": statistics,
         "optimizer": optimizer.init(parameters),
     }
+    return state | {"average": parameters} if averaged else state
+
+
+def for_use(state: State) -> State:
+    """The parameters to evaluate, predict and save with, averaged if they are, and statistics."""
+    parameters = state.get("average", state["parameters"])
+    return {"parameters": parameters, "statistics": state["statistics"]}
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from fer_jax.tasks.task import Task
-from fer_jax.training.state import State, merge_network
+from fer_jax.training.state import State, Tree, for_use, merge_network
 
 Batch = Mapping[str, jax.Array]
 Figures = dict[str, jax.Array]
@@ -22,34 +22,104 @@ def make_train_step(
     tasks: Mapping[str, Task],
     weights: Mapping[str, float],
     optimizer: optax.GradientTransformation,
+    frozen: Tree,
+    *,
+    accumulate: int = 1,
+    average: float = 0.0,
 ) -> Callable[[State, Batch], tuple[State, Figures]]:
-    """One update. The batch holds `image` uint8 [B,H,W,3], `label` int32 [B], `mask` bool [B]."""
+    """One update. The batch holds `image` uint8 [B,H,W,3], `label` int32 [B], `mask` bool [B].
+
+    Args:
+        graphdef: the network's structure.
+        tasks: what is taught, by name.
+        weights: each task's factor in the loss.
+        optimizer: see `make_optimizer`.
+        frozen: marks the parameters of which no gradient is wanted, so none is computed.
+        accumulate: the batch is passed in so many parts, one after the other, and their gradients
+            are averaged: a larger batch in the same memory. Each part has BatchNorm statistics of
+            its own.
+        average: decay of the running average of the parameters, 0 for none.
+    """
+
+    def total_loss(
+        parameters: Tree, statistics: Tree, key: jax.Array, batch: Batch
+    ) -> tuple[jax.Array, tuple[Tree, Figures]]:
+        held = jax.tree.map(
+            lambda leaf, fixed: jax.lax.stop_gradient(leaf) if fixed else leaf, parameters, frozen
+        )
+        network = merge_network(graphdef, held, statistics)
+        figures = _masked_means(_run_tasks(network, tasks, key, batch, train=True))
+        loss = sum((weights[name] * figures[f"{name}/loss"] for name in tasks), jnp.zeros(()))
+        statistics = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+        return loss, (statistics, {"loss": loss, **figures})
+
+    gradient_of = jax.grad(total_loss, has_aux=True)
 
     def train_step(state: State, batch: Batch) -> tuple[State, Figures]:
         key = jax.random.fold_in(jax.random.key(state["seed"]), state["step"])
-
-        def total_loss(parameters: Any) -> tuple[jax.Array, tuple[Any, Figures]]:
-            network = merge_network(graphdef, parameters, state["statistics"])
-            figures = _masked_means(_run_tasks(network, tasks, key, batch, train=True))
-            loss = sum((weights[name] * figures[f"{name}/loss"] for name in tasks), jnp.zeros(()))
-            statistics = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-            return loss, (statistics, {"loss": loss, **figures})
-
-        gradient_of = jax.value_and_grad(total_loss, has_aux=True)
-        (_, (statistics, figures)), gradients = gradient_of(state["parameters"])
-        updates, optimizer_state = optimizer.update(
-            gradients, state["optimizer"], state["parameters"]
-        )
+        parameters = state["parameters"]
+        if accumulate == 1:
+            gradients, (statistics, figures) = gradient_of(
+                parameters, state["statistics"], key, batch
+            )
+        else:
+            gradients, (statistics, figures) = _in_parts(
+                gradient_of, accumulate, parameters, state["statistics"], key, batch
+            )
+        updates, optimizer_state = optimizer.update(gradients, state["optimizer"], parameters)
         figures["gradient_norm"] = optax.global_norm(gradients)
-        return {
+        new = {
             "step": state["step"] + 1,
             "seed": state["seed"],
-            "parameters": optax.apply_updates(state["parameters"], updates),
+            "parameters": optax.apply_updates(parameters, updates),
             "statistics": statistics,
             "optimizer": optimizer_state,
-        }, figures
+        }
+        if average:
+            new["average"] = _moved(state["average"], new["parameters"], average, new["step"])
+        return new, figures
 
     return train_step
+
+
+def _in_parts(
+    gradient_of: Callable[..., Any],
+    parts: int,
+    parameters: Tree,
+    statistics: Tree,
+    key: jax.Array,
+    batch: Batch,
+) -> tuple[Tree, tuple[Tree, Figures]]:
+    """Mean gradients and figures over `parts` of the batch, the statistics of one to the next."""
+
+    def split(array: jax.Array) -> jax.Array:  # every device keeps the rows that it has
+        return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
+
+    def one(carried: tuple[Tree, Tree], part: tuple[jax.Array, Batch]) -> tuple[Any, Figures]:
+        total, statistics = carried
+        number, rows = part
+        part_key = jax.random.fold_in(key, number)
+        gradients, (statistics, figures) = gradient_of(parameters, statistics, part_key, rows)
+        return (jax.tree.map(jnp.add, total, gradients), statistics), figures
+
+    rows = {name: split(array) for name, array in batch.items()}
+    nothing = jax.tree.map(jnp.zeros_like, parameters)
+    (total, statistics), figures = jax.lax.scan(
+        one, (nothing, statistics), (jnp.arange(parts), rows)
+    )
+    gradients = jax.tree.map(lambda leaf: leaf / parts, total)
+    return gradients, (statistics, {name: values.mean() for name, values in figures.items()})
+
+
+def _moved(average: Tree, parameters: Tree, decay: float, step: jax.Array) -> Tree:
+    """The running average after one more step; in the first steps it follows faster.
+
+    The decay is min(decay, (1 + step) / (10 + step)), as in TensorFlow's ExponentialMovingAverage.
+    """
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(
+        lambda old, new: (old + (1 - kept) * (new - old)).astype(old.dtype), average, parameters
+    )
 
 
 def make_eval_step(
@@ -62,7 +132,7 @@ def make_eval_step(
     """
 
     def eval_step(state: State, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-        network = merge_network(graphdef, state["parameters"], state["statistics"])
+        network = merge_network(graphdef, **for_use(state))
         results = _run_tasks(network, tasks, jax.random.key(0), batch, train=False)
         return {
             name: (jnp.sum(values * mask), jnp.sum(mask))
@@ -78,7 +148,7 @@ def make_predict_step(
     """Class probabilities [B, C] of one task, averaged over each image and its mirror image."""
 
     def predict_step(state: State, batch: Batch) -> jax.Array:
-        network = merge_network(graphdef, state["parameters"], state["statistics"])
+        network = merge_network(graphdef, **for_use(state))
 
         def logits(images: jax.Array) -> jax.Array:
             inputs, _ = task.prepare(jax.random.key(0), images, batch["label"], train=False)

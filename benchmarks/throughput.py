@@ -1,0 +1,163 @@
+"""How fast is a step of Inception-ResNet-v2, here and in timm?
+
+    python benchmarks/throughput.py --peer=peers/bin/python  # made of requirements-timm.txt
+    python benchmarks/throughput.py --size=96 --peer=peers/bin/python
+    python benchmarks/throughput.py --size=299 --batch=128 --dtype=bfloat16 --peer=python3  # a GPU
+
+Every variant runs in a process of its own that stays; they take turns, so that what else the
+machine does falls on all alike, and only one computes at a time. A training step is: normalise the
+uint8 images, forward, cross-entropy, backward, AdamW. Prints medians over the rounds, their ratio
+to the fastest timm variant, and, on known accelerators, the utilisation of the published peak
+(forward FLOPs; three times those for training).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+WORKER = Path(__file__).with_name("throughput_worker.py")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", type=int, default=299, help="pixels of a side")
+    parser.add_argument("--batch", type=int, default=8, help="images a step")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=1, help="steps in a row for each round")
+    parser.add_argument("--peer", default="", help="a Python with torch and timm")
+    parser.add_argument(
+        "--variants", default="", help="of ours: several backbones, as JSON objects in a list"
+    )
+    parser.add_argument(
+        "--together", action="store_true", help="compile all at once; spoils the first-step times"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="timm eagerly and by torch.compile, channels-last"
+    )
+    options = parser.parse_args()
+
+    jobs = [(sys.executable, variant) for variant in ours(options)]
+    if options.peer:
+        jobs += [(options.peer, variant) for variant in timms(options)]
+    if options.together:
+        processes = [launch(*job, options) for job in jobs]
+        workers = [ready(*job, process) for job, process in zip(jobs, processes, strict=True)]
+    else:
+        workers = [ready(*job, launch(*job, options)) for job in jobs]
+    rows = []
+    for mode in ("train", "infer"):
+        rows += measure(workers, mode, options)
+    for worker in workers:
+        worker["process"].stdin.close()
+        worker["process"].wait()
+    print(json.dumps({"options": vars(options), "rows": rows}))
+
+
+def ours(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """fer_jax as its config `full` has it, or the variants asked for."""
+    variants = json.loads(options.variants) if options.variants else [{}]
+    return [{"library": "fer_jax", **variant} for variant in variants]
+
+
+def timms(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Both memory layouts; with --compile channels-last only, run eagerly and compiled."""
+    layouts = [{"library": "timm", "channels_last": last} for last in (True, False)]
+    return [layouts[0], {**layouts[0], "compile": True}] if options.compile else layouts
+
+
+def launch(
+    python: str, variant: dict[str, Any], options: argparse.Namespace
+) -> subprocess.Popen[str]:
+    """A worker that begins to compile its steps."""
+    job = {**variant, "size": options.size, "batch": options.batch, "dtype": options.dtype}
+    return subprocess.Popen(
+        [python, str(WORKER), json.dumps(job)],
+        cwd=ROOT,
+        env={**os.environ, **variant.get("environment", {})},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ready(_python: str, variant: dict[str, Any], process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The worker once it has run each of its steps."""
+    facts = answer(process)
+    name = " ".join(
+        str(v) if k == "library" else f"{k}={v}" for k, v in variant.items() if v is not False
+    )
+    print(
+        f"# {name} on {facts['device']}: first training step after {facts['first_step_s']:.1f} s",
+        flush=True,
+    )
+    return {"name": name, "process": process, **facts}
+
+
+def measure(
+    workers: list[dict[str, Any]], mode: str, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Prints and returns a row a worker."""
+    seconds: dict[str, list[float]] = {worker["name"]: [] for worker in workers}
+    for worker in workers:
+        ask(worker, f"{mode} 2")  # compiles
+    for _ in range(options.rounds):
+        for worker in workers:
+            taken = ask(worker, f"{mode} {options.steps}")["seconds"]
+            seconds[worker["name"]].append(taken / options.steps)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    peers = [value for name, value in medians.items() if name.startswith("timm")]
+    rows = []
+    for worker in workers:
+        median = medians[worker["name"]]
+        row = {
+            "mode": mode,
+            "name": worker["name"],
+            "ms": round(1e3 * median, 2),
+            "min_ms": round(1e3 * min(seconds[worker["name"]]), 2),
+            "images_per_s": round(options.batch / median, 1),
+            "of_timm": round(median / min(peers), 3) if peers else None,
+            "utilisation": utilisation(workers, worker, mode, options.batch / median),
+        }
+        rows.append(row)
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    return rows
+
+
+def utilisation(
+    workers: list[dict[str, Any]], worker: dict[str, Any], mode: str, images_per_s: float
+) -> float | None:
+    """Of the accelerator's published peak; None where it is not known."""
+    flops = max(w.get("forward_flops", 0) for w in workers)  # the same network in all
+    peak = max(w.get("peak_flops") or 0 for w in workers)
+    if not peak:
+        return None
+    return round(images_per_s * flops * (3 if mode == "train" else 1) / peak, 4)
+
+
+def ask(worker: dict[str, Any], line: str) -> dict[str, Any]:
+    """What a worker answers to a line."""
+    worker["process"].stdin.write(line + "\n")
+    worker["process"].stdin.flush()
+    return answer(worker["process"])
+
+
+def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The worker's next line; ends the benchmark if there is none."""
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("{"):
+            return json.loads(line)
+    raise SystemExit(f"a worker ended with code {process.wait()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""How much arithmetic a network asks for, and how much a device could do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+# Dense matrix products per second by the makers' data sheets, by a part of JAX's `device_kind`:
+# bfloat16 and float32 (on NVIDIA GPUs TensorFloat-32, which JAX's default precision uses).
+_PEAKS: dict[str, tuple[float, float]] = {
+    "H200": (989e12, 494e12),
+    "H100": (989e12, 494e12),
+    "A100": (312e12, 156e12),
+    "L4": (121e12, 60e12),
+    "T4": (65e12, 8e12),  # float16 on its tensor cores; it has neither bfloat16 nor TF32
+    "RTX 3090": (71e12, 36e12),
+    "RTX 4090": (165e12, 83e12),
+    "TPU v4": (275e12, 275e12),
+    "TPU v5 lite": (197e12, 197e12),
+    "TPU v5": (459e12, 459e12),
+    "TPU v6": (918e12, 918e12),
+}
+
+
+def peak(device_kind: str, dtype: str) -> float | None:
+    """Published FLOP/s of a device, dense; None if the device is not in the list (CPUs are not)."""
+    for name, (bfloat16, float32) in _PEAKS.items():
+        if name in device_kind:
+            return bfloat16 if dtype == "bfloat16" else float32
+    return None
+
+
+def count(function: Callable[..., Any], *arguments: Any) -> int:
+    """Floating-point operations of all convolutions and matrix products in `function`.
+
+    A multiplication and an addition count as two; everything else is left out, as is usual. The
+    function is traced on the arguments' shapes, nothing is computed.
+    """
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            total += _convolution(equation)
+        elif equation.primitive.name == "dot_general":
+            total += _product(equation)
+        else:
+            inner = [v for value in equation.params.values() for v in _jaxprs(value)]
+            repeats = equation.params["length"] if equation.primitive.name == "scan" else 1
+            total += repeats * sum(_count(j) for j in inner)
+    return total
+
+
+def _convolution(equation: Any) -> int:
+    kernel = equation.invars[1].aval.shape
+    output = math.prod(equation.outvars[0].aval.shape)
+    outputs_of_kernel = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return 2 * output * math.prod(kernel) // outputs_of_kernel
+
+
+def _product(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    output = math.prod(equation.outvars[0].aval.shape)
+    return 2 * output * math.prod(left[axis] for axis in contracted)
+
+
+def _jaxprs(value: Any) -> list[Any]:
+    """Programs within an equation's parameter: of jit, scan, custom derivatives, branches."""
+    if isinstance(value, (tuple, list)):
+        return [j for v in value for j in _jaxprs(v)]
+    if hasattr(value, "jaxpr"):
+        return [value.jaxpr]
+    return [value] if hasattr(value, "eqns") else []

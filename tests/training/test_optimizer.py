@@ -1,0 +1,88 @@
+"""Which parameters move, and how far."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from fer_jax.errors import UserError
+from fer_jax.training.optimizer import frozen_mask, make_optimizer, rate_factors
+
+
+def tree(value):
+    """Two blocks, the last convolution and a head, each a kernel [2, 2] and a bias [2]."""
+
+    def layer():
+        return {"kernel": jnp.full((2, 2), value), "bias": jnp.full(2, value)}
+
+    backbone = {"stem": layer(), "block17": {0: layer(), 1: layer()}, "conv_7b": layer()}
+    return {"backbone": backbone, "heads": {"emotion": layer()}}
+
+
+def config(**fields):
+    return ConfigDict(
+        {
+            "learning_rate": 0.1,
+            "warmup": 0.0,
+            "weight_decay": 0.0,
+            "clip": 1e9,
+            "backbone_rate": 1.0,
+            "layer_decay": 1.0,
+            **fields,
+        }
+    )
+
+
+def first_update(**fields):
+    parameters = tree(1.0)
+    frozen = frozen_mask(parameters, fields.pop("freeze", ()))
+    optimizer = make_optimizer(config(**fields), 1000, frozen)
+    state = optimizer.init(parameters)
+    _, state = optimizer.update(tree(0.5), state, parameters)  # the first has rate 0
+    updates, state = optimizer.update(tree(0.5), state, parameters)
+    return updates, state
+
+
+def test_adam_moves_every_leaf_by_the_learning_rate():
+    updates, _ = first_update()
+    for leaf in jax.tree.leaves(updates):
+        np.testing.assert_allclose(leaf, -0.1, rtol=1e-4)
+
+
+def test_weight_decay_is_for_kernels_only():
+    updates, _ = first_update(weight_decay=0.5)
+    np.testing.assert_allclose(updates["heads"]["emotion"]["bias"], -0.1, rtol=1e-4)
+    np.testing.assert_allclose(updates["heads"]["emotion"]["kernel"], -0.15, rtol=1e-4)
+
+
+def test_the_rate_decays_from_the_heads_down():
+    updates, _ = first_update(backbone_rate=0.5, layer_decay=0.1)
+    expected = {"conv_7b": 5e-2 * 0.1, "stem": 5e-2 * 0.1**4}
+    for block, rate in expected.items():
+        np.testing.assert_allclose(updates["backbone"][block]["bias"], -rate, rtol=1e-4)
+    np.testing.assert_allclose(updates["backbone"]["block17"][1]["bias"], -5e-4, rtol=1e-4)
+    np.testing.assert_allclose(updates["backbone"]["block17"][0]["bias"], -5e-5, rtol=1e-4)
+    np.testing.assert_allclose(updates["heads"]["emotion"]["bias"], -0.1, rtol=1e-4)
+
+
+def test_block_numbers_are_ordered_as_numbers():
+    backbone = {"stem": jnp.ones(1), "block17": {i: jnp.ones(1) for i in range(12)}}
+    factors = rate_factors({"backbone": backbone}, 1.0, 0.5)["backbone"]
+    assert [factors["block17"][i] for i in (11, 10, 9, 0)] == [0.5, 0.25, 0.125, 2.0**-12]
+    assert factors["stem"] == 2.0**-13
+
+
+def test_frozen_leaves_stay_and_have_no_moments():
+    updates, state = first_update(freeze=("backbone/block17/*", "backbone/stem/bias"))
+    assert float(jnp.abs(updates["backbone"]["block17"][1]["kernel"]).max()) == 0
+    assert float(jnp.abs(updates["backbone"]["stem"]["bias"]).max()) == 0
+    np.testing.assert_allclose(updates["backbone"]["stem"]["kernel"], -0.1, rtol=1e-4)
+    moving = 10 - 5
+    moments = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
+    assert len(moments) == 2 * moving
+
+
+def test_a_pattern_without_a_parameter_is_refused():
+    with pytest.raises(UserError, match='no parameter matches "backbone/block99/'):
+        frozen_mask(tree(1.0), ("backbone/block99/*",))

@@ -1,0 +1,110 @@
+"""The update: in parts, averaged, with frozen parts, rematerialised."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from fer_jax.models.network import Network
+from fer_jax.tasks.task import make
+from fer_jax.training.optimizer import frozen_mask
+from fer_jax.training.state import for_use, initial_state, split_network
+from fer_jax.training.step import make_eval_step, make_train_step
+
+BACKBONE = {"width": 0.125, "depth": (0, 1, 0), "stem": "tiny", "normalise": "per_image"}
+RATE = 0.1
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    return {
+        "image": jnp.asarray(images),
+        "label": jnp.arange(8, dtype=jnp.int32) % 2,
+        "mask": jnp.ones(8, bool),
+    }
+
+
+def prepared(*, freeze=(), accumulate=1, average=0.0, **backbone):
+    """The compiled update by plain gradient descent, and its first state."""
+    tasks = {"emotion": make("emotion", classes=["a", "b"], augment={})}
+    network = Network({**BACKBONE, **backbone}, tasks, rngs=nnx.Rngs(0))
+    graphdef, parameters, statistics = split_network(network)
+    optimizer = optax.sgd(RATE)
+    frozen = frozen_mask(parameters, freeze)
+    update = make_train_step(
+        graphdef, tasks, {"emotion": 1.0}, optimizer, frozen, accumulate=accumulate, average=average
+    )
+    state = initial_state(parameters, statistics, optimizer, seed=0, averaged=average > 0)
+    return jax.jit(update), state, make_eval_step(graphdef, tasks)
+
+
+def assert_close(a, b, tolerance=1e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance), a, b)
+
+
+def moved(before, after):
+    """By how much each leaf has changed at most, by path."""
+    changes = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), before, after)
+    return {jax.tree_util.keystr(path): c for path, c in jax.tree.leaves_with_path(changes)}
+
+
+@pytest.fixture(scope="module")
+def frozen_batchnorm(batch):
+    """State before and after one update with frozen BatchNorm, where each image is on its own."""
+    update, state, _ = prepared(frozen_batchnorm=True)
+    return state, *update(state, batch)
+
+
+def test_frozen_batchnorm_keeps_its_statistics_and_learns_its_scale(frozen_batchnorm):
+    before, after, _ = frozen_batchnorm
+    assert max(moved(before["statistics"], after["statistics"]).values()) == 0
+    scales = {
+        k: v for k, v in moved(before["parameters"], after["parameters"]).items() if "scale" in k
+    }
+    assert min(scales.values()) > 0
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(batch, frozen_batchnorm):
+    _, whole, figures = frozen_batchnorm
+    update, state, _ = prepared(frozen_batchnorm=True, accumulate=4)
+    parts, part_figures = update(state, batch)
+    assert_close(parts["parameters"], whole["parameters"])
+    assert_close(part_figures, figures, 1e-4)
+
+
+def test_rematerialised_blocks_give_the_same_update(batch, frozen_batchnorm):
+    _, whole, _ = frozen_batchnorm
+    update, state, _ = prepared(frozen_batchnorm=True, remat=True)
+    again, _ = update(state, batch)
+    assert_close(again["parameters"], whole["parameters"])
+
+
+def test_a_linear_probe_moves_the_head_alone(batch):
+    update, state, _ = prepared(frozen_batchnorm=True, freeze=("backbone/*",))
+    after, _ = update(state, batch)
+    changes = moved(state["parameters"], after["parameters"])
+    assert {path for path, change in changes.items() if change} == {
+        "['heads']['emotion']['linear']['bias']",
+        "['heads']['emotion']['linear']['kernel']",
+    }
+
+
+def test_the_average_follows_the_parameters_and_is_what_is_evaluated(batch):
+    update, state, evaluate = prepared(average=0.5)
+    after, _ = update(state, batch)
+    kept = min(0.5, 2 / 11)  # after the first step
+    expected = jax.tree.map(
+        lambda old, new: kept * old + (1 - kept) * new, state["parameters"], after["parameters"]
+    )
+    assert_close(after["average"], expected, 1e-6)
+    assert for_use(after)["parameters"] is after["average"]
+    evaluate = jax.jit(evaluate)
+    loss, _ = evaluate(after, batch)["emotion/loss"]
+    only_average = {**after, "parameters": jax.tree.map(jnp.zeros_like, after["parameters"])}
+    np.testing.assert_allclose(evaluate(only_average, batch)["emotion/loss"][0], loss, rtol=1e-6)
+    only_last = {**after, "average": after["parameters"]}
+    assert abs(evaluate(only_last, batch)["emotion/loss"][0] - loss) > 1e-3
