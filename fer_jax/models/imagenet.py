@@ -46,7 +46,7 @@ NOTOP = Published(
 )
 
 
-def find_or_download(published: Published = NOTOP) -> Path:
+def find_or_download(published: Published) -> Path:
     """Where the file lies: $FER_JAX_IMAGENET, or the cache, into which it is downloaded.
 
     An interrupted download goes on where it stopped. Processes that start together download once.

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from fer_jax.data import sources
 from fer_jax.errors import UserError
-from fer_jax.models import imagenet, pretrained
+from fer_jax.models import imagenet, pretrained, weight_files
 from fer_jax.models.network import Network
 from fer_jax.tasks.task import Task
 from fer_jax.training.learner import make_tasks
@@ -69,7 +69,10 @@ def find(path: str | Path) -> Path:
     for folder in (Path(path), Path(path) / "model"):
         if (folder / "model.json").is_file():
             return folder
-    raise UserError(f"no model in {path}: expected model.json there or in its folder `model`")
+    raise UserError(
+        f"no model in {path}: expected model.json there or in its folder `model` (or, to begin "
+        f"training with, a weight file: {', '.join(weight_files.SUFFIXES)})"
+    )
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
@@ -118,7 +121,7 @@ def origin(path: str | Path) -> dict[str, Any]:
 
 def _weight_file(path: str | Path) -> Path:
     if path == imagenet.NAME:
-        return imagenet.find_or_download()
+        return imagenet.find_or_download(imagenet.NOTOP)
     return Path(path) if Path(path).is_file() else find(path) / "weights.safetensors"
 
 
