@@ -138,6 +138,7 @@ def compare_inference(work: Path, weights: Arrays) -> dict[str, float]:
     """A row a block; the worst relative difference by dtype."""
     columns: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
     exact: dict[tuple[int, str], float] = {}
+    rounding: dict[str, float] = {}  # of float32, in the worst block
     for size, count in SIZES.items():
         mine = {d: ours_inference(weights, pseudo_images(count, size), d) for d in DTYPES}
         for peer in FILES:
@@ -147,14 +148,22 @@ def compare_inference(work: Path, weights: Arrays) -> dict[str, float]:
             }
             columns[size, peer] = pairs["float32"]
             exact[size, peer] = max(relative for _, relative in pairs["float64"].values())
+            rounding[f"{peer} {size} px"] = worst_block(theirs["float32"], theirs["float64"])
+        rounding[f"ours {size} px"] = worst_block(mine["float32"], mine["float64"])
     print("\nInference, float32: worst |difference|, and the same over the largest |value|")
     print(f"{'':12s}" + "".join(f"{f'{peer} {size} px':>22s}" for size, peer in columns))
     for name in next(iter(columns.values())):
         cells = [column[name] for column in columns.values()]
         print(f"{name:12s}" + "".join(f"{a:12.1e} {r:9.1e}" for a, r in cells))
     print("float64, all" + "".join(f"{worst:22.1e}" for worst in exact.values()))
+    print("float32 from the same network's float64, worst block:")
+    print("  ".join(f"{name} {worst:.1e}" for name, worst in rounding.items()))
     worst = max(relative for column in columns.values() for _, relative in column.values())
     return {"float32": worst, "float64": max(exact.values())}
+
+
+def worst_block(rounded: Arrays, exact: Arrays) -> float:
+    return max(difference(rounded[name], exact[name])[1] for name in exact)
 
 
 def ours_inference(weights: Arrays, images: np.ndarray, dtype: str) -> Arrays:

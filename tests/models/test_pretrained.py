@@ -210,6 +210,14 @@ def test_two_networks_in_one_file(tmp_path):
         read_backbone(path, WANTED)
 
 
+def test_one_name_twice(tmp_path):
+    path = foreign.write_keras_layers(tmp_path / "a.h5", foreign.keras_layers(TRUTH))
+    with weight_files.h5py.File(path, "a") as file:
+        file["second/conv2d_4/kernel:0"] = np.ones((3, 3, 16, 24))
+    with pytest.raises(UserError, match="holds conv2d_4/kernel twice"):
+        read_backbone(path, WANTED)
+
+
 def test_half_precision(tmp_path):
     layers = foreign.keras_layers(TRUTH, head=False)
     path = foreign.write_keras_containers(tmp_path / "a.weights.h5", layers)
