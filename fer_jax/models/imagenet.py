@@ -84,6 +84,8 @@ def _download(published: Published, target: Path) -> None:
         try:
             _fetch(published, file)
         except (OSError, http.client.HTTPException) as error:
+            if not file.tell():
+                partial.unlink()
             reason = getattr(error, "reason", None) or error
             raise UserError(
                 f"cannot download the ImageNet weights ({reason}). Fetch {published.url} on a "

@@ -123,6 +123,7 @@ def test_without_internet_it_says_what_to_fetch_and_where_to_put_it(server, cach
     assert "refused" in message and "\n" not in message
     for told in (wanted.url, wanted.md5, str(wanted.size), str(cache / NAME), "FER_JAX_IMAGENET"):
         assert told in message
+    assert names(cache) == []
 
 
 def test_a_file_that_is_not_there_any_more(server, cache):
