@@ -4,7 +4,9 @@ r"""Learns emotions from labelled photographs and tests on people held out, fold
         --config.init=WORK/pretrain --workdir=WORK/emotion
 
 Without --config.init it trains from scratch. `configs/emotion.py:full` takes the published
-network at 299 pixels, `configs/emotion.py:rotation` adds a pretext task as an auxiliary loss.
+network at 299 pixels, to which --config.init=imagenet gives Keras's weights (or name a file of
+Keras or timm: docs/data_layouts.md). `configs/emotion.py:rotation` adds a pretext task as an
+auxiliary loss.
 
 Writes predictions.parquet, protocol.json, folds/, and model/: a model of everyone, for predict.
 Every fold trains for the same number of steps through the same compiled program.
@@ -38,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.tasks = ConfigDict(tasks, allow_dotted_keys=True)
     config.image_size = network["image_size"]
     config.backbone = network["backbone"]
-    config.init = ""  # a pretrained workdir or model directory
+    config.init = ""  # a pretrained workdir or model directory, a weight file, or "imagenet"
     # Told in the report: what `init` was pretrained on, and whether the people tested were in it:
     # "yes", "no", or "unknown".
     config.pretraining = ""

@@ -43,7 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "cache": size == "small",  # decoded in memory
     }
     config.backbone = network["backbone"]
-    config.init = ""  # a workdir or model directory to start from
+    config.init = ""  # a workdir or model directory to start from, a weight file, or "imagenet"
 
     config.epochs = 60.0 if size == "full" else 25.0
     config.batch_size = network["batch_size"]

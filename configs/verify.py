@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "cache": size == "small",
     }
     config.backbone = network["backbone"]
-    config.init = ""
+    config.init = ""  # a workdir or model directory to start from, a weight file, or "imagenet"
 
     config.epochs = 4.0
     config.batch_size = network["batch_size"]

@@ -38,6 +38,7 @@ _REPORTED_PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
     "numpy", "scipy", "scikit-learn", "pandas", "opencv-python", "av", "mtcnn",
 )  # fmt: skip
+_PUBLISHED = ("imagenet",)  # inputs that are no paths: files of the web, known by their own hashes
 _OWN_FILES = ("config.json", "inputs.json", "environment.json")  # there before a stage begins
 _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
@@ -71,7 +72,8 @@ def stage(
         def wrapped(config: ConfigDict, workdir: str | os.PathLike[str]) -> Summary:
             folder = Path(workdir).absolute()
             with _disk_errors_told(config, folder):
-                digests = {path: fingerprint(path) for path in inputs(config) if path}
+                paths = [path for path in inputs(config) if path and not _is_published(path)]
+                digests = {path: fingerprint(path) for path in paths}
                 _check_inputs(config, folder, digests)
                 summary = _finished(config, folder, digests, grows, revisits)
                 if summary is not None and not revisits:
@@ -117,6 +119,10 @@ def _released_if_refused(folder: Path) -> Iterator[None]:
             if new:
                 folder.rmdir()
         raise
+
+
+def _is_published(path: str) -> bool:
+    return path in _PUBLISHED and not Path(path).exists()
 
 
 def _check_inputs(config: ConfigDict, folder: Path, digests: Mapping[str, str]) -> None:

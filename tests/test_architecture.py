@@ -31,6 +31,7 @@ DOORS = {
 # Libraries that one room alone knows.
 KEEPERS = {
     "orbax": {"training/checkpoint.py"},
+    "h5py": {"models/weight_files.py"},
     "av": {"faces/video.py", "people/clips.py"},
     "grain": {"data/"},
     "tensorflow_datasets": {"data/"},

@@ -60,10 +60,18 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "train_images": len(training),
         "validation_images": len(validation),
         "steps": steps,
+        **_began_with(config.init),
         **{name: round(value, 4) for name, value in fitted.figures.items()},
         **fitted.speed(),
         "compile_s": round(sum(learner.compile_seconds.values()), 2),
     }
+
+
+def _began_with(init: str) -> dict[str, str]:
+    if not init:
+        return {}
+    origin = model_directory.origin(init)
+    return {"init": origin["name"], "init_sha256": origin["sha256"]}
 
 
 def _open(data: ConfigDict, split: str, workdir: Path) -> sources.Source:

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from fer_jax.data import sources
 from fer_jax.errors import UserError
+from fer_jax.models import imagenet, pretrained, weight_files
 from fer_jax.models.network import Network
 from fer_jax.tasks.task import Task
 from fer_jax.training.learner import make_tasks
@@ -30,7 +31,8 @@ def save(folder: Path, state: State, spec: dict[str, Any]) -> None:
     """Writes the weights of a state and `spec`, which says how to use them.
 
     `spec` holds `backbone`, `tasks`, `labels` (class names by task), `image_size`, and, where
-    they are known, `detector` and `crop`: how faces are found and cut before the model sees them.
+    they are known, `detector` and `crop`: how faces are found and cut before the model sees them,
+    and `init`: the weights that training began with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept = {part: state[part] for part in ("parameters", "statistics")}
@@ -41,13 +43,18 @@ def save(folder: Path, state: State, spec: dict[str, Any]) -> None:
 
 
 def describe(config: ConfigDict, tasks: Mapping[str, Task], root: str) -> dict[str, Any]:
-    """The `spec` of a model trained with `config` on the faces of the workdir `root`."""
+    """The `spec` of a model trained with `config` on the faces of the workdir `root`.
+
+    `init` says which weights it began with, where `config.init` named any.
+    """
     described = {
         "image_size": config.data.image_size if "data" in config else config.image_size,
         "backbone": _plain(config.backbone),
         "tasks": {name: dataclasses.asdict(task) for name, task in tasks.items()},  # type: ignore
         "labels": {name: list(getattr(task, "classes", ())) for name, task in tasks.items()},
     }
+    if config.get("init"):
+        described["init"] = origin(config.init)
     faces = Path(root) / "config.json"  # of the stage that cut the faces
     settings = read_json(faces) if faces.is_file() else {}
     return described | {key: settings[key] for key in ("detector", "crop") if key in settings}
@@ -62,7 +69,10 @@ def find(path: str | Path) -> Path:
     for folder in (Path(path), Path(path) / "model"):
         if (folder / "model.json").is_file():
             return folder
-    raise UserError(f"no model in {path}: expected model.json there or in its folder `model`")
+    raise UserError(
+        f"no model in {path}: expected model.json there or in its folder `model` (or, to begin "
+        f"training with, a weight file: {', '.join(weight_files.SUFFIXES)})"
+    )
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
@@ -79,40 +89,40 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
-    """The backbone of the model at `path`, by path of each array in `state`.
+    """The backbone at `path`, which is `config.init`, by path of each array in `state`.
+
+    Args:
+        path: a model directory, a training workdir, a weight file of Keras, timm or ours (see
+            `fer_jax.models.weight_files`), or "imagenet" (see `fer_jax.models.imagenet`).
+        state: of the network that takes the weights.
 
     Raises:
-        UserError: tensors are missing, extra or misshapen; it lists them.
+        UserError: it cannot be had, or tensors are missing, extra or misshapen; it lists them.
     """
+    own = {part: state[part]["backbone"] for part in ("parameters", "statistics")}
+    wanted = {
+        f"{part}/backbone/{name}": tuple(np.shape(leaf))
+        for part, tree in own.items()
+        for name, leaf in flatten(tree).items()
+    }
+    return pretrained.read_backbone(_weight_file(path), wanted)
 
-    def backbone(leaves: dict[str, Any]) -> dict[str, Any]:
-        return {name: leaf for name, leaf in leaves.items() if name.split("/")[1] == "backbone"}
 
-    arrays = backbone(read_weights(path))
-    own = {part: state[part] for part in ("parameters", "statistics")}
-    check_leaves(f"the backbone in {path}", "config.backbone", arrays, backbone(flatten(own)))
-    return arrays
+def origin(path: str | Path) -> dict[str, Any]:
+    """What the weights at `path` are: `name`, `sha256`, and the `init` that they began with."""
+    file = _weight_file(path)
+    described = {"name": file.name, "sha256": imagenet.file_digest(file, "sha256")}
+    if file.with_name("model.json").is_file():
+        folder = file.parent.parent if file.parent.name == "model" else file.parent
+        before = read_json(file.with_name("model.json")).get("init")
+        described = {**described, "name": folder.name, **({"init": before} if before else {})}
+    return described
 
 
-def check_leaves(
-    what: str, expected_by: str, arrays: dict[str, np.ndarray], wanted: dict[str, Any]
-) -> None:
-    """Raises `UserError` unless `arrays` has just the names and shapes of `wanted`."""
-    missing = sorted(wanted.keys() - arrays.keys())
-    extra = sorted(arrays.keys() - wanted.keys())
-    both = sorted(wanted.keys() & arrays.keys())
-    misshapen = [
-        f"{k} {arrays[k].shape} for {np.shape(wanted[k])}"
-        for k in both
-        if arrays[k].shape != np.shape(wanted[k])
-    ]
-    problems = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
-        if names
-    ]
-    if problems:
-        raise UserError(f"{what} does not fit {expected_by}: tensors {'; '.join(problems)}")
+def _weight_file(path: str | Path) -> Path:
+    if path == imagenet.NAME:
+        return imagenet.find_or_download(imagenet.NOTOP)
+    return Path(path) if Path(path).is_file() else find(path) / "weights.safetensors"
 
 
 class Model:
@@ -126,7 +136,8 @@ class Model:
         network = Network(spec["backbone"], self._tasks, rngs=nnx.Rngs(0))
         self._graphdef, parameters, statistics = split_network(network)
         state = {"parameters": parameters, "statistics": statistics}
-        check_leaves("the model", "its description", weights, flatten(state))
+        shapes = {name: tuple(np.shape(leaf)) for name, leaf in flatten(state).items()}
+        pretrained.check_leaves("the model", "its description", weights, shapes)
         self._state = replace_leaves(state, weights)
         self._predict: dict[str, Any] = {}
 

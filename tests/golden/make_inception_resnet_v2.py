@@ -1,6 +1,6 @@
 """Makes inception_resnet_v2.npz with keras.applications, in an environment of its own.
 
-    python -m venv keras && keras/bin/pip install tensorflow-cpu
+    python -m venv keras && keras/bin/pip install -r benchmarks/requirements-keras.txt
     PYTHONPATH=tests/models keras/bin/python tests/golden/make_inception_resnet_v2.py
 
 The file holds, for the weights and images of tests/models/pseudo_weights.py at 96 pixels, the mean

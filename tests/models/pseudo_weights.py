@@ -21,6 +21,12 @@ def pseudo_random(path: str, shape: tuple[int, ...]) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def pseudo_gamma(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Float32 gammas in 0.5..1.5 for the array at `path`, e.g. "conv_7b/bn/scale"."""
+    rng = np.random.default_rng(zlib.crc32(path.encode()))
+    return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+
+
 def pseudo_images(count: int = 2, size: int = 96) -> np.ndarray:
     """Images in -1..1, float32 [count, size, size, 3]."""
     return np.random.default_rng(1).uniform(-1, 1, (count, size, size, 3)).astype(np.float32)

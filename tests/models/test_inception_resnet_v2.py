@@ -10,9 +10,11 @@ from flax import nnx
 
 from fer_jax.errors import UserError
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2, scale_channels
-from tests.models.pseudo_weights import layer_paths, pseudo_images, pseudo_random
+from tests.models.pseudo_weights import layer_paths, pseudo_gamma, pseudo_images, pseudo_random
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "inception_resnet_v2.npz")
+FOLDER = Path(__file__).parents[1] / "golden"
+GOLDEN = np.load(FOLDER / "inception_resnet_v2.npz")
+GOLDEN_TIMM = np.load(FOLDER / "inception_resnet_v2_timm.npz")
 
 # Trainable parameters of each block, and BatchNorm's gammas, which timm has and Keras leaves out.
 PARAMETERS = {
@@ -71,19 +73,46 @@ def test_layers_have_the_paths_that_weights_are_mapped_by(published):
     assert len(ours) == 244  # convolutions of keras.applications.InceptionResNetV2
 
 
-def test_every_block_agrees_with_keras(published):
-    graphdef, state = nnx.split(published)
-    run = jax.jit(lambda state, x: nnx.merge(graphdef, state).intermediates(x))
-    outputs = run(state, jnp.asarray(pseudo_images()))
-    assert [*GOLDEN["blocks"], "features"] == [*published.block_names, "features"]
-    for i, block in enumerate(GOLDEN["blocks"]):
-        mean, deviation = GOLDEN["mean"][i], GOLDEN["deviation"][i]
+@pytest.fixture(scope="module")
+def run(published):
+    """The outputs of all blocks for given weights; compiled once."""
+    graphdef, _ = nnx.split(published)
+    return jax.jit(
+        lambda state: nnx.merge(graphdef, state).intermediates(jnp.asarray(pseudo_images()))
+    )
+
+
+def check_blocks(outputs, golden):
+    for i, block in enumerate(golden["blocks"]):
+        mean, deviation = golden["mean"][i], golden["deviation"][i]
         assert abs(float(outputs[block].mean()) - mean) < 1e-5 * deviation, block
         assert abs(float(outputs[block].std()) - deviation) < 1e-5 * deviation, block
     np.testing.assert_allclose(
-        outputs["features"][:, :64], GOLDEN["features"], atol=1e-5 * GOLDEN["features"].max()
+        outputs["features"][:, :64], golden["features"], atol=1e-5 * golden["features"].max()
     )
+
+
+@pytest.mark.parametrize("golden", [GOLDEN, GOLDEN_TIMM], ids=["keras", "timm"])
+def test_golden_numbers_are_of_every_block(golden, published):
+    assert tuple(golden["blocks"]) == published.block_names
+
+
+def test_every_block_agrees_with_keras(published, run):
+    outputs = run(nnx.state(published))
+    check_blocks(outputs, GOLDEN)
+    assert outputs.keys() == {*published.block_names, "features"}
     assert outputs["features"].shape == (2, published.features) == (2, 1536)
+
+
+def test_every_block_agrees_with_timm_which_has_gammas(published, run):
+    flat = [
+        (path, leaf.replace(jnp.asarray(pseudo_gamma("/".join(map(str, path)), leaf.shape))))
+        if path[-1] == "scale"
+        else (path, leaf)
+        for path, leaf in nnx.to_flat_state(nnx.state(published))
+    ]
+    outputs = run(nnx.from_flat_state(flat))
+    check_blocks(outputs, GOLDEN_TIMM)
 
 
 @pytest.mark.parametrize(

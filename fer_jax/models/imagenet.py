@@ -1,0 +1,142 @@
+"""The weights that keras.applications publishes for ImageNet, downloaded once.
+
+Keras publishes an MD5 of the file and no SHA-256, so MD5 and size are what is checked here; the
+SHA-256 of what was read is noted in every `model.json`. The MD5 stands in keras 3.15,
+src/applications/inception_resnet_v2.py, and has been the same since 2017. Top-1 accuracy on
+ImageNet 80.3 % (keras.io/api/applications).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import os
+import urllib.request
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from fer_jax.errors import UserError
+
+NAME = "imagenet"  # what stands for the file in `config.init`
+CHUNK = 1 << 20
+TIMEOUT_S = 30.0
+
+
+class Published(NamedTuple):
+    """A file on the web, and how to know it."""
+
+    url: str
+    size: int
+    md5: str
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+NOTOP = Published(
+    url="https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
+    "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    size=219_055_592,
+    md5="d19885ff4a710c122648d3b5c3b684e4",
+)
+
+
+def find_or_download(published: Published) -> Path:
+    """Where the file lies: $FER_JAX_IMAGENET, or the cache, into which it is downloaded.
+
+    An interrupted download goes on where it stopped. Processes that start together download once.
+
+    Raises:
+        UserError: it is another file than the published one, or cannot be downloaded.
+    """
+    given = os.environ.get("FER_JAX_IMAGENET")
+    if given:
+        _check(Path(given), published, "point FER_JAX_IMAGENET at the published file")
+        return Path(given)
+    target = cache_folder() / published.name
+    if not target.exists():
+        _download(published, target)
+    _check(target, published, "delete it, and it is downloaded again")
+    return target
+
+
+def cache_folder() -> Path:
+    """$FER_JAX_CACHE/weights, else fer_jax/weights in the user's cache folder (XDG)."""
+    own = os.environ.get("FER_JAX_CACHE")
+    if own:
+        return Path(own) / "weights"
+    xdg = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(xdg) / "fer_jax" / "weights"
+
+
+def _download(published: Published, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    with partial.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if target.exists():  # another process was quicker
+            return
+        try:
+            _fetch(published, file)
+        except (OSError, http.client.HTTPException) as error:
+            if not file.tell():
+                partial.unlink()
+            reason = getattr(error, "reason", None) or error
+            raise UserError(
+                f"cannot download the ImageNet weights ({reason}). Fetch {published.url} on a "
+                f"machine with internet ({published.size} bytes, MD5 {published.md5}), and put it "
+                f"at {target}, or set FER_JAX_IMAGENET to where it lies"
+            ) from error
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            _check(partial, published, f"it was removed; see what {published.url} gives you")
+        except UserError:
+            partial.unlink()
+            raise
+        partial.replace(target)
+
+
+def _fetch(published: Published, file: Any) -> None:
+    """Appends to `file` what it lacks, or begins again where the server gives the whole only."""
+    there = file.seek(0, os.SEEK_END)
+    if there >= published.size:
+        return
+    request = urllib.request.Request(published.url, headers={"Range": f"bytes={there}-"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+        if there and answer.status != 206:
+            file.truncate(0)
+            there = 0
+        bar = tqdm(total=published.size, initial=there, unit="B", unit_scale=True, desc=NAME)
+        with bar:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+    if file.tell() < published.size:
+        raise OSError(f"the connection ended after {file.tell()} bytes; start again to go on")
+
+
+def _check(path: Path, published: Published, advice: str) -> None:
+    """Raises `UserError` unless `path` is the published file, byte for byte."""
+    if not path.is_file():
+        raise UserError(f"there is no {path}: {advice}, {published.url}")
+    size = path.stat().st_size
+    digest = file_digest(path, "md5") if size == published.size else "not taken"
+    if digest != published.md5:
+        raise UserError(
+            f"{path} is not the published {published.name}: {size} bytes, MD5 {digest}, where "
+            f"there should be {published.size} and {published.md5}; {advice}"
+        )
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """The hexadecimal digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+        ).hexdigest()

@@ -1,0 +1,144 @@
+"""Weight files of other frameworks: their tensors by the names that the file gives them.
+
+No format that can run code is read. What is read is numbers and names, by h5py and safetensors.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from fer_jax.errors import UserError
+
+SUFFIXES = (".h5", ".hdf5", ".keras", ".safetensors")
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".tar")
+# Layers of keras.applications.InceptionResNetV2 that have weights.
+KERAS_LAYER = re.compile(
+    r"(conv2d|batch_normalization)(_\d+)?|block(35|17|8)_\d+_conv|conv_7b(_bn)?"
+)
+
+
+class WeightFile(NamedTuple):
+    """The tensors of a file, and how they are named.
+
+    `layout` is "ours" (parameters/backbone/stem/...), "timm" (conv2d_1a.conv.weight), "layers"
+    (conv2d_5/kernel: HDF5 as Keras 1 and 2 wrote it, and Keras 3 writes `.h5`), or "containers"
+    (conv2d_5/vars/0: `.weights.h5` and `.keras` of Keras 2.12 and later).
+    """
+
+    layout: str
+    tensors: dict[str, np.ndarray]
+
+
+def read(path: Path) -> WeightFile:
+    """Reads `.h5`, `.weights.h5`, `.keras` or `.safetensors`; heads are left out.
+
+    Raises:
+        UserError: another format, a damaged file, or tensors that are no finite numbers.
+    """
+    suffix = path.suffix.lower()
+    if suffix in PICKLES:
+        raise UserError(
+            f"{path} is a format that can run code when it is read, and is refused; convert it: "
+            f"{conversion(path)}"
+        )
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path} is no weight file: there are {', '.join(SUFFIXES)}")
+    try:
+        if suffix == ".safetensors":
+            file = _from_safetensors(load_file(path))
+        elif suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                file = _from_hdf5(path, io.BytesIO(archive.read("model.weights.h5")))
+        else:
+            file = _from_hdf5(path, path)
+    except (OSError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
+        raise UserError(f"cannot read the weights in {path} ({error})") from error
+    wrong = [n for n, t in file.tensors.items() if t.dtype.kind != "f" or not np.isfinite(t).all()]
+    if wrong:
+        raise UserError(f"{path}: {len(wrong)} tensors are not all finite numbers: {wrong[0]}, …")
+    return file
+
+
+def conversion(path: Path) -> str:
+    """The line that makes a pickled state dict of torch a `.safetensors` file."""
+    return (
+        f'python -c "import torch, safetensors.torch as s; '
+        f"s.save_file({{k: v.contiguous() for k, v in torch.load('{path}', map_location='cpu', "
+        f"weights_only=True).items()}}, '{path.with_suffix('.safetensors')}')\""
+    )
+
+
+def _from_safetensors(tensors: dict[str, np.ndarray]) -> WeightFile:
+    if any(name.startswith("parameters/backbone/") for name in tensors):
+        return WeightFile(
+            "ours", {name: t for name, t in tensors.items() if name.split("/")[1] == "backbone"}
+        )
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(".num_batches_tracked") and name.split(".")[0] != "classif"
+    }
+    return WeightFile("timm", kept)
+
+
+def _from_hdf5(path: Path, source: Path | io.BytesIO) -> WeightFile:
+    with h5py.File(source, "r") as file:
+        datasets: dict[str, h5py.Dataset] = {}
+
+        def keep(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset):
+                datasets[name] = item
+
+        file.visititems(keep)  # it follows no links to other files
+        if any(re.search(r"/vars/\d+$", name) for name in datasets):
+            return WeightFile("containers", _by_container(path, datasets))
+        return WeightFile("layers", _by_layer(path, datasets))
+
+
+def _by_layer(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
+    """{"conv2d_5/kernel": ...} from "[model_weights/]conv2d_5/conv2d_5/kernel:0"."""
+    tensors: dict[str, np.ndarray] = {}
+    for name, dataset in datasets.items():
+        *parents, last = name.split("/")
+        known = [part for part in parents if KERAS_LAYER.fullmatch(part)]
+        layer = known[0] if known else (parents or [""])[-1]
+        if parents[:1] == ["optimizer_weights"] or _is_head(layer):
+            continue
+        short = f"{layer}/{last.removesuffix(':0')}"
+        if short in tensors:
+            raise UserError(f"{path} holds {short} twice: save the backbone alone")
+        tensors[short] = _values(dataset)
+    return tensors
+
+
+def _by_container(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
+    """{"conv2d_5/vars/0": ...} from "[layers/functional/]layers/conv2d_5/vars/0"."""
+    places = {
+        name.removesuffix("batch_normalization/vars/0")
+        for name in datasets
+        if name.endswith("/batch_normalization/vars/0")
+    }
+    if len(places) > 1:
+        raise UserError(f"{path} holds {len(places)} networks: save the backbone alone")
+    place = min(places, default="layers/")  # else it is some other network, and nothing will fit
+    names = {name.removeprefix(place): name for name in datasets if name.startswith(place)}
+    return {short: _values(datasets[n]) for short, n in names.items() if not _is_head(short)}
+
+
+def _is_head(layer: str) -> bool:
+    return layer.startswith(("dense", "predictions"))
+
+
+def _values(dataset: h5py.Dataset) -> np.ndarray:
+    if dataset.attrs.get("dtype") == "bfloat16":  # Keras stores them as 16 bits of nothing
+        return (np.asarray(dataset[()]).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(dataset[()])

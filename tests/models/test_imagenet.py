@@ -1,0 +1,169 @@
+"""The download: whole or not at all, the right file or none, and what to do without internet."""
+
+import functools
+import hashlib
+import http.server
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.models import imagenet
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+NAME = "weights_notop.h5"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT; the server says how often it breaks off, and whether it knows Range."""
+
+    def do_GET(self):
+        server = self.server
+        server.asked.append(self.headers.get("Range"))
+        first = int(self.headers["Range"].split("=")[1].rstrip("-")) if server.ranges else 0
+        if self.path != f"/{NAME}":
+            self.send_error(404, "nothing here")
+            return
+        self.send_response(206 if server.ranges else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - first))
+        self.end_headers()
+        last = len(CONTENT)
+        if server.breaks:
+            server.breaks -= 1
+            last = first + 1_000_000
+        self.wfile.write(CONTENT[first:last])
+
+    def log_message(self, *arguments):
+        """Nothing."""
+
+
+@pytest.fixture
+def server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.asked, server.breaks, server.ranges = [], 0, True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FER_JAX_IMAGENET", raising=False)
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    return tmp_path / "cache" / "weights"
+
+
+def published(server, **changes):
+    return imagenet.Published(
+        url=f"http://127.0.0.1:{server.server_port}/{NAME}",
+        size=len(CONTENT),
+        md5=hashlib.md5(CONTENT).hexdigest(),
+    )._replace(**changes)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_downloads_once(server, cache, capsys):
+    path = imagenet.find_or_download(published(server))
+    assert path == cache / NAME and path.read_bytes() == CONTENT
+    assert "100%" in capsys.readouterr().err
+    assert imagenet.find_or_download(published(server)) == path
+    assert server.asked == ["bytes=0-"]
+    assert names(cache) == [NAME]
+
+
+def test_an_interrupted_download_goes_on(server, cache):
+    server.breaks = 2
+    for there in (1_000_000, 2_000_000):
+        with pytest.raises(UserError, match="cannot download the ImageNet weights"):
+            imagenet.find_or_download(published(server))
+        assert names(cache) == [f".{NAME}.partial"]
+        assert (cache / f".{NAME}.partial").stat().st_size == there
+    assert imagenet.find_or_download(published(server)).read_bytes() == CONTENT
+    assert server.asked == ["bytes=0-", "bytes=1000000-", "bytes=2000000-"]
+    assert names(cache) == [NAME]
+
+
+def test_begins_again_where_the_server_cannot_go_on(server, cache):
+    server.ranges, server.breaks = False, 1
+    with pytest.raises(UserError, match="cannot download"):
+        imagenet.find_or_download(published(server))
+    assert imagenet.find_or_download(published(server)).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("changes", [{"md5": "0" * 32}, {"size": len(CONTENT) - 1}])
+def test_another_file_is_refused_and_removed(changes, server, cache):
+    with pytest.raises(UserError, match=f"is not the published {NAME}.*it was removed"):
+        imagenet.find_or_download(published(server, **changes))
+    assert names(cache) == []
+
+
+def test_a_cached_file_that_changed_is_refused(server, cache):
+    path = imagenet.find_or_download(published(server))
+    path.write_bytes(CONTENT[:-1] + b"!")
+    with pytest.raises(UserError, match="delete it, and it is downloaded again"):
+        imagenet.find_or_download(published(server))
+    assert path.exists()
+
+
+def test_without_internet_it_says_what_to_fetch_and_where_to_put_it(server, cache):
+    server.shutdown()
+    server.server_close()
+    wanted = published(server)
+    with pytest.raises(UserError) as error:
+        imagenet.find_or_download(wanted)
+    message = str(error.value)
+    assert "refused" in message and "\n" not in message
+    for told in (wanted.url, wanted.md5, str(wanted.size), str(cache / NAME), "FER_JAX_IMAGENET"):
+        assert told in message
+    assert names(cache) == []
+
+
+def test_a_file_that_is_not_there_any_more(server, cache):
+    gone = published(server)._replace(url=f"http://127.0.0.1:{server.server_port}/gone.h5")
+    with pytest.raises(UserError, match=r"cannot download the ImageNet weights \(.*nothing here"):
+        imagenet.find_or_download(gone)
+
+
+def test_the_file_may_lie_elsewhere(server, cache, tmp_path, monkeypatch):
+    own = tmp_path / "own.h5"
+    monkeypatch.setenv("FER_JAX_IMAGENET", str(own))
+    with pytest.raises(UserError, match=f"there is no {own}.*{NAME}"):
+        imagenet.find_or_download(published(server))
+    own.write_bytes(CONTENT[:99])
+    with pytest.raises(UserError, match=r"99 bytes.*point FER_JAX_IMAGENET at the published file"):
+        imagenet.find_or_download(published(server))
+    own.write_bytes(CONTENT)
+    assert imagenet.find_or_download(published(server)) == own
+    assert server.asked == [] and not cache.exists()
+
+
+def test_processes_that_start_together_download_once(server, cache):
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        paths = pool.map(imagenet.find_or_download, [published(server)] * 2, chunksize=1)
+    assert set(paths) == {cache / NAME}
+    assert paths[0].read_bytes() == CONTENT and names(cache) == [NAME]
+    assert server.asked == ["bytes=0-"]
+
+
+def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch, tmp_path):
+    monkeypatch.delenv("FER_JAX_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert imagenet.cache_folder() == tmp_path / "fer_jax" / "weights"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert imagenet.cache_folder() == tmp_path / ".cache" / "fer_jax" / "weights"
+
+
+def test_digest(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    digest = functools.partial(imagenet.file_digest, tmp_path / "a")
+    assert digest("md5") == "900150983cd24fb0d6963f7d28e17f72"
+    assert digest("sha256").startswith("ba7816bf8f01cfea414140de5dae2223")

@@ -1,0 +1,147 @@
+"""What `config.init` may be, and what a model says of where its weights came from."""
+
+import hashlib
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from safetensors.numpy import save_file
+
+from fer_jax.errors import UserError
+from fer_jax.models import imagenet
+from fer_jax.training import model_directory
+from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.workdir import stage
+from tests.models import foreign_files as foreign
+
+
+def make_config(init="", **backbone):
+    fields = {"width": foreign.WIDTH, "depth": foreign.DEPTH, "stem": "full", **backbone}
+    return ConfigDict(
+        {
+            "stage": "train",
+            "init": init,
+            "backbone": fields,
+            "tasks": {"emotion": {"weight": 1.0, "classes": ("a", "b")}},
+            "optimizer": {
+                "learning_rate": 3e-3,
+                "warmup": 0.1,
+                "weight_decay": 0.01,
+                "clip": 1.0,
+                "backbone_rate": 1.0,
+            },
+            "batch_size": 8,
+            "fsdp": 1,
+            "image_size": 75,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def learner():
+    config = make_config()
+    return Learner(config, *make_tasks(config.tasks.to_dict()), steps=2)
+
+
+@pytest.fixture(scope="module")
+def state(learner):
+    return learner.init(0)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return foreign.make_truth(foreign.make_wanted())
+
+
+@pytest.fixture
+def keras_file(truth, tmp_path):
+    layers = foreign.keras_layers(truth)
+    return foreign.write_keras_layers(tmp_path / "weights_notop.h5", layers)
+
+
+@pytest.fixture
+def published(keras_file, monkeypatch):
+    """Keras's file, which "imagenet" then stands for."""
+    content = keras_file.read_bytes()
+    known = imagenet.NOTOP._replace(size=len(content), md5=hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(imagenet, "NOTOP", known)
+    monkeypatch.setenv("FER_JAX_IMAGENET", str(keras_file))
+    return keras_file
+
+
+def check(leaves, truth):
+    assert leaves.keys() == truth.keys()
+    for leaf, values in leaves.items():
+        np.testing.assert_array_equal(values, truth[leaf], err_msg=leaf)
+
+
+def test_a_weight_file(state, truth, keras_file):
+    check(model_directory.backbone_leaves(str(keras_file), state), truth)
+
+
+def test_imagenet(learner, state, truth, published):
+    leaves = model_directory.backbone_leaves("imagenet", state)
+    check(leaves, truth)
+    begun = learner.init(0, leaves)
+    bias = begun["parameters"]["backbone"]["conv_7b"]["bn"]["bias"]
+    np.testing.assert_array_equal(bias, truth["parameters/backbone/conv_7b/bn/bias"])
+
+
+def test_weights_say_where_they_came_from(learner, state, truth, published, tmp_path):
+    digest = hashlib.sha256(published.read_bytes()).hexdigest()
+    begun = learner.init(0, model_directory.backbone_leaves("imagenet", state))
+    first = model_directory.describe(make_config("imagenet"), learner.tasks, "")
+    assert first["init"] == {"name": "weights_notop.h5", "sha256": digest}
+    model_directory.save(tmp_path / "pretrain" / "model", begun, first)
+    check(model_directory.backbone_leaves(tmp_path / "pretrain", state), truth)
+
+    second = model_directory.describe(
+        make_config(str(tmp_path / "pretrain")), learner.tasks, str(tmp_path)
+    )
+    weights = (tmp_path / "pretrain" / "model" / "weights.safetensors").read_bytes()
+    assert second["init"] == {
+        "name": "pretrain",
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "init": first["init"],
+    }
+    assert str(tmp_path) not in json.dumps(second)  # a model may be given away
+    assert "init" not in model_directory.describe(make_config(), learner.tasks, "")
+
+
+def test_our_own_weights_alone(state, tmp_path):
+    model_directory.save(tmp_path / "m", state, {})
+    file = tmp_path / "m" / "weights.safetensors"
+    leaves = model_directory.backbone_leaves(file, state)
+    parts = {part: {"backbone": state[part]["backbone"]} for part in ("parameters", "statistics")}
+    check(leaves, model_directory.flatten(jax.device_get(parts)))
+
+
+def test_damaged_weights_of_ours(state, tmp_path):
+    model_directory.save(tmp_path, state, {})
+    (tmp_path / "weights.safetensors").write_bytes(b"\x09")
+    with pytest.raises(UserError, match="cannot read the weights in"):
+        model_directory.backbone_leaves(tmp_path, state)
+
+
+def test_neither_file_nor_model(state, tmp_path):
+    with pytest.raises(UserError, match=f"no model in {tmp_path}.*weight file"):
+        model_directory.backbone_leaves(tmp_path, state)
+
+
+def test_other_safetensors(state, tmp_path):
+    save_file({"layer.weight": np.ones(3, np.float32)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=r"1 extra \(layer.weight\)"):
+        model_directory.backbone_leaves(tmp_path / "other.safetensors", state)
+
+
+def test_a_stage_takes_imagenet_for_no_path(tmp_path, monkeypatch):
+    @stage(inputs=lambda config: [config.init])
+    def run(config, workdir):
+        return {"steps": 1}
+
+    monkeypatch.chdir(tmp_path)
+    assert run(make_config("imagenet"), tmp_path / "w")["steps"] == 1
+    with pytest.raises(UserError, match="there is no imagenett"):
+        run(make_config("imagenett"), tmp_path / "v")
