@@ -57,6 +57,7 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
             "backbone": backbone,
             "optimizer": networks.optimizer(1e-3),
             "batch_size": job["batch"],
+            "accumulate": 1,
             "fsdp": 1,
         }
     )
