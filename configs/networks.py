@@ -75,4 +75,5 @@ def loop() -> dict[str, Any]:
         "checkpoint_every_s": 20.0,
         "fsdp": 1,
         "workers": 0,
+        "wandb": "",  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
     }

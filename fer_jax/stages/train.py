@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from fer_jax import backend
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
-from fer_jax.training import model_directory, sharding
+from fer_jax.training import curves, model_directory, sharding
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit
 from fer_jax.training.state import State
@@ -22,7 +22,11 @@ _MODEL = ("parameters", "statistics")
 
 @stage(inputs=lambda config: [config.data.root, config.init], many_processes=True)
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`."""
+    """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
+
+    With `config.evaluate_every`, `best/model/` is that of the lowest validation loss: the tasks'
+    losses, weighted as in training. Several processes may run it together.
+    """
     if not config.data.root:
         raise UserError("give --config.data.root, the folder that the images lie in")
     with backend.first_one_then_the_others("records"):  # opening them may write them
@@ -69,6 +73,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             config=config,
             evaluate=evaluate,
         )
+    if backend.writes():
+        curves.draw(workdir)
     _save_model(workdir / "model", fitted.state, config, learner)
     if fitted.best is not None:
         _save_model(workdir / "best" / "model", fitted.best, config, learner)

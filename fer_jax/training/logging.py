@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import secrets
 import shutil
 import time
 from collections import defaultdict
@@ -19,6 +20,7 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from fer_jax import backend
+from fer_jax.errors import UserError
 from fer_jax.workdir import atomic_file, log_metrics
 
 
@@ -27,14 +29,18 @@ class Recorder:
 
     Lines beyond `first_step`, which a killed run wrote after its last checkpoint, are dropped,
     so that every step stands there once; the event files are written anew from those that stay.
-    Among several processes, the first alone writes.
+    Among several processes, the first alone writes. With `wandb_project` the same scalars, and
+    nothing else, go to Weights & Biases.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    def __init__(self, folder: Path, first_step: int, wandb_project: str = "") -> None:
         self._file = folder / "metrics.jsonl"
         self._tensorboard: EventsWriter | None = None
+        self._wandb: Any = None
         if not backend.writes():
             return
+        if wandb_project:
+            self._wandb = _weights_and_biases(wandb_project, folder)
         lines = _drop_lines_after(self._file, first_step)
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         (folder / "tensorboard").mkdir()
@@ -48,6 +54,8 @@ class Recorder:
             line = {"step": step, **{name: _short(value) for name, value in figures.items()}}
             log_metrics(self._file.parent, **line)
             self._plot(line, time.time())
+        if self._wandb is not None:
+            self._wandb.log(dict(figures), step=step)
 
     def secure(self) -> None:
         """Makes what was recorded outlive a power cut, as a checkpoint does."""
@@ -58,6 +66,8 @@ class Recorder:
     def close(self) -> None:
         if self._tensorboard is not None:
             self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
     def _plot(self, line: Mapping[str, Any], when: float) -> None:
         assert self._tensorboard is not None
@@ -97,6 +107,27 @@ def progress_bar(name: str, steps: int, first_step: int) -> tqdm:
         dynamic_ncols=True,
         mininterval=1.0,
         disable=not backend.writes(),
+    )
+
+
+def _weights_and_biases(project: str, folder: Path) -> Any:
+    """The run of this folder, the same one after a restart. Imported here: it is an extra.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(
+            "config.wandb needs Weights & Biases: pip install 'fer_jax[wandb]', or leave it empty"
+        ) from error
+    name = folder / "wandb_run.txt"
+    if not name.exists():
+        with atomic_file(name) as temporary:
+            temporary.write_text(secrets.token_hex(8))
+    return wandb.init(
+        project=project, name=folder.name, id=name.read_text(), dir=folder, resume="allow"
     )
 
 

@@ -82,7 +82,8 @@ def fit(
     parameters, and with the same lines in metrics.jsonl but for their times.
 
     Fields of `config`: `log_every` and `evaluate_every`, in steps (0: only at the end);
-    `checkpoint_every_s`, in seconds; `batch_size`, of all processes together.
+    `checkpoint_every_s`, in seconds; `batch_size`, of all processes together; optionally `wandb`,
+    a project of Weights & Biases to which the figures go too.
 
     Raises:
         TerminatedError: SIGTERM came; the state is saved.
@@ -99,7 +100,7 @@ def fit(
         elif (folder / "metrics.jsonl").exists():
             _tell(f"[{folder.name}] no checkpoint yet: starts at step 0 again")
         run = _Run(learner, batches, steps, folder, config, evaluate, checkpoints, termination)
-        with Meter(folder, first, steps, config.batch_size, meter_state) as meter:
+        with Meter(folder, first, steps, config, meter_state) as meter:
             state = run.train(state, first, meter)
             best = None
             if meter.evaluations > 1 and checkpoints.best_step():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from fer_jax.training.logging import Ledger, Recorder, progress_bar
 
@@ -20,7 +21,12 @@ class Meter:
     """
 
     def __init__(
-        self, folder: Path, first: int, steps: int, batch_size: int, state: dict[str, Any] | None
+        self,
+        folder: Path,
+        first: int,
+        steps: int,
+        config: ConfigDict,
+        state: dict[str, Any] | None,
     ) -> None:
         self.ledger = Ledger()
         self.figures: dict[str, float] = {}
@@ -35,9 +41,9 @@ class Meter:
             self._waiting = [(step, figures) for step, figures in state["waiting"]]
             self._timed = state["timed"]
             self.ledger.seconds.update(state["seconds"])
-        self._recorder = Recorder(folder, first)
+        self._recorder = Recorder(folder, first, config.get("wandb", ""))
         self._bar = progress_bar(folder.name, steps, first)
-        self._batch_size = batch_size
+        self._batch_size = config.batch_size
         self._before = sum(self.ledger.seconds.values())
         self._started = time.perf_counter()
 

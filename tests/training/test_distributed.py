@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[2]
 ALONE = ["one:1:1:20", "half:8:1:10", "eight:8:1:20:from=half", "one_more:1:1:20:from=half"]
 TOGETHER = ["pair:8:1:20:term", "pair:8:1:20", "pair2:8:2:20:from=half"]
 
+# Compiling takes longest here.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
 
 def start(folder, runs, *, devices, port=0, processes=1, process=0):
     environment = os.environ | {
@@ -21,7 +24,7 @@ def start(folder, runs, *, devices, port=0, processes=1, process=0):
         "JAX_ENABLE_X64": "1",
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK}",
     }
     module = "tests.training.topology_run"
     where = [str(folder), f"127.0.0.1:{port}", str(processes), str(process)]
