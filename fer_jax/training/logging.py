@@ -29,8 +29,8 @@ class Recorder:
 
     Lines beyond `first_step`, which a killed run wrote after its last checkpoint, are dropped,
     so that every step stands there once; the event files are written anew from those that stay.
-    Among several processes, the first alone writes. With `wandb_project` the same scalars, and
-    nothing else, go to Weights & Biases.
+    Among several processes, the first alone writes. With `wandb_project` the same scalars go
+    to Weights & Biases: no console, code, command line or measurements of the machine.
     """
 
     def __init__(self, folder: Path, first_step: int, wandb_project: str = "") -> None:
@@ -126,8 +126,21 @@ def _weights_and_biases(project: str, folder: Path) -> Any:
     if not name.exists():
         with atomic_file(name) as temporary:
             temporary.write_text(secrets.token_hex(8))
+    only_scalars = {
+        "console": "off",
+        "disable_code": True,
+        "disable_git": True,
+        "x_disable_machine_info": True,
+        "x_disable_meta": True,
+        "x_disable_stats": True,
+    }
     return wandb.init(
-        project=project, name=folder.name, id=name.read_text(), dir=folder, resume="allow"
+        project=project,
+        name=folder.name,
+        id=name.read_text(),
+        dir=folder,
+        resume="allow",
+        settings=only_scalars,
     )
 
 
