@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from fer_jax import backend
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
+from fer_jax.tasks.task import Task
 from fer_jax.training import curves, model_directory, sharding
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit
@@ -33,15 +35,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         training, validation = (
             _open(config.data, split, workdir) for split in ("train", "validation")
         )
-    if len(training) < config.batch_size:
-        raise UserError(
-            f"{config.data.root} has {len(training)} images to train on, fewer than "
-            f"config.batch_size={config.batch_size}"
-        )
     tasks, weights = make_tasks(config.tasks.to_dict())
-    for name, task in tasks.items():
-        if task.labels_needed and training[0]["label"] < 0:
-            raise UserError(f"the task {name} needs labels, and {config.data.dataset} has none")
+    _check_enough(config, training, tasks)
     steps = max(1, round(config.epochs * len(training) / config.batch_size))
 
     learner = Learner(config, tasks, weights, steps)
@@ -86,6 +81,17 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         **fitted.speed(),
         **{f"{purpose}_s": round(spent, 2) for purpose, spent in fitted.seconds.items()},
     }
+
+
+def _check_enough(config: ConfigDict, training: sources.Source, tasks: Mapping[str, Task]) -> None:
+    if len(training) < config.batch_size:
+        raise UserError(
+            f"{config.data.root} has {len(training)} images to train on, fewer than "
+            f"config.batch_size={config.batch_size}"
+        )
+    for name, task in tasks.items():
+        if task.labels_needed and training[0]["label"] < 0:
+            raise UserError(f"the task {name} needs labels, and {config.data.dataset} has none")
 
 
 def _save_model(folder: Path, state: State, config: ConfigDict, learner: Learner) -> None:
