@@ -185,6 +185,7 @@ class Bench:
     def disturb(self, folder: Path, delay: float) -> None:
         """One process, ended after `delay` seconds if it has not ended by itself."""
         before = committed(folder)
+        began = time.time()
         process = self.start(folder)
         # The start takes longest; two of three wait until it is over, or for what is rare.
         sought = self.dice.choice(["start", "step", "step", "evaluate", "save", "start"])
@@ -201,7 +202,8 @@ class Bench:
         process.join(120)
         _, restored = self.board.read()
         name = signal.Signals(which).name
-        if any((folder / "checkpoints").glob("*tmp*")):
+        halves = (folder / "checkpoints").glob("*tmp*")  # those of an earlier kill may lie there
+        if any(half.stat().st_mtime > began for half in halves):
             phase = "write"  # a checkpoint, in the background
         self.counts[phase, name] += 1
         after = committed(folder)
