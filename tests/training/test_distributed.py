@@ -73,8 +73,9 @@ def test_any_topology_gives_the_same_numbers(runs, name):
     assert {"parameters/backbone/conv/kernel", "statistics/backbone/norm/mean"} <= one.keys()
     assert "figures/validation/rotation/loss" in one
     losses = other.pop("losses")
-    assert len(losses) == 10  # each of them went on from a checkpoint of another one
-    np.testing.assert_allclose(losses, one["losses"][-10:], rtol=0, atol=1e-10)
+    # Each of them went on from a checkpoint; where SIGTERM stopped the pair is not ours to say.
+    assert len(losses) == 10 if name != "pair" else 0 < len(losses) <= 15
+    np.testing.assert_allclose(losses, one["losses"][-len(losses) :], rtol=0, atol=1e-10)
     for leaf, values in other.items():
         np.testing.assert_allclose(values, one[leaf], rtol=0, atol=1e-10, err_msg=leaf)
     assert one["parameters/backbone/conv/kernel"].dtype == np.float64
