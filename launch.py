@@ -25,6 +25,11 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--helpfull"}
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that the stage reads and writes.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0 of several, or auto (docs/many_hosts.md)."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
 
 
 def main(argv: list[str]) -> None:
@@ -36,11 +41,12 @@ def main(argv: list[str]) -> None:
             raise UserError("give --config=configs/NAME.py and --workdir=DIR; see --help")
         from fer_jax import backend  # imports jax: after the flags, so that --help is quick
 
-        backend.prepare()
+        backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         stage = importlib.import_module(f"fer_jax.stages.{_CONFIG.value.stage}")
-        stage.run(_CONFIG.value, _WORKDIR.value)
+        with backend.an_error_ends_all():
+            stage.run(_CONFIG.value, _WORKDIR.value)
     except UserError as error:
-        _stop(str(error))
+        _stop(str(error), error.exit_code)
     except KeyboardInterrupt:
         _stop("interrupted; the same command goes on from here")
 
@@ -117,10 +123,10 @@ def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
     return names
 
 
-def _stop(message: str) -> None:
+def _stop(message: str, code: int = 2) -> None:
     lines = (line.strip() for line in message.splitlines())
-    print("error: " + "; ".join(line for line in lines if line), file=sys.stderr)
-    sys.exit(2)
+    print("error: " + "; ".join(line for line in lines if line), file=sys.stderr, flush=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -82,4 +82,5 @@ def loop() -> dict[str, Any]:
         "accumulate": 1,
         "fsdp": 1,
         "workers": 0,
+        "wandb": "",  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
     }

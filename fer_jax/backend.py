@@ -1,12 +1,26 @@
-"""What has to be set in JAX before a stage runs: the compilation cache, and what it tells."""
+"""What has to be set in JAX before a stage runs: the compilation cache, and the other processes.
+
+A run is one process unless it is told of others: by the flags of `launch.py`, by the variables
+JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by Slurm, Open MPI or a TPU slice.
+Then all processes run the same program on the same folder, and process 0 alone writes to it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental import multihost_utils
+
+from fer_jax.errors import TerminatedError, UserError
+
+FIND_OUT = "auto"  # as the coordinator's address: JAX asks the cluster
 
 
 def compiler_options() -> dict[str, str | bool]:
@@ -21,14 +35,125 @@ def compiler_options() -> dict[str, str | bool]:
     return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
-def prepare() -> None:
-    """Keeps compiled programs between runs, so that a second start is quick.
+def prepare(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    """Keeps compiled programs between runs, and meets the other processes if there are any.
 
-    They lie in the folder that the environment variable JAX_COMPILATION_CACHE_DIR names, else
-    in the user's cache folder.
+    Compiled programs lie in the folder that the environment variable JAX_COMPILATION_CACHE_DIR
+    names, else in the user's cache folder.
+
+    Args:
+        coordinator: "HOST:PORT" of process 0, or "auto": JAX asks the cluster that it runs on.
+        processes: how many there are.
+        process: which one this is, from 0.
+
+    Raises:
+        UserError: the description is incomplete, or the others cannot be reached.
     """
     logging.getLogger("jax").setLevel(logging.WARNING)  # it tells which accelerators are absent
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "fer_jax" / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    processes = _number("JAX_NUM_PROCESSES", processes)
+    process = _number("JAX_PROCESS_ID", process)
+    if coordinator == FIND_OUT or (coordinator is None and _in_a_cluster()):
+        _meet()
+    elif coordinator or processes is not None or process is not None:
+        if not coordinator or processes is None or process is None or ":" not in coordinator:
+            raise UserError(
+                f"several processes need --coordinator_address=HOST:PORT, --num_processes and "
+                f"--process_id; got {coordinator}, {processes} and {process}"
+            )
+        if not 0 <= process < processes:
+            raise UserError(f"--process_id={process} is not in 0 to {processes - 1}")
+        if processes > 1:
+            _meet(coordinator, processes, process)
+
+
+def several() -> bool:
+    """Whether this run has more processes than one."""
+    return jax.process_count() > 1
+
+
+def writes() -> bool:
+    """Whether this process is the one that writes to the workdir."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(place: str) -> None:
+    """Returns when every process has come to the same place."""
+    if several():
+        multihost_utils.sync_global_devices(place)
+
+
+@contextlib.contextmanager
+def first_one_then_the_others(place: str) -> Iterator[None]:
+    """Process 0 runs the block, which may write files; then the others do, and find them."""
+    if not writes():
+        wait_for_all(place)
+    yield
+    if writes():
+        wait_for_all(place)
+
+
+@contextlib.contextmanager
+def an_error_ends_all() -> Iterator[None]:
+    """Among several processes, an error in one ends it at once, and thereby the others.
+
+    They would wait for it otherwise, and it for them at its exit.
+    """
+    try:
+        yield
+    except TerminatedError:  # all of them are
+        raise
+    except BaseException as error:
+        if not several():
+            raise
+        print(f"error: process {jax.process_index()}: ", end="", file=sys.stderr)
+        if isinstance(error, UserError):
+            print(error, file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(getattr(error, "exit_code", 1))
+
+
+def _number(variable: str, given: int | None) -> int | None:
+    text = os.environ.get(variable)
+    if given is not None or not text:
+        return given
+    if not text.isdecimal():
+        raise UserError(f"the environment has {variable}={text!r}, which is no number")
+    return int(text)
+
+
+def _in_a_cluster() -> bool:
+    """Whether Slurm, Open MPI or a TPU slice started this process as one of several."""
+    tasks = os.environ.get("SLURM_NTASKS", "1") if "SLURM_STEP_NODELIST" in os.environ else "1"
+    ranks = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES") or os.environ.get("TPU_PROCESS_ADDRESSES") or ""
+    return int(tasks) > 1 or int(ranks) > 1 or "," in hosts
+
+
+def _meet(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    seconds = int(os.environ.get("JAX_COORDINATION_TIMEOUT", "300"))
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            initialization_timeout=seconds,
+            heartbeat_timeout_seconds=30,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"cannot meet the other processes at {coordinator or 'the cluster'} ({reason}); are "
+            f"all of them started, with the same address and their own --process_id?"
+        ) from error

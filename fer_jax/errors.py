@@ -1,8 +1,16 @@
-"""The one error whose message is meant for the person at the keyboard."""
+"""The errors whose message is meant for the person at the keyboard."""
 
 
 class UserError(Exception):
     """Something that the user can mend: one line saying what is wrong, where, and what to do.
 
-    `launch.py` prints the line without a traceback and exits with code 2.
+    `launch.py` prints the line without a traceback and exits with `exit_code`.
     """
+
+    exit_code = 2
+
+
+class TerminatedError(UserError):
+    """SIGTERM came and the work is saved; the shell's own code for an end by that signal."""
+
+    exit_code = 128 + 15

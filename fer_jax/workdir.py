@@ -29,6 +29,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import backend
 from fer_jax.errors import UserError
 
 Summary = dict[str, Any]
@@ -48,6 +49,7 @@ def stage(
     *,
     grows: bool = False,
     revisits: bool = False,
+    many_processes: bool = False,
 ) -> Callable[[RunFunction], Callable[[ConfigDict, str | os.PathLike[str]], Summary]]:
     """Turns `run(config, workdir: Path) -> summary` into a stage.
 
@@ -59,6 +61,8 @@ def stage(
             of another is no data set.
         revisits: whether the stage runs again although it is done, as one does that only runs
             others, each of which knows whether it is done.
+        many_processes: whether several processes may run it together, in the same folder. What
+            stands above is then written by the first of them, and so should all else be.
 
     The decorated function returns the summary. It returns at once when the work is done
     already, and raises `UserError` when an input is absent or holds the folder, when the folder
@@ -71,20 +75,31 @@ def stage(
         @functools.wraps(run)
         def wrapped(config: ConfigDict, workdir: str | os.PathLike[str]) -> Summary:
             folder = Path(workdir).absolute()
+            if backend.several() and not many_processes:
+                raise UserError(
+                    f"the stage {config.stage} runs in one process, and there are several; run "
+                    f"it alone, without --num_processes and outside of srun"
+                )
             with _disk_errors_told(config, folder):
                 paths = [path for path in inputs(config) if path and not _is_published(path)]
                 digests = {path: fingerprint(path) for path in paths}
                 _check_inputs(config, folder, digests)
                 summary = _finished(config, folder, digests, grows, revisits)
                 if summary is not None and not revisits:
-                    print(f"[{config.stage}] done already: {folder}", flush=True)
+                    if backend.writes():
+                        print(f"[{config.stage}] done already: {folder}", flush=True)
                     return summary
+                backend.wait_for_all("the folder is checked")
                 with _released_if_refused(folder):
-                    _begin(config, folder, digests, grows)
+                    if backend.writes():
+                        _begin(config, folder, digests, grows)
+                    backend.wait_for_all("the stage begins")
                     started = time.time()
                     summary = run(config, folder)
                 summary.setdefault("wall_s", round(time.time() - started, 2))
-                _finish(config, folder, summary)
+                if backend.writes():
+                    _finish(config, folder, summary)
+                backend.wait_for_all("the stage is done")
                 return summary
 
         return wrapped
@@ -113,7 +128,11 @@ def _released_if_refused(folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError:
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= set(_OWN_FILES):
+        if (
+            backend.writes()
+            and folder.is_dir()
+            and {path.name for path in folder.iterdir()} <= set(_OWN_FILES)
+        ):
             for name in _OWN_FILES:
                 (folder / name).unlink(missing_ok=True)
             if new:

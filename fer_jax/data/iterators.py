@@ -39,7 +39,8 @@ class TrainIterator(Iterator[IteratorBatch]):
         if len(source) == 0:
             raise UserError("there is no example to train on")
         index, count = shard
-        self._workers = workers
+        self._source, self._workers = source, workers
+        self._whole_batches = _Shuffled(len(source), seed, batch_size * count, 0, 1)
         self._identity = {
             "examples": len(source),
             "global_batch": batch_size * count,
@@ -80,6 +81,10 @@ class TrainIterator(Iterator[IteratorBatch]):
                 )
         self.close()
         self._next_batch = int(state["next_batch"])
+
+    def examples(self, batch: int) -> list[str]:
+        """The ids of the examples in batch number `batch`, from 0, of all hosts together."""
+        return [self._source[int(index)]["id"] for index in self._whole_batches(batch)]
 
     def close(self) -> None:
         """Ends threads and worker processes. Another `next` would start them again."""

@@ -90,7 +90,10 @@ class BatchNorm(nnx.Module):
         exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train and not self.frozen:
             mean = exact.mean((0, 1, 2))
-            var = jnp.maximum((exact * exact).mean((0, 1, 2)) - mean * mean, 0)
+            if x.dtype == exact.dtype:
+                var = jnp.square(exact - mean).mean((0, 1, 2))
+            else:  # in one pass: it loses less than the rounding of x has lost already
+                var = jnp.maximum((exact * exact).mean((0, 1, 2)) - mean * mean, 0)
             self._remember(self.mean, mean)
             self._remember(self.var, var)
         else:

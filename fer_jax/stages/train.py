@@ -2,60 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
+from fer_jax import backend
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
-from fer_jax.training import model_directory
+from fer_jax.tasks.task import Task
+from fer_jax.training import curves, model_directory, parameter_table, sharding
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit
+from fer_jax.training.state import State, for_use
 from fer_jax.workdir import stage
 
 
-@stage(inputs=lambda config: [config.data.root, config.init])
+@stage(inputs=lambda config: [config.data.root, config.init], many_processes=True)
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`."""
+    """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
+
+    With `config.evaluate_every`, `best/model/` is that of the lowest validation loss: the tasks'
+    losses, weighted as in training. Several processes may run it together.
+    """
     if not config.data.root:
         raise UserError("give --config.data.root, the folder that the images lie in")
-    training, validation = (_open(config.data, split, workdir) for split in ("train", "validation"))
-    if len(training) < config.batch_size:
-        raise UserError(
-            f"{config.data.root} has {len(training)} images to train on, fewer than "
-            f"config.batch_size={config.batch_size}"
+    with backend.first_one_then_the_others("records"):  # opening them may write them
+        training, validation = (
+            _open(config.data, split, workdir) for split in ("train", "validation")
         )
     tasks, weights = make_tasks(config.tasks.to_dict())
-    for name, task in tasks.items():
-        if task.labels_needed and training[0]["label"] < 0:
-            raise UserError(f"the task {name} needs labels, and {config.data.dataset} has none")
+    _check_enough(config, training, tasks)
     steps = max(1, round(config.epochs * len(training) / config.batch_size))
 
     learner = Learner(config, tasks, weights, steps)
-    state = learner.init(config.seed)
-    if config.init:
-        leaves = model_directory.backbone_leaves(config.init, state)
-        state = learner.init(config.seed, leaves)
-    batches = iterators.train_iterator(
-        training, batch_size=config.batch_size, seed=config.seed, workers=config.workers
-    )
-    fitted = fit(
-        learner,
-        state,
-        batches,
-        steps=steps,
-        folder=workdir,
-        config=config,
-        evaluate=lambda state: learner.evaluate(
-            state, iterators.eval_batches(validation, batch_size=config.batch_size)
-        ),
-    )
-    model_directory.save(
-        workdir / "model",
-        fitted.state,
-        model_directory.describe(config, learner.tasks, config.data.root),
-    )
+    state = _begin(learner, config)
+    if backend.writes():
+        table = parameter_table.draw(state["parameters"], learner.frozen)
+        (workdir / "parameters.txt").write_text(table)
+    local = sharding.local_batch_size(config.batch_size)
+
+    def evaluate(state: State) -> dict[str, float]:
+        batches = iterators.eval_batches(validation, batch_size=local, shard=sharding.shard())
+        figures = learner.evaluate(state, batches)
+        loss = sum(weights[name] * figures[f"{name}/loss"] for name in tasks) if figures else None
+        return figures if loss is None else {**figures, "loss": loss}
+
+    with iterators.train_iterator(
+        training,
+        batch_size=local,
+        seed=config.seed,
+        workers=config.workers,
+        shard=sharding.shard(),
+    ) as batches:
+        fitted = fit(
+            learner,
+            state,
+            batches,
+            steps=steps,
+            folder=workdir,
+            config=config,
+            evaluate=evaluate,
+        )
+    if backend.writes():
+        curves.draw(workdir)
+    _save_model(workdir / "model", fitted.state, config, learner)
+    if fitted.best is not None:
+        _save_model(workdir / "best" / "model", fitted.best, config, learner)
     return {
         "train_images": len(training),
         "validation_images": len(validation),
@@ -63,8 +78,16 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         **_began_with(config.init),
         **{name: round(value, 4) for name, value in fitted.figures.items()},
         **fitted.speed(),
-        "compile_s": round(sum(learner.compile_seconds.values()), 2),
+        **{f"{purpose}_s": round(spent, 2) for purpose, spent in fitted.seconds.items()},
     }
+
+
+def _begin(learner: Learner, config: ConfigDict) -> State:
+    """Random weights, or those that `config.init` names in the backbone."""
+    state = learner.init(config.seed)
+    if not config.init:
+        return state
+    return learner.init(config.seed, model_directory.backbone_leaves(config.init, state))
 
 
 def _began_with(init: str) -> dict[str, str]:
@@ -72,6 +95,25 @@ def _began_with(init: str) -> dict[str, str]:
         return {}
     origin = model_directory.origin(init)
     return {"init": origin["name"], "init_sha256": origin["sha256"]}
+
+
+def _check_enough(config: ConfigDict, training: sources.Source, tasks: Mapping[str, Task]) -> None:
+    if len(training) < config.batch_size:
+        raise UserError(
+            f"{config.data.root} has {len(training)} images to train on, fewer than "
+            f"config.batch_size={config.batch_size}"
+        )
+    for name, task in tasks.items():
+        if task.labels_needed and training[0]["label"] < 0:
+            raise UserError(f"the task {name} needs labels, and {config.data.dataset} has none")
+
+
+def _save_model(folder: Path, state: State, config: ConfigDict, learner: Learner) -> None:
+    """All processes gather the arrays, the first one writes them."""
+    arrays = jax.tree.map(sharding.fetch, for_use(state))
+    if backend.writes():
+        spec = model_directory.describe(config, learner.tasks, config.data.root)
+        model_directory.save(folder, arrays, spec)
 
 
 def _open(data: ConfigDict, split: str, workdir: Path) -> sources.Source:

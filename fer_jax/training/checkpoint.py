@@ -1,60 +1,360 @@
-"""Checkpoints of the train state and of the data iterator together, by Orbax."""
+"""Checkpoints of the train state and of a run's progress together, by Orbax.
+
+    checkpoints/120/       the newest ones, and the one with the best validation
+        state/             the arrays, in Orbax's layout
+        progress/metadata  JSON: the iterator's place, figures, and a checksum of every array
+        metrics/metrics    JSON: the validation loss, where the run was evaluated at that step
+    checkpoints/damaged/   what was found damaged on resuming, out of the way
+
+A folder with a number is whole or damaged, never half written: Orbax renames it into place.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import errno
+import json
 import logging
+import math
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers
 
+from fer_jax import backend
+from fer_jax.errors import UserError
+from fer_jax.training import integrity
 from fer_jax.training.state import State
 
-logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells every step of every save
+for _name in ("absl", "asyncio"):  # Orbax tells every step of every save, and failures twice
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+_COMMITTED = "commit_success.txt"
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
+_DISK_WORDS = ("no space left", "quota exceeded", "file too large", "input/output error",
+               "read-only file system", "permission denied")  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint: the state, what `save` was told beside it, and its step."""
+
+    state: State
+    progress: dict[str, Any]
+    step: int
+
+
+class NotFiniteError(Exception):
+    """The state holds a NaN or an Inf, and was not saved."""
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints in a folder; saving runs in the background."""
+    """The newest `keep` checkpoints in a folder and the best one; saving runs in the background.
+
+    Used in a `with` block, which waits for the last save. All processes take part in every call.
+    """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=True, create=True
-        )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self.folder = folder.absolute()
+        self._keep = keep
+        self._open: ocp.CheckpointManager | None = None
+        self._pending = 0  # the step of a save that may still run
+        self.failure = ""  # why the newest save came to nothing
 
-    def save(self, state: State, iterator_state: dict[str, Any]) -> None:
-        """Saves both under the state's step; returns before the files are written."""
-        self._manager.save(
-            int(state["step"]),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), iterator=ocp.args.JsonSave(iterator_state)
-            ),
-        )
+    def __enter__(self) -> Checkpoints:
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._told_already
+        return self
 
-    def restore(self, like: State) -> tuple[State, dict[str, Any]] | None:
-        """The newest checkpoint in the shapes and shardings of `like`, or None if none is there."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=leaf.sharding),
-            like,
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.wait()
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+        sys.unraisablehook = self._hook
+
+    def save(self, state: State, progress: dict[str, Any], *, loss: float | None = None) -> None:
+        """Saves both under the state's step; returns before the files are written.
+
+        A save that fails since the disk does (full, read-only) is told in one line, the older
+        checkpoints stay, and the next save is another try.
+
+        Args:
+            state: the train state.
+            progress: JSON-able; what else `restore` should give back.
+            loss: of the validation at this step, if there was one; the lowest is kept.
+
+        Raises:
+            NotFiniteError: the state holds a NaN or an Inf.
+        """
+        step = int(state["step"])
+        leaves, bad = integrity.describe(state)
+        if bad:
+            raise NotFiniteError(f"{bad[0]} and {len(bad) - 1} more" if bad[1:] else bad[0])
+        sealed = integrity.seal(
+            {"step": step, "leaves": leaves, "loss": loss, "progress": progress}
         )
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract), iterator=ocp.args.JsonRestore()
-            ),
-        )
-        return restored["state"], restored["iterator"]
+        self.wait()
+        with self._disk_failures_told(step):
+            self._manager().save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(sealed)
+                ),
+                metrics=None if loss is None else {"loss": loss},
+            )
+            self._pending = step
+
+    def wait(self) -> None:
+        """Waits until the newest save is written, or has failed, which is told then."""
+        if self._open is not None and self._pending:
+            with self._disk_failures_told(self._pending):
+                self._open.wait_until_finished()
+                self.failure = ""
+            self._pending = 0
+
+    def restore(self, like: State) -> Restored | None:
+        """The newest usable checkpoint, in the shapes and shardings of `like`.
+
+        None where no checkpoint was ever written. Damaged ones are told and moved to `damaged/`,
+        once an older one has been read.
+
+        Raises:
+            UserError: all are damaged, one cannot be read for want of permission, or one is that
+                of another network or optimizer.
+        """
+        found = self._found()
+        damage: dict[Path, str] = {}
+        for place, path in enumerate(found):
+            restored, reason = _agreed(*_attempt(path, like))
+            if restored is not None:
+                rest = [older for older in found[place + 1 :] if _loss(older) == math.inf]
+                damage |= dict.fromkeys(rest, "metrics/metrics cannot be read")
+                self._set_aside(damage, restored.step)
+                return restored
+            damage[path] = reason
+        if damage:
+            listed = "; ".join(f"step {path.name}: {reason}" for path, reason in damage.items())
+            raise UserError(
+                f"no checkpoint in {self.folder} can be used ({listed}); bring one back from a "
+                f"backup, or delete that folder to train from the beginning"
+            )
+        return None
 
     def latest_step(self) -> int:
-        """The step of the newest checkpoint; 0 if there is none."""
-        return self._manager.latest_step() or 0
+        """The step of the newest checkpoint that is written; 0 if there is none."""
+        steps = [int(p.name) for p in self._found() if (p / _COMMITTED).is_file()]
+        return max(steps, default=0)
 
-    def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def best_step(self) -> int:
+        """The step with the lowest validation loss among those kept; 0 if none was evaluated."""
+        losses = {path: _loss(path) for path in self._found()}
+        known = {path: loss for path, loss in losses.items() if loss is not None}
+        return int(min(known, key=lambda path: known[path]).name) if known else 0
+
+    def restore_best(self, like: State) -> Restored | None:
+        """The checkpoint of `best_step`, or None if there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        self.wait()
+        step = self.best_step()
+        if not step:
+            return None
+        restored, reason = _agreed(*_attempt(self.folder / str(step), like))
+        if restored is None:
+            raise UserError(f"the best checkpoint, {self.folder / str(step)}, is damaged: {reason}")
+        return restored
+
+    def _found(self) -> list[Path]:
+        """Everything whose name is a step, newest first."""
+        if not self.folder.exists():
+            return []
+        if not self.folder.is_dir():
+            raise UserError(
+                f"{self.folder} is a file, and checkpoints should lie there; move it away"
+            )
+        paths = [path for path in self.folder.iterdir() if path.name.isdecimal()]
+        return sorted(paths, key=lambda path: -int(path.name))
+
+    def _set_aside(self, damage: dict[Path, str], step: int) -> None:
+        """Tells what was damaged, and makes way for new checkpoints of the same steps."""
+        backend.wait_for_all("checkpoints were read")
+        if backend.writes():
+            for path, reason in damage.items():
+                target = self.folder / "damaged" / path.name
+                shutil.rmtree(target.parent, ignore_errors=True)  # one at a time: they are large
+                target.parent.mkdir()
+                path.rename(target)
+                _warn(
+                    f"the checkpoint of step {path.name} is damaged ({reason}); going on from "
+                    f"that of step {step}; the damaged one is now {target}"
+                )
+        backend.wait_for_all("damaged checkpoints are set aside")
+
+    def _manager(self) -> ocp.CheckpointManager:
+        if self._open is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            policies = checkpoint_managers
+            self._open = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    best_fn=_loss_of,
+                    best_mode="min",
+                    preservation_policy=policies.AnyPreservationPolicy(
+                        [
+                            policies.LatestN(self._keep),
+                            policies.BestN(
+                                get_metric_fn=_loss_of,
+                                reverse=True,
+                                n=1,
+                                keep_checkpoints_without_metrics=False,
+                            ),
+                        ]
+                    ),
+                    enable_async_checkpointing=True,
+                    cleanup_tmp_directories=True,
+                ),
+            )
+        return self._open
+
+    def _told_already(self, unraisable: Any) -> None:
+        """Where one array fails, TensorStore reports the others to an event loop that has gone."""
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._hook(unraisable)
+
+    @contextlib.contextmanager
+    def _disk_failures_told(self, step: int) -> Iterator[None]:
+        """Turns a failed disk into a warning and `failure`, and has Orbax begin anew after it."""
+        try:
+            yield
+        except Exception as error:
+            if backend.several() or not _of_the_disk(error):
+                raise  # among several processes none can go on alone
+            self.failure, self._pending = _brief(error), 0
+            # Orbax counts the failed one among the newest now, and would delete a good one for it.
+            self._open = None
+            _warn(
+                f"the checkpoint of step {step} was not written ({self.failure}); "
+                f"the last one is of step {self.latest_step()}; trying again at the next"
+            )
+
+
+def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:
+    """The checkpoint at `path`, or why it is of no use."""
+    try:
+        _check_readable(path)
+        content = _read_progress(path)
+        problems = integrity.misfits(content["leaves"], like)
+        if problems:
+            more = f" and {len(problems) - 3} more" if problems[3:] else ""
+            raise UserError(
+                f"the checkpoint {path} is of another network or optimizer: "
+                f"{', '.join(problems[:3])}{more}; choose another --workdir or undo the change"
+            )
+        state = _read_state(path, like)
+        wrong = integrity.differences(content["leaves"], state)
+        if wrong:
+            raise ValueError(f"{len(wrong)} arrays are not what was saved, {wrong[0]} among them")
+        return Restored(state, content["progress"], content["step"]), ""
+    except UserError:
+        raise
+    except PermissionError as error:
+        raise UserError(
+            f"cannot read the checkpoint file {error.filename}: {error.strerror}; mend the "
+            f"permissions and give the same command again"
+        ) from error
+    except Exception as error:  # Orbax and TensorStore raise of all kinds at damaged files
+        return None, _brief(error)
+
+
+def _agreed(restored: Restored | None, reason: str) -> tuple[Restored | None, str]:
+    """The same verdict in all processes: usable only if every one of them could read it."""
+    if backend.several():
+        usable = multihost_utils.process_allgather(np.array(restored is not None))
+        if not usable.all():
+            return None, reason or "another process cannot read it"
+    return restored, reason
+
+
+def _check_readable(path: Path) -> None:
+    if not path.is_dir():
+        raise ValueError("it is a file, not a folder")
+    files = [file for file in path.rglob("*") if file.is_file()]
+    if not files:
+        raise ValueError("its folder is empty")
+    for file in files:
+        with file.open("rb"):
+            pass
+    if not (path / _COMMITTED).is_file():
+        raise ValueError(f"it has no {_COMMITTED}: its saving was not finished")
+
+
+def _read_progress(path: Path) -> dict[str, Any]:
+    """What lies beside the state, after checking that nothing of it was altered."""
+    file = path / "progress" / "metadata"
+    try:
+        content = integrity.unseal(json.loads(file.read_text()))
+    except FileNotFoundError as error:
+        raise ValueError("progress/metadata is missing") from error
+    except ValueError as error:  # JSON's and Unicode's errors are ValueErrors too
+        raise ValueError(f"progress/metadata is damaged: {error}") from error
+    if content["step"] != int(path.name):
+        raise ValueError(f"it is that of step {content['step']}")
+    if _loss(path) != content["loss"]:
+        raise ValueError("metrics/metrics is damaged")
+    return content
+
+
+def _read_state(path: Path, like: State) -> State:
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=leaf.sharding), like
+    )
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        state: State = reader.restore(path / "state", args=ocp.args.StandardRestore(abstract))
+    return state
+
+
+def _loss(path: Path) -> float | None:
+    """The validation loss that Orbax keeps with a checkpoint; None: no such; Inf: damaged."""
+    try:
+        loss = json.loads((path / "metrics" / "metrics").read_text())["loss"]
+        return float(loss)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, NotADirectoryError):
+        return math.inf
+
+
+def _loss_of(metrics: Any) -> float:
+    return float(metrics["loss"])
+
+
+def _of_the_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return True
+    text = str(error).lower()
+    return any(words in text for words in _DISK_WORDS)
+
+
+def _brief(error: Exception) -> str:
+    if _of_the_disk(error):
+        text = str(error).lower()
+        found = [words for words in _DISK_WORDS if words in text]
+        return found[0] if found else str(getattr(error, "strerror", error))
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def _warn(message: str) -> None:
+    if backend.writes():
+        print(f"warning: {message}", file=sys.stderr, flush=True)

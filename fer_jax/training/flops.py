@@ -33,16 +33,23 @@ def peak(device_kind: str, dtype: str) -> float | None:
     return None
 
 
+def peak_of_all_devices() -> float | None:
+    """bfloat16 FLOP/s of all devices of all processes together, None if they are not known."""
+    one = peak(jax.devices()[0].device_kind, "bfloat16")
+    return None if one is None else one * jax.device_count()
+
+
 def count(function: Callable[..., Any], *arguments: Any) -> int:
     """Floating-point operations of all convolutions and matrix products in `function`.
 
     A multiplication and an addition count as two; everything else is left out, as is usual. The
     function is traced on the arguments' shapes, nothing is computed.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return count_program(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _count(jaxpr: Any) -> int:
+def count_program(jaxpr: Any) -> int:
+    """The same of a program that is traced already; a loop counts as often as it runs."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
@@ -52,7 +59,7 @@ def _count(jaxpr: Any) -> int:
         else:
             inner = [v for value in equation.params.values() for v in _jaxprs(value)]
             repeats = equation.params["length"] if equation.primitive.name == "scan" else 1
-            total += repeats * sum(_count(j) for j in inner)
+            total += repeats * sum(count_program(j) for j in inner)
     return total
 
 
@@ -60,7 +67,8 @@ def _convolution(equation: Any) -> int:
     kernel = equation.invars[1].aval.shape
     output = math.prod(equation.outvars[0].aval.shape)
     outputs_of_kernel = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    return 2 * output * math.prod(kernel) // outputs_of_kernel
+    inserted_zeros = math.prod(equation.params["lhs_dilation"])  # of a strided one's gradient
+    return 2 * output * math.prod(kernel) // (outputs_of_kernel * inserted_zeros)
 
 
 def _product(equation: Any) -> int:

@@ -16,7 +16,7 @@ from fer_jax.backend import compiler_options
 from fer_jax.errors import UserError
 from fer_jax.models.network import Network
 from fer_jax.tasks.task import Task
-from fer_jax.training import sharding, step
+from fer_jax.training import flops, sharding, step
 from fer_jax.training.optimizer import frozen_mask, make_optimizer
 from fer_jax.training.state import (
     State,
@@ -58,6 +58,8 @@ class Learner:
         steps: the length of the learning-rate schedule.
     """
 
+    flops_per_step = 0  # arithmetic of one update on all devices; known once it is compiled
+
     def __init__(
         self,
         config: ConfigDict,
@@ -76,15 +78,15 @@ class Learner:
             )
         abstract = nnx.eval_shape(lambda: self._network(0))
         self._graphdef, parameters, _ = split_network(abstract)
-        frozen = frozen_mask(parameters, config.optimizer.freeze)
-        self._optimizer = make_optimizer(config.optimizer, steps, frozen)
+        self.frozen = frozen_mask(parameters, config.optimizer.freeze)
+        self._optimizer = make_optimizer(config.optimizer, steps, self.frozen)
         self._functions: dict[str, Callable[..., Any]] = {
             "train": step.make_train_step(
                 self._graphdef,
                 self.tasks,
                 weights,
                 self._optimizer,
-                frozen,
+                self.frozen,
                 accumulate=config.accumulate,
                 average=config.optimizer.average,
             ),
@@ -157,7 +159,10 @@ class Learner:
             shardings = sharding.state_shardings(state, self.mesh)
             outputs = (shardings, None) if name == "train" else None
             jitted = jax.jit(self._functions[name], donate_argnums=donated, out_shardings=outputs)
-            lowered = jitted.lower(state, sharding.put_batch(batch, self.mesh))
+            traced = jitted.trace(state, sharding.put_batch(batch, self.mesh))
+            if name == "train":
+                self.flops_per_step = flops.count_program(traced.jaxpr.jaxpr)
+            lowered = traced.lower()
             self._compiled[name] = lowered.compile(compiler_options=compiler_options())
             self.compile_seconds[name] = time.perf_counter() - started
         return self._compiled[name]

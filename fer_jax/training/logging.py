@@ -5,14 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import secrets
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
+from fer_jax import backend
+from fer_jax.errors import UserError
 from fer_jax.workdir import atomic_file, log_metrics
 
 
@@ -20,23 +28,54 @@ class Recorder:
     """Writes scalars of a step to `folder/metrics.jsonl` and to TensorBoard event files.
 
     Lines beyond `first_step`, which a killed run wrote after its last checkpoint, are dropped,
-    so that every step stands there once.
+    so that every step stands there once; the event files are written anew from those that stay.
+    Among several processes, the first alone writes. With `wandb_project` the same scalars go
+    to Weights & Biases: no console, code, command line or measurements of the machine.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
-        self._folder = folder
-        _drop_lines_after(folder / "metrics.jsonl", first_step)
-        self._tensorboard = SummaryWriter(
-            str(folder / "tensorboard"), purge_step=first_step or None, write_to_disk=True
-        )
+    def __init__(self, folder: Path, first_step: int, wandb_project: str = "") -> None:
+        self._file = folder / "metrics.jsonl"
+        self._tensorboard: EventsWriter | None = None
+        self._wandb: Any = None
+        if not backend.writes():
+            return
+        if wandb_project:
+            self._wandb = _weights_and_biases(wandb_project, folder)
+        lines = _drop_lines_after(self._file, first_step)
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        (folder / "tensorboard").mkdir()
+        # Not its SummaryWriter, whose thread dies on a full disk, and whose queue then blocks us.
+        self._tensorboard = EventsWriter(str(folder / "tensorboard" / "events"))
+        for line in lines:
+            self._plot(line, line["time"])
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
-        log_metrics(self._folder, step=step, **{k: _short(v) for k, v in figures.items()})
-        for name, value in figures.items():
-            self._tensorboard.add_scalar(name, value, step)
+        if self._tensorboard is not None:
+            line = {"step": step, **{name: _short(value) for name, value in figures.items()}}
+            log_metrics(self._file.parent, **line)
+            self._plot(line, time.time())
+        if self._wandb is not None:
+            self._wandb.log(dict(figures), step=step)
+
+    def secure(self) -> None:
+        """Makes what was recorded outlive a power cut, as a checkpoint does."""
+        if self._tensorboard is not None and self._file.exists():
+            with self._file.open("rb") as file:
+                os.fsync(file.fileno())
 
     def close(self) -> None:
-        self._tensorboard.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def _plot(self, line: Mapping[str, Any], when: float) -> None:
+        assert self._tensorboard is not None
+        for name, value in line.items():
+            if name not in ("time", "step") and isinstance(value, int | float):
+                event = Event(wall_time=when, step=line["step"], summary=scalar(name, value))
+                self._tensorboard.write_event(event)
+        self._tensorboard.flush()
 
 
 class Ledger:
@@ -61,20 +100,65 @@ class Ledger:
 def progress_bar(name: str, steps: int, first_step: int) -> tqdm:
     """A bar over steps with time left; figures are set as its postfix."""
     return tqdm(
-        total=steps, initial=first_step, desc=name, unit="step", dynamic_ncols=True, mininterval=1.0
+        total=steps,
+        initial=first_step,
+        desc=name,
+        unit="step",
+        dynamic_ncols=True,
+        mininterval=1.0,
+        disable=not backend.writes(),
     )
 
 
-def _drop_lines_after(path: Path, step: int) -> None:
+def _weights_and_biases(project: str, folder: Path) -> Any:
+    """The run of this folder, the same one after a restart. Imported here: it is an extra.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(
+            "config.wandb needs Weights & Biases: pip install 'fer_jax[wandb]', or leave it empty"
+        ) from error
+    name = folder / "wandb_run.txt"
+    if not name.exists():
+        with atomic_file(name) as temporary:
+            temporary.write_text(secrets.token_hex(8))
+    only_scalars = {
+        "console": "off",
+        "disable_code": True,
+        "disable_git": True,
+        "x_disable_machine_info": True,
+        "x_disable_meta": True,
+        "x_disable_stats": True,
+    }
+    return wandb.init(
+        project=project,
+        name=folder.name,
+        id=name.read_text(),
+        dir=folder,
+        resume="allow",
+        settings=only_scalars,
+    )
+
+
+def _drop_lines_after(path: Path, step: int) -> list[dict[str, Any]]:
+    """Rewrites the file without lines of later steps; the lines of steps that stay."""
     if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
+        return []
+    kept, lines = [], []
+    for text in path.read_text(errors="replace").splitlines():
         with contextlib.suppress(json.JSONDecodeError):  # half a line: the run was killed there
-            if json.loads(line).get("step", 0) <= step:
-                kept.append(line + "\n")
+            line = json.loads(text)
+            if line.get("step", 0) <= step:
+                kept.append(text + "\n")
+                if "step" in line:
+                    lines.append(line)
     with atomic_file(path) as temporary:
         temporary.write_text("".join(kept))
+    return lines
 
 
 def _short(value: float) -> float:

@@ -5,20 +5,28 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from fer_jax.errors import UserError
-from fer_jax.training.checkpoint import Checkpoints
+from fer_jax import backend
+from fer_jax.errors import TerminatedError, UserError
+from fer_jax.training import flops
+from fer_jax.training.checkpoint import Checkpoints, NotFiniteError
 from fer_jax.training.learner import HostBatch, Learner
-from fer_jax.training.logging import Ledger, Recorder, progress_bar
+from fer_jax.training.meter import Meter
 from fer_jax.training.state import State
+from fer_jax.workdir import write_json
+
+_VALIDATION_LOSS = "validation/loss"
 
 
 @runtime_checkable
@@ -28,24 +36,37 @@ class BatchIterator(Protocol):
     def __next__(self) -> HostBatch: ...
     def get_state(self) -> dict[str, Any]: ...
     def set_state(self, state: dict[str, Any]) -> None: ...
+    def examples(self, batch: int) -> list[str]:
+        """The ids in batch number `batch`, from 0, of all processes."""
 
 
 @dataclasses.dataclass
 class Fitted:
-    """What `fit` returns: the final state, the last figures, and where the time went."""
+    """What `fit` returns: the final state, the last figures, and where the time went.
+
+    `seconds` is by purpose, over all runs that took part: compile, data_wait, step, evaluate,
+    save, other. `best` is the state with the lowest validation loss of those that were evaluated
+    on the way, None if only the last was.
+    """
 
     state: State
     figures: dict[str, float]
     images_per_s: float
     data_wait: float
     first_step_s: float
+    seconds: dict[str, float]
+    flops_per_s: float
+    best: State | None = None
 
     def speed(self) -> dict[str, float]:
-        """The figures that every training stage reports."""
+        """The figures that every training stage reports; utilisation on known accelerators."""
+        peak = flops.peak_of_all_devices()
         return {
             "images_per_s": round(self.images_per_s, 1),
             "data_wait": round(self.data_wait, 4),
             "first_step_s": round(self.first_step_s, 2),
+            "gflop_per_s": round(self.flops_per_s / 1e9, 2),
+            **({"utilisation": round(self.flops_per_s / peak, 4)} if peak else {}),
         }
 
 
@@ -59,120 +80,180 @@ def fit(
     config: ConfigDict,
     evaluate: Callable[[State], Mapping[str, float]] | None = None,
 ) -> Fitted:
-    """Trains until `steps`, going on from the newest checkpoint in `folder` if there is one.
+    """Trains until `steps`, going on from the newest usable checkpoint in `folder`, if any.
 
-    Everything random is keyed by the state's seed and step, and the iterator's place is saved
-    with the state: a run that was killed and resumed ends with the same parameters.
+    Everything random is keyed by the state's seed and step, and a checkpoint holds the iterator's
+    place and the figures not yet reported: a run that was killed and resumed ends with the same
+    parameters, and with the same lines in metrics.jsonl but for their times.
 
     Fields of `config`: `log_every` and `evaluate_every`, in steps (0: only at the end);
-    `checkpoint_every_s`, in seconds.
+    `checkpoint_every_s`, in seconds; `batch_size`, of all processes together; optionally `wandb`,
+    a project of Weights & Biases to which the figures go too.
 
     Raises:
-        UserError: the loss is not finite any more; the last good checkpoint stays.
+        TerminatedError: SIGTERM came; the state is saved.
+        UserError: a figure or the state is not finite any more; the last good checkpoint stays.
+            No checkpoint can be read, or the last one cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(folder / "checkpoints")
-    state = _restore(checkpoints, state, batches)
-    first = int(state["step"])
-    saved = time.perf_counter()
-    with _Termination() as termination, _Meter(folder, first, steps, config.batch_size) as meter:
-        for step in range(first + 1, steps + 1):
-            with meter.ledger("data_wait"):
-                batch = next(batches)
-            with meter.ledger("step" if step > first + 1 else "first_step"):
-                state, device_figures = learner.train(state, batch)
-                meter.add(device_figures)
-                if step == first + 1:
-                    jax.block_until_ready(device_figures)
-            if step % config.log_every == 0 or step == steps:
-                meter.report(step, saved_step=checkpoints.latest_step())
-            if evaluate and config.evaluate_every and step % config.evaluate_every == 0:
-                with meter.ledger("evaluate"):
-                    meter.record(step, _prefixed(evaluate(state)))
-            due = time.perf_counter() - saved > config.checkpoint_every_s or step == steps
-            if due or termination.asked:
-                meter.check(step, saved_step=checkpoints.latest_step())
-                with meter.ledger("save"):
-                    checkpoints.save(state, batches.get_state())
+    with _Termination() as termination, Checkpoints(folder / "checkpoints") as checkpoints:
+        restored = checkpoints.restore(state)
+        first, meter_state = 0, None
+        if restored is not None:
+            state, first, meter_state = restored.state, restored.step, restored.progress["meter"]
+            batches.set_state(restored.progress["iterator"])
+        elif (folder / "metrics.jsonl").exists():
+            _tell(f"[{folder.name}] no checkpoint yet: starts at step 0 again")
+        run = _Run(learner, batches, steps, folder, config, evaluate, checkpoints, termination)
+        with Meter(folder, first, steps, config, meter_state) as meter:
+            state = run.train(state, first, meter)
+            best = None
+            if meter.evaluations > 1 and checkpoints.best_step():
+                best = checkpoints.restore_best(state)
+            return Fitted(
+                state,
+                meter.figures,
+                meter.images_per_s(),
+                meter.ledger.share("data_wait"),
+                meter.first_step_s,
+                meter.seconds_by_purpose(),
+                learner.flops_per_step * meter.images_per_s() / config.batch_size,
+                None if best is None else best.state,
+            )
+
+
+@dataclasses.dataclass
+class _Run:
+    """What stays the same from step to step."""
+
+    learner: Learner
+    batches: BatchIterator
+    steps: int
+    folder: Path
+    config: ConfigDict
+    evaluate: Callable[[State], Mapping[str, float]] | None
+    checkpoints: Checkpoints
+    termination: _Termination
+
+    def train(self, state: State, first: int, meter: Meter) -> State:
+        """Steps `first + 1` to the last, each logged, evaluated and saved in this order."""
+        saved = time.perf_counter()
+        for step in range(first + 1, self.steps + 1):
+            state = self._step(state, step, meter)
+            last = step == self.steps
+            if last or step % self.config.log_every == 0:
+                self._check(meter)
+                meter.report(step)
+            loss = self._evaluate(state, step, meter)
+            better = loss is not None and meter.is_best(loss)
+            terminated = self.termination.agreed(step)
+            elapsed = time.perf_counter() - saved
+            if last or better or terminated or self._due(step, elapsed):
+                self._save(state, step, meter, loss)
                 saved = time.perf_counter()
-            if termination.asked:
-                checkpoints.close()
-                raise UserError(f"terminated at step {step}, saved; the same command goes on")
-        checkpoints.close()
-        if evaluate:
-            meter.record(steps, _prefixed(evaluate(state)))
-        return Fitted(
-            state,
-            meter.figures,
-            meter.images_per_s(),
-            meter.ledger.share("data_wait"),
-            meter.ledger.seconds["first_step"],
-        )
-
-
-class _Meter:
-    """Collects the figures of steps, and tells them every now and then."""
-
-    def __init__(self, folder: Path, first: int, steps: int, batch_size: int) -> None:
-        self.ledger = Ledger()
-        self.figures: dict[str, float] = {}
-        self._recorder = Recorder(folder, first)
-        self._waiting: list[dict[str, jax.Array]] = []
-        self._bar = progress_bar(folder.name, steps, first)
-        self._batch_size = batch_size
-        self._done = 0
-
-    def __enter__(self) -> _Meter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        self._recorder.close()
-
-    def add(self, figures: dict[str, jax.Array]) -> None:
-        """Keeps the figures of one step, which may still be computed, for the next report."""
-        self._waiting.append(figures)
-        self._done += 1
-        self._bar.update()
-
-    def report(self, step: int, *, saved_step: int) -> None:
-        """Tells the means since the last report, after checking that they are finite."""
-        with self.ledger("step"):  # fetching waits for the device
-            means = _means(self._waiting)
-        self._waiting.clear()
-        _check_finite(means, step, saved_step)
-        self.record(step, means)
-        self._bar.set_postfix(
-            {
-                "loss": f"{means['loss']:.3f}",
-                "images/s": f"{self.images_per_s():.0f}",
-                "data wait": f"{self.ledger.share('data_wait'):.1%}",
-            }
-        )
-
-    def check(self, step: int, *, saved_step: int) -> None:
-        """Raises `UserError` if a figure since the last report is not finite."""
-        if self._waiting:
-            _check_finite(_means(self._waiting), step, saved_step)
-
-    def record(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes figures of a step; the newest of each name are kept in `figures`."""
-        self._recorder.record(step, figures)
-        self.figures |= figures
-
-    def images_per_s(self) -> float:
-        """Without the first step, which compiles."""
-        seconds = self.ledger.seconds["step"] + self.ledger.seconds["data_wait"]
-        return max(self._done - 1, 0) * self._batch_size / max(seconds, 1e-9)
-
-
-def _restore(checkpoints: Checkpoints, state: State, batches: BatchIterator) -> State:
-    """The newest checkpoint, with the iterator set to its place; `state` if there is none."""
-    restored = checkpoints.restore(state)
-    if restored is None:
+            if terminated:
+                self._stop(step)
+        with meter.ledger("save"):
+            self.checkpoints.wait()
+        if self.checkpoints.failure:
+            raise UserError(
+                f"the last state was not saved in {self.checkpoints.folder} "
+                f"({self.checkpoints.failure}); mend that and give the same command again: it "
+                f"goes on from step {self.checkpoints.latest_step()}"
+            )
         return state
-    batches.set_state(restored[1])
-    return restored[0]
+
+    def _step(self, state: State, step: int, meter: Meter) -> State:
+        with meter.ledger("data_wait"):
+            batch = next(self.batches)
+        started, compiled = time.perf_counter(), self._compile_seconds()
+        with meter.ledger("step"):
+            state, figures = self.learner.train(state, batch)
+            if meter.first_step_s == 0:
+                jax.block_until_ready(figures)
+                meter.first_step_s = time.perf_counter() - started
+        meter.compiled("step", self._compile_seconds() - compiled)
+        meter.add(step, figures)
+        return state
+
+    def _evaluate(self, state: State, step: int, meter: Meter) -> float | None:
+        """The validation's loss, if this step is one to evaluate and the figures have one."""
+        every = self.config.evaluate_every
+        if self.evaluate is None or not (step == self.steps or (every and step % every == 0)):
+            return None
+        compiled = self._compile_seconds()
+        with meter.ledger("evaluate"):
+            evaluated = self.evaluate(state)
+            figures = {f"validation/{name}": float(value) for name, value in evaluated.items()}
+        meter.compiled("evaluate", self._compile_seconds() - compiled)
+        meter.record(step, figures)
+        meter.evaluations += 1
+        bad = [name for name, value in figures.items() if not math.isfinite(value)]
+        if bad:
+            self._not_finite(step, bad, figures, [])
+        return figures.get(_VALIDATION_LOSS)
+
+    def _save(self, state: State, step: int, meter: Meter, loss: float | None) -> None:
+        with meter.ledger("save"):
+            self._check(meter)
+            meter.secure()
+            progress = {"iterator": self.batches.get_state(), "meter": meter.get_state()}
+            try:
+                self.checkpoints.save(state, progress, loss=loss)
+            except NotFiniteError as error:
+                self._not_finite(step, [str(error)], {}, self.batches.examples(step - 1))
+
+    def _check(self, meter: Meter) -> None:
+        """Stops the run at the first step since the last report with a figure not finite."""
+        for step, figures in meter.fetch():
+            bad = [name for name, value in figures.items() if not math.isfinite(value)]
+            if bad:
+                self._not_finite(step, bad, figures, self.batches.examples(step - 1))
+
+    def _not_finite(
+        self, step: int, bad: list[str], figures: Mapping[str, float], examples: list[str]
+    ) -> NoReturn:
+        self.checkpoints.wait()
+        good = self.checkpoints.latest_step()
+        file = self.folder / "not_finite.json"
+        if backend.writes():
+            report = {
+                "step": step,
+                "not_finite": bad,
+                "figures": {name: str(value) for name, value in figures.items()},
+                "batch": step - 1,
+                "examples": examples,
+                "last_checkpoint": good,
+            }
+            write_json(file, report)
+        shown = f" (batch {step - 1}: {', '.join(examples[:3])}, ...)" if examples else ""
+        raise UserError(
+            f"{', '.join(bad)} not finite at step {step}{shown}; see {file}; "
+            f"{f'the last good checkpoint is of step {good}' if good else 'no checkpoint yet'}; "
+            f"try a lower config.optimizer.learning_rate in a new workdir"
+        )
+
+    def _due(self, step: int, elapsed: float) -> bool:
+        """Whether it is time to save. Clocks differ, so several processes ask the first's."""
+        due = elapsed > self.config.checkpoint_every_s
+        if not backend.several():
+            return bool(due)
+        if step % self.config.log_every:  # asking at each step would cost more than it saves
+            return False
+        return bool(multihost_utils.broadcast_one_to_all(np.array(due)))
+
+    def _stop(self, step: int) -> NoReturn:
+        self.checkpoints.wait()
+        if self.checkpoints.failure:
+            step = self.checkpoints.latest_step()
+            raise UserError(
+                f"terminated, and the state was not saved ({self.checkpoints.failure}); mend "
+                f"that and give the same command again: it goes on from step {step}"
+            )
+        raise TerminatedError(f"terminated at step {step}, saved; the same command goes on")
+
+    def _compile_seconds(self) -> float:
+        return float(sum(self.learner.compile_seconds.values()))
 
 
 class _Termination:
@@ -182,30 +263,24 @@ class _Termination:
         self.asked = False
 
     def __enter__(self) -> _Termination:
-        self._before = signal.signal(signal.SIGTERM, self._ask)
+        # Among several processes JAX's own handler tells all of them at which step to stop.
+        self._before = None if backend.several() else signal.signal(signal.SIGTERM, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def agreed(self, step: int) -> bool:
+        """Whether to stop after this step: the same answer in every process."""
+        if backend.several():
+            return bool(multihost_utils.reached_preemption_sync_point(step))
+        return self.asked
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
         self.asked = True
 
 
-def _means(waiting: list[dict[str, jax.Array]]) -> dict[str, float]:
-    """Means of each figure over the steps since the last record."""
-    fetched = jax.device_get(waiting)
-    return {name: float(sum(f[name] for f in fetched) / len(fetched)) for name in fetched[0]}
-
-
-def _check_finite(figures: Mapping[str, float], step: int, saved_step: int) -> None:
-    bad = [name for name, value in figures.items() if not math.isfinite(value)]
-    if bad:
-        raise UserError(
-            f"{', '.join(bad)} not finite within the steps up to {step}; the last checkpoint is "
-            f"of step {saved_step}; try a lower config.optimizer.learning_rate in a new workdir"
-        )
-
-
-def _prefixed(figures: Mapping[str, float]) -> dict[str, float]:
-    return {f"validation/{name}": value for name, value in figures.items()}
+def _tell(message: str) -> None:
+    if backend.writes():
+        print(message, file=sys.stderr, flush=True)

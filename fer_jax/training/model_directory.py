@@ -22,7 +22,7 @@ from fer_jax.models import imagenet, pretrained, weight_files
 from fer_jax.models.network import Network
 from fer_jax.tasks.task import Task
 from fer_jax.training.learner import make_tasks
-from fer_jax.training.state import State, flatten, replace_leaves, split_network
+from fer_jax.training.state import State, flatten, for_use, replace_leaves, split_network
 from fer_jax.training.step import make_predict_step
 from fer_jax.workdir import atomic_file, read_json, write_json
 
@@ -35,8 +35,8 @@ def save(folder: Path, state: State, spec: dict[str, Any]) -> None:
     and `init`: the weights that training began with.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {part: state[part] for part in ("parameters", "statistics")}
-    arrays = {name: np.asarray(leaf) for name, leaf in flatten(jax.device_get(kept)).items()}
+    kept = jax.device_get(for_use(state))
+    arrays = {name: np.asarray(leaf) for name, leaf in flatten(kept).items()}
     with atomic_file(folder / "weights.safetensors") as temporary:
         save_file(arrays, temporary)
     write_json(folder / "model.json", spec)

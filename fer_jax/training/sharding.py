@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fer_jax.errors import UserError
@@ -50,6 +51,18 @@ def put(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(place, tree, shardings)
 
 
+def fetch(leaf: jax.Array | np.ndarray) -> np.ndarray:
+    """All values of an array on this host; every process gets them, so all must ask."""
+    if isinstance(leaf, np.ndarray) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+
+def shard() -> tuple[int, int]:
+    """Which part of every batch this process reads, and of how many."""
+    return jax.process_index(), jax.process_count()
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This process's part of a batch, split along its first axis over all devices."""
     sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
@@ -67,3 +80,8 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
             f"config.batch_size={batch_size} does not split over {mesh.size} devices; "
             f"take {near}, for instance"
         )
+
+
+def local_batch_size(batch_size: int) -> int:
+    """This process's share of a batch, which `check_batch_size` found to split equally."""
+    return batch_size // jax.process_count()

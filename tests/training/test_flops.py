@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 from flax import nnx
 
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
@@ -27,6 +28,21 @@ def test_loops_and_inner_functions_are_counted():
 
     counted = flops.count(lambda x: jax.lax.scan(step, x, length=5)[0], jnp.ones((4, 4)))
     assert counted == 5 * 2 * 4**3
+
+
+def test_a_gradient_costs_twice_as_much_as_its_function():
+    def loss(x, kernel):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), "VALID", dimension_numbers=dimensions
+        ).sum()
+
+    arguments = jnp.ones((2, 9, 9, 4)), jnp.ones((3, 3, 4, 6))
+    forward = flops.count(loss, *arguments)
+    by_kernel = flops.count(jax.grad(loss, 1), *arguments)
+    assert by_kernel == 2 * forward  # with the forward pass; no zeros of a stride are counted
+    by_image = flops.count(jax.grad(loss, 0), *arguments)
+    assert by_image - forward == pytest.approx(forward, rel=0.3)  # borders count as they are
 
 
 def test_the_published_network():

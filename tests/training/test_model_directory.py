@@ -31,8 +31,12 @@ def make_config(init="", **backbone):
                 "weight_decay": 0.01,
                 "clip": 1.0,
                 "backbone_rate": 1.0,
+                "layer_decay": 1.0,
+                "freeze": (),
+                "average": 0.0,
             },
             "batch_size": 8,
+            "accumulate": 1,
             "fsdp": 1,
             "image_size": 75,
         }

@@ -1,0 +1,36 @@
+"""What a network consists of, as a table for people to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fer_jax.training.state import Tree, flatten
+
+
+def draw(parameters: Tree, frozen: Mapping[str, Any]) -> str:
+    """A line a block: its tensors, its parameters, and how many of them training may change.
+
+    `frozen` marks leaves of `parameters` that stay as they are (see `optimizer.frozen_mask`).
+    """
+    marks = flatten(dict(frozen))
+    rows: dict[str, list[int]] = {}
+    for path, leaf in flatten(parameters).items():
+        row = rows.setdefault(_block(path), [0, 0, 0])
+        size = int(np.prod(np.shape(leaf)))
+        for place, number in enumerate((1, size, 0 if marks[path] else size)):
+            row[place] += number
+    total = [sum(column) for column in zip(*rows.values(), strict=True)]
+    width = max(map(len, rows))
+    lines = [f"{'block':{width}s} {'tensors':>9s} {'parameters':>12s} {'trained':>12s}"]
+    for name, row in [*rows.items(), ("all", total)]:
+        lines.append(f"{name:{width}s} {row[0]:9,d} {row[1]:12,d} {row[2]:12,d}")
+    return "\n".join(lines) + "\n"
+
+
+def _block(path: str) -> str:
+    """backbone/block17/3/mixed/... belongs to backbone/block17/3, the rest to its second name."""
+    names = path.split("/")
+    return "/".join(names[:3] if len(names) > 2 and names[2].isdigit() else names[:2])

@@ -1,0 +1,34 @@
+"""The picture shows every figure of every step."""
+
+import json
+
+import cv2
+
+from fer_jax.training import curves
+
+
+def test_every_figure_is_in_the_panel_of_its_measure(tmp_path):
+    lines = [
+        {"time": 1.0, "step": 5, "loss": 2.0, "rotation/loss": 2.0, "rotation/accuracy": 0.3},
+        {"time": 2.0, "step": 10, "loss": 1.0, "rotation/loss": 1.0, "rotation/accuracy": 0.6},
+        {"time": 2.0, "step": 10, "validation/rotation/accuracy": 0.5},
+        {"time": 3.0, "train/images_per_s": 100.0},  # the stage's own line, of no step
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    assert curves.read(tmp_path / "metrics.jsonl") == {
+        "loss": {"loss": ([5, 10], [2.0, 1.0]), "rotation/loss": ([5, 10], [2.0, 1.0])},
+        "accuracy": {
+            "rotation/accuracy": ([5, 10], [0.3, 0.6]),
+            "validation/rotation/accuracy": ([10], [0.5]),
+        },
+    }
+    curves.draw(tmp_path)
+    picture = cv2.imread(str(tmp_path / "curves.png"))
+    assert picture.shape[1] > picture.shape[0] > 300
+    colours = {tuple(pixel) for pixel in picture.reshape(-1, 3)[:, ::-1].tolist()}
+    assert {(0x1F, 0x6F, 0x8B), (0xC8, 0x55, 0x3D)} <= colours
+
+
+def test_no_step_no_picture(tmp_path):
+    curves.draw(tmp_path)
+    assert not (tmp_path / "curves.png").exists()

@@ -1,0 +1,107 @@
+"""One device, eight devices, two processes of four: the same numbers, in float64."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ALONE = ["one:1:1:20", "half:8:1:10", "eight:8:1:20:from=half", "one_more:1:1:20:from=half"]
+TOGETHER = ["pair:8:1:20:term", "pair:8:1:20", "pair2:8:2:20:from=half"]
+
+# Compiling takes longest here.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def start(folder, runs, *, devices, port=0, processes=1, process=0):
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_X64": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK}",
+    }
+    module = "tests.training.topology_run"
+    where = [str(folder), f"127.0.0.1:{port}", str(processes), str(process)]
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *where, *runs],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(*processes):
+    """What each said, once all have ended."""
+    told = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), told
+    return told
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("topologies")
+    finish(start(folder, ALONE, devices=8))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pair = [
+        start(folder, TOGETHER, devices=4, port=port, processes=2, process=number)
+        for number in range(2)
+    ]
+    said = finish(*pair)
+    return folder, said
+
+
+def results(folder, name):
+    with np.load(folder / f"{name}.npz") as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("name", ["eight", "one_more", "pair", "pair2"])
+def test_any_topology_gives_the_same_numbers(runs, name):
+    folder, _ = runs
+    one, other = results(folder, "one"), results(folder, name)
+    assert one.keys() == other.keys()
+    assert {"parameters/backbone/conv/kernel", "statistics/backbone/norm/mean"} <= one.keys()
+    assert "figures/validation/rotation/loss" in one
+    losses = other.pop("losses")
+    # Each of them went on from a checkpoint; where SIGTERM stopped the pair is not ours to say.
+    assert len(losses) == 10 if name != "pair" else 0 < len(losses) <= 15
+    np.testing.assert_allclose(losses, one["losses"][-len(losses) :], rtol=0, atol=1e-10)
+    for leaf, values in other.items():
+        np.testing.assert_allclose(values, one[leaf], rtol=0, atol=1e-10, err_msg=leaf)
+    assert one["parameters/backbone/conv/kernel"].dtype == np.float64
+    assert np.ptp(one["losses"]) > 1e-3
+
+
+def test_the_first_half_is_equal_too(runs):
+    folder, _ = runs
+    half, one = results(folder, "half")["losses"], results(folder, "one")["losses"]
+    np.testing.assert_allclose(half, one[:10], rtol=0, atol=1e-10)
+
+
+def test_one_process_writes(runs):
+    folder, _ = runs
+
+    def told(name):
+        lines = [json.loads(x) for x in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in line.items() if k != "time"} for line in lines]
+
+    assert told("pair") == told("one")
+    assert [line["step"] for line in told("pair")] == [4, 8, 10, 12, 16, 20, 20]
+    assert len(list((folder / "pair" / "tensorboard").iterdir())) == 1
+
+
+def test_sigterm_to_one_process_stops_all_at_the_same_step(runs):
+    _, said = runs
+    stopped = [[line for line in text.splitlines() if "terminated" in line] for text in said]
+    assert len(stopped[0]) == 1 and stopped[0] == stopped[1]
+    assert stopped[0][0].endswith(", saved; the same command goes on")

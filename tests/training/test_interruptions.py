@@ -1,0 +1,160 @@
+"""A run that is stopped at any moment tells and ends as one that was not."""
+
+import json
+import os
+import signal
+import struct
+
+import jax
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from fer_jax.data import iterators
+from fer_jax.errors import TerminatedError, UserError
+from tests.training.tiny import STEPS, TinyLearner, assert_same_bits, make_source, train
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing is saved any more."""
+
+
+def stopping(step, how):
+    """A learner to which `how` happens after a step."""
+    learner = TinyLearner()
+    learner.after = lambda done: how() if done == step else None
+    return learner
+
+
+def kill():
+    raise Killed
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def lines(folder):
+    """What metrics.jsonl says, but for the times."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in found:
+        line.pop("time")
+    return found
+
+
+def events(folder):
+    """Every scalar in the TensorBoard files, as (step, name, value)."""
+    found = []
+    for file in sorted((folder / "tensorboard").iterdir()):
+        data, place = file.read_bytes(), 0
+        while place < len(data):
+            (length,) = struct.unpack("<Q", data[place : place + 8])
+            event = Event.FromString(data[place + 12 : place + 12 + length])
+            place += 16 + length
+            found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    fitted = train(folder, evaluate_every=4)
+    assert [line["step"] for line in lines(folder)] == [3, 4, 6, 8, 9, 12, 12]
+    return folder, fitted
+
+
+@pytest.mark.parametrize("at", [1, 3, 4, 7, STEPS])
+@pytest.mark.parametrize("how", [kill, terminate])
+def test_a_run_that_was_stopped_ends_and_tells_as_one_that_was_not(tmp_path, whole, at, how):
+    interrupted = pytest.raises((Killed, TerminatedError))
+    with interrupted:
+        train(tmp_path, stopping(at, how), evaluate_every=4, checkpoint_every_s=0)
+    fitted = train(tmp_path, evaluate_every=4, checkpoint_every_s=0)
+    assert_same_bits(fitted.state, whole[1].state)
+    assert lines(tmp_path) == lines(whole[0])
+    assert fitted.figures == whole[1].figures
+    assert_same_bits(fitted.best, whole[1].best)
+
+
+def test_events_are_those_of_the_lines(tmp_path):
+    with pytest.raises(Killed):  # before the first checkpoint
+        train(tmp_path, stopping(5, kill))
+    train(tmp_path)
+    expected = [
+        (line["step"], name, pytest.approx(value, rel=1e-6))
+        for line in lines(tmp_path)
+        for name, value in line.items()
+        if name != "step"
+    ]
+    assert events(tmp_path) == expected
+
+
+def test_a_run_that_is_done_tells_its_figures_again(tmp_path):
+    first = train(tmp_path, evaluate_every=4)
+    again = train(tmp_path, evaluate_every=4)
+    assert again.figures == first.figures
+    assert {"loss", "validation/loss"} <= again.figures.keys()
+    assert [line["step"] for line in lines(tmp_path)] == [3, 4, 6, 8, 9, 12, 12]
+    assert again.images_per_s > 0 and again.seconds["step"] > 0  # of the run before
+
+
+def test_termination_is_saved_told_and_has_its_own_code(tmp_path):
+    with pytest.raises(TerminatedError, match="terminated at step 5, saved") as caught:
+        train(tmp_path, stopping(5, terminate))
+    assert caught.value.exit_code == 143
+    assert (tmp_path / "checkpoints" / "5").is_dir()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+class Poisoned(TinyLearner):
+    """Its loss is no number from a step on, or its state is."""
+
+    def __init__(self, step, part):
+        super().__init__()
+        self.step, self.part = step, part
+
+    def train(self, state, batch):
+        state, figures = super().train(state, batch)
+        if int(state["step"]) >= self.step:
+            if self.part == "figures":
+                return state, figures | {"loss": jax.numpy.inf * figures["loss"]}
+            state = state | {"statistics": jax.tree.map(lambda x: x * np.nan, state["statistics"])}
+        return state, figures
+
+
+@pytest.mark.parametrize(("log_every", "checkpoint_every_s"), [(1, 0), (3, 0), (12, 0), (12, 1e9)])
+def test_the_first_bad_step_and_its_batch_are_named(tmp_path, log_every, checkpoint_every_s):
+    settings = {"log_every": log_every, "checkpoint_every_s": checkpoint_every_s}
+    with pytest.raises(UserError, match=r"loss not finite at step 8 \(batch 7: face"):
+        train(tmp_path, Poisoned(8, "figures"), **settings)
+    report = json.loads((tmp_path / "not_finite.json").read_text())
+    assert report["step"] == 8 and report["not_finite"] == ["loss"]
+    good = 7 if checkpoint_every_s == 0 else 0
+    assert report["last_checkpoint"] == good
+    source = make_source()
+    with iterators.train_iterator(source, batch_size=8, seed=1) as batches:
+        eighth = [next(batches) for _ in range(8)][-1]
+    seen = [source.images[int(name.removeprefix("face"))] for name in report["examples"]]
+    np.testing.assert_array_equal(np.stack(seen), eighth["image"])
+    if good:  # which is whole, and as good as ever
+        assert int(train(tmp_path, steps=7).state["step"]) == 7
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+    with pytest.raises(UserError, match="statistics/half and 1 more not finite at step 8"):
+        train(tmp_path, Poisoned(8, "state"), checkpoint_every_s=0)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["6", "7"]
+
+
+def test_a_validation_that_is_not_finite_stops_the_run(tmp_path):
+    learner = TinyLearner()
+    learner.evaluate = lambda state, batches: {"loss": float("nan")}
+    with pytest.raises(UserError, match="validation/loss not finite at step 4"):
+        train(tmp_path, learner, evaluate_every=4)
+
+
+def test_the_time_adds_up(tmp_path):
+    fitted = train(tmp_path, evaluate_every=4)
+    assert set(fitted.seconds) == {"compile", "data_wait", "step", "evaluate", "save", "other"}
+    assert all(spent >= 0 for spent in fitted.seconds.values())
+    assert fitted.seconds["save"] > 0 and fitted.seconds["evaluate"] > 0
