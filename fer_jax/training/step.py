@@ -41,18 +41,7 @@ def make_train_step(
         average: decay of the running average of the parameters, 0 for none.
     """
 
-    def total_loss(
-        parameters: Tree, statistics: Tree, key: jax.Array, batch: Batch
-    ) -> tuple[jax.Array, tuple[Tree, Figures]]:
-        held = jax.tree.map(
-            lambda leaf, fixed: jax.lax.stop_gradient(leaf) if fixed else leaf, parameters, frozen
-        )
-        network = merge_network(graphdef, held, statistics)
-        figures = _masked_means(_run_tasks(network, tasks, key, batch, train=True))
-        loss = sum((weights[name] * figures[f"{name}/loss"] for name in tasks), jnp.zeros(()))
-        statistics = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-        return loss, (statistics, {"loss": loss, **figures})
-
+    total_loss = _make_loss(graphdef, tasks, weights, frozen)
     gradient_of = jax.grad(total_loss, has_aux=True)
 
     def train_step(state: State, batch: Batch) -> tuple[State, Figures]:
@@ -80,6 +69,29 @@ def make_train_step(
         return new, figures
 
     return train_step
+
+
+def _make_loss(
+    graphdef: nnx.GraphDef[Any],
+    tasks: Mapping[str, Task],
+    weights: Mapping[str, float],
+    frozen: Tree,
+) -> Callable[..., tuple[jax.Array, tuple[Tree, Figures]]]:
+    """All tasks' weighted losses; beside it the new statistics and the figures."""
+
+    def total_loss(
+        parameters: Tree, statistics: Tree, key: jax.Array, batch: Batch
+    ) -> tuple[jax.Array, tuple[Tree, Figures]]:
+        held = jax.tree.map(
+            lambda leaf, fixed: jax.lax.stop_gradient(leaf) if fixed else leaf, parameters, frozen
+        )
+        network = merge_network(graphdef, held, statistics)
+        figures = _masked_means(_run_tasks(network, tasks, key, batch, train=True))
+        loss = sum((weights[name] * figures[f"{name}/loss"] for name in tasks), jnp.zeros(()))
+        statistics = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+        return loss, (statistics, {"loss": loss, **figures})
+
+    return total_loss
 
 
 def _in_parts(
