@@ -23,6 +23,7 @@ SUFFIXES = frozenset(
 )
 COLUMNS = ("path", "photo", "subject", "emotion", "split")
 _LITTER = frozenset(("thumbs.db", "desktop.ini"))  # what file managers leave behind
+_MOST_WARNINGS = 20
 _MOST_PROBLEMS = 200  # printed; a column that is empty throughout makes thousands
 
 
@@ -241,10 +242,13 @@ def _split_people(frame: pd.DataFrame) -> Iterator[str]:
 
 def _single_emotions(frame: pd.DataFrame) -> list[str]:
     counts = frame.groupby("subject")["emotion"].agg(["nunique", "first"])
-    return [
+    single = counts[counts["nunique"] == 1]
+    told = [
         f"subject {subject!r} has photographs of one emotion only ({row['first']})"
-        for subject, row in counts[counts["nunique"] == 1].iterrows()
+        for subject, row in single.head(_MOST_WARNINGS).iterrows()
     ]
+    more = len(single) - len(told)
+    return told + ([f"... and so have {more} more subjects"] if more else [])
 
 
 def _unlike_photographs(files: Sequence[Path]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fer_jax.evaluation import bootstrap, metrics
+from fer_jax.evaluation import bootstrap, calibration, metrics
 from fer_jax.evaluation.predictions import Predictions
 
 
@@ -32,7 +32,12 @@ def evaluate(
     return {
         "main": main,
         "labels": list(runs[main].labels),
-        "interval": {**drawn, "level": bootstrap.LEVEL, "method": "percentile", "unit": "person"},
+        "interval": {
+            **drawn,
+            "level": bootstrap.LEVEL,
+            "method": "BCa, expanded",
+            "unit": "person",
+        },
         "runs": {name: describe(run, **drawn) for name, run in runs.items()},
         "comparisons": [
             compare(runs[main], other, **drawn) for name, other in runs.items() if name != main
@@ -59,6 +64,7 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
             "tied": int((people["accuracy"] == worst["accuracy"]).sum()),
         },
         "by_seed": {str(s): value for s, value in metrics.per_seed(predictions).items()},
+        "calibration": calibration.describe(predictions),
         "per_class": _records(metrics.per_class(predictions)),
         "per_person": _records(people),
         "confusion": by_person.sum(axis=0).round(6).tolist(),
@@ -73,12 +79,8 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
     reason = _incomparable(first, second)
     if reason:
         return {**names, "comparable": False, "reason": reason}
-    differences = bootstrap.estimate_difference(
-        metrics.confusion_by_person(first),
-        metrics.confusion_by_person(second),
-        samples=samples,
-        seed=seed,
-    )
+    by_person = [metrics.confusion_by_person(run) for run in (first, second)]
+    differences = bootstrap.estimate_difference(*by_person, samples=samples, seed=seed)
     test = metrics.exact_mcnemar(
         metrics.right_by_photo(first).to_numpy(), metrics.right_by_photo(second).to_numpy()
     )
@@ -87,6 +89,7 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
         "comparable": True,
         "difference": {name: asdict(differences[name]) for name in metrics.MEASURES},
         "mcnemar": test,
+        "permutation": metrics.permutation_over_people(*by_person),
     }
 
 
