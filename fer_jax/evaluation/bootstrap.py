@@ -5,10 +5,11 @@ many as there are, each with all of their photographs (the cluster bootstrap; Fi
 2007, doi:10.1111/j.1467-9868.2007.00593.x). The seeds of a run are averaged within a person
 before, so that more seeds do not pass for more people.
 
-The interval is BCa (Efron 1987, doi:10.1080/01621459.1987.10478410, equation 2.3): bias-corrected
-and accelerated, which follows the skew that accuracies near 100 % have. Its normal quantiles are
-replaced by those that make a percentile interval of a mean as wide as Student's t (the "expanded"
-interval of Hesterberg 2015, doi:10.1080/00031305.2015.1089789), since 15 people are few. Chosen by simulation among six methods; `benchmarks/coverage.py` and docs/results.md hold
+The interval is BCa (Efron 1987, doi:10.1080/01621459.1987.10478410): bias-corrected and
+accelerated, which follows the skew that accuracies near 100 % have. Its normal quantiles are
+replaced by those that make the percentile interval of a mean as wide as Student's t (the
+"expanded" interval of Hesterberg 2015, doi:10.1080/00031305.2015.1089789), since 15 people are
+few. Chosen by simulation among six methods; `benchmarks/coverage.py` and docs/results.md hold
 what each covers.
 
 Where every resample gives the same figure, as when nobody was ever mistaken, nothing can be

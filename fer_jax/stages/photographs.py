@@ -85,7 +85,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             bar.update(len(part))
     seconds = time.perf_counter() - started
 
-    table = pd.concat([labels[["photo", "subject", "emotion"]], pd.DataFrame(rows)], axis=1)
+    table = pd.concat(
+        [labels[["photo", "subject", "emotion", "split"]], pd.DataFrame(rows)], axis=1
+    )
     without = table[table["status"] == NO_FACE]
     if len(without) == len(table):
         raise UserError(
@@ -186,6 +188,8 @@ def _write(
         file.parent.mkdir(parents=True, exist_ok=True)
         drawing.write_image(file, crop)
     return {
+        # Of the pixels, so that a copy shows under any name.
+        "digest": hashlib.sha256(image.tobytes()).hexdigest()[:32],
         "status": FOUND if found else NO_FACE,
         "detector_score": np.float32(face.score),
         "faces_found": face.found,
