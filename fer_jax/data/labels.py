@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from fer_jax.data import consent, pseudonyms
 from fer_jax.errors import UserError
 
 SUFFIXES = frozenset(
     {".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 COLUMNS = ("path", "photo", "subject", "emotion", "split")
+_TABLES = frozenset(("labels.csv", consent.NAME, pseudonyms.NAME))
 _LITTER = frozenset(("thumbs.db", "desktop.ini"))  # what file managers leave behind
 _MOST_WARNINGS = 20
 _MOST_PROBLEMS = 200  # printed; a column that is empty throughout makes thousands
@@ -47,8 +49,10 @@ def read_labels(
 
     Returns:
         One row a photograph, sorted by `photo`: `path` (absolute), `photo` (unique: the path
-        relative to the folder or table), `subject`, `emotion`, `split` ("" where none is given).
-        `attrs["warnings"]` is a list of sentences, `attrs["ignored"]` the number left out.
+        relative to the folder or table), `subject`, `emotion`, `split` ("" where none is given),
+        `share` (whether the face may be shown in a report). `attrs["warnings"]` is a list of
+        sentences, `attrs["ignored"]` the number left out by emotion, `attrs["withheld"]` that of
+        photographs of people who do not consent (see `fer_jax.data.consent`).
 
     Raises:
         UserError: with every problem found, each with its file and line.
@@ -69,15 +73,45 @@ def read_labels(
     reader.problems.extend(_unreadable(frame))
     reader.problems.extend(_split_people(frame))
     reader.problems.extend(_one_person_twice(frame))
+    ledger = _ledger(source if source.is_dir() else source.parent, frame, reader.problems)
     if reader.problems:
         raise UserError(_told(source, reader.problems))
     if frame.empty:
         raise UserError(f"{source}: all {reader.ignored} photographs are of ignored emotions")
-    frame = frame.sort_values("photo", ignore_index=True)
+    allowed = _allowed(frame, ledger)
+    withheld = sorted(frame["subject"][~allowed].unique())
+    if not allowed.any():
+        raise UserError(f"{source}: nobody in {consent.NAME} consents to train; nothing is left")
+    frame = frame[allowed].sort_values("photo", ignore_index=True)
     warnings = _single_emotions(frame) + _unlike_photographs(reader.litter)
-    frame = frame[list(COLUMNS)]
-    frame.attrs = {"warnings": warnings, "ignored": reader.ignored}
+    if withheld:
+        warnings.append(
+            f"{(~allowed).sum()} photographs of {len(withheld)} people are left out, since "
+            f"{consent.NAME} does not allow them"
+        )
+    share = [bool(ledger) and ledger[name].share for name in frame["subject"]]
+    frame = frame[list(COLUMNS)].assign(share=share)
+    frame.attrs = {
+        "warnings": warnings,
+        "ignored": reader.ignored,
+        "withheld": int((~allowed).sum()),
+    }
     return frame
+
+
+def _ledger(folder: Path, frame: pd.DataFrame, problems: list[str]) -> dict[str, consent.Consent]:
+    """The consent ledger in the folder, its problems and the people whom it lacks."""
+    ledger, found = consent.read_consent(folder / consent.NAME)
+    problems.extend(found)
+    if not found:
+        first = frame.drop_duplicates("subject")
+        places = dict(zip(first["subject"], first["place"], strict=True))
+        problems.extend(consent.missing_people(ledger, places, folder / consent.NAME))
+    return ledger
+
+
+def _allowed(frame: pd.DataFrame, ledger: dict[str, consent.Consent]) -> pd.Series:
+    return frame["subject"].map(lambda name: not (ledger and ledger[name].withheld)).astype(bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +138,7 @@ class _Reader:
         for file in _files(root):
             parts = file.relative_to(root).parts
             if file.suffix.lower() not in SUFFIXES:
-                if file.name.lower() not in _LITTER:
+                if file.name.lower() not in _LITTER and file.name not in _TABLES:
                     self.litter.append(file)
                 continue
             if len(parts) != 3:

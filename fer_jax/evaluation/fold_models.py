@@ -167,7 +167,7 @@ class FineTune:
             classes = np.arange(len(self.labels))
             loss = float(log_loss(validation.source.labels, tempered, labels=classes))
             tried.append({"log_loss": loss, "steps": steps, "temperature": temperature})
-            write_json(file, {"tried": tried, "people": sorted(set(validation.people))})
+            write_json(file, {"tried": tried})
         best = min(tried, key=lambda row: row["log_loss"])
         return int(best["steps"]), float(best["temperature"])
 

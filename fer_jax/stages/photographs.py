@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fer_jax.data.labels import read_labels
+from fer_jax.data.pseudonyms import pseudonymise
 from fer_jax.data.sources import resize
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
@@ -62,6 +63,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
     for warning in labels.attrs["warnings"]:
         print(f"[photographs] warning: {warning}", flush=True)
+    if config.pseudonymise:
+        photos = Path(config.photos)
+        labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)
 
     shutil.rmtree(workdir / "faces", ignore_errors=True)  # of photographs that are gone since
     crops = _crop_names(labels)
@@ -86,7 +90,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - started
 
     table = pd.concat(
-        [labels[["photo", "subject", "emotion", "split"]], pd.DataFrame(rows)], axis=1
+        [labels[["photo", "subject", "emotion", "split", "share"]], pd.DataFrame(rows)], axis=1
     )
     without = table[table["status"] == NO_FACE]
     if len(without) == len(table):
@@ -106,6 +110,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "with_face": len(table) - len(without),
         "without_face": len(without),
         "ignored": labels.attrs["ignored"],
+        "without_consent": labels.attrs["withheld"],
         **{
             f"photographs_{emotion}": int((table["emotion"] == emotion).sum())
             for emotion in config.emotions

@@ -1,6 +1,5 @@
 """Planted leaks of every kind are found; different people raise no alarm. All are generated."""
 
-
 import cv2
 import numpy as np
 import pandas as pd
