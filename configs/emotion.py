@@ -59,6 +59,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # without them (0: nothing is chosen); tried are these parts of the steps.
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})
 
+    config.explain = True  # where each model looked (Grad-CAM) and how faces lie, for the report
+
     config.epochs = 40.0  # at least min_steps, below
     config.min_steps = 300  # 40 epochs of a few dozen photographs would be over before it learned
     config.batch_size = 32

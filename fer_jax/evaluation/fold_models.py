@@ -22,6 +22,7 @@ from fer_jax.data import iterators
 from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration, views
+from fer_jax.evaluation.explain import GradCam
 from fer_jax.evaluation.probe import Probe, fit_probe
 from fer_jax.training import model_directory
 from fer_jax.training.features import FrozenBackbone, head_leaves
@@ -45,12 +46,14 @@ class Faces:
 class Answers:
     """Class probabilities [n, C] of the faces tested, and what was chosen for them.
 
-    `temperature` is None where none was fitted; the probabilities are those before it.
+    `temperature` is None where none was fitted; the probabilities are those before it. `heat` says
+    where the model looked for the answer that it gave, from 0 to 1; None where nobody asked.
     """
 
     probabilities: Float[np.ndarray, "n c"]
     temperature: float | None
     chosen: str
+    heat: Float[np.ndarray, "n h w"] | None = None
 
 
 @runtime_checkable
@@ -114,6 +117,7 @@ class FineTune:
             model_directory.backbone_leaves(config.init, self.learner.init(0))
         self.chosen_by = "steps and temperature, on inner people" if config.inner.share else ""
         self.facts = {"steps": self.steps}
+        self.cam = GradCam(config.backbone.to_dict()) if config.explain else None
         self._chosen_steps: list[int] = []
         self._speed: dict[str, float] = {}
 
@@ -134,7 +138,11 @@ class FineTune:
         probabilities = self._predict(state, test)
         for finished in (folder, folder / "inner"):
             shutil.rmtree(finished / "checkpoints", ignore_errors=True)
-        return Answers(probabilities, temperature, f"steps={steps}" if inner else "")
+        heat = None
+        if self.cam:
+            kernel = jax.device_get(state["parameters"]["heads"][TASK]["linear"]["kernel"])
+            heat = self.cam(state, kernel, test.source.images, probabilities.argmax(1))
+        return Answers(probabilities, temperature, f"steps={steps}" if inner else "", heat)
 
     def save_everyone(self, faces: Faces, seed: int, workdir: Path) -> None:
         steps = int(np.median(self._chosen_steps)) if self._chosen_steps else self.steps
@@ -214,6 +222,7 @@ class LinearProbe:
     def __init__(self, config: ConfigDict, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
         self.backbone = FrozenBackbone(config.init, config.backbone.to_dict())
+        self.cam = GradCam(self.backbone.backbone) if config.explain else None
         self.facts: dict[str, Any] = {"frozen": True}
         self._features: dict[str, np.ndarray] = {}
 
@@ -231,7 +240,11 @@ class LinearProbe:
         if not len(test.source):
             return Answers(np.zeros((0, len(self.labels))), probe.temperature, f"C={probe.c:g}")
         found = probe.probabilities(self.features(test))
-        return Answers(found, probe.temperature, f"C={probe.c:g}")
+        heat = None
+        if self.cam:
+            kernel, images = probe.linear()[0], test.source.images
+            heat = self.cam(self.backbone.state, kernel, images, found.argmax(1))
+        return Answers(found, probe.temperature, f"C={probe.c:g}", heat)
 
     def save_everyone(self, faces: Faces, seed: int, workdir: Path) -> None:
         kernel, bias = self._probe(faces, seed).linear()
@@ -284,6 +297,11 @@ class AsItIs:
                 f"knows {', '.join(known) or 'no emotion'}"
             )
         self.columns = [known.index(label) for label in labels]
+        self.backbone = FrozenBackbone(config.init, {})
+        weights = model_directory.read_weights(config.init)
+        place = f"parameters/heads/{TASK}/linear/"
+        self.kernel, self.bias = (weights[place + n][..., self.columns] for n in ("kernel", "bias"))
+        self.cam = GradCam(self.backbone.backbone) if config.explain else None
         self.facts: dict[str, Any] = {"frozen": True}
 
     def run(
@@ -296,14 +314,15 @@ class AsItIs:
         folder: Path,
     ) -> Answers:
         temperature = calibration.fit_temperature(self._predict(train), train.source.labels)
-        return Answers(self._predict(test), temperature, "")
+        found = self._predict(test)
+        heat = None
+        if self.cam:
+            heat = self.cam(self.backbone.state, self.kernel, test.source.images, found.argmax(1))
+        return Answers(found, temperature, "", heat)
 
     def save_everyone(self, faces: Faces, seed: int, workdir: Path) -> None:
-        weights = model_directory.read_weights(self.config.init)
-        place = f"parameters/heads/{TASK}/linear/"
-        kernel, bias = (weights[place + name][..., self.columns] for name in ("kernel", "bias"))
-        backbone = FrozenBackbone(self.config.init, {})
-        save_linear(self.config, backbone, self.labels, kernel, bias, workdir / "model")
+        folder = workdir / "model"
+        save_linear(self.config, self.backbone, self.labels, self.kernel, self.bias, folder)
 
     def speed(self) -> dict[str, Any]:
         return {}

@@ -12,6 +12,18 @@ import pandas as pd
 from fer_jax.evaluation import bootstrap, calibration, metrics
 from fer_jax.evaluation.predictions import Predictions
 
+LEAK_WORDS = {
+    "shared_id": "A subject stands in training and in test.",
+    "similar_id": "Two subjects have ids that look like one.",
+    "identical_picture": "The same picture stands on both sides.",
+    "near_duplicate": "One picture stands on both sides in two versions.",
+    "same_person": "Two subjects look like one person.",
+    "pretraining_labels": "The network was taught people of the test before, with their labels.",
+    "pretraining_duplicate": "Test photographs were among the faces of the pretraining.",
+    "pretraining_person": "Test people look like people in the pretraining videos.",
+    "pretraining_name": "Pretraining videos bear the ids of test people.",
+}
+
 
 def evaluate(
     runs: Mapping[str, Predictions], main: str, *, samples: int, seed: int
@@ -70,6 +82,7 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
         "confusion": by_person.sum(axis=0).round(6).tolist(),
         "protocol": dict(predictions.protocol),
         "warnings": stamps(predictions),
+        "unseen": unseen(predictions),
     }
 
 
@@ -123,7 +136,30 @@ def stamps(predictions: Predictions) -> list[dict[str, str]]:
                 "the pretraining.",
             }
         )
+    for kind, number in dict(protocol.get("leaks", {})).items():
+        found.append(
+            {
+                "title": f"Leak allowed: {kind}",
+                "text": f"The auditor found {number} and the run went on since "
+                f"--config.allow_leaks names them. {LEAK_WORDS.get(kind, '')}",
+            }
+        )
     return found
+
+
+def unseen(predictions: Predictions) -> str:
+    """How far the people tested are known to be new to the model.
+
+    "never seen": nothing of them was trained on, nor pretrained on. "held out": they were not
+    trained on; whether the pretraining saw them is not known. "not held out": see the stamps.
+    """
+    if stamps(predictions):
+        return "not held out"
+    protocol = predictions.protocol
+    pretrained = protocol.get("pretraining") or protocol.get("init") == "pretrained"
+    if pretrained and protocol.get("pretraining_saw_test_people") is not False:
+        return "held out"
+    return "never seen"
 
 
 def person_table(results: Mapping[str, Any]) -> pd.DataFrame:

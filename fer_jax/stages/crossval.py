@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.evaluation import fold_models, leakage, protocols
 from fer_jax.evaluation.study import Study, read_study
+from fer_jax.training.features import FrozenBackbone
 from fer_jax.workdir import atomic_file, stage, write_json
 
 _SAW = {"yes": True, "no": False, "unknown": None}
@@ -46,6 +47,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if not (workdir / "model" / "model.json").exists():
         everyone = study.faces(study.with_face(np.arange(len(study.photographs))))
         model.save_everyone(everyone, config.seeds[0], workdir)
+    if config.explain and not (workdir / "embedding.npz").exists():
+        _embed(study, workdir)
     return _summary(config, study, folds, predictions, model, leaks)
 
 
@@ -77,6 +80,10 @@ def _test(
     inner_faces = (trained_on(inner[0]), study.faces(inner[1])) if inner else None
     test = study.with_face(fold.test)
     answers = model.run(trained_on(train), study.faces(test), inner_faces, seed=seed, folder=folder)
+    if answers.heat is not None:
+        photos = np.array([study.photographs["photo"].iloc[row] for row in test], str)
+        with atomic_file(folder / "heat.npz") as temporary:
+            np.savez_compressed(temporary, photo=photos, heat=np.float16(answers.heat))
     table = study.photographs.iloc[fold.test][["photo", "subject", "emotion", "status"]].copy()
     table.insert(3, "fold", number)
     table.insert(4, "seed", seed)
@@ -96,6 +103,15 @@ def _test(
 
 def _mean_size(study: Study, folds: list[protocols.Fold]) -> float:
     return float(np.mean([study.with_face(fold.train).size for fold in folds]))
+
+
+def _embed(study: Study, workdir: Path) -> None:
+    """Features of all faces, as the model of everyone sees them: for the picture of them."""
+    rows = study.with_face(np.arange(len(study.photographs)))
+    source = study.faces(rows).source
+    features = FrozenBackbone(workdir / "model", {})(source.images)
+    with atomic_file(workdir / "embedding.npz") as temporary:
+        np.savez_compressed(temporary, photo=np.array(source.ids, str), features=features)
 
 
 def _audited(
