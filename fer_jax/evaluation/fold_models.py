@@ -21,7 +21,7 @@ from sklearn.metrics import log_loss
 from fer_jax.data import iterators
 from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
-from fer_jax.evaluation import calibration, views
+from fer_jax.evaluation import calibration, likeness, views
 from fer_jax.evaluation.explain import GradCam
 from fer_jax.evaluation.probe import Probe, fit_probe
 from fer_jax.training import model_directory
@@ -214,17 +214,29 @@ class FineTune:
 
 
 class LinearProbe:
-    """A logistic regression on features of the frozen backbone, which are computed once a face."""
+    """A logistic regression on features of the frozen backbone, which are computed once a face.
+
+    `config.features` may add "gradients", histograms of oriented gradients, which a network
+    taught on other faces misses some of.
+    """
 
     wants_inner = False  # it cross-validates over the people of the training side by itself
     chosen_by = "penalty and temperature, by cross-validation over inner people"
 
     def __init__(self, config: ConfigDict, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
+        self.kinds = tuple(config.features)
+        if not self.kinds or set(self.kinds) - {"backbone", "gradients"}:
+            raise UserError(
+                f"crossval: config.features is {self.kinds}; there are backbone and gradients"
+            )
         self.backbone = FrozenBackbone(config.init, config.backbone.to_dict())
-        self.cam = GradCam(self.backbone.backbone) if config.explain else None
-        self.facts: dict[str, Any] = {"frozen": True}
+        self.cam = None
+        if config.explain and "backbone" in self.kinds:
+            self.cam = GradCam(self.backbone.backbone)
+        self.facts: dict[str, Any] = {"frozen": True, "features": list(self.kinds)}
         self._features: dict[str, np.ndarray] = {}
+        self._width = 0  # of the backbone's part, which stands first
 
     def run(
         self,
@@ -236,18 +248,25 @@ class LinearProbe:
         folder: Path,
     ) -> Answers:
         validation = (self.features(inner[1]), inner[1].source.labels) if inner else None
-        probe = self._probe(train, seed, validation)
+        probe = self._probe(train, self.features(train), seed, validation)
         if not len(test.source):
             return Answers(np.zeros((0, len(self.labels))), probe.temperature, f"C={probe.c:g}")
         found = probe.probabilities(self.features(test))
         heat = None
         if self.cam:
-            kernel, images = probe.linear()[0], test.source.images
+            kernel, images = probe.linear()[0][: self._width], test.source.images
             heat = self.cam(self.backbone.state, kernel, images, found.argmax(1))
         return Answers(found, probe.temperature, f"C={probe.c:g}", heat)
 
     def save_everyone(self, faces: Faces, seed: int, workdir: Path) -> None:
-        kernel, bias = self._probe(faces, seed).linear()
+        """A model directory holds a network, so its head is one on the backbone's features alone,
+        even where the folds had gradients beside them."""
+        features = self.features(faces)
+        if "backbone" not in self.kinds:
+            features = self._looked(faces.source.images, ("backbone",))
+        elif len(self.kinds) > 1:
+            features = features[..., : self._width]
+        kernel, bias = self._probe(faces, features, seed).linear()
         save_linear(self.config, self.backbone, self.labels, kernel, bias, workdir / "model")
 
     def speed(self) -> dict[str, Any]:
@@ -257,16 +276,26 @@ class LinearProbe:
         """Of each face, its crops and their mirror images."""
         missing = [i for i, name in enumerate(faces.source.ids) if name not in self._features]
         if missing:
-            images = faces.source.images[missing]
-            looked = views.mirrored_too(views.crops(images, self.config.test_crops))
-            stacked = np.stack([self.backbone(view) for view in looked], axis=1)
+            looked = self._looked(faces.source.images[missing], self.kinds)
             for row, index in enumerate(missing):
-                self._features[faces.source.ids[index]] = stacked[row]
+                self._features[faces.source.ids[index]] = looked[row]
         return np.stack([self._features[name] for name in faces.source.ids])
 
-    def _probe(self, faces: Faces, seed: int, validation: Any = None) -> Probe:
+    def _looked(self, images: np.ndarray, kinds: tuple[str, ...]) -> np.ndarray:
+        every = views.mirrored_too(views.crops(images, self.config.test_crops))
+        parts = []
+        if "backbone" in kinds:
+            parts.append(np.stack([self.backbone(view) for view in every], axis=1))
+            self._width = parts[0].shape[-1]
+        if "gradients" in kinds:
+            parts.append(np.stack([likeness.descriptors(view) for view in every], axis=1))
+        return np.concatenate(parts, axis=-1)
+
+    def _probe(
+        self, faces: Faces, features: np.ndarray, seed: int, validation: Any = None
+    ) -> Probe:
         return fit_probe(
-            self.features(faces),
+            features,
             faces.source.labels,
             faces.people,
             classes=len(self.labels),
