@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from sklearn.metrics import log_loss
 
 from fer_jax.data import iterators
-from fer_jax.data.sources import ArraySource
+from fer_jax.data.sources import ArraySource, read_images
 from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration, likeness, views
 from fer_jax.evaluation.explain import GradCam
@@ -36,10 +36,11 @@ TASK = "emotion"
 
 @dataclass(frozen=True)
 class Faces:
-    """Labelled faces, and whose they are."""
+    """Labelled faces, whose they are, and the files in which they lie in full size."""
 
     source: ArraySource
     people: Sequence[str]
+    files: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ class LinearProbe:
         even where the folds had gradients beside them."""
         features = self.features(faces)
         if "backbone" not in self.kinds:
-            features = self._looked(faces.source.images, ("backbone",))
+            features = self._looked(faces, np.arange(len(faces.files)), ("backbone",))
         elif len(self.kinds) > 1:
             features = features[..., : self._width]
         kernel, bias = self._probe(faces, features, seed).linear()
@@ -276,19 +277,23 @@ class LinearProbe:
         """Of each face, its crops and their mirror images."""
         missing = [i for i, name in enumerate(faces.source.ids) if name not in self._features]
         if missing:
-            looked = self._looked(faces.source.images[missing], self.kinds)
+            looked = self._looked(faces, np.array(missing), self.kinds)
             for row, index in enumerate(missing):
                 self._features[faces.source.ids[index]] = looked[row]
         return np.stack([self._features[name] for name in faces.source.ids])
 
-    def _looked(self, images: np.ndarray, kinds: tuple[str, ...]) -> np.ndarray:
-        every = views.mirrored_too(views.crops(images, self.config.test_crops))
+    def _looked(self, faces: Faces, rows: np.ndarray, kinds: tuple[str, ...]) -> np.ndarray:
+        def every(images: np.ndarray) -> list[np.ndarray]:
+            return views.mirrored_too(views.crops(images, self.config.test_crops))
+
         parts = []
         if "backbone" in kinds:
-            parts.append(np.stack([self.backbone(view) for view in every], axis=1))
+            seen = [self.backbone(view) for view in every(faces.source.images[rows])]
+            parts.append(np.stack(seen, axis=1))
             self._width = parts[0].shape[-1]
-        if "gradients" in kinds:
-            parts.append(np.stack([likeness.descriptors(view) for view in every], axis=1))
+        if "gradients" in kinds:  # from the files: at 48 pixels fine lines are gone
+            images = read_images([faces.files[row] for row in rows], likeness.SIDE)
+            parts.append(np.stack([likeness.descriptors(v) for v in every(images)], axis=1))
         return np.concatenate(parts, axis=-1)
 
     def _probe(

@@ -23,7 +23,8 @@ SIZE = 80  # pixels, of the faces compared
 SAME_PICTURE = 0.90  # correlation; copies reach 0.94 and more, different people 0.84 at most
 SAME_PERSON = 0.92  # cosine between people; different ones 0.89 at most
 NEAR = 0.45  # cosine between descriptors; below it no copy was found
-_CELLS, _BINS, _SIDE = 8, 9, 64
+SIDE = 64  # pixels, of the faces described
+_CELLS, _BINS = 8, 9
 _DIMENSIONS, _SHRINKAGE = 40, 0.1
 _MOST_FACES = 12  # of a person
 
@@ -37,7 +38,7 @@ def descriptors(crops: Crops) -> Float32[np.ndarray, "n f"]:
     """
     out = np.empty((len(crops), (_CELLS - 1) ** 2 * 4 * _BINS), np.float32)
     for number, crop in enumerate(crops):
-        grey = cv2.resize(_grey(crop), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+        grey = cv2.resize(_grey(crop), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         out[number] = _oriented_gradients(grey.astype(np.float32))
     return out
 
@@ -103,7 +104,7 @@ def _oriented_gradients(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray,
     strength = np.hypot(across, down)
     angle = np.degrees(np.arctan2(down, across)) % 180.0
     place = np.minimum((angle / (180.0 / _BINS)).astype(int), _BINS - 1)
-    cell = np.arange(_SIDE) // (_SIDE // _CELLS)
+    cell = np.arange(SIDE) // (SIDE // _CELLS)
     index = (cell[:, None] * _CELLS + cell[None]) * _BINS + place
     counts = np.bincount(index.ravel(), strength.ravel(), _CELLS * _CELLS * _BINS)
     cells = counts.reshape(_CELLS, _CELLS, _BINS)

@@ -58,6 +58,7 @@ class Study:
                 self.images[table["place"].to_numpy()], codes, table["photo"].tolist()
             ),
             table["subject"].tolist(),
+            table["file"].tolist(),
         )
 
 

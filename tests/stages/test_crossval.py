@@ -108,7 +108,7 @@ def test_a_killed_choice_goes_on_to_the_same_choice(taught):
 
 
 def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(faces, tmp_path):
-    config = tiny(faces, protocol="fixed_split", method="probe")
+    config = tiny(faces, protocol="fixed_split", method="probe", features=("gradients", "backbone"))
     summary = crossval.run(config, tmp_path / "w")
     assert set(answers(tmp_path / "w")["subject"]) == {"p745"}
     assert summary["photographs"] == 4 and summary["folds"] == 1
@@ -175,6 +175,7 @@ def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
     [
         ({"method": "finetune"}, "did you mean 'fine_tune'"),
         ({"method": "as_is"}, "needs --config.init"),
+        ({"method": "probe", "features": ("colour",)}, "there are backbone and gradients"),
         ({"protocol": "cross_set"}, "test_photographs"),
         ({"allow_leaks": ("everything",)}, "no kind everything"),
     ],
