@@ -78,25 +78,32 @@ def read_labels(
         raise UserError(_told(source, reader.problems))
     if frame.empty:
         raise UserError(f"{source}: all {reader.ignored} photographs are of ignored emotions")
-    allowed = _allowed(frame, ledger)
-    withheld = sorted(frame["subject"][~allowed].unique())
-    if not allowed.any():
+    kept, withheld = _consenting(frame, ledger)
+    if kept.empty:
         raise UserError(f"{source}: nobody in {consent.NAME} consents to train; nothing is left")
-    frame = frame[allowed].sort_values("photo", ignore_index=True)
-    warnings = _single_emotions(frame) + _unlike_photographs(reader.litter)
-    if withheld:
-        warnings.append(
-            f"{(~allowed).sum()} photographs of {len(withheld)} people are left out, since "
-            f"{consent.NAME} does not allow them"
-        )
-    share = [bool(ledger) and ledger[name].share for name in frame["subject"]]
-    frame = frame[list(COLUMNS)].assign(share=share)
-    frame.attrs = {
+    warnings = _single_emotions(kept) + _unlike_photographs(reader.litter) + withheld
+    labels = kept[[*COLUMNS, "share"]]
+    labels.attrs = {
         "warnings": warnings,
         "ignored": reader.ignored,
-        "withheld": int((~allowed).sum()),
+        "withheld": len(frame) - len(kept),
     }
-    return frame
+    return labels
+
+
+def _consenting(
+    frame: pd.DataFrame, ledger: dict[str, consent.Consent]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that may be used, sorted and with `share`; and a sentence about the others."""
+    allowed = frame["subject"].map(lambda name: not (ledger and ledger[name].withheld)).astype(bool)
+    kept = frame[allowed].sort_values("photo", ignore_index=True)
+    share = [bool(ledger) and ledger[name].share for name in kept["subject"]]
+    people = frame["subject"][~allowed].nunique()
+    told = [
+        f"{(~allowed).sum()} photographs of {people} people are left out, since "
+        f"{consent.NAME} does not allow them"
+    ]
+    return kept.assign(share=share), told if people else []
 
 
 def _ledger(folder: Path, frame: pd.DataFrame, problems: list[str]) -> dict[str, consent.Consent]:
@@ -108,10 +115,6 @@ def _ledger(folder: Path, frame: pd.DataFrame, problems: list[str]) -> dict[str,
         places = dict(zip(first["subject"], first["place"], strict=True))
         problems.extend(consent.missing_people(ledger, places, folder / consent.NAME))
     return ledger
-
-
-def _allowed(frame: pd.DataFrame, ledger: dict[str, consent.Consent]) -> pd.Series:
-    return frame["subject"].map(lambda name: not (ledger and ledger[name].withheld)).astype(bool)
 
 
 @dataclasses.dataclass(frozen=True)

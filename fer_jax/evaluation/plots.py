@@ -121,14 +121,14 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> str:
             )
             axes.text(
                 row["low"] + width / 2,
-                min(row["accuracy"] + 0.02, 0.94),
+                row["accuracy"] + 0.02,
                 f"{row['count']:.0f}",
                 ha="center",
                 color=_MUTED,
                 fontsize=8,
             )
         axes.plot([0, 1], [0, 1], "--", color=_MUTED, linewidth=1)
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
+        axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="share that is right")
         return _svg(figure, "reliability", "Reliability diagram: confidence against accuracy")
 
 

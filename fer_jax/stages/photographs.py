@@ -60,13 +60,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     if not config.photos:
         raise UserError("photographs: give the folder or labels.csv by --config.photos=PATH")
-    labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
-    for warning in labels.attrs["warnings"]:
-        print(f"[photographs] warning: {warning}", flush=True)
-    if config.pseudonymise:
-        photos = Path(config.photos)
-        labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)
-
+    labels = _read(config)
     shutil.rmtree(workdir / "faces", ignore_errors=True)  # of photographs that are gone since
     crops = _crop_names(labels)
     detector = Detector(**config.detector.to_dict())
@@ -117,6 +111,17 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         },
         "images_per_s": round(len(table) / max(seconds, 1e-9), 2),
     }
+
+
+def _read(config: ConfigDict) -> pd.DataFrame:
+    """The labels, with what is odd about them told, under drawn ids if that is asked for."""
+    labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
+    for warning in labels.attrs["warnings"]:
+        print(f"[photographs] warning: {warning}", flush=True)
+    if config.pseudonymise:
+        photos = Path(config.photos)
+        labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)
+    return labels
 
 
 def largest_faces(images: Sequence[Image], detector: Detector, max_side: int) -> list[Face]:
