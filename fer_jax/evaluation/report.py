@@ -251,6 +251,8 @@ def _protocol_facts(main: Mapping[str, Any], generated: bool) -> list[tuple[str,
         ("Test people in pretraining", _seen(protocol)),
         ("Leaks", _leaks(protocol)),
     ]
+    if protocol.get("features"):
+        facts.append(("Features", " and ".join(protocol["features"])))
     if protocol.get("shots"):
         facts.append(("Low-shot", f"{protocol['shots']} photographs of each emotion a fold"))
     for key, label in (("init", "Starts from"), ("steps", "Steps a fold"), ("image_size", "Image")):

@@ -134,6 +134,16 @@ def test_cards_say_the_figures_of_metrics_json():
     assert "15 people, 120 photographs" in sheet and "{{" not in sheet
 
 
+def test_a_card_says_when_the_model_is_not_of_the_making_that_was_measured():
+    table, protocol = simulate()
+    for features, words in ((["backbone"], False), (["backbone", "gradients"], True)):
+        facts = {**protocol, "method": "probe", "features": features}
+        run = from_table("a", table, facts, "table")
+        measured = results.evaluate({"a": run}, "a", samples=50, seed=0)
+        card = report.render_card("model_card", measured, [], OWN)
+        assert ("are not of its making" in card) == words
+
+
 def test_faces_and_the_map_of_them_stand_in_the_page():
     measured, _ = rendered()
     face = Shown("data:image/jpeg;base64,AAAA", "happy", "sad", 0.9, "p01", True)
