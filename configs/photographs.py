@@ -5,6 +5,7 @@ r"""Finds, aligns and cuts out the face of each labelled photograph.
 
 `photos` is a folder <subject>/<emotion>/<photograph>, or a table labels.csv with the columns path
 (relative to the table), subject, emotion and, if wanted, split; or the folder of such a table.
+A consent.csv beside them (subject,share,train,demo,revoked) is honoured: see docs/data_layouts.md.
 Every problem with the labels is told at once, and nothing is written before they are mended.
 
 Writes faces/<subject>/<emotion>/*.png (pixels only: no EXIF), photographs.parquet (photo, subject,
@@ -27,6 +28,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.photos = ""  # a folder, or a labels.csv
     config.emotions = ("angry", "happy", "neutral", "sad")  # the closed set, in any case
     config.ignore = ()  # emotions whose photographs are left out, counted
+
+    # True: subjects and file names become drawn ids; who is who stands in pseudonyms.csv beside the
+    # photographs, and nowhere else.
+    config.pseudonymise = False
 
     config.aligned = False  # True: the photographs are cut-out faces, and are only resized
     config.max_side = 1280  # pixels; larger photographs are looked at this small

@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "fer_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = {
-    "stages": 3,
-    "evaluation": 2,
+    "stages": 4,
+    "evaluation": 3,
     "training": 2,
     "data": 2,
     "faces": 2,

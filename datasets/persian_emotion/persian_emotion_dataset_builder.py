@@ -37,7 +37,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "A folder <subject>/<emotion>/<photograph>, or one with labels.csv, whose columns are "
-        "path, subject, emotion and, if wanted, split."
+        "path, subject, emotion and, if wanted, split. A consent.csv beside it is honoured."
     )
 
     def input_digest(self, root: Path) -> str:

@@ -16,13 +16,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from fer_jax.data import consent, pseudonyms
 from fer_jax.errors import UserError
 
 SUFFIXES = frozenset(
     {".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 COLUMNS = ("path", "photo", "subject", "emotion", "split")
+_TABLES = frozenset(("labels.csv", consent.NAME, pseudonyms.NAME))
 _LITTER = frozenset(("thumbs.db", "desktop.ini"))  # what file managers leave behind
+_MOST_WARNINGS = 20
 _MOST_PROBLEMS = 200  # printed; a column that is empty throughout makes thousands
 
 
@@ -46,8 +49,10 @@ def read_labels(
 
     Returns:
         One row a photograph, sorted by `photo`: `path` (absolute), `photo` (unique: the path
-        relative to the folder or table), `subject`, `emotion`, `split` ("" where none is given).
-        `attrs["warnings"]` is a list of sentences, `attrs["ignored"]` the number left out.
+        relative to the folder or table), `subject`, `emotion`, `split` ("" where none is given),
+        `share` (whether the face may be shown in a report). `attrs["warnings"]` is a list of
+        sentences, `attrs["ignored"]` the number left out by emotion, `attrs["withheld"]` that of
+        photographs of people who do not consent (see `fer_jax.data.consent`).
 
     Raises:
         UserError: with every problem found, each with its file and line.
@@ -68,15 +73,48 @@ def read_labels(
     reader.problems.extend(_unreadable(frame))
     reader.problems.extend(_split_people(frame))
     reader.problems.extend(_one_person_twice(frame))
+    ledger = _ledger(source if source.is_dir() else source.parent, frame, reader.problems)
     if reader.problems:
         raise UserError(_told(source, reader.problems))
     if frame.empty:
         raise UserError(f"{source}: all {reader.ignored} photographs are of ignored emotions")
-    frame = frame.sort_values("photo", ignore_index=True)
-    warnings = _single_emotions(frame) + _unlike_photographs(reader.litter)
-    frame = frame[list(COLUMNS)]
-    frame.attrs = {"warnings": warnings, "ignored": reader.ignored}
-    return frame
+    kept, withheld = _consenting(frame, ledger)
+    if kept.empty:
+        raise UserError(f"{source}: nobody in {consent.NAME} consents to train; nothing is left")
+    warnings = _single_emotions(kept) + _unlike_photographs(reader.litter) + withheld
+    labels = kept[[*COLUMNS, "share"]]
+    labels.attrs = {
+        "warnings": warnings,
+        "ignored": reader.ignored,
+        "withheld": len(frame) - len(kept),
+    }
+    return labels
+
+
+def _consenting(
+    frame: pd.DataFrame, ledger: dict[str, consent.Consent]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that may be used, sorted and with `share`; and a sentence about the others."""
+    allowed = frame["subject"].map(lambda name: not (ledger and ledger[name].withheld)).astype(bool)
+    kept = frame[allowed].sort_values("photo", ignore_index=True)
+    share = [bool(ledger) and ledger[name].share for name in kept["subject"]]
+    people = frame["subject"][~allowed].nunique()
+    told = [
+        f"{(~allowed).sum()} photographs of {people} people are left out, since "
+        f"{consent.NAME} does not allow them"
+    ]
+    return kept.assign(share=share), told if people else []
+
+
+def _ledger(folder: Path, frame: pd.DataFrame, problems: list[str]) -> dict[str, consent.Consent]:
+    """The consent ledger in the folder, its problems and the people whom it lacks."""
+    ledger, found = consent.read_consent(folder / consent.NAME)
+    problems.extend(found)
+    if not found:
+        first = frame.drop_duplicates("subject")
+        places = dict(zip(first["subject"], first["place"], strict=True))
+        problems.extend(consent.missing_people(ledger, places, folder / consent.NAME))
+    return ledger
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +141,7 @@ class _Reader:
         for file in _files(root):
             parts = file.relative_to(root).parts
             if file.suffix.lower() not in SUFFIXES:
-                if file.name.lower() not in _LITTER:
+                if file.name.lower() not in _LITTER and file.name not in _TABLES:
                     self.litter.append(file)
                 continue
             if len(parts) != 3:
@@ -241,10 +279,13 @@ def _split_people(frame: pd.DataFrame) -> Iterator[str]:
 
 def _single_emotions(frame: pd.DataFrame) -> list[str]:
     counts = frame.groupby("subject")["emotion"].agg(["nunique", "first"])
-    return [
+    single = counts[counts["nunique"] == 1]
+    told = [
         f"subject {subject!r} has photographs of one emotion only ({row['first']})"
-        for subject, row in counts[counts["nunique"] == 1].iterrows()
+        for subject, row in single.head(_MOST_WARNINGS).iterrows()
     ]
+    more = len(single) - len(told)
+    return told + ([f"... and so have {more} more subjects"] if more else [])
 
 
 def _unlike_photographs(files: Sequence[Path]) -> list[str]:

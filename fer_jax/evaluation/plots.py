@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -43,6 +43,8 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _NAMED_PEOPLE = 60
+# Okabe and Ito 2008: told apart also by the colour-blind, and readable on light and dark paper.
+CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#999999")
 
 
 def confusion(matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str]) -> str:
@@ -99,6 +101,71 @@ def people(
         axes.set_xticks(np.linspace(0, 1, 5), ["0", "25", "50", "75", "100 %"])
         axes.spines["left"].set_visible(False)
         return _svg(figure, "people", description)
+
+
+def reliability(bins: Sequence[Mapping[str, float]]) -> str:
+    """Confidence against accuracy: a bar a bin, the diagonal for what would be honest."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": "reliability"}):
+        figure = Figure(figsize=(4.4, 3.7), layout="constrained")
+        axes = figure.add_subplot()
+        most = max(row["count"] for row in bins)
+        for row in bins:
+            width = row["high"] - row["low"]
+            axes.bar(
+                row["low"] + width / 2,
+                row["accuracy"],
+                width * 0.9,
+                color=_ACCENT,
+                alpha=0.25 + 0.75 * row["count"] / most,
+                linewidth=0,
+            )
+            axes.text(
+                row["low"] + width / 2,
+                row["accuracy"] + 0.02,
+                f"{row['count']:.0f}",
+                ha="center",
+                color=_MUTED,
+                fontsize=8,
+            )
+        axes.plot([0, 1], [0, 1], "--", color=_MUTED, linewidth=1)
+        axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="share that is right")
+        return _svg(figure, "reliability", "Reliability diagram: confidence against accuracy")
+
+
+def coverage(rows: Sequence[Mapping[str, float]], chance: float) -> str:
+    """Accuracy among the photographs answered, against how many are answered."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": "coverage"}):
+        figure = Figure(figsize=(4.4, 3.7), layout="constrained")
+        axes = figure.add_subplot()
+        share = [100 * row["coverage"] for row in rows]
+        accuracy = [100 * row["accuracy"] for row in rows]
+        axes.plot(share, accuracy, color=_ACCENT, linewidth=1.8, drawstyle="steps-post")
+        axes.plot(share[:1], accuracy[:1], "o", color=_ACCENT, ms=6, clip_on=False)
+        axes.axhline(100 * chance, color=_MUTED, linewidth=1, linestyle="--")
+        axes.set(xlim=(0, 100), ylim=(0, 102))
+        axes.set(xlabel="photographs answered, %", ylabel="of these right, %")
+        return _svg(figure, "coverage", "Accuracy against coverage, if the model may abstain")
+
+
+def embedding(places: Float[np.ndarray, "n 2"], groups: Sequence[str], name: str) -> str:
+    """Faces as points, coloured by group; with more than seven groups, signs differ too."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+        axes = figure.add_subplot()
+        known = sorted(set(groups))
+        for number, group in enumerate(known):
+            rows = [i for i, other in enumerate(groups) if other == group]
+            sign = "os^DvPX*<>"[(number // len(CATEGORIES)) % 10]
+            colour = CATEGORIES[number % len(CATEGORIES)]
+            axes.plot(*places[rows].T, sign, color=colour, ms=5, mew=0, label=group, alpha=0.9)
+        axes.set_axis_off()
+        columns = min(4, len(known))
+        if len(known) <= _NAMED_PEOPLE:
+            figure.legend(
+                loc="outside lower center", ncols=columns, frameon=False, fontsize=8,
+                handletextpad=0.2, columnspacing=1.0,
+            )  # fmt: skip
+        return _svg(figure, name, f"Faces as points, coloured by {name.removeprefix('by-')}")
 
 
 def _bars(

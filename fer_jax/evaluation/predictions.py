@@ -23,6 +23,7 @@ class Predictions:
 
     Every seed tests the same photographs, each once. `predicted` is a position in `labels`, or
     C where no face was found: that answer belongs to no class and is always wrong.
+    `temperatures` are those fitted on inner validation people, None where none were.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Predictions:
     predicted: Int[np.ndarray, " N"]
     probabilities: Float[np.ndarray, "N C"]
     protocol: Mapping[str, Any]
+    temperatures: Float[np.ndarray, " N"] | None = None
 
     @property
     def no_face(self) -> Bool[np.ndarray, " N"]:
@@ -105,7 +107,14 @@ def from_table(
         predicted=np.where(found, best, len(labels)).astype(np.int64),
         probabilities=probabilities,
         protocol=protocol,
+        temperatures=_temperatures(table),
     )
+
+
+def _temperatures(table: pd.DataFrame) -> Float[np.ndarray, " N"] | None:
+    if "temperature" not in table.columns or table["temperature"].isna().all():
+        return None
+    return table["temperature"].to_numpy(np.float64)
 
 
 def _faults(table: pd.DataFrame, labels: tuple[str, ...], scores: list[str]) -> list[str]:
@@ -123,6 +132,10 @@ def _faults(table: pd.DataFrame, labels: tuple[str, ...], scores: list[str]) -> 
     bad = int((~np.isfinite(values)).any(axis=1).sum())
     if bad:
         faults.append(f"{bad} photographs with a face but without finite probabilities")
+    if "temperature" in table.columns and table["temperature"].notna().any():
+        odd = int((~(table["temperature"] > 0)).sum())
+        if odd:
+            faults.append(f"{odd} photographs whose temperature is missing or not positive")
     twice = int(table.duplicated(["photo", "seed"]).sum())
     if twice:
         faults.append(f"{twice} photographs tested twice in one seed")

@@ -1,8 +1,9 @@
-"""Who is trained on and who is tested on.
+"""Who is trained on, who is tested on, and on whom choices are made.
 
 A protocol turns the subjects and emotions of the photographs into folds. Every protocol but
 `random` keeps each person on one side of each fold; `random` has to be asked for by name, and
-the report of a run that used it is stamped.
+the report of a run that used it is stamped. Whatever is chosen (steps, temperature, the strength
+of a penalty) is chosen on people of the training side: `inner_split`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int
@@ -27,12 +28,20 @@ from fer_jax.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One split: positions into the photographs that `make_folds` was given, each ascending."""
+    """One split: positions into the photographs that `make_folds` was given, each ascending.
+
+    `validation` is empty unless the user's own split names photographs for it: then they, and
+    not a part of `train`, are what choices are made on.
+    """
 
     train: Int[np.ndarray, " n_train"]
     test: Int[np.ndarray, " n_test"]
+    validation: Int[np.ndarray, " n_validation"] = field(
+        default_factory=lambda: np.zeros(0, np.int64)
+    )
 
 
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 _Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
 _Splitter = Callable[[np.ndarray, np.ndarray, int, int], _Pairs]
 
@@ -44,8 +53,12 @@ def make_folds(
     protocol: str,
     folds: int,
     seed: int,
+    splits: Sequence[str] = (),
 ) -> list[Fold]:
-    """Splits photographs into folds; each photograph is tested in exactly one of them.
+    """Splits photographs into folds.
+
+    Each photograph is tested in exactly one of them, but for the protocols that are given their
+    split, "fixed_split" and "cross_set": these have one fold, which tests what is called "test".
 
     Which people are tested together depends on the people, their emotions and the seed, not on
     the order of the rows.
@@ -55,21 +68,28 @@ def make_folds(
       emotions: label, one a photograph.
       protocol: "leave_one_subject_out" (as many folds as people; `folds` and `seed` play no
         part), "grouped_kfold" (people shuffled by `seed`, spread so that the emotions are
-        balanced over folds as far as whole people allow), or "random" (photographs shuffled,
-        people on both sides: only for showing how much that flatters).
+        balanced over folds as far as whole people allow), "fixed_split" (by the column `split`
+        of the labels), "cross_set" (one set of people is trained on, another tested), or
+        "random" (photographs shuffled, people on both sides: only for showing how much that
+        flatters).
       folds: number of folds of the k-fold protocols, at least 2.
       seed: of the shuffling.
+      splits: "train", "validation" or "test", one a photograph, for the protocols that are given
+        their split.
 
     Raises:
-      UserError: unknown protocol, fewer than two folds, fewer people (or photographs) than folds.
+      UserError: unknown protocol, fewer than two folds, fewer people (or photographs) than folds,
+        a split that is missing or has another name.
       RuntimeError: a person ended up on both sides of a fold that promises otherwise.
     """
     if len(subjects) != len(emotions):
         raise ValueError(f"{len(subjects)} subjects but {len(emotions)} emotions")
-    if protocol not in _PROTOCOLS:
-        near = difflib.get_close_matches(protocol, _PROTOCOLS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(_PROTOCOLS)}"
+    if protocol not in PROTOCOLS:
+        near = difflib.get_close_matches(protocol, PROTOCOLS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(PROTOCOLS)}"
         raise UserError(f"unknown protocol '{protocol}'; {hint}")
+    if protocol in GIVEN:
+        return [_given(protocol, splits, len(subjects))]
     if protocol != "leave_one_subject_out" and folds < 2:
         raise UserError(f"{folds} folds are too few; {protocol} needs 2 or more")
     people = np.asarray([str(subject) for subject in subjects], dtype=str)
@@ -106,6 +126,94 @@ def require_partition(folds: Sequence[Fold], photographs: int) -> None:
             raise RuntimeError(f"fold {number} has an empty side")
         if np.intersect1d(fold.train, fold.test).size:
             raise RuntimeError(f"fold {number} tests photographs it was trained on")
+
+
+def inner_split(
+    rows: Int[np.ndarray, " n"],
+    subjects: Sequence[str],
+    emotions: Sequence[str],
+    *,
+    share: float,
+    seed: int,
+) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
+    """Parts the rows of a fold's training side by people: to train on, and to choose on.
+
+    Args:
+      rows: positions into `subjects` and `emotions`.
+      subjects, emotions: of all photographs.
+      share: the part of the people to choose on; at least one person, at most half.
+      seed: of the drawing.
+
+    Raises:
+      UserError: the rows show fewer than two people.
+    """
+    found = len({str(subjects[row]) for row in rows})
+    if found < 2:
+        raise UserError(
+            f"inner validation needs at least 2 people to train on, a fold has {found}; "
+            "add people, or set --config.inner.share=0"
+        )
+    parts = min(found, max(2, round(1.0 / share)))
+    inner = make_folds(
+        [str(subjects[row]) for row in rows],
+        [str(emotions[row]) for row in rows],
+        protocol="grouped_kfold",
+        folds=parts,
+        seed=seed,
+    )[0]
+    return rows[inner.train], rows[inner.test]
+
+
+def few_shots(
+    rows: Int[np.ndarray, " n"], emotions: Sequence[str], *, shots: int, seed: int
+) -> Int[np.ndarray, " m"]:
+    """At most `shots` of the rows of each emotion, drawn by `seed`; all of them where it is 0."""
+    if not shots:
+        return rows
+    rng = np.random.default_rng([seed, len(rows)])
+    labels = np.asarray([str(emotions[row]) for row in rows])
+    kept = [rng.permutation(rows[labels == label])[:shots] for label in np.unique(labels)]
+    return np.sort(np.concatenate(kept))
+
+
+def balanced(
+    rows: Int[np.ndarray, " n"], emotions: Sequence[str], *, seed: int
+) -> Int[np.ndarray, " m"]:
+    """The rows with those of rarer emotions repeated until each occurs as often as the commonest.
+
+    So classes are balanced without another compilation, and by nobody's labels but those of the
+    people trained on.
+    """
+    rng = np.random.default_rng([seed, len(rows)])
+    labels = np.asarray([str(emotions[row]) for row in rows])
+    names, counts = np.unique(labels, return_counts=True)
+    more = [
+        rng.permutation(np.resize(rng.permutation(rows[labels == name]), counts.max() - count))
+        for name, count in zip(names, counts, strict=True)
+    ]
+    return np.concatenate([rows, *more])
+
+
+def _given(protocol: str, splits: Sequence[str], photographs: int) -> Fold:
+    """The one fold of a split that the user made."""
+    names = np.asarray([str(name).strip().lower() for name in splits])
+    if len(names) != photographs or not all(names):
+        raise UserError(
+            f"{protocol} needs a column `split` in labels.csv (train, validation, test); run the "
+            "stage photographs on such a table"
+        )
+    unknown = sorted(set(names) - {TRAIN, VALIDATION, TEST})
+    if unknown:
+        raise UserError(
+            f"{protocol}: unknown splits {', '.join(unknown)}; use train, validation and test"
+        )
+    for needed in (TRAIN, TEST):
+        if needed not in names:
+            raise UserError(f"{protocol}: no photograph has the split '{needed}'")
+    train, test, validation = (
+        np.flatnonzero(names == name).astype(np.int64) for name in (TRAIN, TEST, VALIDATION)
+    )
+    return Fold(train, test, validation)
 
 
 def _leave_one_subject_out(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
@@ -158,5 +266,6 @@ _PROTOCOLS: dict[str, _Splitter] = {
     "random": _random,
 }
 
-PROTOCOLS = tuple(_PROTOCOLS)
+GIVEN = ("fixed_split", "cross_set")
+PROTOCOLS = (*_PROTOCOLS, *GIVEN)
 """Names that `config.protocol` may take."""

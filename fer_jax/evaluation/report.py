@@ -1,6 +1,7 @@
 """The report: one HTML file that needs nothing else, to be read on a screen or on paper.
 
-It holds no script and no photograph, and its content security policy forbids every request.
+It holds no script, no face that is not blurred or consented to, and its content security policy
+forbids every request. The model card and the datasheet are filled from the same facts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from markupsafe import Markup
 
 from fer_jax.errors import UserError
 from fer_jax.evaluation import plots
+from fer_jax.evaluation.gallery import Map, Shown
 from fer_jax.evaluation.metrics import MEASURES
 from fer_jax.workdir import read_json
 
@@ -26,6 +28,13 @@ _PROTOCOL_WORDS = {
     "leave_one_subject_out": "Leave one subject out",
     "grouped_kfold": "k-fold by people",
     "random": "k-fold at random",
+    "fixed_split": "A fixed split",
+    "cross_set": "Trained on one set, tested on another",
+}
+_METHOD_WORDS = {
+    "fine_tune": "the whole network is trained",
+    "probe": "a linear head on the frozen backbone",
+    "as_is": "an emotion model without further training",
 }
 _MEASURE_WORDS = {
     "accuracy": "accuracy",
@@ -82,17 +91,46 @@ def read_own(workdir: Path) -> StageRecord:
     )
 
 
-def render(results: Mapping[str, Any], stages: Sequence[StageRecord], own: StageRecord) -> str:
+def render(
+    results: Mapping[str, Any],
+    stages: Sequence[StageRecord],
+    own: StageRecord,
+    faces: Mapping[str, Sequence[Shown]] | None = None,
+    face_map: Map | None = None,
+) -> str:
     """The report as HTML.
 
     Args:
       results: what `results.evaluate` returned.
       stages: the stages that led to the runs, in order.
       own: the evaluation's own record.
+      faces: `gallery.gallery` of the main run, if it has one.
+      face_map: `gallery.face_map` of the main run, if it has one.
     """
+    return _template("report.html.jinja").render(
+        faces=faces or {"right": [], "wrong": []},
+        face_map=face_map,
+        figures=_figures(results) | _map_figures(face_map),
+        **_facts_of(results, stages, own),
+    )
+
+
+def render_card(
+    name: str, results: Mapping[str, Any], stages: Sequence[StageRecord], own: StageRecord
+) -> str:
+    """`model_card` (Mitchell et al. 2019) or `datasheet` (Gebru et al. 2018), as Markdown."""
+    return _template(f"{name}.md.jinja").render(**_facts_of(results, stages, own))
+
+
+def is_generated(stages: Sequence[StageRecord]) -> bool:
+    """Whether the people were drawn by a program."""
+    return any(record.stage == "render" for record in stages)
+
+
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fer_jax.evaluation"),
-        autoescape=True,
+        autoescape=name.endswith(".html.jinja"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -104,24 +142,35 @@ def render(results: Mapping[str, Any], stages: Sequence[StageRecord], own: Stage
         "count": _count,
         "pretty": _pretty,
     }
+    return environment.get_template(name)
+
+
+def _facts_of(
+    results: Mapping[str, Any], stages: Sequence[StageRecord], own: StageRecord
+) -> dict[str, Any]:
+    """What all templates are filled from."""
     main = results["runs"][results["main"]]
-    generated = _is_generated(stages)
-    return environment.get_template("report.html.jinja").render(
-        results=results,
-        main=main,
-        protocol=_protocol_facts(main, generated),
-        seen=_seen(main["protocol"]),
-        generated=generated,
-        few_people=main["people"] < _FEW_PEOPLE,
-        measure_words=_MEASURE_WORDS,
-        measures=MEASURES,
-        comparisons=[{**other, "verdict": verdict(other)} for other in results["comparisons"]],
-        figures=_figures(results),
-        stages=[(record, _facts(record.summary)) for record in stages],
-        records=[*stages, own],
-        versions=own.environment,
-        made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
-    )
+    generated = is_generated(stages)
+    return {
+        "results": results,
+        "main": main,
+        "protocol": _protocol_facts(main, generated),
+        "seen": _seen(main["protocol"]),
+        "generated": generated,
+        "uninformed": {
+            "log_loss": float(np.log(len(results["labels"]))),
+            "brier": 1.0 - 1.0 / len(results["labels"]),
+        },
+        "few_people": main["people"] < _FEW_PEOPLE,
+        "measure_words": _MEASURE_WORDS,
+        "measures": MEASURES,
+        "comparisons": [{**other, "verdict": verdict(other)} for other in results["comparisons"]],
+        "stages": [(record, _facts(record.summary)) for record in stages],
+        "photographs": next((r.summary for r in stages if r.stage == "photographs"), {}),
+        "records": [*stages, own],
+        "versions": own.environment,
+        "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
+    }
 
 
 def verdict(comparison: Mapping[str, Any]) -> str:
@@ -162,7 +211,19 @@ def _figures(results: Mapping[str, Any]) -> dict[str, str]:
             other,
         ),
     }
+    sure = main["calibration"]
+    drawn["reliability"] = plots.reliability(sure["reliability"])
+    drawn["coverage"] = plots.coverage(sure["coverage"], main["chance"]["uniform"])
     return {**{name: Markup(svg) for name, svg in drawn.items()}, "other_name": other_name}
+
+
+def _map_figures(face_map: Map | None) -> dict[str, str]:
+    if face_map is None:
+        return {}
+    return {
+        "by_emotion": Markup(plots.embedding(face_map.places, face_map.emotions, "by-emotion")),
+        "by_person": Markup(plots.embedding(face_map.places, face_map.people, "by-person")),
+    }
 
 
 def _protocol_facts(main: Mapping[str, Any], generated: bool) -> list[tuple[str, str]]:
@@ -174,6 +235,8 @@ def _protocol_facts(main: Mapping[str, Any], generated: bool) -> list[tuple[str,
         "leave_one_subject_out": "one person a fold; the model is trained on all the others",
         "grouped_kfold": "whole people; nobody stands in training and test of one fold",
         "random": "photographs, not people",
+        "fixed_split": "the people whom the labels name for the test",
+        "cross_set": "all people of the second set",
     }.get(name, "not stated")
     facts = [
         ("Protocol", _PROTOCOL_WORDS.get(name, name or "not stated")),
@@ -182,9 +245,16 @@ def _protocol_facts(main: Mapping[str, Any], generated: bool) -> list[tuple[str,
         ("Photographs", str(main["photographs"])),
         ("Folds", str(len(folds)) if isinstance(folds, list) else str(folds)),
         ("Seeds", ", ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds)),
-        ("Pretraining", str(protocol.get("pretraining") or "none: from scratch")),
+        ("Model", _METHOD_WORDS.get(protocol.get("method", ""), protocol.get("method", ""))),
+        ("Chosen", protocol.get("chosen_by") or "nothing: all was set before anyone was tested"),
+        ("Pretraining", _pretraining(protocol)),
         ("Test people in pretraining", _seen(protocol)),
+        ("Leaks", _leaks(protocol)),
     ]
+    if protocol.get("features"):
+        facts.append(("Features", " and ".join(protocol["features"])))
+    if protocol.get("shots"):
+        facts.append(("Low-shot", f"{protocol['shots']} photographs of each emotion a fold"))
     for key, label in (("init", "Starts from"), ("steps", "Steps a fold"), ("image_size", "Image")):
         if protocol.get(key):
             unit = " px" if key == "image_size" else ""
@@ -192,16 +262,32 @@ def _protocol_facts(main: Mapping[str, Any], generated: bool) -> list[tuple[str,
     return facts
 
 
+def _pretraining(protocol: Mapping[str, Any]) -> str:
+    if protocol.get("pretraining"):
+        return str(protocol["pretraining"])
+    if protocol.get("init") == "pretrained":
+        return "a model that was not described (--config.pretraining)"
+    return "none: from scratch"
+
+
+def _leaks(protocol: Mapping[str, Any]) -> str:
+    """What the auditor found; not every run had one."""
+    if "leaks" not in protocol:
+        return "not looked for"
+    found = ", ".join(f"{number} {kind}" for kind, number in protocol["leaks"].items())
+    if found:
+        return f"allowed by name: {found}"
+    if not protocol.get("pretraining_known", True):
+        return "none found between folds; what the network was pretrained on could not be searched"
+    return "none found by the auditor"
+
+
 def _seen(protocol: Mapping[str, Any]) -> str:
     """Whether unlabelled faces of the people tested were pretrained on, as far as is recorded."""
-    if not protocol.get("pretraining"):
+    if not protocol.get("pretraining") and protocol.get("init") != "pretrained":
         return "no"
     words = {True: "yes", False: "no", None: "not known"}
     return words[protocol.get("pretraining_saw_test_people")]
-
-
-def _is_generated(stages: Sequence[StageRecord]) -> bool:
-    return any(record.stage == "render" for record in stages)
 
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

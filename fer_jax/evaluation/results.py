@@ -9,8 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fer_jax.evaluation import bootstrap, metrics
+from fer_jax.evaluation import bootstrap, calibration, metrics
 from fer_jax.evaluation.predictions import Predictions
+
+LEAK_WORDS = {
+    "shared_id": "A subject stands in training and in test.",
+    "similar_id": "Two subjects have ids that look like one.",
+    "identical_picture": "The same picture stands on both sides.",
+    "near_duplicate": "One picture stands on both sides in two versions.",
+    "same_person": "Two subjects look like one person.",
+    "pretraining_labels": "The network was taught people of the test before, with their labels.",
+    "pretraining_duplicate": "Test photographs were among the faces of the pretraining.",
+    "pretraining_person": "Test people look like people in the pretraining videos.",
+    "pretraining_name": "Pretraining videos bear the ids of test people.",
+}
 
 
 def evaluate(
@@ -32,7 +44,12 @@ def evaluate(
     return {
         "main": main,
         "labels": list(runs[main].labels),
-        "interval": {**drawn, "level": bootstrap.LEVEL, "method": "percentile", "unit": "person"},
+        "interval": {
+            **drawn,
+            "level": bootstrap.LEVEL,
+            "method": "BCa, expanded",
+            "unit": "person",
+        },
         "runs": {name: describe(run, **drawn) for name, run in runs.items()},
         "comparisons": [
             compare(runs[main], other, **drawn) for name, other in runs.items() if name != main
@@ -59,11 +76,13 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
             "tied": int((people["accuracy"] == worst["accuracy"]).sum()),
         },
         "by_seed": {str(s): value for s, value in metrics.per_seed(predictions).items()},
+        "calibration": calibration.describe(predictions),
         "per_class": _records(metrics.per_class(predictions)),
         "per_person": _records(people),
         "confusion": by_person.sum(axis=0).round(6).tolist(),
         "protocol": dict(predictions.protocol),
         "warnings": stamps(predictions),
+        "unseen": unseen(predictions),
     }
 
 
@@ -73,12 +92,8 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
     reason = _incomparable(first, second)
     if reason:
         return {**names, "comparable": False, "reason": reason}
-    differences = bootstrap.estimate_difference(
-        metrics.confusion_by_person(first),
-        metrics.confusion_by_person(second),
-        samples=samples,
-        seed=seed,
-    )
+    by_person = [metrics.confusion_by_person(run) for run in (first, second)]
+    differences = bootstrap.estimate_difference(*by_person, samples=samples, seed=seed)
     test = metrics.exact_mcnemar(
         metrics.right_by_photo(first).to_numpy(), metrics.right_by_photo(second).to_numpy()
     )
@@ -87,6 +102,7 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
         "comparable": True,
         "difference": {name: asdict(differences[name]) for name in metrics.MEASURES},
         "mcnemar": test,
+        "permutation": metrics.permutation_over_people(*by_person),
     }
 
 
@@ -120,7 +136,30 @@ def stamps(predictions: Predictions) -> list[dict[str, str]]:
                 "the pretraining.",
             }
         )
+    for kind, number in dict(protocol.get("leaks", {})).items():
+        found.append(
+            {
+                "title": f"Leak allowed: {kind}",
+                "text": f"The auditor found {number} and the run went on since "
+                f"--config.allow_leaks names them. {LEAK_WORDS.get(kind, '')}",
+            }
+        )
     return found
+
+
+def unseen(predictions: Predictions) -> str:
+    """How far the people tested are known to be new to the model.
+
+    "never seen": nothing of them was trained on, nor pretrained on. "held out": they were not
+    trained on; whether the pretraining saw them is not known. "not held out": see the stamps.
+    """
+    if stamps(predictions):
+        return "not held out"
+    protocol = predictions.protocol
+    pretrained = protocol.get("pretraining") or protocol.get("init") == "pretrained"
+    if pretrained and protocol.get("pretraining_saw_test_people") is not False:
+        return "held out"
+    return "never seen"
 
 
 def person_table(results: Mapping[str, Any]) -> pd.DataFrame:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,186 +9,179 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fer_jax.data import iterators, sources
-from fer_jax.errors import UserError
-from fer_jax.evaluation import protocols
-from fer_jax.training import model_directory
-from fer_jax.training.learner import Learner, make_tasks
-from fer_jax.training.loop import Fitted, fit
-from fer_jax.training.state import State
+from fer_jax.evaluation import fold_models, leakage, protocols
+from fer_jax.evaluation.study import Study, read_study
+from fer_jax.training.features import FrozenBackbone
 from fer_jax.workdir import atomic_file, stage, write_json
 
-TASK = "emotion"
 _SAW = {"yes": True, "no": False, "unknown": None}
 
 
-@stage(inputs=lambda config: [config.photographs, config.init])
+@stage(inputs=lambda config: [config.photographs, config.test_photographs, config.init])
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains and tests every fold of every seed; writes predictions.parquet and `model/`.
 
-    Each fold trains for the same number of steps, set before anyone is tested; nothing is chosen
-    on the people who are held out. A photograph without a face has no probabilities, and counts
-    as an error when it is evaluated.
+    Leaks are looked for first, and stop the run. What is chosen (steps, temperature, the strength
+    of a penalty) is chosen on people of a fold's training side, whom the inner model has not
+    seen; who is held out is looked at once. A photograph without a face has no probabilities, and
+    counts as an error when it is evaluated.
     """
-    photographs, images = _read_photographs(config)
-    labels = sorted(photographs["emotion"].unique())
-    folds = protocols.make_folds(
-        photographs["subject"].tolist(),
-        photographs["emotion"].tolist(),
-        protocol=config.protocol,
-        folds=config.folds,
-        seed=config.fold_seed,
-    )
-    mean_size = np.mean([_with_face(photographs, fold.train).size for fold in folds])
-    steps = max(config.min_steps, round(config.epochs * mean_size / config.batch_size), 1)
-    if steps == config.min_steps:
-        print(f"[{config.stage}] config.min_steps={steps} decides, not config.epochs", flush=True)
-    learner = Learner(
-        config, *make_tasks(config.tasks.to_dict(), emotion={"classes": tuple(labels)}), steps
-    )
-    if config.init:  # a backbone that does not fit should stop us before anything is written
-        model_directory.backbone_leaves(config.init, learner.init(0))
-    study = _Study(config, workdir, learner, photographs, images, labels, steps)
-    _write_protocol(study, len(folds))
+    study = read_study(config)
+    folds = study.folds(config)
+    leaks = _audited(config, study, folds, workdir)
+    model = fold_models.make(config, study.labels, _mean_size(study, folds))
+    _write_protocol(config, workdir, study, folds, model, leaks)
 
-    parts = [
-        study.fold(seed, number, fold) for seed in config.seeds for number, fold in enumerate(folds)
-    ]
+    parts = []
+    for seed in config.seeds:
+        for number, fold in enumerate(folds):
+            file = workdir / "folds" / f"seed{seed}_fold{number}" / "predictions.parquet"
+            if not file.exists():
+                tested = _test(config, study, model, fold, seed, number, file.parent)
+                with atomic_file(file) as temporary:
+                    tested.to_parquet(temporary)
+            parts.append(pd.read_parquet(file))
+    predictions = pd.concat(parts, ignore_index=True)
     with atomic_file(workdir / "predictions.parquet") as temporary:
-        pd.concat(parts, ignore_index=True).to_parquet(temporary)
-    study.train_on_everyone()
-
-    predictions = pd.concat(parts)
-    right = predictions["predicted"] == predictions["emotion"]
-    return {
-        "photographs": len(photographs),
-        "without_face": int((photographs["status"] != "ok").sum()),
-        "people": int(photographs["subject"].nunique()),
-        "folds": len(folds),
-        "seeds": len(config.seeds),
-        "steps_per_fold": steps,
-        "accuracy": round(float(right.mean()), 4),
-        **study.speed,
-        "compilations": int("train" in learner.compile_seconds),
-        "compile_s": round(sum(learner.compile_seconds.values()), 2),
-    }
+        predictions.to_parquet(temporary)
+    if not (workdir / "model" / "model.json").exists():
+        everyone = study.faces(study.with_face(np.arange(len(study.photographs))))
+        model.save_everyone(everyone, config.seeds[0], workdir)
+    if config.explain and not (workdir / "embedding.npz").exists():
+        _embed(study, workdir)
+    return _summary(config, study, folds, predictions, model, leaks)
 
 
-@dataclasses.dataclass
-class _Study:
-    """What all folds share."""
-
-    config: ConfigDict
-    workdir: Path
-    learner: Learner
-    photographs: pd.DataFrame
-    images: np.ndarray
-    labels: list[str]
-    steps: int
-    speed: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    def fold(self, seed: int, number: int, fold: protocols.Fold) -> pd.DataFrame:
-        """The predictions on one fold's test people; read, if a run before this made them."""
-        folder = self.workdir / "folds" / f"seed{seed}_fold{number}"
-        file = folder / "predictions.parquet"
-        if file.exists():
-            return pd.read_parquet(file)
-        fitted = self._fit(_with_face(self.photographs, fold.train), seed, folder)
-        predictions = self._predict(fitted.state, fold.test)
-        predictions.insert(3, "fold", number)
-        predictions.insert(4, "seed", seed)
-        with atomic_file(file) as temporary:
-            predictions.to_parquet(temporary)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return predictions
-
-    def train_on_everyone(self) -> None:
-        """One model from all the photographs, for `predict`; no figure is claimed for it."""
-        folder = self.workdir / "everyone"
-        if (self.workdir / "model" / "model.json").exists():
-            return
-        everyone = _with_face(self.photographs, np.arange(len(self.photographs)))
-        fitted = self._fit(everyone, self.config.seeds[0], folder)
-        spec = model_directory.describe(self.config, self.learner.tasks, self.config.photographs)
-        model_directory.save(self.workdir / "model", fitted.state, spec)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-    def _fit(self, rows: np.ndarray, seed: int, folder: Path) -> Fitted:
-        state = self.learner.init(seed)
-        if self.config.init:
-            leaves = model_directory.backbone_leaves(self.config.init, state)
-            state = self.learner.init(seed, leaves)
-        batches = iterators.train_iterator(
-            self._source(rows), batch_size=self.config.batch_size, seed=seed
+def _test(
+    config: ConfigDict,
+    study: Study,
+    model: fold_models.FoldModel,
+    fold: protocols.Fold,
+    seed: int,
+    number: int,
+    folder: Path,
+) -> pd.DataFrame:
+    """One row a photograph tested; NaN probabilities and no emotion where no face was found."""
+    train = protocols.few_shots(
+        study.with_face(fold.train), study.emotions, shots=config.shots, seed=seed
+    )
+    inner = None
+    if fold.validation.size:
+        inner = (train, study.with_face(fold.validation))
+    elif config.inner.share and model.wants_inner:
+        inner = protocols.inner_split(
+            train, study.subjects, study.emotions, share=config.inner.share, seed=seed
         )
-        fitted = fit(
-            self.learner, state, batches, steps=self.steps, folder=folder, config=self.config
-        )
-        # The first step of the first fit is the one that compiles.
-        self.speed = {
-            **fitted.speed(),
-            **{k: v for k, v in self.speed.items() if k == "first_step_s"},
-        }
-        return fitted
 
-    def _predict(self, state: State, rows: np.ndarray) -> pd.DataFrame:
-        """One row a photograph; NaN probabilities and no emotion where no face was found."""
-        tested = self.photographs.iloc[rows][["photo", "subject", "emotion", "status"]].copy()
-        probabilities = np.full((len(rows), len(self.labels)), np.nan, np.float32)
-        found = (tested["status"] == "ok").to_numpy()
-        if found.any():
-            batches = iterators.eval_batches(
-                self._source(rows[found]), batch_size=self.config.batch_size
-            )
-            probabilities[found] = self.learner.predict(state, TASK, batches)
-        for column, label in enumerate(self.labels):
-            tested[f"prob_{label}"] = probabilities[:, column]
-        best = np.where(found, np.nan_to_num(probabilities).argmax(1), 0)
-        tested["predicted"] = [
-            self.labels[i] if ok else "" for i, ok in zip(best, found, strict=True)
-        ]
-        return tested.reset_index(drop=True)
+    def trained_on(rows: np.ndarray) -> fold_models.Faces:
+        chosen = protocols.balanced(rows, study.emotions, seed=seed) if config.balance else rows
+        return study.faces(chosen)
 
-    def _source(self, rows: np.ndarray) -> sources.ArraySource:
-        photographs = self.photographs.iloc[rows]
-        codes = np.array([self.labels.index(e) for e in photographs["emotion"]], np.int32)
-        places = photographs["place"].to_numpy()
-        return sources.ArraySource(self.images[places], codes, photographs["photo"].tolist())
-
-
-def _read_photographs(config: ConfigDict) -> tuple[pd.DataFrame, np.ndarray]:
-    """The table of the stage `photographs`, and the aligned faces uint8 [N, S, S, 3] in memory.
-
-    Its column `place` says where a photograph's face stands among them, -1 if none was found.
-    """
-    if not config.photographs:
-        raise UserError("give --config.photographs, the workdir of a run of the stage photographs")
-    root = Path(config.photographs)
-    table = pd.read_parquet(root / "photographs.parquet")
+    inner_faces = (trained_on(inner[0]), study.faces(inner[1])) if inner else None
+    test = study.with_face(fold.test)
+    answers = model.run(trained_on(train), study.faces(test), inner_faces, seed=seed, folder=folder)
+    if answers.heat is not None:
+        photos = np.array([study.photographs["photo"].iloc[row] for row in test], str)
+        with atomic_file(folder / "heat.npz") as temporary:
+            np.savez_compressed(temporary, photo=photos, heat=np.float16(answers.heat))
+    table = study.photographs.iloc[fold.test][["photo", "subject", "emotion", "status"]].copy()
+    table.insert(3, "fold", number)
+    table.insert(4, "seed", seed)
     found = (table["status"] == "ok").to_numpy()
-    table["place"] = np.where(found, np.cumsum(found) - 1, -1)
-    crops = [root / crop for crop in table["crop"][found]]
-    return table, sources.read_images(crops, config.image_size)
+    probabilities = np.full((len(table), len(study.labels)), np.nan, np.float32)
+    probabilities[found] = answers.probabilities
+    for column, label in enumerate(study.labels):
+        table[f"prob_{label}"] = probabilities[:, column]
+    best = np.where(found, np.nan_to_num(probabilities).argmax(1), 0)
+    table["predicted"] = [study.labels[i] if ok else "" for i, ok in zip(best, found, strict=True)]
+    table["temperature"] = np.float32(
+        np.nan if answers.temperature is None else answers.temperature
+    )
+    table["chosen"] = answers.chosen
+    return table.reset_index(drop=True)
 
 
-def _with_face(photographs: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
-    return rows[(photographs["status"].to_numpy() == "ok")[rows]]
+def _mean_size(study: Study, folds: list[protocols.Fold]) -> float:
+    return float(np.mean([study.with_face(fold.train).size for fold in folds]))
 
 
-def _write_protocol(study: _Study, folds: int) -> None:
-    config = study.config
+def _embed(study: Study, workdir: Path) -> None:
+    """Features of all faces, as the model of everyone sees them: for the picture of them."""
+    rows = study.with_face(np.arange(len(study.photographs)))
+    source = study.faces(rows).source
+    features = FrozenBackbone(workdir / "model", {})(source.images)
+    with atomic_file(workdir / "embedding.npz") as temporary:
+        np.savez_compressed(temporary, photo=np.array(source.ids, str), features=features)
+
+
+def _audited(
+    config: ConfigDict, study: Study, folds: list[protocols.Fold], workdir: Path
+) -> list[leakage.Leak]:
+    """The leaks that are allowed; another one stops the run."""
+    found = leakage.audit(study.photographs, folds, leakage.lineage(config.init))
+    leakage.write(found, workdir / "leaks")
+    if config.protocol == "random":  # people on both sides are what was asked for by name
+        found = [leak for leak in found if leak.kind not in leakage.BETWEEN_PEOPLE]
+    leakage.stop_unless_allowed(found, tuple(config.allow_leaks), workdir / "leaks")
+    return found
+
+
+def _write_protocol(
+    config: ConfigDict,
+    workdir: Path,
+    study: Study,
+    folds: list[protocols.Fold],
+    model: fold_models.FoldModel,
+    leaks: list[leakage.Leak],
+) -> None:
+    people = np.asarray(study.subjects)
+    shared = [np.intersect1d(people[fold.train], people[fold.test]).size for fold in folds]
+    saw = _SAW[config.pretraining_saw_test_people]
+    if any(leak.kind in leakage.OF_PRETRAINING for leak in leaks):
+        saw = True
     write_json(
-        study.workdir / "protocol.json",
+        workdir / "protocol.json",
         {
             "protocol": config.protocol,
-            "folds": folds,
+            "folds": len(folds),
             "seeds": list(config.seeds),
             "labels": study.labels,
-            "people_disjoint": config.protocol != "random",
+            "people_disjoint": not any(shared),
+            "method": config.method,
             "init": "pretrained" if config.init else "random weights",
             "pretraining": config.pretraining,
-            "pretraining_saw_test_people": _SAW[config.pretraining_saw_test_people],
-            "steps": study.steps,
+            "pretraining_saw_test_people": saw,
+            "shots": config.shots,
+            "balance": config.balance,
+            "test_crops": config.test_crops,
+            "chosen_by": model.chosen_by,
             "image_size": config.image_size,
+            "photographs": config.test_photographs or config.photographs,
+            "leaks": leakage.counts(leaks),
+            "allowed_leaks": list(config.allow_leaks),
+            "pretraining_known": leakage.lineage(config.init).known,
+            **model.facts,
         },
     )
+
+
+def _summary(
+    config: ConfigDict,
+    study: Study,
+    folds: list[protocols.Fold],
+    predictions: pd.DataFrame,
+    model: fold_models.FoldModel,
+    leaks: list[leakage.Leak],
+) -> dict[str, Any]:
+    tested = predictions[predictions["seed"] == config.seeds[0]]
+    return {
+        "photographs": len(tested),
+        "without_face": int((tested["status"] != "ok").sum()),
+        "people": int(tested["subject"].nunique()),
+        "other_emotions_left_out": study.left_out,
+        "folds": len(folds),
+        "seeds": len(config.seeds),
+        "accuracy": round(float((predictions["predicted"] == predictions["emotion"]).mean()), 4),
+        "leaks_allowed": len(leaks),
+        **model.speed(),
+    }

@@ -5,6 +5,8 @@ Reads `predictions.parquet` and `protocol.json` of each crossval workdir in `con
     metrics.json     every measure of every run, and the paired differences
     per_person.csv   one row a run and person, the worst first
     report.html      all of it to read, print and show, in one file
+    model_card.md    what the model is for, and what it is not
+    datasheet.md     where the photographs come from, and who may use them
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError
-from fer_jax.evaluation import report, results
+from fer_jax.evaluation import gallery, report, results
 from fer_jax.evaluation.predictions import Predictions, read_predictions
 from fer_jax.workdir import atomic_file, stage, write_json
 
@@ -36,8 +38,15 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     write_json(workdir / "metrics.json", measured)
     with atomic_file(workdir / "per_person.csv") as path:
         results.person_table(measured).to_csv(path, index=False)
+    own = report.read_own(workdir)
+    main, folder = runs[config.main], Path(config.runs[config.main])
+    faces = gallery.gallery(main, folder, drawn=report.is_generated(stages))
+    html = report.render(measured, stages, own, faces, gallery.face_map(main, folder))
     with atomic_file(workdir / "report.html") as path:
-        path.write_text(report.render(measured, stages, own=report.read_own(workdir)), "utf-8")
+        path.write_text(html, "utf-8")
+    for name in ("model_card", "datasheet"):
+        with atomic_file(workdir / f"{name}.md") as path:
+            path.write_text(report.render_card(name, measured, stages, own), "utf-8")
     for other in measured["comparisons"]:
         print(f"[evaluate] {report.verdict(other)}", flush=True)
     return _summary(measured, workdir / "report.html")

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fer_jax.data.labels import read_labels
+from fer_jax.data.pseudonyms import pseudonymise
 from fer_jax.data.sources import resize
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
@@ -59,10 +60,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     if not config.photos:
         raise UserError("photographs: give the folder or labels.csv by --config.photos=PATH")
-    labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
-    for warning in labels.attrs["warnings"]:
-        print(f"[photographs] warning: {warning}", flush=True)
-
+    labels = _read(config)
     shutil.rmtree(workdir / "faces", ignore_errors=True)  # of photographs that are gone since
     crops = _crop_names(labels)
     detector = Detector(**config.detector.to_dict())
@@ -85,7 +83,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             bar.update(len(part))
     seconds = time.perf_counter() - started
 
-    table = pd.concat([labels[["photo", "subject", "emotion"]], pd.DataFrame(rows)], axis=1)
+    table = pd.concat(
+        [labels[["photo", "subject", "emotion", "split", "share"]], pd.DataFrame(rows)], axis=1
+    )
     without = table[table["status"] == NO_FACE]
     if len(without) == len(table):
         raise UserError(
@@ -104,12 +104,24 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "with_face": len(table) - len(without),
         "without_face": len(without),
         "ignored": labels.attrs["ignored"],
+        "without_consent": labels.attrs["withheld"],
         **{
             f"photographs_{emotion}": int((table["emotion"] == emotion).sum())
             for emotion in config.emotions
         },
         "images_per_s": round(len(table) / max(seconds, 1e-9), 2),
     }
+
+
+def _read(config: ConfigDict) -> pd.DataFrame:
+    """The labels, with what is odd about them told, under drawn ids if that is asked for."""
+    labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
+    for warning in labels.attrs["warnings"]:
+        print(f"[photographs] warning: {warning}", flush=True)
+    if config.pseudonymise:
+        photos = Path(config.photos)
+        labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)
+    return labels
 
 
 def largest_faces(images: Sequence[Image], detector: Detector, max_side: int) -> list[Face]:
@@ -186,6 +198,8 @@ def _write(
         file.parent.mkdir(parents=True, exist_ok=True)
         drawing.write_image(file, crop)
     return {
+        # Of the pixels, so that a copy shows under any name.
+        "digest": hashlib.sha256(image.tobytes()).hexdigest()[:32],
         "status": FOUND if found else NO_FACE,
         "detector_score": np.float32(face.score),
         "faces_found": face.found,

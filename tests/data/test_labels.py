@@ -37,13 +37,13 @@ def test_a_folder(root):
     (root / ".hidden" / "x.jpg").write_bytes(b"")
     (root / "ann" / "sad" / "Thumbs.db").write_bytes(b"")
     frame = read_labels(root, FOUR)
-    assert list(frame.columns) == ["path", "photo", "subject", "emotion", "split"]
+    assert list(frame.columns) == ["path", "photo", "subject", "emotion", "split", "share"]
     assert frame["photo"].tolist() == [
         "ann/Happy/1.JPG", "ann/sad/1.JPG", "بهار/Happy/1.JPG", "بهار/sad/1.JPG",
     ]  # fmt: skip
     assert frame["emotion"].tolist() == ["happy", "sad", "happy", "sad"]
     assert all(Path(path).is_absolute() and Path(path).is_file() for path in frame["path"])
-    assert frame.attrs == {"warnings": [], "ignored": 0}
+    assert frame.attrs == {"warnings": [], "ignored": 0, "withheld": 0}
 
 
 def test_a_table_given_itself_or_by_its_folder(tmp_path):

@@ -88,3 +88,14 @@ def test_what_tfds_asks_of_a_data_set_is_there(name, tmp_path):
     assert metadata.tags and set(metadata.tags) <= set(dataset_metadata.valid_tags())
     assert str(builder.VERSION) in builder.RELEASE_NOTES
     assert builder(data_dir=str(tmp_path)).info.description == metadata.description.strip()
+
+
+def test_whoever_does_not_consent_is_in_no_record(root):
+    ledger = ["subject,share,train,demo,revoked", "ann,no,yes,no,", "bob,no,no,no,"]
+    ledger += ["cid,yes,yes,yes,2026-01-31", "dee,no,yes,no,"]
+    (root / "consent.csv").write_text("\n".join(ledger))
+    found = {r["subject"].decode() for split in ("train", "test") for r in records(root, split)}
+    assert found == {"ann", "dee"}
+    (root / "consent.csv").write_text("\n".join(ledger[:-1]))
+    with pytest.raises(UserError, match="the subject 'dee' has no row"):
+        records(root, "train")

@@ -91,3 +91,46 @@ def test_exact_mcnemar(only_first, only_second, p):
         "only_second": only_second,
         "p": pytest.approx(p),
     }
+
+
+def persons(right):
+    """Confusion matrices of people with four photographs each, so many of them right."""
+    matrices = np.zeros((len(right), 1, 2))
+    matrices[:, 0, 0] = right
+    matrices[:, 0, 1] = 4 - np.asarray(right)
+    return matrices
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [
+        # By hand. Three people, each one better: only all or none exchanged is as extreme, 2 / 8.
+        ([3, 3, 3], [2, 2, 2], 2 / 8),
+        # Differences 2, 2, -1 with sum 3: 5 and 3 lie as far out to the right, 2 * 2 / 8.
+        ([4, 4, 2], [2, 2, 3], 4 / 8),
+        ([1, 2], [1, 2], 1.0),
+    ],
+)
+def test_permutation_over_people(first, second, p):
+    found = metrics.permutation_over_people(persons(first), persons(second))
+    assert found == {"p": pytest.approx(p), "people": len(first), "exact": True}
+
+
+def test_permutation_of_fishers_plants():
+    # Darwin's 15 pairs of Zea mays in Fisher (1935), section 21: of 2**15 sums, 863 are at least
+    # the observed 314 on its side, and as many on the other.
+    differences = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48])
+    first = np.zeros((15, 1, 2))
+    first[:, 0, 0] = 100 + differences
+    second = np.zeros((15, 1, 2))
+    second[:, 0, 0] = 100
+    found = metrics.permutation_over_people(first, second)
+    assert found["p"] == pytest.approx(2 * 863 / 2**15)
+
+
+def test_permutation_of_many_people_is_drawn_and_repeats():
+    rng = np.random.default_rng(0)
+    first, second = persons(rng.integers(2, 5, 30)), persons(rng.integers(0, 4, 30))
+    found = metrics.permutation_over_people(first, second)
+    assert not found["exact"] and found["p"] < 0.01
+    assert found == metrics.permutation_over_people(first, second)

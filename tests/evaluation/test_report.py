@@ -1,13 +1,16 @@
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.evaluation import report, results
+from fer_jax.evaluation.gallery import Map, Shown
 from fer_jax.evaluation.predictions import from_table
 from tests.evaluation.simulation import simulate, write_stage
 
+OWN = report.StageRecord("evaluate", "out", {}, {}, {})
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -48,6 +51,12 @@ def rendered(stages=(), own=None, **options):
     return measured, report.render(measured, stages, own)
 
 
+def rendered_with(**facts):
+    table, protocol = simulate()
+    run = from_table("a", table, {**protocol, **facts}, "table")
+    return report.render(results.evaluate({"a": run}, "a", samples=50, seed=0), [], OWN)
+
+
 @pytest.mark.parametrize("people", [2, 15, 70])
 def test_report_is_one_well_formed_file_that_asks_for_nothing(people):
     _, html = rendered(people=people, no_face=0.05)
@@ -55,7 +64,7 @@ def test_report_is_one_well_formed_file_that_asks_for_nothing(people):
     page.feed(html)
     assert page.open == []
     assert page.scripts == 0
-    assert all(r.startswith("#") or r == "data:," for r in page.references)
+    assert all(r.startswith(("#", "data:")) for r in page.references)
     assert "://" not in html
     assert not re.search(r"url\((?!#)|@import", html)
     assert len(page.ids) == len(set(page.ids))
@@ -88,8 +97,65 @@ def test_what_is_not_recorded_about_pretraining_is_said():
         facts = {**protocol, "pretraining": "jigsaw", "pretraining_saw_test_people": saw}
         run = from_table("a", table, facts, "table")
         measured = results.evaluate({"a": run}, "a", samples=50, seed=0)
-        html = report.render(measured, [], report.StageRecord("evaluate", "out", {}, {}, {}))
+        html = report.render(measured, [], OWN)
         assert ("was not recorded" in html) == words
+        assert ("people held out</h1>" in html) == words
+        assert ("people never seen</h1>" in html) == (not words)
+
+
+def test_a_pretrained_network_that_nobody_described_is_not_called_new_to_the_people():
+    table, protocol = simulate()
+    run = from_table("a", table, {**protocol, "init": "pretrained"}, "table")
+    html = report.render(results.evaluate({"a": run}, "a", samples=50, seed=0), [], OWN)
+    assert "people held out</h1>" in html and "not described" in html
+
+
+def test_a_leak_that_was_allowed_is_stamped_in_the_report_and_the_card():
+    table, protocol = simulate()
+    facts = {**protocol, "leaks": {"near_duplicate": 3}, "allowed_leaks": ["near_duplicate"]}
+    measured = results.evaluate(
+        {"a": from_table("a", table, facts, "table")}, "a", samples=50, seed=0
+    )
+    html = report.render(measured, [], OWN)
+    assert "Leak allowed: near_duplicate" in html and "never seen</h1>" not in html
+    assert "Leak allowed: near_duplicate" in report.render_card("model_card", measured, [], OWN)
+    assert "none found by the auditor" in rendered_with(leaks={})
+    assert "not looked for" in rendered()[1]
+
+
+def test_cards_say_the_figures_of_metrics_json():
+    measured, _ = rendered(no_face=0.05)
+    card = report.render_card("model_card", measured, [], OWN)
+    accuracy = measured["runs"]["pretrained"]["accuracy"]
+    for value in accuracy.values():
+        assert f"{100 * value:.1f}\u202f%" in card
+    assert "article 5" in card and "{{" not in card
+    sheet = report.render_card("datasheet", measured, [], OWN)
+    assert "15 people, 120 photographs" in sheet and "{{" not in sheet
+
+
+def test_a_card_says_when_the_model_is_not_of_the_making_that_was_measured():
+    table, protocol = simulate()
+    for features, words in ((["backbone"], False), (["backbone", "gradients"], True)):
+        facts = {**protocol, "method": "probe", "features": features}
+        run = from_table("a", table, facts, "table")
+        measured = results.evaluate({"a": run}, "a", samples=50, seed=0)
+        card = report.render_card("model_card", measured, [], OWN)
+        assert ("are not of its making" in card) == words
+
+
+def test_faces_and_the_map_of_them_stand_in_the_page():
+    measured, _ = rendered()
+    face = Shown("data:image/jpeg;base64,AAAA", "happy", "sad", 0.9, "p01", True)
+    places = np.random.default_rng(0).normal(size=(20, 2))
+    alike = Map(places, ["happy", "sad"] * 10, [f"p{i % 5}" for i in range(20)], 0.1, 0.6)
+    html = report.render(measured, [], OWN, {"wrong": [face], "right": []}, alike)
+    page = Page()
+    page.feed(html)
+    assert page.open == [] and len(page.ids) == len(set(page.ids))
+    assert "data:image/jpeg;base64,AAAA" in page.references
+    assert "The most confident mistakes" in html and "surest right" not in html
+    assert "People stand apart more than emotions do." in html
 
 
 def test_stages_are_told_and_markup_in_them_is_harmless(tmp_path):

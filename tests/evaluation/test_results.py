@@ -55,3 +55,17 @@ def test_stamps():
     seen = {**protocol, "pretraining": "jigsaw", "pretraining_saw_test_people": True}
     (stamp,) = results.stamps(from_table("a", table, seen, "table"))
     assert stamp["title"] == "Pretraining saw test people"
+
+
+def test_how_new_the_people_are():
+    table, protocol = simulate()
+
+    def unseen(**facts):
+        return results.unseen(from_table("a", table, {**protocol, **facts}, "table"))
+
+    assert unseen() == "never seen"
+    assert unseen(pretraining="x", pretraining_saw_test_people=False) == "never seen"
+    assert unseen(pretraining="x", pretraining_saw_test_people=None) == "held out"
+    assert unseen(pretraining="x", pretraining_saw_test_people=True) == "not held out"
+    assert unseen(init="pretrained") == "held out"
+    assert unseen(leaks={"same_person": 1}) == "not held out"

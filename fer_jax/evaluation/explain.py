@@ -1,0 +1,82 @@
+"""Where a network looked: Grad-CAM, for the answer that it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int, UInt8
+
+from fer_jax.models.network import Network
+from fer_jax.training.state import merge_network, split_network
+
+_BATCH = 32
+_LEAST = 7  # pixels: a coarser map shows nothing
+
+
+class GradCam:
+    """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of a backbone with a linear head.
+
+    Looks at the deepest block whose map is still 7 pixels wide or wider: the mean gradient of the
+    class's logit with respect to each channel weighs that channel, and what speaks against the
+    class is left out.
+
+    Args:
+        backbone: the fields of the network.
+    """
+
+    def __init__(self, backbone: Mapping[str, Any]) -> None:
+        network = Network(backbone, {}, rngs=nnx.Rngs(0))
+        self._graphdef = split_network(network)[0]
+        self._compiled = jax.jit(self._maps)
+
+    def __call__(
+        self,
+        state: Mapping[str, Any],
+        kernel: Float[np.ndarray, "f c"],
+        images: UInt8[np.ndarray, "n s s 3"],
+        classes: Int[np.ndarray, " n"],
+    ) -> Float32[np.ndarray, "n h w"]:
+        """Maps from 0 to 1, coarse, for the logit of each image's class.
+
+        Args:
+            state: with the backbone's `parameters` and `statistics`.
+            kernel: of the head.
+            images: RGB.
+            classes: the class to explain, one an image.
+        """
+        own = {part: {"backbone": state[part]["backbone"]} for part in ("parameters", "statistics")}
+        parts = []
+        for start in range(0, len(images), _BATCH):
+            part = images[start : start + _BATCH]
+            padding = _BATCH - len(part)
+            padded = np.concatenate([part, np.zeros((padding, *part.shape[1:]), np.uint8)])
+            rows = np.pad(classes[start : start + _BATCH], (0, padding))
+            weights = np.asarray(kernel, np.float32).T[rows]
+            parts.append(np.asarray(self._compiled(own, weights, padded))[: len(part)])
+        return np.concatenate(parts) if parts else np.zeros((0, _LEAST, _LEAST), np.float32)
+
+    def _maps(
+        self, state: Any, weights: Float[Array, "b f"], images: Array
+    ) -> Float[Array, "b h w"]:
+        network = merge_network(self._graphdef, state["parameters"], state["statistics"])
+        layers = [layer for _, layer in network.backbone._layers()]
+        outputs = [network.preprocess(images)]
+        for layer in layers:
+            outputs.append(layer(outputs[-1], train=False))
+        wide = [n for n, output in enumerate(outputs) if min(output.shape[1:3]) >= _LEAST]
+        place = max(wide) if wide else 0
+
+        def logits(maps: Array) -> Array:
+            for layer in layers[place:]:
+                maps = layer(maps, train=False)
+            return (maps.mean((1, 2)) * weights).sum()
+
+        maps = outputs[place]
+        importance = jax.grad(logits)(maps).mean((1, 2), keepdims=True)
+        heat = jax.nn.relu((importance * maps).sum(-1))
+        return heat / jnp.maximum(heat.max((1, 2), keepdims=True), 1e-12)

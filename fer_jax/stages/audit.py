@@ -1,0 +1,42 @@
+"""Stage audit: are the people who will be tested really unseen? Looks, trains nothing.
+
+The same search runs before every `crossval`. Writes
+
+    leaks/leaks.csv      kind, tested, other, score: one row a suspect pair
+    leaks/suspects.png   the pairs side by side
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.evaluation import leakage
+from fer_jax.evaluation.study import read_study
+from fer_jax.workdir import stage
+
+
+@stage(inputs=lambda config: [config.photographs, config.test_photographs, config.init])
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Looks for every kind of leak between the folds of a study, and its pretraining.
+
+    Raises:
+        UserError: a leak whose kind `config.allow_leaks` does not name.
+    """
+    study = read_study(config)
+    pool = leakage.lineage(config.init)
+    found = leakage.audit(study.photographs, study.folds(config), pool)
+    leakage.write(found, workdir / "leaks")
+    for leak in found:
+        print(f"[audit] {leak.kind}: {leak.tested} and {leak.other} ({leak.score:.2f})", flush=True)
+    leakage.stop_unless_allowed(found, tuple(config.allow_leaks), workdir / "leaks")
+    return {
+        "photographs": len(study.photographs),
+        "people": study.photographs["subject"].nunique(),
+        "pretraining_sets": len(pool.photographs) + len(pool.faces),
+        "pretraining_known": pool.known,
+        "leaks": len(found),
+        **{f"leaks_{kind}": number for kind, number in leakage.counts(found).items()},
+    }

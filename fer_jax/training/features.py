@@ -1,0 +1,84 @@
+"""What a frozen network makes of faces: pooled features, computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float32, UInt8
+
+from fer_jax.models.network import Network
+from fer_jax.training import model_directory
+from fer_jax.training.learner import make_tasks
+from fer_jax.training.state import merge_network, replace_leaves, split_network
+from fer_jax.workdir import read_json
+
+_BATCH = 64
+
+
+class FrozenBackbone:
+    """A backbone that only looks.
+
+    Args:
+        path: a model directory or training workdir; empty for random weights.
+        backbone: the fields of the network, needed where `path` is empty.
+        seed: of the random weights.
+
+    Raises:
+        UserError: no model at `path`.
+    """
+
+    def __init__(self, path: str | Path, backbone: Mapping[str, Any], seed: int = 0) -> None:
+        spec = read_json(model_directory.find(path) / "model.json") if path else {}
+        self.backbone = dict(spec.get("backbone", backbone))
+        tasks, _ = make_tasks(spec.get("tasks", {"emotion": {}}))
+        network = Network(self.backbone, tasks, rngs=nnx.Rngs(seed))
+        graphdef, parameters, statistics = split_network(network)
+        self.state = {"parameters": parameters, "statistics": statistics}
+        if path:
+            self.state = replace_leaves(self.state, model_directory.read_weights(path))
+
+        def features(state: Any, images: jax.Array) -> jax.Array:
+            merged = merge_network(graphdef, state["parameters"], state["statistics"])
+            return merged.features(images, train=False)
+
+        self._features = jax.jit(features)
+
+    def __call__(self, images: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f"]:
+        """Pooled features of RGB images, in batches of one size, so compiled once."""
+        parts = []
+        for start in range(0, len(images), _BATCH):
+            part = images[start : start + _BATCH]
+            padding = np.zeros((_BATCH - len(part), *part.shape[1:]), np.uint8)
+            outputs = self._features(self.state, np.concatenate([part, padding]))
+            parts.append(np.asarray(outputs, np.float32)[: len(part)])
+        return np.concatenate(parts)
+
+
+def head_leaves(
+    path: str | Path, task: str, labels: list[str], state: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """The linear head of the model at `path` for those of `labels` that it knows, by path.
+
+    So an emotion model of another list of labels starts the new one: classes that both have keep
+    their weights, the others those of `state`. Empty where the model has no such head, or one of
+    another shape.
+    """
+    known = read_json(model_directory.find(path) / "model.json")["labels"].get(task, [])
+    weights = model_directory.read_weights(path)
+    leaves: dict[str, np.ndarray] = {}
+    for name in ("kernel", "bias"):
+        place = f"parameters/heads/{task}/linear/{name}"
+        own = state["parameters"]["heads"].get(task, {}).get("linear", {}).get(name)
+        if place not in weights or own is None or weights[place].shape[:-1] != own.shape[:-1]:
+            return {}
+        merged = np.array(own)
+        for position, label in enumerate(labels):
+            if label in known:
+                merged[..., position] = weights[place][..., known.index(label)]
+        leaves[place] = merged
+    return leaves

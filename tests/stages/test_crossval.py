@@ -1,0 +1,185 @@
+"""Protocols, methods and inner validation of crossval, on a few generated people."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from configs import audit as audit_config
+from configs import emotion as emotion_config
+from configs import photographs as photographs_config
+from fer_jax.errors import UserError
+from fer_jax.evaluation import fold_models
+from fer_jax.people import EMOTIONS, photograph
+from fer_jax.stages import audit, crossval, photographs
+from fer_jax.training import model_directory
+from fer_jax.workdir import read_json
+
+SPLIT = {741: "train", 742: "train", 743: "train", 744: "validation", 745: "test"}
+THREE = ("happy", "neutral", "sad")
+
+
+def taken(root, people, emotions, name):
+    lines = ["path,subject,emotion,split"]
+    for person in people:
+        for emotion in emotions:
+            file = root / name / f"{person}_{emotion}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(file), photograph(person, emotion, 0)[..., ::-1])
+            lines.append(f"{file.name},p{person},{emotion},{SPLIT.get(person, '')}")
+    (root / name / "labels.csv").write_text("\n".join(lines))
+    config = photographs_config.get_config()
+    config.update({"photos": str(root / name), "crop": {"size": 80, "margin": 0.0}})
+    photographs.run(config, root / f"{name}_faces")
+    return str(root / f"{name}_faces")
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    return taken(tmp_path_factory.mktemp("faces"), SPLIT, EMOTIONS, "five")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Three other people, without angry photographs."""
+    return taken(tmp_path_factory.mktemp("others"), (751, 752, 753), THREE, "three")
+
+
+def tiny(faces, **fields):
+    config = emotion_config.get_config()
+    config.update({"photographs": faces, "min_steps": 0, "epochs": 2.0, "batch_size": 8})
+    config.update({"folds": 2, "explain": False, **fields})
+    config.backbone.update({"depth": (0, 0, 0)})
+    return config
+
+
+def answers(workdir):
+    return pd.read_parquet(workdir / "predictions.parquet")
+
+
+@pytest.fixture(scope="module")
+def taught(faces, tmp_path_factory):
+    """A finished crossval with inner validation, and where the models looked."""
+    workdir = tmp_path_factory.mktemp("taught") / "w"
+    config = tiny(faces, explain=True, inner={"share": 0.34, "checkpoints": (0.5, 1.0)})
+    return workdir, crossval.run(config, workdir), config
+
+
+def test_all_folds_and_inner_fits_run_through_one_compilation(taught):
+    workdir, summary, _ = taught
+    assert summary["compilations"] == 1
+    assert summary["folds"] == 2 and summary["photographs"] == 20
+    assert (answers(workdir)["temperature"] > 0).all()
+
+
+def test_steps_and_temperature_are_those_that_inner_people_chose(taught):
+    workdir, _, _ = taught
+    for number in (0, 1):
+        folder = workdir / "folds" / f"seed0_fold{number}"
+        tried = read_json(folder / "inner" / "choice.json")["tried"]
+        best = min(tried, key=lambda row: row["log_loss"])
+        rows = pd.read_parquet(folder / "predictions.parquet")
+        assert len(tried) == 2
+        assert set(rows["chosen"]) == {f"steps={best['steps']}"}
+        assert rows["temperature"].iloc[0] == pytest.approx(best["temperature"], rel=1e-5)
+
+
+def test_where_each_model_looked_is_kept_for_every_face(taught):
+    workdir, _, _ = taught
+    seen = []
+    for file in workdir.glob("folds/*/heat.npz"):
+        with np.load(file) as stored:
+            seen += stored["photo"].tolist()
+            heat = stored["heat"].astype(float)
+            assert heat.shape[1:] == (12, 12)
+            assert heat.min() >= 0 and heat.max() == pytest.approx(1, abs=1e-3)
+    assert sorted(seen) == sorted(answers(workdir)["photo"])
+    with np.load(workdir / "embedding.npz") as stored:
+        assert len(stored["features"]) == 20 and np.ptp(stored["features"], axis=0).max() > 0
+
+
+def test_a_killed_choice_goes_on_to_the_same_choice(taught):
+    workdir, _, config = taught
+    before = answers(workdir)
+    for lost in ("done.json", "predictions.parquet", "folds/seed0_fold1/predictions.parquet"):
+        (workdir / lost).unlink()
+    crossval.run(config, workdir)
+    pd.testing.assert_frame_equal(before, answers(workdir))
+
+
+def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(faces, tmp_path):
+    config = tiny(faces, protocol="fixed_split", method="probe", features=("gradients", "backbone"))
+    summary = crossval.run(config, tmp_path / "w")
+    assert set(answers(tmp_path / "w")["subject"]) == {"p745"}
+    assert summary["photographs"] == 4 and summary["folds"] == 1
+    assert read_json(tmp_path / "w" / "protocol.json")["people_disjoint"]
+
+
+def test_across_sets_only_shared_emotions_are_asked(faces, others, taught, tmp_path):
+    config = tiny(
+        faces, protocol="cross_set", test_photographs=others, method="as_is", init=str(taught[0]),
+        pretraining="five people",
+    )  # fmt: skip
+    config.allow_leaks = ("pretraining_labels",)
+    summary = crossval.run(config, tmp_path / "w")
+    table = answers(tmp_path / "w")
+    assert set(table["subject"]) == {"p751", "p752", "p753"} and len(table) == 9
+    assert summary["other_emotions_left_out"] == 4  # a fifth is of the set's own test
+    assert [c for c in table if c.startswith("prob_")] == [f"prob_{name}" for name in THREE]
+    assert table.filter(like="prob_").sum(axis=1).between(0.999, 1.001).all()
+
+
+def test_a_model_taught_by_the_test_people_is_not_used_unasked(faces, taught, tmp_path):
+    config = tiny(faces, init=str(taught[0]), method="probe")
+    with pytest.raises(UserError, match=r"5 pretraining_labels.*allow_leaks"):
+        crossval.run(config, tmp_path / "w")
+    assert (tmp_path / "w" / "leaks" / "leaks.csv").is_file()
+    looked = audit_config.get_config()
+    looked.update({"photographs": faces, "init": str(taught[0])})
+    with pytest.raises(UserError, match=r"5 pretraining_labels"):
+        audit.run(looked, tmp_path / "audit")
+    looked.init = ""
+    assert audit.run(looked, tmp_path / "clean")["leaks"] == 0
+
+
+def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp_path):
+    """The head, its scaling and temperature folded into one layer, on mirror images as well."""
+    config = tiny(
+        faces, protocol="cross_set", test_photographs=others, method="probe", init=str(taught[0])
+    )
+    config.allow_leaks = ("pretraining_labels",)
+    crossval.run(config, tmp_path / "w")
+    model = model_directory.load(tmp_path / "w")
+    assert model.spec["labels"]["emotion"] == list(THREE)
+    table = pd.read_parquet(f"{others}/photographs.parquet")
+    crops = np.stack([cv2.imread(f"{others}/{c}")[..., ::-1] for c in table["crop"]])
+    found = model.probabilities("emotion", crops)
+    assert found.shape == (9, 3) and np.allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
+    sizes = []
+
+    class Counting(fold_models.LinearProbe):
+        def run(self, train, test, inner, **rest):
+            sizes.append(np.bincount(train.source.labels).tolist())
+            return super().run(train, test, inner, **rest)
+
+    monkeypatch.setitem(fold_models.METHODS, "probe", Counting)
+    crossval.run(tiny(faces, method="probe", shots=2), tmp_path / "w")
+    assert sizes == [[2, 2, 2, 2]] * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"method": "finetune"}, "did you mean 'fine_tune'"),
+        ({"method": "as_is"}, "needs --config.init"),
+        ({"method": "probe", "features": ("colour",)}, "there are backbone and gradients"),
+        ({"protocol": "cross_set"}, "test_photographs"),
+        ({"allow_leaks": ("everything",)}, "no kind everything"),
+    ],
+)
+def test_what_cannot_be_is_told(faces, tmp_path, fields, words):
+    with pytest.raises(UserError, match=words):
+        crossval.run(tiny(faces, **fields), tmp_path / "w")

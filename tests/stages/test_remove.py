@@ -1,0 +1,133 @@
+"""After a removal no byte of a person is left, and the models that saw them are named."""
+
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from configs import photographs as photographs_config
+from configs import remove as remove_config
+from fer_jax.data import builders
+from fer_jax.errors import UserError
+from fer_jax.stages import photographs, remove
+from fer_jax.workdir import write_json
+
+GONE, STAYS = "zelda77", "yorick"
+
+
+def config(tmp_path, person=GONE):
+    config = remove_config.get_config()
+    config.update(
+        {"remove": person, "photos": str(tmp_path / "photos"), "work": str(tmp_path / "w")}
+    )
+    return config
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Photographs of two people, their crops, records, predictions, a report and models."""
+    rng = np.random.default_rng(0)
+    photos, work = tmp_path / "photos", tmp_path / "w"
+    for person in (GONE, STAYS):
+        for emotion in ("happy", "sad"):
+            file = photos / person / emotion / "1.png"
+            file.parent.mkdir(parents=True)
+            cv2.imwrite(str(file), rng.integers(0, 256, (40, 40, 3)).astype(np.uint8))
+    rows = [f"{name},no,yes,no," for name in (GONE, STAYS)]
+    (photos / "consent.csv").write_text("\n".join(["subject,share,train,demo,revoked", *rows]))
+    asked = photographs_config.get_config()
+    asked.update({"photos": str(photos), "aligned": True, "emotions": ("happy", "sad")})
+    photographs.run(asked, work / "photographs")
+
+    builder = builders.builder_module("persian_emotion")
+    two = builder.PersianEmotionConfig(name="two", emotions=("happy", "sad"))
+    builders.build("persian_emotion", two, photos, work / "train" / "records")
+    write_json(work / "train" / "config.json", {"data": {"root": str(photos)}})
+
+    table = pd.read_parquet(work / "photographs" / "photographs.parquet")
+    answers = table[["photo", "subject", "emotion", "status"]].assign(fold=0, seed=0)
+    for name in ("", "folds/seed0_fold0/"):
+        (work / "emotion" / name).mkdir(parents=True, exist_ok=True)
+        answers.to_parquet(work / "emotion" / name / "predictions.parquet")
+    write_json(work / "emotion" / "config.json", {"photographs": str(work / "photographs")})
+    write_json(work / "emotion" / "model" / "model.json", {})
+    (work / "emotion" / "leaks").mkdir()
+    (work / "emotion" / "leaks" / "leaks.csv").write_text(f"kind,tested\nsame_person,{GONE}\n")
+    write_json(work / "later" / "config.json", {"init": str(work / "emotion")})
+    write_json(work / "later" / "model" / "model.json", {})
+    write_json(work / "other" / "config.json", {"init": ""})
+    write_json(work / "other" / "model" / "model.json", {})
+    write_json(work / "evaluate" / "config.json", {"runs": {}})
+    (work / "evaluate" / "report.html").write_text(f"<td>{GONE}</td>")
+    (work / "evaluate" / "per_person.csv").write_text(f"run,subject\na,{GONE}\n")
+    return tmp_path
+
+
+def everything(root):
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_no_byte_of_the_person_is_left(study):
+    before = everything(study)
+    pictures = {data for path, data in before.items() if GONE in path.parts}
+    assert len(pictures) == 4  # two photographs, two crops
+    summary = remove.run(config(study), study / "removals")
+    after = everything(study)
+    for path, data in after.items():
+        assert GONE not in str(path) and GONE.encode() not in data, path
+        assert all(picture not in data for picture in pictures), path
+        if path.suffix == ".parquet":
+            assert GONE not in pd.read_parquet(path).to_csv()
+    assert not [p for p in study.rglob("*") if GONE in p.name]
+    assert summary["rows_deleted"] == 2 + 2 + 2 + 1  # photographs, two predictions, consent
+
+
+def test_the_others_stay(study):
+    remove.run(config(study), study / "removals")
+    table = pd.read_parquet(study / "w" / "photographs" / "photographs.parquet")
+    assert set(table["subject"]) == {STAYS} and len(table) == 2
+    assert all((study / "w" / "photographs" / crop).is_file() for crop in table["crop"])
+    assert STAYS in (study / "photos" / "consent.csv").read_text()
+    assert len(list((study / "photos" / STAYS).rglob("*.png"))) == 2
+
+
+def test_models_that_saw_the_person_are_named_and_others_are_not(study):
+    named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
+    assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
+
+
+def test_records_and_reports_are_deleted_to_be_made_again(study):
+    remove.run(config(study), study / "removals")
+    assert not list((study / "w" / "train").rglob("persian_emotion-*"))
+    assert not (study / "w" / "evaluate" / "report.html").exists()
+    assert not (study / "w" / "photographs" / "sheet.png").exists()
+
+
+def test_a_person_whom_nobody_knows_is_an_error_and_touches_nothing(study):
+    before = everything(study)
+    with pytest.raises(UserError, match="nobody is called 'someone'"):
+        remove.run(config(study, "someone"), study / "removals")
+    assert before == everything(study)
+
+
+def test_what_still_names_the_person_is_told(study):
+    (study / "w" / "other" / "notes.txt").write_text(f"thanks to {GONE} for coming")
+    with pytest.raises(UserError, match=r"1 files still name the person: .*notes\.txt"):
+        remove.run(config(study), study / "removals")
+
+
+def test_a_table_of_labels_loses_the_rows(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    lines = ["path,subject,emotion"]
+    for number, person in enumerate((GONE, STAYS, GONE)):
+        cv2.imwrite(str(photos / f"IMG_{number}.png"), np.full((8, 8, 3), number, np.uint8))
+        lines.append(f"IMG_{number}.png,{person},happy")
+    (photos / "labels.csv").write_text("\n".join(lines))
+    (tmp_path / "w").mkdir()
+    remove.run(config(tmp_path), tmp_path / "removals")
+    assert sorted(path.name for path in photos.iterdir()) == ["IMG_1.png", "labels.csv"]
+    assert GONE not in (photos / "labels.csv").read_text()
+    assert json.loads((tmp_path / "removals" / "done.json").read_text())
