@@ -10,7 +10,9 @@ Finds what the package `mtcnn` finds, but for two faults of it, which are absent
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,6 +28,8 @@ from fer_jax.faces.cascade.weights import load_weights
 Image = UInt8[np.ndarray, "_ _ 3"]
 
 _IMAGES_AT_ONCE = 16
+# Images are looked at side by side: one alone keeps hardly more than one core busy.
+_THREADS = min(os.cpu_count() or 1, 8)
 # Candidates go through R- and O-Net in batches of these sizes and no other, so that every
 # program is compiled once: the largest that is filled, the smallest for the rest.
 _BATCH_SIZES = (512, 128, 32, 8)
@@ -110,23 +114,22 @@ class Detector:
 
     def _propose(self, images: Sequence[Image]) -> _Candidates:
         """P-Net on every level of every image; squares that R-Net is to look at."""
-        weights = _weights("pnet")
-        # All are started before the first is waited for: the device works while we sort boxes.
-        running = []
-        for image in images:
-            levels = pyramid.levels(*image.shape[:2], self.min_face, self.factor)
-            canvas = pyramid.on_canvas(image)
-            running.append(_propose_cells(weights, canvas, levels) if levels else None)
-        parts = [_Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))]
-        for number, (image, outputs) in enumerate(zip(images, running, strict=True)):
-            if outputs is None:
-                continue
-            height, width = (pyramid.canvas_size(length) for length in image.shape[:2])
-            cells = pyramid.cells(height, width, self.min_face, self.factor)
-            scores, offsets = (np.asarray(output) for output in outputs)
-            boxes, scores = _propose_boxes(scores, offsets, cells, self.thresholds[0])
-            parts.append(_Candidates(np.full(len(scores), number), boxes, scores))
+        none = _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
+        with ThreadPoolExecutor(_THREADS) as threads:
+            parts = [none, *threads.map(self._propose_in, images, range(len(images)))]
         return _Candidates(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _propose_in(self, image: Image, number: int) -> _Candidates:
+        """The squares that P-Net proposes in one image."""
+        levels = pyramid.levels(*image.shape[:2], self.min_face, self.factor)
+        if not levels:
+            return _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
+        canvas = pyramid.on_canvas(image)
+        outputs = _propose_cells(_weights("pnet"), canvas, levels)
+        scores, offsets = (np.asarray(output) for output in outputs)
+        cells = pyramid.cells(*canvas.shape[:2], self.min_face, self.factor)
+        boxes, scores = _propose_boxes(scores, offsets, cells, self.thresholds[0])
+        return _Candidates(np.full(len(scores), number), boxes, scores)
 
     def _refine(self, pool: patches.Pool, candidates: _Candidates) -> _Candidates:
         """R-Net: fewer and better placed squares."""
