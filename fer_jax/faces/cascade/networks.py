@@ -5,7 +5,7 @@ Inputs are RGB scaled to (x - 127.5) / 128. Each is a pure function of its weigh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 Weights = Mapping[str, Array]
+Network = Callable[[Weights, Array], tuple[Array, ...]]
 
 _BELOW_ALL = -1e6  # below any activation, and finite, so that no NaN comes of it
 _AFTER_ROWS = ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0))
