@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--longest", type=float, default=4.0, help="seconds until a kill at most")
+    parser.add_argument("--longest", type=float, default=15.0, help="seconds until a kill at most")
     parser.add_argument("--seed", type=int, default=0)
     options, flags = parser.parse_known_args()
     work = options.workdir.absolute()
@@ -67,6 +67,7 @@ def main() -> None:
 
 def draw(folder: Path) -> Path:
     """Clips of 33 people and three scenes without any."""
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(CLIPS):
         path = folder / f"{number:02d}.mp4"
         if path.exists():

@@ -8,10 +8,12 @@ Nothing here needs TensorFlow: records are ArrayRecord files, and images are han
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib.util
 import io
+import math
 import os
 import shutil
 import sys
@@ -63,7 +65,8 @@ def held_out(
     """Which frames validate: a function from a video and a frame number.
 
     Whole videos are held out, chosen by a hash of their names, so that neighbouring frames never
-    stand on both sides. Of a single video, the last frames are held out.
+    stand on both sides. Of a single video, the last frames are held out,
+    one at least; none where there is only one.
 
     Args:
         videos: the video of each example.
@@ -74,8 +77,17 @@ def held_out(
     if len(names) > 1:
         held = frozenset(names[: max(1, round(share * len(names)))])
         return lambda video, frame: video in held
-    last = np.quantile(frames, 1 - share) if len(frames) else 0
-    return lambda video, frame: bool(frame > last)
+    distinct = np.unique(frames)
+    if len(distinct) < 2:
+        return lambda video, frame: False
+    first_held = distinct[min(math.ceil((1 - share) * len(distinct) - 1e-9), len(distinct) - 1)]
+    return lambda video, frame: bool(frame >= first_held)
+
+
+def config_with(name: str, **fields: str) -> tfds.core.BuilderConfig:
+    """The first config of a data set with fields of its own changed."""
+    first = builder_module(name).Builder.BUILDER_CONFIGS[0]
+    return dataclasses.replace(first, name="with_folders", **fields)
 
 
 def build(

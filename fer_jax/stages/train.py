@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax.data import iterators, sources
+from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
@@ -15,15 +15,16 @@ from fer_jax.training.loop import fit
 from fer_jax.workdir import stage
 
 
-@stage(inputs=lambda config: [config.data.root, config.init])
+@stage(inputs=lambda config: [_root(config.data), *_options(config.data).values(), config.init])
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`."""
-    if not config.data.root:
+    root = _root(config.data)
+    if not root:
         raise UserError("give --config.data.root, the folder that the images lie in")
     training, validation = (_open(config.data, split, workdir) for split in ("train", "validation"))
     if len(training) < config.batch_size:
         raise UserError(
-            f"{config.data.root} has {len(training)} images to train on, fewer than "
+            f"{root} has {len(training)} images to train on, fewer than "
             f"config.batch_size={config.batch_size}"
         )
     tasks, weights = make_tasks(config.tasks.to_dict())
@@ -54,7 +55,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     model_directory.save(
         workdir / "model",
         fitted.state,
-        model_directory.describe(config, learner.tasks, config.data.root),
+        model_directory.describe(config, learner.tasks, root),
     )
     return {
         "train_images": len(training),
@@ -66,15 +67,26 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
 
 
+def _options(data: ConfigDict) -> dict[str, str]:
+    """The folders that a data set takes beside its root, by the name of its field; "" for none."""
+    return dict(data.get("folders", {}))
+
+
+def _root(data: ConfigDict) -> str:
+    """Where the data lie; that of the first folder where only such are given."""
+    return data.root or next((path for path in _options(data).values() if path), "")
+
+
 def _open(data: ConfigDict, split: str, workdir: Path) -> sources.Source:
     """The examples. Records lie beside a stage's results, never in a folder of the user's own."""
-    from_a_stage = (Path(data.root) / "done.json").is_file()
+    root, folders = _root(data), {k: v for k, v in _options(data).items() if v}
+    from_a_stage = (Path(root) / "done.json").is_file()
     return sources.open_source(
         data.dataset,
-        data.config or None,
+        builders.config_with(data.dataset, **folders) if folders else data.config or None,
         split,
-        data.root,
+        root,
         data.image_size,
-        data_dir=None if from_a_stage else workdir / "records",
+        data_dir=None if from_a_stage and not folders else workdir / "records",
         cache=data.cache,
     )

@@ -41,7 +41,7 @@ def test_beam_writes_the_same_bit_for_bit(videos, tmp_path):
 
 def test_an_unknown_runner_is_told(videos, tmp_path):
     pytest.importorskip("apache_beam", reason="requirements-beam.txt is not installed")
-    with pytest.raises(UserError, match="--config.runner"):
+    with pytest.raises(UserError, match=r"--config\.runner"):
         extract.run(config_for(videos, runner="NoSuchRunner"), tmp_path / "work")
 
 
