@@ -2,7 +2,8 @@
 
     python benchmarks/detection_speed.py --mtcnn=PYTHON --facenet=PYTHON VIDEOS...
     python benchmarks/detection_speed.py VIDEOS...                 ours alone, on any device
-    python benchmarks/detection_speed.py --frames=frames.npz       frames that --save put there
+    python benchmarks/detection_speed.py VIDEOS... --save=F.npz    for a machine without videos,
+    python benchmarks/detection_speed.py --frames=F.npz            PyAV and the package mtcnn
 
 PYTHON is that of an environment with benchmarks/requirements-mtcnn.txt or -facenet.txt. Frames are
 640x360, cut from videos of that shape (16:9), in batches of 8; min_face 20. Each round times every
@@ -19,19 +20,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
-import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import detection_peers  # noqa: E402
 
+from fer_jax.faces import mtcnn  # noqa: E402
 from fer_jax.faces.cascade.boxes import intersection_over_union  # noqa: E402
-from fer_jax.faces.mtcnn import Detector  # noqa: E402
-from fer_jax.faces.video import list_videos, sample_frames  # noqa: E402
+from fer_jax.faces.cascade.weights import load_weights  # noqa: E402
 
 WIDTH, HEIGHT = 640, 360
 Timed = Callable[[list[np.ndarray]], tuple[list[np.ndarray], float]]  # boxes a frame, seconds
@@ -52,14 +51,14 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    frames = (
-        list(np.load(options.frames)["frames"])
-        if options.frames
-        else take_frames(options.videos, options.count)
-    )
+    if options.frames:
+        frames = carried(options.frames)
+    else:
+        frames = take_frames(options.videos, options.count)
     if options.save:
-        np.savez_compressed(options.save, frames=np.stack(frames))
-        print(f"{len(frames)} frames in {options.save}")
+        arrays = {f"{n}:{k}": v for n, part in load_weights().items() for k, v in part.items()}
+        np.savez_compressed(options.save, frames=np.stack(frames), **arrays)
+        print(f"{len(frames)} frames and the weights in {options.save}")
         return
     detectors: dict[str, Timed] = {"ours": ours(None)}
     if options.both_paths:
@@ -72,11 +71,31 @@ def main() -> None:
         found, seconds = race(detectors, frames, options.batch, options.rounds)
     device = jax.devices()[0]
     print(f"{len(frames)} frames of {WIDTH}x{HEIGHT}, batch {options.batch}, {device.device_kind}")
-    print(table(found, seconds, options.batch).to_string(index=False))
+    print(f"{'detector':28}ms a frame   best  frames/s  times ours  faces  shared with ours")
+    for row in table(found, seconds):
+        print("{:28}{:10.2f}{:7.2f}{:10.1f}{:12.2f}{:7d}{:18d}".format(*row))
+
+
+def carried(file: Path) -> list[np.ndarray]:
+    """The frames of a file that --save wrote; its weights take the place of the package's."""
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    frames = list(arrays.pop("frames"))
+    if arrays:
+        weights: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in arrays.items():
+            network, _, key = name.partition(":")
+            weights.setdefault(network, {})[key] = array
+        mtcnn.load_weights = lambda: weights  # type: ignore[assignment]
+    return frames
 
 
 def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
     """As many frames from each 16:9 video, half a second apart at least, shuffled."""
+    import cv2
+
+    from fer_jax.faces.video import list_videos, sample_frames
+
     clips = []
     for path in (path for folder in folders for path in list_videos(folder)):
         clip = [frame.image for frame in sample_frames(path, 0.5)]
@@ -95,7 +114,7 @@ def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
 
 
 def ours(whole_on_device: bool | None) -> Timed:
-    detector = Detector(min_face=detection_peers.MIN_FACE, thresholds=detection_peers.THRESHOLDS)
+    detector = mtcnn.Detector(detection_peers.MIN_FACE, thresholds=detection_peers.THRESHOLDS)
 
     def detect(images: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
         started = time.perf_counter()
@@ -135,8 +154,9 @@ def race(
 
 
 def table(
-    found: dict[str, list[np.ndarray]], seconds: dict[str, list[list[float]]], batch: int
-) -> pd.DataFrame:
+    found: dict[str, list[np.ndarray]], seconds: dict[str, list[list[float]]]
+) -> list[tuple[str, float, float, float, float, int, int]]:
+    """Rows of what is printed: times are medians over rounds, ratios too."""
     frames = len(found["ours"])
     own = np.sum(seconds["ours"], 1)
     rows = []
@@ -147,18 +167,12 @@ def table(
             if len(a) and len(b)
         )
         spent = np.sum(seconds[name], 1)
-        rows.append(
-            {
-                "detector": name,
-                "ms a frame": round(float(np.median(spent)) / frames * 1e3, 2),
-                "best": round(float(spent.min()) / frames * 1e3, 2),
-                "frames/s": round(frames / float(np.median(spent)), 1),
-                "times ours": round(float(np.median(spent / own)), 2),
-                "faces": sum(map(len, boxes)),
-                "shared with ours": shared,
-            }
-        )
-    return pd.DataFrame(rows)
+        median, best = float(np.median(spent)), float(spent.min())
+        times = float(np.median(spent / own))
+        faces = sum(map(len, boxes))
+        ms = 1e3 / frames
+        rows.append((name, median * ms, best * ms, frames / median, times, faces, shared))
+    return rows
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from fer_jax.training import model_directory  # noqa: E402
 LOWERED = (0.5, 0.4, 0.05)
 CROP = networks.network("small")["crop"]
 FRAMES = 8  # of each video
-LONGEST = 800  # pixels; larger pictures are shrunk
+SIDE = 480  # pixels; larger pictures are shrunk
 MOST = 60  # non-faces of a source
 
 
@@ -115,7 +115,7 @@ def media(folders: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
                 inner = path.relative_to(folder)
                 name = inner.parts[0] if len(inner.parts) > 1 else inner.stem
                 try:
-                    yield f"{folder.name}-{name}", shrink(read_image(path))
+                    yield f"{folder.name}-{name}", fit(read_image(path))
                 except UserError as error:
                     print(f"left out: {error}")
         try:
@@ -129,14 +129,16 @@ def media(folders: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
                 print(f"left out: {error}")
                 continue
             chosen = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))
-            yield from ((f"{folder.name}-{path.stem}", shrink(frames[i])) for i in chosen)
+            yield from ((f"{folder.name}-{path.stem}", fit(frames[i])) for i in chosen)
 
 
-def shrink(image: np.ndarray) -> np.ndarray:
-    scale = LONGEST / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+def fit(image: np.ndarray) -> np.ndarray:
+    """The picture on a square of one size, so that the detector is compiled once."""
+    scale = min(1, SIDE / max(image.shape[:2]))
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:SIDE, :SIDE]
+    square = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    square[: small.shape[0], : small.shape[1]] = small
+    return square
 
 
 def deal(crops: pd.DataFrame, folds: int) -> np.ndarray:
