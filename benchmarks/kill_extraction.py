@@ -8,8 +8,9 @@ the folder is done; then in the next folder, until there were enough kills. The 
 `--longest` seconds after none to four further videos were finished, since starting takes most of
 the time and a moment drawn from all of it would seldom meet an extraction.
 `--stand-in` puts a function that sees a face where it is bright in the place of the networks, whose
-loading takes nearly all the time of a run that is killed soon: hundreds of kills then take minutes,
-and what is tested, everything that is decoded, cut and written, stays the same.
+loading takes nearly all the time of a run that is killed soon, and forks the runs from a process
+that has imported everything: hundreds of kills then take minutes, and what is tested, everything
+that is decoded, cut and written, stays the same.
 
 Every finished folder is compared with the undisturbed one, byte for byte. Exit code 1 if any
 differs. Further flags, as --config.workers=2, go to the stage.
@@ -25,14 +26,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from fer_jax.faces.mtcnn import Faces  # noqa: E402
 from fer_jax.people import write_clip, write_scene  # noqa: E402
 
 CLIPS, SHAPE = 36, (12, 6, (120, 160))  # frames, frames a second, pixels
+Start = Callable[[Path], tuple[int, Callable[[], bool]]]  # a folder: process, whether it ended
 EMOTIONS = ("happy", "sad", "angry", "neutral")
 
 
@@ -47,10 +55,10 @@ def main() -> None:
     work = options.workdir.absolute()
 
     videos = draw(work / "videos")
-    program = [sys.executable, __file__ if options.stand_in else "launch.py"]
-    command = [*program, "--config=configs/extract.py", *flags]
+    command = [sys.executable, "launch.py", "--config=configs/extract.py", *flags]
     command += [f"--config.videos={videos}", "--config.every_s=0.25"]
-    subprocess.run([*command, f"--workdir={work / 'undisturbed'}"], cwd=ROOT, check=True)
+    start = forked(videos) if options.stand_in else in_a_process(command)
+    run(start, work / "undisturbed", None)
     expected = contents(work / "undisturbed")
 
     dice = random.Random(options.seed)
@@ -62,7 +70,7 @@ def main() -> None:
         while not (folder / "done.json").exists():
             enough = kills >= options.kills
             moment = None if enough else (dice.randrange(5), dice.uniform(0, options.longest))
-            killed = run([*command, f"--workdir={folder}"], folder, moment)
+            killed = run(start, folder, moment)
             kills, here = kills + killed, here + killed
         found = contents(folder)
         differing = {n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)}
@@ -88,32 +96,90 @@ def draw(folder: Path) -> Path:
     return folder
 
 
-def run(command: list[str], folder: Path, moment: tuple[int, float] | None) -> bool:
+def run(start: Start, folder: Path, moment: tuple[int, float] | None) -> bool:
     """Runs the stage; kills it so many videos, and then seconds, on. Whether it was killed."""
     before = finished(folder)
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    if moment is None:
-        process.wait()
-        return False
-    videos, seconds = moment
-    while process.poll() is None and (
+    process, ended = start(folder)
+    videos, seconds = moment or (CLIPS + 1, 0.0)
+    while not ended() and (
         finished(folder) < before + videos or not (folder / "environment.json").exists()
     ):
         time.sleep(0.01)
     deadline = time.time() + seconds
-    while process.poll() is None and time.time() < deadline:
+    while not ended() and time.time() < deadline:
         time.sleep(0.01)
-    if process.poll() is not None:
+    if ended():
         return False
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process, signal.SIGKILL)
+    while not ended():
+        time.sleep(0.01)
     return True
+
+
+def in_a_process(command: list[str]) -> Start:
+    """The stage as a user starts it."""
+
+    def start(folder: Path) -> tuple[int, Callable[[], bool]]:
+        process = subprocess.Popen(
+            [*command, f"--workdir={folder}"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return process.pid, lambda: process.poll() is not None
+
+    return start
+
+
+def forked(videos: Path) -> Start:
+    """The stage in a fork of this process, with a stand-in for the networks."""
+    from configs import extract as extract_config
+    from fer_jax.faces.mtcnn import Detector
+    from fer_jax.stages import extract
+
+    config = extract_config.get_config()
+    config.update({"videos": str(videos), "every_s": 0.25})
+    Detector.detect = bright_places  # type: ignore[method-assign]
+
+    def start(folder: Path) -> tuple[int, Callable[[], bool]]:
+        process = os.fork()
+        if not process:
+            os.setsid()
+            cv2.setNumThreads(1)
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, 1)
+            os.dup2(nothing, 2)
+            try:
+                extract.run(config, folder)
+            finally:
+                os._exit(0)
+        state = []
+
+        def ended() -> bool:
+            if not state and os.waitpid(process, os.WNOHANG)[0]:
+                state.append(True)
+            return bool(state)
+
+        return process, ended
+
+    return start
+
+
+def bright_places(
+    self: Any, images: list[np.ndarray], *, floor: float | None = None
+) -> list[Faces]:
+    """One face an image, where it is brightest."""
+    found = []
+    for image in images:
+        coarse = image[::4, ::4].sum(2)
+        y, x = np.unravel_index(coarse.argmax(), coarse.shape)
+        centre = np.clip([4.0 * x, 4.0 * y], 30, np.array(image.shape[1::-1]) - 30)
+        box = np.concatenate([centre - 25, centre + 25])[None].astype(np.float32)
+        points = np.array([[-10, -8], [10, -8], [0, 2], [-8, 12], [8, 12]]) + centre
+        score = np.array([0.9 + float(image.mean()) / 2560], np.float32)
+        found.append(Faces(box, score, points[None].astype(np.float32)))
+    return found
 
 
 def finished(folder: Path) -> int:
@@ -128,30 +194,5 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
-def run_with_stand_in() -> None:
-    """launch.py, with a detector that needs no networks."""
-    import numpy as np
-
-    import launch
-    from fer_jax.faces.mtcnn import Detector, Faces
-
-    def detect(self: Detector, images: list[np.ndarray], *, floor: float = 0.0) -> list[Faces]:
-        found = []
-        for image in images:
-            y, x = np.unravel_index(image[::4, ::4].sum(2).argmax(), image[::4, ::4].shape[:2])
-            centre = np.clip([4.0 * x, 4.0 * y], 30, np.array(image.shape[1::-1]) - 30)
-            box = np.concatenate([centre - 25, centre + 25])[None].astype(np.float32)
-            points = np.array([[-10, -8], [10, -8], [0, 2], [-8, 12], [8, 12]]) + centre
-            score = np.array([0.9 + float(image.mean()) / 2560], np.float32)
-            found.append(Faces(box, score, points[None].astype(np.float32)))
-        return found
-
-    Detector.detect = detect  # type: ignore[assignment,method-assign]
-    launch.app.run(launch.main, flags_parser=launch._parse_flags)
-
-
 if __name__ == "__main__":
-    if any(argument.startswith("--config=") for argument in sys.argv):
-        run_with_stand_in()
-    else:
-        main()
+    main()

@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--one-face", type=Path, nargs="+", required=True)
     parser.add_argument("--no-face", type=Path, nargs="+", required=True)
     parser.add_argument("--also-faces", type=Path, help="pictures of faces, for training alone")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="sources out of the figures")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=6.0)
@@ -68,6 +69,7 @@ def main() -> None:
         scores, threshold = teach(crops, fold, work, options.also_faces, options.epochs)
         crops.loc[held, "verifier"], crops.loc[held, "threshold"] = scores, threshold
     crops.to_parquet(work / "scored.parquet")
+    crops = crops[~crops["source"].isin(options.leave_out)]
     report(crops)
     sheet(crops, work)
 

@@ -23,6 +23,7 @@ from types import ModuleType
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from etils import epath
 from tensorflow_datasets.core import registered
 
@@ -115,7 +116,7 @@ def build(
     cls = builder_module(name).Builder
     if not Path(root).is_dir():
         raise UserError(f"{name}: there is no folder {root}")
-    with _config_errors(name, cls):
+    with _config_errors(name, cls), _no_warnings():
         probe = cls(data_dir=os.fspath(data_dir), config=config)
     variant = f"{name}-{probe.builder_config.name}" if probe.builder_config else name
     digest = hashlib.sha256(f"{cls.VERSION}\n{probe.input_digest(Path(root))}".encode())
@@ -132,7 +133,8 @@ def build(
         for other in target.parent.glob(f"*{variant}-*"):
             if other != target and other.name.lstrip(".").startswith(f"{variant}-"):
                 shutil.rmtree(other, ignore_errors=True)
-    return cls(data_dir=os.fspath(target), config=config)
+    with _no_warnings():
+        return cls(data_dir=os.fspath(target), config=config)
 
 
 @contextlib.contextmanager
@@ -156,5 +158,16 @@ def _unwritable(target: Path) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """TFDS tells its progress on standard output; the stage has better figures."""
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), _no_warnings():
         yield
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Without TFDS's remark that a config is not among those that it lists."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
