@@ -45,6 +45,7 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
     from ml_collections import ConfigDict
 
     from configs import networks
+    from fer_jax import backend
     from fer_jax.training import flops, sharding
     from fer_jax.training.learner import Learner, make_tasks
 
@@ -68,7 +69,7 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
     batch = {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
     placed = sharding.put_batch(batch, learner.mesh)  # resident, as torch's tensors are
     held = {"state": learner.init(0)}
-    infer = jax.jit(learner.logits, static_argnums=1)
+    infer = jax.jit(learner.logits, static_argnums=1, compiler_options=backend.compiler_options())
 
     def run(mode: str, steps: int) -> None:
         for _ in range(steps):

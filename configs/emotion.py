@@ -57,8 +57,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.tasks = ConfigDict(tasks, allow_dotted_keys=True)
     config.image_size = network["image_size"]
     config.backbone = network["backbone"]
-    # A pretrained workdir or model directory, a weight file, or "imagenet". Of an emotion model with
-    # other emotions, those that both have keep their weights.
+    # A pretrained workdir or model directory, a weight file, or "imagenet". Of an emotion model
+    # with other emotions, those that both have keep their weights.
     config.init = ""
     # Told in the report: what `init` was pretrained on, and whether the people tested were in it:
     # "yes", "no", or "unknown".

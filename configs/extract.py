@@ -6,12 +6,17 @@
 their true times; faces are found by MTCNN (the weights of the package mtcnn 1.0.0, in JAX).
 
 Writes shards/<video>/ (crops as JPEG, and what was counted), manifest.parquet (a row a face),
-negatives.parquet (crops without a face: background, and what the detector doubted) and
-skipped.csv (videos that could not be read, or not to their end, with the reason). Run again
-after adding videos, it extracts the new ones alone.
+negatives.parquet (crops without a face: background, and what the detector doubted), skipped.csv
+(videos that could not be read, or not to their end, with the reason) and quality.png (histograms).
+Run again after adding videos, it extracts the new ones alone.
 
-Cost: detection dominates: about 30 frames a second of 640x360 on 2 CPU cores, 100 of 320x240;
-memory does not grow with a video's length, nor with the number of videos beyond their tables.
+`limits` says which crops are kept; the defaults keep all. Others stay in the manifest with the
+status "removed" and a reason. `workers` extracts as many videos at once, each in a process;
+`runner` hands them to a runner of Apache Beam (docs/faces.md).
+
+Cost: detection dominates: 44 frames a second of 320x240, 6.4 of clips up to 1280 pixels wide, on 2
+busy CPU cores; about 40 ms of processor time a frame of 640x360.
+Memory does not grow with a video's length, nor with the number of videos beyond their tables.
 Expect: frames = with_faces + without_faces + failed; on generated people a face in 98 % of frames.
 """
 
@@ -28,11 +33,24 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.every_s = 0.5  # seconds between the frames that are looked at; 0.0 for every frame
 
     config.detector = ConfigDict({"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)})
+    config.detector.max_faces = 0  # of a frame, the best ones; 0 for all
     config.crop = ConfigDict({"size": 96, "margin": 0.2})  # pixels; part of the template's side
     # Background crops a frame; the least score of a doubted candidate that is kept as no face.
     config.negatives = ConfigDict({"per_frame": 1, "floor": 0.3})
 
+    config.limits = {
+        "min_size": 0.0,  # pixels, the shorter side of a face's box
+        "min_sharpness": 0.0,  # variance of the Laplacian
+        "min_brightness": 0.0,  # mean luma, 0 to 255
+        "max_brightness": 255.0,
+        "max_yaw": 90.0,  # degrees to either side
+        "min_hash_distance": 0,  # bits of 64; nearer crops of a track are duplicates
+        "per_track": 0,  # crops of a track at most, evenly spread; 0 for all
+    }
+
     config.batch = 8  # frames that are detected together
     config.workers = 0  # processes, a video each; 0 works in this one, which uses all cores too
+    config.runner = ""  # of Apache Beam, as "DirectRunner"; "" works on this machine, without Beam
+    config.runner_options = ""  # further options of the runner, as one string
     config.seed = 0  # of the places of background crops
     return config.lock()

@@ -6,11 +6,13 @@ r"""Keeps the faces on which both detectors agree; nothing is deleted.
 Reads the workdir of `extract` and that of the face/non-face verifier (`train` with the task
 `verification`). The verifier's threshold is the largest that loses at most `max_faces_lost` of
 the validation faces; a crop is removed if its MTCNN score is below `min_detector_score`, or its
-verifier score below that threshold.
+verifier score below that threshold. The default is MTCNN's own threshold: at 0.9 it removed 21
+crops of the demo and of 17 real clips on which the verifier said "face", and all 21 were faces.
 
 Writes manifest.parquet (as many rows as came in, with verifier_score, status and reason),
-removed.png (a sheet of what was removed, with scores and reason), scores.png (histogram) and
-threshold.json (precision and recall on validation with 95 % Wilson intervals).
+removed.png (a sheet of what was removed, with scores and reason), disagreements.png (what only one
+of the two takes for a face), scores.png (histogram) and threshold.json (precision and recall on
+sources that chose neither weights nor threshold, with 95 % intervals).
 
 Cost: one forward pass of the verifier over every crop; with the demo's small network some
 hundred crops a second on 2 CPU cores.
@@ -30,7 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.verifier = ""  # workdir of the verifier's training, or its model directory
 
     config.max_faces_lost = 0.01  # share of the validation faces
-    config.min_detector_score = 0.9  # MTCNN's O-Net probability
+    config.min_detector_score = 0.8  # MTCNN's O-Net probability
 
     config.batch = 64  # crops
     config.sheet = 96  # removed crops shown in removed.png at most

@@ -75,11 +75,8 @@ def stage(
         @functools.wraps(run)
         def wrapped(config: ConfigDict, workdir: str | os.PathLike[str]) -> Summary:
             folder = Path(workdir).absolute()
-            if backend.several() and not many_processes:
-                raise UserError(
-                    f"the stage {config.stage} runs in one process, and there are several; run "
-                    f"it alone, without --num_processes and outside of srun"
-                )
+            if not many_processes:
+                _check_alone(config)
             with _disk_errors_told(config, folder):
                 paths = [path for path in inputs(config) if path and not _is_published(path)]
                 digests = {path: fingerprint(path) for path in paths}
@@ -105,6 +102,14 @@ def stage(
         return wrapped
 
     return decorate
+
+
+def _check_alone(config: ConfigDict) -> None:
+    if backend.several():
+        raise UserError(
+            f"the stage {config.stage} runs in one process, and there are several; run it alone, "
+            f"without --num_processes and outside of srun"
+        )
 
 
 @contextlib.contextmanager

@@ -8,10 +8,12 @@ Nothing here needs TensorFlow: records are ArrayRecord files, and images are han
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib.util
 import io
+import math
 import os
 import shutil
 import sys
@@ -21,6 +23,7 @@ from types import ModuleType
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from etils import epath
 from tensorflow_datasets.core import registered
 
@@ -63,7 +66,8 @@ def held_out(
     """Which frames validate: a function from a video and a frame number.
 
     Whole videos are held out, chosen by a hash of their names, so that neighbouring frames never
-    stand on both sides. Of a single video, the last frames are held out.
+    stand on both sides. Of a single video, the last frames are held out,
+    one at least; none where there is only one.
 
     Args:
         videos: the video of each example.
@@ -74,8 +78,17 @@ def held_out(
     if len(names) > 1:
         held = frozenset(names[: max(1, round(share * len(names)))])
         return lambda video, frame: video in held
-    last = np.quantile(frames, 1 - share) if len(frames) else 0
-    return lambda video, frame: bool(frame > last)
+    distinct = np.unique(frames)
+    if len(distinct) < 2:
+        return lambda video, frame: False
+    first_held = distinct[min(math.ceil((1 - share) * len(distinct) - 1e-9), len(distinct) - 1)]
+    return lambda video, frame: bool(frame >= first_held)
+
+
+def config_with(name: str, **fields: str) -> tfds.core.BuilderConfig:
+    """The first config of a data set with fields of its own changed."""
+    first = builder_module(name).Builder.BUILDER_CONFIGS[0]
+    return dataclasses.replace(first, name="with_folders", **fields)
 
 
 def build(
@@ -103,7 +116,7 @@ def build(
     cls = builder_module(name).Builder
     if not Path(root).is_dir():
         raise UserError(f"{name}: there is no folder {root}")
-    with _config_errors(name, cls):
+    with _config_errors(name, cls), _no_warnings():
         probe = cls(data_dir=os.fspath(data_dir), config=config)
     variant = f"{name}-{probe.builder_config.name}" if probe.builder_config else name
     digest = hashlib.sha256(f"{cls.VERSION}\n{probe.input_digest(Path(root))}".encode())
@@ -120,7 +133,8 @@ def build(
         for other in target.parent.glob(f"*{variant}-*"):
             if other != target and other.name.lstrip(".").startswith(f"{variant}-"):
                 shutil.rmtree(other, ignore_errors=True)
-    return cls(data_dir=os.fspath(target), config=config)
+    with _no_warnings():
+        return cls(data_dir=os.fspath(target), config=config)
 
 
 @contextlib.contextmanager
@@ -144,5 +158,16 @@ def _unwritable(target: Path) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """TFDS tells its progress on standard output; the stage has better figures."""
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), _no_warnings():
         yield
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Without TFDS's remark that a config is not among those that it lists."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -23,6 +23,10 @@ from fer_jax.errors import UserError
 _CACHED_UNASKED = 1 << 30
 
 
+class NoSplitError(UserError):
+    """A data set that has no such split."""
+
+
 class Example(TypedDict):
     """One image, uint8 [S, S, 3] RGB, its label (-1 where the data set has none) and its id."""
 
@@ -116,7 +120,7 @@ class RecordSource:
             )
         except ValueError as error:
             known = ", ".join(builder.info.splits)
-            raise UserError(f"{builder.name} has no split {split!r}; it has {known}") from error
+            raise NoSplitError(f"{builder.name} has no split {split!r}; it has {known}") from error
 
     def __len__(self) -> int:
         return len(self._records)

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
+from fer_jax.backend import compiler_options
 from fer_jax.models.network import Network
 from fer_jax.training.state import merge_network, split_network
 
@@ -32,7 +33,7 @@ class GradCam:
     def __init__(self, backbone: Mapping[str, Any]) -> None:
         network = Network(backbone, {}, rngs=nnx.Rngs(0))
         self._graphdef = split_network(network)[0]
-        self._compiled = jax.jit(self._maps)
+        self._compiled = jax.jit(self._maps, compiler_options=compiler_options())
 
     def __call__(
         self,

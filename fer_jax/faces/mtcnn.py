@@ -1,7 +1,7 @@
 """Face detection: MTCNN (Zhang et al. 2016, arXiv:1604.02878) with the weights of mtcnn 1.0.0.
 
-    faces = Detector().detect([image])[0]       # image: uint8 [H, W, 3] RGB
-    faces.boxes, faces.scores, faces.landmarks
+    faces = detect([image, another])        # images: uint8 [H, W, 3] RGB, of any sizes
+    faces[0].boxes, faces[0].scores, faces[0].landmarks
 
 Finds what the package `mtcnn` finds, but for two faults of it, which are absent here: a larger
 `min_face` loses no larger faces, and images of several sizes in one call do not move boxes.
@@ -10,7 +10,9 @@ Finds what the package `mtcnn` finds, but for two faults of it, which are absent
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,12 +22,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from fer_jax.faces.cascade import boxes as box_rules
-from fer_jax.faces.cascade import networks, patches, pyramid
+from fer_jax.faces.cascade import networks, on_device, patches, pyramid
 from fer_jax.faces.cascade.weights import load_weights
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 
 _IMAGES_AT_ONCE = 16
+_IMAGES_ON_DEVICE, _PIXELS_ON_DEVICE = 64, 1 << 25  # of a program; some 3 GB at most
+# Images are looked at side by side: one alone keeps hardly more than one core busy.
+_THREADS = min(os.cpu_count() or 1, 8)
 # Candidates go through R- and O-Net in batches of these sizes and no other, so that every
 # program is compiled once: the largest that is filled, the smallest for the rest.
 _BATCH_SIZES = (512, 128, 32, 8)
@@ -75,30 +80,60 @@ class Detector:
         min_face: the side in pixels of the smallest face to look for.
         factor: the scale from one level of the pyramid to the next.
         thresholds: the least scores after P-, R- and O-Net.
+        max_faces: the most faces of an image, the best ones; 0 for all.
     """
 
     min_face: int = 20
     factor: float = 0.709
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8)
+    max_faces: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", tuple(self.thresholds))
-        if self.min_face < 1 or not 0 < self.factor < 1 or len(self.thresholds) != 3:
+        if (
+            self.min_face < 1
+            or not 0 < self.factor < 1
+            or len(self.thresholds) != 3
+            or self.max_faces < 0
+        ):
             raise ValueError(f"no detector has the settings {self}")
 
-    def detect(self, images: Sequence[Image], *, floor: float | None = None) -> list[Faces]:
+    def detect(
+        self,
+        images: Sequence[Image],
+        *,
+        floor: float | None = None,
+        whole_on_device: bool | None = None,
+    ) -> list[Faces]:
         """The faces of each image; images may differ in size.
 
         Args:
             images: uint8 [H, W, 3] RGB each.
             floor: also return O-Net's candidates down to this score. Those at or above the third
                 threshold stay as they are without it.
+            whole_on_device: whether to run all up to the last suppression in one program of
+                fixed shapes, which accelerators want, or to sort boxes on the host in between;
+                None does so where there is an accelerator. Both find the same faces.
         """
         least = self.thresholds[2] if floor is None else min(floor, self.thresholds[2])
+        if whole_on_device is None:
+            whole_on_device = jax.default_backend() != "cpu"
+        method = self._detect_on_device if whole_on_device else self._detect
+        at_once = _IMAGES_AT_ONCE
+        if whole_on_device and images:
+            largest = max(image.shape[0] * image.shape[1] for image in images)
+            at_once = int(np.clip(_PIXELS_ON_DEVICE // max(largest, 1), 1, _IMAGES_ON_DEVICE))
         found: list[Faces] = []
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            found += self._detect(images[start : start + _IMAGES_AT_ONCE], least)
-        return found
+        for start in range(0, len(images), at_once):
+            found += method(images[start : start + at_once], least)
+        return [self._best(faces) for faces in found]
+
+    def _best(self, faces: Faces) -> Faces:
+        """At most `max_faces` faces; candidates below the threshold stay."""
+        if not self.max_faces:
+            return faces
+        is_face = faces.scores > self.thresholds[2]
+        return faces.take(~is_face | (np.cumsum(is_face) <= self.max_faces))
 
     def _detect(self, images: Sequence[Image], least: float) -> list[Faces]:
         proposed = self._propose(images)
@@ -108,25 +143,59 @@ class Detector:
         refined = self._refine(pool, proposed)
         return self._output(pool, refined, least)
 
-    def _propose(self, images: Sequence[Image]) -> _Candidates:
-        """P-Net on every level of every image; squares that R-Net is to look at."""
-        weights = _weights("pnet")
-        # All are started before the first is waited for: the device works while we sort boxes.
-        running = []
-        for image in images:
-            levels = pyramid.levels(*image.shape[:2], self.min_face, self.factor)
-            canvas = pyramid.on_canvas(image)
-            running.append(_propose_cells(weights, canvas, levels) if levels else None)
-        parts = [_Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))]
-        for number, (image, outputs) in enumerate(zip(images, running, strict=True)):
+    def _detect_on_device(self, images: Sequence[Image], least: float) -> list[Faces]:
+        """As `_detect`, images of one size together in batches of a power of two."""
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for number, image in enumerate(images):
+            by_size.setdefault(image.shape[:2], []).append(number)
+        running = [(rows, self._start([images[i] for i in rows])) for rows in by_size.values()]
+        found = [_no_faces() for _ in images]
+        for rows, outputs in running:
             if outputs is None:
                 continue
-            height, width = (pyramid.canvas_size(length) for length in image.shape[:2])
-            cells = pyramid.cells(height, width, self.min_face, self.factor)
-            scores, offsets = (np.asarray(output) for output in outputs)
-            boxes, scores = _propose_boxes(scores, offsets, cells, self.thresholds[0])
-            parts.append(_Candidates(np.full(len(scores), number), boxes, scores))
+            *parts, overflow = (np.asarray(output) for output in outputs)
+            for place, number in enumerate(rows):
+                if overflow[place]:
+                    (found[number],) = self._detect([images[number]], least)
+                    continue
+                used = parts[1][place] > 0
+                boxes, scores, offsets, landmarks = (part[place][used] for part in parts)
+                squares = _Candidates(np.zeros(len(boxes), int), boxes.astype(float), scores)
+                size = np.array([images[number].shape[1::-1] * 2])
+                heads = (scores, offsets, landmarks)
+                (found[number],) = _final_faces(squares, heads, size, least)
+        return found
+
+    def _start(self, images: list[Image]) -> on_device.Found | None:
+        """Sends images of one size to the device; None where they are too small."""
+        height, width = images[0].shape[:2]
+        levels = pyramid.levels(height, width, self.min_face, self.factor)
+        if not levels:
+            return None
+        batch = on_device.on_canvases(images, 1 << (len(images) - 1).bit_length())
+        cells = pyramid.cells(*batch.shape[1:3], self.min_face, self.factor)
+        weights = {name: _weights(name) for name in ("pnet", "rnet", "onet")}
+        sizes = np.array([height, width], np.int32)
+        return on_device.candidates(weights, batch, sizes, levels, cells, self.thresholds[:2])
+
+    def _propose(self, images: Sequence[Image]) -> _Candidates:
+        """P-Net on every level of every image; squares that R-Net is to look at."""
+        none = _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
+        with ThreadPoolExecutor(_THREADS) as threads:
+            parts = [none, *threads.map(self._propose_in, images, range(len(images)))]
         return _Candidates(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _propose_in(self, image: Image, number: int) -> _Candidates:
+        """The squares that P-Net proposes in one image."""
+        levels = pyramid.levels(*image.shape[:2], self.min_face, self.factor)
+        if not levels:
+            return _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
+        canvas = pyramid.on_canvas(image)
+        outputs = _propose_cells(_weights("pnet"), canvas, levels)
+        scores, offsets = (np.asarray(output) for output in outputs)
+        cells = pyramid.cells(*canvas.shape[:2], self.min_face, self.factor)
+        boxes, scores = _propose_boxes(scores, offsets, cells, self.thresholds[0])
+        return _Candidates(np.full(len(scores), number), boxes, scores)
 
     def _refine(self, pool: patches.Pool, candidates: _Candidates) -> _Candidates:
         """R-Net: fewer and better placed squares."""
@@ -141,19 +210,60 @@ class Detector:
         """O-Net: the final boxes, scores and landmarks, image by image."""
         if not len(squares.scores):
             return [_no_faces() for _ in pool.start]
-        scores, offsets, parts = _in_batches(_output_boxes, "onet", pool, squares)
-        size = squares.boxes[:, None, 2:] - squares.boxes[:, None, :2] + 1
-        landmarks = squares.boxes[:, None, :2] + parts * size - 1
-        chosen = np.flatnonzero(scores > least)
-        final = _Candidates(squares.image, box_rules.regress(squares.boxes, offsets), scores).take(
-            chosen
-        )
-        rows = box_rules.suppress_in_groups(*final, threshold=_FINAL_OVERLAP, over="smaller")
-        final, landmarks = final.take(rows), landmarks[chosen][rows].astype(np.float32)
-        limits = np.stack([pool.width, pool.height] * 2, 1)[final.image] - 1
-        inside = np.clip(final.boxes, 0, limits).astype(np.float32)
-        every = Faces(inside, final.scores, landmarks)
-        return [every.take(final.image == number) for number in range(len(pool.start))]
+        outputs = _in_batches(_output_boxes, "onet", pool, squares)
+        return _final_faces(squares, outputs, np.stack([pool.width, pool.height] * 2, 1), least)
+
+
+def _final_faces(
+    squares: _Candidates,
+    outputs: Sequence[np.ndarray],
+    sizes: Int[np.ndarray, "images 4"],
+    least: float,
+) -> list[Faces]:
+    """Faces of every image from O-Net's scores, offsets and landmarks of its squares.
+
+    `sizes` holds each image's width, height, width, height.
+    """
+    scores, offsets, parts = outputs
+    size = squares.boxes[:, None, 2:] - squares.boxes[:, None, :2] + 1
+    landmarks = squares.boxes[:, None, :2] + parts * size - 1
+    chosen = np.flatnonzero(scores > least)
+    boxes = box_rules.regress(squares.boxes, offsets)
+    final = _Candidates(squares.image, boxes, scores).take(chosen)
+    rows = box_rules.suppress_in_groups(*final, threshold=_FINAL_OVERLAP, over="smaller")
+    final, landmarks = final.take(rows), landmarks[chosen][rows].astype(np.float32)
+    inside = np.clip(final.boxes, 0, sizes[final.image] - 1).astype(np.float32)
+    every = Faces(inside, final.scores, landmarks)
+    return [every.take(final.image == number) for number in range(len(sizes))]
+
+
+def detect(
+    images: Sequence[Image],
+    *,
+    min_face: int = 20,
+    factor: float = 0.709,
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8),
+    max_faces: int = 0,
+) -> list[Faces]:
+    """The faces of each image, best first: the whole of this module in one call.
+
+    Args:
+        images: uint8 [H, W, 3] RGB each, of any sizes, upright. An empty sequence gives an empty
+            list; images smaller than a face give no faces.
+        min_face: the side in pixels of the smallest face to look for. A larger one is faster,
+            and loses no face that is larger still.
+        factor: the scale from one level of the pyramid to the next, in (0, 1).
+        thresholds: the least scores after P-, R- and O-Net, each in 0..1.
+        max_faces: the most faces of an image, the best ones; 0 for all.
+
+    Returns:
+        One `Faces` an image, in order. What is found in an image does not depend on the others.
+
+    Raises:
+        ValueError: a setting is out of its range.
+        UserError: the package `mtcnn`, which holds the weights, is absent.
+    """
+    return Detector(min_face, factor, thresholds, max_faces).detect(images)
 
 
 @jax.jit

@@ -23,10 +23,11 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 
 from fer_jax.data import manifest
-from fer_jax.faces import quality
+from fer_jax.faces import quality, selection
 from fer_jax.faces.alignment import align
 from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.faces.negatives import background_landmarks, touches, typical_landmarks
+from fer_jax.faces.shots import CutFinder
 from fer_jax.faces.tracks import Tracker
 from fer_jax.faces.video import Frame, SampleCounts, VideoError, sample_frames
 from fer_jax.workdir import atomic_folder, read_json, write_json
@@ -48,6 +49,7 @@ class Settings:
         floor: the least detector score of a candidate that becomes a hard negative.
         batch: frames detected together.
         seed: of the random places of background crops.
+        limits: which crops are kept.
     """
 
     every_s: float
@@ -58,6 +60,7 @@ class Settings:
     floor: float
     batch: int
     seed: int
+    limits: selection.Limits
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class Stats:
     without_faces: int = 0
     failed: int = 0
     faces: int = 0
+    kept: int = 0
     negatives: int = 0
+    cuts: int = 0
     decoded: int = 0
     without_time: int = 0
     error: str = ""
@@ -119,8 +124,19 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
     """Extracts one video into its shard; `progress` is told of frames as they are done.
 
     A video that is none, or is damaged, raises nothing: what could be decoded is kept, and the
-    counts say what is wrong.
+    counts say what is wrong. One at which something breaks leaves no shard, so that a later run
+    tries it again; only a disk that takes no more ends the run.
     """
+    try:
+        return _extract(job, progress)
+    except OSError:
+        raise
+    except Exception as error:
+        detail = f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
+        return Stats(job.video, _source(job.path), error="broken", detail=detail)
+
+
+def _extract(job: Job, progress: Callable[[int], None]) -> Stats:
     stats = Stats(job.video, _source(job.path))
     counts = SampleCounts()
     with atomic_folder(job.shard) as folder:
@@ -171,7 +187,7 @@ class _ShardWriter:
 
     def __init__(self, folder: Path, job: Job, stats: Stats) -> None:
         self._folder, self._job, self._stats = folder, job, stats
-        self._tracker = Tracker()
+        self._tracker, self._cuts = Tracker(), CutFinder()
         self._rows: list[dict[str, Any]] = []
         self._negative_rows: list[dict[str, Any]] = []
         self._last: tuple[float, Faces] | None = None  # the last faces seen, and when
@@ -183,6 +199,9 @@ class _ShardWriter:
         """Takes in one frame and all that the detector saw on it, down to the floor."""
         is_face = candidates.scores > self._job.settings.detector.thresholds[2]
         faces, others = candidates.take(is_face), candidates.take(~is_face)
+        if self._cuts.update(frame.image):
+            self._stats.cuts += 1
+            self._tracker.forget()
         tracks = self._tracker.update(frame.time_s, faces.boxes)
         for number in range(len(faces)):
             self._add_face(frame, faces, number, int(tracks[number]))
@@ -267,6 +286,10 @@ class _ShardWriter:
     def close(self) -> None:
         """Writes the tables."""
         faces = _table(self._rows, manifest.SCHEMA)
+        if len(faces):
+            faces["reason"] = selection.reasons(faces, self._job.settings.limits)
+            faces["status"] = np.where(faces["reason"] == "", manifest.KEPT, manifest.REMOVED)
+        self._stats.kept = int((faces["status"] == manifest.KEPT).sum())
         manifest.write_manifest(self._folder / "manifest.parquet", faces)
         negatives = _table(self._negative_rows, manifest.NEGATIVES_SCHEMA)
         manifest.write_negatives(self._folder / "negatives.parquet", negatives)
@@ -288,7 +311,8 @@ def merge(
     root: Path,
     schema: Any,
 ) -> pd.DataFrame:
-    """The tables of all shards as one, its crops relative to `root`."""
+    """The tables of all shards that there are as one, its crops relative to `root`."""
+    shards = [shard for shard in shards if shard.is_dir()]
     tables = [read(shard) for shard in shards]
     for table, shard in zip(tables, shards, strict=True):
         table["crop"] = f"{shard.relative_to(root).as_posix()}/" + table["crop"]

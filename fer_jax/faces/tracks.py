@@ -22,6 +22,10 @@ class Tracker:
         self._next = 0
         self._known: dict[int, tuple[float, Float[np.ndarray, " 4"]]] = {}
 
+    def forget(self) -> None:
+        """Forgets every face, as a scene cut asks: whoever comes next is somebody new."""
+        self._known = {}
+
     def update(self, time_s: float, boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, " n"]:
         """The track of each box (x0, y0, x1, y1) of the frame at `time_s`."""
         self._known = {

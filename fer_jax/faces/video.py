@@ -25,7 +25,12 @@ SUFFIXES = frozenset(
     | {".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".ogv", ".vob", ".mxf"}
 )
 
-Reason = Literal["unreadable", "not_a_video", "no_video_stream", "no_frames", "damaged"]
+Reason = Literal[
+    "unreadable", "not_a_video", "no_video_stream", "too_large", "no_frames", "damaged"
+]
+
+# Twice 8K. A frame of more fills gigabytes on its way to the faces, and none was ever filmed.
+_MOST_PIXELS = 1 << 26
 
 
 # A file may promise this much more than its frames show before it counts as cut short.
@@ -37,7 +42,8 @@ class VideoError(UserError):
 
     Attributes:
         reason: "unreadable" (absent, no permission), "not_a_video", "no_video_stream" (sound
-            only), "no_frames", or "damaged" (raised after every frame that could be decoded).
+            only), "too_large" (frames of more than 67 million pixels), "no_frames", or
+            "damaged" (raised after every frame that could be decoded).
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: Reason, detail: str) -> None:
@@ -227,8 +233,13 @@ def _picture_stream(container: av.container.InputContainer) -> av.VideoStream:
     """The first stream of moving pictures; a song's cover is none."""
     cover = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
-        if not stream.disposition & cover:
-            return stream
+        if stream.disposition & cover:
+            continue
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > _MOST_PIXELS:
+            detail = f"its frames have {width} x {height} pixels, more than is ever filmed"
+            raise VideoError(container.name, "too_large", detail)
+        return stream
     raise VideoError(container.name, "no_video_stream", "holds no moving pictures, only sound")
 
 

@@ -4,6 +4,7 @@
     manifest.parquet                the faces of all videos
     negatives.parquet               crops that show no face, for the verifier
     skipped.csv                     videos that gave nothing, or not all: video, reason, ...
+    quality.png                     histograms of what was measured on the faces
 
 Killed and run again it goes on with the videos that have no shard; videos that were added later
 are extracted alone.
@@ -11,32 +12,23 @@ are extracted alone.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import jax
 import pandas as pd
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fer_jax.data import manifest
 from fer_jax.errors import UserError
-from fer_jax.faces import shards
+from fer_jax.faces import overview, runners, shards
 from fer_jax.faces.mtcnn import Detector
+from fer_jax.faces.selection import REASONS, Limits
 from fer_jax.faces.shards import Job, Settings, Stats
 from fer_jax.faces.video import list_videos
 from fer_jax.workdir import atomic_file, stage
-
-_COMPILATION_OPTIONS = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-)
 
 
 @stage(inputs=lambda config: [config.videos], grows=True)
@@ -53,7 +45,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if stats:
         print(f"[extract] {len(stats)} of {len(jobs)} videos are extracted already", flush=True)
     started = time.time()
-    new, first_frame_at = _extract_all(missing, config.workers)
+    new, first_frame_at = _extract_all(missing, config)
     elapsed = time.time() - started
     stats |= new
     ordered = [stats[job.video] for job in jobs]
@@ -64,13 +56,15 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             f"the reasons are in {workdir / 'skipped.csv'}"
         )
     folders = [job.shard for job in jobs]
-    _merge(folders, workdir)
+    faces = _merge(folders, workdir)
+    with atomic_file(workdir / "quality.png") as temporary:
+        overview.histograms(faces, jobs[0].settings.limits).savefig(temporary, dpi=110)
     looked_at = sum(one.kept_frames for one in new.values())
     return {
         "videos": len(jobs),
         "skipped": skipped,
         "damaged": sum(bool(one.error) for one in ordered) - skipped,
-        **_totals(ordered),
+        **_totals(ordered, faces),
         "frames_per_s": round(looked_at / elapsed, 1) if looked_at else 0.0,
         "wall_s": round(time.time() - started, 2),
         "time_to_first_frame_s": round(first_frame_at - started, 2) if looked_at else 0.0,
@@ -106,6 +100,12 @@ def _settings(config: ConfigDict) -> Settings:
         detector = Detector(**config.detector.to_dict())
     except ValueError as error:
         raise UserError(f"extract: --config.detector: {error}") from error
+    try:
+        limits = Limits(**config.limits.to_dict())
+    except ValueError as error:
+        raise UserError(f"extract: --config.limits: {error}") from error
+    if config.runner and config.workers:
+        raise UserError("extract: give --config.runner or --config.workers, not both")
     return Settings(
         every_s=float(config.every_s),
         detector=detector,
@@ -115,10 +115,11 @@ def _settings(config: ConfigDict) -> Settings:
         floor=float(config.negatives.floor),
         batch=config.batch,
         seed=config.seed,
+        limits=limits,
     )
 
 
-def _extract_all(jobs: Sequence[Job], workers: int) -> tuple[dict[str, Stats], float]:
+def _extract_all(jobs: Sequence[Job], config: ConfigDict) -> tuple[dict[str, Stats], float]:
     """Extracts the videos; the counts of each, and when the first frame was done."""
     stats: dict[str, Stats] = {}
     first: list[float] = []
@@ -128,42 +129,17 @@ def _extract_all(jobs: Sequence[Job], workers: int) -> tuple[dict[str, Stats], f
             first[:] = first or [time.time()]
             bar.update(frames)
 
-        run_jobs = _in_processes(jobs, workers, progress) if workers else _here(jobs, progress)
-        for number, one in enumerate(run_jobs, 1):
+        if config.runner:
+            options = [f"--runner={config.runner}", *config.runner_options.split()]
+            running = runners.on_beam(jobs, options, progress)
+        elif config.workers:
+            running = runners.in_processes(jobs, config.workers, progress)
+        else:
+            running = runners.here(jobs, progress)
+        for number, one in enumerate(running, 1):
             stats[one.video] = one
             bar.set_postfix_str(f"{number}/{len(jobs)} videos")
     return stats, first[0] if first else 0.0
-
-
-def _here(jobs: Sequence[Job], progress: Callable[[int], None]) -> Iterator[Stats]:
-    for job in jobs:
-        yield shards.extract(job, progress)
-
-
-def _in_processes(
-    jobs: Sequence[Job], workers: int, progress: Callable[[int], None]
-) -> Iterator[Stats]:
-    """Extracts in fresh processes, since a fork of one that runs JAX may hang."""
-    options = {name: getattr(jax.config, name) for name in _COMPILATION_OPTIONS}
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(workers, context, _prepare_worker, (options,)) as executor:
-            running = [executor.submit(shards.extract, job) for job in jobs]
-            for future in as_completed(running):
-                stats = future.result()
-                progress(stats.kept_frames)
-                yield stats
-    except BrokenProcessPool as error:
-        raise UserError(
-            "extract: a worker process was ended from outside, most likely for want of memory; "
-            "run again with a smaller --config.workers, finished videos are kept"
-        ) from error
-
-
-def _prepare_worker(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        jax.config.update(name, value)
-    cv2.setNumThreads(1)
 
 
 def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
@@ -179,7 +155,8 @@ def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
     return sum(not one.kept_frames for one in bad)
 
 
-def _merge(folders: list[Path], workdir: Path) -> None:
+def _merge(folders: list[Path], workdir: Path) -> pd.DataFrame:
+    """Writes the tables of all videos; returns the faces."""
     faces = shards.merge(
         folders,
         lambda shard: manifest.read_manifest(shard / "manifest.parquet"),
@@ -194,18 +171,25 @@ def _merge(folders: list[Path], workdir: Path) -> None:
         manifest.NEGATIVES_SCHEMA,
     )
     manifest.write_negatives(workdir / "negatives.parquet", negatives)
+    return faces
 
 
-def _totals(stats: Sequence[Stats]) -> dict[str, int]:
-    """The sums over all videos, checked: no sampled frame is lost."""
-    names = ("frames", "with_faces", "without_faces", "failed", "faces", "negatives")
-    totals = {name: sum(getattr(one, name) for one in stats) for name in names}
+def _totals(stats: Sequence[Stats], rows: pd.DataFrame) -> dict[str, int]:
+    """The sums over all videos, checked: no sampled frame and no face is lost."""
+    names = ("frames", "with_faces", "without_faces", "failed", "faces", "kept", "negatives")
+    totals = {name: sum(getattr(one, name) for one in stats) for name in (*names, "cuts")}
     with_faces, without, failed = (totals[n] for n in ("with_faces", "without_faces", "failed"))
     if totals["frames"] != with_faces + without + failed:
         raise RuntimeError(f"frames were lost on the way: {totals}")
+    reasons = {name: int((rows["reason"] == name).sum()) for name in REASONS}
+    if not totals["faces"] == len(rows) == totals["kept"] + sum(reasons.values()):
+        raise RuntimeError(f"faces were lost on the way: {totals}, {len(rows)} rows, {reasons}")
     print(
         f"[extract] {totals['frames']} frames sampled = {with_faces} with faces "
         f"+ {without} without + {failed} failed",
         flush=True,
     )
+    if given := {name: count for name, count in reasons.items() if count}:
+        parts = " ".join(f"+ {count} {name}" for name, count in given.items())
+        print(f"[extract] {totals['faces']} faces = {totals['kept']} kept {parts}", flush=True)
     return totals

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,21 +10,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from ml_collections import ConfigDict
-from scipy import stats
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from fer_jax.data import sources
-from fer_jax.data.manifest import KEPT, REMOVED, read_manifest, write_manifest
+from fer_jax.data import builders, sources
+from fer_jax.data.manifest import HARD, REMOVED, read_manifest, read_negatives, write_manifest
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
 from fer_jax.faces.images import read_image
+from fer_jax.faces.verdicts import Scored, few_faces_note, judge, operating_threshold, quality
 from fer_jax.training import model_directory
-from fer_jax.workdir import atomic_file, stage, write_json
+from fer_jax.workdir import atomic_file, read_json, stage, write_json
 
 FACE = 1  # the verifier's class for a face; 0 is everything else
 Scorer = Callable[[UInt8[np.ndarray, "n s s 3"]], Float[np.ndarray, " n"]]
@@ -41,9 +39,11 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     manifest, folder = _read_faces(config.faces)
     scorer, image_size = _load_verifier(config.verifier)
 
-    validation, is_face = _score_validation(scorer, folder, image_size, config.batch)
-    threshold = operating_threshold(validation[is_face], config.max_faces_lost)
-    figures = quality(validation, is_face, threshold, config.max_faces_lost)
+    validation, test = _score_held_out(scorer, config, folder, workdir, image_size)
+    if validation is None:
+        raise UserError("refine: the verifier's data have no validation split; train it anew")
+    threshold = operating_threshold(validation.scores[validation.is_face], config.max_faces_lost)
+    figures = _figures(validation, test, threshold, config.max_faces_lost)
     if figures["note"]:
         print(f"[refine] {figures['note']}", flush=True)
 
@@ -60,104 +60,14 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     operating_point = {"threshold": threshold, "min_detector_score": config.min_detector_score}
     write_json(workdir / "threshold.json", operating_point | figures)
     drawing.write_image(workdir / "removed.png", removed_sheet(refined, workdir, config.sheet))
+    doubted = _doubted(scorer, folder, image_size, config.batch)
+    sheet = disagreements(refined, workdir, doubted, threshold, config.sheet)
+    drawing.write_image(workdir / "disagreements.png", sheet)
     with atomic_file(workdir / "scores.png") as temporary:
-        score_histogram(scores, validation, is_face, threshold).savefig(temporary, dpi=110)
+        measured = test or validation
+        name = "test" if test else "validation"
+        score_histogram(scores, measured, name, threshold).savefig(temporary, dpi=110)
     return _summary(refined, threshold, figures, len(paths) / max(seconds, 1e-9))
-
-
-def operating_threshold(face_scores: Float[np.ndarray, " n"], max_faces_lost: float) -> float:
-    """The largest threshold below which at most a share `max_faces_lost` of the scores lies.
-
-    Args:
-        face_scores: the verifier's probability of "face" for faces that it never saw.
-        max_faces_lost: share in [0, 1).
-
-    Returns:
-        That score, rounded down to six decimals so that a score's last bits, which change with
-        the batch that it was computed in, decide nothing.
-
-    Raises:
-        UserError: there are no scores.
-    """
-    if not len(face_scores):
-        raise UserError(
-            "refine: the validation split holds no face, so no threshold can be chosen; "
-            "extract from more videos, since the split is by video"
-        )
-    losable = math.floor(max_faces_lost * len(face_scores) + 1e-9)
-    return math.floor(float(np.sort(face_scores)[losable]) * 1e6) / 1e6
-
-
-def quality(
-    scores: Float[np.ndarray, " n"],
-    is_face: Bool[np.ndarray, " n"],
-    threshold: float,
-    max_faces_lost: float,
-) -> dict[str, Any]:
-    """What the verifier does on validation at `threshold`: counts, rates and their intervals.
-
-    Returns:
-        `validation` with faces, nonfaces, faces_kept, nonfaces_kept, and recall, precision and
-        nonfaces_removed as {value, low, high} (95 %, Wilson 1927; None where there is nothing
-        to count), roc_auc; and `note`, a sentence where the faces are too few for the promise.
-    """
-    passed = scores >= np.float32(threshold)
-    faces, nonfaces = int(is_face.sum()), int((~is_face).sum())
-    kept, slipped = int((passed & is_face).sum()), int((passed & ~is_face).sum())
-    recall = proportion(kept, faces)
-    note = ""
-    if faces * max_faces_lost < 1:
-        note = (
-            f"only {faces} validation faces: none of them is lost, which says no more than that "
-            f"at least {recall['low']:.1%} of faces are kept (95 %)"
-        )
-    return {
-        "max_faces_lost": max_faces_lost,
-        "note": note,
-        "validation": {
-            "faces": faces,
-            "nonfaces": nonfaces,
-            "faces_kept": kept,
-            "nonfaces_kept": slipped,
-            "recall": recall,
-            "precision": proportion(kept, kept + slipped),
-            "nonfaces_removed": proportion(nonfaces - slipped, nonfaces),
-            "roc_auc": float(roc_auc_score(is_face, scores)) if faces and nonfaces else None,
-        },
-    }
-
-
-def proportion(successes: int, trials: int) -> dict[str, float | None]:
-    """A share and its 95 % Wilson interval; None for all three without trials."""
-    if not trials:
-        return {"value": None, "low": None, "high": None}
-    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    return {
-        "value": successes / trials,
-        "low": float(interval.low),
-        "high": float(interval.high),
-    }
-
-
-def judge(
-    manifest: pd.DataFrame,
-    scores: Float[np.ndarray, " n"],
-    threshold: float,
-    min_detector_score: float,
-) -> pd.DataFrame:
-    """A copy of the manifest with `verifier_score`, `status` and `reason`.
-
-    A face is removed if either detector says no: reason "detector", "verifier" or
-    "detector+verifier". What was removed before stays removed, its reason in front.
-    """
-    # In the precision that the manifest keeps: a score of 0.9 is no less than 0.9.
-    detector = manifest["detector_score"].to_numpy(np.float32) < np.float32(min_detector_score)
-    verifier = scores.astype(np.float32) < np.float32(threshold)
-    before = manifest["reason"].where(manifest["status"] == REMOVED, "").to_numpy(str)
-    now = [np.where(detector, "detector", ""), np.where(verifier, "verifier", "")]
-    reasons = ["+".join(filter(None, row)) for row in zip(before, *now, strict=True)]
-    status = [REMOVED if reason else KEPT for reason in reasons]
-    return manifest.assign(verifier_score=scores, status=status, reason=reasons)
 
 
 def removed_sheet(manifest: pd.DataFrame, folder: Path, limit: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -179,19 +89,46 @@ def removed_sheet(manifest: pd.DataFrame, folder: Path, limit: int) -> UInt8[np.
     return drawing.contact_sheet(crops, captions, title=title)
 
 
-def score_histogram(
-    scores: Float[np.ndarray, " n"],
-    validation: Float[np.ndarray, " m"],
-    is_face: Bool[np.ndarray, " m"],
+def disagreements(
+    manifest: pd.DataFrame,
+    folder: Path,
+    doubted: pd.DataFrame,
     threshold: float,
+    limit: int,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A contact sheet of what MTCNN and the verifier see differently, the widest apart first.
+
+    First the faces of MTCNN that the verifier refuses, then the candidates (`doubted`: path,
+    detector_score, verifier_score) that MTCNN refused and the verifier takes for faces.
+    """
+    refused = manifest[manifest["reason"].str.endswith("verifier")]
+    refused = refused[~refused["reason"].str.contains("detector")]
+    refused = refused.assign(path=[folder / crop for crop in refused["crop"]], by="verifier: no")
+    taken = doubted[doubted["verifier_score"] >= threshold].assign(by="MTCNN: no")
+    chosen = [
+        refused.sort_values(["verifier_score", "path"]).head(limit // 2),
+        taken.sort_values(["detector_score", "path"]).head(limit // 2),
+    ]
+    rows = [row for part in chosen for row in part.itertuples()]
+    captions = [
+        f"{row.by}\nMTCNN {row.detector_score:.3f}\nverifier {row.verifier_score:.3f}"
+        for row in rows
+    ]
+    title = f"{len(refused)} faces refused by the verifier, {len(taken)} others taken for faces"
+    crops = [read_image(str(row.path)) for row in rows]
+    return drawing.contact_sheet(crops, captions, title=title)
+
+
+def score_histogram(
+    scores: Float[np.ndarray, " n"], measured: Scored, split: str, threshold: float
 ) -> Figure:
-    """Histograms of the verifier's score: validation above, all crops below, one axis."""
+    """Histograms of the verifier's score: held-out crops above, all crops below, one axis."""
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     bins = np.linspace(0, 1, 51).tolist()
     groups = [
-        (upper, validation[is_face], "#2a78c2", "validation: faces"),
-        (upper, validation[~is_face], "#d9603b", "validation: not faces"),
+        (upper, measured.scores[measured.is_face], "#2a78c2", f"{split}: faces"),
+        (upper, measured.scores[~measured.is_face], "#d9603b", f"{split}: not faces"),
         (lower, scores, "#5b6472", "all extracted crops"),
     ]
     for axes, values, colour, name in groups:
@@ -238,17 +175,76 @@ def _load_verifier(folder: str) -> tuple[Scorer, int]:
     return score, int(model.spec["image_size"])
 
 
-def _score_validation(
-    scorer: Scorer, folder: Path, image_size: int, batch: int
-) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """The verifier's scores on the validation split, and which of its crops are faces."""
-    source = sources.open_source("face_verification", None, "validation", folder, image_size)
+def _score_held_out(
+    scorer: Scorer, config: ConfigDict, folder: Path, workdir: Path, image_size: int
+) -> tuple[Scored | None, Scored | None]:
+    """The verifier's scores on its own validation and test splits; None where there is none."""
+    root, data_dir, variant = folder, None, None
+    if (Path(config.verifier) / "config.json").is_file():  # what it was taught with
+        data = read_json(Path(config.verifier) / "config.json")["data"]
+        folders = {name: path for name, path in data.get("folders", {}).items() if path}
+        root = Path(data["root"] or next(iter(folders.values()), folder))
+        if folders:
+            variant = builders.config_with("face_verification", **folders)
+            data_dir = workdir / "records"
+    found: list[Scored | None] = []
+    for split in ("validation", "test"):
+        try:
+            source = sources.open_source(
+                "face_verification", variant, split, root, image_size, data_dir=data_dir
+            )
+        except sources.NoSplitError:
+            found.append(None)
+            continue
+        found.append(_score_source(scorer, source, config.batch))
+    return found[0], found[1]
+
+
+def _score_source(
+    scorer: Scorer, source: sources.RecordSource | sources.ArraySource, batch: int
+) -> Scored:
     scores, is_face = np.zeros(len(source), np.float32), np.zeros(len(source), bool)
     for start in range(0, len(source), batch):
         rows = np.arange(start, min(start + batch, len(source)))
         examples = source.batch(rows)
         scores[rows], is_face[rows] = scorer(examples["image"]), examples["label"] == FACE
-    return scores, is_face
+    # The first two parts of an id name the shard, the folder or the texture.
+    ids = (source[i]["id"] for i in range(len(source)))
+    return Scored(scores, is_face, ["/".join(name.split("/")[:2]) for name in ids])
+
+
+def _figures(
+    validation: Scored, test: Scored | None, threshold: float, max_faces_lost: float
+) -> dict[str, Any]:
+    """What threshold.json says: the figures of both splits, and a note on what they do not say."""
+    figures: dict[str, Any] = {
+        "max_faces_lost": max_faces_lost,
+        "validation": quality(validation, threshold),
+        "test": quality(test, threshold) if test else None,
+    }
+    if test:
+        note = few_faces_note(figures["test"], "test", max_faces_lost)
+    else:
+        note = (
+            "too few sources for a test split: the threshold was chosen on the faces that it is "
+            "measured on"
+        )
+        few = few_faces_note(figures["validation"], "validation", max_faces_lost)
+        note = f"{note}; {few}" if few else note
+    return figures | {"note": note}
+
+
+def _doubted(scorer: Scorer, folder: Path, image_size: int, batch: int) -> pd.DataFrame:
+    """The candidates that MTCNN refused, with path, its score and the verifier's."""
+    file = folder / "negatives.parquet"
+    columns = ["path", "detector_score", "verifier_score"]
+    if not file.is_file():
+        return pd.DataFrame(columns=columns)
+    table = read_negatives(file)
+    table = table[table["kind"] == HARD]
+    paths = [folder / crop for crop in table["crop"]]
+    scores = _score_crops(scorer, paths, image_size, batch)
+    return table.assign(path=paths, verifier_score=scores)[columns]
 
 
 def _score_crops(
@@ -282,5 +278,13 @@ def _summary(
         "threshold": threshold,
         "validation_recall": figures["validation"]["recall"]["value"],
         "validation_precision": figures["validation"]["precision"]["value"],
+        **(
+            {
+                "test_recall": figures["test"]["recall"]["value"],
+                "test_nonfaces_removed": figures["test"]["nonfaces_removed"]["value"],
+            }
+            if figures["test"]
+            else {}
+        ),
         "faces_per_s": round(speed, 1),
     }

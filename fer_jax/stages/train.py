@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from fer_jax import backend
-from fer_jax.data import iterators, sources
+from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.tasks.task import Task
 from fer_jax.training import curves, model_directory, parameter_table, sharding
@@ -20,14 +20,17 @@ from fer_jax.training.state import State, for_use
 from fer_jax.workdir import stage
 
 
-@stage(inputs=lambda config: [config.data.root, config.init], many_processes=True)
+@stage(
+    inputs=lambda config: [_root(config.data), *_options(config.data).values(), config.init],
+    many_processes=True,
+)
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
 
     With `config.evaluate_every`, `best/model/` is that of the lowest validation loss: the tasks'
     losses, weighted as in training. Several processes may run it together.
     """
-    if not config.data.root:
+    if not _root(config.data):
         raise UserError("give --config.data.root, the folder that the images lie in")
     with backend.first_one_then_the_others("records"):  # opening them may write them
         training, validation = (
@@ -100,7 +103,7 @@ def _began_with(init: str) -> dict[str, str]:
 def _check_enough(config: ConfigDict, training: sources.Source, tasks: Mapping[str, Task]) -> None:
     if len(training) < config.batch_size:
         raise UserError(
-            f"{config.data.root} has {len(training)} images to train on, fewer than "
+            f"{_root(config.data)} has {len(training)} images to train on, fewer than "
             f"config.batch_size={config.batch_size}"
         )
     for name, task in tasks.items():
@@ -112,19 +115,30 @@ def _save_model(folder: Path, state: State, config: ConfigDict, learner: Learner
     """All processes gather the arrays, the first one writes them."""
     arrays = jax.tree.map(sharding.fetch, for_use(state))
     if backend.writes():
-        spec = model_directory.describe(config, learner.tasks, config.data.root)
+        spec = model_directory.describe(config, learner.tasks, _root(config.data))
         model_directory.save(folder, arrays, spec)
+
+
+def _options(data: ConfigDict) -> dict[str, str]:
+    """The folders that a data set takes beside its root, by the name of its field; "" for none."""
+    return dict(data.get("folders", {}))
+
+
+def _root(data: ConfigDict) -> str:
+    """Where the data lie; that of the first folder where only such are given."""
+    return data.root or next((path for path in _options(data).values() if path), "")
 
 
 def _open(data: ConfigDict, split: str, workdir: Path) -> sources.Source:
     """The examples. Records lie beside a stage's results, never in a folder of the user's own."""
-    from_a_stage = (Path(data.root) / "done.json").is_file()
+    root, folders = _root(data), {k: v for k, v in _options(data).items() if v}
+    from_a_stage = (Path(root) / "done.json").is_file()
     return sources.open_source(
         data.dataset,
-        data.config or None,
+        builders.config_with(data.dataset, **folders) if folders else data.config or None,
         split,
-        data.root,
+        root,
         data.image_size,
-        data_dir=None if from_a_stage else workdir / "records",
+        data_dir=None if from_a_stage and not folders else workdir / "records",
         cache=data.cache,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32, UInt8
 
+from fer_jax.backend import compiler_options
 from fer_jax.models.network import Network
 from fer_jax.training import model_directory
 from fer_jax.training.learner import make_tasks
@@ -46,7 +47,7 @@ class FrozenBackbone:
             merged = merge_network(graphdef, state["parameters"], state["statistics"])
             return merged.features(images, train=False)
 
-        self._features = jax.jit(features)
+        self._features = jax.jit(features, compiler_options=compiler_options())
 
     def __call__(self, images: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f"]:
         """Pooled features of RGB images, in batches of one size, so compiled once."""

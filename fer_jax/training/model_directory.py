@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from fer_jax.backend import compiler_options
 from fer_jax.data import sources
 from fer_jax.errors import UserError
 from fer_jax.models import imagenet, pretrained, weight_files
@@ -147,7 +148,7 @@ class Model:
         """Class probabilities of square RGB crops of any size, for one of the model's tasks."""
         if task not in self._predict:
             function = make_predict_step(self._graphdef, task, self._tasks[task])
-            self._predict[task] = jax.jit(function)
+            self._predict[task] = jax.jit(function, compiler_options=compiler_options())
         resized = np.stack([sources.resize(crop, self.spec["image_size"]) for crop in crops])
         parts = []
         for start in range(0, len(resized), self.BATCH):

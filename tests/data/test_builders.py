@@ -150,6 +150,8 @@ def test_of_a_single_video_the_last_frames_are_held_out():
     rule = builders.held_out(["a.mp4"] * 10, list(range(10)), 0.2)
     assert [rule("a.mp4", frame) for frame in range(10)] == [False] * 8 + [True] * 2
     assert not builders.held_out(["a.mp4"], [0], 0.2)("a.mp4", 0)
+    short = builders.held_out(["a.mp4"] * 5, [0, 1, 1, 1, 1], 0.1)  # four faces on the last
+    assert [short("a.mp4", frame) for frame in (0, 1)] == [False, True]
 
 
 def test_no_tensorflow(photographs, tmp_path):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fer_jax.faces import mtcnn
+from fer_jax.faces.cascade import on_device
 from fer_jax.faces.cascade.boxes import intersection_over_union
 from fer_jax.faces.images import read_image
-from fer_jax.faces.mtcnn import Detector
+from fer_jax.faces.mtcnn import Detector, detect
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "mtcnn.json").read_text())
@@ -85,7 +86,43 @@ def test_small_images_have_no_faces(shape):
 
 
 def test_no_images():
-    assert Detector().detect([]) == []
+    assert Detector().detect([]) == detect([]) == []
+
+
+def test_at_most_so_many_faces_the_best_ones(found, images):
+    several = found["three_faces.jpg"]
+    assert len(several) == 3
+    (two,) = detect([images["three_faces.jpg"]], max_faces=2)
+    np.testing.assert_allclose(two.boxes, several.boxes[:2], atol=1e-3)
+    (more,) = Detector(max_faces=1).detect([images["three_faces.jpg"]], floor=0.01)
+    assert (more.scores > 0.8).sum() == 1
+
+
+COARSE = Detector(min_face=60, factor=0.5, thresholds=(0.4, 0.3, 0.8))  # few levels to compile
+
+
+def test_the_path_for_accelerators_finds_the_same(images):
+    image = images["three_faces.jpg"]
+    several = [image, np.zeros((11, 40, 3), np.uint8), image[:, ::-1]]
+    whole = COARSE.detect(several, floor=0.05, whole_on_device=True)
+    host = COARSE.detect(several, floor=0.05, whole_on_device=False)
+    assert list(map(len, whole)) == list(map(len, host))
+    assert len(host[0]) >= 2 <= len(host[2]) and not len(host[1])
+    for one, other in zip(whole, host, strict=True):
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.01)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+        np.testing.assert_allclose(one.landmarks, other.landmarks, atol=0.01)
+
+
+def test_more_candidates_than_there_is_room_for_go_the_other_way(images, monkeypatch):
+    image = images["three_faces.jpg"]
+    (expected,) = COARSE.detect([image], whole_on_device=False)
+    on_device.candidates.clear_cache()
+    monkeypatch.setattr(on_device, "SQUARES", 1)
+    assert bool(COARSE._start([image]).overflow[0])
+    (faces,) = COARSE.detect([image], whole_on_device=True)
+    np.testing.assert_array_equal(faces.boxes, expected.boxes)
+    on_device.candidates.clear_cache()
 
 
 def test_candidates_come_in_batches_of_few_sizes():
@@ -113,6 +150,11 @@ def test_another_video_of_the_same_size_compiles_nothing(images):
 
 
 def test_senseless_settings_are_refused():
-    for settings in ({"min_face": 0}, {"factor": 1.0}, {"thresholds": (0.6, 0.7)}):
+    for settings in (
+        {"min_face": 0},
+        {"factor": 1.0},
+        {"thresholds": (0.6, 0.7)},
+        {"max_faces": -1},
+    ):
         with pytest.raises((ValueError, TypeError)):
             Detector(**settings)

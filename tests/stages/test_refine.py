@@ -15,6 +15,7 @@ from fer_jax.data.manifest import read_manifest, write_manifest, write_negatives
 from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
 from fer_jax.faces.images import read_image
+from fer_jax.faces.verdicts import Scored, few_faces_note, rate
 from fer_jax.stages import refine
 from fer_jax.training import model_directory
 
@@ -78,7 +79,8 @@ def validation(monkeypatch):
 
 def config_for(folder, **fields):
     config = refine_config.get_config()
-    config.update({"faces": str(folder), "verifier": "somewhere", "batch": 3} | fields)
+    fixed = {"verifier": "somewhere", "batch": 3, "min_detector_score": 0.9}
+    config.update({"faces": str(folder)} | fixed | fields)
     return config
 
 
@@ -105,29 +107,46 @@ def test_threshold_without_faces_is_the_users_error():
 
 
 def test_quality_counts_and_wilson_intervals():
-    scores = np.array([0.9] * 99 + [0.1] + [0.95] + [0.2] * 9)
+    scores = np.array([0.9] * 99 + [0.1] + [0.95] + [0.2] * 9, np.float32)
     is_face = np.array([True] * 100 + [False] * 10)
-    found = refine.quality(scores, is_face, 0.5, 0.01)
-    measured = found["validation"]
-    assert found["note"] == ""
+    measured = refine.quality(Scored(scores, is_face, [str(i) for i in range(110)]), 0.5)
     assert (measured["faces_kept"], measured["nonfaces_kept"]) == (99, 1)
     # Wilson 1927 for 99 of 100, by hand: (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)
     z, n, p = 1.959964, 100, 0.99
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     low, high = ((p + z**2 / (2 * n) + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    by_source = measured["recall"].pop("by_source")
     assert measured["recall"] == pytest.approx({"value": 0.99, "low": low, "high": high}, abs=1e-6)
+    assert 0.96 <= by_source["low"] <= 0.98 and by_source["high"] == 1.0
     assert measured["precision"]["value"] == 0.99
     assert measured["nonfaces_removed"]["value"] == 0.9
     pairs = (99 * 9 + 1 * 0) / 1000  # face above non-face: the wins of 0.9 over 0.2
     assert measured["roc_auc"] == pytest.approx(pairs)
 
 
+def test_crops_of_one_video_do_not_pass_for_many():
+    """Ten videos, one of which is lost as a whole: Wilson takes its 20 crops for independent."""
+    kept = np.repeat(np.arange(10) != 3, 20)
+    ones = np.ones(200, bool)
+    found = rate(kept, ones, [f"v{i // 20}" for i in range(200)])
+    assert found["value"] == 0.9
+    # Ten draws with the lost one in each with probability 0.1: 97.5 % of them hold it at most 3
+    # times (binomial), and 35 % never.
+    assert found["by_source"] == pytest.approx({"low": 0.7, "high": 1.0})
+    assert found["high"] - found["low"] < 0.1
+    assert rate(kept, ones, ["one"] * 200)["by_source"] == {"low": None, "high": None}
+    nothing = rate(kept, ~ones, ["one"] * 200)
+    assert nothing["value"] is None and nothing["by_source"]["low"] is None
+
+
 def test_quality_says_when_faces_are_few():
-    scores, is_face = np.full(20, 0.9), np.ones(20, bool)
-    found = refine.quality(scores, is_face, 0.9, 0.01)
-    assert "only 20 validation faces" in found["note"] and "83.9%" in found["note"]
-    assert found["validation"]["roc_auc"] is None
-    assert found["validation"]["nonfaces_removed"]["value"] is None
+    scored = Scored(np.full(20, 0.9, np.float32), np.ones(20, bool), ["a"] * 20)
+    found = refine.quality(scored, 0.9)
+    note = few_faces_note(found, "test", 0.01)
+    assert "only 20 test faces" in note and "83.9%" in note
+    assert few_faces_note(found, "test", 0.05) == ""
+    assert found["roc_auc"] is None
+    assert found["nonfaces_removed"]["value"] is None
     json.dumps(found, allow_nan=False)
 
 
@@ -157,7 +176,8 @@ def test_refine_keeps_every_row_and_says_why(tmp_path, validation):
     assert summary | {"faces_per_s": 0, "wall_s": 0} == {
         "faces": 7, "kept": 4, "removed": 3, "removed_by_detector": 1, "removed_by_verifier": 1,
         "removed_by_both": 1, "threshold": pytest.approx(102 / 255, abs=1e-6),
-        "validation_recall": 0.99, "validation_precision": 1.0, "faces_per_s": 0, "wall_s": 0,
+        "validation_recall": 0.99, "validation_precision": 1.0,
+        "test_recall": 0.99, "test_nonfaces_removed": 1.0, "faces_per_s": 0, "wall_s": 0,
     }  # fmt: skip
 
     before = read_manifest(extract / "manifest.parquet")
@@ -238,24 +258,62 @@ def test_a_missing_crop_is_named(tmp_path, validation):
         refine.run(config_for(extract), tmp_path / "refine")
 
 
-def test_threshold_comes_from_the_videos_that_the_verifier_did_not_see(tmp_path, monkeypatch):
-    extract = write_extract(tmp_path / "extract", [(180 + i, 0.99) for i in range(48)])
+def write_negative_crops(extract, videos):
     rows = []
     for i in range(24):
         crop = f"negative {i}.png"
         cv2.imwrite(str(extract / crop), np.full((40, 40, 3), i, np.uint8))
-        place = {"video": f"clip {i % 6}.mp4", "frame": i}
-        rows.append({"crop": crop, **place, "kind": "background", "detector_score": None})
+        kind = ["background", "hard"][i % 2]
+        place = {"video": f"clip {i % videos}.mp4", "frame": i}
+        score = 0.5 if kind == "hard" else None
+        rows.append({"crop": crop, **place, "kind": kind, "detector_score": score})
     write_negatives(extract / "negatives.parquet", pd.DataFrame(rows))
+
+
+def test_chosen_on_some_videos_and_measured_on_others(tmp_path, monkeypatch):
+    extract = write_extract(tmp_path / "extract", [(180 + i, 0.99) for i in range(48)])
+    write_negative_crops(extract, 6)
     monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier())
     summary = refine.run(config_for(extract), tmp_path / "refine")
 
-    source = sources.open_source("face_verification", None, "validation", extract, SIZE)
-    examples = [source[i] for i in range(len(source))]
-    levels = [e["image"].mean() for e in examples if e["label"] == refine.FACE]
-    assert 0 < len(levels) < 48
-    assert summary["threshold"] == pytest.approx(min(levels) / 255, abs=2e-6)
+    def levels(split):
+        source = sources.open_source("face_verification", None, split, extract, SIZE)
+        examples = [source[i] for i in range(len(source))]
+        return [e["image"].mean() for e in examples if e["label"] == refine.FACE], len(examples)
+
+    (validation, _), (test, count) = levels("validation"), levels("test")
+    assert 0 < len(validation) < 48 and len(test) > 0 and not set(validation) & set(test)
+    assert summary["threshold"] == pytest.approx(min(validation) / 255, abs=2e-6)
     point = json.loads((tmp_path / "refine" / "threshold.json").read_text())
-    assert point["validation"]["faces"] == len(levels)
-    assert point["validation"]["nonfaces"] == len(examples) - len(levels) > 0
-    assert f"only {len(levels)} validation faces" in point["note"]
+    assert point["validation"]["faces"] == len(validation)
+    assert point["test"]["faces"] == len(test) and point["test"]["nonfaces"] == count - len(test)
+    assert point["test"]["faces_kept"] == sum(level >= min(validation) for level in test)
+    assert f"only {len(test)} test faces" in point["note"]
+
+
+def test_without_a_test_split_the_figures_say_so(tmp_path, monkeypatch):
+    faces = [(180 + i, 0.99) for i in range(48)]
+    extract = write_extract(tmp_path / "extract", faces)
+    manifest = read_manifest(extract / "manifest.parquet")
+    manifest["video"] = [f"clip {i % 2}.mp4" for i in range(48)]
+    write_manifest(extract / "manifest.parquet", manifest)
+    write_negative_crops(extract, 2)
+    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier())
+    summary = refine.run(config_for(extract), tmp_path / "refine")
+    point = json.loads((tmp_path / "refine" / "threshold.json").read_text())
+    assert point["test"] is None and "test_recall" not in summary
+    assert "chosen on the faces that it is measured on" in point["note"]
+
+
+def test_the_sheet_of_disagreements_shows_both_kinds(tmp_path, monkeypatch):
+    faces = [(180 + i, 0.99) for i in range(48)] + [(60, 0.99)]
+    extract = write_extract(tmp_path / "extract", faces)
+    write_negative_crops(extract, 6)
+    negatives = extract / "negatives.parquet"
+    cv2.imwrite(str(extract / "negative 1.png"), np.full((40, 40, 3), 250, np.uint8))
+    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier())
+    refine.run(config_for(extract, max_faces_lost=0.2), tmp_path / "refine")
+    sheet = read_image(tmp_path / "refine" / "disagreements.png")
+    for level in (60, 250):  # a face that the verifier refuses, a doubted one that it takes
+        assert (sheet == level).all(axis=-1).sum() > 128 * 120
+    assert negatives.exists()

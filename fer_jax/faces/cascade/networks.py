@@ -5,7 +5,7 @@ Inputs are RGB scaled to (x - 127.5) / 128. Each is a pure function of its weigh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 Weights = Mapping[str, Array]
+Network = Callable[[Weights, Array], tuple[Array, ...]]
 
 _BELOW_ALL = -1e6  # below any activation, and finite, so that no NaN comes of it
+_AFTER_ROWS = ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0))
+_AFTER_COLUMNS = ((0, 0), (0, 0), (0, 1), (0, 0))
 
 
 def proposal_network(
@@ -29,28 +32,20 @@ def proposal_network(
     [oh, ow] in 0..1 and box regressions [oh, ow, 4]; cells that look past height or width
     score 0, so that images of several sizes share one compiled program.
     """
-    full_height, full_width = image.shape[:2]
-    rows, columns = -(-(full_height - 2) // 2), -(-(full_width - 2) // 2)
-    # The first 3×3 convolution, PReLU and 2×2 max-pool as one 2×2 convolution over 2×2 blocks
-    # of pixels: XLA's CPU backend is far slower on three input channels than on twelve.
-    x = jnp.pad(
-        image, ((0, 2 * (rows + 1) - full_height), (0, 2 * (columns + 1) - full_width), (0, 0))
-    )
-    x = x.reshape(rows + 1, 2, columns + 1, 2, 3).transpose(0, 2, 1, 3, 4)
-    x = x.reshape(1, rows + 1, columns + 1, 12)
-    kernel = _over_blocks(weights["conv1/kernel"])
-    x = _convolve(x, kernel).reshape(rows, columns, 2, 2, -1)
-    x = _prelu(x + weights["conv1/bias"], weights["prelu1"])
+    rows, columns = (-(-(length - 2) // 2) for length in image.shape[:2])
+    x = _first_layer(weights, _blocks_of_two(image[None], rows + 1, columns + 1))[0]
     # The pool must not see what the convolution made of the padding.
     inside_y = 2 * jnp.arange(rows)[:, None] + jnp.arange(2) < height - 2
     inside_x = 2 * jnp.arange(columns)[:, None] + jnp.arange(2) < width - 2
     inside = inside_y[:, None, :, None, None] & inside_x[None, :, None, :, None]
     x = jnp.where(inside, x, _BELOW_ALL).max((2, 3))[None]
-    x = _prelu(_convolve(x, weights["conv2/kernel"]) + weights["conv2/bias"], weights["prelu2"])
-    x = _prelu(_convolve(x, weights["conv3/kernel"]) + weights["conv3/bias"], weights["prelu3"])
-    heads = jnp.concatenate([weights["score/kernel"], weights["box/kernel"]], -1)
+    x = _blocks_of_two(x, -(-rows // 2), -(-columns // 2))
+    x = _block_over_blocks(weights, 3, _block_over_blocks(weights, 2, x))
+    heads = jnp.concatenate([weights["score/kernel"], weights["box/kernel"]], -1)[0, 0]
     biases = jnp.concatenate([weights["score/bias"], weights["box/bias"]])
-    x = (_convolve(x, heads) + biases)[0]
+    x = _cells_of_blocks(x)[0] @ heads + biases
+    x = x.transpose(0, 2, 1, 3, 4).reshape(2 * x.shape[0], 2 * x.shape[1], -1)
+    x = x[: rows - 4, : columns - 4]
     valid_y = jnp.arange(rows - 4) < (height - 1) // 2 - 4
     valid_x = jnp.arange(columns - 4) < (width - 1) // 2 - 4
     scores = jnp.where(valid_y[:, None] & valid_x, _face_score(x[..., :2]), 0.0)
@@ -61,8 +56,7 @@ def refinement_network(
     weights: Weights, patches: Float[Array, "n 24 24 3"]
 ) -> tuple[Float[Array, " n"], Float[Array, "n 4"]]:
     """R-Net: face scores [n] in 0..1 and box regressions [n, 4] of patches [n, 24, 24, 3]."""
-    x = _block(weights, 1, patches)
-    x = _pool(x, 3, "SAME")
+    x = _pool_over_blocks(_first_layer(weights, _blocks_of_two(patches, 12, 12)))
     x = _block(weights, 2, x)
     x = _pool(x, 3, "VALID")
     x = _flatten(_block(weights, 3, x))
@@ -77,8 +71,7 @@ def output_network(
 
     Landmarks are (x, y) as parts of the patch's width and height.
     """
-    x = _block(weights, 1, patches)
-    x = _pool(x, 3, "SAME")
+    x = _pool_over_blocks(_first_layer(weights, _blocks_of_two(patches, 24, 24)))
     x = _block(weights, 2, x)
     x = _pool(x, 3, "VALID")
     x = _block(weights, 3, x)
@@ -98,6 +91,55 @@ def _block(weights: Weights, number: int, x: Array) -> Array:
 def _convolve(x: Array, kernel: Array) -> Array:
     dimensions = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=dimensions)
+
+
+# XLA's CPU backend is slow where channels are few: it gathers the inputs of each output one by one.
+# Over blocks of 2×2 pixels, four times as many channels each way, a 3×3 convolution becomes a 2×2
+# one that does 1.8 times the work in a third to two thirds of the time.
+
+
+def _blocks_of_two(
+    x: Float[Array, "n h w c"], rows: int, columns: int
+) -> Float[Array, "n rows columns 4*c"]:
+    """Blocks of 2×2 pixels side by side in the channels; `x` is padded or cut to fit."""
+    n, height, width, channels = x.shape
+    x = x[:, : 2 * rows, : 2 * columns]
+    x = jnp.pad(
+        x, ((0, 0), (0, max(2 * rows - height, 0)), (0, max(2 * columns - width, 0)), (0, 0))
+    )
+    x = x.reshape(n, rows, 2, columns, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, rows, columns, 4 * channels)
+
+
+def _cells_of_blocks(x: Float[Array, "n r c f"]) -> Float[Array, "n r c 2 2 f/4"]:
+    """Blocks taken apart: the four cells of each by themselves."""
+    return x.reshape(*x.shape[:3], 2, 2, x.shape[3] // 4)
+
+
+def _first_layer(
+    weights: Weights, blocks: Float[Array, "n r c 12"]
+) -> Float[Array, "n r-1 c-1 2 2 f"]:
+    """The first 3×3 convolution and PReLU, from blocks of pixels to blocks of cells."""
+    x = _cells_of_blocks(_convolve(blocks, _over_blocks(weights["conv1/kernel"])))
+    return _prelu(x + weights["conv1/bias"], weights["prelu1"].reshape(-1))
+
+
+def _block_over_blocks(
+    weights: Weights, number: int, x: Float[Array, "n r c f"]
+) -> Float[Array, "n r-1 c-1 g"]:
+    """`_block` from blocks of 2×2 cells to blocks of 2×2 cells."""
+    bias, slope = (
+        jnp.tile(weights[name].reshape(-1), 4) for name in (f"conv{number}/bias", f"prelu{number}")
+    )
+    return _prelu(_convolve(x, _over_blocks(weights[f"conv{number}/kernel"])) + bias, slope)
+
+
+def _pool_over_blocks(x: Float[Array, "n r c 2 2 f"]) -> Float[Array, "n r c f"]:
+    """3×3 max-pool of stride 2, "SAME": a block, and the nearest cells of the next ones."""
+    next_row = jnp.pad(x[:, 1:, :, 0], _AFTER_ROWS, constant_values=_BELOW_ALL)
+    x = jnp.maximum(x.max(3), next_row)
+    next_column = jnp.pad(x[:, :, 1:, 0], _AFTER_COLUMNS, constant_values=_BELOW_ALL)
+    return jnp.maximum(x.max(3), next_column)
 
 
 def _over_blocks(kernel: Array) -> Array:

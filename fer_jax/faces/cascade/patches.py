@@ -35,7 +35,7 @@ def pool_images(images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Pool:
     return Pool(jnp.asarray(pixels), starts.astype(np.int32), heights, widths)
 
 
-@functools.partial(jax.jit, static_argnames="size")
+@functools.partial(jax.jit, static_argnames=("size", "stride"))
 def cut(
     pixels: UInt8[Array, "p 3"],
     start: Int[Array | np.ndarray, " n"],
@@ -43,8 +43,11 @@ def cut(
     width: Int[Array | np.ndarray, " n"],
     boxes: Float[Array | np.ndarray, "n 4"],
     size: int,
+    stride: int | None = None,
 ) -> Float[Array, "n size size 3"]:
     """Bilinear patches of `boxes` [n, 4], normalised to (x - 127.5) / 128, 0 outside the image.
+
+    Rows of an image lie `stride` pixels apart, its width where none is given.
 
     Samples lie where `tf.image.crop_and_resize` puts them for boxes divided by the image's size,
     as mtcnn 1.0.0 does.
@@ -59,7 +62,7 @@ def cut(
     part_y, part_x = (y - y0)[:, :, None, None], (x - x0)[:, None, :, None]
 
     def at(rows: Array, columns: Array) -> Array:
-        row_starts = start[:, None] + rows * width[:, None]
+        row_starts = start[:, None] + rows * (width[:, None] if stride is None else stride)
         return pixels[row_starts[:, :, None] + columns[:, None, :]].astype(jnp.float32)
 
     top = at(y0, x0) * (1 - part_x) + at(y0, x1) * part_x

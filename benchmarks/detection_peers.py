@@ -1,0 +1,153 @@
+"""Other people's face detectors, each in a Python of its own, behind a pipe.
+
+    PEER_PYTHON benchmarks/detection_peers.py NAME
+
+The benchmarks start this file with an environment's Python (benchmarks/requirements-mtcnn.txt,
+benchmarks/requirements-facenet.txt), so that TensorFlow and torch stay out of ours. It imports
+nothing of this project. One JSON line in: {"images": FILE.npz, "batch": bool}; one out:
+{"seconds": of the call, "cpu": processor seconds, "faces": an image a list of
+{"box", "score", "landmarks"}}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MIN_FACE = 20
+THRESHOLDS = (0.6, 0.7, 0.8)
+Found = list[list[dict[str, Any]]]
+
+
+class Peer:
+    """A detector in another process; as a context manager."""
+
+    def __init__(self, name: str, python: str, environment: dict[str, str] | None = None) -> None:
+        self.name, self._command = name, [python, __file__, name]
+        self._environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | (environment or {})
+
+    def __enter__(self) -> Peer:
+        self._folder = tempfile.TemporaryDirectory()
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=self._environment,
+        )
+        self.version = json.loads(self._read())["version"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._folder.cleanup()
+
+    def detect(
+        self, images: Sequence[np.ndarray], *, batch: bool
+    ) -> tuple[Found, tuple[float, float]]:
+        """The faces of each image; seconds and processor seconds. One call for all if `batch`."""
+        file = Path(self._folder.name, "images.npz")
+        np.savez(file, **{f"{i:06d}": image for i, image in enumerate(images)})
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"images": str(file), "batch": batch}) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._read())
+        return answer["faces"], (answer["seconds"], answer["cpu"])
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.name}: {' '.join(self._command)} ended")
+        return line
+
+
+def _mtcnn() -> tuple[Callable[[list[np.ndarray]], Found], str]:
+    import importlib.metadata
+
+    from mtcnn import MTCNN  # type: ignore[import-not-found]
+
+    detector = MTCNN(device="CPU:0")
+
+    def detect(images: list[np.ndarray]) -> Found:
+        # As numbers, since its dictionaries are rounded to whole pixels.
+        rows = detector.detect_faces(
+            images,
+            box_format="xyxy",
+            output_type="numpy",
+            min_face_size=MIN_FACE,
+            threshold_pnet=THRESHOLDS[0],
+            threshold_rnet=THRESHOLDS[1],
+            threshold_onet=THRESHOLDS[2],
+        )
+        found: Found = [[] for _ in images]
+        for row in rows.tolist():
+            points = [[row[6 + i], row[11 + i]] for i in range(5)]
+            found[int(row[0])].append({"box": row[1:5], "score": row[5], "landmarks": points})
+        return found
+
+    return detect, f"mtcnn {importlib.metadata.version('mtcnn')}"
+
+
+def _facenet() -> tuple[Callable[[list[np.ndarray]], Found], str]:
+    import importlib.metadata
+
+    from facenet_pytorch import MTCNN  # type: ignore[import-not-found]
+
+    detector = MTCNN(
+        keep_all=True, min_face_size=MIN_FACE, thresholds=list(THRESHOLDS), post_process=False
+    )
+
+    def detect(images: list[np.ndarray]) -> Found:
+        boxes, scores, points = detector.detect(np.stack(images), landmarks=True)
+        return [
+            [
+                {
+                    "box": [float(v) for v in box],
+                    "score": float(score),
+                    "landmarks": np.asarray(marks).tolist(),
+                }
+                for box, score, marks in zip(b, s, p, strict=True)
+            ]
+            if b is not None
+            else []
+            for b, s, p in zip(boxes, scores, points, strict=True)
+        ]
+
+    return detect, f"facenet-pytorch {importlib.metadata.version('facenet-pytorch')}"
+
+
+def _serve(name: str) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    detect, version = {"mtcnn": _mtcnn, "facenet": _facenet}[name]()
+    print(json.dumps({"version": version}), file=answers, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        with np.load(request["images"]) as stored:
+            images = [stored[key] for key in sorted(stored)]
+        calls = [images] if request["batch"] else [[image] for image in images]
+        started, cpu = time.perf_counter(), time.process_time()
+        found = [faces for call in calls for faces in detect(call)]
+        answer = {
+            "seconds": time.perf_counter() - started,
+            "cpu": time.process_time() - cpu,
+            "faces": found,
+        }
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])

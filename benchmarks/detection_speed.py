@@ -1,0 +1,184 @@
+"""How fast is face detection? Ours, mtcnn 1.0.0 and facenet-pytorch in turns on the same frames.
+
+    python benchmarks/detection_speed.py --mtcnn=PYTHON --facenet=PYTHON VIDEOS...
+    python benchmarks/detection_speed.py VIDEOS...                 ours alone, on any device
+    python benchmarks/detection_speed.py VIDEOS... --save=F.npz    for a machine without videos,
+    python benchmarks/detection_speed.py --frames=F.npz            PyAV and the package mtcnn
+
+PYTHON is that of an environment with benchmarks/requirements-mtcnn.txt or -facenet.txt. Frames are
+640x360, cut from videos of that shape (16:9), in batches of 8; min_face 20. Each round times every
+detector once, so that a busy machine troubles all alike; ratios are medians over rounds. Prints
+milliseconds a frame, processor milliseconds (which other work on the machine hardly changes), the
+faces that each found, and how many of ours they share (IoU over 0.5).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import detection_peers  # noqa: E402
+
+from fer_jax.faces import mtcnn  # noqa: E402
+from fer_jax.faces.cascade.boxes import intersection_over_union  # noqa: E402
+from fer_jax.faces.cascade.weights import load_weights  # noqa: E402
+
+WIDTH, HEIGHT = 640, 360
+Spent = tuple[float, float]  # seconds and processor seconds
+Timed = Callable[[list[np.ndarray]], tuple[list[np.ndarray], Spent]]  # boxes a frame
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("videos", type=Path, nargs="*")
+    parser.add_argument("--mtcnn", help="Python of an environment with mtcnn")
+    parser.add_argument("--facenet", help="Python of an environment with facenet-pytorch")
+    parser.add_argument("--frames", type=Path, help="take the frames from this file instead")
+    parser.add_argument("--save", type=Path, help="write the frames there, and stop")
+    parser.add_argument("--count", type=int, default=32, help="frames")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument(
+        "--both-paths", action="store_true", help="time the path for the other kind of device too"
+    )
+    options = parser.parse_args()
+
+    if options.frames:
+        frames = carried(options.frames)
+    else:
+        frames = take_frames(options.videos, options.count)
+    if options.save:
+        arrays = {f"{n}:{k}": v for n, part in load_weights().items() for k, v in part.items()}
+        np.savez_compressed(options.save, frames=np.stack(frames), **arrays)
+        print(f"{len(frames)} frames and the weights in {options.save}")
+        return
+    detectors: dict[str, Timed] = {"ours": ours(None)}
+    if options.both_paths:
+        detectors |= {"ours, sorting on the host": ours(False), "ours, whole": ours(True)}
+    with contextlib.ExitStack() as stack:
+        for name in ("mtcnn", "facenet"):
+            if python := getattr(options, name):
+                peer = stack.enter_context(detection_peers.Peer(name, python))
+                detectors[peer.version] = with_peer(peer)
+        found, seconds = race(detectors, frames, options.batch, options.rounds)
+    device = jax.devices()[0]
+    print(f"{len(frames)} frames of {WIDTH}x{HEIGHT}, batch {options.batch}, {device.device_kind}")
+    print(
+        f"{'detector':26}{'ms':>8}{'frames/s':>10}{'x ours':>8}{'cpu ms':>9}{'x ours':>8}"
+        f"{'faces':>7}{'shared':>8}"
+    )
+    for row in table(found, seconds):
+        print("{:26}{:8.2f}{:10.1f}{:8.2f}{:9.2f}{:8.2f}{:7d}{:8d}".format(*row))
+
+
+def carried(file: Path) -> list[np.ndarray]:
+    """The frames of a file that --save wrote; its weights take the place of the package's."""
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    frames = list(arrays.pop("frames"))
+    if arrays:
+        weights: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in arrays.items():
+            network, _, key = name.partition(":")
+            weights.setdefault(network, {})[key] = array
+        mtcnn.load_weights = lambda: weights  # type: ignore[assignment]
+    return frames
+
+
+def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
+    """As many frames from each 16:9 video, half a second apart at least, shuffled."""
+    import cv2
+
+    from fer_jax.faces.video import list_videos, sample_frames
+
+    clips = []
+    for path in (path for folder in folders for path in list_videos(folder)):
+        clip = [frame.image for frame in sample_frames(path, 0.5)]
+        if clip and abs(clip[0].shape[1] / clip[0].shape[0] - WIDTH / HEIGHT) < 0.01:
+            clips.append(clip)
+    if not clips:
+        sys.exit("no video of the shape 16:9 was given")
+    each = -(-count // len(clips))
+    frames = [
+        cv2.resize(clip[i], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        for clip in clips
+        for i in np.linspace(0, len(clip) - 1, min(each, len(clip))).astype(int)
+    ]
+    order = np.random.default_rng(0).permutation(len(frames))[:count]
+    return [frames[i] for i in order]
+
+
+def ours(whole_on_device: bool | None) -> Timed:
+    detector = mtcnn.Detector(detection_peers.MIN_FACE, thresholds=detection_peers.THRESHOLDS)
+
+    def detect(images: list[np.ndarray]) -> tuple[list[np.ndarray], Spent]:
+        started, cpu = time.perf_counter(), time.process_time()
+        faces = detector.detect(images, whole_on_device=whole_on_device)
+        spent = time.perf_counter() - started, time.process_time() - cpu
+        return [one.boxes for one in faces], spent
+
+    return detect
+
+
+def with_peer(peer: detection_peers.Peer) -> Timed:
+    def detect(images: list[np.ndarray]) -> tuple[list[np.ndarray], Spent]:
+        found, seconds = peer.detect(images, batch=True)
+        boxes = [np.array([f["box"] for f in faces]).reshape(-1, 4) for faces in found]
+        return boxes, seconds
+
+    return detect
+
+
+def race(
+    detectors: dict[str, Timed], frames: list[np.ndarray], batch: int, rounds: int
+) -> tuple[dict[str, list[np.ndarray]], dict[str, list[list[Spent]]]]:
+    """What each found, and its seconds by round and batch; whole batches only."""
+    batches = [frames[i : i + batch] for i in range(0, len(frames) // batch * batch, batch)]
+    found = {
+        name: [boxes for images in batches for boxes in detect(images)[0]]
+        for name, detect in detectors.items()
+    }  # the first calls, which compile
+    seconds: dict[str, list[list[Spent]]] = {name: [] for name in detectors}
+    for _ in range(rounds):
+        for spent in seconds.values():
+            spent.append([])
+        for images in batches:
+            for name, detect in detectors.items():
+                seconds[name][-1].append(detect(images)[1])
+    return found, seconds
+
+
+def table(
+    found: dict[str, list[np.ndarray]], seconds: dict[str, list[list[Spent]]]
+) -> list[tuple[Any, ...]]:
+    """Rows of what is printed: times are medians over rounds, ratios too."""
+    frames = len(found["ours"])
+    own = np.sum(seconds["ours"], 1)  # rounds, wall and processor
+    rows = []
+    for name, boxes in found.items():
+        shared = sum(
+            int((intersection_over_union(a.astype(float), b.astype(float)) > 0.5).any(1).sum())
+            for a, b in zip(found["ours"], boxes, strict=True)
+            if len(a) and len(b)
+        )
+        spent = np.sum(seconds[name], 1)
+        wall, cpu = np.median(spent, 0) / frames * 1e3
+        times_wall, times_cpu = np.median(spent / own, 0)
+        faces = sum(map(len, boxes))
+        rows.append((name, wall, 1e3 / wall, times_wall, cpu, times_cpu, faces, shared))
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Does extraction stay as fast and as small on a long video? Speed and memory by frames.
+
+    python benchmarks/flat.py --workdir=work/flat --frames=20000
+
+Writes a video of 320x240 pixels in which a generated person comes and goes again, takes every
+frame of it through the stage's own code, and prints, for each thousand frames, milliseconds and
+processor milliseconds a frame, and the resident memory. Exit code 1 if memory or processor time a
+frame change by 10 % or more between the second thousand and the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fer_jax.faces import shards  # noqa: E402
+from fer_jax.faces.mtcnn import Detector  # noqa: E402
+from fer_jax.faces.selection import Limits  # noqa: E402
+from fer_jax.faces.video import VideoWriter, sample_frames  # noqa: E402
+from fer_jax.people import write_clip  # noqa: E402
+
+SIZE = 240, 320
+WINDOW = 1000  # frames
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=20000)
+    parser.add_argument("--min-face", type=int, default=40)
+    options = parser.parse_args()
+    video = options.workdir / f"{options.frames}.mp4"
+    if not video.exists():
+        write_video(video, options.frames)
+
+    rows: list[tuple[int, float, float, float]] = []
+    done = 0
+
+    def progress(frames: int) -> None:
+        nonlocal done
+        before, done = done, done + frames
+        if not before or before // WINDOW != done // WINDOW:
+            rows.append((done, time.perf_counter(), time.process_time(), resident()))
+            print(f"{done} frames, {rows[-1][3]:.0f} MB", flush=True)
+
+    settings = shards.Settings(
+        every_s=0.0, detector=Detector(min_face=options.min_face), size=80, margin=0.0,
+        negatives=1, floor=0.3, batch=8, seed=0, limits=Limits(),
+    )  # fmt: skip
+    shard = options.workdir / "shard"
+    shutil.rmtree(shard, ignore_errors=True)
+    stats = shards.extract(shards.Job(video, video.name, shard, settings), progress)
+    table = by_window(rows)
+    print(table.to_string(index=False))
+    print(f"{stats.frames} frames = {stats.with_faces} with faces + {stats.without_faces} without "
+          f"+ {stats.failed} failed")  # fmt: skip
+    second, last = table.iloc[1], table.iloc[-1]
+    changes = {name: last[name] / second[name] - 1 for name in ("cpu ms a frame", "MB")}
+    print(", ".join(f"{name} {change:+.1%}" for name, change in changes.items()))
+    sys.exit(any(abs(change) >= 0.1 for change in changes.values()))
+
+
+def by_window(rows: list[tuple[int, float, float, float]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["frames", "wall", "cpu", "MB"])
+    steps = table.diff().iloc[1:]
+    return pd.DataFrame(
+        {
+            "frames": table["frames"].iloc[1:],
+            "ms a frame": (steps["wall"] / steps["frames"] * 1e3).round(2),
+            "cpu ms a frame": (steps["cpu"] / steps["frames"] * 1e3).round(2),
+            "MB": table["MB"].iloc[1:].round(1),
+        }
+    )
+
+
+def resident() -> float:
+    """Resident memory of this process now, in MB (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def write_video(path: Path, frames: int) -> None:
+    """A clip forwards and backwards, over and over, darker and brighter as the light changes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clip = path.with_name("clip.mp4")
+    write_clip(clip, 501, "happy", 0, 30, 10, SIZE)
+    images = [frame.image for frame in sample_frames(clip, 0.0)]
+    images += images[::-1]
+    with VideoWriter(path, 25, SIZE) as writer:
+        for number in range(frames):
+            light = 1 + 0.2 * np.sin(number / 700)
+            image = images[number % len(images)].astype(np.float32) * light
+            writer.write(np.clip(image, 0, 255).astype(np.uint8))
+
+
+if __name__ == "__main__":
+    main()

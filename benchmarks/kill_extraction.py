@@ -1,0 +1,198 @@
+"""Is a frame ever lost when extraction is killed? Kills it again and again at random moments.
+
+    python benchmarks/kill_extraction.py --workdir=work/kill_extraction --kills=100
+
+Draws 36 short clips of generated people, extracts them once undisturbed, and then in folders where
+SIGKILL meets the whole process group at a random moment, and the same command is given again, until
+the folder is done; then in the next folder, until there were enough kills. The moment is up to
+`--longest` seconds after none to four further videos were finished, since starting takes most of
+the time and a moment drawn from all of it would seldom meet an extraction.
+`--stand-in` puts a function that sees a face where it is bright in the place of the networks, whose
+loading takes nearly all the time of a run that is killed soon, and forks the runs from a process
+that has imported everything: hundreds of kills then take minutes, and what is tested, everything
+that is decoded, cut and written, stays the same.
+
+Every finished folder is compared with the undisturbed one, byte for byte. Exit code 1 if any
+differs. Further flags, as --config.workers=2, go to the stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fer_jax.faces.mtcnn import Faces  # noqa: E402
+from fer_jax.people import write_clip, write_scene  # noqa: E402
+
+CLIPS, SHAPE = 36, (12, 6, (120, 160))  # frames, frames a second, pixels
+Start = Callable[[Path], tuple[int, Callable[[], bool]]]  # a folder: process, whether it ended
+EMOTIONS = ("happy", "sad", "angry", "neutral")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--longest", type=float, default=1.5, help="seconds, see below")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stand-in", action="store_true", help="in place of the networks")
+    options, flags = parser.parse_known_args()
+    work = options.workdir.absolute()
+
+    videos = draw(work / "videos")
+    command = [sys.executable, "launch.py", "--config=configs/extract.py", *flags]
+    command += [f"--config.videos={videos}", "--config.every_s=0.25"]
+    start = forked(videos) if options.stand_in else in_a_process(command)
+    run(start, work / "undisturbed", None)
+    expected = contents(work / "undisturbed")
+
+    dice = random.Random(options.seed)
+    kills = folders = wrong = 0
+    while kills < options.kills:
+        folder = work / "killed"
+        shutil.rmtree(folder, ignore_errors=True)
+        here = 0
+        while not (folder / "done.json").exists():
+            enough = kills >= options.kills
+            moment = None if enough else (dice.randrange(5), dice.uniform(0, options.longest))
+            killed = run(start, folder, moment)
+            kills, here = kills + killed, here + killed
+        found = contents(folder)
+        differing = {n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)}
+        folders, wrong = folders + 1, wrong + bool(differing)
+        verdict = f"DIFFERENT: {sorted(differing)[:5]}" if differing else "equal"
+        print(f"{kills} kills, {folders} folders; the last, killed {here} times: {verdict}",
+              flush=True)  # fmt: skip
+    print(f"{kills} kills over {CLIPS} videos: {folders - wrong} of {folders} folders equal")
+    sys.exit(bool(wrong))
+
+
+def draw(folder: Path) -> Path:
+    """Clips of 33 people and three scenes without any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(CLIPS):
+        path = folder / f"{number:02d}.mp4"
+        if path.exists():
+            continue
+        if number % 12 == 11:
+            write_scene(path, number, *SHAPE)
+        else:
+            write_clip(path, 400 + number, EMOTIONS[number % 4], 0, *SHAPE)
+    return folder
+
+
+def run(start: Start, folder: Path, moment: tuple[int, float] | None) -> bool:
+    """Runs the stage; kills it so many videos, and then seconds, on. Whether it was killed."""
+    before = finished(folder)
+    process, ended = start(folder)
+    videos, seconds = moment or (CLIPS + 1, 0.0)
+    while not ended() and (
+        finished(folder) < before + videos or not (folder / "environment.json").exists()
+    ):
+        time.sleep(0.01)
+    deadline = time.time() + seconds
+    while not ended() and time.time() < deadline:
+        time.sleep(0.01)
+    if ended():
+        return False
+    os.killpg(process, signal.SIGKILL)
+    while not ended():
+        time.sleep(0.01)
+    return True
+
+
+def in_a_process(command: list[str]) -> Start:
+    """The stage as a user starts it."""
+
+    def start(folder: Path) -> tuple[int, Callable[[], bool]]:
+        process = subprocess.Popen(
+            [*command, f"--workdir={folder}"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return process.pid, lambda: process.poll() is not None
+
+    return start
+
+
+def forked(videos: Path) -> Start:
+    """The stage in a fork of this process, with a stand-in for the networks."""
+    from configs import extract as extract_config
+    from fer_jax.faces.mtcnn import Detector
+    from fer_jax.stages import extract
+
+    config = extract_config.get_config()
+    config.update({"videos": str(videos), "every_s": 0.25})
+    Detector.detect = bright_places  # type: ignore[method-assign]
+
+    def start(folder: Path) -> tuple[int, Callable[[], bool]]:
+        process = os.fork()
+        if not process:
+            os.setsid()
+            cv2.setNumThreads(1)
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, 1)
+            os.dup2(nothing, 2)
+            try:
+                extract.run(config, folder)
+            finally:
+                os._exit(0)
+        state = []
+
+        def ended() -> bool:
+            if not state and os.waitpid(process, os.WNOHANG)[0]:
+                state.append(True)
+            return bool(state)
+
+        return process, ended
+
+    return start
+
+
+def bright_places(
+    self: Any, images: list[np.ndarray], *, floor: float | None = None
+) -> list[Faces]:
+    """One face an image, where it is brightest."""
+    found = []
+    for image in images:
+        coarse = image[::4, ::4].sum(2)
+        y, x = np.unravel_index(coarse.argmax(), coarse.shape)
+        centre = np.clip([4.0 * x, 4.0 * y], 30, np.array(image.shape[1::-1]) - 30)
+        box = np.concatenate([centre - 25, centre + 25])[None].astype(np.float32)
+        points = np.array([[-10, -8], [10, -8], [0, 2], [-8, 12], [8, 12]]) + centre
+        score = np.array([0.9 + float(image.mean()) / 2560], np.float32)
+        found.append(Faces(box, score, points[None].astype(np.float32)))
+    return found
+
+
+def finished(folder: Path) -> int:
+    """Videos whose shard is whole."""
+    return len(list(folder.glob("shards/[!.]*/stats.json")))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file that extraction writes, by name."""
+    tables = [*folder.glob("*.parquet"), folder / "skipped.csv"]
+    files = [*tables, *(p for p in (folder / "shards").rglob("*") if p.is_file())]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""How well does the verifier tell faces from what MTCNN takes for some, on sources it never saw?
+
+    python benchmarks/refinement.py --one-face DIR... --no-face DIR... --workdir=work/refinement
+
+Runs MTCNN with lowered thresholds over pictures and videos that show one face each (its best
+candidate is the face, the others are not) and over such that show none (no candidate is). Deals
+the sources (a video, a subfolder, else a picture) into folds; for each, teaches a verifier on the
+other folds by configs/verify.py (--also-faces adds pictures to these), chooses the threshold on
+that training's own validation sources, and scores the fold. Prints the area under the ROC curve,
+what the thresholds lose and remove, and what cutting at MTCNN's score alone would do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from configs import networks, verify  # noqa: E402
+from fer_jax.data import builders, sources  # noqa: E402
+from fer_jax.errors import UserError  # noqa: E402
+from fer_jax.faces.alignment import align  # noqa: E402
+from fer_jax.faces.cascade.boxes import intersection_over_union  # noqa: E402
+from fer_jax.faces.drawing import contact_sheet, write_image  # noqa: E402
+from fer_jax.faces.images import SUFFIXES, read_image  # noqa: E402
+from fer_jax.faces.mtcnn import Detector, Faces  # noqa: E402
+from fer_jax.faces.verdicts import operating_threshold, rate  # noqa: E402
+from fer_jax.faces.video import VideoError, list_videos, sample_frames  # noqa: E402
+from fer_jax.stages import train  # noqa: E402
+from fer_jax.training import model_directory  # noqa: E402
+
+LOWERED = (0.5, 0.4, 0.05)
+CROP = networks.network("small")["crop"]
+FRAMES = 8  # of each video
+SIDE = 480  # pixels; larger pictures are shrunk
+MOST = 60  # non-faces of a source
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--one-face", type=Path, nargs="+", required=True)
+    parser.add_argument("--no-face", type=Path, nargs="+", required=True)
+    parser.add_argument("--also-faces", type=Path, help="pictures of faces, for training alone")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="sources out of the figures")
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--epochs", type=float, default=6.0)
+    options = parser.parse_args()
+    work = options.workdir.absolute()
+
+    if not (work / "crops.parquet").exists():
+        collect(options.one_face, options.no_face, work)
+    crops = pd.read_parquet(work / "crops.parquet")
+    crops["fold"] = deal(crops, options.folds)
+    print(crops.groupby(["is_face"]).agg(crops=("file", "size"), sources=("source", "nunique")))
+    crops["verifier"], crops["threshold"] = np.nan, np.nan
+    for fold in range(options.folds):
+        held = crops["fold"] == fold
+        scores, threshold = teach(crops, fold, work, options.also_faces, options.epochs)
+        crops.loc[held, "verifier"], crops.loc[held, "threshold"] = scores, threshold
+    crops.to_parquet(work / "scored.parquet")
+    crops = crops[~crops["source"].isin(options.leave_out)]
+    report(crops)
+    sheet(crops, work)
+
+
+def collect(one_face: list[Path], no_face: list[Path], work: Path) -> None:
+    """Cuts every candidate out; writes the crops and a table of them."""
+    detector = Detector(thresholds=LOWERED)
+    rows = []
+    for shows_face, folders in ((True, one_face), (False, no_face)):
+        for source, image in media(folders):
+            views = [image] if shows_face else [image, image[:, ::-1], np.rot90(image).copy()]
+            for faces, view in zip(detector.detect(views), views, strict=True):
+                for number, is_face in labels(faces, shows_face):
+                    crop = align(view, faces.landmarks[number], CROP["size"], CROP["margin"])
+                    kind = "faces" if is_face else "nonfaces"
+                    file = work / kind / source / f"{len(rows):06d}.png"
+                    write_image(file, crop)
+                    score = float(faces.scores[number])
+                    rows.append((str(file.relative_to(work)), source, is_face, score))
+    table = pd.DataFrame(rows, columns=["file", "source", "is_face", "mtcnn"])
+    shuffled = table.sample(frac=1, random_state=0)
+    kept = shuffled["is_face"] | (shuffled.groupby(["source", "is_face"]).cumcount() < MOST)
+    shuffled[kept].sort_index().to_parquet(work / "crops.parquet")
+
+
+def labels(faces: Faces, shows_face: bool) -> Iterator[tuple[int, bool]]:
+    """Which candidates are the picture's face, and which certainly none; others are left out."""
+    if not len(faces):
+        return
+    overlap = intersection_over_union(faces.boxes[:1].astype(float), faces.boxes.astype(float))[0]
+    for number in range(len(faces)):
+        if not shows_face:
+            yield number, False
+        elif number == 0:
+            yield number, True
+        elif overlap[number] < 0.02:
+            yield number, False
+
+
+def media(folders: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
+    """Every picture and some frames of every video, with the source that they belong to."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                inner = path.relative_to(folder)
+                name = inner.parts[0] if len(inner.parts) > 1 else inner.stem
+                try:
+                    yield f"{folder.name}-{name}", fit(read_image(path))
+                except UserError as error:
+                    print(f"left out: {error}")
+        try:
+            videos = list_videos(folder)
+        except UserError:
+            continue
+        for path in videos:
+            try:
+                frames = [frame.image for frame in sample_frames(path, 0.5)]
+            except VideoError as error:
+                print(f"left out: {error}")
+                continue
+            chosen = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))
+            yield from ((f"{folder.name}-{path.stem}", fit(frames[i])) for i in chosen)
+
+
+def fit(image: np.ndarray) -> np.ndarray:
+    """The picture on a square of one size, so that the detector is compiled once."""
+    scale = min(1, SIDE / max(image.shape[:2]))
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:SIDE, :SIDE]
+    square = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    square[: small.shape[0], : small.shape[1]] = small
+    return square
+
+
+def deal(crops: pd.DataFrame, folds: int) -> np.ndarray:
+    """A fold for each source; those with faces and those without are dealt apart."""
+    fold = {}
+    with_faces = set(crops.loc[crops["is_face"], "source"])
+    for group in (with_faces, set(crops["source"]) - with_faces):
+        names = np.random.default_rng(0).permutation(sorted(group))
+        fold |= {name: number % folds for number, name in enumerate(names)}
+    return crops["source"].map(fold).to_numpy()
+
+
+def teach(
+    crops: pd.DataFrame, fold: int, work: Path, also_faces: Path | None, epochs: float
+) -> tuple[np.ndarray, float]:
+    """The fold's scores by a verifier that saw none of its sources, and the threshold."""
+    folder = work / f"fold{fold}"
+    data = {kind: str(folder / kind) for kind in ("faces", "nonfaces")}
+    if not (folder / "faces").exists():
+        for file in crops.loc[crops["fold"] != fold, "file"]:
+            target = folder / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(work / file, target)
+        if also_faces:
+            shutil.copytree(also_faces, folder / "faces" / "also")
+            for number, file in enumerate(sorted((folder / "faces" / "also").iterdir())):
+                album = folder / "faces" / f"also-{number % 50}"
+                album.mkdir(exist_ok=True)
+                shutil.move(file, album / file.name)
+            (folder / "faces" / "also").rmdir()
+    config = verify.get_config()
+    config.update({**data, "epochs": epochs})
+    train.run(config, folder / "verify")
+    model = model_directory.load(folder / "verify")
+    size = int(model.spec["image_size"])
+
+    def score(images: np.ndarray) -> np.ndarray:
+        parts = [
+            np.asarray(model.probabilities("verification", images[i : i + 64]))[:, 1]
+            for i in range(0, len(images), 64)
+        ]
+        return np.concatenate(parts)
+
+    variant = builders.config_with("face_verification", **data)
+    validation = sources.open_source(
+        "face_verification", variant, "validation", data["faces"], size,
+        data_dir=folder / "verify" / "records", cache=True,
+    )  # fmt: skip
+    faces = validation.images[validation.labels == 1]
+    held = crops.loc[crops["fold"] == fold, "file"]
+    images = sources.read_images([work / file for file in held], size)
+    return score(images), operating_threshold(score(faces), 0.01)
+
+
+def report(crops: pd.DataFrame) -> None:
+    face = crops["is_face"].to_numpy()
+    print("\nfold  faces  lost  nonfaces  removed  AUC verifier  AUC MTCNN")
+    for fold, part in [*crops.groupby("fold"), ("all", crops)]:
+        passes = (part["verifier"] >= part["threshold"]).to_numpy()
+        yes = part["is_face"].to_numpy()
+        print(
+            f"{fold!s:4}  {yes.sum():5d}  {(~passes & yes).sum():4d}  {(~yes).sum():8d}  "
+            f"{(~passes & ~yes).sum():7d}  {roc_auc_score(yes, part['verifier']):12.4f}  "
+            f"{roc_auc_score(yes, part['mtcnn']):9.4f}"
+        )
+    names = crops["source"].tolist()
+    passes = (crops["verifier"] >= crops["threshold"]).to_numpy()
+    for what, trials in (("faces kept", face), ("non-faces removed", ~face)):
+        won = passes if what == "faces kept" else ~passes
+        print(f"{what}, threshold of validation: {rate(won, trials, names)}")
+    cut = operating_threshold(crops.loc[face, "verifier"].to_numpy(), 0.01)
+    removed = (crops["verifier"].to_numpy() < cut) & ~face
+    print(f"at 1 % of these faces lost: {rate(removed, ~face, names)} of non-faces removed")
+
+    print("\nMTCNN's score alone, and either says no (verifier at its threshold):")
+    for least in (0.0, 0.7, 0.8, 0.9, 0.95, 0.99):
+        alone = (crops["mtcnn"] >= least).to_numpy()
+        both = alone & passes
+        print(
+            f"  at least {least:4.2f}: faces lost {(~alone & face).mean() / face.mean():6.1%}, "
+            f"non-faces removed {(~alone & ~face).mean() / (~face).mean():6.1%};  with the "
+            f"verifier {(~both & face).mean() / face.mean():6.1%}, "
+            f"{(~both & ~face).mean() / (~face).mean():6.1%}"
+        )
+
+
+def sheet(crops: pd.DataFrame, work: Path) -> None:
+    """What was judged worst, to look at; it shows real people, so it stays in the workdir."""
+    wrong = [
+        crops[crops["is_face"]].sort_values("verifier").head(48),
+        crops[~crops["is_face"]].sort_values("verifier", ascending=False).head(48),
+        crops[crops["is_face"]].sort_values("mtcnn").head(48),
+    ]
+    for name, part in zip(("faces", "nonfaces", "low"), wrong, strict=True):
+        captions = [
+            f"{r.source[-16:]}\nMTCNN {r.mtcnn:.3f}\nverifier {r.verifier:.3f}"
+            for r in part.itertuples()
+        ]
+        images = [read_image(work / file) for file in part["file"]]
+        write_image(work / f"worst_{name}.png", contact_sheet(images, captions, title=name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The cascade for accelerators: one compiled program from pixels to O-Net's candidates.
+
+Shapes are fixed: of each image the best `CELLS` cells of P-Net, `SQUARES` squares of R-Net and
+`CANDIDATES` of O-Net are carried along, the rest of the room is empty. Where an image has more,
+the program says so, and the caller takes the other path for it, so that both find the same.
+Suppression in one pass (see `boxes.suppress`) needs no loop: every box is compared with every
+better one at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from fer_jax.faces.cascade import networks, patches, pyramid
+
+CELLS, SQUARES, CANDIDATES = 1024, 256, 64
+
+
+class Found(NamedTuple):
+    """O-Net's view of up to `CANDIDATES` squares an image; see `overflow` before using it."""
+
+    squares: Float[Array | np.ndarray, "b k 4"]
+    scores: Float[Array | np.ndarray, "b k"]  # 0 where there is no candidate
+    offsets: Float[Array | np.ndarray, "b k 4"]
+    parts: Float[Array | np.ndarray, "b k 5 2"]
+    overflow: Bool[Array | np.ndarray, " b"]  # the image has more than there is room for
+
+
+class _Boxes(NamedTuple):
+    boxes: Float[Array, "b k 4"]
+    scores: Float[Array, "b k"]  # 0 where there is none
+
+
+@functools.partial(jax.jit, static_argnames="thresholds")
+def candidates(
+    weights: dict[str, networks.Weights],
+    images: UInt8[Array, "b h w 3"],
+    sizes: Int[Array, " 2"],
+    levels: list[pyramid.Level],
+    cells: pyramid.Cells,
+    thresholds: tuple[float, float],
+) -> Found:
+    """All three networks over images of one size on their canvases.
+
+    Args:
+        weights: of the networks by name.
+        images: on their canvases, as `pyramid.on_canvas` puts them.
+        sizes: the images' true height and width in pixels.
+        levels: as `pyramid.levels` gives for that size.
+        cells: as `pyramid.cells` gives for the canvas.
+        thresholds: P-Net's and R-Net's.
+    """
+    proposed, too_many_cells = _proposed(weights["pnet"], images, levels, cells, thresholds[0])
+    squares, too_many_squares = _first(_square(proposed), SQUARES)
+    scores, offsets = _look(networks.refinement_network, weights["rnet"], images, sizes, squares)
+    scores = jnp.where((squares.scores > 0) & (scores > thresholds[1]), scores, 0.0)
+    refined = _suppress(_Boxes(_regress(squares.boxes, offsets), scores), 0.7)
+    final, too_many = _first(_square(refined), CANDIDATES)
+    scores, offsets, parts = _look(
+        networks.output_network, weights["onet"], images, sizes, final, side=48
+    )
+    scores = jnp.where(final.scores > 0, scores, 0.0)
+    overflow = too_many_cells | too_many_squares | too_many
+    return Found(final.boxes, scores, offsets, parts, overflow)
+
+
+def _proposed(
+    weights: networks.Weights,
+    images: UInt8[Array, "b h w 3"],
+    levels: list[pyramid.Level],
+    cells: pyramid.Cells,
+    threshold: float,
+) -> tuple[_Boxes, Bool[Array, " b"]]:
+    """P-Net's boxes after suppression within and across levels, best first."""
+    normal = (images.astype(jnp.float32) - 127.5) / 128
+    outputs = []
+    for level in levels:
+        shrunk = jax.vmap(pyramid.shrink, (0, None))(normal, level)
+        network = jax.vmap(networks.proposal_network, (None, 0, None, None))
+        outputs.append(network(weights, shrunk, level.height, level.width))
+    count = len(images)
+    scores = jnp.concatenate([score.reshape(count, -1) for score, _ in outputs], 1)
+    offsets = jnp.concatenate([offset.reshape(count, -1, 4) for _, offset in outputs], 1)
+    scores = jnp.where(scores > threshold, scores, 0.0)
+    overflow = (scores > 0).sum(1) > CELLS
+    # Of equal scores the later comes first, as in `boxes.suppress`.
+    scores, order = jax.lax.top_k(scores[:, ::-1], min(CELLS, scores.shape[1]))
+    order = offsets.shape[1] - 1 - order
+    corner = jnp.stack([cells.x, cells.y], -1)[order].astype(jnp.float32)
+    box = jnp.concatenate([corner + 1, corner + pyramid.CELL], -1)
+    box += jnp.take_along_axis(offsets, order[..., None], 1) * (pyramid.CELL - 1)
+    box /= jnp.asarray(cells.scale, jnp.float32)[order][..., None]
+    owner = jnp.asarray(cells.level)[order]
+    kept = _suppress(_Boxes(box, scores), 0.5, owner[:, :, None] == owner[:, None])
+    return _suppress(kept, 0.7), overflow
+
+
+def _look(
+    network: networks.Network,
+    weights: networks.Weights,
+    images: UInt8[Array, "b h w 3"],
+    sizes: Int[Array, " 2"],
+    squares: _Boxes,
+    side: int = 24,
+) -> tuple[Array, ...]:
+    """What a network says of every square."""
+    count, height, width = images.shape[:3]
+    room = squares.scores.shape[1]
+    image = jnp.repeat(jnp.arange(count), room)
+    cut = patches.cut(
+        images.reshape(-1, 3),
+        image * height * width,
+        jnp.broadcast_to(sizes[0], image.shape),
+        jnp.broadcast_to(sizes[1], image.shape),
+        squares.boxes.reshape(-1, 4),
+        size=side,
+        stride=width,
+    )
+    outputs = network(weights, cut)
+    return tuple(output.reshape(count, room, *output.shape[1:]) for output in outputs)
+
+
+def _first(boxes: _Boxes, room: int) -> tuple[_Boxes, Bool[Array, " b"]]:
+    """The best `room` boxes of each image, and which images have more."""
+    scores, order = jax.lax.top_k(boxes.scores, min(room, boxes.scores.shape[1]))
+    chosen = jnp.take_along_axis(boxes.boxes, order[..., None], 1)
+    return _Boxes(chosen, scores), (boxes.scores > 0).sum(1) > room
+
+
+def _suppress(
+    boxes: _Boxes, threshold: float, together: Bool[Array, "b k k"] | None = None
+) -> _Boxes:
+    """Sets to 0 the scores of boxes that a better one covers; `together`: which may at all."""
+    order = jnp.argsort(-boxes.scores, axis=1, stable=True)
+    rank = jnp.argsort(order, axis=1)
+    better = (rank[:, None] < rank[:, :, None]) & (boxes.scores > 0)[:, None]
+    a, b = boxes.boxes[:, :, None], boxes.boxes[:, None]
+    side = jnp.maximum(jnp.minimum(a[..., 2:], b[..., 2:]) - jnp.maximum(a[..., :2], b[..., :2]), 0)
+    shared = side[..., 0] * side[..., 1]
+    area = (boxes.boxes[..., 2:] - boxes.boxes[..., :2]).prod(-1)
+    covers = shared > threshold * (area[:, :, None] + area[:, None] - shared)
+    covers &= better if together is None else better & together
+    return boxes._replace(scores=jnp.where(covers.any(2), 0.0, boxes.scores))
+
+
+def _regress(boxes: Float[Array, "b k 4"], offsets: Float[Array, "b k 4"]) -> Float[Array, "b k 4"]:
+    size = boxes[..., 2:] - boxes[..., :2] + 1
+    return boxes + offsets * jnp.concatenate([size, size], -1)
+
+
+def _square(boxes: _Boxes) -> _Boxes:
+    size = boxes.boxes[..., 2:] - boxes.boxes[..., :2]
+    longer = size.max(-1, keepdims=True)
+    corner = boxes.boxes[..., :2] + size / 2 - longer / 2
+    return boxes._replace(boxes=jnp.concatenate([corner, corner + longer], -1))
+
+
+def on_canvases(
+    images: list[UInt8[np.ndarray, "h w 3"]], room: int
+) -> UInt8[np.ndarray, "room ch cw 3"]:
+    """Images of one size on their canvases, filled up to `room` with empty ones."""
+    canvases = [pyramid.on_canvas(image) for image in images]
+    empty = [np.zeros_like(canvases[0])] * (room - len(images))
+    return np.stack([*canvases, *empty])

@@ -1,0 +1,116 @@
+"""Where videos are extracted: in this process, in several, or on a cluster through Apache Beam.
+
+A runner takes jobs and yields the counts of each, in any order. What a job writes depends on the
+job alone, so that every runner ends with the same files.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+
+from fer_jax.errors import UserError
+from fer_jax.faces import shards
+from fer_jax.faces.shards import Job, Stats
+from fer_jax.workdir import read_json, write_json
+
+Progress = Callable[[int], None]
+
+_COMPILATION_OPTIONS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+)
+
+
+def here(jobs: Sequence[Job], progress: Progress) -> Iterator[Stats]:
+    """One video after the other; `progress` is told of frames as they are done."""
+    for job in jobs:
+        yield shards.extract(job, progress)
+
+
+def in_processes(jobs: Sequence[Job], workers: int, progress: Progress) -> Iterator[Stats]:
+    """In fresh processes, a video each, since a fork of one that runs JAX may hang.
+
+    Raises:
+        UserError: a process was ended from outside.
+    """
+    context = multiprocessing.get_context("spawn")
+    options = _compilation_options()
+    try:
+        with ProcessPoolExecutor(workers, context, _prepare_worker, (options,)) as executor:
+            running = [executor.submit(shards.extract, job) for job in jobs]
+            for future in as_completed(running):
+                stats = future.result()
+                progress(stats.kept_frames)
+                yield stats
+    except BrokenProcessPool as error:
+        raise UserError(
+            "extract: a worker process was ended from outside, most likely for want of memory; "
+            "run again with a smaller --config.workers, finished videos are kept"
+        ) from error
+
+
+def on_beam(jobs: Sequence[Job], options: Sequence[str], progress: Progress) -> Iterator[Stats]:
+    """As a pipeline of Apache Beam, whose options (`--runner=...`) are `options`.
+
+    Videos and workdir lie where every worker sees them under the same path. The counts come
+    back through files beside the shards.
+
+    Raises:
+        UserError: Beam is not installed, or knows no such runner.
+    """
+    try:
+        import apache_beam as beam  # type: ignore[import-not-found, unused-ignore]
+        from apache_beam.options.pipeline_options import (  # type: ignore[import-not-found, unused-ignore]
+            PipelineOptions,
+        )
+    except ImportError as error:
+        raise UserError(
+            "extract: --config.runner wants Apache Beam; run: pip install -r requirements-beam.txt"
+        ) from error
+    if not jobs:
+        return
+    root = jobs[0].shard.parent
+    root.mkdir(parents=True, exist_ok=True)
+    settings = _compilation_options()
+    with tempfile.TemporaryDirectory(prefix=".beam.", suffix=".partial", dir=root) as folder:
+        work = [(number, job, folder, settings) for number, job in enumerate(jobs)]
+        try:
+            pipeline = beam.Pipeline(options=PipelineOptions(list(options)))
+        except ValueError as error:
+            raise UserError(f"extract: --config.runner: {error}") from error
+        with pipeline:
+            videos = pipeline | "videos" >> beam.Create(work)
+            # A shuffle, so that a runner may hand each video to another worker.
+            _ = videos | beam.Reshuffle() | "extract" >> beam.Map(_extract_on_worker)
+        for number in range(len(jobs)):
+            stats = Stats(**read_json(Path(folder, f"{number}.json")))
+            progress(stats.kept_frames)
+            yield stats
+
+
+def _extract_on_worker(work: tuple[int, Job, str, dict[str, Any]]) -> None:
+    number, job, folder, options = work
+    _prepare_worker(options)
+    # A worker that took the job over from one that was thought dead finds it done.
+    stats = shards.finished(job) or shards.extract(job)
+    write_json(Path(folder, f"{number}.json"), asdict(stats))
+
+
+def _compilation_options() -> dict[str, Any]:
+    return {name: getattr(jax.config, name) for name in _COMPILATION_OPTIONS}
+
+
+def _prepare_worker(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        jax.config.update(name, value)
+    cv2.setNumThreads(1)

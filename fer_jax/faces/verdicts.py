@@ -1,0 +1,144 @@
+"""What the verifier's scores mean: where to cut, how well that does, and each crop's verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from fer_jax.data.manifest import KEPT, REMOVED
+from fer_jax.errors import UserError
+
+_RESAMPLES, _SEED = 2000, 0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The verifier's scores of labelled crops, and where each crop comes from.
+
+    Attributes:
+        scores: probability of "face", 0..1.
+        is_face: what the crop shows.
+        sources: the video or folder of each; crops of one resemble each other.
+    """
+
+    scores: Float[np.ndarray, " n"]
+    is_face: Bool[np.ndarray, " n"]
+    sources: list[str]
+
+
+def operating_threshold(face_scores: Float[np.ndarray, " n"], max_faces_lost: float) -> float:
+    """The largest threshold below which at most a share `max_faces_lost` of the scores lies.
+
+    Args:
+        face_scores: the verifier's probability of "face" for faces that it never saw.
+        max_faces_lost: share in [0, 1).
+
+    Returns:
+        That score, rounded down to six decimals so that a score's last bits, which change with
+        the batch that it was computed in, decide nothing.
+
+    Raises:
+        UserError: there are no scores.
+    """
+    if not len(face_scores):
+        raise UserError(
+            "refine: the validation split holds no face, so no threshold can be chosen; "
+            "extract from more videos, since the split is by video"
+        )
+    losable = math.floor(max_faces_lost * len(face_scores) + 1e-9)
+    return math.floor(float(np.sort(face_scores)[losable]) * 1e6) / 1e6
+
+
+def quality(scored: Scored, threshold: float) -> dict[str, Any]:
+    """What the verifier does with labelled crops at `threshold`: counts, rates, intervals.
+
+    Returns:
+        faces, nonfaces, faces_kept, nonfaces_kept, sources; recall, precision and
+        nonfaces_removed as {value, low, high, by_source: {low, high}} (see `rate`); and roc_auc,
+        None where one of the classes is absent.
+    """
+    scores, is_face = scored.scores, scored.is_face
+    passed = scores >= np.float32(threshold)
+    faces, nonfaces = int(is_face.sum()), int((~is_face).sum())
+    return {
+        "faces": faces,
+        "nonfaces": nonfaces,
+        "sources": len(set(scored.sources)),
+        "faces_kept": int((passed & is_face).sum()),
+        "nonfaces_kept": int((passed & ~is_face).sum()),
+        "recall": rate(passed, is_face, scored.sources),
+        "precision": rate(is_face, passed, scored.sources),
+        "nonfaces_removed": rate(~passed, ~is_face, scored.sources),
+        "roc_auc": float(roc_auc_score(is_face, scores)) if faces and nonfaces else None,
+    }
+
+
+def few_faces_note(measured: dict[str, Any], split: str, max_faces_lost: float) -> str:
+    """A sentence where the faces are too few for the promise, else ""."""
+    if measured["faces"] * max_faces_lost >= 1:
+        return ""
+    return (
+        f"only {measured['faces']} {split} faces: {measured['faces_kept']} are kept, which says "
+        f"no more than that at least {measured['recall']['low'] or 0:.1%} of faces are (95 %)"
+    )
+
+
+def rate(
+    successes: Bool[np.ndarray, " n"], trials: Bool[np.ndarray, " n"], sources: list[str]
+) -> dict[str, Any]:
+    """The share of successes among the trials, with two 95 % intervals.
+
+    Wilson's takes every crop for independent. `by_source` draws whole sources with replacement
+    (cluster bootstrap, percentiles), since crops of one video are alike; None for a single one.
+    """
+    won, tried = (successes & trials).astype(float), trials.astype(float)
+    _, place = np.unique(np.asarray(sources, str), return_inverse=True)
+    wins, counts = (np.bincount(place, weights=values) for values in (won, tried))
+    wins, counts = wins[counts > 0], counts[counts > 0]
+    by_source: dict[str, float | None] = {"low": None, "high": None}
+    if len(counts) > 1:
+        rng = np.random.default_rng([_SEED, len(counts)])
+        draws = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), _RESAMPLES)
+        low, high = np.percentile(draws @ wins / (draws @ counts), [2.5, 97.5])
+        by_source = {"low": float(low), "high": float(high)}
+    return proportion(int(won.sum()), int(tried.sum())) | {"by_source": by_source}
+
+
+def proportion(successes: int, trials: int) -> dict[str, float | None]:
+    """A share and its 95 % Wilson interval; None for all three without trials."""
+    if not trials:
+        return {"value": None, "low": None, "high": None}
+    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return {
+        "value": successes / trials,
+        "low": float(interval.low),
+        "high": float(interval.high),
+    }
+
+
+def judge(
+    manifest: pd.DataFrame,
+    scores: Float[np.ndarray, " n"],
+    threshold: float,
+    min_detector_score: float,
+) -> pd.DataFrame:
+    """A copy of the manifest with `verifier_score`, `status` and `reason`.
+
+    A face is removed if either detector says no: reason "detector", "verifier" or
+    "detector+verifier". What was removed before stays removed, its reason in front.
+    """
+    # In the precision that the manifest keeps: a score of 0.9 is no less than 0.9.
+    detector = manifest["detector_score"].to_numpy(np.float32) < np.float32(min_detector_score)
+    verifier = scores.astype(np.float32) < np.float32(threshold)
+    before = manifest["reason"].where(manifest["status"] == REMOVED, "").to_numpy(str)
+    now = [np.where(detector, "detector", ""), np.where(verifier, "verifier", "")]
+    reasons = ["+".join(filter(None, row)) for row in zip(before, *now, strict=True)]
+    status = [REMOVED if reason else KEPT for reason in reasons]
+    return manifest.assign(verifier_score=scores, status=status, reason=reasons)
