@@ -86,25 +86,89 @@ class BatchNorm(nnx.Module):
         self.epsilon = epsilon
         self.frozen = frozen
 
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, train: bool, relu: bool = False
+    ) -> Float[Array, "n h w c"]:
         exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if train and not self.frozen:
+        if not train or self.frozen:
+            y = self._normalised(exact, self.mean[...], self.var[...])
+        elif jax.default_backend() == "cpu":
+            y, mean, var = normalise(exact, self.scale[...], self.bias[...], self.epsilon, relu)
+            self._remember(mean, var)
+            return y.astype(x.dtype)
+        else:
             mean = exact.mean((0, 1, 2))
             if x.dtype == exact.dtype:
                 var = jnp.square(exact - mean).mean((0, 1, 2))
             else:  # in one pass: it loses less than the rounding of x has lost already
                 var = jnp.maximum((exact * exact).mean((0, 1, 2)) - mean * mean, 0)
-            self._remember(self.mean, mean)
-            self._remember(self.var, var)
-        else:
-            mean, var = self.mean[...], self.var[...]
-        factor = jax.lax.rsqrt(var + self.epsilon) * self.scale[...]
-        return ((exact - mean) * factor + self.bias[...]).astype(x.dtype)
+            self._remember(mean, var)
+            y = self._normalised(exact, mean, var)
+        return (jax.nn.relu(y) if relu else y).astype(x.dtype)
 
-    def _remember(self, statistic: nnx.BatchStat, value: Float[Array, " c"]) -> None:
-        old = statistic[...]
-        new = self.momentum * old + (1 - self.momentum) * jax.lax.stop_gradient(value)
-        statistic.set_value(new.astype(old.dtype))
+    def _normalised(
+        self, x: Float[Array, "n h w c"], mean: Float[Array, " c"], var: Float[Array, " c"]
+    ) -> Float[Array, "n h w c"]:
+        factor = jax.lax.rsqrt(var + self.epsilon) * self.scale[...]
+        return (x - mean) * factor + self.bias[...]
+
+    def _remember(self, mean: Float[Array, " c"], var: Float[Array, " c"]) -> None:
+        for statistic, value in ((self.mean, mean), (self.var, var)):
+            old = statistic[...]
+            new = self.momentum * old + (1 - self.momentum) * jax.lax.stop_gradient(value)
+            statistic.set_value(new.astype(old.dtype))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalise(
+    x: Float[Array, "n h w c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    epsilon: float,
+    relu: bool,
+) -> tuple[Float[Array, "n h w c"], Float[Array, " c"], Float[Array, " c"]]:
+    """Batch normalisation over all axes but the last, and ReLU if asked for, for CPU.
+
+    Sums over pixels are matrix products with ones, and the gradient is that of Ioffe & Szegedy
+    2015, section 3, written out: a quarter of the time of what XLA:CPU makes of the definition.
+
+    Returns:
+        The result, and the mean and the variance (divided by n) of the batch; no gradient flows
+        through the last two.
+    """
+    return _normalise_forward(x, scale, bias, epsilon, relu)[0]
+
+
+def _normalise_forward(
+    x: Array, scale: Array, bias: Array, epsilon: float, relu: bool
+) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    count = x.size // x.shape[-1]
+    mean = _sum_of_pixels(x) / count
+    var = _sum_of_pixels(jnp.square(x - mean)) / count
+    deviation = jax.lax.rsqrt(var + epsilon)
+    y = (x - mean) * (deviation * scale) + bias
+    y = jax.nn.relu(y) if relu else y
+    return (y, mean, var), (x, y, mean, deviation, scale)
+
+
+def _normalise_backward(
+    _epsilon: float, relu: bool, kept: tuple[Array, ...], gradients: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
+    x, y, mean, deviation, scale = kept
+    count = x.size // x.shape[-1]
+    of_y = jnp.where(y > 0, gradients[0], 0) if relu else gradients[0]
+    normal = (x - mean) * deviation
+    of_bias, of_scale = _sum_of_pixels(of_y), _sum_of_pixels(of_y * normal)
+    of_x = (scale * deviation) * (of_y - of_bias / count - normal * (of_scale / count))
+    return of_x, of_scale, of_bias
+
+
+normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _sum_of_pixels(x: Float[Array, "n h w c"]) -> Float[Array, " c"]:
+    rows = x.reshape(-1, x.shape[-1])
+    return (jnp.ones((1, len(rows)), x.dtype) @ rows)[0]
 
 
 class ConvBN(nnx.Module):
@@ -128,7 +192,7 @@ class ConvBN(nnx.Module):
     def __call__(
         self, x: Float[Array, "n h w inputs"], *, train: bool
     ) -> Float[Array, "n h2 w2 outputs"]:
-        return jax.nn.relu(self.bn(self.conv(x), train=train))
+        return self.bn(self.conv(x), train=train, relu=True)
 
 
 def draw_kernels(convs: Sequence[Conv], key: PRNGKeyArray) -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fer_jax.models.layers import BatchNorm, Conv, average_pool, draw_kernels, max_pool
+from fer_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    average_pool,
+    draw_kernels,
+    max_pool,
+    normalise,
+)
 
 
 @pytest.fixture
@@ -93,3 +100,26 @@ def test_kernels_are_drawn_for_their_fan_in():
         abs(np.corrcoef(convs[0].kernel[0, 0].ravel(), convs[1].kernel[0, 0, :, :64].ravel())[0, 1])
         < 0.1
     )
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_normalisation_and_its_gradient_are_those_of_the_definition(relu):
+    rng = np.random.default_rng(3)
+
+    def by_definition(x, scale, bias):
+        normal = (x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + 1e-3)
+        y = normal * scale + bias
+        return jax.nn.relu(y) if relu else y
+
+    with jax.enable_x64(True):
+        x = jnp.asarray(5 + 3 * rng.normal(size=(4, 5, 6, 3)))
+        scale, bias = jnp.asarray(rng.normal(size=(2, 3)))
+        wanted, pull = jax.vjp(by_definition, x, scale, bias)
+        got, own_pull = jax.vjp(lambda *a: normalise(*a, 1e-3, relu)[0], x, scale, bias)
+        weights = jnp.asarray(rng.normal(size=x.shape))
+        np.testing.assert_allclose(got, wanted, atol=1e-13)
+        for own, expected in zip(own_pull(weights), pull(weights), strict=True):
+            np.testing.assert_allclose(own, expected, atol=1e-11)
+        _, mean, var = normalise(x, scale, bias, 1e-3, relu)
+        np.testing.assert_allclose(mean, x.mean((0, 1, 2)), atol=1e-13)
+        np.testing.assert_allclose(var, x.var((0, 1, 2)), atol=1e-13)
