@@ -41,6 +41,7 @@ _REPORTED_PACKAGES = (
 )  # fmt: skip
 _PUBLISHED = ("imagenet",)  # inputs that are no paths: files of the web, known by their own hashes
 _OWN_FILES = ("config.json", "inputs.json", "environment.json")  # there before a stage begins
+_TO_LOOK_AT = ("leaks",)  # what a refusal leaves behind for people, who then mend the command
 _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
@@ -136,17 +137,17 @@ def _released_if_refused(folder: Path) -> Iterator[None]:
         if (
             backend.writes()
             and folder.is_dir()
-            and {path.name for path in folder.iterdir()} <= set(_OWN_FILES)
+            and {path.name for path in folder.iterdir()} <= {*_OWN_FILES, *_TO_LOOK_AT}
         ):
             for name in _OWN_FILES:
                 (folder / name).unlink(missing_ok=True)
-            if new:
+            if new and not any(folder.iterdir()):
                 folder.rmdir()
         raise
 
 
 def _is_published(path: str) -> bool:
-    return path in _PUBLISHED and not Path(path).exists()
+    return path in _PUBLISHED
 
 
 def _check_inputs(config: ConfigDict, folder: Path, digests: Mapping[str, str]) -> None:

@@ -56,8 +56,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
     def input_digest(self, root: Path) -> str:
-        """Changes when the records would."""
+        """Changes when the records would. Raises UserError if there is nothing to make them of."""
         config = self.builder_config
+        if not _is_extracted(root) and not (config.faces and config.nonfaces):
+            _tables(root)  # says what is missing
         digest = hashlib.sha256(f"{config.faces}\n{config.nonfaces}".encode())
         for file in _tables(root) if _is_extracted(root) else ():
             digest.update(file.read_bytes())

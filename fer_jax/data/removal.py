@@ -24,7 +24,7 @@ from fer_jax.workdir import atomic_file, read_json
 
 # Of a finished evaluation; all of it is of people together.
 _REPORT = ("report.html", "metrics.json", "per_person.csv", "model_card.md", "datasheet.md")
-_SHEETS = ("sheet.png", "suspects.png", "leaks.csv", "leaks.json", "embedding.npz")
+_SHEETS = ("sheet.png", "suspects.png", "leaks.csv", "leaks.json", "embedding.npz", "heat.npz")
 _TABLES = ("photographs.parquet", "predictions.parquet")
 _TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".txt"))
 
@@ -118,8 +118,7 @@ def _clear_photographs(names: frozenset[str], photos: Path, done: Removed) -> No
     folder = photos if photos.is_dir() else photos.parent
     tables = [photos] if photos.is_file() else [folder / "labels.csv"]
     for table in tables:
-        for row in _drop_rows(table, names, done):
-            _delete(table.parent / row["path"].strip(), done)
+        _drop_rows(table, names, done, with_files=True)
     for name in names:
         own = folder / name
         if own.is_dir():
@@ -128,27 +127,36 @@ def _clear_photographs(names: frozenset[str], photos: Path, done: Removed) -> No
                     _delete(file, done)
             shutil.rmtree(own)
     for name in (consent.NAME, pseudonyms.NAME):
-        list(_drop_rows(folder / name, names, done))
+        _drop_rows(folder / name, names, done)
 
 
-def _drop_rows(table: Path, names: frozenset[str], done: Removed) -> list[dict[str, str]]:
-    """Writes a CSV again without the rows whose `subject` is one of the names; returns them."""
+def _drop_rows(
+    table: Path, names: frozenset[str], done: Removed, *, with_files: bool = False
+) -> None:
+    """Writes a CSV again without the rows whose `subject` is one of the names.
+
+    With `with_files` the files in their column `path` go first: who is killed in between still
+    knows which they were.
+    """
     if not table.is_file():
-        return []
+        return
     lines = csv.DictReader(io.StringIO(table.read_text("utf-8-sig"), newline=""))
     columns = list(lines.fieldnames or ())
     subject = next((c for c in columns if c.strip().lower() == "subject"), None)
+    path = next((c for c in columns if c.strip().lower() == "path"), None)
     if subject is None:
-        return []
+        return
     rows = list(lines)
     gone = [row for row in rows if row[subject].strip() in names]
+    if with_files and path is not None:
+        for row in gone:
+            _delete(table.parent / row[path].strip(), done)
     if gone:
         with atomic_file(table) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(row for row in rows if row not in gone)
         done.rows += len(gone)
-    return gone
 
 
 def _delete(file: Path, done: Removed) -> None:
@@ -171,7 +179,7 @@ def _models(work: Path, seeing: set[Path]) -> list[str]:
             for folder, config in configs.items()
             if folder not in tainted
             and any(
-                value and Path(str(value)) in tainted
+                value and _within(Path(str(value)).absolute(), tainted)
                 for value in (
                     config.get("init"),
                     config.get("photographs"),
@@ -188,6 +196,10 @@ def _models(work: Path, seeing: set[Path]) -> list[str]:
         found |= {str(file.parent) for file in folder.rglob("model.json")}
         found |= {str(path) for path in folder.rglob("checkpoints") if path.is_dir()}
     return sorted(found)
+
+
+def _within(path: Path, folders: set[Path]) -> bool:
+    return bool(folders & {path, *path.parents})
 
 
 def _mentions(names: frozenset[str], roots: list[Path]) -> Iterator[str]:

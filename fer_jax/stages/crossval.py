@@ -28,8 +28,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     study = read_study(config)
     folds = study.folds(config)
-    leaks = _audited(config, study, folds, workdir)
     model = fold_models.make(config, study.labels, _mean_size(study, folds))
+    leaks = _audited(config, study, folds, workdir)
     _write_protocol(config, workdir, study, folds, model, leaks)
 
     parts = []

@@ -160,18 +160,17 @@ class Checkpoints:
         return int(min(known, key=lambda path: known[path]).name) if known else 0
 
     def restore_best(self, like: State) -> Restored | None:
-        """The checkpoint of `best_step`, or None if there is none.
-
-        Raises:
-            UserError: it is damaged.
-        """
+        """The checkpoint of `best_step`; None without one. A damaged one is told, and is none."""
         self.wait()
         step = self.best_step()
         if not step:
             return None
         restored, reason = _agreed(*_attempt(self.folder / str(step), like))
         if restored is None:
-            raise UserError(f"the best checkpoint, {self.folder / str(step)}, is damaged: {reason}")
+            _warn(
+                f"the best checkpoint, {self.folder / str(step)}, is damaged ({reason}); "
+                f"best/model is not written"
+            )
         return restored
 
     def _found(self) -> list[Path]:
@@ -188,11 +187,12 @@ class Checkpoints:
     def _set_aside(self, damage: dict[Path, str], step: int) -> None:
         """Tells what was damaged, and makes way for new checkpoints of the same steps."""
         backend.wait_for_all("checkpoints were read")
-        if backend.writes():
+        if backend.writes() and damage:
+            aside = self.folder / "damaged"
+            shutil.rmtree(aside, ignore_errors=True)  # those of an earlier resume: they are large
+            aside.mkdir()
             for path, reason in damage.items():
-                target = self.folder / "damaged" / path.name
-                shutil.rmtree(target.parent, ignore_errors=True)  # one at a time: they are large
-                target.parent.mkdir()
+                target = aside / path.name
                 path.rename(target)
                 _warn(
                     f"the checkpoint of step {path.name} is damaged ({reason}); going on from "

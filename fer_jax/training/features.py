@@ -25,8 +25,9 @@ class FrozenBackbone:
     """A backbone that only looks.
 
     Args:
-        path: a model directory or training workdir; empty for random weights.
-        backbone: the fields of the network, needed where `path` is empty.
+        path: a model directory, a training workdir, or any weights that `config.init` takes; empty
+            for random ones.
+        backbone: the fields of the network, needed where `path` is no model of ours.
         seed: of the random weights.
 
     Raises:
@@ -34,14 +35,20 @@ class FrozenBackbone:
     """
 
     def __init__(self, path: str | Path, backbone: Mapping[str, Any], seed: int = 0) -> None:
-        spec = read_json(model_directory.find(path) / "model.json") if path else {}
+        ours = bool(path) and model_directory.is_model(path)
+        spec = read_json(model_directory.find(path) / "model.json") if ours else {}
         self.backbone = dict(spec.get("backbone", backbone))
         tasks, _ = make_tasks(spec.get("tasks", {"emotion": {}}))
         network = Network(self.backbone, tasks, rngs=nnx.Rngs(seed))
         graphdef, parameters, statistics = split_network(network)
         self.state = {"parameters": parameters, "statistics": statistics}
         if path:
-            self.state = replace_leaves(self.state, model_directory.read_weights(path))
+            weights = (
+                model_directory.read_weights(path)
+                if ours
+                else model_directory.backbone_leaves(path, self.state)
+            )
+            self.state = replace_leaves(self.state, weights)
 
         def features(state: Any, images: jax.Array) -> jax.Array:
             merged = merge_network(graphdef, state["parameters"], state["statistics"])
@@ -67,8 +74,10 @@ def head_leaves(
 
     So an emotion model of another list of labels starts the new one: classes that both have keep
     their weights, the others those of `state`. Empty where the model has no such head, or one of
-    another shape.
+    another shape, and where `path` is no model of ours.
     """
+    if not model_directory.is_model(path):
+        return {}
     known = read_json(model_directory.find(path) / "model.json")["labels"].get(task, [])
     weights = model_directory.read_weights(path)
     leaves: dict[str, np.ndarray] = {}

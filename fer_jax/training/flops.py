@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ _PEAKS: dict[str, tuple[float, float]] = {
 def peak(device_kind: str, dtype: str) -> float | None:
     """Published FLOP/s of a device, dense; None if the device is not in the list (CPUs are not)."""
     for name, (bfloat16, float32) in _PEAKS.items():
-        if name in device_kind:
+        if re.search(rf"\b{name}\b", device_kind):
             return bfloat16 if dtype == "bfloat16" else float32
     return None
 

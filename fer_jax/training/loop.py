@@ -141,7 +141,7 @@ class _Run:
         for step in range(first + 1, self.steps + 1):
             state = self._step(state, step, meter)
             last = step == self.steps
-            if last or step % self.config.log_every == 0:
+            if last or (self.config.log_every and step % self.config.log_every == 0):
                 self._check(meter)
                 meter.report(step)
             loss = self._evaluate(state, step, meter)
@@ -190,6 +190,7 @@ class _Run:
         meter.evaluations += 1
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
         if bad:
+            self._check(meter)  # a training step before it may be the first that was not finite
             self._not_finite(step, bad, figures, [])
         return figures.get(_VALIDATION_LOSS)
 
@@ -238,7 +239,9 @@ class _Run:
         due = elapsed > self.config.checkpoint_every_s
         if not backend.several():
             return bool(due)
-        if step % self.config.log_every:  # asking at each step would cost more than it saves
+        if (
+            self.config.log_every and step % self.config.log_every
+        ):  # asking at each step would cost more than it saves
             return False
         return bool(multihost_utils.broadcast_one_to_all(np.array(due)))
 

@@ -61,6 +61,11 @@ def describe(config: ConfigDict, tasks: Mapping[str, Task], root: str) -> dict[s
     return described | {key: settings[key] for key in ("detector", "crop") if key in settings}
 
 
+def is_model(path: str | Path) -> bool:
+    """Whether `find` would find a model at `path`; a weight file or "imagenet" is none."""
+    return any((Path(path) / part / "model.json").is_file() for part in ("", "model"))
+
+
 def find(path: str | Path) -> Path:
     """The model directory at `path`: itself, or `model` inside a training workdir.
 

@@ -67,12 +67,14 @@ def frozen_mask(parameters: Tree, patterns: Sequence[str]) -> Tree:
 
 def rate_factors(parameters: Tree, backbone_rate: float, layer_decay: float) -> Tree:
     """What each leaf's learning rate is multiplied with; 1 for the heads."""
-    blocks = _blocks(parameters["backbone"])
+    blocks = _blocks(parameters["backbone"]) if layer_decay != 1 else []
 
     def factor(path: tuple[Any, ...], _: Any) -> float:
         part, *rest = (str(entry.key) for entry in path)
         if part != "backbone":
             return 1.0
+        if layer_decay == 1:
+            return backbone_rate
         below_heads = len(blocks) - blocks.index(_block("/".join(rest)))
         return float(backbone_rate * layer_decay**below_heads)
 
