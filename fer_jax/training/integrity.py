@@ -67,8 +67,12 @@ def differences(saved: Mapping[str, Leaf], restored: Any) -> list[str]:
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON-able content with a checksum of itself; `unseal` checks it."""
-    return {"sha256": _digest(content), "content": dict(content)}
+    """A copy of JSON-able content with a checksum of itself; `unseal` checks it.
+
+    A copy, since a checkpoint is written in the background while the loop goes on counting.
+    """
+    copy = json.loads(json.dumps(content))
+    return {"sha256": _digest(copy), "content": copy}
 
 
 def unseal(sealed: Any) -> dict[str, Any]:

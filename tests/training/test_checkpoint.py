@@ -296,3 +296,10 @@ def test_every_bit_of_every_leaf_counts():
     assert [name for name in other if other[name] != described[name]] == ["statistics/half"]
     state["statistics"]["half"] = jax.numpy.array([1.0, jax.numpy.inf], jax.numpy.bfloat16)
     assert describe(state)[1] == ["statistics/half"]
+
+
+def test_what_was_sealed_does_not_follow_its_source():
+    counted = {"figures": {"loss": 1.0}}
+    sealed = seal(counted)
+    counted["figures"]["loss"] = 2.0  # as the loop does while a checkpoint is being written
+    assert unseal(sealed) == {"figures": {"loss": 1.0}}
