@@ -22,19 +22,23 @@ Expect: frames = with_faces + without_faces + failed; on generated people a face
 
 from ml_collections import ConfigDict
 
+from configs import networks
+
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the stage `extract`; `arg` is unused."""
-    del arg
+    """`arg`: the size of network that the crops are for, "small" or "full"."""
+    size, _ = networks.parse(arg)
     config = ConfigDict()
     config.stage = "extract"
 
     config.videos = ""  # a folder of videos, or one
     config.every_s = 0.5  # seconds between the frames that are looked at; 0.0 for every frame
 
-    config.detector = ConfigDict({"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)})
+    config.detector = ConfigDict(networks.DETECTOR)
     config.detector.max_faces = 0  # of a frame, the best ones; 0 for all
-    config.crop = ConfigDict({"size": 96, "margin": 0.2})  # pixels; part of the template's side
+    # Pixels, and part of the template's side: what a model learned on one kind of crop, it does
+    # not know on another.
+    config.crop = ConfigDict(networks.network(size)["crop"])
     # Background crops a frame; the least score of a doubted candidate that is kept as no face.
     config.negatives = ConfigDict({"per_frame": 1, "floor": 0.3})
 

@@ -4,8 +4,7 @@ from typing import Any
 
 SIZES = ("small", "full")
 
-# How the photographs and the clips are searched and cut: the same everywhere, since what a model
-# learned on one kind of crop it does not know on another.
+# How faces are sought in photographs and in videos.
 DETECTOR = {"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
 
 

@@ -18,10 +18,12 @@ Expect: a face in nearly every photograph that shows one from the front.
 
 from ml_collections import ConfigDict
 
+from configs import networks
+
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the stage `photographs`; `arg` is unused."""
-    del arg
+    """`arg`: the size of network that the crops are for, "small" or "full"."""
+    size, _ = networks.parse(arg)
     config = ConfigDict()
     config.stage = "photographs"
 
@@ -35,7 +37,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.aligned = False  # True: the photographs are cut-out faces, and are only resized
     config.max_side = 1280  # pixels; larger photographs are looked at this small
-    config.detector = ConfigDict({"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)})
-    config.crop = ConfigDict({"size": 96, "margin": 0.2})  # pixels; part of the template's side
+    config.detector = ConfigDict(networks.DETECTOR)
+    # Pixels, and part of the template's side: what a model learned on one kind of crop, it does
+    # not know on another.
+    config.crop = ConfigDict(networks.network(size)["crop"])
     config.batch = 16  # photographs
     return config.lock()

@@ -41,8 +41,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.needs = ("videos", "photos")
 
     steps = {
-        "photographs": photographs.get_config(),  # first, since mistaken labels show there
-        "extract": extract.get_config(),
+        "photographs": photographs.get_config(size),  # first, since mistaken labels show there
+        "extract": extract.get_config(size),
         "verify": verify.get_config(size),
         "refine": refine.get_config(),
         "pretrain": pretrain.get_config(",".join([size, *tasks])),
@@ -51,8 +51,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "evaluate": evaluate.get_config("pretrained,scratch"),
     }
     with_paths(steps)
-    for name in ("extract", "photographs"):  # the same kind of crop for both
-        steps[name].crop = networks.network(size)["crop"]
     config.steps = ConfigDict(steps)
     config.order = tuple(steps)
     return config.lock()

@@ -77,15 +77,15 @@ def _workdirs(work: Path) -> list[Path]:
 
 
 def _clear(folder: Path, names: frozenset[str], done: Removed) -> set[Path]:
-    """Clears one workdir; returns it if its photographs or predictions showed the person."""
-    seen = False
+    """Clears what lies below a workdir; returns the innermost workdirs that showed the person."""
+    seen: set[Path] = set()
     for name in _TABLES:
         for file in sorted(folder.rglob(name)):
             table = pd.read_parquet(file)
             rows = table["subject"].astype(str).isin(names)
             if not rows.any():
                 continue
-            seen = True
+            seen.add(next((p for p in file.parents if (p / "config.json").is_file()), folder))
             done.rows += int(rows.sum())
             for crop in table.loc[rows].get("crop", pd.Series(dtype=str)):
                 _delete(file.parent / crop, done) if crop else None
@@ -102,7 +102,7 @@ def _clear(folder: Path, names: frozenset[str], done: Removed) -> set[Path]:
     for empty in [p for name in names for p in folder.rglob(name) if p.is_dir()]:
         if not any(p.is_file() for p in empty.rglob("*")):
             shutil.rmtree(empty)
-    return {folder} if seen else set()
+    return seen
 
 
 def _clear_records(work: Path, done: Removed) -> None:

@@ -57,6 +57,9 @@ class Answers:
     heat: Float[np.ndarray, "n h w"] | None = None
 
 
+_CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner people
+
+
 @runtime_checkable
 class FoldModel(Protocol):
     """What the stage `crossval` asks of each kind of model."""
@@ -114,12 +117,12 @@ class FineTune:
             )
         tasks = make_tasks(config.tasks.to_dict(), emotion={"classes": tuple(labels)})
         self.learner = Learner(config, *tasks, self.steps)
-        if config.init:  # a backbone that does not fit stops us before anything is written
-            model_directory.backbone_leaves(config.init, self.learner.init(0))
+        self._backbone: dict[str, np.ndarray] = {}
+        if config.init:  # read once; one that does not fit stops us before anything is written
+            self._backbone = model_directory.backbone_leaves(config.init, self.learner.init(0))
         self.chosen_by = "steps and temperature, on inner people" if config.inner.share else ""
         self.facts = {"steps": self.steps}
         self.cam = GradCam(config.backbone.to_dict()) if config.explain else None
-        self._chosen_steps: list[int] = []
         self._speed: dict[str, float] = {}
 
     def run(
@@ -133,8 +136,7 @@ class FineTune:
     ) -> Answers:
         steps, temperature = self.steps, None
         if inner:
-            steps, temperature = self._choose(*inner, seed, folder / "inner")
-            self._chosen_steps.append(steps)
+            steps, temperature = self._choose(*inner, seed, folder / _CHOICE)
         state = self._fit(train, seed, folder, steps)
         probabilities = self._predict(state, test)
         for finished in (folder, folder / "inner"):
@@ -146,7 +148,9 @@ class FineTune:
         return Answers(probabilities, temperature, f"steps={steps}" if inner else "", heat)
 
     def save_everyone(self, faces: Faces, seed: int, workdir: Path) -> None:
-        steps = int(np.median(self._chosen_steps)) if self._chosen_steps else self.steps
+        choices = sorted(workdir.glob(f"folds/*/{_CHOICE}"))
+        chosen = [_best(read_json(file)["tried"])["steps"] for file in choices]
+        steps = int(np.median(chosen)) if chosen else self.steps
         state = self._fit(faces, seed, workdir / "everyone", steps)
         spec = model_directory.describe(self.config, self.learner.tasks, self.config.photographs)
         model_directory.save(workdir / "model", state, spec)
@@ -161,37 +165,33 @@ class FineTune:
             "compile_s": round(sum(compiled.values()), 2),
         }
 
-    def _choose(
-        self, train: Faces, validation: Faces, seed: int, folder: Path
-    ) -> tuple[int, float]:
+    def _choose(self, train: Faces, validation: Faces, seed: int, file: Path) -> tuple[int, float]:
         """The steps of the least log loss on people not trained on, and the temperature there."""
-        file = folder / "choice.json"
         # What a killed run has tried already; its checkpoint lies beyond, and cannot go back.
         tried = read_json(file)["tried"] if file.exists() else []
         for share in sorted(self.config.inner.checkpoints)[len(tried) :]:
             steps = max(1, round(share * self.steps))
-            probabilities = self._predict(self._fit(train, seed, folder, steps), validation)
+            probabilities = self._predict(self._fit(train, seed, file.parent, steps), validation)
             temperature = calibration.fit_temperature(probabilities, validation.source.labels)
             tempered = calibration.scale(probabilities, temperature)
             classes = np.arange(len(self.labels))
             loss = float(log_loss(validation.source.labels, tempered, labels=classes))
             tried.append({"log_loss": loss, "steps": steps, "temperature": temperature})
             write_json(file, {"tried": tried})
-        best = min(tried, key=lambda row: row["log_loss"])
+        best = _best(tried)
         return int(best["steps"]), float(best["temperature"])
 
     def _fit(self, faces: Faces, seed: int, folder: Path, steps: int) -> State:
-        leaves: dict[str, np.ndarray] = {}
+        state = self.learner.init(seed)
         if self.config.init:
-            state = self.learner.init(seed)
-            leaves = model_directory.backbone_leaves(self.config.init, state)
-            leaves |= head_leaves(self.config.init, TASK, self.labels, state)
+            head = head_leaves(self.config.init, TASK, self.labels, state)
+            state = self.learner.begin_with(state, {**self._backbone, **head})
         batches = iterators.train_iterator(
             faces.source, batch_size=self.config.batch_size, seed=seed
         )
         fitted = fit(
             self.learner,
-            self.learner.init(seed, leaves),
+            state,
             batches,
             steps=steps,
             folder=folder,
@@ -212,6 +212,10 @@ class FineTune:
             batches = iterators.eval_batches(source, batch_size=self.config.batch_size)
             parts.append(self.learner.predict(state, TASK, batches))
         return np.mean(parts, axis=0)
+
+
+def _best(tried: list[dict[str, Any]]) -> dict[str, Any]:
+    return min(tried, key=lambda row: row["log_loss"])
 
 
 class LinearProbe:
@@ -323,6 +327,12 @@ class AsItIs:
             raise UserError("crossval: the method as_is needs --config.init, an emotion model")
         self.config, self.labels = config, labels
         self.model = model_directory.load(config.init)
+        size = self.model.spec["image_size"]
+        if config.image_size != size:
+            raise UserError(
+                f"crossval: the model in {config.init} looks at {size} pixels, and "
+                f"config.image_size is {config.image_size}: give --config.image_size={size}"
+            )
         known = self.model.spec["labels"].get(TASK, [])
         unknown = [label for label in labels if label not in known]
         if unknown:

@@ -104,6 +104,8 @@ def lineage(init: str) -> Pool:
             faces.append(root)
         elif (Path(root) / "photographs.parquet").is_file():
             photographs.append(root)
+        elif root:  # moved, deleted, or nothing that we can read
+            known = False
         path = config.get("init", "")
     return Pool(tuple(photographs), tuple(faces), known)
 
@@ -183,13 +185,18 @@ def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: P
 def _ids(table: pd.DataFrame, folds: Sequence[Fold]) -> Iterator[Leak]:
     people = table["subject"].astype(str).to_numpy()
     for fold in folds:
-        train, test = set(people[fold.train]), set(people[fold.test])
+        train, test = set(people[_seen(fold)]), set(people[fold.test])
         for name in sorted(train & test):
             yield Leak("shared_id", name, name)
         plain = {_plain(name): name for name in sorted(train)}
         for name in sorted(test - train):
             if _plain(name) in plain:
                 yield Leak("similar_id", name, plain[_plain(name)])
+
+
+def _seen(fold: Fold) -> np.ndarray:
+    """Whom a model is taught or chosen on."""
+    return np.concatenate([fold.train, fold.validation])
 
 
 def _plain(name: str) -> str:
@@ -220,9 +227,7 @@ class _Given:
 
     def __getitem__(self, rows: Any) -> Any:
         tested = np.isin(np.arange(self.size), self.fold.test)
-        trained = np.isin(
-            np.arange(self.size), np.concatenate([self.fold.train, self.fold.validation])
-        )
+        trained = np.isin(np.arange(self.size), _seen(self.fold))
         first, second = rows
         return tested[first] & trained[second]
 
@@ -279,7 +284,7 @@ def _same_person(
     people = table["subject"].astype(str).to_numpy()
     owners = people[positions]
     names, alike = likeness.people_alike(faces.features, owners.tolist())
-    sides = [(set(people[fold.train]), set(people[fold.test])) for fold in folds]
+    sides = [(set(people[_seen(fold)]), set(people[fold.test])) for fold in folds]
     for i, first in enumerate(names):
         for j, second in enumerate(names):
             if i == j or alike[i, j] < likeness.SAME_PERSON:

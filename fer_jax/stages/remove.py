@@ -27,7 +27,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     (workdir / "config.json").unlink(missing_ok=True)
     if not person or not config.work:
         raise UserError("give --config.remove=ID and --config.work, the folder of all workdirs")
-    if Path(person).name != person:  # ".", "..", "a/b": a folder of other people's
+    if person == ".." or Path(person).name != person:  # ".", "a/b": other people's folders
         raise UserError(f"remove: {person!r} is no id of a person")
     photos = Path(config.photos).absolute() if config.photos else None
     done = remove_person(person, photos, Path(config.work).absolute())

@@ -90,7 +90,7 @@ def _begin(learner: Learner, config: ConfigDict) -> State:
     state = learner.init(config.seed)
     if not config.init:
         return state
-    return learner.init(config.seed, model_directory.backbone_leaves(config.init, state))
+    return learner.begin_with(state, model_directory.backbone_leaves(config.init, state))
 
 
 def _began_with(init: str) -> dict[str, str]:

@@ -99,8 +99,8 @@ class Learner:
         self._compiled: dict[str, Any] = {}
         self.compile_seconds: dict[str, float] = {}
 
-    def init(self, seed: int, leaves: Mapping[str, np.ndarray] | None = None) -> State:
-        """A state at step 0, with `leaves` (arrays by path) in place of random ones."""
+    def init(self, seed: int) -> State:
+        """A state at step 0 with random weights."""
         _, parameters, statistics = split_network(self._network(seed))
         state = initial_state(
             parameters,
@@ -109,8 +109,18 @@ class Learner:
             seed,
             averaged=self.config.optimizer.average > 0,
         )
-        if leaves:
-            state = replace_leaves(state, dict(leaves))
+        return sharding.put(state, sharding.state_shardings(state, self.mesh))
+
+    def begin_with(self, state: State, leaves: Mapping[str, np.ndarray]) -> State:
+        """The state of step 0 with `leaves` (arrays by path) in place of random ones."""
+        arrays = dict(leaves)
+        if "average" in state:
+            arrays |= {
+                path.replace("parameters/", "average/", 1): array
+                for path, array in leaves.items()
+                if path.startswith("parameters/")
+            }
+        state = replace_leaves(state, arrays)
         return sharding.put(state, sharding.state_shardings(state, self.mesh))
 
     def train(self, state: State, batch: HostBatch) -> tuple[State, dict[str, jax.Array]]:

@@ -158,6 +158,19 @@ def test_a_person_in_train_and_test_of_a_given_split_is_found(clean):
     assert len(shared) == 12
 
 
+def test_a_person_on_whom_was_chosen_and_tested_is_found(clean):
+    people = sorted(set(clean["subject"]))
+    first = (clean["subject"] == people[0]).to_numpy()
+    half = np.arange(len(clean)) % 2 == 0
+    splits = np.where(first & half, "test", np.where(first, "validation", "train")).tolist()
+    folds = make_folds(
+        clean["subject"].tolist(), clean["emotion"].tolist(),
+        protocol="fixed_split", folds=0, seed=0, splits=splits,
+    )  # fmt: skip
+    shared = [leak for leak in leakage.audit(clean, folds) if leak.kind == "shared_id"]
+    assert [(leak.tested, leak.other) for leak in shared] == [(people[0], people[0])]
+
+
 def videos(root, table, rows, video, change=lambda image: image):
     """An `extract` workdir whose faces are those of some rows."""
     faces = []
@@ -204,6 +217,9 @@ def test_lineage_leads_through_the_workdirs_to_what_was_pretrained_on(planted, t
     pool = leakage.lineage(str(tmp_path / "emotion"))
     assert pool == leakage.Pool((str(root / "work"), str(root / "work")), (), True)
     assert not leakage.lineage(str(tmp_path / "nowhere")).known
+    moved = {"data": {"root": str(tmp_path / "moved")}, "init": ""}
+    write_json(tmp_path / "pretrain" / "config.json", moved)
+    assert not leakage.lineage(str(tmp_path / "emotion")).known
     assert leakage.lineage("") == leakage.Pool()
     taught = leakage.audit(table, one_out(table), pool)
     names = {leak.tested for leak in taught if leak.kind == "pretraining_labels"}

@@ -10,6 +10,7 @@ from configs import emotion as emotion_config
 from configs import photographs as photographs_config
 from fer_jax.errors import UserError
 from fer_jax.evaluation import fold_models
+from fer_jax.evaluation.study import read_study
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.stages import audit, crossval, photographs
 from fer_jax.training import model_directory
@@ -105,6 +106,49 @@ def test_a_killed_choice_goes_on_to_the_same_choice(taught):
         (workdir / lost).unlink()
     crossval.run(config, workdir)
     pd.testing.assert_frame_equal(before, answers(workdir))
+
+
+def test_the_model_of_everyone_takes_the_median_of_all_choices_after_a_kill_too(
+    taught, monkeypatch
+):
+    workdir, _, config = taught
+    tried = [read_json(file)["tried"] for file in workdir.glob("folds/*/inner/choice.json")]
+    steps = [min(rows, key=lambda row: row["log_loss"])["steps"] for rows in tried]
+    used = []
+    fit = fold_models.FineTune._fit
+
+    def no_longer_than_a_step(self, faces, seed, folder, steps):
+        used.append(steps)
+        return fit(self, faces, seed, folder, 1)
+
+    monkeypatch.setattr(fold_models.FineTune, "_fit", no_longer_than_a_step)
+    monkeypatch.setattr(fold_models.model_directory, "save", lambda *_: None)
+    fresh = fold_models.make(config, list(EMOTIONS), 15.0)  # another process than the folds'
+    fresh.save_everyone(read_study(config).faces(np.arange(20)), 0, workdir)
+    assert used == [int(np.median(steps))]
+
+
+def test_a_weight_file_is_a_beginning_for_the_whole_network(taught, faces, tmp_path):
+    file = tmp_path / "theirs.safetensors"
+    file.write_bytes((taught[0] / "model" / "weights.safetensors").read_bytes())
+    crossval.run(tiny(faces, init=str(file), epochs=0.1), tmp_path / "w")
+    assert np.isfinite(answers(tmp_path / "w")["prob_happy"]).all()
+    assert read_json(tmp_path / "w" / "model" / "model.json")["init"]["name"] == file.name
+
+
+def test_a_weight_file_is_a_beginning_for_a_probe(taught, faces):
+    file = taught[0] / "model" / "weights.safetensors"
+    config = tiny(faces, method="probe", features=("backbone",), init=str(file))
+    probe = fold_models.make(config, list(EMOTIONS), 15.0)
+    kernel = probe.backbone.state["parameters"]["backbone"]["conv_7b"]["conv"]["kernel"]
+    kept = model_directory.read_weights(taught[0])["parameters/backbone/conv_7b/conv/kernel"]
+    np.testing.assert_array_equal(kernel, kept)
+
+
+def test_a_model_that_looks_at_another_size_is_refused_as_it_is(taught, faces):
+    config = tiny(faces, method="as_is", init=str(taught[0]), image_size=64)
+    with pytest.raises(UserError, match=r"give --config\.image_size=48"):
+        fold_models.make(config, list(EMOTIONS), 15.0)
 
 
 def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(faces, tmp_path):

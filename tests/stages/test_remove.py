@@ -53,6 +53,7 @@ def study(tmp_path):
         answers.to_parquet(work / "emotion" / name / "predictions.parquet")
     write_json(work / "emotion" / "config.json", {"photographs": str(work / "photographs")})
     write_json(work / "emotion" / "model" / "model.json", {})
+    (work / "emotion" / "folds" / "seed0_fold0" / "heat.npz").write_bytes(GONE.encode())
     (work / "emotion" / "leaks").mkdir()
     (work / "emotion" / "leaks" / "leaks.csv").write_text(f"kind,tested\nsame_person,{GONE}\n")
     write_json(work / "later" / "config.json", {"init": str(work / "emotion")})
@@ -96,6 +97,37 @@ def test_the_others_stay(study):
 def test_models_that_saw_the_person_are_named_and_others_are_not(study):
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
+
+
+def test_models_that_began_by_a_relative_path_are_named(study, monkeypatch):
+    monkeypatch.chdir(study)
+    write_json(study / "w" / "later" / "config.json", {"init": "w/emotion/model"})
+    named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
+    assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
+
+
+def test_a_pipeline_s_other_models_did_not_see_the_person(study):
+    write_json(study / "w" / "config.json", {"photos": str(study / "photos")})
+    named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
+    assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
+
+
+def test_a_table_may_spell_its_columns_in_any_case(study):
+    photos = study / "photos"
+    file = photos / "loose.png"
+    file.write_bytes(b"a picture")
+    (photos / "labels.csv").write_text(f"Path,Subject,Emotion\n{file.name},{GONE},sad\n")
+    remove.run(config(study), study / "removals")
+    assert not file.exists()
+    assert (photos / "labels.csv").read_text().split() == ["Path,Subject,Emotion"]
+
+
+@pytest.mark.parametrize("person", [".", "..", "photos/yorick"])
+def test_a_path_is_no_id(study, person):
+    before = everything(study)
+    with pytest.raises(UserError, match="is no id of a person"):
+        remove.run(config(study, person), study / "removals")
+    assert everything(study).items() >= before.items()
 
 
 def test_records_and_reports_are_deleted_to_be_made_again(study):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from configs import networks
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.training import model_directory
@@ -27,16 +28,7 @@ def make_config(**fields):
             "momentum": 0.9,
         },
         "tasks": {"emotion": {"weight": 1.0, "classes": ("a", "b")}},
-        "optimizer": {
-            "learning_rate": 3e-3,
-            "warmup": 0.1,
-            "weight_decay": 0.01,
-            "clip": 1.0,
-            "backbone_rate": 1.0,
-            "layer_decay": 1.0,
-            "freeze": (),
-            "average": 0.0,
-        },
+        "optimizer": networks.optimizer(3e-3),
         "batch_size": 8,
         "accumulate": 1,
         "fsdp": 1,

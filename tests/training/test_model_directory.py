@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
+from configs import networks
 from fer_jax.errors import UserError
 from fer_jax.models import imagenet
 from fer_jax.training import model_directory
@@ -25,16 +26,7 @@ def make_config(init="", **backbone):
             "init": init,
             "backbone": fields,
             "tasks": {"emotion": {"weight": 1.0, "classes": ("a", "b")}},
-            "optimizer": {
-                "learning_rate": 3e-3,
-                "warmup": 0.1,
-                "weight_decay": 0.01,
-                "clip": 1.0,
-                "backbone_rate": 1.0,
-                "layer_decay": 1.0,
-                "freeze": (),
-                "average": 0.0,
-            },
+            "optimizer": networks.optimizer(3e-3),
             "batch_size": 8,
             "accumulate": 1,
             "fsdp": 1,
@@ -88,14 +80,25 @@ def test_a_weight_file(state, truth, keras_file):
 def test_imagenet(learner, state, truth, published):
     leaves = model_directory.backbone_leaves("imagenet", state)
     check(leaves, truth)
-    begun = learner.init(0, leaves)
+    begun = learner.begin_with(learner.init(0), leaves)
     bias = begun["parameters"]["backbone"]["conv_7b"]["bn"]["bias"]
     np.testing.assert_array_equal(bias, truth["parameters/backbone/conv_7b/bn/bias"])
 
 
+def test_the_running_average_begins_with_the_same_weights(state, truth, keras_file):
+    config = make_config()
+    config.optimizer.average = 0.9
+    averaging = Learner(config, *make_tasks(config.tasks.to_dict()), steps=2)
+    leaves = model_directory.backbone_leaves(str(keras_file), state)
+    begun = averaging.begin_with(averaging.init(0), leaves)
+    for part in ("parameters", "average"):
+        bias = begun[part]["backbone"]["conv_7b"]["bn"]["bias"]
+        np.testing.assert_array_equal(bias, truth["parameters/backbone/conv_7b/bn/bias"])
+
+
 def test_weights_say_where_they_came_from(learner, state, truth, published, tmp_path):
     digest = hashlib.sha256(published.read_bytes()).hexdigest()
-    begun = learner.init(0, model_directory.backbone_leaves("imagenet", state))
+    begun = learner.begin_with(state, model_directory.backbone_leaves("imagenet", state))
     first = model_directory.describe(make_config("imagenet"), learner.tasks, "")
     assert first["init"] == {"name": "weights_notop.h5", "sha256": digest}
     model_directory.save(tmp_path / "pretrain" / "model", begun, first)

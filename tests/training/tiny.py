@@ -38,7 +38,7 @@ class TinyLearner(Learner):
         self.width = width
         self.after = None  # called with each step's number
 
-    def init(self, seed, leaves=None):
+    def init(self, seed):
         weights = jax.random.normal(jax.random.key(seed), (3, self.width))
         state = {
             "step": jnp.zeros((), jnp.int32),

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from configs import networks
 from fer_jax import backend
 from fer_jax.data import iterators, sources
 from fer_jax.errors import TerminatedError
@@ -34,16 +35,7 @@ def make_config(fsdp):
         {
             "backbone": {"grey": False, "dropout": 0.2, "momentum": 0.9},
             "tasks": {"rotation": {"weight": 1.0, "views": 1}},
-            "optimizer": {
-                "learning_rate": 3e-3,
-                "warmup": 0.1,
-                "weight_decay": 0.01,
-                "clip": 1.0,
-                "backbone_rate": 1.0,
-                "layer_decay": 1.0,
-                "freeze": (),
-                "average": 0.0,
-            },
+            "optimizer": networks.optimizer(3e-3),
             "batch_size": BATCH,
             "accumulate": 1,
             "fsdp": fsdp,
