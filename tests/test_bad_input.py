@@ -325,7 +325,7 @@ def test_the_pipeline_says_what_it_needs(tmp_path, videos):
 
 def test_a_workdir_of_another_config(faces, photos):
     config = asked(photographs, photos=photos, crop={"size": 64}, max_side=640)
-    with pytest.raises(UserError, match=r"crop\.size: 96 there, 64 here; max_side: 1280 there"):
+    with pytest.raises(UserError, match=r"crop\.size: 80 there, 64 here; max_side: 1280 there"):
         run("photographs", config, faces)
     assert read_json(faces / "done.json")["summary"]["photographs"] == 6
 

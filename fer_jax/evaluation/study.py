@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from fer_jax.data import sources
 from fer_jax.errors import UserError
 from fer_jax.evaluation import protocols
-from fer_jax.evaluation.fold_models import Faces
+from fer_jax.evaluation.fold import Faces
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fer_jax.evaluation import fold_models, leakage, protocols
+from fer_jax.evaluation.fold import Faces, FoldModel
 from fer_jax.evaluation.study import Study, read_study
 from fer_jax.training.features import FrozenBackbone
 from fer_jax.workdir import atomic_file, stage, write_json
@@ -55,7 +56,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 def _test(
     config: ConfigDict,
     study: Study,
-    model: fold_models.FoldModel,
+    model: FoldModel,
     fold: protocols.Fold,
     seed: int,
     number: int,
@@ -73,7 +74,7 @@ def _test(
             train, study.subjects, study.emotions, share=config.inner.share, seed=seed
         )
 
-    def trained_on(rows: np.ndarray) -> fold_models.Faces:
+    def trained_on(rows: np.ndarray) -> Faces:
         chosen = protocols.balanced(rows, study.emotions, seed=seed) if config.balance else rows
         return study.faces(chosen)
 
@@ -131,7 +132,7 @@ def _write_protocol(
     workdir: Path,
     study: Study,
     folds: list[protocols.Fold],
-    model: fold_models.FoldModel,
+    model: FoldModel,
     leaks: list[leakage.Leak],
 ) -> None:
     people = np.asarray(study.subjects)
@@ -170,7 +171,7 @@ def _summary(
     study: Study,
     folds: list[protocols.Fold],
     predictions: pd.DataFrame,
-    model: fold_models.FoldModel,
+    model: FoldModel,
     leaks: list[leakage.Leak],
 ) -> dict[str, Any]:
     tested = predictions[predictions["seed"] == config.seeds[0]]

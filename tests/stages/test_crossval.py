@@ -10,6 +10,7 @@ from configs import emotion as emotion_config
 from configs import photographs as photographs_config
 from fer_jax.errors import UserError
 from fer_jax.evaluation import fold_models
+from fer_jax.evaluation.frozen_models import LinearProbe
 from fer_jax.evaluation.study import read_study
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.stages import audit, crossval, photographs
@@ -204,7 +205,7 @@ def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp
 def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
     sizes = []
 
-    class Counting(fold_models.LinearProbe):
+    class Counting(LinearProbe):
         def run(self, train, test, inner, **rest):
             sizes.append(np.bincount(train.source.labels).tolist())
             return super().run(train, test, inner, **rest)

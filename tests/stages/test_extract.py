@@ -76,7 +76,7 @@ def test_rows_and_crops_agree(extracted, videos):
     assert all(name.isascii() for name in faces["face_id"])
     for row in faces.itertuples():
         crop = read_image(workdir / row.crop)
-        assert crop.shape == (96, 96, 3)
+        assert crop.shape == (80, 80, 3)
         again = Detector().detect([cv2.resize(crop, (192, 192))])[0]
         assert len(again) == 1 and again.scores[0] > 0.9
     for _, track in faces.groupby("video"):
@@ -91,7 +91,7 @@ def test_negatives_show_no_face(extracted, videos):
     assert set(negatives["kind"]) <= {"background", "hard"}
     background = negatives[negatives["kind"] == "background"]
     crops = [read_image(workdir / crop) for crop in background["crop"]]
-    assert {crop.shape for crop in crops} == {(96, 96, 3)}
+    assert {crop.shape for crop in crops} == {(80, 80, 3)}
     assert sum(len(faces) for faces in Detector().detect(crops)) == 0
 
 

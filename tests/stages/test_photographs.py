@@ -83,7 +83,7 @@ def test_crops_do_not_overwrite_each_other(finished):
     crops = table(finished[0]).query("status == 'ok'")["crop"]
     assert crops.is_unique and crops.str.startswith("faces/ann/").all()
     for crop in crops:
-        assert cv2.imread(str(finished[0] / crop)).shape == (96, 96, 3)
+        assert cv2.imread(str(finished[0] / crop)).shape == (80, 80, 3)
 
 
 def test_the_largest_face_is_taken(finished):
@@ -163,7 +163,7 @@ def test_cut_out_faces_are_only_resized(tmp_path):
     rows = table(tmp_path / "out")
     assert summary["with_face"] == 2 and rows["detector_score"].isna().all()
     crop = cv2.imread(str(tmp_path / "out" / rows.loc["ann/sad/1.png", "crop"]))
-    assert crop.shape == (96, 96, 3) and (crop == 90).all()
+    assert crop.shape == (80, 80, 3) and (crop == 90).all()
 
 
 def test_photographs_that_come_later_or_go_are_followed(tmp_path):
