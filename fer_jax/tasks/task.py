@@ -24,6 +24,10 @@ class Task(Protocol):
 
     A module of its own holds it, with the module attribute `TASK` naming the class. Its fields are
     the fields of `config.tasks[name]`.
+
+    A task whose loss compares the examples of a batch with each other says so by
+    `compares_examples: ClassVar[bool] = True`; then `loss` and `metrics` get the mask `[B]` of the
+    real examples as a third argument. The batch is that of all devices and hosts together.
     """
 
     labels_needed: ClassVar[bool]  # whether `prepare` reads the labels of the data set

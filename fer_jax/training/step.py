@@ -190,8 +190,10 @@ def _run_tasks(
     for name, task in tasks.items():
         head_key = jax.random.fold_in(keys[name], 1)
         outputs = network.head(name, features[name], train=train, key=head_key)
-        targets = prepared[name][1]
-        values = {"loss": task.loss(outputs, targets), **task.metrics(outputs, targets)}
+        # What stands only to fill the batch must not be compared with the real examples.
+        others = (batch["mask"],) if getattr(task, "compares_examples", False) else ()
+        targets = (prepared[name][1], *others)
+        values = {"loss": task.loss(outputs, *targets), **task.metrics(outputs, *targets)}
         for metric, value in values.items():
             mask = jnp.repeat(batch["mask"], value.shape[0] // batch["mask"].shape[0])
             results[f"{name}/{metric}"] = (value, mask.astype(value.dtype))

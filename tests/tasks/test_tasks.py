@@ -31,6 +31,8 @@ def found():
 VARIANTS = {
     "rotation": [{}, {"views": 1}],
     "jigsaw": [{"permutations": 8}, {"permutations": 8, "mode": "tiles"}],
+    "relative_patch": [{}, {"tile": 20}],
+    "vicreg": [{"dimensions": 4}],  # 8 images cannot fill more, and its loss would stay up
 }
 CASES = [(name, fields) for name in found() for fields in VARIANTS.get(name, [{}])]
 every_task = pytest.mark.parametrize(("name", "fields"), CASES, ids=lambda case: str(case))
@@ -55,8 +57,15 @@ def same(a, b):
     return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
 
 
-def test_the_four_tasks_of_the_mission_are_there():
+def with_mask(task, *arguments, mask=None):
+    """`arguments` and, for a task that compares examples, which of them are real."""
+    compares = getattr(task, "compares_examples", False)
+    return (*arguments, jnp.ones(BATCH, bool) if mask is None else mask)[: 2 + compares]
+
+
+def test_the_tasks_of_the_mission_and_three_more_are_there():
     assert set(found()) >= {"rotation", "jigsaw", "verification", "emotion"}
+    assert set(found()) >= {"relative_patch", "simclr", "vicreg"}
 
 
 @every_task
@@ -76,12 +85,14 @@ def test_shapes_labels_and_determinism(name, fields, images, labels):
 
     for task_inputs, task_targets in (prepared, evaluated):
         outputs = nnx.eval_shape(lambda n, x: n(name, x, train=False), network, task_inputs)
-        assert int(task_targets.min()) >= 0 and int(task_targets.max()) < outputs.shape[-1]
         logits = jnp.zeros(outputs.shape)
-        values = {"loss": task.loss(logits, task_targets), **task.metrics(logits, task_targets)}
+        given = with_mask(task, logits, task_targets)
+        values = {"loss": task.loss(*given), **task.metrics(*given)}
         for value in values.values():
             assert value.ndim == 1 and len(value) % BATCH == 0
-        np.testing.assert_allclose(values["loss"], np.log(outputs.shape[-1]), rtol=1e-5)
+        if not isinstance(task_targets, tuple):  # else views are compared, and there is no class
+            assert int(task_targets.min()) >= 0 and int(task_targets.max()) < outputs.shape[-1]
+            np.testing.assert_allclose(values["loss"], np.log(outputs.shape[-1]), rtol=1e-5)
 
 
 @every_task
@@ -102,7 +113,8 @@ def test_loss_falls_on_one_batch(name, fields, images, labels):
             network = nnx.merge(graphdef, parameters, statistics, copy=True)
             outputs = network(name, inputs, train=True, key=jax.random.key(0))
             new = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-            return task.loss(outputs, targets).mean(), (new, task.metrics(outputs, targets))
+            given = with_mask(task, outputs, targets)
+            return task.loss(*given).mean(), (new, task.metrics(*given))
 
         (value, (new, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
         updates, optimizer_state = optimizer.update(gradient, optimizer_state)
@@ -132,6 +144,8 @@ def test_loss_falls_on_one_batch(name, fields, images, labels):
         ("jigsaw", {"mode": "pieces"}, 'mode "pieces"'),
         ("jigsaw", {"gap": -1}, "gap -1"),
         ("rotation", {"views": 2}, "views must be 1 or 4"),
+        ("relative_patch", {"augment": {"flip": 0.5}}, "flip must be 0"),
+        ("simclr", {"temperature": 0.0}, "temperature 0.0 must be above 0"),
         ("emotion", {"classes": ["happy", "happy"]}, "all different"),
         ("emotion", {"class_weights": [1.0, 2.0]}, "2 class_weights for 4"),
         ("emotion", {"label_smoothing": 1.0}, "label_smoothing 1.0"),

@@ -1,0 +1,96 @@
+"""Where one patch lies beside another (Doersch, Gupta & Efros 2015, arXiv:1505.05192).
+
+An image is cut into three by three tiles. The network sees the middle one and one of its eight
+neighbours, and says which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+
+from fer_jax.data.augment import Augment, random_grey
+from fer_jax.errors import UserError
+from fer_jax.models.heads import JigsawHead
+from fer_jax.tasks.jigsaw import cut, normalised
+from fer_jax.tasks.task import accuracy, cross_entropy
+
+GRID, MIDDLE, NEIGHBOURS = 3, 4, 8
+# Not mirrored: left and right are what is asked.
+SLIGHT = Augment(zoom=0.1, shift=0.05, brightness=0.2, contrast=0.2)
+
+
+@dataclass(frozen=True)
+class RelativePatch:
+    """Eight classes: the neighbours row by row, without the middle.
+
+    Fields:
+        gap: pixels that a tile is smaller than its cell; it lies anywhere in it when training, so
+            that edges do not go on from tile to tile.
+        tile: pixels to which tiles are enlarged, for stems that want more than they have; 0 leaves
+            them as they are.
+        normalise_tiles, grey: see Jigsaw.
+        augment: strengths of the augmentation of the image before it is cut.
+
+    Inputs are `[2B, t, t, 3]`: the middle and the neighbour of an image follow each other.
+    """
+
+    gap: int = 3
+    tile: int = 0
+    normalise_tiles: bool = True
+    grey: float = 0.3
+    augment: Augment = SLIGHT
+
+    labels_needed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.augment.flip:
+            raise UserError(
+                "task relative_patch: augment.flip must be 0, as left and right are asked"
+            )
+
+    def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
+        return JigsawHead(features, 2, NEIGHBOURS, rngs=rngs)
+
+    def prepare(
+        self,
+        key: PRNGKeyArray,
+        images: Num[Array, "b s s 3"],
+        labels: Int[Array, " b"],
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "n t t 3"], Int[Array, " b"]]:
+        if not train:  # the same neighbour whenever an image stands at the same place
+            key = jax.random.key(0)
+        augment_key, grey_key, cut_key, choice_key = jax.random.split(key, 4)
+        if train:
+            images = random_grey(grey_key, self.augment(augment_key, images), self.grey)
+        else:
+            images = self.augment.evaluation(images)
+        tiles = cut(images, GRID, self.gap, cut_key if train else None)
+        targets = jax.random.randint(choice_key, (len(images),), 0, NEIGHBOURS)
+        place = targets + (targets >= MIDDLE)  # the middle is no neighbour of itself
+        neighbour = jnp.take_along_axis(tiles, place[:, None, None, None, None], axis=1)
+        pairs = jnp.concatenate([tiles[:, MIDDLE : MIDDLE + 1], neighbour], axis=1)
+        if self.normalise_tiles:
+            pairs = normalised(pairs)
+        pairs = pairs.reshape(-1, *pairs.shape[2:])
+        if self.tile:
+            pairs = jax.image.resize(pairs, (len(pairs), self.tile, self.tile, 3), "linear")
+        return pairs, targets
+
+    def loss(self, outputs: Float[Array, "b 8"], targets: Int[Array, " b"]) -> Float[Array, " b"]:
+        return cross_entropy(outputs, targets)
+
+    def metrics(
+        self, outputs: Float[Array, "b 8"], targets: Int[Array, " b"]
+    ) -> dict[str, Float[Array, " b"]]:
+        return {"accuracy": accuracy(outputs, targets)}
+
+
+TASK = RelativePatch

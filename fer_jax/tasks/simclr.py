@@ -1,0 +1,73 @@
+"""Contrastive learning of views (SimCLR: Chen et al. 2020, arXiv:2002.05709).
+
+Each image is shown twice, differently augmented. Of all views in the batch, that of all devices
+and hosts, the network is to recognise the other one of the same image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+
+from fer_jax.data.augment import Augment
+from fer_jax.errors import UserError
+from fer_jax.tasks.views import STRONG, ProjectionHead, partners, retrieved, similarities, two_views
+
+
+@dataclass(frozen=True)
+class SimCLR:
+    """Inputs are `[2B, S, S, 3]`, the two views of an image following each other; no targets.
+
+    Fields:
+        temperature: divides the cosines; lower looks at the hardest negatives more.
+        hidden, dimensions: widths of the projection head, which is not kept.
+        augment: strengths of the augmentation.
+
+    The more images a batch has, the more negatives: take as large a one as fits. `accumulate`
+    parts a batch, so that each part has its own negatives only.
+    """
+
+    temperature: float = 0.2
+    hidden: int = 256
+    dimensions: int = 64
+    augment: Augment = STRONG
+
+    labels_needed: ClassVar[bool] = False
+    compares_examples: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise UserError(f"task simclr: temperature {self.temperature} must be above 0")
+
+    def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
+        return ProjectionHead(features, self.hidden, self.dimensions, rngs=rngs)
+
+    def prepare(
+        self,
+        key: PRNGKeyArray,
+        images: Num[Array, "b h w 3"],
+        labels: Int[Array, " b"],
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "n h w 3"], tuple[()]]:
+        return two_views(self.augment, key, images, train=train), ()
+
+    def loss(
+        self, outputs: Float[Array, "n d"], targets: tuple[()], mask: Bool[Array, " b"]
+    ) -> Float[Array, " n"]:
+        """NT-Xent (equation 1): cross entropy of finding a view's partner among all others."""
+        log_shares = jax.nn.log_softmax(similarities(outputs, mask) / self.temperature)
+        wanted = jax.nn.one_hot(partners(len(outputs)), len(outputs), dtype=log_shares.dtype)
+        return -(wanted * log_shares).sum(-1)
+
+    def metrics(
+        self, outputs: Float[Array, "n d"], targets: tuple[()], mask: Bool[Array, " b"]
+    ) -> dict[str, Float[Array, " n"]]:
+        return {"accuracy": retrieved(outputs, mask)}
+
+
+TASK = SimCLR

@@ -1,0 +1,78 @@
+"""Two views of each image, and what tasks that compare views have in common."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
+
+from fer_jax.data.augment import Augment
+
+VIEWS = 2
+# Two views that share colour, contrast and place are told to be one image by these alone (Chen et
+# al. 2020, section 3.1); turning and zooming stay small, since crops are aligned faces.
+STRONG = Augment(
+    flip=0.5,
+    zoom=0.25,
+    shift=0.12,
+    turn=12.0,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    grey=0.2,
+    erase=0.5,
+)
+# Of the same strength in every run, so that evaluation repeats.
+_EVALUATION_KEY = 0
+
+
+class ProjectionHead(nnx.Module):
+    """Two layers from features to the space in which views are compared: `[N, F]` to `[N, D]`.
+
+    What the comparison makes the network forget is forgotten here, and not in the features
+    (Chen et al. 2020, arXiv:2002.05709, section 4.2).
+    """
+
+    def __init__(self, features: int, hidden: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        self.hidden = nnx.Linear(features, hidden, rngs=rngs)
+        self.linear = nnx.Linear(hidden, outputs, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "n features"], *, train: bool, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "n outputs"]:
+        return self.linear(jax.nn.relu(self.hidden(x)))
+
+
+def two_views(
+    augment: Augment, key: PRNGKeyArray, images: Num[Array, "b h w 3"], *, train: bool
+) -> Float[Array, "n h w 3"]:
+    """Every image twice, differently augmented: views of image b are rows 2b and 2b + 1.
+
+    Evaluation augments, too, with the same draws each time.
+    """
+    if not train:
+        key = jax.random.key(_EVALUATION_KEY)
+    return augment(key, jnp.repeat(images, VIEWS, axis=0))
+
+
+def retrieved(outputs: Float[Array, "n d"], mask: Bool[Array, " b"]) -> Float[Array, " n"]:
+    """1 where the nearest of all other real views, by cosine, is the view of the same image."""
+    return (similarities(outputs, mask).argmax(-1) == partners(len(outputs))).astype(jnp.float32)
+
+
+def similarities(outputs: Float[Array, "n d"], mask: Bool[Array, " b"]) -> Float[Array, "n n"]:
+    """Cosines between views; -inf (nearly) for a view with itself and with padding."""
+    outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+    squares = jnp.sum(outputs * outputs, axis=-1, keepdims=True)
+    directions = outputs * jax.lax.rsqrt(squares + 1e-12)
+    allowed = jnp.repeat(mask, VIEWS)[None, :] & ~jnp.eye(len(outputs), dtype=bool)
+    return jnp.where(allowed, directions @ directions.T, _NEVER)
+
+
+def partners(views: int) -> Array:
+    """For each of so many views the row of the other view of its image."""
+    return jnp.arange(views) ^ 1
+
+
+_NEVER = -1e9

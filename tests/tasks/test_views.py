@@ -1,0 +1,105 @@
+"""Tasks that compare views: their losses against plain loops, and padding that plays no part."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax import tasks
+from fer_jax.data.augment import Augment
+from fer_jax.tasks.views import two_views
+
+REAL, PADDED, WIDTH = 5, 3, 6
+MASK = jnp.arange(REAL + PADDED) < REAL
+
+
+@pytest.fixture(scope="module")
+def outputs():
+    """Projections of 5 images' two views, and of three that only fill the batch."""
+    drawn = np.random.default_rng(0).normal(size=(2 * (REAL + PADDED), WIDTH))
+    return jnp.asarray(drawn * np.linspace(0.3, 3, WIDTH), jnp.float32)
+
+
+def nt_xent(views, temperature):
+    """Equation 1 of Chen et al. 2020 with loops."""
+    unit = views / np.linalg.norm(views, axis=1, keepdims=True)
+    losses = []
+    for i in range(len(unit)):
+        partner = i + 1 if i % 2 == 0 else i - 1
+        scores = np.exp([unit[i] @ unit[k] / temperature for k in range(len(unit)) if k != i])
+        losses.append(-np.log(np.exp(unit[i] @ unit[partner] / temperature) / scores.sum()))
+    return np.array(losses)
+
+
+def vicreg(first, second, weights):
+    """Equations 1 to 6 of Bardes et al. 2022, divided by nothing."""
+    terms = []
+    for z in (first, second):
+        covariance = np.cov(z.T)
+        variance = np.maximum(0, 1 - np.sqrt(np.diag(covariance) + 1e-4)).mean()
+        off = (covariance**2).sum() - (np.diag(covariance) ** 2).sum()
+        terms.append((variance, off / z.shape[1]))
+    apart = ((first - second) ** 2).mean()
+    both = np.mean(terms, axis=0)
+    return weights[0] * apart + weights[1] * both[0] + weights[2] * both[1]
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_simclr_is_nt_xent_over_the_real_views(outputs, temperature):
+    task = tasks.make("simclr", temperature=temperature)
+    loss = np.asarray(task.loss(outputs, (), MASK))[: 2 * REAL]
+    wanted = nt_xent(np.asarray(outputs, np.float64)[: 2 * REAL], temperature)
+    np.testing.assert_allclose(loss, wanted, rtol=2e-5)
+
+
+def test_vicreg_is_the_papers_loss_over_the_real_views(outputs):
+    task = tasks.make("vicreg", invariance=2.0, variance=3.0, covariance=0.5)
+    loss = np.asarray(task.loss(outputs, (), MASK))[: 2 * REAL]
+    views = np.asarray(outputs, np.float64)[: 2 * REAL].reshape(REAL, 2, WIDTH)
+    np.testing.assert_allclose(
+        loss.mean(), vicreg(views[:, 0], views[:, 1], (2.0, 3.0, 0.5)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["simclr", "vicreg"])
+def test_padding_plays_no_part(outputs, name):
+    task = tasks.make(name)
+    changed = outputs.at[2 * REAL :].set(outputs[: 2 * PADDED])  # as if they were real images
+
+    def mean(views):
+        return (task.loss(views, (), MASK) * jnp.repeat(MASK, 2)).sum() / (2 * REAL)
+
+    np.testing.assert_allclose(mean(outputs), mean(changed), rtol=1e-6)
+    for gradient in (jax.grad(mean)(outputs), jax.grad(mean)(changed)):
+        assert jnp.isfinite(gradient).all() and (gradient[2 * REAL :] == 0).all()
+    found = task.metrics(changed, (), MASK)["accuracy"]
+    np.testing.assert_array_equal(
+        found[: 2 * REAL], task.metrics(outputs, (), MASK)["accuracy"][: 2 * REAL]
+    )
+
+
+def test_accuracy_is_finding_the_other_view():
+    directions = jnp.repeat(jnp.eye(4), 2, axis=0).at[5].set(jnp.eye(4)[0])  # one strays
+    found = tasks.make("simclr").metrics(directions, (), jnp.ones(4, bool))["accuracy"]
+    assert found[2] == found[3] == found[6] == found[7] == 1
+    assert found[5] == 0
+
+
+def test_views_of_an_image_follow_each_other():
+    images = jnp.arange(4, dtype=jnp.uint8)[:, None, None, None] * jnp.ones((1, 8, 8, 3), jnp.uint8)
+    views = two_views(Augment(), jax.random.key(0), images, train=True)
+    np.testing.assert_array_equal(views[:, 0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+
+
+def test_the_neighbour_is_the_one_that_the_target_names():
+    """Every pixel holds its tile's number, so a tile tells where it was cut."""
+    cells = np.kron(np.arange(9).reshape(3, 3), np.ones((16, 16)))
+    images = jnp.asarray(np.tile(cells[None, :, :, None], (64, 1, 1, 3)), jnp.uint8)
+    task = tasks.make("relative_patch", normalise_tiles=False, grey=0.0, augment={})
+    for train in (True, False):
+        inputs, targets = task.prepare(jax.random.key(3), images, jnp.zeros(64, jnp.int32), train=train)
+        pairs = np.asarray(inputs).reshape(64, 2, 13, 13, 3)[:, :, 6, 6, 0]
+        assert (pairs[:, 0] == 4).all()
+        order = np.array([0, 1, 2, 3, 5, 6, 7, 8])
+        np.testing.assert_array_equal(pairs[:, 1], order[np.asarray(targets)])
+        assert len(np.unique(targets)) == 8
