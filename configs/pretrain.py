@@ -1,10 +1,13 @@
-r"""Pretrains the backbone on unlabelled faces: jigsaw puzzles, rotation, or both together.
+r"""Pretrains the backbone on unlabelled faces: jigsaw puzzles, rotation, both together, and others.
 
     python launch.py --config=configs/pretrain.py --config.data.root=WORK/refine \
         --workdir=WORK/pretrain
 
 After the config's name, with commas between them: the size, `small` (the default) or `full`, and
-the tasks: `--config=configs/pretrain.py:full,jigsaw`. A task of your own is a dotted module name.
+the tasks: `--config=configs/pretrain.py:full,jigsaw`. There are rotation, jigsaw, relative_patch,
+simclr and vicreg; one of your own is a dotted module name (docs/add_a_pretext_task.md). Several
+are taught together. One after the other, as rotation and then jigsaw, are two runs, the second
+with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline.py:rotation,then,jigsaw does both.
 
 Reads the refined faces; videos held out for validation are chosen by their names.
 Writes checkpoints/, metrics.jsonl, tensorboard/ and model/.
@@ -35,6 +38,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.tasks.jigsaw.grid = 3
         config.tasks.jigsaw.permutations = 100 if size == "full" else 24
 
+    if "relative_patch" in tasks and size == "small":
+        config.tasks.relative_patch.tile = 32  # as the stem wants 25 pixels or more
+
     config.data = {
         "dataset": "face_frames",
         "config": "refined",  # "all": as `extract` left them, with root=WORK/extract
@@ -47,6 +53,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.epochs = 60.0 if size == "full" else 25.0
     config.batch_size = network["batch_size"]
+    if {"simclr", "vicreg"} & set(tasks):
+        config.batch_size *= 2  # what an image is compared with is the rest of its batch
     config.seed = 0
     config.optimizer = networks.optimizer(4e-3 if size == "small" else 1e-3)
     config.update(networks.loop())

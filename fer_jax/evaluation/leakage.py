@@ -316,11 +316,13 @@ def _pretrained(
     """Unlabelled faces, in videos."""
     rows = manifest.read_manifest(Path(root) / "manifest.parquet")
     people = table["subject"].astype(str).to_numpy()
-    videos = sorted(set(rows["video"]))
+    videos_of: dict[str, list[str]] = {}
+    for video in sorted(set(rows["video"])):
+        for word in {_plain(word) for word in re.split(r"[^\w]|_", video) if word}:
+            videos_of.setdefault(word, []).append(video)
     for name in sorted(set(people[tested])):
-        for video in videos:
-            words = {_plain(word) for word in re.split(r"[^\w]|_", video) if word}
-            if len(_plain(name)) >= _SHORTEST_NAME and _plain(name) in words:
+        if len(_plain(name)) >= _SHORTEST_NAME:
+            for video in videos_of.get(_plain(name), []):
                 yield Leak("pretraining_name", name, video)
     rows = rows[rows["status"] == manifest.KEPT]
     files = [str(Path(root) / crop) for crop in rows["crop"]]
@@ -344,19 +346,9 @@ def _among(
         return
     photos = table["photo"].to_numpy()
     pool = sources.read_images(files, likeness.SIZE)
-    features = likeness.descriptors(pool)
-    mean = np.concatenate([features, faces.features]).mean(axis=0)
-    others = likeness.centred(features, mean)
-    mirrored = likeness.descriptors(np.ascontiguousarray(faces.crops[rows][:, :, ::-1]))
-    straight = likeness.centred(faces.features[rows], mean) @ others.T
-    alike = np.maximum(straight, likeness.centred(mirrored, mean) @ others.T)
-    for row, near, score in zip(rows, alike.argmax(axis=1), alike.max(axis=1), strict=True):
-        if score < likeness.NEAR:
-            continue
-        same = likeness.same_picture(faces.crops[row], pool[near])
-        if same >= likeness.SAME_PICTURE:
-            pair = (faces.files[row], files[near])
-            yield Leak("pretraining_duplicate", photos[positions[row]], names[near], same, pair)
+    for one, near, same in likeness.copies(faces.crops[rows], pool):
+        pair = (faces.files[rows[one]], files[near])
+        yield Leak("pretraining_duplicate", photos[positions[rows[one]]], names[near], same, pair)
 
 
 def _people_in_videos(

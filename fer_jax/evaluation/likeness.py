@@ -63,6 +63,25 @@ def same_picture(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s
     return max(_registered(first, second), _registered(first, mirrored))
 
 
+def copies(faces: Crops, pool: Crops) -> list[tuple[int, int, float]]:
+    """Of each face the nearest of the pool, where registering shows one picture.
+
+    Returns positions in `faces` and in `pool`, and the correlation of the two.
+    """
+    own, others = descriptors(faces), descriptors(pool)
+    mirrored = descriptors(np.ascontiguousarray(faces[:, :, ::-1]))
+    mean = np.concatenate([others, own]).mean(axis=0)
+    units = centred(others, mean)
+    alike = np.maximum(centred(own, mean) @ units.T, centred(mirrored, mean) @ units.T)
+    found = []
+    for row, near in enumerate(alike.argmax(axis=1)):
+        if alike[row, near] >= NEAR:
+            same = same_picture(faces[row], pool[near])
+            if same >= SAME_PICTURE:
+                found.append((row, int(near), same))
+    return found
+
+
 def people_alike(
     features: Float32[np.ndarray, "n f"], people: Sequence[str]
 ) -> tuple[list[str], Float[np.ndarray, "p p"]]:

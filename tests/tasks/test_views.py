@@ -96,8 +96,9 @@ def test_the_neighbour_is_the_one_that_the_target_names():
     cells = np.kron(np.arange(9).reshape(3, 3), np.ones((16, 16)))
     images = jnp.asarray(np.tile(cells[None, :, :, None], (64, 1, 1, 3)), jnp.uint8)
     task = tasks.make("relative_patch", normalise_tiles=False, grey=0.0, augment={})
+    labels = jnp.zeros(64, jnp.int32)
     for train in (True, False):
-        inputs, targets = task.prepare(jax.random.key(3), images, jnp.zeros(64, jnp.int32), train=train)
+        inputs, targets = task.prepare(jax.random.key(3), images, labels, train=train)
         pairs = np.asarray(inputs).reshape(64, 2, 13, 13, 3)[:, :, 6, 6, 0]
         assert (pairs[:, 0] == 4).all()
         order = np.array([0, 1, 2, 3, 5, 6, 7, 8])

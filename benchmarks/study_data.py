@@ -1,0 +1,106 @@
+"""Real faces for the study of pretext tasks: a pool without labels, and few with them.
+
+    python benchmarks/study_data.py --fer2013=WORK/fer2013 --clips=WORK/refine --out=STUDY
+    python launch.py --config=configs/photographs.py --config.photos=STUDY/low_shot.csv \
+        --config.aligned=True --workdir=STUDY/low_shot
+    python launch.py --config=configs/photographs.py --config.photos=STUDY/choosing.csv \
+        --config.aligned=True --workdir=STUDY/choosing
+
+`fer2013` is a workdir of the stage `photographs` (benchmarks/fer2013.py), `clips` one of `extract`
+or `refine`. Writes
+
+    STUDY/pool/manifest.parquet   faces of fer2013's split `train` and of the clips, for pretraining
+    STUDY/low_shot.csv            labelled: split `train` to draw from, split `test` to measure on
+    STUDY/choosing.csv            the same, but measured on the split `validation`: to choose by
+
+A face of the pool that looks like a copy of a face measured on is left out, and counted. fer2013
+has no ids of people: each picture passes for a person of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fer_jax.data import manifest
+from fer_jax.data.sources import read_images
+from fer_jax.evaluation import likeness
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fer2013", type=Path, required=True)
+    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--labelled", type=int, default=400, help="to draw from, of each emotion")
+    parser.add_argument("--measured", type=int, default=300, help="of each emotion")
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args()
+    flags.out.mkdir(parents=True, exist_ok=True)
+    faces = pd.read_parquet(flags.fer2013 / "photographs.parquet")
+    faces = faces[faces["status"] == "ok"].reset_index(drop=True)
+    faces["file"] = [str((flags.fer2013 / crop).resolve()) for crop in faces["crop"]]
+    rng = np.random.default_rng(flags.seed)
+    parts = {
+        split: drawn(faces[faces["split"] == split], flags.measured, rng)
+        for split in ("validation", "test")
+    }
+    taught = without_copies(faces[faces["split"] == "train"], pd.concat(parts.values()))
+    labelled = drawn(taught, flags.labelled, rng)
+    for name, split in (("low_shot", "test"), ("choosing", "validation")):
+        table = pd.concat([labelled, parts[split].assign(split="test")])
+        table = table.assign(path=table["file"])[["path", "subject", "emotion", "split"]]
+        table.to_csv(flags.out / f"{name}.csv", index=False)
+        print(f"{name}.csv: {table.groupby(['split', 'emotion']).size().to_dict()}")
+    write_pool(flags, taught)
+
+
+def drawn(faces: pd.DataFrame, number: int, rng: np.random.Generator) -> pd.DataFrame:
+    """So many faces of each emotion."""
+    kept = [
+        rows.iloc[np.sort(rng.permutation(len(rows))[:number])]
+        for _, rows in faces.groupby("emotion")
+    ]
+    return pd.concat(kept)
+
+
+def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """The faces that resemble none of those measured on as a copy does."""
+    shown = read_images(measured["file"], likeness.SIZE)
+    before = len(faces)
+    while True:  # each round finds the nearest copy of each face
+        crops = read_images(faces["file"], likeness.SIZE)
+        found = sorted({near for _, near, _ in likeness.copies(shown, crops)})
+        if not found:
+            print(f"{before - len(faces)} faces left out as copies of faces measured on")
+            return faces
+        faces = faces.drop(faces.index[found])
+
+
+def write_pool(flags: argparse.Namespace, faces: pd.DataFrame) -> None:
+    """One manifest over both sources."""
+    folder = flags.out / "pool"
+    folder.mkdir(exist_ok=True)
+    clips = manifest.read_manifest(flags.clips / "manifest.parquet")
+    clips = clips[clips["status"] == manifest.KEPT].copy()
+    clips["crop"] = [os.path.relpath(flags.clips / crop, folder) for crop in clips["crop"]]
+    rows = pd.DataFrame({"face_id": faces["subject"], "video": faces["photo"]})
+    rows = rows.assign(
+        frame=0, time_s=0.0, box=[np.zeros(4, np.float32)] * len(rows),
+        landmarks=[np.zeros(10, np.float32)] * len(rows),
+        detector_score=faces["detector_score"], verifier_score=np.float32(np.nan), sharpness=0.0,
+        brightness=0.0, yaw=0.0, phash=np.uint64(0), track=0, status=manifest.KEPT, reason="",
+        crop=[os.path.relpath(file, folder) for file in faces["file"]],
+    )  # fmt: skip
+    manifest.write_manifest(
+        folder / "manifest.parquet", pd.concat([rows, clips[rows.columns]], ignore_index=True)
+    )
+    print(f"pool: {len(rows)} faces of fer2013, {len(clips)} of {clips['video'].nunique()} clips")
+
+
+if __name__ == "__main__":
+    main()
