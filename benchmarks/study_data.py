@@ -29,6 +29,7 @@ import pandas as pd
 from fer_jax.data import manifest
 from fer_jax.data.sources import read_images
 from fer_jax.evaluation import likeness
+from fer_jax.workdir import write_json
 
 
 def main() -> None:
@@ -99,6 +100,7 @@ def write_pool(flags: argparse.Namespace, faces: pd.DataFrame) -> None:
     manifest.write_manifest(
         folder / "manifest.parquet", pd.concat([rows, clips[rows.columns]], ignore_index=True)
     )
+    write_json(folder / "done.json", {"stage": "study_data"})  # records may be written beside it
     print(f"pool: {len(rows)} faces of fer2013, {len(clips)} of {clips['video'].nunique()} clips")
 
 

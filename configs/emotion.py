@@ -58,7 +58,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.image_size = network["image_size"]
     config.backbone = network["backbone"]
     # A pretrained workdir or model directory, a weight file, or "imagenet". Of an emotion model
-    # with other emotions, those that both have keep their weights.
+    # with other emotions, those that both have keep their weights. {seed} stands for the seed's
+    # number, where each is to begin with a pretraining of its own.
     config.init = ""
     # Told in the report: what `init` was pretrained on, and whether the people tested were in it:
     # "yes", "no", or "unknown".
@@ -70,6 +71,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # without them (0: nothing is chosen); tried are these parts of the steps.
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})
 
+    config.everyone = True  # also a model of all faces, for predict
     config.explain = True  # where each model looked (Grad-CAM) and how faces lie, for the report
 
     config.epochs = 40.0  # at least min_steps, below

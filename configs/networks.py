@@ -55,6 +55,19 @@ def parse(arg: str | None, default_tasks: tuple[str, ...] = ()) -> tuple[str, tu
     return (sizes or ["small"])[0], tasks or default_tasks
 
 
+def in_turn(tasks: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """("rotation", "then", "jigsaw") as [("rotation",), ("jigsaw",)]: what is taught together."""
+    groups: list[list[str]] = [[]]
+    for word in tasks:
+        if word == "then":
+            groups.append([])
+        else:
+            groups[-1].append(word)
+    if not all(groups):
+        raise ValueError(f"`then` stands between tasks, not as in {','.join(tasks)}")
+    return [tuple(group) for group in groups]
+
+
 def optimizer(learning_rate: float) -> dict[str, Any]:
     """AdamW's fields; see fer_jax/training/optimizer.py."""
     return {

@@ -7,6 +7,9 @@ r"""The whole road: your videos and your labelled photographs in, an emotion mod
 or a labels.csv with the columns path, subject, emotion. `configs/pipeline.py:full` takes the
 published Inception-ResNet-v2 at 299 pixels, for a GPU or TPU.
 
+Tasks for the pretraining stand behind the size: `configs/pipeline.py:full,rotation,jigsaw` teaches
+both together, `configs/pipeline.py:rotation,then,jigsaw` one after the other.
+
 Steps, each in a folder of its own under the workdir: photographs, extract, verify, refine,
 pretrain, emotion (from the pretrained backbone), scratch (the same without it), evaluate.
 Any field of a step is a flag: --config.steps.pretrain.epochs=30. Killed at any moment, the same
@@ -16,6 +19,8 @@ Cost: small, minutes on 2 CPU cores for some dozens of short clips and photograp
 Expect: `evaluate/report.html` with the accuracy on people held out, its interval, and whether
 pretraining helped.
 """
+
+from itertools import pairwise
 
 from ml_collections import ConfigDict
 
@@ -32,8 +37,9 @@ from configs import (
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size, and the pretext tasks, e.g. "full,rotation"."""
+    """`arg`: the size, and the pretext tasks, e.g. "full,rotation" or "rotation,then,jigsaw"."""
     size, tasks = networks.parse(arg, default_tasks=("rotation", "jigsaw"))
+    *earlier, last = networks.in_turn(tasks)
     config = ConfigDict()
     config.stage = "pipeline"
     config.videos = ""
@@ -45,7 +51,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "extract": extract.get_config(size),
         "verify": verify.get_config(size),
         "refine": refine.get_config(),
-        "pretrain": pretrain.get_config(",".join([size, *tasks])),
+        **{
+            f"pretrain_{number}": pretrain.get_config(",".join([size, *group]))
+            for number, group in enumerate(earlier, start=1)
+        },
+        "pretrain": pretrain.get_config(",".join([size, *last])),
         "emotion": emotion.get_config(size),
         "scratch": emotion.get_config(size),
         "evaluate": evaluate.get_config("pretrained,scratch"),
@@ -62,7 +72,11 @@ def with_paths(steps: dict[str, ConfigDict]) -> None:
     steps["verify"].data.root = "{workdir}/extract"
     steps["refine"].faces = "{workdir}/extract"
     steps["refine"].verifier = "{workdir}/verify"
-    steps["pretrain"].data.root = "{workdir}/refine"
+    pretraining = [name for name in steps if name.startswith("pretrain")]
+    for name in pretraining:
+        steps[name].data.root = "{workdir}/refine"
+    for before, after in pairwise(pretraining):
+        steps[after].init = f"{{workdir}}/{before}"
     steps["photographs"].photos = "{photos}"
     for name in ("emotion", "scratch"):
         steps[name].photographs = "{workdir}/photographs"

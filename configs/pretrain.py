@@ -8,6 +8,7 @@ the tasks: `--config=configs/pretrain.py:full,jigsaw`. There are rotation, jigsa
 simclr and vicreg; one of your own is a dotted module name (docs/add_a_pretext_task.md). Several
 are taught together. One after the other, as rotation and then jigsaw, are two runs, the second
 with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline.py:rotation,then,jigsaw does both.
+configs/study.py compares them.
 
 Reads the refined faces; videos held out for validation are chosen by their names.
 Writes checkpoints/, metrics.jsonl, tensorboard/ and model/.

@@ -21,7 +21,7 @@ from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration, views
 from fer_jax.evaluation.explain import GradCam
-from fer_jax.evaluation.fold import TASK, Answers, Faces, FoldModel
+from fer_jax.evaluation.fold import TASK, Answers, Faces, FoldModel, inits
 from fer_jax.evaluation.frozen_models import AsItIs, LinearProbe
 from fer_jax.training import model_directory
 from fer_jax.training.features import head_leaves
@@ -37,8 +37,13 @@ def make(config: ConfigDict, labels: list[str], mean_size: float) -> FoldModel:
     """The model of `config.method`; `mean_size` is how many faces a fold has to train on.
 
     Raises:
-        UserError: an unknown method, or one that needs `config.init`.
+        UserError: an unknown method, or one that needs another `config.init`.
     """
+    if "{seed}" in config.init and config.method != "fine_tune":
+        raise UserError(
+            f"crossval: the method {config.method} takes one model as --config.init, not one a "
+            "seed; give a run of its own to each seed"
+        )
     if config.method not in METHODS:
         near = difflib.get_close_matches(config.method, METHODS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(METHODS)}"
@@ -64,9 +69,12 @@ class FineTune:
             )
         tasks = make_tasks(config.tasks.to_dict(), emotion={"classes": tuple(labels)})
         self.learner = Learner(config, *tasks, self.steps)
-        self._backbone: dict[str, np.ndarray] = {}
+        self._inits = inits(config)
+        self._backbones: dict[str, dict[str, np.ndarray]] = {}
         if config.init:  # read once; one that does not fit stops us before anything is written
-            self._backbone = model_directory.backbone_leaves(config.init, self.learner.init(0))
+            state = self.learner.init(0)
+            for init in self._inits.values():
+                self._backbones[init] = model_directory.backbone_leaves(init, state)
         self.chosen_by = "steps and temperature, on inner people" if config.inner.share else ""
         self.facts = {"steps": self.steps}
         self.cam = GradCam(config.backbone.to_dict()) if config.explain else None
@@ -130,9 +138,10 @@ class FineTune:
 
     def _fit(self, faces: Faces, seed: int, folder: Path, steps: int) -> State:
         state = self.learner.init(seed)
-        if self.config.init:
-            head = head_leaves(self.config.init, TASK, self.labels, state)
-            state = self.learner.begin_with(state, {**self._backbone, **head})
+        init = self._inits[seed]
+        if init:
+            head = head_leaves(init, TASK, self.labels, state)
+            state = self.learner.begin_with(state, {**self._backbones[init], **head})
         batches = iterators.train_iterator(
             faces.source, batch_size=self.config.batch_size, seed=seed
         )

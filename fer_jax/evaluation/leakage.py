@@ -86,17 +86,20 @@ class _Side:
     features: np.ndarray = field(repr=False)
 
 
-def lineage(init: str) -> Pool:
-    """What the model at `init`, and those that it started from, were trained on."""
-    photographs, faces = [], []
-    path, known = init, True
-    while path:
+def lineage(*inits: str) -> Pool:
+    """What the models at `inits`, and those that they started from, were trained on."""
+    photographs: list[str] = []
+    faces: list[str] = []
+    paths, known = list(inits), True
+    while paths:
+        if not (path := paths.pop()):
+            continue
         folder = Path(path)
         if folder.name == "model" and not (folder / "config.json").is_file():
             folder = folder.parent
         if not (folder / "config.json").is_file():
             known = False
-            break
+            continue
         config = read_json(folder / "config.json")
         photographs += [config[name] for name in ("photographs",) if config.get(name)]
         root = config.get("data", {}).get("root", "")
@@ -106,8 +109,9 @@ def lineage(init: str) -> Pool:
             photographs.append(root)
         elif root:  # moved, deleted, or nothing that we can read
             known = False
-        path = config.get("init", "")
-    return Pool(tuple(photographs), tuple(faces), known)
+        seeds = config.get("seeds", (0,))
+        paths += [config.get("init", "").replace("{seed}", str(seed)) for seed in seeds]
+    return Pool(tuple(dict.fromkeys(photographs)), tuple(dict.fromkeys(faces)), known)
 
 
 def audit(table: pd.DataFrame, folds: Sequence[Fold], pool: Pool | None = None) -> list[Leak]:

@@ -10,7 +10,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fer_jax.evaluation import fold_models, leakage, protocols
-from fer_jax.evaluation.fold import Faces, FoldModel
+from fer_jax.evaluation.fold import Faces, FoldModel, inits
 from fer_jax.evaluation.study import Study, read_study
 from fer_jax.training.features import FrozenBackbone
 from fer_jax.workdir import atomic_file, stage, write_json
@@ -18,7 +18,7 @@ from fer_jax.workdir import atomic_file, stage, write_json
 _SAW = {"yes": True, "no": False, "unknown": None}
 
 
-@stage(inputs=lambda config: [config.photographs, config.test_photographs, config.init])
+@stage(inputs=lambda config: [config.photographs, config.test_photographs, *inits(config).values()])
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains and tests every fold of every seed; writes predictions.parquet and `model/`.
 
@@ -29,7 +29,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     study = read_study(config)
     folds = study.folds(config)
-    model = fold_models.make(config, study.labels, _mean_size(study, folds))
+    model = fold_models.make(config, study.labels, _mean_size(config, study, folds))
     leaks = _audited(config, study, folds, workdir)
     _write_protocol(config, workdir, study, folds, model, leaks)
 
@@ -45,10 +45,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     predictions = pd.concat(parts, ignore_index=True)
     with atomic_file(workdir / "predictions.parquet") as temporary:
         predictions.to_parquet(temporary)
-    if not (workdir / "model" / "model.json").exists():
+    if config.everyone and not (workdir / "model" / "model.json").exists():
         everyone = study.faces(study.with_face(np.arange(len(study.photographs))))
         model.save_everyone(everyone, config.seeds[0], workdir)
-    if config.explain and not (workdir / "embedding.npz").exists():
+    if config.explain and config.everyone and not (workdir / "embedding.npz").exists():
         _embed(study, workdir)
     return _summary(config, study, folds, predictions, model, leaks)
 
@@ -63,9 +63,7 @@ def _test(
     folder: Path,
 ) -> pd.DataFrame:
     """One row a photograph tested; NaN probabilities and no emotion where no face was found."""
-    train = protocols.few_shots(
-        study.with_face(fold.train), study.emotions, shots=config.shots, seed=seed
-    )
+    train = _taught(config, study, fold, seed)
     inner = None
     if fold.validation.size:
         inner = (train, study.with_face(fold.validation))
@@ -102,8 +100,14 @@ def _test(
     return table.reset_index(drop=True)
 
 
-def _mean_size(study: Study, folds: list[protocols.Fold]) -> float:
-    return float(np.mean([study.with_face(fold.train).size for fold in folds]))
+def _mean_size(config: ConfigDict, study: Study, folds: list[protocols.Fold]) -> float:
+    return float(np.mean([_taught(config, study, fold, config.seeds[0]).size for fold in folds]))
+
+
+def _taught(config: ConfigDict, study: Study, fold: protocols.Fold, seed: int) -> np.ndarray:
+    """The rows that a fold's models may learn from."""
+    rows = study.with_face(fold.train)
+    return protocols.few_shots(rows, study.emotions, shots=config.shots, seed=seed)
 
 
 def _embed(study: Study, workdir: Path) -> None:
@@ -119,7 +123,7 @@ def _audited(
     config: ConfigDict, study: Study, folds: list[protocols.Fold], workdir: Path
 ) -> list[leakage.Leak]:
     """The leaks that are allowed; another one stops the run."""
-    found = leakage.audit(study.photographs, folds, leakage.lineage(config.init))
+    found = leakage.audit(study.photographs, folds, leakage.lineage(*inits(config).values()))
     leakage.write(found, workdir / "leaks")
     if config.protocol == "random":  # people on both sides are what was asked for by name
         found = [leak for leak in found if leak.kind not in leakage.BETWEEN_PEOPLE]
@@ -160,7 +164,7 @@ def _write_protocol(
             "photographs": config.test_photographs or config.photographs,
             "leaks": leakage.counts(leaks),
             "allowed_leaks": list(config.allow_leaks),
-            "pretraining_known": leakage.lineage(config.init).known,
+            "pretraining_known": leakage.lineage(*inits(config).values()).known,
             **model.facts,
         },
     )

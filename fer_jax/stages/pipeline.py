@@ -18,8 +18,8 @@ from fer_jax.workdir import stage
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Runs the steps of `config.order`; one that is done already returns at once.
 
-    In a step's texts, {workdir}, {videos} and {photos} stand for the pipeline's own: so one step
-    names the folder that an earlier one wrote.
+    In a step's texts, {workdir} stands for the pipeline's own, and {videos}, {photos} and so on
+    for its fields of that name: so one step names the folder that an earlier one wrote.
 
     Raises:
         UserError: one of `config.needs`, the fields that the user has to give, is empty.
@@ -37,6 +37,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         summary[f"{name}_s"] = results.get("wall_s", round(time.time() - started, 2))
         if step.stage == "evaluate":
             summary |= {key: results[key] for key in ("accuracy", "low", "high", "report")}
+        elif step.stage == "study":
+            summary |= results
     if "report" in summary:
         print(
             f"\n{summary['accuracy']:.1%} right on people held out "
@@ -48,13 +50,13 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def filled(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """The config with {workdir}, {videos}, {photos} replaced in every text; other braces stay."""
+    """The config with {workdir} and its own fields replaced in every text; other braces stay."""
     places = {"workdir": str(workdir)}
 
     def placed(text: str) -> str:
         return re.sub(r"\{(\w+)\}", lambda match: places.get(match[1], match[0]), text)
 
-    places |= {name: placed(config[name]) for name in ("videos", "photos")}
+    places |= {name: placed(text) for name, text in config.items() if isinstance(text, str)}
 
     def fill(value: Any) -> Any:
         if isinstance(value, ConfigDict):

@@ -1,0 +1,50 @@
+"""Stage study: many runs of cross-validation → one table of what each method gains over another.
+
+Reads the crossval workdirs in `config.runs`, by setting and method; writes
+
+    study.csv   one row a setting and method
+    study.md    the same, to paste
+    study.png   accuracies and gains with their intervals
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.errors import UserError
+from fer_jax.evaluation import comparison
+from fer_jax.evaluation.predictions import read_predictions
+from fer_jax.workdir import atomic_file, stage
+
+
+@stage(inputs=lambda config: [run for runs in config.runs.values() for run in runs.values()])
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Compares, within each setting, every method with `config.reference`.
+
+    Raises:
+        UserError: no run, the reference is missing in a setting, or two runs of a setting do not
+            test the same photographs in the same folds and seeds.
+    """
+    if not config.runs:
+        raise UserError("study: config.runs is empty; name crossval workdirs by setting and method")
+    tables = []
+    for setting, runs in config.runs.items():
+        if config.reference not in runs:
+            raise UserError(
+                f"study: config.reference is '{config.reference}', which {setting} does not have "
+                f"({', '.join(runs)})"
+            )
+        found = {name: read_predictions(name, Path(folder)) for name, folder in runs.items()}
+        tables.append(comparison.table(setting, found, config.reference, **config.bootstrap))
+    rows = comparison.together(tables)
+    with atomic_file(workdir / "study.csv") as path:
+        rows.to_csv(path, index=False)
+    text = comparison.markdown(rows, config.reference)
+    with atomic_file(workdir / "study.md") as path:
+        path.write_text(text, "utf-8")
+    comparison.draw(rows, config.reference, workdir / "study.png")
+    print(text, flush=True)
+    return {"rows": len(rows), **comparison.best(rows, config.reference)}
