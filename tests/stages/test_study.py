@@ -1,0 +1,94 @@
+"""A whole study, small: pretraining per seed, the same folds, one table."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from configs import study as study_config
+from fer_jax.data import manifest
+from fer_jax.errors import UserError
+from fer_jax.stages import pipeline, study
+from fer_jax.workdir import read_json
+from tests.stages.test_crossval import taken
+
+PEOPLE = dict.fromkeys(range(741, 746), "")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Scratch against jigsaw, two seeds, on five generated people."""
+    root = tmp_path_factory.mktemp("study")
+    faces = taken(root, PEOPLE, ("happy", "sad"), "people")
+    pool = root / "pool"
+    shutil.copytree(f"{faces}/faces", pool / "faces")
+    rows = pd.read_parquet(f"{faces}/photographs.parquet")
+    column = {name: [0] * len(rows) for name in ("frame", "track", "sharpness", "brightness")}
+    table = pd.DataFrame(column).assign(
+        face_id=[f"face{i}" for i in range(len(rows))],
+        video=[f"v{i}.mp4" for i in range(len(rows))],
+        box=[np.zeros(4, np.float32)] * len(rows), landmarks=[np.zeros(10, np.float32)] * len(rows),
+        time_s=0.0, detector_score=1.0, verifier_score=1.0, yaw=0.0, phash=np.uint64(0),
+        status=manifest.KEPT, reason="", crop=rows["crop"],
+    )  # fmt: skip
+    manifest.write_manifest(pool / "manifest.parquet", table)
+    config = study_config.get_config("people,scratch,jigsaw,seeds=2")
+    config.update({"pool": str(pool), "people": faces, "pretrain_epochs": 2.0})
+    config.update({"finetune_steps": 2, "allow_leaks": ("pretraining_duplicate",)})
+    for step in config.steps.values():
+        if "backbone" in step:
+            step.backbone.depth = (0, 0, 0)
+            step.batch_size = 8
+        if step.stage == "crossval":
+            step.folds = 2
+    config.steps.table.bootstrap.samples = 50
+    pipeline.run(config, root / "w")
+    return root / "w"
+
+
+def test_each_seed_begins_with_a_pretraining_of_its_own(finished):
+    weights = [read_json(finished / f"jigsaw_seed{s}" / "config.json")["seed"] for s in (0, 1)]
+    assert weights == [0, 1]
+    protocol = read_json(finished / "people_jigsaw" / "protocol.json")
+    assert protocol["seeds"] == [0, 1] and protocol["init"] == "pretrained"
+    assert protocol["pretraining_known"] and protocol["leaks"]["pretraining_duplicate"] == 10
+
+
+def test_the_table_compares_with_the_reference_on_the_same_folds(finished):
+    rows = pd.read_csv(finished / "table" / "study.csv")
+    assert rows["method"].tolist() == ["scratch", "jigsaw"] and set(rows["seeds"]) == {2}
+    accuracy = rows.set_index("method")["accuracy"]
+    assert rows["gain"].iloc[1] == pytest.approx(accuracy["jigsaw"] - accuracy["scratch"])
+    assert (finished / "table" / "study.png").stat().st_size > 5000
+    assert "| jigsaw |" in (finished / "table" / "study.md").read_text()
+
+
+def test_no_model_of_everyone_is_made_where_none_is_wanted(finished):
+    assert not (finished / "people_scratch" / "model").exists()
+
+
+def test_a_reference_that_is_missing_is_named(finished, tmp_path):
+    config = study_config.get_config("people,scratch,jigsaw,seeds=2").steps.table.unlock()
+    config.runs = {"people": {"jigsaw": str(finished / "people_jigsaw")}}
+    with pytest.raises(UserError, match="reference is 'scratch', which people does not have"):
+        study.run(config, tmp_path)
+
+
+def test_what_comes_in_turn_begins_with_what_came_before():
+    config = study_config.get_config("people,scratch,in_turn,seeds=1")
+    assert config.order == ("rotation_seed0", "in_turn_seed0", "people_scratch", "people_in_turn",
+                            "table")  # fmt: skip
+    assert config.steps.in_turn_seed0.init == "{workdir}/rotation_seed0"
+    assert set(config.steps.in_turn_seed0.tasks) == {"jigsaw"}
+    assert config.steps.people_in_turn.init == "{workdir}/in_turn_seed{seed}"
+
+
+def test_one_field_sets_all_steps():
+    config = study_config.get_config("low_shot,seeds=2")
+    config.pretrain_epochs = 3.0
+    config.finetune_steps = 7
+    lengths = {step.epochs for step in config.steps.values() if step.stage == "train"}
+    assert lengths == {3.0}
+    assert {s.min_steps for s in config.steps.values() if s.stage == "crossval"} == {7}
+    assert "people" not in config.needs and "low_shot" in config.needs
