@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from fer_jax import backend
 from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
+from fer_jax.evaluation import watching
 from fer_jax.tasks.task import Task
 from fer_jax.training import curves, model_directory, parameter_table, sharding
 from fer_jax.training.learner import Learner, make_tasks
@@ -21,14 +22,21 @@ from fer_jax.workdir import stage
 
 
 @stage(
-    inputs=lambda config: [_root(config.data), *_options(config.data).values(), config.init],
+    inputs=lambda config: [
+        _root(config.data),
+        *_options(config.data).values(),
+        config.init,
+        _probe(config).photographs,
+    ],
     many_processes=True,
 )
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
 
     With `config.evaluate_every`, `best/model/` is that of the lowest validation loss: the tasks'
-    losses, weighted as in training. Several processes may run it together.
+    losses, weighted as in training. With `config.probe.photographs`, probes tell before the first
+    step and at each evaluation what the features know about emotions. Several processes may run
+    it together.
     """
     if not _root(config.data):
         raise UserError("give --config.data.root, the folder that the images lie in")
@@ -39,6 +47,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     tasks, weights = make_tasks(config.tasks.to_dict())
     _check_enough(config, training, tasks)
     steps = max(1, round(config.epochs * len(training) / config.batch_size))
+    watched = watching.read_watched(_probe(config), config.data.image_size, config.seed)
 
     learner = Learner(config, tasks, weights, steps)
     state = _begin(learner, config)
@@ -47,11 +56,15 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         (workdir / "parameters.txt").write_text(table)
     local = sharding.local_batch_size(config.batch_size)
 
+    def probed(state: State) -> dict[str, float]:
+        return watched.figures(learner, state) if watched else {}
+
     def evaluate(state: State) -> dict[str, float]:
         batches = iterators.eval_batches(validation, batch_size=local, shard=sharding.shard())
         figures = learner.evaluate(state, batches)
-        loss = sum(weights[name] * figures[f"{name}/loss"] for name in tasks) if figures else None
-        return figures if loss is None else {**figures, "loss": loss}
+        if figures:
+            figures["loss"] = sum(weights[name] * figures[f"{name}/loss"] for name in tasks)
+        return {**figures, **probed(state)}
 
     with iterators.train_iterator(
         training,
@@ -68,6 +81,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             folder=workdir,
             config=config,
             evaluate=evaluate,
+            before=probed if watched else None,
         )
     if backend.writes():
         curves.draw(workdir)
@@ -79,10 +93,15 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "validation_images": len(validation),
         "steps": steps,
         **_began_with(config.init),
+        **(watched.summary(workdir) if watched else {}),
         **{name: round(value, 4) for name, value in fitted.figures.items()},
         **fitted.speed(),
         **{f"{purpose}_s": round(spent, 2) for purpose, spent in fitted.seconds.items()},
     }
+
+
+def _probe(config: ConfigDict) -> ConfigDict:
+    return config.get("probe", ConfigDict({"photographs": ""}))
 
 
 def _begin(learner: Learner, config: ConfigDict) -> State:
