@@ -209,7 +209,7 @@ def at_the_start(workdir: Path) -> dict[str, float]:
     Empty where nothing was measured then.
     """
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    first = next((line for line in lines if line.get("step") == 0), {})
+    first: dict[str, float] = next((line for line in lines if line.get("step") == 0), {})
     wanted = "validation/probe/"
     return {
         name.replace("validation/", "start/", 1): value

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax import backend
 from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
-from fer_jax.evaluation import watching
+from fer_jax.evaluation import face_pictures, task_pictures, watching
 from fer_jax.tasks.task import Task
 from fer_jax.training import curves, model_directory, parameter_table, sharding
 from fer_jax.training.learner import Learner, make_tasks
@@ -83,8 +84,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             evaluate=evaluate,
             before=probed if watched else None,
         )
-    if backend.writes():
-        curves.draw(workdir)
+    _draw(workdir, learner, fitted.state, validation if len(validation) else training, watched)
     _save_model(workdir / "model", fitted.state, config, learner)
     if fitted.best is not None:
         _save_model(workdir / "best" / "model", fitted.best, config, learner)
@@ -128,6 +128,29 @@ def _check_enough(config: ConfigDict, training: sources.Source, tasks: Mapping[s
     for name, task in tasks.items():
         if task.labels_needed and training[0]["label"] < 0:
             raise UserError(f"the task {name} needs labels, and {config.data.dataset} has none")
+
+
+def _draw(
+    workdir: Path,
+    learner: Learner,
+    state: State,
+    source: sources.Source,
+    watched: watching.Watched | None,
+) -> None:
+    """All processes gather what the pictures show, the first one draws them."""
+    weights = jax.tree.map(sharding.fetch, for_use(state))
+    features = watched.features(learner, state)["features"] if watched else np.zeros((0, 1))
+    if not backend.writes():
+        return
+    curves.draw(workdir)
+    rows = np.linspace(0, len(source) - 1, min(task_pictures.EXAMPLES, len(source))).astype(int)
+    batch = source.batch(rows)
+    task_pictures.draw(workdir / "tasks.png", learner, weights, batch["image"], batch["label"])
+    if watched is not None:
+        who = watched.emotions, watched.people
+        file = workdir / "neighbours.png"
+        face_pictures.draw_neighbours(file, features, watched.source.images, *who)
+        face_pictures.draw_embedding(workdir / "embedding.png", features, *who)
 
 
 def _save_model(folder: Path, state: State, config: ConfigDict, learner: Learner) -> None:

@@ -24,6 +24,10 @@ class Task(Protocol):
 
     A module of its own holds it, with the module attribute `TASK` naming the class. Its fields are
     the fields of `config.tasks[name]`.
+
+    Optional, for the picture tasks.png: `undo(inputs, answers) -> images`, what the inputs of some
+    examples look like if `answers`, a class for each, were true. By the targets it gives the
+    images back, as far as they can be. And `classes`, names of the classes.
     """
 
     labels_needed: ClassVar[bool]  # whether `prepare` reads the labels of the data set
