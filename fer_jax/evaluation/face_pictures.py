@@ -92,7 +92,7 @@ def draw_embedding(
     panels = (("emotion", emotions, found.by_emotion), ("person", people, found.by_person))
     for axes, (kind, groups, silhouette) in zip(figure.subplots(1, 2), panels, strict=True):
         known = points(axes, found.places, groups)
-        axes.set_title(f"by {kind}: silhouette {silhouette:.2f}", fontsize=10)
+        axes.set_title(f"by {kind}: silhouette {round(silhouette, 2) + 0.0:.2f}", fontsize=10)
         if len(known) <= _NAMED:
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=min(5, len(known)),

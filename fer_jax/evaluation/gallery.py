@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from fer_jax.data.sources import read_images
 from fer_jax.evaluation.calibration import scale
@@ -106,7 +107,10 @@ def map_of(
     centred = features - features.mean(axis=0)
     reduced = PCA(min(30, *centred.shape), random_state=0).fit_transform(centred)
     perplexity = min(30.0, (len(features) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    with threadpool_limits(
+        1
+    ):  # on a busy machine its threads wait for each other, 10 times as long
+        places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
     return Map(
         np.asarray(places, np.float64),
         emotions,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Int, Num, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
@@ -37,6 +38,11 @@ class Shown:
         """Which answers are; None where the task has no classes."""
         return None if self.answers is None else self.answers == self.truths
 
+    @property
+    def captioned(self) -> bool:
+        """Whether words, not pictures, say what is answered."""
+        return self.answers is not None and len(self.columns) == 1
+
 
 def draw(
     file: Path,
@@ -59,7 +65,8 @@ def draw(
         for name, task in learner.tasks.items()
     }
     widths = [max(1.9, _CELL * _columns_wide(block)) for block in blocks.values()]
-    height = 0.6 + (_CELL + 0.12) * len(images)
+    captions = any(block.captioned for block in blocks.values())
+    height = 0.6 + (_CELL + 0.25 * captions) * len(images)
     figure = Figure(figsize=(sum(widths), height), layout="constrained")
     parts = figure.subfigures(1, len(blocks), width_ratios=widths, squeeze=False).ravel()
     for part, (name, block) in zip(parts, blocks.items(), strict=True):
@@ -85,9 +92,11 @@ def shown(task: Task, inputs: Any, targets: Any, outputs: Any, images: int) -> S
     columns = {"as seen": [_mosaic(views) for views in seen]}
     undo = getattr(task, "undo", None)
     if undo is not None:
-        together = seen.reshape(-1, *inputs.shape[1:])
-        for title, by in (("by its answer", answers), ("by the truth", truths)):
-            columns[title] = [_pixels(image) for image in np.asarray(undo(together, by))]
+        together = jnp.asarray(seen.reshape(-1, *inputs.shape[1:]))
+        for title, by in (("undone by its answer", answers), ("undone by the truth", truths)):
+            columns[title] = [
+                _pixels(image) for image in np.asarray(undo(together, jnp.asarray(by)))
+            ]
     return Shown(columns, answers, truths, tuple(getattr(task, "classes", ())))
 
 
@@ -118,11 +127,11 @@ def _are_classes(targets: Any, outputs: Any) -> bool:
     )
 
 
-def _split(inputs: Float[np.ndarray, "n h w 3"], parts: int) -> Float[np.ndarray, "p v h w 3"]:
+def _split(inputs: Num[np.ndarray, "n h w 3"], parts: int) -> Num[np.ndarray, "p v h w 3"]:
     return inputs.reshape(parts, -1, *inputs.shape[1:])
 
 
-def _mosaic(views: Float[np.ndarray, "v h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+def _mosaic(views: Num[np.ndarray, "v h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The views of one example: a square of them if they make one, else a row."""
     root = round(len(views) ** 0.5)
     columns = root if root * root == len(views) else len(views)
@@ -156,19 +165,17 @@ def _draw_block(part: SubFigure, name: str, block: Shown) -> None:
         for row, picture in enumerate(pictures):
             show(grid[row, column], picture)
         if len(block.columns) > 1:
-            grid[0, column].set_title(heading, fontsize=9)
+            grid[0, column].set_title(heading, fontsize=8)
     if block.right is None:
         return
     for row, right in enumerate(block.right):
-        if len(block.columns) > 1:
-            mark(grid[row, 1], bool(right))
-        else:
+        mark(grid[row, 0 if block.captioned else 1], bool(right))
+        if block.captioned:
             grid[row, 0].set_xlabel(
                 f"{_named(block, block.answers, row)}, is {_named(block, block.truths, row)}",
                 fontsize=8,
                 color=RIGHT if right else WRONG,
             )
-            mark(grid[row, 0], bool(right))
 
 
 def _named(block: Shown, classes: Any, row: int) -> str:

@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
@@ -67,10 +68,13 @@ class Watched:
         """Number of photographs."""
         return len(self.source)
 
-    def summary(self, workdir: Path) -> dict[str, float]:
+    def summary(self, workdir: Path) -> dict[str, int | float]:
         """For done.json: how many were watched, and what was found before the first step."""
-        counts = {"probe_photographs": self.count, "probe_people": len(set(self.people))}
-        return {**counts, **at_the_start(workdir)}
+        return {
+            "probe_photographs": self.count,
+            "probe_people": len(set(self.people)),
+            **at_the_start(workdir),
+        }
 
 
 def read_watched(config: ConfigDict, image_size: int, seed: int) -> Watched | None:
@@ -175,9 +179,10 @@ def _accuracy(
     if not np.isfinite(features).all():
         return float("nan")
     right = 0
-    for fold in folds:
-        given = answer(features[fold.train], labels[fold.train], features[fold.test])
-        right += int((given == labels[fold.test]).sum())
+    with threadpool_limits(1):  # fits as small as these only wait for each other's threads
+        for fold in folds:
+            given = answer(features[fold.train], labels[fold.train], features[fold.test])
+            right += int((given == labels[fold.test]).sum())
     return right / len(labels)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -20,6 +20,8 @@ from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit
 from fer_jax.training.state import State, for_use
 from fer_jax.workdir import stage
+
+Measure: TypeAlias = Callable[[State], Mapping[str, float]]
 
 
 @stage(
@@ -55,21 +57,11 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if backend.writes():
         table = parameter_table.draw(state["parameters"], learner.frozen)
         (workdir / "parameters.txt").write_text(table)
-    local = sharding.local_batch_size(config.batch_size)
-
-    def probed(state: State) -> dict[str, float]:
-        return watched.figures(learner, state) if watched else {}
-
-    def evaluate(state: State) -> dict[str, float]:
-        batches = iterators.eval_batches(validation, batch_size=local, shard=sharding.shard())
-        figures = learner.evaluate(state, batches)
-        if figures:
-            figures["loss"] = sum(weights[name] * figures[f"{name}/loss"] for name in tasks)
-        return {**figures, **probed(state)}
+    probed = (lambda state: watched.figures(learner, state)) if watched else None
 
     with iterators.train_iterator(
         training,
-        batch_size=local,
+        batch_size=sharding.local_batch_size(config.batch_size),
         seed=config.seed,
         workers=config.workers,
         shard=sharding.shard(),
@@ -81,8 +73,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             steps=steps,
             folder=workdir,
             config=config,
-            evaluate=evaluate,
-            before=probed if watched else None,
+            evaluate=_evaluation(learner, weights, validation, probed),
+            before=probed,
         )
     _draw(workdir, learner, fitted.state, validation if len(validation) else training, watched)
     _save_model(workdir / "model", fitted.state, config, learner)
@@ -110,6 +102,27 @@ def _begin(learner: Learner, config: ConfigDict) -> State:
     if not config.init:
         return state
     return learner.begin_with(state, model_directory.backbone_leaves(config.init, state))
+
+
+def _evaluation(
+    learner: Learner,
+    weights: Mapping[str, float],
+    validation: sources.Source,
+    probed: Measure | None,
+) -> Measure:
+    """The tasks' figures on the validation images, if there are any, and the probes'."""
+    local = sharding.local_batch_size(learner.config.batch_size)
+
+    def evaluate(state: State) -> Mapping[str, float]:
+        batches = iterators.eval_batches(validation, batch_size=local, shard=sharding.shard())
+        figures = learner.evaluate(state, batches)
+        if figures:
+            figures["loss"] = sum(
+                weight * figures[f"{name}/loss"] for name, weight in weights.items()
+            )
+        return {**figures, **(probed(state) if probed else {})}
+
+    return evaluate
 
 
 def _began_with(init: str) -> dict[str, str]:
