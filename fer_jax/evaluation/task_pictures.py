@@ -172,7 +172,7 @@ def _draw_block(part: SubFigure, name: str, block: Shown) -> None:
         mark(grid[row, 0 if block.captioned else 1], bool(right))
         if block.captioned:
             grid[row, 0].set_xlabel(
-                f"{_named(block, block.answers, row)}, is {_named(block, block.truths, row)}",
+                f"says {_named(block, block.answers, row)}, is {_named(block, block.truths, row)}",
                 fontsize=8,
                 color=RIGHT if right else WRONG,
             )
