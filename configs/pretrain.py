@@ -10,8 +10,14 @@ are taught together. One after the other, as rotation and then jigsaw, are two r
 with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline.py:rotation,then,jigsaw does both.
 configs/study.py compares them.
 
+To watch what the features know about emotions while the pretext is learned, give labelled
+photographs, `--config.probe.photographs=WORK/photographs --config.evaluate_every=200`: nearest
+neighbours and a linear head at several depths, people held out, in metrics.jsonl, TensorBoard and
+curves.png; neighbours.png and embedding.png at the end. Nothing is learned from the photographs.
+
 Reads the refined faces; videos held out for validation are chosen by their names.
-Writes checkpoints/, metrics.jsonl, tensorboard/ and model/.
+Writes checkpoints/, metrics.jsonl, tensorboard/, curves.png, tasks.png (puzzles, the model's
+answers and the solutions) and model/.
 
 Cost: small, a minute or two on 2 CPU cores; full at 299 pixels, hours on one GPU.
 Expect: rotation solved almost always (over 95 %), jigsaw far above its chance of 1 in
@@ -51,6 +57,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     config.backbone = network["backbone"]
     config.init = ""  # a workdir or model directory to start from, a weight file, or "imagenet"
+
+    # Watched before the first step and at each evaluation; "" for not at all.
+    config.probe = {
+        "photographs": "",  # a workdir of the stage `photographs`
+        "neighbours": 20,  # that vote
+        "folds": 5,  # or as many as people
+        "most": 2000,  # photographs, of whole people drawn by the seed
+    }
 
     config.epochs = 60.0 if size == "full" else 25.0
     config.batch_size = network["batch_size"]

@@ -25,6 +25,8 @@ from fer_jax.workdir import atomic_file, read_json
 # Of a finished evaluation; all of it is of people together.
 _REPORT = ("report.html", "metrics.json", "per_person.csv", "model_card.md", "datasheet.md")
 _SHEETS = ("sheet.png", "suspects.png", "leaks.csv", "leaks.json", "embedding.npz", "heat.npz")
+# Of a pretraining that was watched on photographs of the person, which it did not learn from.
+_WATCHED = ("neighbours.png", "embedding.png")
 _TABLES = ("photographs.parquet", "predictions.parquet")
 _TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".txt"))
 
@@ -53,6 +55,8 @@ def remove_person(person: str, photos: Path | None, work: Path) -> Removed:
     seeing: set[Path] = set()
     for folder in _workdirs(work):
         seeing |= _clear(folder, names, done)
+    for folder in _workdirs(work):
+        _clear_watched(folder, seeing, done)
     if photos is not None:
         _clear_photographs(names, photos, done)
     if not (done.files or done.rows):
@@ -103,6 +107,16 @@ def _clear(folder: Path, names: frozenset[str], done: Removed) -> set[Path]:
         if not any(p.is_file() for p in empty.rglob("*")):
             shutil.rmtree(empty)
     return seen
+
+
+def _clear_watched(folder: Path, seen: set[Path], done: Removed) -> None:
+    """Deletes pictures of the photographs on which probes watched a training."""
+    if not (folder / "config.json").is_file():
+        return
+    probed = (read_json(folder / "config.json").get("probe") or {}).get("photographs")
+    if probed and _within(Path(str(probed)).absolute(), seen):
+        for name in _WATCHED:
+            _delete(folder / name, done)
 
 
 def _clear_records(work: Path, done: Removed) -> None:

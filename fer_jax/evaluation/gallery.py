@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from fer_jax.data.sources import read_images
 from fer_jax.evaluation.calibration import scale
@@ -26,7 +27,7 @@ from fer_jax.evaluation.predictions import Predictions
 SHOWN = 8  # faces of each kind
 _SIDE = 128  # pixels
 _MOSAIC = 9  # squares a side, to which a face is reduced that is not to be known
-_MOST_POINTS = 2000
+_FEWEST_POINTS, _MOST_POINTS = 10, 2000
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,24 @@ def face_map(run: Predictions, workdir: Path) -> Map | None:
         photos, features = stored["photo"].astype(str), stored["features"]
     of = {photo: row for row, photo in enumerate(run.photos.astype(str))}
     kept = [i for i, photo in enumerate(photos) if photo in of][:_MOST_POINTS]
-    if len(kept) < 10:
-        return None
     rows = [of[photos[i]] for i in kept]
     emotions = [run.labels[run.truth[row]] for row in rows]
-    people = [str(run.subjects[row]) for row in rows]
-    centred = features[kept] - features[kept].mean(axis=0)
+    return map_of(features[kept], emotions, [str(run.subjects[row]) for row in rows])
+
+
+def map_of(
+    features: Float[np.ndarray, "n f"], emotions: list[str], people: list[str]
+) -> Map | None:
+    """t-SNE of at most 30 principal components; None for fewer than ten faces."""
+    if len(features) < _FEWEST_POINTS:
+        return None
+    centred = features - features.mean(axis=0)
     reduced = PCA(min(30, *centred.shape), random_state=0).fit_transform(centred)
-    perplexity = min(30.0, (len(kept) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    with threadpool_limits(
+        1
+    ):  # on a busy machine its threads wait for each other, 10 times as long
+        places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
     return Map(
         np.asarray(places, np.float64),
         emotions,

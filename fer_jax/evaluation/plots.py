@@ -151,14 +151,7 @@ def embedding(places: Float[np.ndarray, "n 2"], groups: Sequence[str], name: str
     """Faces as points, coloured by group; with more than seven groups, signs differ too."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(4.6, 4.4), layout="constrained")
-        axes = figure.add_subplot()
-        known = sorted(set(groups))
-        for number, group in enumerate(known):
-            rows = [i for i, other in enumerate(groups) if other == group]
-            sign = "os^DvPX*<>"[(number // len(CATEGORIES)) % 10]
-            colour = CATEGORIES[number % len(CATEGORIES)]
-            axes.plot(*places[rows].T, sign, color=colour, ms=5, mew=0, label=group, alpha=0.9)
-        axes.set_axis_off()
+        known = points(figure.add_subplot(), places, groups)
         columns = min(4, len(known))
         if len(known) <= _NAMED_PEOPLE:
             figure.legend(
@@ -166,6 +159,18 @@ def embedding(places: Float[np.ndarray, "n 2"], groups: Sequence[str], name: str
                 handletextpad=0.2, columnspacing=1.0,
             )  # fmt: skip
         return _svg(figure, name, f"Faces as points, coloured by {name.removeprefix('by-')}")
+
+
+def points(axes: Axes, places: Float[np.ndarray, "n 2"], groups: Sequence[str]) -> list[str]:
+    """A mark a face, by group; with more than seven groups, signs differ too; the groups."""
+    known = sorted(set(groups))
+    for number, group in enumerate(known):
+        rows = [i for i, other in enumerate(groups) if other == group]
+        sign = "os^DvPX*<>"[(number // len(CATEGORIES)) % 10]
+        colour = CATEGORIES[number % len(CATEGORIES)]
+        axes.plot(*places[rows].T, sign, color=colour, ms=5, mew=0, label=group, alpha=0.9)
+    axes.set_axis_off()
+    return known
 
 
 def _bars(

@@ -78,10 +78,10 @@ def read_study(config: ConfigDict) -> Study:
             "--config.protocol=cross_set and --config.test_photographs, the workdir of the people "
             "to test, belong together; give both or neither"
         )
-    table = _read_table(config.photographs)
+    table = read_table(config.photographs)
     left_out = 0
     if across:
-        tested = _read_table(config.test_photographs).assign(split=protocols.TEST)
+        tested = read_table(config.test_photographs).assign(split=protocols.TEST)
         table = table[table["split"] != protocols.TEST] if (table["split"] != "").any() else table
         table = table.assign(split=table["split"].where(table["split"] != "", protocols.TRAIN))
         shared = set(table["emotion"]) & set(tested["emotion"])
@@ -101,7 +101,8 @@ def read_study(config: ConfigDict) -> Study:
     return Study(table, images, sorted(table["emotion"].unique()), left_out)
 
 
-def _read_table(root: str) -> pd.DataFrame:
+def read_table(root: str) -> pd.DataFrame:
+    """What the stage `photographs` wrote; `split` is "" for none, `file` the path of the crop."""
     table = pd.read_parquet(Path(root) / "photographs.parquet")
     if "split" not in table.columns:
         table["split"] = ""

@@ -195,6 +195,20 @@ class InceptionResNetV2(nnx.Module):
         """Names of all blocks from input to output: stem, mixed_5b, block35_1, ..., conv_7b."""
         return tuple(name for name, _ in self._layers())
 
+    @property
+    def depths(self) -> tuple[str, ...]:
+        """Where each stage of the network ends, from shallow to deep; "features" last.
+
+        The names are those of `intermediates`: mixed_5b, the last block35, mixed_6a, the last
+        block17, mixed_7a, the last block8, as far as the network has them.
+        """
+        layers = (self.block35, self.block17, self.block8)
+        ends = zip(("mixed_5b", "mixed_6a", "mixed_7a"), (35, 17, 8), layers, strict=True)
+        names = []
+        for mixed, kind, blocks in ends:
+            names += [mixed, f"block{kind}_{len(blocks)}"] if blocks else [mixed]
+        return (*names, "features")
+
     def _layers(self) -> Iterator[tuple[str, Layer]]:
         yield "stem", self.stem
         yield "mixed_5b", self._mixed_5b

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax import backend
 from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
+from fer_jax.evaluation import face_pictures, task_pictures, watching
 from fer_jax.tasks.task import Task
 from fer_jax.training import curves, model_directory, parameter_table, sharding
 from fer_jax.training.learner import Learner, make_tasks
@@ -19,16 +21,25 @@ from fer_jax.training.loop import fit
 from fer_jax.training.state import State, for_use
 from fer_jax.workdir import stage
 
+Measure: TypeAlias = Callable[[State], Mapping[str, float]]
+
 
 @stage(
-    inputs=lambda config: [_root(config.data), *_options(config.data).values(), config.init],
+    inputs=lambda config: [
+        _root(config.data),
+        *_options(config.data).values(),
+        config.init,
+        _probe(config).photographs,
+    ],
     many_processes=True,
 )
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
 
     With `config.evaluate_every`, `best/model/` is that of the lowest validation loss: the tasks'
-    losses, weighted as in training. Several processes may run it together.
+    losses, weighted as in training. With `config.probe.photographs`, probes tell before the first
+    step and at each evaluation what the features know about emotions. Several processes may run
+    it together.
     """
     if not _root(config.data):
         raise UserError("give --config.data.root, the folder that the images lie in")
@@ -39,23 +50,18 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     tasks, weights = make_tasks(config.tasks.to_dict())
     _check_enough(config, training, tasks)
     steps = max(1, round(config.epochs * len(training) / config.batch_size))
+    watched = watching.read_watched(_probe(config), config.data.image_size, config.seed)
 
     learner = Learner(config, tasks, weights, steps)
     state = _begin(learner, config)
     if backend.writes():
         table = parameter_table.draw(state["parameters"], learner.frozen)
         (workdir / "parameters.txt").write_text(table)
-    local = sharding.local_batch_size(config.batch_size)
-
-    def evaluate(state: State) -> dict[str, float]:
-        batches = iterators.eval_batches(validation, batch_size=local, shard=sharding.shard())
-        figures = learner.evaluate(state, batches)
-        loss = sum(weights[name] * figures[f"{name}/loss"] for name in tasks) if figures else None
-        return figures if loss is None else {**figures, "loss": loss}
+    probed = (lambda state: watched.figures(learner, state)) if watched else None
 
     with iterators.train_iterator(
         training,
-        batch_size=local,
+        batch_size=sharding.local_batch_size(config.batch_size),
         seed=config.seed,
         workers=config.workers,
         shard=sharding.shard(),
@@ -67,10 +73,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             steps=steps,
             folder=workdir,
             config=config,
-            evaluate=evaluate,
+            evaluate=_evaluation(learner, weights, validation, probed),
+            before=probed,
         )
-    if backend.writes():
-        curves.draw(workdir)
+    _draw(workdir, learner, fitted.state, validation if len(validation) else training, watched)
     _save_model(workdir / "model", fitted.state, config, learner)
     if fitted.best is not None:
         _save_model(workdir / "best" / "model", fitted.best, config, learner)
@@ -79,10 +85,15 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "validation_images": len(validation),
         "steps": steps,
         **_began_with(config.init),
+        **(watched.summary(workdir) if watched else {}),
         **{name: round(value, 4) for name, value in fitted.figures.items()},
         **fitted.speed(),
         **{f"{purpose}_s": round(spent, 2) for purpose, spent in fitted.seconds.items()},
     }
+
+
+def _probe(config: ConfigDict) -> ConfigDict:
+    return config.get("probe", ConfigDict({"photographs": ""}))
 
 
 def _begin(learner: Learner, config: ConfigDict) -> State:
@@ -91,6 +102,27 @@ def _begin(learner: Learner, config: ConfigDict) -> State:
     if not config.init:
         return state
     return learner.begin_with(state, model_directory.backbone_leaves(config.init, state))
+
+
+def _evaluation(
+    learner: Learner,
+    weights: Mapping[str, float],
+    validation: sources.Source,
+    probed: Measure | None,
+) -> Measure:
+    """The tasks' figures on the validation images, if there are any, and the probes'."""
+    local = sharding.local_batch_size(learner.config.batch_size)
+
+    def evaluate(state: State) -> Mapping[str, float]:
+        batches = iterators.eval_batches(validation, batch_size=local, shard=sharding.shard())
+        figures = learner.evaluate(state, batches)
+        if figures:
+            figures["loss"] = sum(
+                weight * figures[f"{name}/loss"] for name, weight in weights.items()
+            )
+        return {**figures, **(probed(state) if probed else {})}
+
+    return evaluate
 
 
 def _began_with(init: str) -> dict[str, str]:
@@ -109,6 +141,29 @@ def _check_enough(config: ConfigDict, training: sources.Source, tasks: Mapping[s
     for name, task in tasks.items():
         if task.labels_needed and training[0]["label"] < 0:
             raise UserError(f"the task {name} needs labels, and {config.data.dataset} has none")
+
+
+def _draw(
+    workdir: Path,
+    learner: Learner,
+    state: State,
+    source: sources.Source,
+    watched: watching.Watched | None,
+) -> None:
+    """All processes gather what the pictures show, the first one draws them."""
+    weights = jax.tree.map(sharding.fetch, for_use(state))
+    features = watched.features(learner, state)["features"] if watched else np.zeros((0, 1))
+    if not backend.writes():
+        return
+    curves.draw(workdir)
+    rows = np.linspace(0, len(source) - 1, min(task_pictures.EXAMPLES, len(source))).astype(int)
+    batch = source.batch(rows)
+    task_pictures.draw(workdir / "tasks.png", learner, weights, batch["image"], batch["label"])
+    if watched is not None:
+        who = watched.emotions, watched.people
+        file = workdir / "neighbours.png"
+        face_pictures.draw_neighbours(file, features, watched.source.images, *who)
+        face_pictures.draw_embedding(workdir / "embedding.png", features, *who)
 
 
 def _save_model(folder: Path, state: State, config: ConfigDict, learner: Learner) -> None:

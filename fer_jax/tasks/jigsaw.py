@@ -111,6 +111,17 @@ class Jigsaw:
     ) -> dict[str, Float[Array, " b"]]:
         return {"accuracy": accuracy(outputs, targets)}
 
+    def undo(
+        self, inputs: Num[Array, "n t t 3"], answers: Int[Array, " b"]
+    ) -> Num[Array, "b s s 3"]:
+        """The puzzles put together as if `answers` were the permutations; either mode's inputs."""
+        if self.mode == "tiles":
+            tiles = inputs.reshape(-1, self.tiles, *inputs.shape[1:])
+        else:
+            tiles = cut(inputs, self.grid, 0, None)
+        chosen = jnp.asarray(distant_permutations(self.tiles, self.permutations), jnp.int32)
+        return assemble(unshuffle(tiles, chosen[answers]))
+
 
 TASK = Jigsaw
 

@@ -76,6 +76,12 @@ class Rotation:
     ) -> dict[str, Float[Array, " n"]]:
         return {"accuracy": accuracy(outputs, targets)}
 
+    def undo(
+        self, inputs: Num[Array, "n s s 3"], answers: Int[Array, " n"]
+    ) -> Num[Array, "n s s 3"]:
+        """The images turned back by `answers`."""
+        return turned(inputs, -answers % TURNS)
+
 
 TASK = Rotation
 

@@ -28,6 +28,10 @@ class Task(Protocol):
     A task whose loss compares the examples of a batch with each other says so by
     `compares_examples: ClassVar[bool] = True`; then `loss` and `metrics` get the mask `[B]` of the
     real examples as a third argument. The batch is that of all devices and hosts together.
+
+    Optional, for the picture tasks.png: `undo(inputs, answers) -> images`, what the inputs of some
+    examples look like if `answers`, a class for each, were true. By the targets it gives the
+    images back, as far as they can be. And `classes`, names of the classes.
     """
 
     labels_needed: ClassVar[bool]  # whether `prepare` reads the labels of the data set

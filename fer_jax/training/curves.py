@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,6 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from fer_jax.workdir import atomic_file
 
 _VALIDATION = "validation/"
+_PROBE = "probe/"
+_CHANCE = "probe/chance"
 _COLOURS = ("#1f6f8b", "#c8553d", "#6a4c93", "#588157", "#b08900", "#444444")
 
 Series = dict[str, tuple[list[int], list[float]]]
@@ -28,12 +31,16 @@ def draw(folder: Path) -> None:
     panels = read(folder / "metrics.jsonl")
     if not panels:
         return
+    chance = panels.pop(_CHANCE, {}).get(_VALIDATION + _CHANCE, ([], []))[1]
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(4.4 * columns, 3.0 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (measure, series) in zip(grid, sorted(panels.items()), strict=False):
-        _panel(axes, measure, series)
+        if measure.startswith(_PROBE):
+            _probe_panel(axes, measure, series, chance)
+        else:
+            _panel(axes, measure, series)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     with atomic_file(folder / "curves.png") as temporary:
@@ -41,16 +48,44 @@ def draw(folder: Path) -> None:
 
 
 def read(file: Path) -> dict[str, Series]:
-    """By measure (the last part of a figure's name), then by figure: its steps and values."""
+    """By measure, then by figure: its steps and values.
+
+    The measure is the last part of a figure's name; of a probe's, "probe/knn/mixed_6a", the kind
+    of probe, so that its depths stand together.
+    """
     panels: dict[str, Series] = defaultdict(lambda: defaultdict(lambda: ([], [])))
     for text in file.read_text().splitlines() if file.exists() else ():
         line = json.loads(text)
         for name, value in line.items():
             if "step" in line and name not in ("time", "step"):
-                steps, values = panels[name.rsplit("/", 1)[-1]][name]
+                steps, values = panels[_measure(name)][name]
                 steps.append(line["step"])
                 values.append(value)
     return {measure: dict(series) for measure, series in panels.items()}
+
+
+def _measure(name: str) -> str:
+    bare = name.removeprefix(_VALIDATION)
+    return "/".join(bare.split("/")[:2]) if bare.startswith(_PROBE) else bare.rsplit("/", 1)[-1]
+
+
+def _probe_panel(axes: Axes, measure: str, series: Series, chance: list[float]) -> None:
+    """A line a depth, from dark (shallow) to light (deep), in the order in which they came."""
+    shades = colormaps["viridis"].resampled(len(series) + 1)
+    for number, (name, (steps, values)) in enumerate(series.items()):
+        axes.plot(
+            steps,
+            values,
+            color=shades(number),
+            marker="o",
+            markersize=3.5,
+            linewidth=1.5,
+            label=name.rsplit("/", 1)[-1],
+        )
+    if chance:
+        axes.axhline(chance[-1], color="#888888", linestyle=":", linewidth=1.2, label="chance")
+    _dress(axes, f"{measure.removeprefix(_PROBE)} probe, accuracy")
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02))
 
 
 def _panel(axes: Axes, measure: str, series: Series) -> None:
@@ -67,11 +102,15 @@ def _panel(axes: Axes, measure: str, series: Series) -> None:
             linewidth=1.5,
             label=name,
         )
-    axes.set_title(measure.replace("_", " "), loc="left", fontsize=10)
+    _dress(axes, measure.replace("_", " "))
+    if len(series) > 1:
+        axes.legend(fontsize=7, frameon=False)
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel("step", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)
-    if len(series) > 1:
-        axes.legend(fontsize=7, frameon=False)

@@ -77,6 +77,7 @@ class Learner:
                 f"config.batch_size={config.batch_size}"
             )
         abstract = nnx.eval_shape(lambda: self._network(0))
+        self._backbone = abstract.backbone
         self._graphdef, parameters, _ = split_network(abstract)
         self.frozen = frozen_mask(parameters, config.optimizer.freeze)
         self._optimizer = make_optimizer(config.optimizer, steps, self.frozen)
@@ -91,6 +92,7 @@ class Learner:
                 average=config.optimizer.average,
             ),
             "evaluate": step.make_eval_step(self._graphdef, self.tasks),
+            "depths": step.make_depths_step(self._graphdef),
             **{
                 f"predict_{name}": step.make_predict_step(self._graphdef, name, task)
                 for name, task in self.tasks.items()
@@ -148,6 +150,21 @@ class Learner:
             probabilities = compiled(state, sharding.put_batch(batch, self.mesh))
             parts.append(np.asarray(probabilities)[batch["mask"]])
         return np.concatenate(parts)
+
+    def depths(self, state: State, batches: Iterable[HostBatch]) -> dict[str, np.ndarray]:
+        """Pooled outputs float32 [n, C] of the real examples at several depths, shallow to deep.
+
+        Every process gets those of all: the batches are its parts, as of `eval_batches`.
+        """
+        names = self._backbone.depths
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        for batch in batches:
+            compiled = self._compile("depths", state, batch)
+            outputs = compiled(state, sharding.put_batch(batch, self.mesh))
+            mask = sharding.fetch(outputs["mask"])
+            for name in names:
+                parts[name].append(sharding.fetch(outputs[name])[mask])
+        return {name: np.concatenate(rows) for name, rows in parts.items()}
 
     def logits(self, state: State, task: str, images: jax.Array) -> jax.Array:
         """A head's outputs in inference, traceable: for whom `predict` is not enough."""

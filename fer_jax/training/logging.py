@@ -152,7 +152,7 @@ def _drop_lines_after(path: Path, step: int) -> list[dict[str, Any]]:
     for text in path.read_text(errors="replace").splitlines():
         with contextlib.suppress(json.JSONDecodeError):  # half a line: the run was killed there
             line = json.loads(text)
-            if line.get("step", 0) <= step:
+            if "step" not in line or line["step"] <= step:
                 kept.append(text + "\n")
                 if "step" in line:
                     lines.append(line)

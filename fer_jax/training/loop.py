@@ -79,12 +79,16 @@ def fit(
     folder: Path,
     config: ConfigDict,
     evaluate: Callable[[State], Mapping[str, float]] | None = None,
+    before: Callable[[State], Mapping[str, float]] | None = None,
 ) -> Fitted:
     """Trains until `steps`, going on from the newest usable checkpoint in `folder`, if any.
 
     Everything random is keyed by the state's seed and step, and a checkpoint holds the iterator's
     place and the figures not yet reported: a run that was killed and resumed ends with the same
     parameters, and with the same lines in metrics.jsonl but for their times.
+
+    `evaluate` gives validation figures; of these, "loss" alone says which checkpoint is best.
+    `before` gives such figures of the state that training begins with, recorded as those of step 0.
 
     Fields of `config`: `log_every` and `evaluate_every`, in steps (0: only at the end);
     `checkpoint_every_s`, in seconds; `batch_size`, of all processes together; optionally `wandb`,
@@ -106,6 +110,8 @@ def fit(
             _tell(f"[{folder.name}] no checkpoint yet: starts at step 0 again")
         run = _Run(learner, batches, steps, folder, config, evaluate, checkpoints, termination)
         with Meter(folder, first, steps, config, meter_state) as meter:
+            if restored is None and before is not None:
+                run.measure(before, state, 0, meter)
             state = run.train(state, first, meter)
             best = None
             if meter.evaluations > 1 and checkpoints.best_step():
@@ -181,18 +187,24 @@ class _Run:
         every = self.config.evaluate_every
         if self.evaluate is None or not (step == self.steps or (every and step % every == 0)):
             return None
-        compiled = self._compile_seconds()
-        with meter.ledger("evaluate"):
-            evaluated = self.evaluate(state)
-            figures = {f"validation/{name}": float(value) for name, value in evaluated.items()}
-        meter.compiled("evaluate", self._compile_seconds() - compiled)
-        meter.record(step, figures)
+        figures = self.measure(self.evaluate, state, step, meter)
         meter.evaluations += 1
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
         if bad:
             self._check(meter)  # a training step before it may be the first that was not finite
             self._not_finite(step, bad, figures, [])
         return figures.get(_VALIDATION_LOSS)
+
+    def measure(
+        self, how: Callable[[State], Mapping[str, float]], state: State, step: int, meter: Meter
+    ) -> dict[str, float]:
+        """Records the figures of a state as the validation's."""
+        compiled = self._compile_seconds()
+        with meter.ledger("evaluate"):
+            figures = {f"validation/{name}": float(value) for name, value in how(state).items()}
+        meter.compiled("evaluate", self._compile_seconds() - compiled)
+        meter.record(step, figures)
+        return figures
 
     def _save(self, state: State, step: int, meter: Meter, loss: float | None) -> None:
         with meter.ledger("save"):

@@ -41,7 +41,9 @@ class Meter:
             self._waiting = [(step, figures) for step, figures in state["waiting"]]
             self._timed = state["timed"]
             self.ledger.seconds.update(state["seconds"])
-        self._recorder = Recorder(folder, first, config.get("wandb", ""))
+        # Without a checkpoint what stands there of step 0 is measured, and told, again.
+        kept = -1 if state is None else first
+        self._recorder = Recorder(folder, kept, config.get("wandb", ""))
         self._bar = progress_bar(folder.name, steps, first)
         self._batch_size = config.batch_size
         self._before = sum(self.ledger.seconds.values())

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from fer_jax.models.inception_resnet_v2 import global_mean
 from fer_jax.tasks.task import Task
 from fer_jax.training.state import State, Tree, for_use, merge_network
 
@@ -171,6 +172,18 @@ def make_predict_step(
         return both / 2
 
     return predict_step
+
+
+def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], dict[str, jax.Array]]:
+    """Pooled outputs [B, C] of the backbone at each of its `depths`, and the batch's `mask`."""
+
+    def depths_step(state: State, batch: Batch) -> dict[str, jax.Array]:
+        network = merge_network(graphdef, **for_use(state))
+        outputs = network.intermediates(batch["image"], network.backbone.depths)
+        pooled = {name: x if x.ndim == 2 else global_mean(x) for name, x in outputs.items()}
+        return {**pooled, "mask": batch["mask"]}
+
+    return depths_step
 
 
 def _run_tasks(

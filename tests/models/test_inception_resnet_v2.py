@@ -190,3 +190,16 @@ def test_unknown_block_is_named():
     network = InceptionResNetV2(0.125, (0, 0, 0), "tiny", rngs=nnx.Rngs(0))
     with pytest.raises(UserError, match="no block block9"):
         network.intermediates(jnp.ones((1, 32, 32, 3)), ["block9"])
+
+
+@pytest.mark.parametrize("depth", [(0, 0, 0), (2, 0, 1)])
+def test_depths_end_each_stage_and_can_be_asked_for(depth):
+    network = nnx.eval_shape(
+        lambda: InceptionResNetV2(0.125, depth, "tiny", channels=1, rngs=nnx.Rngs(0))
+    )
+    ends = {
+        (0, 0, 0): ("mixed_5b", "mixed_6a", "mixed_7a", "features"),
+        (2, 0, 1): ("mixed_5b", "block35_2", "mixed_6a", "mixed_7a", "block8_1", "features"),
+    }
+    assert network.depths == ends[depth]
+    assert set(network.depths) <= {*network.block_names, "features"}

@@ -99,6 +99,18 @@ def test_models_that_saw_the_person_are_named_and_others_are_not(study):
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
 
 
+def test_pictures_of_a_pretraining_that_was_watched_on_the_person_go_its_model_stays(study):
+    for name, root in (("watched", study / "w" / "photographs"), ("alone", "")):
+        write_json(study / "w" / name / "config.json", {"probe": {"photographs": str(root)}})
+        write_json(study / "w" / name / "model" / "model.json", {})
+        for picture in ("neighbours.png", "embedding.png", "curves.png"):
+            (study / "w" / name / picture).write_bytes(b"faces")
+    named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
+    assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
+    assert [p.name for p in (study / "w" / "watched").glob("*.png")] == ["curves.png"]
+    assert len(list((study / "w" / "alone").glob("*.png"))) == 3
+
+
 def test_models_that_began_by_a_relative_path_are_named(study, monkeypatch):
     monkeypatch.chdir(study)
     write_json(study / "w" / "later" / "config.json", {"init": "w/emotion/model"})

@@ -103,6 +103,15 @@ def test_the_target_solves_the_puzzle(images, mode, train):
     np.testing.assert_array_equal(assemble(unshuffle(tiles, chosen)), images)
 
 
+@pytest.mark.parametrize("mode", ["tiles", "image"])
+def test_undone_by_the_truth_it_is_the_image_and_by_nothing_else(images, mode):
+    task = Jigsaw(mode=mode, gap=0, normalise_tiles=False, grey=0.0, augment=Augment())
+    inputs, targets = task.prepare(jax.random.key(3), images, jnp.zeros(6, jnp.int32), train=True)
+    np.testing.assert_array_equal(task.undo(inputs, targets), images)
+    wrong = np.asarray(task.undo(inputs, (targets + 1) % 100))
+    assert (wrong != images).any((1, 2, 3)).all()
+
+
 def test_grey_takes_the_colour_of_some_puzzles():
     colour = jnp.asarray(np.random.default_rng(0).uniform(0, 255, (300, 12, 12, 3)), jnp.float32)
     task = Jigsaw(grid=2, permutations=4, gap=0, normalise_tiles=False, grey=0.3)

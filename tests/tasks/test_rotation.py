@@ -71,3 +71,13 @@ def test_oblong_images_are_refused():
         Rotation().prepare(
             jax.random.key(0), jnp.zeros((2, 8, 9, 3)), jnp.zeros(2, jnp.int32), train=True
         )
+
+
+@pytest.mark.parametrize("views", [1, 4])
+def test_turned_back_by_the_truth_it_is_the_image_and_by_nothing_else(views):
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)), jnp.float32)
+    task = Rotation(views=views, augment=Augment())
+    inputs, targets = task.prepare(jax.random.key(1), images, jnp.zeros(5, jnp.int32), train=True)
+    truth = np.repeat(images, views, axis=0)
+    np.testing.assert_array_equal(task.undo(inputs, targets), truth)
+    assert (np.asarray(task.undo(inputs, (targets + 1) % 4)) != truth).any((1, 2, 3)).all()

@@ -29,6 +29,21 @@ def test_every_figure_is_in_the_panel_of_its_measure(tmp_path):
     assert {(0x1F, 0x6F, 0x8B), (0xC8, 0x55, 0x3D)} <= colours
 
 
+def test_the_depths_of_a_probe_share_a_panel_from_shallow_to_deep(tmp_path):
+    depths = ("mixed_5b", "block35_10", "mixed_6a", "features")
+    line = {f"validation/probe/knn/{depth}": 0.5 for depth in depths}
+    line |= {"validation/probe/linear/features": 0.6, "validation/probe/chance": 0.25}
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": step, **line}) + "\n" for step in (0, 5))
+    )
+    panels = curves.read(tmp_path / "metrics.jsonl")
+    assert panels.keys() == {"probe/knn", "probe/linear", "probe/chance"}
+    assert [name.rsplit("/", 1)[1] for name in panels["probe/knn"]] == list(depths)
+    curves.draw(tmp_path)  # two panels side by side: chance is a line in both
+    height, width, _ = cv2.imread(str(tmp_path / "curves.png")).shape
+    assert 2 < width / height < 4
+
+
 def test_no_step_no_picture(tmp_path):
     curves.draw(tmp_path)
     assert not (tmp_path / "curves.png").exists()

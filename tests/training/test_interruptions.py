@@ -76,6 +76,40 @@ def test_a_run_that_was_stopped_ends_and_tells_as_one_that_was_not(tmp_path, who
     assert_same_bits(fitted.best, whole[1].best)
 
 
+@pytest.mark.parametrize(("at", "saved", "measured"), [(2, 1e9, 2), (2, 0, 1), (7, 0, 1)])
+def test_step_0_is_told_once_whenever_the_run_was_killed(tmp_path, at, saved, measured):
+    seen = []
+
+    def before(state):
+        seen.append(int(state["step"]))
+        return {"probe/knn/features": 0.25}
+
+    settings = {"before": before, "evaluate_every": 4, "checkpoint_every_s": saved}
+    with pytest.raises(Killed):
+        train(tmp_path, stopping(at, kill), **settings)
+    fitted = train(tmp_path, **settings)
+    assert seen == [0] * measured
+    told = lines(tmp_path)
+    assert [line["step"] for line in told] == [0, 3, 4, 6, 8, 9, 12, 12]
+    assert told[0] == {"step": 0, "validation/probe/knn/features": 0.25}
+    assert (0, "validation/probe/knn/features", 0.25) in events(tmp_path)
+    assert fitted.figures["validation/probe/knn/features"] == 0.25  # the newest of its name
+    assert fitted.best is not None
+
+
+def test_what_is_measured_before_is_no_evaluation_to_be_the_best_of(tmp_path):
+    assert train(tmp_path, before=lambda state: {"loss": 0.0}).best is None
+
+
+def test_figures_without_a_loss_choose_no_checkpoint(tmp_path):
+    learner = TinyLearner()
+    learner.evaluate = lambda state, batches: {"probe/knn/features": 0.5}
+    fitted = train(tmp_path, learner, evaluate_every=4)
+    assert fitted.best is None
+    told = [line for line in lines(tmp_path) if "validation/probe/knn/features" in line]
+    assert [line["step"] for line in told] == [4, 8, 12]
+
+
 def test_events_are_those_of_the_lines(tmp_path):
     with pytest.raises(Killed):  # before the first checkpoint
         train(tmp_path, stopping(5, kill))

@@ -90,7 +90,7 @@ def make_source():
     return sources.ArraySource(images, np.arange(20) % 2, [f"face{i}" for i in range(20)])
 
 
-def train(folder, learner=None, *, steps=STEPS, width=16, evaluated=True, **fields):
+def train(folder, learner=None, *, steps=STEPS, width=16, evaluated=True, before=None, **fields):
     """`fit` with the tiny learner; `fields` override those of the config."""
     learner = learner or TinyLearner(width)
     settings = {"log_every": 3, "evaluate_every": 0, "checkpoint_every_s": 1e9, "batch_size": 8}
@@ -106,6 +106,7 @@ def train(folder, learner=None, *, steps=STEPS, width=16, evaluated=True, **fiel
             evaluate=(lambda state: learner.evaluate(state, eval_batches(source)))
             if evaluated
             else None,
+            before=before,
         )
 
 
