@@ -33,6 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         # Tiles that pass the backbone one by one need 75 pixels each: three of them fit into 299.
         config.tasks.jigsaw.mode = "tiles" if size == "full" else "image"
         config.tasks.jigsaw.grid = 3
+        config.tasks.jigsaw.gap = 24 if size == "full" else 5
         config.tasks.jigsaw.permutations = 100 if size == "full" else 24
 
     config.data = {
