@@ -1,5 +1,7 @@
 """The two sizes that the configs know: one for two CPU cores, one for an accelerator."""
 
+import dataclasses
+import importlib
 from typing import Any
 
 SIZES = ("small", "full")
@@ -53,6 +55,18 @@ def parse(arg: str | None, default_tasks: tuple[str, ...] = ()) -> tuple[str, tu
     sizes = [word for word in words if word in SIZES]
     tasks = tuple(word for word in words if word not in SIZES)
     return (sizes or ["small"])[0], tasks or default_tasks
+
+
+def own_fields(task: str) -> dict[str, Any]:
+    """The plain fields of a task with a dotted name, so that flags can set them."""
+    if "." not in task:
+        return {}
+    try:
+        kind = getattr(importlib.import_module(task), "TASK", None)
+    except ModuleNotFoundError:
+        return {}  # the stage says what is missing
+    fields = dataclasses.fields(kind) if kind else ()
+    return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}
 
 
 def optimizer(learning_rate: float) -> dict[str, Any]:

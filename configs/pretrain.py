@@ -4,7 +4,8 @@ r"""Pretrains the backbone on unlabelled faces: jigsaw puzzles, rotation, or bot
         --workdir=WORK/pretrain
 
 After the config's name, with commas between them: the size, `small` (the default) or `full`, and
-the tasks: `--config=configs/pretrain.py:full,jigsaw`. A task of your own is a dotted module name.
+the tasks: `--config=configs/pretrain.py:full,jigsaw`. A task of your own is a dotted module name
+(docs/add_a_pretext_task.md).
 
 Reads the refined faces; videos held out for validation are chosen by their names.
 Writes checkpoints/, metrics.jsonl, tensorboard/ and model/.
@@ -26,7 +27,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "train"
 
-    config.tasks = ConfigDict({name: {"weight": 1.0} for name in tasks}, allow_dotted_keys=True)
+    described = {name: {"weight": 1.0, **networks.own_fields(name)} for name in tasks}
+    config.tasks = ConfigDict(described, allow_dotted_keys=True)
     if "rotation" in tasks:
         config.tasks.rotation.views = 1  # 4: every image in all four rotations, four times the cost
     if "jigsaw" in tasks:
