@@ -57,18 +57,6 @@ def parse(arg: str | None, default_tasks: tuple[str, ...] = ()) -> tuple[str, tu
     return (sizes or ["small"])[0], tasks or default_tasks
 
 
-def own_fields(task: str) -> dict[str, Any]:
-    """The plain fields of a task with a dotted name, so that flags can set them."""
-    if "." not in task:
-        return {}
-    try:
-        kind = getattr(importlib.import_module(task), "TASK", None)
-    except ModuleNotFoundError:
-        return {}  # the stage says what is missing
-    fields = dataclasses.fields(kind) if kind else ()
-    return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}
-
-
 def optimizer(learning_rate: float) -> dict[str, Any]:
     """AdamW's fields; see fer_jax/training/optimizer.py."""
     return {
@@ -81,6 +69,18 @@ def optimizer(learning_rate: float) -> dict[str, Any]:
         "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
         "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
     }
+
+
+def own_fields(task: str) -> dict[str, Any]:
+    """The plain fields of a task with a dotted name, so that flags can set them."""
+    if "." not in task:
+        return {}
+    try:
+        kind = getattr(importlib.import_module(task), "TASK", None)
+    except ModuleNotFoundError:
+        return {}  # the stage says what is missing
+    fields = dataclasses.fields(kind) if kind else ()
+    return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}
 
 
 def loop() -> dict[str, Any]:

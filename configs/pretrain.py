@@ -4,8 +4,7 @@ r"""Pretrains the backbone on unlabelled faces: jigsaw puzzles, rotation, or bot
         --workdir=WORK/pretrain
 
 After the config's name, with commas between them: the size, `small` (the default) or `full`, and
-the tasks: `--config=configs/pretrain.py:full,jigsaw`. A task of your own is a dotted module name
-(docs/add_a_pretext_task.md).
+the tasks: `--config=configs/pretrain.py:full,jigsaw`. A task of your own is a dotted module name.
 
 Reads the refined faces; videos held out for validation are chosen by their names.
 Writes checkpoints/, metrics.jsonl, tensorboard/ and model/.

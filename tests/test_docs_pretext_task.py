@@ -82,11 +82,9 @@ def checkout(tmp_path_factory):
     python = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{python}{os.pathsep}{os.environ['PATH']}"}
     for commands in blocks("sh"):
-        import time; t0=time.time()
         done = subprocess.run(
             ["bash", "-ec", commands], cwd=folder, env=environment, capture_output=True, text=True
         )
-        print("TOOK", time.time()-t0)
         assert done.returncode == 0, (commands, done.stdout[-2000:], done.stderr[-2000:])
     return folder
 
