@@ -19,7 +19,7 @@ from fer_jax.training.state import initial_state, split_network
 from fer_jax.training.step import make_train_step
 from tests.tasks.test_tasks import CASES
 from tests.training.tiny import TinyBackbone
-from tests.training.topology_run import doubled, on
+from tests.training.topology_run import doubled, on, put_exact_batch
 
 BATCH, SIZE = 16, 48
 BACKBONE = {"dropout": 0.2, "momentum": 0.9}
@@ -46,15 +46,11 @@ def measured(name, task, devices):
     step = make_train_step(graphdef, {name: task}, {name: 1.0}, gradient_as_update, frozen)
 
     @jax.jit
-    def both(state, batch, exact):
+    def both(state, batch):
         prepared = task.prepare(jax.random.key(5), batch["image"], batch["label"], train=True)
-        return prepared, step(state, exact)
+        return prepared, step(state, batch)
 
-    given = batch()
-    exact = given | {"image": given["image"].astype(np.float64)}
-    prepared, (after, figures) = both(
-        state, sharding.put_batch(given, mesh), sharding.put_batch(exact, mesh)
-    )
+    prepared, (after, figures) = both(state, put_exact_batch(batch(), mesh))
     gradients = jax.tree.map(
         lambda new, old: np.asarray(new) - np.asarray(old), after["parameters"], state["parameters"]
     )

@@ -1,6 +1,7 @@
-"""Every task on one device and on eight: the same inputs, bit for bit; the same loss and gradients.
+"""Every task on one device and on eight: the same inputs, targets, loss and gradients, in float64.
 
-A new file in fer_jax/tasks is tested without a line here.
+In float32 the same draws are made, but sums are taken in another order, so that the last bit of a
+normalised tile may differ. A new file in fer_jax/tasks is tested without a line here.
 """
 
 import os
@@ -42,11 +43,12 @@ def test_eight_devices_give_what_one_gives(measured, name, fields):
     assert one.keys() == eight.keys()
     assert {leaf.split("[")[0] for leaf in one} == {"prepared", "figures", "gradients"}
     for leaf, values in one.items():
-        if leaf.startswith("prepared"):
-            np.testing.assert_array_equal(eight[leaf], values, err_msg=leaf)
-        else:
-            assert values.dtype == np.float64 or "loss" not in leaf, leaf
-            np.testing.assert_allclose(eight[leaf], values, rtol=0, atol=1e-10, err_msg=leaf)
+        assert values.dtype != np.float32 or "loss" not in leaf, leaf
+        exact = np.issubdtype(values.dtype, np.integer)
+        np.testing.assert_allclose(
+            eight[leaf], values, rtol=0, atol=0 if exact else 1e-10, err_msg=leaf
+        )
+    assert one["prepared[0]"].dtype == np.float64
     assert one["figures['loss']"] > 0.1
     kernel = one["gradients['backbone']['conv']['kernel']"]
     assert np.abs(kernel).max() > 1e-4
