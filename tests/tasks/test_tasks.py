@@ -30,7 +30,7 @@ def found():
 # Names with the fields of a second mode, where a task has one; few classes, so that it learns fast.
 VARIANTS = {
     "rotation": [{}, {"views": 1}],
-    "jigsaw": [{"permutations": 8}, {"permutations": 8, "mode": "tiles"}],
+    "jigsaw": [{"permutations": 8}, {"permutations": 8, "mode": "tiles", "gap": 3}],
 }
 CASES = [(name, fields) for name in found() for fields in VARIANTS.get(name, [{}])]
 every_task = pytest.mark.parametrize(("name", "fields"), CASES, ids=lambda case: str(case))
