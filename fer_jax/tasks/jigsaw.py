@@ -38,7 +38,7 @@ class Jigsaw:
             machines.
         gap: pixels that a tile is smaller than its cell. A tile lies anywhere in its cell when
             training (jitter) and in the middle in evaluation, so that edges do not continue from
-            tile to tile. A quarter of the cell or more hides details up to a fifth of the gap.
+            tile to tile. It hides details of up to about a fifth of itself (docs/results.md).
         normalise_tiles: gives each channel of every tile the same mean and deviation, so that
             neither brightness nor tint tells a tile's place.
         grey: share of the puzzles shown without colour, against chromatic aberration: that of a
