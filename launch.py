@@ -9,11 +9,11 @@ Each config's docstring says what it does, what it costs and what to expect.
 from __future__ import annotations
 
 import difflib
-import functools
 import importlib
 import re
 import runpy
 import sys
+from typing import Any
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
@@ -72,15 +72,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
 def _unknown_field(argv: list[str], error: str) -> str:
     """Names the override that the config lacks, and the fields that are nearest to it."""
     _, config = _load_config(argv)
-    known = _fields(config) if config is not None else []
+    known = list(_fields(config)) if config is not None else []
     for argument in argv:
-        match = re.match(r"--config\.([\w.]+)", argument)
-        if match and match[1] not in known:
-            near = difflib.get_close_matches(match[1], known, n=2, cutoff=0.75)
-            near = near or _same_ending(match[1], known)
+        match = re.match(r"""--config\.((?:[\w.]|\[["'][\w.]+["']\])+)""", argument)
+        field = match[1].replace("'", '"') if match else ""
+        if field and field not in known:
+            near = difflib.get_close_matches(field, known, n=2, cutoff=0.75)
+            near = near or _same_ending(field, known)
             near = near or sorted({name.split(".")[0] for name in known})
             hints = ", ".join(f"--config.{name}" for name in near)
-            return f"the config has no field --config.{match[1]}; the nearest are {hints}"
+            return f"the config has no field --config.{field}; the nearest are {hints}"
     return f"--config: {error}"
 
 
@@ -97,8 +98,7 @@ def _describe_config(argv: list[str]) -> None:
     if config is None:
         return
     print(text)
-    for name in _fields(config):
-        value = functools.reduce(lambda part, key: part[key], name.split("."), config)
+    for name, value in _fields(config).items():
         if not isinstance(value, ConfigDict):
             print(f"  --config.{name}={value}")
 
@@ -114,13 +114,15 @@ def _load_config(argv: list[str]) -> tuple[str, ConfigDict | None]:
     return "", None
 
 
-def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
-    names = []
+def _fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Every field by the name that its flag has; a key with dots stands in brackets."""
+    fields: dict[str, Any] = {}
     for key, value in config.items():
-        names.append(f"{prefix}{key}")
+        name = f'{prefix}["{key}"]' if "." in key else f"{prefix}.{key}".lstrip(".")
+        fields[name] = value
         if isinstance(value, ConfigDict):
-            names += _fields(value, f"{prefix}{key}.")
-    return names
+            fields |= _fields(value, name)
+    return fields
 
 
 def _stop(message: str, code: int = 2) -> None:

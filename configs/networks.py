@@ -1,5 +1,7 @@
 """The two sizes that the configs know: one for two CPU cores, one for an accelerator."""
 
+import dataclasses
+import importlib
 from typing import Any
 
 SIZES = ("small", "full")
@@ -80,6 +82,18 @@ def optimizer(learning_rate: float) -> dict[str, Any]:
         "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
         "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
     }
+
+
+def own_fields(task: str) -> dict[str, Any]:
+    """The plain fields of a task with a dotted name, so that flags can set them."""
+    if "." not in task:
+        return {}
+    try:
+        kind = getattr(importlib.import_module(task), "TASK", None)
+    except ModuleNotFoundError:
+        return {}  # the stage says what is missing
+    fields = dataclasses.fields(kind) if kind else ()
+    return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}
 
 
 def loop() -> dict[str, Any]:

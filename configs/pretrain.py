@@ -36,17 +36,20 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "train"
 
-    config.tasks = ConfigDict({name: {"weight": 1.0} for name in tasks}, allow_dotted_keys=True)
+    described = {name: {"weight": 1.0, **networks.own_fields(name)} for name in tasks}
+    config.tasks = ConfigDict(described, allow_dotted_keys=True)
     if "rotation" in tasks:
         config.tasks.rotation.views = 1  # 4: every image in all four rotations, four times the cost
     if "jigsaw" in tasks:
         # Tiles that pass the backbone one by one need 75 pixels each: three of them fit into 299.
         config.tasks.jigsaw.mode = "tiles" if size == "full" else "image"
         config.tasks.jigsaw.grid = 3
+        config.tasks.jigsaw.gap = 24 if size == "full" else 5
         config.tasks.jigsaw.permutations = 100 if size == "full" else 24
 
-    if "relative_patch" in tasks and size == "small":
-        config.tasks.relative_patch.tile = 32  # as the stem wants 25 pixels or more
+    if "relative_patch" in tasks:
+        config.tasks.relative_patch.gap = 24 if size == "full" else 5
+        config.tasks.relative_patch.tile = 0 if size == "full" else 32  # the stem wants 25 pixels
 
     config.data = {
         "dataset": "face_frames",

@@ -38,10 +38,11 @@ class Jigsaw:
             machines.
         gap: pixels that a tile is smaller than its cell. A tile lies anywhere in its cell when
             training (jitter) and in the middle in evaluation, so that edges do not continue from
-            tile to tile.
-        normalise_tiles: gives every tile the same mean and deviation, so that brightness does not
-            tell which tiles were neighbours.
-        grey: share of the puzzles shown without colour, against chromatic aberration.
+            tile to tile. It hides details of up to about a fifth of itself (docs/results.md).
+        normalise_tiles: gives each channel of every tile the same mean and deviation, so that
+            neither brightness nor tint tells a tile's place.
+        grey: share of the puzzles shown without colour, against chromatic aberration: that of a
+            strong lens solves whatever puzzles are shown in colour. 1: evaluation is grey, too.
         augment: strengths of the augmentation of the image before it is cut.
 
     The tile side is t = S // grid - gap for images of S pixels.
@@ -50,9 +51,9 @@ class Jigsaw:
     grid: int = 3
     permutations: int = 100
     mode: str = "image"
-    gap: int = 3
+    gap: int = 5
     normalise_tiles: bool = True
-    grey: float = 0.3
+    grey: float = 1.0
     augment: Augment = FLIPPED
 
     labels_needed: ClassVar[bool] = False
@@ -87,10 +88,9 @@ class Jigsaw:
         if not train:  # the same puzzles whenever an image stands at the same place in the batch
             key = jax.random.key(0)
         augment_key, grey_key, cut_key, permutation_key = jax.random.split(key, 4)
-        if train:
-            images = random_grey(grey_key, self.augment(augment_key, images), self.grey)
-        else:
-            images = self.augment.evaluation(images)
+        images = self.augment(augment_key, images) if train else self.augment.evaluation(images)
+        if train or self.grey == 1:
+            images = random_grey(grey_key, images, self.grey)
         tiles = cut(images, self.grid, self.gap, cut_key if train else None)
         if self.normalise_tiles:
             tiles = normalised(tiles)
@@ -166,10 +166,14 @@ def _windows(
 
 
 def normalised(tiles: Num[Array, "b tiles t t 3"]) -> Float[Array, "b tiles t t 3"]:
-    """Every tile with mean TILE_MEAN and deviation TILE_DEVIATION; flat tiles stay flat."""
+    """Each channel of every tile with mean TILE_MEAN and deviation TILE_DEVIATION.
+
+    Over all channels together a tint would outlive it, and tell the tile's place (docs/results.md).
+    A flat channel stays flat.
+    """
     tiles = tiles.astype(jnp.promote_types(tiles.dtype, jnp.float32))
-    centred = tiles - tiles.mean((2, 3, 4), keepdims=True)
-    deviation = jnp.sqrt((centred * centred).mean((2, 3, 4), keepdims=True))
+    centred = tiles - tiles.mean((2, 3), keepdims=True)
+    deviation = jnp.sqrt((centred * centred).mean((2, 3), keepdims=True))
     return TILE_MEAN + centred * (TILE_DEVIATION / jnp.maximum(deviation, 1.0))
 
 

@@ -40,10 +40,10 @@ class RelativePatch:
     Inputs are `[2B, t, t, 3]`: the middle and the neighbour of an image follow each other.
     """
 
-    gap: int = 3
+    gap: int = 5
     tile: int = 0
     normalise_tiles: bool = True
-    grey: float = 0.3
+    grey: float = 1.0
     augment: Augment = SLIGHT
 
     labels_needed: ClassVar[bool] = False
@@ -68,10 +68,9 @@ class RelativePatch:
         if not train:  # the same neighbour whenever an image stands at the same place
             key = jax.random.key(0)
         augment_key, grey_key, cut_key, choice_key = jax.random.split(key, 4)
-        if train:
-            images = random_grey(grey_key, self.augment(augment_key, images), self.grey)
-        else:
-            images = self.augment.evaluation(images)
+        images = self.augment(augment_key, images) if train else self.augment.evaluation(images)
+        if train or self.grey == 1:
+            images = random_grey(grey_key, images, self.grey)
         tiles = cut(images, GRID, self.gap, cut_key if train else None)
         targets = jax.random.randint(choice_key, (len(images),), 0, NEIGHBOURS)
         place = targets + (targets >= MIDDLE)  # the middle is no neighbour of itself

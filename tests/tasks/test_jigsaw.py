@@ -84,12 +84,20 @@ def test_too_large_a_gap(images):
         cut(images, 3, 8, None)
 
 
-def test_every_tile_has_the_same_mean_and_deviation(images):
+def test_every_channel_of_a_tile_has_the_same_mean_and_deviation(images):
     shaded = images.astype(jnp.float32) * jnp.linspace(0.2, 1, 24)[None, :, None, None]
-    tiles = normalised(cut(shaded, 3, 2, None))
-    np.testing.assert_allclose(tiles.mean((2, 3, 4)), 127.5, atol=1e-2)
-    np.testing.assert_allclose(tiles.std((2, 3, 4)), 50, atol=1e-2)
-    assert not np.isnan(normalised(jnp.zeros((1, 4, 6, 6, 3)))).any()
+    tinted = shaded * jnp.array([1.0, 0.6, 0.3])
+    tiles = normalised(cut(tinted, 3, 2, None))
+    np.testing.assert_allclose(tiles.mean((2, 3)), 127.5, atol=1e-2)
+    np.testing.assert_allclose(tiles.std((2, 3)), 50, atol=1e-2)
+
+
+def test_a_flat_channel_stays_flat(images):
+    flat = images.astype(jnp.float32).at[..., 1].set(7.0).at[:, :8, :8].set(0.0)
+    tiles = normalised(cut(flat, 3, 2, None))
+    np.testing.assert_array_equal(tiles[..., 1], 127.5)
+    np.testing.assert_array_equal(tiles[:, 0], 127.5)
+    np.testing.assert_allclose(tiles[:, 1:, ..., 2].std((2, 3)), 50, atol=1e-2)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -120,3 +128,10 @@ def test_grey_takes_the_colour_of_some_puzzles():
     assert 0.2 < grey.mean() < 0.4
     inputs, _ = task.prepare(jax.random.key(0), colour, jnp.zeros(300, jnp.int32), train=False)
     assert (np.ptp(np.asarray(inputs), axis=-1).max((1, 2)) > 1).all()
+
+
+def test_a_task_that_is_always_grey_is_so_in_evaluation(images):
+    for train in (True, False):
+        labels = jnp.zeros(6, jnp.int32)
+        inputs, _ = Jigsaw(gap=2).prepare(jax.random.key(0), images, labels, train=train)
+        assert np.ptp(np.asarray(inputs), axis=-1).max() < 1e-3

@@ -30,8 +30,8 @@ def found():
 # Names with the fields of a second mode, where a task has one; few classes, so that it learns fast.
 VARIANTS = {
     "rotation": [{}, {"views": 1}],
-    "jigsaw": [{"permutations": 8}, {"permutations": 8, "mode": "tiles"}],
-    "relative_patch": [{}, {"tile": 20}],
+    "jigsaw": [{"permutations": 8}, {"permutations": 8, "mode": "tiles", "gap": 3}],
+    "relative_patch": [{"gap": 3}, {"tile": 20}],
     "vicreg": [{"dimensions": 4}],  # 8 images cannot fill more, and its loss would stay up
 }
 CASES = [(name, fields) for name in found() for fields in VARIANTS.get(name, [{}])]

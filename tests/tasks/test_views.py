@@ -99,7 +99,7 @@ def test_the_neighbour_is_the_one_that_the_target_names():
     labels = jnp.zeros(64, jnp.int32)
     for train in (True, False):
         inputs, targets = task.prepare(jax.random.key(3), images, labels, train=train)
-        pairs = np.asarray(inputs).reshape(64, 2, 13, 13, 3)[:, :, 6, 6, 0]
+        pairs = np.asarray(inputs).reshape(64, 2, 11, 11, 3)[:, :, 6, 6, 0]
         assert (pairs[:, 0] == 4).all()
         order = np.array([0, 1, 2, 3, 5, 6, 7, 8])
         np.testing.assert_array_equal(pairs[:, 1], order[np.asarray(targets)])

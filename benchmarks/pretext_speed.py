@@ -1,0 +1,133 @@
+"""What does a pretext task cost beside learning emotions on as many pixels?
+
+    python benchmarks/pretext_speed.py
+    python benchmarks/pretext_speed.py --network=full --batch=2 --rounds=5  # hours away from a GPU
+    python benchmarks/pretext_speed.py --network=full --batch=32 --steps=5  # on a GPU
+
+For each task two steps are compiled, as in training: the task's own, and that of `emotion` with as
+many images of the same size as the task shows to the backbone. They take turns in one process, so
+that what else the machine does falls on both. Prints the medians over the rounds, that of the
+rounds' ratios, and their quartiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from configs import networks
+from fer_jax.training import sharding
+from fer_jax.training.learner import Learner, make_tasks
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "rotation, one view": ("rotation", {"views": 1}),
+    "rotation, four views": ("rotation", {"views": 4}),
+    "jigsaw, image": ("jigsaw", {"mode": "image"}),
+    "jigsaw, tiles": ("jigsaw", {"mode": "tiles"}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--network", choices=networks.SIZES, default="small")
+    parser.add_argument("--batch", type=int, default=32, help="images of a pretext step")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=2, help="steps in a row for each round")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    options = parser.parse_args()
+    network = networks.network(options.network)
+    full = options.network == "full"
+
+    print(f"# {options.network} network on {jax.devices()[0].device_kind}, batch {options.batch}")
+    print("| task | through the backbone | ms a step | supervised | ratio | quartiles |")
+    print("|---|---|---|---|---|---|")
+    for name in options.cases:
+        task, fields = CASES[name]
+        side = network["image_size"]
+        if task == "jigsaw":
+            fields = {**fields, "permutations": 100, "gap": 24 if full else 5}
+        if not full and name.endswith("tiles"):
+            side = 96  # its stem wants 25 pixels, so its tiles do
+        shape = inputs_of(task, fields, options.batch, side)
+        pretext = step_of(task, fields, network, options.batch, side)
+        supervised = step_of("emotion", {}, network, shape[0], shape[1])
+        times = interleaved(pretext, supervised, options.rounds, options.steps)
+        ratios = [own / other for own, other in times]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        own, other = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
+        print(f"| {name} | {shape[0]} of {shape[1]}×{shape[2]} | {own:.0f} | {other:.0f} "
+              f"| {middle:.2f} | {low:.2f} to {high:.2f} |", flush=True)  # fmt: skip
+
+
+def inputs_of(task: str, fields: dict[str, Any], batch: int, side: int) -> tuple[int, ...]:
+    """The shape of what the task shows to the backbone."""
+    tasks, _ = make_tasks({task: fields})
+    images = jax.ShapeDtypeStruct((batch, side, side, 3), np.uint8)
+    labels = jax.ShapeDtypeStruct((batch,), np.int32)
+    inputs, _ = jax.eval_shape(
+        lambda x, y: tasks[task].prepare(jax.random.key(0), x, y, train=True), images, labels
+    )
+    return inputs.shape
+
+
+def step_of(
+    task: str, fields: dict[str, Any], network: dict[str, Any], batch: int, side: int
+) -> Callable[[int], None]:
+    """A function that runs so many training steps of one task, and waits for them."""
+    config = ConfigDict(
+        {
+            "backbone": network["backbone"],
+            "optimizer": networks.optimizer(1e-3),
+            "batch_size": batch,
+            "accumulate": 1,
+            "fsdp": 1,
+        }
+    )
+    learner = Learner(config, *make_tasks({task: fields}), steps=1000)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
+    labels = rng.integers(0, 4, batch).astype(np.int32)
+    given = {"image": images, "label": labels, "mask": np.ones(batch, bool)}
+    resident = sharding.put_batch(given, learner.mesh)
+    held = {"state": learner.init(0)}
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            held["state"], figures = learner.train(held["state"], resident)
+        jax.block_until_ready((held["state"], figures))
+
+    return run
+
+
+def interleaved(
+    first: Callable[[int], None], second: Callable[[int], None], rounds: int, steps: int
+) -> list[tuple[float, float]]:
+    """Seconds a step of both, round by round; who begins changes from round to round."""
+    first(1), second(1)  # compiles
+    times = []
+    for number in range(rounds):
+        order = (first, second) if number % 2 else (second, first)
+        taken = {function: _seconds(function, steps) for function in order}
+        times.append((taken[first], taken[second]))
+    return times
+
+
+def _seconds(function: Callable[[int], None], steps: int) -> float:
+    started = time.perf_counter()
+    function(steps)
+    return (time.perf_counter() - started) / steps
+
+
+if __name__ == "__main__":
+    main()
