@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from configs import pipeline as pipeline_config
 from configs import study as study_config
 from fer_jax.data import manifest
 from fer_jax.errors import UserError
@@ -82,6 +83,18 @@ def test_what_comes_in_turn_begins_with_what_came_before():
     assert config.steps.in_turn_seed0.init == "{workdir}/rotation_seed0"
     assert set(config.steps.in_turn_seed0.tasks) == {"jigsaw"}
     assert config.steps.people_in_turn.init == "{workdir}/in_turn_seed{seed}"
+
+
+def test_a_pipeline_teaches_in_turn_what_then_parts():
+    config = pipeline_config.get_config("rotation,then,jigsaw,simclr")
+    assert config.order.index("pretrain_1") + 1 == config.order.index("pretrain")
+    assert set(config.steps.pretrain_1.tasks) == {"rotation"}
+    assert set(config.steps.pretrain.tasks) == {"jigsaw", "simclr"}
+    assert config.steps.pretrain.init == "{workdir}/pretrain_1"
+    assert config.steps.pretrain_1.data.root == config.steps.pretrain.data.root
+    assert config.steps.emotion.init == "{workdir}/pretrain"
+    with pytest.raises(ValueError, match="`then` stands between tasks"):
+        pipeline_config.get_config("then,jigsaw")
 
 
 def test_one_field_sets_all_steps():
