@@ -64,9 +64,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
         _stop(_unknown_field(argv, str(error)))
     except OSError as error:
         _stop(f"cannot load the file that --config names: {error}")
-    except (flags.Error, TypeError, ValueError, SyntaxError) as error:
-        _stop(str(error))
+    except (flags.Error, TypeError, ValueError, SyntaxError, UserError) as error:
+        _stop(str(_user_error(error) or error))
     raise AssertionError("unreachable")
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """What a config itself said, wherever absl has wrapped it."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _unknown_field(argv: list[str], error: str) -> str:

@@ -30,6 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.folds = 5
     config.fold_seed = 0
     config.init = ""  # what the network was pretrained on is read from this workdir's config
+    config.pool = ""  # a workdir of `extract` or `refine` that something is to be pretrained on
     config.allow_leaks = ()
     config.image_size = 80  # pixels
     return config.lock()

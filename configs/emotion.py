@@ -52,8 +52,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.method = "fine_tune"
     # Of the probe: "backbone", and "gradients" (histograms of oriented gradients) beside it.
     config.features = ("backbone",)
-    tasks = {"emotion": {"weight": 1.0, "label_smoothing": 0.1}}
-    tasks |= {name: {"weight": 0.5, **networks.own_fields(name)} for name in auxiliary}
+    tasks = {"emotion": {**networks.task("emotion", size), "label_smoothing": 0.1}}
+    tasks |= {name: networks.task(name, size, weight=0.5) for name in auxiliary}
     config.tasks = ConfigDict(tasks, allow_dotted_keys=True)
     config.image_size = network["image_size"]
     config.backbone = network["backbone"]

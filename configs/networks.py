@@ -4,6 +4,8 @@ import dataclasses
 import importlib
 from typing import Any
 
+from fer_jax.errors import UserError
+
 SIZES = ("small", "full")
 
 # How faces are sought in photographs and in videos.
@@ -46,7 +48,7 @@ def network(size: str) -> dict[str, Any]:
                 "momentum": 0.99,
             },
         }
-    raise ValueError(f"unknown size {size!r}; there are {', '.join(SIZES)}")
+    raise UserError(f"unknown size {size!r}; there are {', '.join(SIZES)}")
 
 
 def parse(arg: str | None, default_tasks: tuple[str, ...] = ()) -> tuple[str, tuple[str, ...]]:
@@ -66,7 +68,7 @@ def in_turn(tasks: tuple[str, ...]) -> list[tuple[str, ...]]:
         else:
             groups[-1].append(word)
     if not all(groups):
-        raise ValueError(f"`then` stands between tasks, not as in {','.join(tasks)}")
+        raise UserError(f"`then` stands between tasks, not as in {','.join(tasks)}")
     return [tuple(group) for group in groups]
 
 
@@ -84,15 +86,31 @@ def optimizer(learning_rate: float) -> dict[str, Any]:
     }
 
 
-def own_fields(task: str) -> dict[str, Any]:
-    """The plain fields of a task with a dotted name, so that flags can set them."""
-    if "." not in task:
-        return {}
+def task(name: str, size: str, weight: float = 1.0) -> dict[str, Any]:
+    """A task's weight and its plain fields, with what suits the size of network."""
+    full = size == "full"
+    chosen: dict[str, dict[str, Any]] = {
+        "rotation": {"views": 1},  # 4: every image in all four rotations, four times the cost
+        # Tiles that pass the backbone one by one need 75 pixels each: three of them fit into 299.
+        "jigsaw": {
+            "mode": "tiles" if full else "image",
+            "gap": 24 if full else 5,
+            "permutations": 100 if full else 24,
+        },
+        # The small network's stem wants 25 pixels.
+        "relative_patch": {"gap": 24 if full else 5, "tile": 0 if full else 32},
+    }
+    return {"weight": weight, **own_fields(name), **chosen.get(name, {})}
+
+
+def own_fields(name: str) -> dict[str, Any]:
+    """The plain fields of a task, with their defaults, so that flags can set them."""
     try:
-        kind = getattr(importlib.import_module(task), "TASK", None)
+        module = importlib.import_module(name if "." in name else f"fer_jax.tasks.{name}")
     except ModuleNotFoundError:
         return {}  # the stage says what is missing
-    fields = dataclasses.fields(kind) if kind else ()
+    kind = getattr(module, "TASK", None)
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}
 
 

@@ -36,21 +36,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "train"
 
-    described = {name: {"weight": 1.0, **networks.own_fields(name)} for name in tasks}
+    described = {name: networks.task(name, size) for name in tasks}
     config.tasks = ConfigDict(described, allow_dotted_keys=True)
-    if "rotation" in tasks:
-        config.tasks.rotation.views = 1  # 4: every image in all four rotations, four times the cost
-    if "jigsaw" in tasks:
-        # Tiles that pass the backbone one by one need 75 pixels each: three of them fit into 299.
-        config.tasks.jigsaw.mode = "tiles" if size == "full" else "image"
-        config.tasks.jigsaw.grid = 3
-        config.tasks.jigsaw.gap = 24 if size == "full" else 5
-        config.tasks.jigsaw.permutations = 100 if size == "full" else 24
-
-    if "relative_patch" in tasks:
-        config.tasks.relative_patch.gap = 24 if size == "full" else 5
-        config.tasks.relative_patch.tile = 0 if size == "full" else 32  # the stem wants 25 pixels
-
     config.data = {
         "dataset": "face_frames",
         "config": "refined",  # "all": as `extract` left them, with root=WORK/extract

@@ -9,15 +9,18 @@ the same folds of people held out. `configs/study.py:low_shot` measures how the 
 number of labels instead, on `--config.low_shot`, a workdir of `photographs` with the splits train
 and test; `configs/study.py:people,low_shot` does both from the same pretraining.
 
-Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (rotation, then jigsaw),
-auxiliary (rotation beside the emotions, on the labelled faces), simclr; also vicreg,
-relative_patch, imagenet (with `full`: --config.imagenet=FILE or imagenet) and dotted names, which
-run if they are named: `configs/study.py:full,scratch,simclr,imagenet`. `seeds=5` takes five.
+Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (rotation's backbone, then
+jigsaw for as long again), auxiliary (rotation beside the emotions, on the labelled faces), simclr;
+also vicreg, relative_patch, imagenet (with `full`: --config.imagenet=FILE or imagenet) and dotted
+names, which run if they are named: `configs/study.py:full,scratch,simclr,imagenet`. The first one
+named is what the others are compared with. `seeds=5` takes five. Pretraining shows every method
+the pool equally often, but for in_turn, which sees it twice as often; simclr sees two views of
+each face, in batches twice as large. Fine-tuning is the same for all.
 
 Writes table/study.csv, study.md and study.png: accuracies, and paired differences from scratch
-with 95 % intervals over people. Killed at any moment, the same command goes on.
+with 95 % intervals over people and seeds. Killed at any moment, the same command goes on.
 
-Cost: small, 8 epochs of 18,500 faces and both measurements, TIME on 2 CPU cores.
+Cost: small, 8 epochs of 18,500 faces and both measurements, about two hours on 2 CPU cores.
 Expect: a gain that grows as labels shrink; docs/results.md has it on real faces.
 """
 
@@ -25,9 +28,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import emotion, networks, pretrain
+from configs import audit, emotion, networks, pretrain
+from fer_jax.errors import UserError
 
 SETTINGS = ("people", "low_shot")
+PROTOCOLS = {"people": "grouped_kfold", "low_shot": "fixed_split"}
 SHOTS = (10, 40, 160)  # labelled faces of each emotion
 METHODS = ("scratch", "rotation", "jigsaw", "jointly", "in_turn", "auxiliary", "simclr")
 # What is pretrained, and the method whose backbone that begins with. Other names are tasks.
@@ -38,24 +43,31 @@ NOT_PRETRAINED = ("scratch", "auxiliary", "imagenet")
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: size, settings, methods, and seeds, e.g. "full,people,scratch,rotation,seeds=5"."""
     size, words = networks.parse(arg)
-    given = [word for word in words if word.startswith("seeds=")]
-    seeds = tuple(range(int(given[0].removeprefix("seeds=")) if given else 3))
+    counts = [word.removeprefix("seeds=") for word in words if word.startswith("seeds=")]
+    if counts and not (counts[0].isdigit() and int(counts[0])):
+        raise UserError(f"seeds={counts[0]} must be a number of 1 or more")
+    seeds = tuple(range(int(counts[0]) if counts else 3))
     settings = tuple(word for word in SETTINGS if word in words) or ("people",)
-    methods = tuple(w for w in words if w not in (*SETTINGS, *given)) or METHODS
+    methods = tuple(w for w in words if w not in SETTINGS and not w.startswith("seeds=")) or METHODS
+    _check(methods, size)
     config = ConfigDict()
     config.stage = "pipeline"
     config.pool = ""
     config.people = ""
     config.low_shot = ""
     config.imagenet = ""
-    config.needs = ("pool", *settings, *(name for name in methods if name == "imagenet"))
+    pretrained = [name for name in methods if name not in NOT_PRETRAINED]
+    config.needs = (*(["pool"] if pretrained else []), *settings)
+    if "imagenet" in methods:
+        config.needs += ("imagenet",)
     config.pool_variant = "refined"  # "all" takes the faces as `extract` left them
     config.pretrain_epochs = 8.0
     config.finetune_steps = 300
-    # Kinds of leak that are told and do not stop the run, as where nobody knows who is who.
+    # Kinds of leak that are told and do not stop the run (configs/audit.py), as where nobody knows
+    # who is who. They are looked for first, before hours of pretraining.
     config.allow_leaks = ()
 
-    steps: dict[str, Any] = {}
+    steps: dict[str, Any] = {f"audit_{setting}": _audit(config, setting) for setting in settings}
     for method in methods:
         for seed in seeds if method not in NOT_PRETRAINED else ():
             _add_pretraining(steps, config, size, method, seed)
@@ -68,13 +80,36 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 step = _measurement(config, size, method, seeds)
                 step.photographs = f"{{{setting}}}"
                 step.shots = shots
-                step.protocol = "fixed_split" if setting == "low_shot" else "grouped_kfold"
+                step.protocol = PROTOCOLS[setting]
                 steps[f"{name}_{method}"] = step
     steps["table"] = {"stage": "study", "runs": runs, "reference": methods[0]}
+    steps["table"] |= {"settings": tuple(runs), "methods": methods}
     steps["table"]["bootstrap"] = {"samples": 10_000, "seed": 0}
     config.steps = ConfigDict(steps, allow_dotted_keys=True)  # names of tasks
     config.order = tuple(steps)
     return config.lock()
+
+
+def _check(methods: tuple[str, ...], size: str) -> None:
+    """Raises UserError for what would fail only when its turn comes."""
+    for name in methods:
+        known = name in (*PRETRAINED, *NOT_PRETRAINED) or networks.own_fields(name)
+        if not known or name in ("emotion", "verification"):
+            raise UserError(
+                f"there is no method {name} for a study: there are {', '.join(METHODS)}, vicreg, "
+                "relative_patch, imagenet, and dotted names of tasks"
+            )
+    if "imagenet" in methods and size != "full":
+        raise UserError("imagenet's weights are those of the size full: study.py:full,...")
+
+
+def _audit(config: ConfigDict, setting: str) -> ConfigDict:
+    step = audit.get_config().unlock()
+    step.photographs = f"{{{setting}}}"
+    step.pool = "{pool}"
+    step.protocol = PROTOCOLS[setting]
+    step.allow_leaks = config.get_ref("allow_leaks")
+    return step
 
 
 def _add_pretraining(

@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.faces = ""  # a folder of pictures, each a face; a subfolder is a source
     config.nonfaces = ""  # likewise, without a face
 
-    config.tasks = {"verification": {"weight": 1.0}}
+    config.tasks = {"verification": networks.task("verification", size)}
     config.data = {
         "dataset": "face_verification",
         "config": "",

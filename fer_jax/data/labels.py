@@ -192,7 +192,7 @@ class _Reader:
             return None
         path = Path(os.path.normpath(file.parent.absolute() / value["path"]))
         photo = Path(os.path.normpath(value["path"])).as_posix()
-        return _Row(str(path), photo, value["subject"], emotion, value["split"], place)
+        return _Row(str(path), photo, value["subject"], emotion, value["split"].lower(), place)
 
     def _emotion(self, name: str, place: str) -> str | None:
         """The emotion as the config spells it; None when it is ignored or a problem."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
 from fer_jax.errors import UserError
-from fer_jax.evaluation import bootstrap, metrics, results
+from fer_jax.evaluation import bootstrap, crossed, metrics, results
 from fer_jax.evaluation.predictions import Predictions
 from fer_jax.workdir import atomic_file
 
+GAINS = ("gain", "gain_low", "gain_high", "p", "q", "gain_by_seed")
 _COLOUR, _CLEAR = "#444444", "#c8553d"
 
 
@@ -23,10 +25,11 @@ def table(
 ) -> pd.DataFrame:
     """One row a method: accuracy and macro-F1 with intervals, and what it gains on `reference`.
 
-    The columns `gain`, `gain_low`, `gain_high` are the paired difference in accuracy with its
-    95 % interval over people, seeds averaged before (see `bootstrap`); `p` is that of the
-    permutation test over people; `gain_by_seed` holds the difference of each seed, since the
-    interval does not know how much seeds differ.
+    `low` and `high` are the interval of the accuracy over people, seeds averaged before. The
+    columns `gain`, `gain_low`, `gain_high` and `p` are the paired difference in accuracy with its
+    95 % interval and test over both people and seeds (see `crossed`); `q` is p adjusted for the
+    number of methods of the setting (Benjamini & Hochberg 1995); `gain_by_seed` holds the
+    difference of each seed, in points.
 
     Raises:
         UserError: a run tests other photographs, folds or seeds than the reference.
@@ -47,31 +50,26 @@ def table(
             "high": accuracy.high,
             "macro_f1": f1.value,
         }
-        rows.append(row if name == reference else row | _gain(run, base, samples, seed))
-    return pd.DataFrame(rows)
+        rows.append(row if name == reference else row | _gain(run, base))
+    found = pd.DataFrame(rows).reindex(columns=[*rows[0], *GAINS])
+    others = found["method"] != reference
+    if others.any():
+        found.loc[others, "q"] = stats.false_discovery_control(found.loc[others, "p"])
+    return found
 
 
-def _gain(run: Predictions, base: Predictions, samples: int, seed: int) -> dict[str, Any]:
-    compared = results.compare(run, base, samples=samples, seed=seed)
-    if not compared["comparable"]:
-        raise UserError(f"{run.name} cannot be compared with {base.name}: {compared['reason']}")
-    gain = compared["difference"]["accuracy"]
-    ours, theirs = metrics.per_seed(run), metrics.per_seed(base)
-    by_seed = [ours[s] - theirs[s] for s in run.seed_values]
+def _gain(run: Predictions, base: Predictions) -> dict[str, Any]:
+    if reason := results.incomparable(run, base):
+        raise UserError(f"{run.name} cannot be compared with {base.name}: {reason}")
+    differences = crossed.gains(run, base)
+    found = crossed.gain(differences)
     return {
-        "gain": gain["value"],
-        "gain_low": gain["low"],
-        "gain_high": gain["high"],
-        "p": compared["permutation"]["p"],
-        "gain_by_seed": " ".join(f"{100 * value:+.1f}" for value in by_seed),
+        "gain": found.value,
+        "gain_low": found.low,
+        "gain_high": found.high,
+        "p": found.p,
+        "gain_by_seed": " ".join(f"{100 * value:+.1f}" for value in differences.mean(axis=1)),
     }
-
-
-def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The settings below each other, with the columns of a gain even where there is none."""
-    gains = ["gain", "gain_low", "gain_high", "p", "gain_by_seed"]
-    rows = pd.concat(tables, ignore_index=True)
-    return rows.reindex(columns=[*(c for c in rows.columns if c not in gains), *gains])
 
 
 def best(rows: pd.DataFrame, reference: str) -> dict[str, Any]:
@@ -87,7 +85,10 @@ def best(rows: pd.DataFrame, reference: str) -> dict[str, Any]:
 
 
 def markdown(rows: pd.DataFrame, reference: str) -> str:
-    """A table to paste; gains in points, in bold where their interval excludes 0."""
+    """A table to paste; gains in points, in bold where their interval excludes 0.
+
+    Gains' intervals are over people and seeds, those of accuracies over people alone.
+    """
     lines = []
     for setting, part in rows.groupby("setting", sort=False):
         first = part.iloc[0]
@@ -95,8 +96,8 @@ def markdown(rows: pd.DataFrame, reference: str) -> str:
             f"**{setting}**: {first['seeds']} seeds, {first['people']} people tested",
             "",
             f"| method | accuracy | 95 % interval | macro-F1 | gain on {reference}, points | "
-            "95 % interval | by seed | p |",
-            "|---|---|---|---|---|---|---|---|",
+            "95 % interval | by seed | p | q |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         lines += [_line(row) for row in part.to_dict("records")] + [""]
     return "\n".join(lines)
@@ -106,12 +107,14 @@ def _line(row: Mapping[Any, Any]) -> str:
     accuracy = f"| {row['method']} | {100 * row['accuracy']:.1f} % | {100 * row['low']:.1f} to "
     accuracy += f"{100 * row['high']:.1f} | {100 * row['macro_f1']:.1f} | "
     if pd.isna(row["gain"]):
-        return accuracy + "| | | |"
+        return accuracy + "| | | | |"
     gain = f"{100 * row['gain']:+.1f}"
     if _clear(row):
         gain = f"**{gain}**"
     between = f"{100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f}"
-    return accuracy + f"{gain} | {between} | {row['gain_by_seed']} | {row['p']:.3f} |"
+    return (
+        accuracy + f"{gain} | {between} | {row['gain_by_seed']} | {row['p']:.3f} | {row['q']:.3f} |"
+    )
 
 
 def _clear(row: Mapping[Any, Any]) -> bool:
@@ -134,7 +137,9 @@ def draw(rows: pd.DataFrame, reference: str, file: Path) -> None:
             loc="left", fontsize=10,
         )  # fmt: skip
     panels[0].invert_yaxis()
-    figure.supxlabel(f"points gained on {reference}, 95 % interval", fontsize=9)
+    figure.supxlabel(
+        f"points gained on {reference}, 95 % interval over people and seeds", fontsize=9
+    )
     with atomic_file(file) as temporary:
         figure.savefig(temporary, dpi=130)
 

@@ -89,7 +89,7 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
 def compare(first: Predictions, second: Predictions, *, samples: int, seed: int) -> dict[str, Any]:
     """`first` minus `second` on the same folds, or the reason why they cannot be compared."""
     names = {"first": first.name, "second": second.name}
-    reason = _incomparable(first, second)
+    reason = incomparable(first, second)
     if reason:
         return {**names, "comparable": False, "reason": reason}
     by_person = [metrics.confusion_by_person(run) for run in (first, second)]
@@ -171,7 +171,8 @@ def person_table(results: Mapping[str, Any]) -> pd.DataFrame:
     return table[["run", *(column for column in table.columns if column != "run")]]
 
 
-def _incomparable(first: Predictions, second: Predictions) -> str:
+def incomparable(first: Predictions, second: Predictions) -> str:
+    """Why two runs cannot be compared; "" where they can."""
     if first.labels != second.labels:
         return "their emotions differ"
     if _split(first) != _split(second):

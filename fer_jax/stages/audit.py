@@ -8,6 +8,7 @@ The same search runs before every `crossval`. Writes
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from fer_jax.evaluation.study import read_study
 from fer_jax.workdir import stage
 
 
-@stage(inputs=lambda config: [config.photographs, config.test_photographs, config.init])
+@stage(
+    inputs=lambda config: [config.photographs, config.test_photographs, config.init, config.pool]
+)
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Looks for every kind of leak between the folds of a study, and its pretraining.
 
@@ -27,6 +30,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     study = read_study(config)
     pool = leakage.lineage(config.init)
+    if config.pool:
+        pool = replace(pool, faces=(*pool.faces, config.pool))
     found = leakage.audit(study.photographs, study.folds(config), pool)
     leakage.write(found, workdir / "leaks")
     for leak in found:

@@ -26,7 +26,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     for name in config.needs:
         if not config[name]:
-            raise UserError(f"give --config.{name}, the folder of your own {name}")
+            raise UserError(f"give --config.{name}, where your own {name} lie")
     config = filled(config, workdir)
     summary: dict[str, Any] = {}
     for number, name in enumerate(config.order, start=1):
@@ -38,7 +38,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         if step.stage == "evaluate":
             summary |= {key: results[key] for key in ("accuracy", "low", "high", "report")}
         elif step.stage == "study":
-            summary |= results
+            summary |= {key: value for key, value in results.items() if key != "wall_s"}
     if "report" in summary:
         print(
             f"\n{summary['accuracy']:.1%} right on people held out "

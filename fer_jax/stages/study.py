@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError
@@ -25,21 +26,20 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Compares, within each setting, every method with `config.reference`.
 
     Raises:
-        UserError: no run, the reference is missing in a setting, or two runs of a setting do not
-            test the same photographs in the same folds and seeds.
+        UserError: no run, a method or the reference is missing in a setting, or two runs of a
+            setting do not test the same photographs in the same folds and seeds.
     """
     if not config.runs:
         raise UserError("study: config.runs is empty; name crossval workdirs by setting and method")
     tables = []
-    for setting, runs in config.runs.items():
-        if config.reference not in runs:
-            raise UserError(
-                f"study: config.reference is '{config.reference}', which {setting} does not have "
-                f"({', '.join(runs)})"
-            )
+    for setting in config.settings:  # a ConfigDict would hand over both in alphabetical order
+        runs = {method: config.runs[setting].get(method, "") for method in config.methods}
+        missing = [method for method in (config.reference, *runs) if not runs.get(method)]
+        if missing:
+            raise UserError(f"study: config.runs.{setting} names no workdir for {missing[0]}")
         found = {name: read_predictions(name, Path(folder)) for name, folder in runs.items()}
         tables.append(comparison.table(setting, found, config.reference, **config.bootstrap))
-    rows = comparison.together(tables)
+    rows = pd.concat(tables, ignore_index=True)
     with atomic_file(workdir / "study.csv") as path:
         rows.to_csv(path, index=False)
     text = comparison.markdown(rows, config.reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -76,10 +77,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             evaluate=_evaluation(learner, weights, validation, probed),
             before=probed,
         )
-    _draw(workdir, learner, fitted.state, validation if len(validation) else training, watched)
     _save_model(workdir / "model", fitted.state, config, learner)
     if fitted.best is not None:
         _save_model(workdir / "best" / "model", fitted.best, config, learner)
+    _draw(workdir, learner, fitted.state, validation if len(validation) else training, watched)
     return {
         "train_images": len(training),
         "validation_images": len(validation),
@@ -150,11 +151,34 @@ def _draw(
     source: sources.Source,
     watched: watching.Watched | None,
 ) -> None:
-    """All processes gather what the pictures show, the first one draws them."""
+    """All processes gather what the pictures show, the first one draws them.
+
+    The model is saved by then: a picture that cannot be drawn, as by a fault in a task's own
+    `undo`, is told and does not end the run.
+    """
     weights = jax.tree.map(sharding.fetch, for_use(state))
     features = watched.features(learner, state)["features"] if watched else np.zeros((0, 1))
     if not backend.writes():
         return
+    try:
+        _draw_all(workdir, learner, weights, source, watched, features)
+    except Exception as error:
+        print(
+            f"[train] warning: the pictures in {workdir} are not complete: "
+            f"{type(error).__name__}: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _draw_all(
+    workdir: Path,
+    learner: Learner,
+    weights: State,
+    source: sources.Source,
+    watched: watching.Watched | None,
+    features: np.ndarray,
+) -> None:
     curves.draw(workdir)
     rows = np.linspace(0, len(source) - 1, min(task_pictures.EXAMPLES, len(source))).astype(int)
     batch = source.batch(rows)

@@ -18,7 +18,7 @@ from fer_jax.data.augment import FLIPPED, Augment, random_grey
 from fer_jax.errors import UserError
 from fer_jax.models.heads import ClassifierHead, JigsawHead
 from fer_jax.tasks.permutations import distant_permutations
-from fer_jax.tasks.task import accuracy, cross_entropy
+from fer_jax.tasks.task import accuracy, by_content, cross_entropy
 
 MODES = ("tiles", "image")
 # Normalised tiles are put back to this mean and deviation, within the 0..255 that networks expect.
@@ -42,7 +42,8 @@ class Jigsaw:
         normalise_tiles: gives each channel of every tile the same mean and deviation, so that
             neither brightness nor tint tells a tile's place.
         grey: share of the puzzles shown without colour, against chromatic aberration: that of a
-            strong lens solves whatever puzzles are shown in colour. 1: evaluation is grey, too.
+            strong lens solves whatever puzzles are shown in colour. 1: evaluation is grey, too;
+            below 1 it is in colour.
         augment: strengths of the augmentation of the image before it is cut.
 
     The tile side is t = S // grid - gap for images of S pixels.
@@ -85,16 +86,18 @@ class Jigsaw:
         *,
         train: bool,
     ) -> tuple[Float[Array, "n t t 3"], Int[Array, " b"]]:
-        if not train:  # the same puzzles whenever an image stands at the same place in the batch
-            key = jax.random.key(0)
         augment_key, grey_key, cut_key, permutation_key = jax.random.split(key, 4)
-        images = self.augment(augment_key, images) if train else self.augment.evaluation(images)
+        if train:
+            targets = jax.random.randint(permutation_key, (len(images),), 0, self.permutations)
+            images = self.augment(augment_key, images)
+        else:
+            targets = by_content(images, self.permutations)
+            images = self.augment.evaluation(images)
         if train or self.grey == 1:
             images = random_grey(grey_key, images, self.grey)
         tiles = cut(images, self.grid, self.gap, cut_key if train else None)
         if self.normalise_tiles:
             tiles = normalised(tiles)
-        targets = jax.random.randint(permutation_key, (len(images),), 0, self.permutations)
         chosen = jnp.asarray(distant_permutations(self.tiles, self.permutations), jnp.int32)
         tiles = shuffle(tiles, chosen[targets])
         if self.mode == "image":
@@ -139,7 +142,7 @@ def cut(
     cell = side // grid
     if cell - gap < 1:
         raise UserError(
-            f"task jigsaw: a {grid}x{grid} puzzle of {side} pixels has cells of {cell}, "
+            f"a {grid}x{grid} puzzle of {side} pixels has cells of {cell}, "
             f"too small for gap={gap}: use larger images or a smaller grid or gap"
         )
     border = (side - grid * cell) // 2

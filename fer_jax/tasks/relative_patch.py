@@ -18,7 +18,7 @@ from fer_jax.data.augment import Augment, random_grey
 from fer_jax.errors import UserError
 from fer_jax.models.heads import JigsawHead
 from fer_jax.tasks.jigsaw import cut, normalised
-from fer_jax.tasks.task import accuracy, cross_entropy
+from fer_jax.tasks.task import accuracy, by_content, cross_entropy
 
 GRID, MIDDLE, NEIGHBOURS = 3, 4, 8
 # Not mirrored: left and right are what is asked.
@@ -47,6 +47,9 @@ class RelativePatch:
     augment: Augment = SLIGHT
 
     labels_needed: ClassVar[bool] = False
+    classes: ClassVar[tuple[str, ...]] = (
+        "above left", "above", "above right", "left", "right", "below left", "below", "below right",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.augment.flip:
@@ -65,14 +68,16 @@ class RelativePatch:
         *,
         train: bool,
     ) -> tuple[Float[Array, "n t t 3"], Int[Array, " b"]]:
-        if not train:  # the same neighbour whenever an image stands at the same place
-            key = jax.random.key(0)
         augment_key, grey_key, cut_key, choice_key = jax.random.split(key, 4)
-        images = self.augment(augment_key, images) if train else self.augment.evaluation(images)
+        if train:
+            targets = jax.random.randint(choice_key, (len(images),), 0, NEIGHBOURS)
+            images = self.augment(augment_key, images)
+        else:
+            targets = by_content(images, NEIGHBOURS)
+            images = self.augment.evaluation(images)
         if train or self.grey == 1:
             images = random_grey(grey_key, images, self.grey)
         tiles = cut(images, GRID, self.gap, cut_key if train else None)
-        targets = jax.random.randint(choice_key, (len(images),), 0, NEIGHBOURS)
         place = targets + (targets >= MIDDLE)  # the middle is no neighbour of itself
         neighbour = jnp.take_along_axis(tiles, place[:, None, None, None, None], axis=1)
         pairs = jnp.concatenate([tiles[:, MIDDLE : MIDDLE + 1], neighbour], axis=1)

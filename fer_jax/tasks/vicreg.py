@@ -23,12 +23,15 @@ class VICReg:
     """Inputs are `[2B, S, S, 3]`, the two views of an image following each other; no targets.
 
     Fields:
-        invariance, variance, covariance: weights of the three terms (equation 6); in the paper
-            they are 25, 25 and 1, which is the same but for a factor on the whole.
-        hidden, dimensions: widths of the projection head, which is not kept.
+        invariance, variance, covariance: weights of the three terms (equation 6), 25, 25 and 1 in
+            the paper, here divided by 25. As in the authors' code the distance is a mean over
+            dimensions, and the variance term that of the two views' mean.
+        hidden, dimensions: widths of the projection head, which is not kept. (The paper's has
+            three layers of 8192 with batch normalisation, after a ResNet-50.)
         augment: strengths of the augmentation.
 
-    Each example's loss is its own distance between views and the batch's two other terms, so that
+    The larger the batch, the better the two terms over it; `accumulate` parts it. Each example's
+    loss is its own distance between views and the batch's two other terms, so that
     the mean is the loss of the paper.
     """
 
@@ -62,7 +65,7 @@ class VICReg:
         views = views.reshape(-1, VIEWS, views.shape[-1])
         apart = jnp.square(views[:, 0] - views[:, 1]).mean(-1)
         terms = jax.vmap(_variance_and_covariance, (1, None))(views, mask)
-        variance, covariance = terms[0].mean(), terms[1].mean()
+        variance, covariance = terms[0].mean(), terms[1].sum()
         loss = self.invariance * apart + self.variance * variance + self.covariance * covariance
         return jnp.repeat(loss, VIEWS)
 

@@ -23,11 +23,12 @@ def rows():
         "few": {"scratch": run("scratch", skill=0.4), "good": run("good", skill=0.9, seed=1)},
         "many": {"scratch": run("scratch", skill=0.8), "same": run("same", skill=0.8)},
     }
-    return comparison.together(
+    return pd.concat(
         [
             comparison.table(name, runs, "scratch", samples=500, seed=0)
             for name, runs in settings.items()
-        ]
+        ],
+        ignore_index=True,
     )
 
 

@@ -71,15 +71,36 @@ def test_no_model_of_everyone_is_made_where_none_is_wanted(finished):
 
 def test_a_reference_that_is_missing_is_named(finished, tmp_path):
     config = study_config.get_config("people,scratch,jigsaw,seeds=2").steps.table.unlock()
-    config.runs = {"people": {"jigsaw": str(finished / "people_jigsaw")}}
-    with pytest.raises(UserError, match="reference is 'scratch', which people does not have"):
+    config.runs.people.scratch = ""
+    config.runs.people.jigsaw = str(finished / "people_jigsaw")
+    with pytest.raises(UserError, match=r"runs\.people names no workdir for scratch"):
         study.run(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("people,scratch,rotatoin", "no method rotatoin for a study: there are scratch, rotation"),
+        ("people,scratch,imagenet", "of the size full"),
+        ("people,seeds=x", "seeds=x must be a number"),
+        ("people,seeds=0", "seeds=0 must be a number"),
+    ],
+)
+def test_what_would_fail_hours_later_fails_at_once(arg, message):
+    with pytest.raises(UserError, match=message):
+        study_config.get_config(arg)
+
+
+def test_settings_keep_their_order():
+    config = study_config.get_config("low_shot,people,seeds=1").steps.table
+    assert config.settings == ("people", "low_shot_10", "low_shot_40", "low_shot_160")
+    assert config.methods == study_config.METHODS
 
 
 def test_what_comes_in_turn_begins_with_what_came_before():
     config = study_config.get_config("people,scratch,in_turn,seeds=1")
-    assert config.order == ("rotation_seed0", "in_turn_seed0", "people_scratch", "people_in_turn",
-                            "table")  # fmt: skip
+    assert config.order == ("audit_people", "rotation_seed0", "in_turn_seed0", "people_scratch",
+                            "people_in_turn", "table")  # fmt: skip
     assert config.steps.in_turn_seed0.init == "{workdir}/rotation_seed0"
     assert set(config.steps.in_turn_seed0.tasks) == {"jigsaw"}
     assert config.steps.people_in_turn.init == "{workdir}/in_turn_seed{seed}"
@@ -93,7 +114,7 @@ def test_a_pipeline_teaches_in_turn_what_then_parts():
     assert config.steps.pretrain.init == "{workdir}/pretrain_1"
     assert config.steps.pretrain_1.data.root == config.steps.pretrain.data.root
     assert config.steps.emotion.init == "{workdir}/pretrain"
-    with pytest.raises(ValueError, match="`then` stands between tasks"):
+    with pytest.raises(UserError, match="`then` stands between tasks"):
         pipeline_config.get_config("then,jigsaw")
 
 
