@@ -116,6 +116,14 @@ def test_every_problem_of_a_table_at_once_with_its_line(tmp_path):
     assert message.startswith(f"{file}: 13 problems to mend")
 
 
+def test_splits_are_known_in_any_case(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png")
+    table(tmp_path, "a.png,ann,happy,Test", "b.png,bob,sad,TRAIN")
+    frame = read_labels(tmp_path, ("happy", "sad"))
+    assert frame["split"].tolist() == ["test", "train"]
+
+
 def test_a_person_in_two_splits_is_refused_and_people_in_one_each_are_not(tmp_path):
     for name in ("a", "b", "c"):
         picture(tmp_path / f"{name}.png")

@@ -93,6 +93,20 @@ def test_the_best_is_that_of_the_least_validation_loss(watched):
     assert (best.read_bytes() == last.read_bytes()) == (losses[4] < losses[2])
 
 
+def test_a_fault_in_a_picture_is_told_and_ends_nothing(tmp_path, monkeypatch, capsys):
+    """As one in the `undo` of a user's own task."""
+
+    class Nothing:
+        def __len__(self):
+            raise ZeroDivisionError("no picture today")
+
+    monkeypatch.setattr(train.backend, "writes", lambda: True)
+    state = {"parameters": {}, "statistics": {}}
+    train._draw(tmp_path, None, state, Nothing(), None)
+    assert "pictures" in (told := capsys.readouterr().err)
+    assert "ZeroDivisionError: no picture today" in told
+
+
 def test_the_pictures_are_there(watched):
     for name in PICTURES:
         picture = cv2.imread(str(watched[0] / name))

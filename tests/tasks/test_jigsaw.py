@@ -79,6 +79,19 @@ def test_sides_that_do_not_divide_lose_their_border(images):
     np.testing.assert_array_equal(tiles[0, 0], images[0, 1:7, 1:7])
 
 
+def test_evaluation_asks_by_content_whatever_the_batch():
+    rng = np.random.default_rng(3)
+    many = jnp.asarray(rng.integers(0, 256, (600, 24, 24, 3), dtype=np.uint8))
+    task, labels = Jigsaw(permutations=24), jnp.zeros(600, jnp.int32)
+    inputs, targets = task.prepare(jax.random.key(0), many, labels, train=False)
+    assert set(np.unique(targets)) == set(range(24))
+    assert np.bincount(targets).min() > 8  # of 25 expected
+    part = slice(17, 40)
+    again, same = task.prepare(jax.random.key(1), many[part], labels[part], train=False)
+    np.testing.assert_array_equal(same, targets[part])
+    np.testing.assert_array_equal(again, inputs[part])
+
+
 def test_too_large_a_gap(images):
     with pytest.raises(UserError, match="too small for gap=8"):
         cut(images, 3, 8, None)
