@@ -13,6 +13,7 @@ from fer_jax.faces.drawing import write_image
 from fer_jax.stages import train
 from fer_jax.training import step
 from fer_jax.workdir import read_json
+from tests.training.tiny import TinyLearner
 
 DEPTHS = ("mixed_5b", "mixed_6a", "mixed_7a", "features")
 PICTURES = ("curves.png", "tasks.png", "neighbours.png", "embedding.png")
@@ -93,16 +94,16 @@ def test_the_best_is_that_of_the_least_validation_loss(watched):
     assert (best.read_bytes() == last.read_bytes()) == (losses[4] < losses[2])
 
 
-def test_a_fault_in_a_picture_is_told_and_ends_nothing(tmp_path, monkeypatch, capsys):
+def test_a_fault_in_a_picture_is_told_and_ends_nothing(tmp_path, capsys):
     """As one in the `undo` of a user's own task."""
 
-    class Nothing:
-        def __len__(self):
+    class Faulty(sources.ArraySource):
+        def batch(self, indices):
             raise ZeroDivisionError("no picture today")
 
-    monkeypatch.setattr(train.backend, "writes", lambda: True)
-    state = {"parameters": {}, "statistics": {}}
-    train._draw(tmp_path, None, state, Nothing(), None)
+    learner = TinyLearner()
+    source = Faulty(np.zeros((8, 4, 4, 3), np.uint8))
+    train._draw(tmp_path, learner, learner.init(0), source, None)
     assert "pictures" in (told := capsys.readouterr().err)
     assert "ZeroDivisionError: no picture today" in told
 
