@@ -63,7 +63,9 @@ def same_picture(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s
     return max(_registered(first, second), _registered(first, mirrored))
 
 
-def copies(faces: Crops, pool: Crops) -> list[tuple[int, int, float]]:
+def copies(
+    faces: UInt8[np.ndarray, "n s s 3"], pool: UInt8[np.ndarray, "m s s 3"]
+) -> list[tuple[int, int, float]]:
     """Of each face the nearest of the pool, where registering shows one picture.
 
     Returns positions in `faces` and in `pool`, and the correlation of the two.
