@@ -20,7 +20,8 @@ each face, in batches twice as large. Fine-tuning is the same for all.
 Writes table/study.csv, study.md and study.png: accuracies, and paired differences from scratch
 with 95 % intervals over people and seeds. Killed at any moment, the same command goes on.
 
-Cost: small, 8 epochs of 18,500 faces and both measurements, about two hours on 2 CPU cores.
+Cost: small, 8 epochs of 18,500 faces and both measurements, by estimate some two hours on 2
+CPU cores (not run in one go).
 Expect: a gain that grows as labels shrink; docs/results.md has it on real faces.
 """
 

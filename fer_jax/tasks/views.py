@@ -23,7 +23,7 @@ STRONG = Augment(
     grey=0.2,
     erase=0.5,
 )
-# Of the same strength in every run, so that evaluation repeats.
+# One key for all evaluations, so that they repeat.
 _EVALUATION_KEY = 0
 
 
