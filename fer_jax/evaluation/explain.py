@@ -65,7 +65,7 @@ class GradCam:
         self, state: Any, weights: Float[Array, "b f"], images: Array
     ) -> Float[Array, "b h w"]:
         network = merge_network(self._graphdef, state["parameters"], state["statistics"])
-        layers = [layer for _, layer in network.backbone._layers()]
+        layers = [layer for _, layer in network.backbone.blocks()]
         outputs = [network.preprocess(images)]
         for layer in layers:
             outputs.append(layer(outputs[-1], train=False))

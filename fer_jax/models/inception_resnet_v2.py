@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from fer_jax.errors import UserError
 from fer_jax.models.layers import Conv, ConvBN, Kernel, average_pool, draw_kernels, max_pool
+from fer_jax.models.repeated import Repeated
 
 
 class C(NamedTuple):
@@ -143,35 +144,31 @@ class InceptionResNetV2(nnx.Module):
         if width <= 0:
             raise UserError(f"backbone width {width} must be above 0")
         make = Maker(width, momentum, frozen_batchnorm, dtype)
-        self.remat = remat
         self.stem = Stem(channels, stem, make)
         self.mixed_5b = Branches(self.stem.outputs, MIXED_5B, make)
         n = self.mixed_5b.outputs
-        self.block35 = nnx.List([Block(n, BLOCK_35, 0.17, make) for _ in range(depth[0])])
+        self.block35 = repeated(n, BLOCK_35, (0.17,) * depth[0], make, remat=remat)
         self.mixed_6a = Branches(n, MIXED_6A, make)
         n += self.mixed_6a.outputs
-        self.block17 = nnx.List([Block(n, BLOCK_17, 0.10, make) for _ in range(depth[1])])
+        self.block17 = repeated(n, BLOCK_17, (0.10,) * depth[1], make, remat=remat)
         self.mixed_7a = Branches(n, MIXED_7A, make)
         n += self.mixed_7a.outputs
-        self.block8 = nnx.List([Block(n, BLOCK_8, 0.20, make) for _ in range(depth[2] - 1)])
-        if depth[2]:  # the very last block adds its whole residual and keeps the sign
-            self.block8.append(Block(n, BLOCK_8, 1.0, make, relu=False))
+        # The very last block adds its whole residual and keeps the sign.
+        factors = (*(0.20,) * (depth[2] - 1), 1.0)[: depth[2]]
+        self.block8 = repeated(n, BLOCK_8, factors, make, remat=remat, last_keeps_sign=True)
         self.conv_7b = make.conv(n, C(1536, 1))
         self.features = make.channels(1536)
         draw_kernels(make.convs, rngs.params())
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n features"]:
-        for _, layer in self._layers():
-            if self.remat and isinstance(layer, Block):
-                x = rematerialised(layer, x, train)
-            else:
-                x = layer(x, train=train)
+        for _, stage in self._stages():
+            x = stage(x, train=train)
         return global_mean(x)
 
     def intermediates(
-        self, x: Float[Array, "n h w c"], names: Sequence[str] | None = None, *, train: bool = False
+        self, x: Float[Array, "n h w c"], names: Sequence[str] | None = None
     ) -> dict[str, Float[Array, ...]]:
-        """Outputs of the blocks called `names` (all if None), in the network's order.
+        """Outputs of the blocks called `names` (all if None), in inference, in their order.
 
         The names are those of `block_names` and "features", the pooled output. Raises UserError
         for any other.
@@ -182,8 +179,8 @@ class InceptionResNetV2(nnx.Module):
             if name not in known:
                 raise UserError(f"the backbone has no block {name}: there are {', '.join(known)}")
         outputs = {}
-        for name, layer in self._layers():
-            x = layer(x, train=train)
+        for name, block in self.blocks():
+            x = block(x, train=False)
             if name in wanted:
                 outputs[name] = x
         if "features" in wanted:
@@ -193,7 +190,7 @@ class InceptionResNetV2(nnx.Module):
     @property
     def block_names(self) -> tuple[str, ...]:
         """Names of all blocks from input to output: stem, mixed_5b, block35_1, ..., conv_7b."""
-        return tuple(name for name, _ in self._layers())
+        return tuple(name for name, _ in self.blocks())
 
     @property
     def depths(self) -> tuple[str, ...]:
@@ -202,24 +199,31 @@ class InceptionResNetV2(nnx.Module):
         The names are those of `intermediates`: mixed_5b, the last block35, mixed_6a, the last
         block17, mixed_7a, the last block8, as far as the network has them.
         """
-        layers = (self.block35, self.block17, self.block8)
-        ends = zip(("mixed_5b", "mixed_6a", "mixed_7a"), (35, 17, 8), layers, strict=True)
         names = []
-        for mixed, kind, blocks in ends:
-            names += [mixed, f"block{kind}_{len(blocks)}"] if blocks else [mixed]
-        return (*names, "features")
+        for name, stage in self._stages():
+            if not isinstance(stage, Repeated):
+                names.append(name)
+            elif stage.count:
+                names.append(f"{name}_{stage.count}")
+        return (*names[1:-1], "features")  # the stem is not asked for, and conv_7b ends in features
 
-    def _layers(self) -> Iterator[tuple[str, Layer]]:
+    def blocks(self) -> Iterator[tuple[str, Layer]]:
+        """Every block with its name, from input to output, for inference one by one."""
+        for name, stage in self._stages():
+            if isinstance(stage, Repeated):
+                for number in range(stage.count):
+                    yield f"{name}_{number + 1}", stage.block(number)
+            else:
+                yield name, stage
+
+    def _stages(self) -> Iterator[tuple[str, Layer]]:
         yield "stem", self.stem
         yield "mixed_5b", self._mixed_5b
-        for i, block in enumerate(self.block35, start=1):
-            yield f"block35_{i}", block
+        yield "block35", self.block35
         yield "mixed_6a", self._mixed_6a
-        for i, block in enumerate(self.block17, start=1):
-            yield f"block17_{i}", block
+        yield "block17", self.block17
         yield "mixed_7a", self._mixed_7a
-        for i, block in enumerate(self.block8, start=1):
-            yield f"block8_{i}", block
+        yield "block8", self.block8
         yield "conv_7b", self.conv_7b
 
     def _mixed_5b(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c2"]:
@@ -298,26 +302,38 @@ class Chain(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Residual block: x + factor * projection(branches(x)), then ReLU."""
+    """Residual block: x + factor * projection(branches(x)), then ReLU where `rectify` is true."""
 
-    def __init__(
-        self, inputs: int, branches: list[Branch], factor: float, make: Maker, *, relu: bool = True
-    ) -> None:
+    def __init__(self, inputs: int, branches: list[Branch], make: Maker) -> None:
         self.mixed = Branches(inputs, branches, make)
         self.projection = make.projection(self.mixed.outputs, inputs)
-        self.factor = factor
-        self.relu = relu
 
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
-        x = x + self.factor * self.projection(self.mixed(x, train=train))
-        return jax.nn.relu(x) if self.relu else x
+    def __call__(
+        self,
+        x: Float[Array, "n h w c"],
+        *,
+        train: bool,
+        factor: Float[Array, ""],
+        rectify: Bool[Array, ""] | bool = True,
+    ) -> Float[Array, "n h w c"]:
+        x = x + factor * self.projection(self.mixed(x, train=train))
+        return jax.nn.relu(x) if rectify is True else jnp.where(rectify, jax.nn.relu(x), x)
 
 
-def _pass(block: Block, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c"]:
-    return block(x, train=train)
-
-
-rematerialised: Callable[..., Any] = nnx.remat(_pass, static_argnums=2)
+def repeated(
+    inputs: int,
+    branches: list[Branch],
+    factors: tuple[float, ...],
+    make: Maker,
+    *,
+    remat: bool,
+    last_keeps_sign: bool = False,
+) -> Repeated:
+    """Residual blocks in a row, one for each factor."""
+    own: dict[str, tuple[Any, ...]] = {"factor": factors}
+    if last_keeps_sign:
+        own["rectify"] = (*(True,) * (len(factors) - 1), False)[: len(factors)]
+    return Repeated(lambda: Block(inputs, branches, make), own, len(factors), remat=remat)
 
 
 def scale_channels(channels: int, width: float) -> int:

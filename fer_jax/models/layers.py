@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Kernel = int | tuple[int, int]
+Padding = tuple[tuple[int, int], ...]  # before and after, of height and of width
 
 
 class Conv(nnx.Module):
@@ -43,7 +44,7 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(_constant(0.0, (height, width, inputs, outputs)))
         self.bias = nnx.Param(_constant(0.0, (outputs,))) if bias else None
         self.stride = stride
-        self.padding = (
+        self.padding: Padding = (
             ((height // 2, height // 2), (width // 2, width // 2))
             if padding == "SAME"
             else ((0, 0), (0, 0))
@@ -56,15 +57,53 @@ class Conv(nnx.Module):
         x, kernel = x.astype(dtype), kernel.astype(dtype)
         if kernel.shape[:2] == (1, 1) and self.stride == 1:
             y = jax.lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+        elif self.stride == 1 and jax.default_backend() == "cpu":
+            y = convolve(x, kernel, self.padding)
         else:
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                (self.stride, self.stride),
-                self.padding,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+            y = _convolve(x, kernel, self.padding, self.stride)
         return y if self.bias is None else y + self.bias[...].astype(dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(
+    x: Float[Array, "n h w inputs"], kernel: Float[Array, "kh kw inputs outputs"], padding: Padding
+) -> Float[Array, "n h2 w2 outputs"]:
+    """Convolution with stride 1 whose gradients are convolutions of the same layout, for CPU.
+
+    They are what JAX's own gradients compute; but within a loop XLA:CPU runs those from other
+    layouts, and a training step takes twice as long.
+    """
+    return _convolve(x, kernel, padding)
+
+
+def _convolve(x: Array, kernel: Array, padding: Padding, stride: int = 1) -> Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _convolve_forward(
+    x: Array, kernel: Array, padding: Padding
+) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel, padding), (x, kernel)
+
+
+def _convolve_backward(
+    padding: Padding, kept: tuple[Array, Array], of_y: Array
+) -> tuple[Array, Array]:
+    x, kernel = kept
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    rest = tuple(
+        (size - 1 - before, size - 1 - after)
+        for size, (before, after) in zip(kernel.shape[:2], padding, strict=True)
+    )
+    of_x = _convolve(of_y, turned, rest)
+    # Examples take the place of channels, channels that of examples.
+    of_kernel = _convolve(x.transpose(3, 1, 2, 0), of_y.transpose(1, 2, 0, 3), padding)
+    return of_x, of_kernel.transpose(1, 2, 0, 3)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 class BatchNorm(nnx.Module):
@@ -198,7 +237,8 @@ class ConvBN(nnx.Module):
 def draw_kernels(convs: Sequence[Conv], key: PRNGKeyArray) -> None:
     """Gives every kernel normal values of deviation sqrt(2 / fan-in) (He et al. 2015).
 
-    All are cut from one draw: a draw for each shape would compile for longer than the network.
+    All are cut from one draw: a draw for each shape would compile for longer than the network. A
+    kernel may have an axis more, before its own four, for the blocks that it is repeated in.
     """
     shapes = tuple(conv.kernel.shape for conv in convs)
     for conv, kernel in zip(convs, _draw(key, shapes), strict=True):
@@ -208,12 +248,12 @@ def draw_kernels(convs: Sequence[Conv], key: PRNGKeyArray) -> None:
 @partial(jax.jit, static_argnums=1)
 def _draw(
     key: PRNGKeyArray, shapes: tuple[tuple[int, ...], ...]
-) -> list[Float[Array, "kh kw inputs outputs"]]:
+) -> list[Float[Array, "*blocks kh kw inputs outputs"]]:
     sizes = [math.prod(shape) for shape in shapes]
     drawn = jax.random.normal(key, (sum(sizes),), jnp.float32)
     parts = jnp.split(drawn, list(itertools.accumulate(sizes))[:-1])
     return [
-        part.reshape(shape) * math.sqrt(2 / math.prod(shape[:-1]))
+        part.reshape(shape) * math.sqrt(2 / math.prod(shape[-4:-1]))
         for part, shape in zip(parts, shapes, strict=True)
     ]
 

@@ -67,7 +67,7 @@ class Network(nnx.Module):
         self, inputs: Num[Array, "n h w 3"], names: Sequence[str] | None = None
     ) -> dict[str, Float[Array, ...]]:
         """Outputs of the backbone's named blocks, in inference (see InceptionResNetV2)."""
-        return self.backbone.intermediates(self.preprocess(inputs), names, train=False)
+        return self.backbone.intermediates(self.preprocess(inputs), names)
 
     def head(
         self,

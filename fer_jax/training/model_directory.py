@@ -23,7 +23,14 @@ from fer_jax.models import imagenet, pretrained, weight_files
 from fer_jax.models.network import Network
 from fer_jax.tasks.task import Task
 from fer_jax.training.learner import make_tasks
-from fer_jax.training.state import State, flatten, for_use, replace_leaves, split_network
+from fer_jax.training.state import (
+    State,
+    flatten,
+    for_use,
+    replace_leaves,
+    shapes,
+    split_network,
+)
 from fer_jax.training.step import make_predict_step
 from fer_jax.workdir import atomic_file, read_json, write_json
 
@@ -107,9 +114,9 @@ def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
     """
     own = {part: state[part]["backbone"] for part in ("parameters", "statistics")}
     wanted = {
-        f"{part}/backbone/{name}": tuple(np.shape(leaf))
+        f"{part}/backbone/{name}": shape
         for part, tree in own.items()
-        for name, leaf in flatten(tree).items()
+        for name, shape in shapes(tree).items()
     }
     return pretrained.read_backbone(_weight_file(path), wanted)
 
@@ -142,8 +149,7 @@ class Model:
         network = Network(spec["backbone"], self._tasks, rngs=nnx.Rngs(0))
         self._graphdef, parameters, statistics = split_network(network)
         state = {"parameters": parameters, "statistics": statistics}
-        shapes = {name: tuple(np.shape(leaf)) for name, leaf in flatten(state).items()}
-        pretrained.check_leaves("the model", "its description", weights, shapes)
+        pretrained.check_leaves("the model", "its description", weights, shapes(state))
         self._state = replace_leaves(state, weights)
         self._predict: dict[str, Any] = {}
 

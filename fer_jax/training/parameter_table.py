@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax.training.state import Tree, flatten
+from fer_jax.training.state import Tree, flatten, shapes
 
 
 def draw(parameters: Tree, frozen: Mapping[str, Any]) -> str:
@@ -17,9 +17,9 @@ def draw(parameters: Tree, frozen: Mapping[str, Any]) -> str:
     """
     marks = flatten(dict(frozen))
     rows: dict[str, list[int]] = {}
-    for path, leaf in flatten(parameters).items():
+    for path, shape in shapes(parameters).items():
         row = rows.setdefault(_block(path), [0, 0, 0])
-        size = int(np.prod(np.shape(leaf)))
+        size = int(np.prod(shape))
         for place, number in enumerate((1, size, 0 if marks[path] else size)):
             row[place] += number
     total = [sum(column) for column in zip(*rows.values(), strict=True)]

@@ -6,8 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
+
+from fer_jax.models.repeated import EACH
 
 Tree = dict[Any, Any]
 State = dict[str, Any]
@@ -59,21 +62,59 @@ def for_use(state: State) -> State:
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    """{"backbone": {"stem": {0: x}}} as {"backbone/stem/0": x}."""
+    """{"backbone": {"stem": {0: x}}} as {"backbone/stem/0": x}.
+
+    The arrays that repeated blocks have together come apart: "block17/each/bias" [20, 1088] is
+    "block17/0/bias" [1088] to "block17/19/bias". So these names are the same for people, for files,
+    and for whoever lays the blocks out one by one.
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if key == EACH:
+            for name, leaf in flatten(value).items():
+                rows = {f"{prefix}{i}/{name}": _row(leaf, i) for i in range(leaf.shape[0])}
+                flat |= rows
+        elif isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}/")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
 
 
+def shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
+    """The shape of every leaf by the name that `flatten` gives it; nothing is computed."""
+    abstract = jax.eval_shape(lambda tree: tree, tree)
+    return {name: tuple(leaf.shape) for name, leaf in flatten(abstract).items()}
+
+
 def replace_leaves(tree: Tree, leaves: dict[str, Any], prefix: str = "") -> Tree:
-    """`tree` with the leaves that `leaves` names by path, others as they were."""
+    """`tree` with the leaves that `leaves` names as `flatten` does, others as they were."""
     return {
-        key: replace_leaves(value, leaves, f"{prefix}{key}/")
+        key: _replace_rows(value, leaves, prefix)
+        if key == EACH
+        else replace_leaves(value, leaves, f"{prefix}{key}/")
         if isinstance(value, dict)
         else leaves.get(f"{prefix}{key}", value)
         for key, value in tree.items()
     }
+
+
+def _replace_rows(tree: Tree, leaves: dict[str, Any], prefix: str, name: str = "") -> Tree:
+    replaced: Tree = {}
+    for key, value in tree.items():
+        path = f"{name}{key}"
+        if isinstance(value, dict):
+            replaced[key] = _replace_rows(value, leaves, prefix, f"{path}/")
+            continue
+        names = [f"{prefix}{i}/{path}" for i in range(value.shape[0])]
+        if any(name in leaves for name in names):
+            rows = [leaves[name] if name in leaves else value[i] for i, name in enumerate(names)]
+            value = (jnp if isinstance(rows[0], jax.Array) else np).stack(rows)
+        replaced[key] = value
+    return replaced
+
+
+def _row(leaf: Any, number: int) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
+    return leaf[number]

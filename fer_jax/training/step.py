@@ -12,6 +12,7 @@ from flax import nnx
 
 from fer_jax.models.inception_resnet_v2 import global_mean
 from fer_jax.tasks.task import Task
+from fer_jax.training.optimizer import hold, pack
 from fer_jax.training.state import State, Tree, for_use, merge_network
 
 Batch = Mapping[str, jax.Array]
@@ -35,7 +36,8 @@ def make_train_step(
         tasks: what is taught, by name.
         weights: each task's factor in the loss.
         optimizer: see `make_optimizer`.
-        frozen: marks the parameters of which no gradient is wanted, so none is computed.
+        frozen: marks the parameters of which no gradient is wanted (see `frozen_mask`), so none
+            is computed.
         accumulate: the batch is passed in so many parts, one after the other, and their gradients
             are averaged: a larger batch in the same memory. Each part has BatchNorm statistics of
             its own.
@@ -57,7 +59,8 @@ def make_train_step(
                 gradient_of, accumulate, parameters, state["statistics"], key, batch
             )
         updates, optimizer_state = optimizer.update(gradients, state["optimizer"], parameters)
-        figures["gradient_norm"] = optax.global_norm(gradients)
+        # Of what the optimizer clips, in its own form, so that XLA takes it once.
+        figures["gradient_norm"] = optax.global_norm(pack(gradients, frozen))
         new = {
             "step": state["step"] + 1,
             "seed": state["seed"],
@@ -83,9 +86,7 @@ def _make_loss(
     def total_loss(
         parameters: Tree, statistics: Tree, key: jax.Array, batch: Batch
     ) -> tuple[jax.Array, tuple[Tree, Figures]]:
-        held = jax.tree.map(
-            lambda leaf, fixed: jax.lax.stop_gradient(leaf) if fixed else leaf, parameters, frozen
-        )
+        held = jax.tree.map(hold, parameters, frozen)
         network = merge_network(graphdef, held, statistics)
         figures = _masked_means(_run_tasks(network, tasks, key, batch, train=True))
         loss = sum((weights[name] * figures[f"{name}/loss"] for name in tasks), jnp.zeros(()))

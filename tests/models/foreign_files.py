@@ -16,7 +16,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
-from fer_jax.training.state import flatten, split_network
+from fer_jax.training.state import shapes, split_network
 from tests.models.pseudo_weights import layer_paths, pseudo_random
 
 WIDTH, DEPTH = 0.125, (1, 2, 2)
@@ -40,7 +40,7 @@ def make_wanted(width=WIDTH, depth=DEPTH, stem="full", channels=3):
     )
     _, parameters, statistics = split_network(network)
     parts = {"parameters": {"backbone": parameters}, "statistics": {"backbone": statistics}}
-    return {leaf: tuple(value.shape) for leaf, value in flatten(parts).items()}
+    return shapes(parts)
 
 
 def make_truth(wanted):

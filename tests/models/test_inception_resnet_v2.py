@@ -1,5 +1,6 @@
 """The published network: its parameters, its numbers, and its smaller variants."""
 
+import math
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 
 from fer_jax.errors import UserError
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2, scale_channels
+from fer_jax.training.state import merge_network, replace_leaves, shapes, split_network
 from tests.models.pseudo_weights import layer_paths, pseudo_gamma, pseudo_images, pseudo_random
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -29,30 +31,34 @@ PARAMETERS = {
 }
 
 
-def paths_of(state):
-    return {"/".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
+@pytest.fixture(scope="module")
+def published():
+    """The network at full size, without values; its weights are in `weights`."""
+    return nnx.eval_shape(lambda: InceptionResNetV2(rngs=nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")
-def published():
-    """The network at full size with pseudo-random weights, made without drawing any others."""
-    network = nnx.eval_shape(lambda: InceptionResNetV2(rngs=nnx.Rngs(0)))
-    graphdef, state = nnx.split(network)
-    flat = [
-        (path, leaf.replace(jnp.asarray(pseudo_random("/".join(map(str, path)), leaf.shape))))
-        for path, leaf in nnx.to_flat_state(state)
+def weights(published):
+    """Pseudo-random parameters and statistics of the published network."""
+    return fill(published, pseudo_random)
+
+
+def fill(network, value):
+    """The state of a network, each leaf as `value(path, shape)` says."""
+    return [
+        replace_leaves(tree, {path: value(path, shape) for path, shape in shapes(tree).items()})
+        for tree in split_network(network)[1:]
     ]
-    return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
 
 def test_parameters_of_every_block(published):
     counts, gammas = {}, {}
-    for path, leaf in paths_of(nnx.state(published, nnx.Param)).items():
+    for path, shape in shapes(split_network(published)[1]).items():
         block, *rest = path.split("/")
         if rest[0].isdigit():
             block = f"{block}_{int(rest[0]) + 1}"
-        counts[block] = counts.get(block, 0) + leaf.size
-        gammas[block] = gammas.get(block, 0) + leaf.size * (rest[-1] == "scale")
+        counts[block] = counts.get(block, 0) + math.prod(shape)
+        gammas[block] = gammas.get(block, 0) + math.prod(shape) * (rest[-1] == "scale")
     for block, count in counts.items():
         total, gamma = PARAMETERS[block.rsplit("_", 1)[0] if block[:5] == "block" else block]
         assert (block, count, gammas[block]) == (block, total, gamma)
@@ -66,7 +72,7 @@ def test_parameters_of_every_block(published):
 def test_layers_have_the_paths_that_weights_are_mapped_by(published):
     ours = {
         path.rsplit("/", 1)[0].removesuffix("/conv")
-        for path in paths_of(nnx.state(published, nnx.Param))
+        for path in shapes(split_network(published)[1])
         if path.endswith("kernel")
     }
     assert ours == set(layer_paths())
@@ -76,10 +82,14 @@ def test_layers_have_the_paths_that_weights_are_mapped_by(published):
 @pytest.fixture(scope="module")
 def run(published):
     """The outputs of all blocks for given weights; compiled once."""
-    graphdef, _ = nnx.split(published)
-    return jax.jit(
-        lambda state: nnx.merge(graphdef, state).intermediates(jnp.asarray(pseudo_images()))
-    )
+    graphdef = split_network(published)[0]
+
+    @jax.jit
+    def outputs(parameters, statistics):
+        network = merge_network(graphdef, parameters, statistics)
+        return network.intermediates(jnp.asarray(pseudo_images()))
+
+    return outputs
 
 
 def check_blocks(outputs, golden):
@@ -97,26 +107,42 @@ def test_golden_numbers_are_of_every_block(golden, published):
     assert tuple(golden["blocks"]) == published.block_names
 
 
-def test_every_block_agrees_with_keras(published, run):
-    outputs = run(nnx.state(published))
+def test_every_block_agrees_with_keras(published, weights, run):
+    outputs = run(*weights)
     check_blocks(outputs, GOLDEN)
     assert outputs.keys() == {*published.block_names, "features"}
     assert outputs["features"].shape == (2, published.features) == (2, 1536)
 
 
 def test_every_block_agrees_with_timm_which_has_gammas(published, run):
-    flat = [
-        (path, leaf.replace(jnp.asarray(pseudo_gamma("/".join(map(str, path)), leaf.shape))))
-        if path[-1] == "scale"
-        else (path, leaf)
-        for path, leaf in nnx.to_flat_state(nnx.state(published))
-    ]
-    outputs = run(nnx.from_flat_state(flat))
-    check_blocks(outputs, GOLDEN_TIMM)
+    def value(path, shape):
+        return (pseudo_gamma if path.endswith("scale") else pseudo_random)(path, shape)
+
+    check_blocks(run(*fill(published, value)), GOLDEN_TIMM)
+
+
+def test_the_loop_computes_what_the_blocks_one_by_one_do(published, weights):
+    graphdef = split_network(published)[0]
+
+    @jax.jit
+    def features(parameters, statistics):
+        network = merge_network(graphdef, parameters, statistics)
+        return network(jnp.asarray(pseudo_images()), train=False)
+
+    assert sum(eqn.primitive.name == "scan" for eqn in all_equations(features, *weights)) == 3
+    check_features = GOLDEN["features"]
+    np.testing.assert_allclose(
+        features(*weights)[:, :64], check_features, atol=1e-5 * check_features.max()
+    )
+
+
+def all_equations(function, *arguments):
+    (call,) = jax.make_jaxpr(function)(*arguments).jaxpr.eqns
+    return call.params["jaxpr"].jaxpr.eqns
 
 
 @pytest.mark.parametrize(
-    ("stem", "size", "shapes"),
+    ("stem", "size", "sizes"),
     [
         ("full", 75, [7, 3, 1]),
         ("small", 13, [7, 3, 1]),
@@ -127,7 +153,7 @@ def test_every_block_agrees_with_timm_which_has_gammas(published, run):
         ("micro", 96, [12, 5, 2]),
     ],
 )
-def test_small_variants(stem, size, shapes):
+def test_small_variants(stem, size, sizes):
     network = nnx.eval_shape(
         lambda: InceptionResNetV2(0.125, (1, 2, 1), stem, channels=1, rngs=nnx.Rngs(0))
     )
@@ -136,7 +162,7 @@ def test_small_variants(stem, size, shapes):
     )
     if stem == "full" and size == 75:
         assert outputs["stem"].shape[1] == 7
-    assert [outputs[name].shape[1] for name in ("mixed_5b", "mixed_6a", "mixed_7a")] == shapes
+    assert [outputs[name].shape[1] for name in ("mixed_5b", "mixed_6a", "mixed_7a")] == sizes
     assert outputs["features"].shape == (2, network.features) == (2, 192)
     assert network.block_names[2:6] == ("block35_1", "mixed_6a", "block17_1", "block17_2")
     with pytest.raises(UserError, match=f'too small for stem "{stem}"'):
@@ -164,7 +190,7 @@ def test_last_block_keeps_the_sign():
     run = nnx.jit(lambda network, x: network.intermediates(x, ["block8_1", "block8_2"]))
     outputs = run(network, jnp.ones((2, 32, 32, 3)))
     assert outputs["block8_1"].min() >= 0
-    assert network.block8[0].factor == 0.2 and network.block8[1].factor == 1.0
+    assert dict(network.block8.own) == {"factor": (0.2, 1.0), "rectify": (True, False)}
     assert outputs["block8_2"].min() < 0
 
 

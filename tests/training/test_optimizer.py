@@ -7,7 +7,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError
-from fer_jax.training.optimizer import frozen_mask, make_optimizer, rate_factors
+from fer_jax.training.optimizer import (
+    frozen_mask,
+    hold,
+    make_optimizer,
+    pack,
+    rate_factors,
+    unpack,
+)
 
 
 def tree(value):
@@ -68,7 +75,8 @@ def test_the_rate_decays_from_the_heads_down():
 
 def test_block_numbers_are_ordered_as_numbers():
     backbone = {"stem": jnp.ones(1), "block17": {i: jnp.ones(1) for i in range(12)}}
-    factors = rate_factors({"backbone": backbone}, 1.0, 0.5)["backbone"]
+    frozen = jax.tree.map(lambda _: False, backbone)
+    factors = rate_factors({"backbone": backbone}, {"backbone": frozen}, 1.0, 0.5)["backbone"]
     assert [factors["block17"][i] for i in (11, 10, 9, 0)] == [0.5, 0.25, 0.125, 2.0**-12]
     assert factors["stem"] == 2.0**-13
 
@@ -78,9 +86,56 @@ def test_frozen_leaves_stay_and_have_no_moments():
     assert float(jnp.abs(updates["backbone"]["block17"][1]["kernel"]).max()) == 0
     assert float(jnp.abs(updates["backbone"]["stem"]["bias"]).max()) == 0
     np.testing.assert_allclose(updates["backbone"]["stem"]["kernel"], -0.1, rtol=1e-4)
-    moving = 10 - 5
-    moments = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
-    assert len(moments) == 2 * moving
+    moments = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
+    assert moments == 2 * (3 * 4 + 2 * 2)  # three kernels and two biases move
+
+
+def repeated(value):
+    """A stage of two blocks whose leaves are stacked, and a head."""
+    each = {"kernel": jnp.full((2, 3, 3), value), "bias": jnp.full((2, 3), value)}
+    return {"backbone": {"block17": {"each": each}}, "head": {"kernel": jnp.full((3, 2), value)}}
+
+
+def test_a_single_block_of_a_repeated_stage_can_be_frozen():
+    parameters, gradients = repeated(1.0), repeated(0.5)
+    frozen = frozen_mask(parameters, ("backbone/block17/0/*",))
+    optimizer = make_optimizer(config(weight_decay=0.5), 1000, frozen)
+    _, state = optimizer.update(gradients, optimizer.init(parameters), parameters)
+    updates, _ = optimizer.update(gradients, state, parameters)
+    each = updates["backbone"]["block17"]["each"]
+    for leaf in each.values():
+        np.testing.assert_array_equal(leaf[0], 0)
+    np.testing.assert_allclose(each["kernel"][1], -0.15, rtol=1e-4)
+    np.testing.assert_allclose(each["bias"][1], -0.1, rtol=1e-4)  # without weight decay
+    np.testing.assert_allclose(updates["head"]["kernel"], -0.15, rtol=1e-4)
+
+    def loss(parameters):
+        held = jax.tree.map(hold, parameters, frozen)
+        return sum(leaf.sum() for leaf in jax.tree.leaves(held))
+
+    gradient = jax.grad(loss)(parameters)["backbone"]["block17"]["each"]["bias"]
+    np.testing.assert_array_equal(gradient, [[0, 0, 0], [1, 1, 1]])
+
+
+def test_the_rate_decays_within_a_repeated_stage():
+    parameters = repeated(1.0)
+    factors = rate_factors(parameters, frozen_mask(parameters, ()), 0.5, 0.1)
+    bias = factors["backbone"]["block17"]["each"]["bias"]
+    np.testing.assert_allclose(bias, [[0.5e-2], [0.5e-1]])
+    assert factors["head"]["kernel"] == 1
+
+
+def test_what_is_packed_comes_back():
+    parameters = repeated(1.0)
+    parameters["head"]["bias"] = jnp.arange(5.0)
+    frozen = frozen_mask(parameters, ("head/kernel",))
+    packed = pack(parameters, frozen)
+    assert list(packed["kernels"]) == ["backbone/block17/each/kernel"]
+    assert packed["vectors"].shape == (6 + 5,)
+    back = unpack(packed, parameters, frozen)
+    np.testing.assert_array_equal(back["head"]["bias"], np.arange(5))
+    np.testing.assert_array_equal(back["backbone"]["block17"]["each"]["bias"], np.ones((2, 3)))
+    np.testing.assert_array_equal(back["head"]["kernel"], np.zeros((3, 2)))
 
 
 def test_a_pattern_without_a_parameter_is_refused():
