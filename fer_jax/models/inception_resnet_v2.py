@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -76,6 +76,7 @@ class Maker:
     frozen_batchnorm: bool
     dtype: DTypeLike | None
     convs: list[Conv] = field(default_factory=list)  # all that were made
+    stacked: tuple[int, ...] = ()  # axes before an array's own
 
     def channels(self, full: int) -> int:
         """The channel count that stands for `full` at this width."""
@@ -92,13 +93,14 @@ class Maker:
             momentum=self.momentum,
             frozen=self.frozen_batchnorm,
             dtype=self.dtype,
+            stacked=self.stacked,
         )
         self.convs.append(layer.conv)
         return layer
 
     def projection(self, inputs: int, outputs: int) -> Conv:
         """A 1x1 convolution with bias; both counts are true ones."""
-        conv = Conv(inputs, outputs, 1, bias=True, dtype=self.dtype)
+        conv = Conv(inputs, outputs, 1, bias=True, dtype=self.dtype, stacked=self.stacked)
         self.convs.append(conv)
         return conv
 
@@ -333,7 +335,9 @@ def repeated(
     own: dict[str, tuple[Any, ...]] = {"factor": factors}
     if last_keeps_sign:
         own["rectify"] = (*(True,) * (len(factors) - 1), False)[: len(factors)]
-    return Repeated(lambda: Block(inputs, branches, make), own, len(factors), remat=remat)
+    stacked = replace(make, stacked=(len(factors),))
+    block = Block(inputs, branches, stacked) if factors else None
+    return Repeated(block, own, len(factors), remat=remat)
 
 
 def scale_channels(channels: int, width: float) -> int:

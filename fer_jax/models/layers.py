@@ -26,7 +26,8 @@ class Conv(nnx.Module):
     """2-D convolution, kernel `[kh, kw, in, out]`; padding "SAME" means k//2 zeros on every side.
 
     A 1x1 convolution is a matrix product, which XLA:CPU runs faster than its convolution. The
-    kernel is zero until `draw_kernels` draws those of the whole network at once.
+    kernel is zero until `draw_kernels` draws those of the whole network at once. `stacked` are
+    axes that the arrays have before their own (see `fer_jax.models.repeated`).
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class Conv(nnx.Module):
         padding: str = "SAME",
         bias: bool = False,
         dtype: DTypeLike | None = None,
+        stacked: tuple[int, ...] = (),
     ) -> None:
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-        self.kernel = nnx.Param(_constant(0.0, (height, width, inputs, outputs)))
-        self.bias = nnx.Param(_constant(0.0, (outputs,))) if bias else None
+        self.kernel = nnx.Param(_constant(0.0, (*stacked, height, width, inputs, outputs)))
+        self.bias = nnx.Param(_constant(0.0, (*stacked, outputs))) if bias else None
         self.stride = stride
         self.padding: Padding = (
             ((height // 2, height // 2), (width // 2, width // 2))
@@ -111,16 +113,24 @@ class BatchNorm(nnx.Module):
 
     Statistics are taken in float32 or better whatever the input's type. They are written with
     `set_value`: nnx.BatchNorm's indexed update costs seconds of tracing in a network this deep.
-    A frozen one normalises with its running statistics in training, too, and keeps them.
+    A frozen one normalises with its running statistics in training, too, and keeps them. `stacked`
+    is as of `Conv`.
     """
 
     def __init__(
-        self, channels: int, *, momentum: float, epsilon: float = 1e-3, frozen: bool = False
+        self,
+        channels: int,
+        *,
+        momentum: float,
+        epsilon: float = 1e-3,
+        frozen: bool = False,
+        stacked: tuple[int, ...] = (),
     ) -> None:
-        self.scale = nnx.Param(_constant(1.0, (channels,)))
-        self.bias = nnx.Param(_constant(0.0, (channels,)))
-        self.mean = nnx.BatchStat(_constant(0.0, (channels,)))
-        self.var = nnx.BatchStat(_constant(1.0, (channels,)))
+        shape = (*stacked, channels)
+        self.scale = nnx.Param(_constant(1.0, shape))
+        self.bias = nnx.Param(_constant(0.0, shape))
+        self.mean = nnx.BatchStat(_constant(0.0, shape))
+        self.var = nnx.BatchStat(_constant(1.0, shape))
         self.momentum = momentum
         self.epsilon = epsilon
         self.frozen = frozen
@@ -224,9 +234,12 @@ class ConvBN(nnx.Module):
         momentum: float,
         frozen: bool = False,
         dtype: DTypeLike | None = None,
+        stacked: tuple[int, ...] = (),
     ) -> None:
-        self.conv = Conv(inputs, outputs, kernel, stride=stride, padding=padding, dtype=dtype)
-        self.bn = BatchNorm(outputs, momentum=momentum, frozen=frozen)
+        self.conv = Conv(
+            inputs, outputs, kernel, stride=stride, padding=padding, dtype=dtype, stacked=stacked
+        )
+        self.bn = BatchNorm(outputs, momentum=momentum, frozen=frozen, stacked=stacked)
 
     def __call__(
         self, x: Float[Array, "n h w inputs"], *, train: bool

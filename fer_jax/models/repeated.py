@@ -25,7 +25,7 @@ class Repeated(nnx.Module):
     by one (docs/results.md). Elsewhere they are laid out one by one; so is a single block.
 
     Args:
-        make: makes one block, called as `block(x, train=train, **own)`.
+        each: a block with the arrays of all, called as `block(x, train=train, **own)`.
         own: what a block is given of its own: `count` values by name.
         count: how many; none passes its input on.
         remat: keep only the input of each block for the backward pass and compute the rest again.
@@ -33,7 +33,7 @@ class Repeated(nnx.Module):
 
     def __init__(
         self,
-        make: Callable[[], nnx.Module],
+        each: nnx.Module | None,
         own: Mapping[str, tuple[Any, ...]],
         count: int,
         *,
@@ -42,11 +42,7 @@ class Repeated(nnx.Module):
         self.own = tuple(own.items())
         self.count = count
         self.remat = remat
-        self.each: nnx.Module | None = make() if count else None
-        for _, variable in nnx.iter_graph(self.each):
-            if isinstance(variable, nnx.Variable):
-                stacked = jnp.broadcast_to(variable[...], (count, *variable.shape))
-                variable.set_value(stacked)
+        self.each = each
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
         if not self.count:

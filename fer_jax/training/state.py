@@ -50,7 +50,7 @@ def initial_state(
         "seed": jnp.asarray(seed, jnp.uint32),
         "parameters": parameters,
         "statistics": statistics,
-        "optimizer": optimizer.init(parameters),
+        "optimizer": jax.jit(optimizer.init)(parameters),  # one program for all of its zeros
     }
     return state | {"average": parameters} if averaged else state
 
