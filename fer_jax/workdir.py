@@ -31,6 +31,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import backend
 from fer_jax.errors import UserError
+from fer_jax.locking import alone_in
 
 Summary = dict[str, Any]
 RunFunction = Callable[[ConfigDict, Path], Summary]
@@ -67,9 +68,10 @@ def stage(
 
     The decorated function returns the summary. It returns at once when the work is done
     already, and raises `UserError` when an input is absent or holds the folder, when the folder
-    belongs to another config, when inputs changed under a stage that does not grow, or when the
-    disk is full or its permissions forbid. A run that is refused before it has written anything
-    leaves the folder as it was, free for the corrected command.
+    belongs to another config or another process is at work in it, when inputs changed under a
+    stage that does not grow, or when the disk is full or its permissions forbid. A run that is
+    refused before it has written anything leaves the folder as it was, free for the corrected
+    command.
     """
 
     def decorate(run: RunFunction) -> Callable[[ConfigDict, str | os.PathLike[str]], Summary]:
@@ -88,7 +90,7 @@ def stage(
                         print(f"[{config.stage}] done already: {folder}", flush=True)
                     return summary
                 backend.wait_for_all("the folder is checked")
-                with _released_if_refused(folder):
+                with alone_in(folder, config.stage), _released_if_refused(folder):
                     if backend.writes():
                         _begin(config, folder, digests, grows)
                     backend.wait_for_all("the stage begins")
@@ -130,7 +132,6 @@ def _disk_errors_told(config: ConfigDict, folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _released_if_refused(folder: Path) -> Iterator[None]:
     """Leaves no claim on a folder when a `UserError` comes before anything was written to it."""
-    new = not folder.exists()
     try:
         yield
     except UserError:
@@ -141,8 +142,6 @@ def _released_if_refused(folder: Path) -> Iterator[None]:
         ):
             for name in _OWN_FILES:
                 (folder / name).unlink(missing_ok=True)
-            if new and not any(folder.iterdir()):
-                folder.rmdir()
         raise
 
 
@@ -208,7 +207,6 @@ def _check_same(config: ConfigDict, folder: Path) -> None:
 
 def _begin(config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: bool) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "done.json").unlink(missing_ok=True)
         _remove_leftovers(folder)
         write_json(folder / "inputs.json", dict(digests))

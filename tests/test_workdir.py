@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -47,6 +50,41 @@ def test_a_run_that_failed_is_not_done(tmp_path):
     with pytest.raises(RuntimeError):
         run(make_config(size=-1), tmp_path)
     assert calls == [-1, -1]
+
+
+AT_WORK = """
+import sys, time
+from fer_jax import workdir
+from tests.test_workdir import make_config
+
+@workdir.stage(inputs=lambda config: [])
+def run(config, folder):
+    print("at work", flush=True)
+    time.sleep(60)
+
+run(make_config(), sys.argv[1])
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
+    folder = tmp_path / "work"
+    command = [sys.executable, "-c", AT_WORK, str(folder)]
+    root = Path(__file__).parents[1]
+    calls = []
+    run = make_stage(calls)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as first:
+        try:
+            assert first.stdout.readline() == "at work\n"
+            (folder / ".a.1.partial").touch()  # what the first is writing
+            with pytest.raises(UserError, match=f"another process is at work in {folder}"):
+                run(make_config(), folder)
+            assert not calls
+            assert {path.name for path in folder.iterdir()} >= {"config.json", ".a.1.partial"}
+        finally:
+            first.kill()
+    run(make_config(), folder)
+    assert calls == [3]
+    assert not (folder / ".a.1.partial").exists()
 
 
 @pytest.mark.parametrize("grows", [True, False])

@@ -1,0 +1,71 @@
+"""One run at a time in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fer_jax import backend
+from fer_jax.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file systems
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, who: str) -> Iterator[None]:
+    """Makes the folder and locks it, so that no second run deletes what this one is writing.
+
+    The lock is the kernel's, so it ends with the process, however that ends. Of several processes
+    of one run the first one locks. Where there are no such locks nothing is locked. A new folder in
+    which nothing was written is removed again.
+
+    Raises:
+        UserError: another process is at work there, or the folder cannot be made; it says so in
+            the name of `who`.
+    """
+    if not backend.writes():
+        yield
+        return
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{who}: cannot write to {folder} ({error.strerror}); choose another --workdir"
+        ) from error
+    try:
+        with _locked(folder, who):
+            yield
+    finally:
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, who: str) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{who}: another process is at work in {folder}; wait until it is done or stop it, "
+                f"or give another --workdir"
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS_HERE:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
