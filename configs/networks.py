@@ -11,6 +11,10 @@ SIZES = ("small", "full")
 # How faces are sought in photographs and in videos.
 DETECTOR = {"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
 
+# Of every backbone, off as in fer_jax/models/network.py; they stand here so that flags can set them
+# (docs/architecture.md, "Fine-tuning").
+SWITCHES = {"frozen_batchnorm": False, "remat": False, "dtype": "auto"}
+
 
 def network(size: str) -> dict[str, Any]:
     """Backbone, pixels and batch size.
@@ -31,6 +35,7 @@ def network(size: str) -> dict[str, Any]:
                 "normalise": "per_image",
                 "dropout": 0.2,
                 "momentum": 0.9,
+                **SWITCHES,
             },
         }
     if size == "full":
@@ -46,6 +51,7 @@ def network(size: str) -> dict[str, Any]:
                 "normalise": "inception",
                 "dropout": 0.2,
                 "momentum": 0.99,
+                **SWITCHES,
             },
         }
     raise UserError(f"unknown size {size!r}; there are {', '.join(SIZES)}")

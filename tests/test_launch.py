@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from configs import networks
+from fer_jax.models.network import BACKBONE
+
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "networks")
 
@@ -76,3 +79,11 @@ def test_every_config_is_locked_and_says_how_to_use_it(name):
     assert importlib.util.find_spec(f"fer_jax.stages.{config.stage}")
     assert f"--config=configs/{name}.py" in module["__doc__"]
     assert "Cost:" in module["__doc__"]
+
+
+@pytest.mark.parametrize("size", networks.SIZES)
+def test_every_field_of_the_backbone_can_be_given_as_a_flag(size):
+    """docs/architecture.md names them; a field that the config lacks is refused by `launch`."""
+    assert set(networks.network(size)["backbone"]) == set(BACKBONE)
+    switched_off = {name: BACKBONE[name] for name in networks.SWITCHES}
+    assert switched_off == networks.SWITCHES

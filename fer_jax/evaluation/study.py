@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 from fer_jax.data import sources
 from fer_jax.errors import UserError
 from fer_jax.evaluation import protocols
-from fer_jax.evaluation.fold import Faces
+from fer_jax.evaluation.fold import Faces, inits
+from fer_jax.training import model_directory
+from fer_jax.workdir import read_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,3 +109,20 @@ def read_table(root: str) -> pd.DataFrame:
     if "split" not in table.columns:
         table["split"] = ""
     return table.assign(file=[str(Path(root) / crop) for crop in table["crop"]])
+
+
+def crop_margins(config: ConfigDict) -> dict[str, float]:
+    """How loosely faces were cut for the models at `init` and in the photographs, by path.
+
+    As a part of the template's side. Those are left out of whom nobody knows it: weight files,
+    and photographs that were cut by others (`aligned`).
+    """
+    told = {}
+    for init in filter(None, inits(config).values()):
+        if model_directory.is_model(init):
+            told[init] = read_json(model_directory.find(init) / "model.json")
+    for root in filter(None, (config.photographs, config.test_photographs)):
+        file = Path(root) / "config.json"
+        if file.is_file() and not (settings := read_json(file)).get("aligned"):
+            told[root] = settings
+    return {path: float(t["crop"]["margin"]) for path, t in told.items() if "crop" in t}

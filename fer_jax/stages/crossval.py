@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.evaluation import fold_models, leakage, protocols
 from fer_jax.evaluation.fold import Faces, FoldModel, inits
-from fer_jax.evaluation.study import Study, read_study
+from fer_jax.evaluation.study import Study, crop_margins, read_study
 from fer_jax.training.features import FrozenBackbone
 from fer_jax.workdir import atomic_file, stage, write_json
 
@@ -28,6 +28,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     counts as an error when it is evaluated.
     """
     study = read_study(config)
+    _tell_of_crops(config)
     folds = study.folds(config)
     model = fold_models.make(config, study.labels, _mean_size(config, study, folds))
     leaks = _audited(config, study, folds, workdir)
@@ -51,6 +52,18 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if config.explain and config.everyone and not (workdir / "embedding.npz").exists():
         _embed(study, workdir)
     return _summary(config, study, folds, predictions, model, leaks)
+
+
+def _tell_of_crops(config: ConfigDict) -> None:
+    margins = crop_margins(config)
+    if len(set(margins.values())) > 1:
+        how = ", ".join(f"{margin:g} for {path}" for path, margin in margins.items())
+        print(
+            f"[crossval] warning: faces are cut with different margins ({how}); what was learned "
+            "on one kind of crop is worth much less on another (docs/results.md). Cut the "
+            "photographs again: --config=configs/photographs.py --config.crop.margin=...",
+            flush=True,
+        )
 
 
 def _test(

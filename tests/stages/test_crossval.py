@@ -1,5 +1,7 @@
 """Protocols, methods and inner validation of crossval, on a few generated people."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -11,11 +13,11 @@ from configs import photographs as photographs_config
 from fer_jax.errors import UserError
 from fer_jax.evaluation import fold_models
 from fer_jax.evaluation.frozen_models import LinearProbe
-from fer_jax.evaluation.study import read_study
+from fer_jax.evaluation.study import crop_margins, read_study
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.stages import audit, crossval, photographs
 from fer_jax.training import model_directory
-from fer_jax.workdir import read_json
+from fer_jax.workdir import read_json, write_json
 
 SPLIT = {741: "train", 742: "train", 743: "train", 744: "validation", 745: "test"}
 THREE = ("happy", "neutral", "sad")
@@ -200,6 +202,21 @@ def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp
     crops = np.stack([cv2.imread(f"{others}/{c}")[..., ::-1] for c in table["crop"]])
     found = model.probabilities("emotion", crops)
     assert found.shape == (9, 3) and np.allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_photographs_cut_otherwise_than_the_model_knows_are_told(others, taught, tmp_path, capsys):
+    """Yale's people: 79.5 % with crops as the network had learned them, 47.7 % with loose ones."""
+    crossval.run(tiny(others, method="probe", init=str(taught[0])), tmp_path / "same")
+    assert "different margins" not in capsys.readouterr().out
+    loose = tmp_path / "loose"
+    shutil.copytree(others, loose)
+    settings = read_json(loose / "config.json")
+    write_json(loose / "config.json", settings | {"crop": {"size": 80, "margin": 0.5}})
+    config = tiny(str(loose), method="probe", init=str(taught[0]))
+    crossval.run(config, tmp_path / "other")
+    assert f"0 for {taught[0]}, 0.5 for {loose}" in capsys.readouterr().out
+    write_json(loose / "config.json", settings | {"aligned": True})
+    assert crop_margins(config) == {str(taught[0]): 0.0}
 
 
 def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
