@@ -43,7 +43,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.backbone = network["backbone"]
     config.init = ""  # a workdir or model directory to start from, a weight file, or "imagenet"
 
-    config.epochs = 4.0
+    config.epochs = 4.0  # at least min_steps, below
+    config.min_steps = 0
     config.batch_size = network["batch_size"]
     config.seed = 0
     config.optimizer = networks.optimizer(2e-3 if size == "small" else 3e-4)
