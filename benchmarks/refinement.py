@@ -60,7 +60,7 @@ FRAMES = 8  # of each video
 SIDE = 480  # pixels; larger pictures are shrunk
 MOST = 60  # non-faces of a source
 PARTS, RANDOM = 16, 20  # of a picture for training alone: parts looked at, random places
-FLAT = 8  # grey levels; what deviates less is no candidate of anybody
+FLAT = 8  # of 255: crops whose values deviate less are left out
 
 Score = Callable[[np.ndarray], np.ndarray]
 
@@ -146,7 +146,7 @@ def collect_more(folders: list[Path], target: Path) -> None:
             places += [(view, free)] if free is not None else []
         for number, (view, points) in enumerate(places):
             crop = align(view, points.astype(np.float32), CROP["size"], CROP["margin"])
-            if crop.mean(2).std() < FLAT:
+            if crop.std() < FLAT:
                 continue
             write_image(target / source / f"{number:04d}.png", crop)
 

@@ -12,10 +12,9 @@ pictures of a subfolder are one source. A fifth of the sources validate, another
 on which `refine` measures; neither is trained on. Writes checkpoints/, metrics.jsonl, tensorboard/
 and model/.
 
-Cost: small, 500 steps of 64 crops in some 100 s on one CPU core, and 5 minutes for 4,000 crops.
-Expect: validation accuracy over 98 %. What tells most are non-faces of many kinds: pictures of
-anything without a face, given by `--config.nonfaces`, are worth more than longer training
-(docs/results.md, "Refinement").
+Cost: small, 2 to 3 minutes on one CPU core for up to 1,300 crops (500 steps), 5 for 4,000.
+Expect: validation accuracy over 98 %. Non-faces of many kinds are worth the most: give parts of
+pictures of anything without a face by `--config.nonfaces` (docs/results.md, "Refinement").
 """
 
 from ml_collections import ConfigDict
