@@ -54,7 +54,6 @@ from fer_jax.training import model_directory  # noqa: E402
 LOWERED = (0.5, 0.4, 0.05)
 EAGER = (0.4, 0.2, 0.02)  # for training alone
 CROP = networks.network("small")["crop"]
-SIZE = verify.get_config().data.image_size
 MORE = "more-"  # begins the names of sources for training alone
 FRAMES = 8  # of each video
 SIDE = 480  # pixels; larger pictures are shrunk
@@ -96,7 +95,8 @@ def main() -> None:
         folder = lay_out(crops[~held], work, work / f"fold{fold}", options.also_faces)
         score, threshold = teach(config, folder, folder / options.name)
         if not options.choose:
-            images = sources.read_images([work / file for file in crops.loc[held, "file"]], SIZE)
+            files = [work / file for file in crops.loc[held, "file"]]
+            images = sources.read_images(files, config.data.image_size)
             crops.loc[held, "verifier"], crops.loc[held, "threshold"] = score(images), threshold
     if options.choose:
         return
@@ -261,7 +261,7 @@ def teach(config: ConfigDict, data: Path, workdir: Path) -> tuple[Score, float]:
     rows = []
     for split in ("validation", "test"):
         held = sources.open_source(
-            "face_verification", variant, split, folders["faces"], SIZE,
+            "face_verification", variant, split, folders["faces"], config.data.image_size,
             data_dir=workdir / "records", cache=True,
         )  # fmt: skip
         for name, label, value in zip(held.ids, held.labels, score(held.images), strict=True):
