@@ -11,6 +11,7 @@ nothing of this project. One JSON line in: {"images": FILE.npz, "batch": bool}; 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -74,10 +75,15 @@ class Peer:
         return line
 
 
-def _mtcnn() -> tuple[Callable[[list[np.ndarray]], Found], str]:
+def _mtcnn(stable: bool = False) -> tuple[Callable[[list[np.ndarray]], Found], str]:
     import importlib.metadata
 
     from mtcnn import MTCNN  # type: ignore[import-not-found]
+
+    if stable:
+        from mtcnn.utils import bboxes  # type: ignore[import-not-found]
+
+        bboxes.sort_by_scores = _sorted_stably
 
     detector = MTCNN(device="CPU:0")
 
@@ -99,6 +105,12 @@ def _mtcnn() -> tuple[Callable[[list[np.ndarray]], Found], str]:
         return found
 
     return detect, f"mtcnn {importlib.metadata.version('mtcnn')}"
+
+
+def _sorted_stably(tensor: np.ndarray, scores: np.ndarray, ascending: bool = True) -> np.ndarray:
+    """In the place of the package's, whose order of equal scores depends on the processor."""
+    order = np.argsort(scores, kind="stable")
+    return tensor[order if ascending else order[::-1]]
 
 
 def _facenet() -> tuple[Callable[[list[np.ndarray]], Found], str]:
@@ -132,7 +144,12 @@ def _facenet() -> tuple[Callable[[list[np.ndarray]], Found], str]:
 def _serve(name: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    detect, version = {"mtcnn": _mtcnn, "facenet": _facenet}[name]()
+    peers = {
+        "mtcnn": _mtcnn,
+        "mtcnn-stable": functools.partial(_mtcnn, stable=True),
+        "facenet": _facenet,
+    }
+    detect, version = peers[name]()
     print(json.dumps({"version": version}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)

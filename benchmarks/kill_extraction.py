@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=1e9, help="no kill begins later")
     parser.add_argument("--longest", type=float, default=1.5, help="seconds, see below")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stand-in", action="store_true", help="in place of the networks")
@@ -63,12 +64,13 @@ def main() -> None:
 
     dice = random.Random(options.seed)
     kills = folders = wrong = 0
-    while kills < options.kills:
+    end = time.time() + 60 * options.minutes
+    while kills < options.kills and time.time() < end:
         folder = work / "killed"
         shutil.rmtree(folder, ignore_errors=True)
         here = 0
         while not (folder / "done.json").exists():
-            enough = kills >= options.kills
+            enough = kills >= options.kills or time.time() >= end
             moment = None if enough else (dice.randrange(5), dice.uniform(0, options.longest))
             killed = run(start, folder, moment)
             kills, here = kills + killed, here + killed

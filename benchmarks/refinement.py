@@ -5,22 +5,33 @@
 Runs MTCNN with lowered thresholds over pictures and videos that show one face each (its best
 candidate is the face, the others are not) and over such that show none (no candidate is). Deals
 the sources (a video, a subfolder, else a picture) into folds; for each, teaches a verifier on the
-other folds by configs/verify.py (--also-faces adds pictures to these), chooses the threshold on
-that training's own validation sources, and scores the fold. Prints the area under the ROC curve,
-what the thresholds lose and remove, and what cutting at MTCNN's score alone would do.
+other folds by configs/verify.py, chooses the threshold on that training's own validation sources,
+and scores the fold. Prints the area under the ROC curve, what the thresholds lose and remove, and
+what cutting at MTCNN's score alone would do.
+
+For the training alone: --also-faces, a folder of pictures of faces, cut like ours; --also-no-face,
+folders of pictures without any, from whose parts MTCNN's candidates (thresholds lowered further)
+and random places are cut.
+
+--choose scores no fold. It prints what the verifiers do on the sources that their training held
+out itself (its validation and test), and is what settings are to be chosen by: any fields of
+configs/verify.py, as `--set min_steps=600 optimizer.average=0.99`.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import copy
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
 ROOT = Path(__file__).parents[1]
@@ -34,42 +45,63 @@ from fer_jax.faces.cascade.boxes import intersection_over_union  # noqa: E402
 from fer_jax.faces.drawing import contact_sheet, write_image  # noqa: E402
 from fer_jax.faces.images import SUFFIXES, read_image  # noqa: E402
 from fer_jax.faces.mtcnn import Detector, Faces  # noqa: E402
+from fer_jax.faces.negatives import background_landmarks, typical_landmarks  # noqa: E402
 from fer_jax.faces.verdicts import operating_threshold, rate  # noqa: E402
 from fer_jax.faces.video import VideoError, list_videos, sample_frames  # noqa: E402
 from fer_jax.stages import train  # noqa: E402
 from fer_jax.training import model_directory  # noqa: E402
 
 LOWERED = (0.5, 0.4, 0.05)
+EAGER = (0.4, 0.2, 0.02)  # for training alone
 CROP = networks.network("small")["crop"]
+MORE = "more-"  # begins the names of sources for training alone
 FRAMES = 8  # of each video
 SIDE = 480  # pixels; larger pictures are shrunk
 MOST = 60  # non-faces of a source
+PARTS, RANDOM = 16, 20  # of a picture for training alone: parts looked at, random places
+FLAT = 8  # of 255: crops whose values deviate less are left out
+
+Score = Callable[[np.ndarray], np.ndarray]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--one-face", type=Path, nargs="+", required=True)
     parser.add_argument("--no-face", type=Path, nargs="+", required=True)
-    parser.add_argument("--also-faces", type=Path, help="pictures of faces, for training alone")
-    parser.add_argument("--leave-out", nargs="*", default=[], help="sources out of the figures")
+    parser.add_argument("--also-faces", type=Path, help="for training alone")
+    parser.add_argument("--also-no-face", type=Path, nargs="*", default=[], help="likewise")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--epochs", type=float, default=6.0)
+    parser.add_argument("--only", type=int, nargs="*", help="these folds")
+    parser.add_argument("--name", default="verify", help="of the trainings' folders")
+    parser.add_argument("--choose", action="store_true", help="see above")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="see above")
     options = parser.parse_args()
     work = options.workdir.absolute()
 
     if not (work / "crops.parquet").exists():
         collect(options.one_face, options.no_face, work)
+    if options.also_no_face and not (work / "more").exists():
+        collect_more(options.also_no_face, work / "more")
     crops = pd.read_parquet(work / "crops.parquet")
     crops["fold"] = deal(crops, options.folds)
     print(crops.groupby(["is_face"]).agg(crops=("file", "size"), sources=("source", "nunique")))
+    fields = dict(field.split("=", 1) for field in options.set)
+    config = verify.get_config()
+    config.update_from_flattened_dict({k: ast.literal_eval(v) for k, v in fields.items()})
     crops["verifier"], crops["threshold"] = np.nan, np.nan
-    for fold in range(options.folds):
+    for fold in options.only or range(options.folds):
         held = crops["fold"] == fold
-        scores, threshold = teach(crops, fold, work, options.also_faces, options.epochs)
-        crops.loc[held, "verifier"], crops.loc[held, "threshold"] = scores, threshold
-    crops.to_parquet(work / "scored.parquet")
-    crops = crops[~crops["source"].isin(options.leave_out)]
+        folder = lay_out(crops[~held], work, work / f"fold{fold}", options.also_faces)
+        score, threshold = teach(config, folder, folder / options.name)
+        if not options.choose:
+            files = [work / file for file in crops.loc[held, "file"]]
+            images = sources.read_images(files, config.data.image_size)
+            crops.loc[held, "verifier"], crops.loc[held, "threshold"] = score(images), threshold
+    if options.choose:
+        return
+    crops = crops[crops["verifier"].notna()]
+    crops.to_parquet(work / f"scored_{options.name}.parquet")
     report(crops)
     sheet(crops, work)
 
@@ -95,6 +127,40 @@ def collect(one_face: list[Path], no_face: list[Path], work: Path) -> None:
     shuffled[kept].sort_index().to_parquet(work / "crops.parquet")
 
 
+def collect_more(folders: list[Path], target: Path) -> None:
+    """Cuts candidates and random places out of pictures without a face, for training alone."""
+    detector, rng = Detector(thresholds=EAGER), np.random.default_rng(0)
+    for source, image in media(folders, whole=True):
+        views = [fit(image), *(part(rng, image) for _ in range(PARTS))]
+        places = [
+            (view, points)
+            for view, faces in zip(views, detector.detect(views), strict=True)
+            for points in faces.landmarks
+        ]
+        chosen = rng.permutation(len(places))[:MOST]
+        places = [places[i] for i in chosen]
+        for _ in range(RANDOM):
+            view = views[rng.integers(1, len(views))]
+            typical = typical_landmarks(rng, view.shape[:2])
+            free = background_landmarks(rng, typical, np.zeros((0, 4)), view.shape[:2], 0)
+            places += [(view, free)] if free is not None else []
+        for number, (view, points) in enumerate(places):
+            crop = align(view, points.astype(np.float32), CROP["size"], CROP["margin"])
+            if crop.std() < FLAT:
+                continue
+            write_image(target / source / f"{number:04d}.png", crop)
+
+
+def part(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """A square part of a picture, of a tenth of its shorter side (96 pixels or more) to all."""
+    shorter = min(image.shape[:2])
+    side = int(np.exp(rng.uniform(np.log(min(shorter, max(shorter / 10, 96))), np.log(shorter))))
+    top, left = (rng.integers(length - side + 1) for length in image.shape[:2])
+    cut = image[top : top + side, left : left + side]
+    method = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
+    return cv2.resize(cut, (SIDE, SIDE), interpolation=method)
+
+
 def labels(faces: Faces, shows_face: bool) -> Iterator[tuple[int, bool]]:
     """Which candidates are the picture's face, and which certainly none; others are left out."""
     if not len(faces):
@@ -109,15 +175,19 @@ def labels(faces: Faces, shows_face: bool) -> Iterator[tuple[int, bool]]:
             yield number, False
 
 
-def media(folders: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """Every picture and some frames of every video, with the source that they belong to."""
+def media(folders: list[Path], whole: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+    """Every picture and some frames of every video, with the source that they belong to.
+
+    On a square of one size, so that the detector is compiled once, unless `whole`.
+    """
+    sized = (lambda image: image) if whole else fit
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.suffix.lower() in SUFFIXES:
                 inner = path.relative_to(folder)
                 name = inner.parts[0] if len(inner.parts) > 1 else inner.stem
                 try:
-                    yield f"{folder.name}-{name}", fit(read_image(path))
+                    yield f"{folder.name}-{name}", sized(read_image(path))
                 except UserError as error:
                     print(f"left out: {error}")
         try:
@@ -131,11 +201,11 @@ def media(folders: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
                 print(f"left out: {error}")
                 continue
             chosen = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))
-            yield from ((f"{folder.name}-{path.stem}", fit(frames[i])) for i in chosen)
+            yield from ((f"{folder.name}-{path.stem}", sized(frames[i])) for i in chosen)
 
 
 def fit(image: np.ndarray) -> np.ndarray:
-    """The picture on a square of one size, so that the detector is compiled once."""
+    """The picture on a square of one size."""
     scale = min(1, SIDE / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:SIDE, :SIDE]
     square = np.full((SIDE, SIDE, 3), 128, np.uint8)
@@ -153,29 +223,32 @@ def deal(crops: pd.DataFrame, folds: int) -> np.ndarray:
     return crops["source"].map(fold).to_numpy()
 
 
-def teach(
-    crops: pd.DataFrame, fold: int, work: Path, also_faces: Path | None, epochs: float
-) -> tuple[np.ndarray, float]:
-    """The fold's scores by a verifier that saw none of its sources, and the threshold."""
-    folder = work / f"fold{fold}"
-    data = {kind: str(folder / kind) for kind in ("faces", "nonfaces")}
-    if not (folder / "faces").exists():
-        for file in crops.loc[crops["fold"] != fold, "file"]:
-            target = folder / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(work / file, target)
-        if also_faces:
-            shutil.copytree(also_faces, folder / "faces" / "also")
-            for number, file in enumerate(sorted((folder / "faces" / "also").iterdir())):
-                album = folder / "faces" / f"also-{number % 50}"
-                album.mkdir(exist_ok=True)
-                shutil.move(file, album / file.name)
-            (folder / "faces" / "also").rmdir()
-    config = verify.get_config()
-    config.update({**data, "epochs": epochs})
-    train.run(config, folder / "verify")
-    model = model_directory.load(folder / "verify")
-    size = int(model.spec["image_size"])
+def lay_out(crops: pd.DataFrame, work: Path, folder: Path, also_faces: Path | None) -> Path:
+    """The folders `faces` and `nonfaces` of a training, a subfolder a source."""
+    if (folder / "faces").exists():
+        return folder
+    for file in crops["file"]:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(work / file, folder / file)
+    for number, file in enumerate(sorted(also_faces.iterdir()) if also_faces else ()):
+        album = folder / "faces" / f"{MORE}{number % 50}"
+        album.mkdir(exist_ok=True)
+        shutil.copy(file, album / file.name)
+    for source in (work / "more").glob("*"):
+        shutil.copytree(source, folder / "nonfaces" / f"{MORE}{source.name}")
+    return folder
+
+
+def teach(config: ConfigDict, data: Path, workdir: Path) -> tuple[Score, float]:
+    """A verifier that saw the folders' training sources only, and its threshold.
+
+    Prints what it does on the sources that were held out of it, which no textures count among.
+    """
+    config = copy.deepcopy(config)
+    folders = {kind: str(data / kind) for kind in ("faces", "nonfaces")}
+    config.update(folders)
+    train.run(config, workdir)
+    model = model_directory.load(workdir)
 
     def score(images: np.ndarray) -> np.ndarray:
         parts = [
@@ -184,15 +257,32 @@ def teach(
         ]
         return np.concatenate(parts)
 
-    variant = builders.config_with("face_verification", **data)
-    validation = sources.open_source(
-        "face_verification", variant, "validation", data["faces"], size,
-        data_dir=folder / "verify" / "records", cache=True,
-    )  # fmt: skip
-    faces = validation.images[validation.labels == 1]
-    held = crops.loc[crops["fold"] == fold, "file"]
-    images = sources.read_images([work / file for file in held], size)
-    return score(images), operating_threshold(score(faces), 0.01)
+    variant = builders.config_with("face_verification", **folders)
+    rows = []
+    for split in ("validation", "test"):
+        held = sources.open_source(
+            "face_verification", variant, split, folders["faces"], config.data.image_size,
+            data_dir=workdir / "records", cache=True,
+        )  # fmt: skip
+        for name, label, value in zip(held.ids, held.labels, score(held.images), strict=True):
+            rows.append((split, name.split("/")[1], name.startswith("texture"), label == 1, value))
+    table = pd.DataFrame(rows, columns=["split", "source", "texture", "is_face", "score"])
+    faces = table["is_face"] & (table["split"] == "validation")
+    threshold = operating_threshold(table.loc[faces, "score"].to_numpy(), 0.01)
+    table = table[~table["texture"]]
+    print(f"\n{workdir}: threshold {threshold:.4f}, chosen on {faces.sum()} faces")
+    more = table["source"].str.startswith(MORE)
+    for what, part in (("ours", table[~more]), ("further", table[more]), ("both", table)):
+        yes, passes = part["is_face"], part["score"] >= threshold
+        if yes.nunique() == 2:
+            print(
+                f"  held out of the training, {what:7}: {(~passes & yes).sum()} of {yes.sum()} "
+                f"faces lost, {(~passes & ~yes).sum() / (~yes).sum():.1%} of {(~yes).sum()} "
+                f"non-faces of {part.loc[~yes, 'source'].nunique()} sources removed, "
+                f"AUC {roc_auc_score(yes, part['score']):.4f}",
+                flush=True,
+            )
+    return score, threshold
 
 
 def report(crops: pd.DataFrame) -> None:

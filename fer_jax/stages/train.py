@@ -50,7 +50,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         )
     tasks, weights = make_tasks(config.tasks.to_dict())
     _check_enough(config, training, tasks)
-    steps = max(1, round(config.epochs * len(training) / config.batch_size))
+    steps = steps_of(config, len(training))
     watched = watching.read_watched(_probe(config), config.data.image_size, config.seed)
 
     learner = Learner(config, tasks, weights, steps)
@@ -91,6 +91,15 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         **fitted.speed(),
         **{f"{purpose}_s": round(spent, 2) for purpose, spent in fitted.seconds.items()},
     }
+
+
+def steps_of(config: ConfigDict, images: int) -> int:
+    """Steps of `config.epochs` over so many images; no fewer than `config.min_steps`, where set."""
+    steps = max(1, round(config.epochs * images / config.batch_size))
+    least = config.get("min_steps", 0)
+    if steps < least:
+        print(f"[train] config.min_steps={least} decides, not config.epochs", flush=True)
+    return max(steps, least)
 
 
 def _probe(config: ConfigDict) -> ConfigDict:
