@@ -117,6 +117,8 @@ class InceptionResNetV2(nnx.Module):
         channels: of the input, 3 for colour and 1 for grey.
         momentum: of the running statistics of batch normalisation.
         frozen_batchnorm: normalise with the running statistics in training, too, and keep them.
+        looped: run the residual blocks of a stage as the rounds of a loop: compiles in a third of
+            the time, and is a little slower where images are small (docs/results.md).
         remat: keep only the input of each residual block for the backward pass and compute the
             rest again: less memory, more time.
         dtype: of the computation (parameters and statistics stay float32); None follows the input.
@@ -135,6 +137,7 @@ class InceptionResNetV2(nnx.Module):
         channels: int = 3,
         momentum: float = 0.99,
         frozen_batchnorm: bool = False,
+        looped: bool = False,
         remat: bool = False,
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
@@ -149,15 +152,16 @@ class InceptionResNetV2(nnx.Module):
         self.stem = Stem(channels, stem, make)
         self.mixed_5b = Branches(self.stem.outputs, MIXED_5B, make)
         n = self.mixed_5b.outputs
-        self.block35 = repeated(n, BLOCK_35, (0.17,) * depth[0], make, remat=remat)
+        how = {"looped": looped, "remat": remat}
+        self.block35 = repeated(n, BLOCK_35, (0.17,) * depth[0], make, **how)
         self.mixed_6a = Branches(n, MIXED_6A, make)
         n += self.mixed_6a.outputs
-        self.block17 = repeated(n, BLOCK_17, (0.10,) * depth[1], make, remat=remat)
+        self.block17 = repeated(n, BLOCK_17, (0.10,) * depth[1], make, **how)
         self.mixed_7a = Branches(n, MIXED_7A, make)
         n += self.mixed_7a.outputs
         # The very last block adds its whole residual and keeps the sign.
         factors = (*(0.20,) * (depth[2] - 1), 1.0)[: depth[2]]
-        self.block8 = repeated(n, BLOCK_8, factors, make, remat=remat, last_keeps_sign=True)
+        self.block8 = repeated(n, BLOCK_8, factors, make, **how, last_keeps_sign=True)
         self.conv_7b = make.conv(n, C(1536, 1))
         self.features = make.channels(1536)
         draw_kernels(make.convs, rngs.params())
@@ -328,6 +332,7 @@ def repeated(
     factors: tuple[float, ...],
     make: Maker,
     *,
+    looped: bool,
     remat: bool,
     last_keeps_sign: bool = False,
 ) -> Repeated:
@@ -337,7 +342,7 @@ def repeated(
         own["rectify"] = (*(True,) * (len(factors) - 1), False)[: len(factors)]
     stacked = replace(make, stacked=(len(factors),))
     block = Block(inputs, branches, stacked) if factors else None
-    return Repeated(block, own, len(factors), remat=remat)
+    return Repeated(block, own, len(factors), looped=looped, remat=remat)
 
 
 def scale_channels(channels: int, width: float) -> int:

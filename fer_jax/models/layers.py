@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -73,7 +74,8 @@ def convolve(
     """Convolution with stride 1 whose gradients are convolutions of the same layout, for CPU.
 
     They are what JAX's own gradients compute; but within a loop XLA:CPU runs those from other
-    layouts, and a training step takes twice as long.
+    layouts, and a training step takes twice as long (docs/results.md). Only what is asked for is
+    computed: nothing for a kernel that is frozen. There is no forward-mode derivative.
     """
     return _convolve(x, kernel, padding)
 
@@ -85,27 +87,33 @@ def _convolve(x: Array, kernel: Array, padding: Padding, stride: int = 1) -> Arr
 
 
 def _convolve_forward(
-    x: Array, kernel: Array, padding: Padding
-) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel, padding), (x, kernel)
+    x: CustomVJPPrimal, kernel: CustomVJPPrimal, padding: Padding
+) -> tuple[Array, tuple[Array | None, Array | None]]:
+    # The gradient of either needs the other.
+    kept = x.value if kernel.perturbed else None, kernel.value if x.perturbed else None
+    return _convolve(x.value, kernel.value, padding), kept
 
 
 def _convolve_backward(
-    padding: Padding, kept: tuple[Array, Array], of_y: Array
-) -> tuple[Array, Array]:
+    padding: Padding, kept: tuple[Array | None, Array | None], of_y: Array | SymbolicZero
+) -> tuple[Array | None, Array | None]:
+    if isinstance(of_y, SymbolicZero):
+        return None, None
     x, kernel = kept
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    rest = tuple(
-        (size - 1 - before, size - 1 - after)
-        for size, (before, after) in zip(kernel.shape[:2], padding, strict=True)
-    )
-    of_x = _convolve(of_y, turned, rest)
-    # Examples take the place of channels, channels that of examples.
-    of_kernel = _convolve(x.transpose(3, 1, 2, 0), of_y.transpose(1, 2, 0, 3), padding)
-    return of_x, of_kernel.transpose(1, 2, 0, 3)
+    of_x = of_kernel = None
+    if kernel is not None:
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        (top, bottom), (left, right) = padding
+        height, width = (size - 1 for size in kernel.shape[:2])
+        rest = (height - top, height - bottom), (width - left, width - right)
+        of_x = _convolve(of_y, turned, rest)
+    if x is not None:  # examples take the place of channels, channels that of examples
+        swapped = _convolve(x.transpose(3, 1, 2, 0), of_y.transpose(1, 2, 0, 3), padding)
+        of_kernel = swapped.transpose(1, 2, 0, 3)
+    return of_x, of_kernel
 
 
-convolve.defvjp(_convolve_forward, _convolve_backward)
+convolve.defvjp(_convolve_forward, _convolve_backward, symbolic_zeros=True)
 
 
 class BatchNorm(nnx.Module):

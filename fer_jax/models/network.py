@@ -15,6 +15,7 @@ from fer_jax.models.heads import drop
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
 
 NORMALISATIONS = ("inception", "per_image")
+BLOCKS = ("auto", "looped", "laid_out")
 # Weights of ITU-R BT.601 luma, as used by JPEG and OpenCV.
 LUMA = (0.299, 0.587, 0.114)
 
@@ -28,7 +29,8 @@ class Network(nnx.Module):
         backbone: mapping with the fields `width`, `depth`, `stem` (see InceptionResNetV2), `grey`
             (bool), `normalise` ("inception": x / 127.5 - 1, or "per_image": zero mean and unit
             variance over each image), `dropout` (on the pooled features), `momentum`,
-            `frozen_batchnorm`, `remat` and `dtype` ("auto": bfloat16 on GPU and TPU, on CPU the
+            `frozen_batchnorm`, `blocks` ("looped", "laid_out", or "auto": looped on CPU, for the
+            compiler's sake), `remat` and `dtype` ("auto": bfloat16 on GPU and TPU, on CPU the
             input's type). Missing fields take the defaults of `BACKBONE`.
         tasks: by name; each makes its head with `task.head(features, rngs=rngs)`.
         rngs: stream `params`.
@@ -48,6 +50,7 @@ class Network(nnx.Module):
             channels=1 if self.grey else 3,
             momentum=config["momentum"],
             frozen_batchnorm=config["frozen_batchnorm"],
+            looped=config["blocks"] == "looped",
             remat=config["remat"],
             dtype=config["dtype"],
             rngs=rngs,
@@ -115,6 +118,7 @@ BACKBONE: dict[str, Any] = {
     "dropout": 0.0,
     "momentum": 0.99,
     "frozen_batchnorm": False,
+    "blocks": "auto",
     "remat": False,
     "dtype": "auto",
 }
@@ -130,9 +134,17 @@ def complete(backbone: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(
             f'backbone normalise "{config["normalise"]}" is unknown: use one of {NORMALISATIONS}'
         )
+    if config["blocks"] not in BLOCKS:
+        raise UserError(f'backbone blocks "{config["blocks"]}" is unknown: use one of {BLOCKS}')
     if not 0 <= config["dropout"] < 1:
         raise UserError(f"backbone dropout {config['dropout']} must be at least 0 and below 1")
-    return {**config, "depth": tuple(config["depth"]), "dtype": _dtype(config["dtype"])}
+    on_cpu = {True: "looped", False: "laid_out"}[jax.default_backend() == "cpu"]
+    return {
+        **config,
+        "depth": tuple(config["depth"]),
+        "blocks": on_cpu if config["blocks"] == "auto" else config["blocks"],
+        "dtype": _dtype(config["dtype"]),
+    }
 
 
 def _dtype(name: str | None) -> str | None:

@@ -1,8 +1,8 @@
 """Blocks of one shape in a row, as one block with stacked arrays: compiled once, not `count` times.
 
-In a state their arrays lie as "block17/each/projection/kernel" [20, 1, 1, 384, 1088]. Where names
-are for people or for files, they are "block17/0/projection/kernel" [1, 1, 384, 1088] and so on
-(see `fer_jax.training.state.flatten`).
+In a state their arrays lie as "block17/stacked_blocks/projection/kernel" [20, 1, 1, 384, 1088].
+Where names are for people or for files, they are "block17/0/projection/kernel" [1, 1, 384, 1088]
+and so on (see `fer_jax.training.state.flatten`).
 """
 
 from __future__ import annotations
@@ -15,39 +15,42 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-EACH = "each"  # the name under which the arrays of all blocks lie
+STACKED = "stacked_blocks"  # under this name, and under no other, arrays of all blocks lie
 
 
 class Repeated(nnx.Module):
     """`count` blocks, one after the other; each array of theirs has an axis [count] before its own.
 
-    On CPU the blocks are rounds of one loop, as they would take three times as long to compile one
-    by one (docs/results.md). Elsewhere they are laid out one by one; so is a single block.
+    As rounds of a loop they compile in a third of the time; laid out one by one they may run faster
+    (docs/results.md). A single block is no loop.
 
     Args:
-        each: a block with the arrays of all, called as `block(x, train=train, **own)`.
+        stacked_blocks: a block with the arrays of all, called as `block(x, train=train, **own)`.
         own: what a block is given of its own: `count` values by name.
         count: how many; none passes its input on.
+        looped: whether they are rounds of a loop.
         remat: keep only the input of each block for the backward pass and compute the rest again.
     """
 
     def __init__(
         self,
-        each: nnx.Module | None,
+        stacked_blocks: nnx.Module | None,
         own: Mapping[str, tuple[Any, ...]],
         count: int,
         *,
+        looped: bool,
         remat: bool,
     ) -> None:
         self.own = tuple(own.items())
         self.count = count
+        self.looped = looped and count > 1
         self.remat = remat
-        self.each = each
+        self.stacked_blocks = stacked_blocks
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
         if not self.count:
             return x
-        parts: tuple[Any, ...] = nnx.split(self.each, nnx.Param, nnx.BatchStat)
+        parts: tuple[Any, ...] = nnx.split(self.stacked_blocks, nnx.Param, nnx.BatchStat)
         graphdef, parameters, statistics = parts
 
         def one(x: Array, row: Any) -> tuple[Array, Any]:
@@ -58,17 +61,17 @@ class Repeated(nnx.Module):
 
         body = jax.checkpoint(one) if self.remat else one
         rows = (self._own(x), parameters, statistics)
-        if self.count > 1 and jax.default_backend() == "cpu":
+        if self.looped:
             x, new = jax.lax.scan(body, x, rows)
         else:
             x, new = _laid_out(body, x, rows, self.count)
         if train:
-            nnx.update(self.each, new)
+            nnx.update(self.stacked_blocks, new)
         return x
 
     def block(self, number: int) -> Callable[..., Float[Array, "n h w c"]]:
         """The block `number`, from 0, alone, in inference."""
-        graphdef, state = nnx.split(self.each)
+        graphdef, state = nnx.split(self.stacked_blocks)
 
         def alone(x: Float[Array, "n h w c"], *, train: bool = False) -> Float[Array, "n h w c"]:
             own, one = jax.tree.map(lambda leaf: leaf[number], (self._own(x), state))

@@ -258,7 +258,8 @@ def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:
             more = f" and {len(problems) - 3} more" if problems[3:] else ""
             raise UserError(
                 f"the checkpoint {path} is of another network or optimizer: "
-                f"{', '.join(problems[:3])}{more}; choose another --workdir or undo the change"
+                f"{', '.join(problems[:3])}{more}; choose another --workdir or undo the change "
+                f"(of the config, or of fer_jax: environment.json has the revision that began)"
             )
         state = _read_state(path, like)
         wrong = integrity.differences(content["leaves"], state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError
-from fer_jax.models.repeated import EACH
+from fer_jax.models.repeated import STACKED
 from fer_jax.training.state import Tree, replace_leaves, shapes
 
 
@@ -26,7 +26,8 @@ def make_optimizer(config: ConfigDict, steps: int, frozen: Tree) -> optax.Gradie
     `weight_decay`, on kernels only, never on biases or BatchNorm; `clip`, the largest global
     norm of a gradient; `backbone_rate`, a factor on the backbone's learning rate; `layer_decay`,
     one more factor for every block that lies between a parameter and the heads (Clark et al.
-    2020). Leaves marked in `frozen` (see `frozen_mask`) stay as they are and have no moments.
+    2020). Leaves marked in `frozen` (see `frozen_mask`) stay as they are and have no moments,
+    unless other blocks of their stage move.
     """
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
@@ -39,7 +40,7 @@ def make_optimizer(config: ConfigDict, steps: int, frozen: Tree) -> optax.Gradie
         optax.adamw(
             schedule,
             weight_decay=config.weight_decay,
-            mask={"kernels": True, "vectors": False},
+            mask=lambda tree: {part: part == "kernels" for part in tree},
         ),
     )
 
@@ -63,7 +64,8 @@ def pack(tree: Tree, frozen: Tree) -> Tree:
     moving = {path: leaf for path, leaf, fixed in _leaves(tree, frozen) if not np.all(fixed)}
     kernels = {path: leaf for path, leaf in moving.items() if _is_kernel(path, leaf)}
     vectors = [leaf.reshape(-1) for path, leaf in moving.items() if path not in kernels]
-    return {"kernels": kernels, "vectors": jnp.concatenate(vectors or [jnp.zeros(0)])}
+    # Checkpoints hold no array without a number in it.
+    return {"kernels": kernels, **({"vectors": jnp.concatenate(vectors)} if vectors else {})}
 
 
 def unpack(packed: Tree, like: Tree, frozen: Tree) -> Tree:
@@ -140,7 +142,7 @@ def rate_factors(parameters: Tree, frozen: Tree, backbone_rate: float, layer_dec
 _ORDER = ("stem", "mixed_5b", "block35", "mixed_6a", "block17", "mixed_7a", "block8", "conv_7b")
 
 
-def _blocks(paths: Sequence[str] | dict[str, Any]) -> list[str]:
+def _blocks(paths: Iterable[str]) -> list[str]:
     """The backbone's blocks from input to output: "stem", "mixed_5b", "block35/0", ..."""
     parts = (path.partition("/") for path in paths)
     named = {_block(rest) for part, _, rest in parts if part == "backbone"}
@@ -169,7 +171,7 @@ def _leaves(tree: Tree, frozen: Tree) -> list[tuple[str, Any, Any]]:
 
 def _is_kernel(path: str, leaf: Any) -> bool:
     """Whether it has two axes or more of its own, beside that of repeated blocks."""
-    return leaf.ndim - (f"/{EACH}/" in path) > 1
+    return leaf.ndim - (f"/{STACKED}/" in path) > 1
 
 
 def _beside(values: np.ndarray, leaf: Any) -> np.ndarray:

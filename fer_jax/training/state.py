@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from fer_jax.models.repeated import EACH
+from fer_jax.models.repeated import STACKED
 
 Tree = dict[Any, Any]
 State = dict[str, Any]
@@ -64,13 +64,13 @@ def for_use(state: State) -> State:
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
     """{"backbone": {"stem": {0: x}}} as {"backbone/stem/0": x}.
 
-    The arrays that repeated blocks have together come apart: "block17/each/bias" [20, 1088] is
-    "block17/0/bias" [1088] to "block17/19/bias". So these names are the same for people, for files,
-    and for whoever lays the blocks out one by one.
+    The arrays that repeated blocks have together come apart: "block17/stacked_blocks/bias"
+    [20, 1088] is "block17/0/bias" [1088] to "block17/19/bias". So these are names for people and
+    for files. Arrays on the host are views; those on a device are copied.
     """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if key == EACH:
+        if key == STACKED:
             for name, leaf in flatten(value).items():
                 rows = {f"{prefix}{i}/{name}": _row(leaf, i) for i in range(leaf.shape[0])}
                 flat |= rows
@@ -91,7 +91,7 @@ def replace_leaves(tree: Tree, leaves: dict[str, Any], prefix: str = "") -> Tree
     """`tree` with the leaves that `leaves` names as `flatten` does, others as they were."""
     return {
         key: _replace_rows(value, leaves, prefix)
-        if key == EACH
+        if key == STACKED
         else replace_leaves(value, leaves, f"{prefix}{key}/")
         if isinstance(value, dict)
         else leaves.get(f"{prefix}{key}", value)

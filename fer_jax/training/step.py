@@ -36,8 +36,8 @@ def make_train_step(
         tasks: what is taught, by name.
         weights: each task's factor in the loss.
         optimizer: see `make_optimizer`.
-        frozen: marks the parameters of which no gradient is wanted (see `frozen_mask`), so none
-            is computed.
+        frozen: marks the parameters of which no gradient is wanted (see `frozen_mask`). None is
+            computed, unless other blocks of the same stage move.
         accumulate: the batch is passed in so many parts, one after the other, and their gradients
             are averaged: a larger batch in the same memory. Each part has BatchNorm statistics of
             its own.

@@ -10,10 +10,12 @@ from fer_jax.models.layers import (
     BatchNorm,
     Conv,
     average_pool,
+    convolve,
     draw_kernels,
     max_pool,
     normalise,
 )
+from fer_jax.training import flops
 
 
 @pytest.fixture
@@ -33,6 +35,44 @@ def test_convolution(x, kernel, stride, padding):
         x, conv.kernel[...], (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     np.testing.assert_allclose(conv(x), plain + jnp.arange(4.0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding"),
+    [((3, 3), "SAME"), ((3, 3), "VALID"), ((5, 5), "SAME"), ((1, 7), "SAME"), ((7, 1), "VALID")],
+)
+def test_gradients_of_a_convolution_are_those_of_the_plain_one(kernel, padding):
+    def plain(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=numbers)
+
+    def ours(x, kernel):
+        return convolve(x, kernel, Conv(3, 4, kernel.shape[:2], padding=padding).padding)
+
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x, weights = (
+            jnp.asarray(rng.normal(size=shape)) for shape in ((2, 9, 8, 3), (*kernel, 3, 4))
+        )
+        both = [
+            jax.grad(lambda x, k, f=f: (jnp.sin(f(x, k)) ** 2).sum(), (0, 1))(x, weights)
+            for f in (ours, plain)
+        ]
+        for own, other in zip(*both, strict=True):
+            assert own.dtype == jnp.float64 and own.shape == other.shape
+            np.testing.assert_allclose(own, other, atol=1e-12)
+
+
+def test_no_gradient_is_computed_that_nobody_asks_for():
+    x, kernel = jnp.ones((2, 9, 9, 3)), jnp.ones((3, 3, 3, 4))
+
+    def loss(x, kernel):
+        return (convolve(x, kernel, ((1, 1), (1, 1))) ** 2).sum()
+
+    forward = flops.count(loss, x, kernel)
+    assert flops.count(jax.grad(loss, 1), x, kernel) == 2 * forward
+    assert flops.count(jax.grad(loss, 0), x, kernel) == 2 * forward
+    assert flops.count(jax.grad(loss, (0, 1)), x, kernel) == 3 * forward
 
 
 def test_pools(x):
@@ -91,15 +131,17 @@ def test_float64_stays_float64(x):
 
 
 def test_kernels_are_drawn_for_their_fan_in():
-    convs = [Conv(64, 64, 3), Conv(64, 128, 1)]
+    convs = [Conv(64, 64, 3), Conv(64, 128, 1), Conv(64, 64, 3, stacked=(5,))]
     draw_kernels(convs, jax.random.key(0))
     for conv in convs:
-        fan_in = np.prod(conv.kernel.shape[:3])
+        fan_in = np.prod(conv.kernel.shape[-4:-1])
         assert abs(float(conv.kernel[...].std()) / np.sqrt(2 / fan_in) - 1) < 0.03
     assert (
         abs(np.corrcoef(convs[0].kernel[0, 0].ravel(), convs[1].kernel[0, 0, :, :64].ravel())[0, 1])
         < 0.1
     )
+    first, second, *_ = convs[2].kernel[...]
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.1
 
 
 @pytest.mark.parametrize("relu", [True, False])

@@ -93,7 +93,10 @@ def test_frozen_leaves_stay_and_have_no_moments():
 def repeated(value):
     """A stage of two blocks whose leaves are stacked, and a head."""
     each = {"kernel": jnp.full((2, 3, 3), value), "bias": jnp.full((2, 3), value)}
-    return {"backbone": {"block17": {"each": each}}, "head": {"kernel": jnp.full((3, 2), value)}}
+    return {
+        "backbone": {"block17": {"stacked_blocks": each}},
+        "head": {"kernel": jnp.full((3, 2), value)},
+    }
 
 
 def test_a_single_block_of_a_repeated_stage_can_be_frozen():
@@ -102,7 +105,7 @@ def test_a_single_block_of_a_repeated_stage_can_be_frozen():
     optimizer = make_optimizer(config(weight_decay=0.5), 1000, frozen)
     _, state = optimizer.update(gradients, optimizer.init(parameters), parameters)
     updates, _ = optimizer.update(gradients, state, parameters)
-    each = updates["backbone"]["block17"]["each"]
+    each = updates["backbone"]["block17"]["stacked_blocks"]
     for leaf in each.values():
         np.testing.assert_array_equal(leaf[0], 0)
     np.testing.assert_allclose(each["kernel"][1], -0.15, rtol=1e-4)
@@ -113,16 +116,30 @@ def test_a_single_block_of_a_repeated_stage_can_be_frozen():
         held = jax.tree.map(hold, parameters, frozen)
         return sum(leaf.sum() for leaf in jax.tree.leaves(held))
 
-    gradient = jax.grad(loss)(parameters)["backbone"]["block17"]["each"]["bias"]
+    gradient = jax.grad(loss)(parameters)["backbone"]["block17"]["stacked_blocks"]["bias"]
     np.testing.assert_array_equal(gradient, [[0, 0, 0], [1, 1, 1]])
 
 
 def test_the_rate_decays_within_a_repeated_stage():
     parameters = repeated(1.0)
     factors = rate_factors(parameters, frozen_mask(parameters, ()), 0.5, 0.1)
-    bias = factors["backbone"]["block17"]["each"]["bias"]
+    bias = factors["backbone"]["block17"]["stacked_blocks"]["bias"]
     np.testing.assert_allclose(bias, [[0.5e-2], [0.5e-1]])
     assert factors["head"]["kernel"] == 1
+
+
+def test_nothing_without_a_number_is_kept():
+    parameters = repeated(1.0)
+    for pattern in ("*/bias", "*/kernel"):
+        frozen = frozen_mask(parameters, (pattern,))
+        optimizer = make_optimizer(config(weight_decay=0.5), 1000, frozen)
+        state = optimizer.init(parameters)
+        assert all(leaf.size for leaf in jax.tree.leaves(state))
+        _, state = optimizer.update(repeated(0.5), state, parameters)
+        updates, _ = optimizer.update(repeated(0.5), state, parameters)
+        stage = updates["backbone"]["block17"]["stacked_blocks"]
+        assert (float(stage["bias"][0, 0]) == 0) == (pattern == "*/bias")
+        assert (float(stage["kernel"][0, 0, 0]) == 0) == (pattern == "*/kernel")
 
 
 def test_what_is_packed_comes_back():
@@ -130,11 +147,13 @@ def test_what_is_packed_comes_back():
     parameters["head"]["bias"] = jnp.arange(5.0)
     frozen = frozen_mask(parameters, ("head/kernel",))
     packed = pack(parameters, frozen)
-    assert list(packed["kernels"]) == ["backbone/block17/each/kernel"]
+    assert list(packed["kernels"]) == ["backbone/block17/stacked_blocks/kernel"]
     assert packed["vectors"].shape == (6 + 5,)
     back = unpack(packed, parameters, frozen)
     np.testing.assert_array_equal(back["head"]["bias"], np.arange(5))
-    np.testing.assert_array_equal(back["backbone"]["block17"]["each"]["bias"], np.ones((2, 3)))
+    np.testing.assert_array_equal(
+        back["backbone"]["block17"]["stacked_blocks"]["bias"], np.ones((2, 3))
+    )
     np.testing.assert_array_equal(back["head"]["kernel"], np.zeros((3, 2)))
 
 

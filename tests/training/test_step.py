@@ -13,7 +13,7 @@ from fer_jax.training.optimizer import frozen_mask
 from fer_jax.training.state import for_use, initial_state, split_network
 from fer_jax.training.step import make_eval_step, make_train_step
 
-BACKBONE = {"width": 0.125, "depth": (0, 1, 0), "stem": "tiny", "normalise": "per_image"}
+BACKBONE = {"width": 0.125, "depth": (0, 2, 0), "stem": "tiny", "normalise": "per_image"}
 RATE = 0.1
 
 
