@@ -68,7 +68,9 @@ class Ours:
     """Our backbone with a linear layer on top, at one momentum."""
 
     def __init__(self, momentum: float = 0.99) -> None:
-        network = nnx.eval_shape(lambda: InceptionResNetV2(momentum=momentum, rngs=nnx.Rngs(0)))
+        network = nnx.eval_shape(
+            lambda: InceptionResNetV2(momentum=momentum, looped=True, rngs=nnx.Rngs(0))
+        )
         self.graphdef, self.parameters, self.statistics = split_network(network)
 
     def state(self, weights: Arrays) -> dict[str, Any]:
