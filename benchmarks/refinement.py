@@ -224,7 +224,10 @@ def deal(crops: pd.DataFrame, folds: int) -> np.ndarray:
 
 
 def lay_out(crops: pd.DataFrame, work: Path, folder: Path, also_faces: Path | None) -> Path:
-    """The folders `faces` and `nonfaces` of a training, a subfolder a source."""
+    """The folders `faces` and `nonfaces` of a training, a subfolder a source.
+
+    One that is there already is taken as it is: another set of pictures wants another --workdir.
+    """
     if (folder / "faces").exists():
         return folder
     for file in crops["file"]:

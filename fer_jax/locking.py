@@ -24,8 +24,9 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
     """Makes the folder and locks it, so that no second run deletes what this one is writing.
 
     The lock is the kernel's, so it ends with the process, however that ends. Of several processes
-    of one run the first one locks. Where there are no such locks nothing is locked. A new folder in
-    which nothing was written is removed again.
+    of one run the first one locks. Other machines may not see the lock on a network file system,
+    and where there are no such locks nothing is locked. A new folder in which nothing was written
+    is removed again.
 
     Raises:
         UserError: another process is at work there, or the folder cannot be made; it says so in
@@ -41,12 +42,12 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
         raise UserError(
             f"{who}: cannot write to {folder} ({error.strerror}); choose another --workdir"
         ) from error
-    try:
-        with _locked(folder, who):
+    with _locked(folder, who):
+        try:
             yield
-    finally:
-        if new and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        finally:
+            if new and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 @contextlib.contextmanager
@@ -56,16 +57,20 @@ def _locked(folder: Path, who: str) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{who}: another process is at work in {folder}; wait until it is done or stop it, "
-                f"or give another --workdir"
-            ) from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS_HERE:
-                raise
+        _lock(descriptor, folder, who)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path, who: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"{who}: another process is at work in {folder}; wait until it is done or stop it, or "
+            f"give another --workdir"
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise

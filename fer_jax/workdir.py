@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import functools
 import hashlib
 import importlib.metadata
@@ -84,27 +85,34 @@ def stage(
                 paths = [path for path in inputs(config) if path and not _is_published(path)]
                 digests = {path: fingerprint(path) for path in paths}
                 _check_inputs(config, folder, digests)
-                summary = _finished(config, folder, digests, grows, revisits)
-                if summary is not None and not revisits:
-                    if backend.writes():
-                        print(f"[{config.stage}] done already: {folder}", flush=True)
-                    return summary
-                backend.wait_for_all("the folder is checked")
-                with alone_in(folder, config.stage), _released_if_refused(folder):
-                    if backend.writes():
-                        _begin(config, folder, digests, grows)
-                    backend.wait_for_all("the stage begins")
-                    started = time.time()
-                    summary = run(config, folder)
-                summary.setdefault("wall_s", round(time.time() - started, 2))
-                if backend.writes():
-                    _finish(config, folder, summary)
-                backend.wait_for_all("the stage is done")
-                return summary
+                with alone_in(folder, config.stage):
+                    summary = _finished(config, folder, digests, grows, revisits)
+                    if summary is not None and not revisits:
+                        if backend.writes():
+                            print(f"[{config.stage}] done already: {folder}", flush=True)
+                        return summary
+                    backend.wait_for_all("the folder is checked")
+                    return _run_in(run, config, folder, digests, grows)
 
         return wrapped
 
     return decorate
+
+
+def _run_in(
+    run: RunFunction, config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: bool
+) -> Summary:
+    with _released_if_refused(folder):
+        if backend.writes():
+            _begin(config, folder, digests, grows)
+        backend.wait_for_all("the stage begins")
+        started = time.time()
+        summary = run(config, folder)
+    summary.setdefault("wall_s", round(time.time() - started, 2))
+    if backend.writes():
+        _finish(config, folder, summary)
+    backend.wait_for_all("the stage is done")
+    return summary
 
 
 def _check_alone(config: ConfigDict) -> None:
@@ -219,12 +227,18 @@ def _begin(config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: 
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Deletes what a killed run had half written by `atomic_file` and `atomic_folder`."""
-    for leftover in list(folder.rglob(".*.partial*")):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    """Deletes what a killed run had half written by `atomic_file` and `atomic_folder`.
+
+    Folders of other stages within are theirs: another process may be at work there.
+    """
+    for path in list(folder.iterdir()):
+        if fnmatch.fnmatch(path.name, ".*.partial*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        elif path.is_dir() and not path.is_symlink() and not (path / "config.json").exists():
+            _remove_leftovers(path)
 
 
 def _finish(config: ConfigDict, folder: Path, summary: Summary) -> None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from fer_jax import workdir
+from fer_jax import locking, workdir
 from fer_jax.errors import UserError
 
 
@@ -54,7 +55,7 @@ def test_a_run_that_failed_is_not_done(tmp_path):
 
 AT_WORK = """
 import sys, time
-from fer_jax import workdir
+from fer_jax import locking, workdir
 from tests.test_workdir import make_config
 
 @workdir.stage(inputs=lambda config: [])
@@ -85,6 +86,29 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     run(make_config(), folder)
     assert calls == [3]
     assert not (folder / ".a.1.partial").exists()
+
+
+def test_what_another_stage_within_is_writing_is_left_alone(tmp_path):
+    calls = []
+    child = tmp_path / "work" / "child"
+    make_stage(calls)(make_config(), child)
+    for folder in (child, tmp_path / "work", tmp_path / "work" / "plain"):
+        folder.mkdir(exist_ok=True)
+        (folder / ".a.1.partial").touch()
+    make_stage(calls)(make_config(), tmp_path / "work")
+    assert [path.parent for path in tmp_path.rglob("*.partial")] == [child]
+
+
+def test_where_there_are_no_locks_the_stage_runs_all_the_same(tmp_path, monkeypatch):
+    def no_locks(descriptor, how):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    calls = []
+    monkeypatch.setattr(locking.fcntl, "flock", no_locks)
+    make_stage(calls)(make_config(), tmp_path / "nfs")
+    monkeypatch.setattr(locking, "fcntl", None)
+    make_stage(calls)(make_config(), tmp_path / "windows")
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("grows", [True, False])

@@ -123,6 +123,10 @@ def crop_margins(config: ConfigDict) -> dict[str, float]:
             told[init] = read_json(model_directory.find(init) / "model.json")
     for root in filter(None, (config.photographs, config.test_photographs)):
         file = Path(root) / "config.json"
-        if file.is_file() and not (settings := read_json(file)).get("aligned"):
-            told[root] = settings
-    return {path: float(t["crop"]["margin"]) for path, t in told.items() if "crop" in t}
+        if file.is_file():
+            told[root] = read_json(file)
+    return {
+        path: float(settings["crop"]["margin"])
+        for path, settings in told.items()
+        if "margin" in settings.get("crop", {}) and not settings.get("aligned")
+    }

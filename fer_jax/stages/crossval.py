@@ -59,8 +59,8 @@ def _tell_of_crops(config: ConfigDict) -> None:
     if len(set(margins.values())) > 1:
         how = ", ".join(f"{margin:g} for {path}" for path, margin in margins.items())
         print(
-            f"[crossval] warning: faces are cut with different margins ({how}); what was learned "
-            "on one kind of crop is worth much less on another (docs/results.md). Cut the "
+            f"[crossval] warning: faces are cut with different margins ({how}); the model at init "
+            "has not seen such crops, and may be worth less on them (docs/results.md). To cut the "
             "photographs again: --config=configs/photographs.py --config.crop.margin=...",
             flush=True,
         )

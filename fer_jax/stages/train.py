@@ -97,7 +97,7 @@ def steps_of(config: ConfigDict, images: int) -> int:
     """Steps of `config.epochs` over so many images; no fewer than `config.min_steps`, where set."""
     steps = max(1, round(config.epochs * images / config.batch_size))
     least = config.get("min_steps", 0)
-    if steps < least:
+    if steps < least and backend.writes():
         print(f"[train] config.min_steps={least} decides, not config.epochs", flush=True)
     return max(steps, least)
 

@@ -65,7 +65,8 @@ def describe(config: ConfigDict, tasks: Mapping[str, Task], root: str) -> dict[s
         described["init"] = origin(config.init)
     faces = Path(root) / "config.json"  # of the stage that cut the faces
     settings = read_json(faces) if faces.is_file() else {}
-    return described | {key: settings[key] for key in ("detector", "crop") if key in settings}
+    known = ("detector", "crop", "aligned")  # aligned: cut by others, nobody knows how
+    return described | {key: settings[key] for key in known if settings.get(key)}
 
 
 def is_model(path: str | Path) -> bool:

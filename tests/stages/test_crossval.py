@@ -205,7 +205,6 @@ def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp
 
 
 def test_photographs_cut_otherwise_than_the_model_knows_are_told(others, taught, tmp_path, capsys):
-    """Yale's people: 79.5 % with crops as the network had learned them, 47.7 % with loose ones."""
     crossval.run(tiny(others, method="probe", init=str(taught[0])), tmp_path / "same")
     assert "different margins" not in capsys.readouterr().out
     loose = tmp_path / "loose"
@@ -217,6 +216,13 @@ def test_photographs_cut_otherwise_than_the_model_knows_are_told(others, taught,
     assert f"0 for {taught[0]}, 0.5 for {loose}" in capsys.readouterr().out
     write_json(loose / "config.json", settings | {"aligned": True})
     assert crop_margins(config) == {str(taught[0]): 0.0}
+    spec = read_json(taught[0] / "model" / "model.json")
+    assert "aligned" not in spec
+    described = model_directory.describe(config, {}, str(loose))
+    assert described["aligned"]
+    write_json(tmp_path / "given" / "model.json", spec | {"aligned": True})
+    config = tiny(str(others), method="probe", init=str(tmp_path / "given"))
+    assert crop_margins(config) == {str(others): 0.0}
 
 
 def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
