@@ -3,11 +3,11 @@ r"""Learns emotions from labelled photographs and tests on people held out, fold
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --config.init=WORK/pretrain --workdir=WORK/emotion
 
-With an emotion model of other people to begin with, also try a linear head on cached features, one
-person out at a time, a minute or two; it was best on 15 real people, and worse than fine-tuning on
+With an emotion model of other people to begin with, also try a linear head on cached features, on
+the same five folds of people, a minute or two; it was best on 15 real people, and worse than fine-tuning on
 generated ones (docs/results.md), so compare both on the same folds with configs/evaluate.py:
-    python launch.py --config=configs/emotion.py:probe --config.photographs=WORK/photographs \
-        --config.init=MODEL --workdir=WORK/probe
+    python launch.py --config=configs/emotion.py:probe --config.protocol=grouped_kfold \
+        --config.photographs=WORK/photographs --config.init=MODEL --workdir=WORK/probe
 
 Without --config.init it trains from scratch. `configs/emotion.py:full` takes the published
 network at 299 pixels, to which --config.init=imagenet gives Keras's weights (or name a file of

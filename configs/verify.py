@@ -12,9 +12,11 @@ pictures of a subfolder are one source. A fifth of the sources validate, another
 on which `refine` measures; neither is trained on. Writes checkpoints/, metrics.jsonl, tensorboard/
 and model/.
 
-Cost: small, 2 to 3 minutes on one CPU core for up to 1,300 crops (500 steps), 5 for 4,000.
-Expect: validation accuracy over 98 %. Non-faces of many kinds are worth the most: give parts of
-pictures of anything without a face by `--config.nonfaces` (docs/results.md, "Refinement").
+Cost: small, 2 to 3 minutes on one CPU core for up to 1,300 crops to train on (three fifths of all,
+and textures: 500 steps), 5 for 4,000; full, for a GPU.
+Expect: validation accuracy of 96 to 99 %, textures counted. Give parts of pictures of anything
+without a face by `--config.nonfaces`: kinds of non-faces that it never saw it lets pass
+(docs/results.md, "Refinement").
 """
 
 from ml_collections import ConfigDict

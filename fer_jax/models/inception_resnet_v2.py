@@ -117,8 +117,8 @@ class InceptionResNetV2(nnx.Module):
         channels: of the input, 3 for colour and 1 for grey.
         momentum: of the running statistics of batch normalisation.
         frozen_batchnorm: normalise with the running statistics in training, too, and keep them.
-        looped: run the residual blocks of a stage as the rounds of a loop: compiles in a third of
-            the time, and is a little slower where images are small (docs/results.md).
+        looped: run the residual blocks of a stage as the rounds of a loop: compiles in less than
+            half the time, and is a little slower where images are small (docs/results.md).
         remat: keep only the input of each residual block for the backward pass and compute the
             rest again: less memory, more time.
         dtype: of the computation (parameters and statistics stay float32); None follows the input.

@@ -21,7 +21,7 @@ STACKED = "stacked_blocks"  # under this name, and under no other, arrays of all
 class Repeated(nnx.Module):
     """`count` blocks, one after the other; each array of theirs has an axis [count] before its own.
 
-    As rounds of a loop they compile in a third of the time; laid out one by one they may run faster
+    As rounds of a loop they compile in half the time; laid out one by one they may run faster
     (docs/results.md). A single block is no loop.
 
     Args:
