@@ -4,8 +4,8 @@ r"""Learns emotions from labelled photographs and tests on people held out, fold
         --config.init=WORK/pretrain --workdir=WORK/emotion
 
 With an emotion model of other people to begin with, also try a linear head on cached features, on
-the same five folds of people, a minute or two; it was best on 15 real people, and worse than fine-tuning on
-generated ones (docs/results.md), so compare both on the same folds with configs/evaluate.py:
+the same five folds of people, a minute or two; it was best on 15 real people, and worse than
+fine-tuning on generated ones (docs/results.md), so compare both with configs/evaluate.py:
     python launch.py --config=configs/emotion.py:probe --config.protocol=grouped_kfold \
         --config.photographs=WORK/photographs --config.init=MODEL --workdir=WORK/probe
 
