@@ -356,7 +356,7 @@ def without_privileges():
         os.seteuid(0)
 
 
-@pytest.mark.parametrize(("mode", "words"), [(0o555, "cannot write to"), (0o000, "w/config.json")])
+@pytest.mark.parametrize(("mode", "words"), [(0o555, "cannot write to"), (0o000, "mine/w: ")])
 def test_a_folder_without_permission(mode, words):
     with tempfile.TemporaryDirectory() as name:  # pytest's own is closed to others
         folder, photos = Path(name) / "mine", Path(name) / "photos"
