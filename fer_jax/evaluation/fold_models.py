@@ -26,7 +26,7 @@ from fer_jax.evaluation.frozen_models import AsItIs, LinearProbe
 from fer_jax.training import model_directory
 from fer_jax.training.features import head_leaves
 from fer_jax.training.learner import Learner, make_tasks
-from fer_jax.training.loop import fit
+from fer_jax.training.loop import fit, steps_of
 from fer_jax.training.state import State
 from fer_jax.workdir import read_json, write_json
 
@@ -61,12 +61,7 @@ class FineTune:
 
     def __init__(self, config: ConfigDict, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
-        self.steps = max(config.min_steps, round(config.epochs * mean_size / config.batch_size), 1)
-        if self.steps == config.min_steps:
-            print(
-                f"[{config.stage}] config.min_steps={self.steps} decides, not config.epochs",
-                flush=True,
-            )
+        self.steps = steps_of(config, mean_size)
         tasks = make_tasks(config.tasks.to_dict(), emotion={"classes": tuple(labels)})
         self.learner = Learner(config, *tasks, self.steps)
         self._inits = inits(config)

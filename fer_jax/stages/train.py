@@ -18,7 +18,7 @@ from fer_jax.evaluation import face_pictures, task_pictures, watching
 from fer_jax.tasks.task import Task
 from fer_jax.training import curves, model_directory, parameter_table, sharding
 from fer_jax.training.learner import Learner, make_tasks
-from fer_jax.training.loop import fit
+from fer_jax.training.loop import fit, steps_of
 from fer_jax.training.state import State, for_use
 from fer_jax.workdir import stage
 
@@ -91,15 +91,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         **fitted.speed(),
         **{f"{purpose}_s": round(spent, 2) for purpose, spent in fitted.seconds.items()},
     }
-
-
-def steps_of(config: ConfigDict, images: int) -> int:
-    """Steps of `config.epochs` over so many images; no fewer than `config.min_steps`, where set."""
-    steps = max(1, round(config.epochs * images / config.batch_size))
-    least = config.get("min_steps", 0)
-    if steps < least and backend.writes():
-        print(f"[train] config.min_steps={least} decides, not config.epochs", flush=True)
-    return max(steps, least)
 
 
 def _probe(config: ConfigDict) -> ConfigDict:

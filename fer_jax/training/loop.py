@@ -70,6 +70,15 @@ class Fitted:
         }
 
 
+def steps_of(config: ConfigDict, images: int | float) -> int:
+    """Steps of `config.epochs` over so many images; no fewer than `config.min_steps`, where set."""
+    steps = max(1, round(config.epochs * images / config.batch_size))
+    least = int(config.get("min_steps", 0))
+    if steps < least and backend.writes():
+        print(f"[{config.stage}] config.min_steps={least} decides, not config.epochs", flush=True)
+    return max(steps, least)
+
+
 def fit(
     learner: Learner,
     state: State,

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from ml_collections import ConfigDict
 
 from configs import pretrain
 from fer_jax.data import sources
@@ -107,18 +106,6 @@ def test_a_fault_in_a_picture_is_told_and_ends_nothing(tmp_path, capsys):
     train._draw(tmp_path, learner, learner.init(0), source, None)
     assert "pictures" in (told := capsys.readouterr().err)
     assert "ZeroDivisionError: no picture today" in told
-
-
-@pytest.mark.parametrize(
-    ("epochs", "least", "steps"),
-    [(2.0, 0, 25), (2.0, 24, 25), (2.0, 300, 300), (0.01, 0, 1), (2.0, None, 25)],
-)
-def test_few_images_are_learned_from_for_long_enough(capsys, epochs, least, steps):
-    config = ConfigDict({"epochs": epochs, "batch_size": 8})
-    if least is not None:
-        config.min_steps = least
-    assert train.steps_of(config, 100) == steps
-    assert ("min_steps=300 decides" in capsys.readouterr().out) == (steps == 300)
 
 
 def test_the_pictures_are_there(watched):

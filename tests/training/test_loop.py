@@ -12,7 +12,7 @@ from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
-from fer_jax.training.loop import fit
+from fer_jax.training.loop import fit, steps_of
 
 SIZE = 32
 
@@ -137,3 +137,15 @@ def test_weights_of_another_network_are_refused_by_name(learner, source, tmp_pat
     deeper = Learner(config, *make_tasks(config.tasks.to_dict()), steps=2)
     with pytest.raises(UserError, match=r"missing \(parameters/backbone/block17"):
         model_directory.backbone_leaves(tmp_path, deeper.init(0))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "least", "steps"),
+    [(2.0, 0, 25), (2.0, 24, 25), (2.0, 300, 300), (0.01, 0, 1), (2.0, None, 25)],
+)
+def test_few_images_are_learned_from_for_long_enough(capsys, epochs, least, steps):
+    config = ConfigDict({"stage": "train", "epochs": epochs, "batch_size": 8})
+    if least is not None:
+        config.min_steps = least
+    assert steps_of(config, 100) == steps
+    assert ("min_steps=300 decides" in capsys.readouterr().out) == (steps == 300)
