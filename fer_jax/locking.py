@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""One process at a time in a folder."""
 
 from __future__ import annotations
 
@@ -48,6 +48,32 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
         finally:
             if new and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def turn_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in such a block for the same folder, which must exist.
+
+    For short work on files that several stages share, such as the table of pseudonyms. Not for a
+    stage's workdir, which `alone_in` locks for the whole run. Where there are no such locks,
+    nothing waits.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS_HERE:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 A stage is a function `run(config, workdir) -> summary` under the decorator `stage`:
 
+    written.jsonl      what was written; nothing else is ever replaced or deleted (outputs.py)
     config.json        the config that this folder belongs to
     inputs.json        a digest of each input, as it was when the stage began
     environment.json   versions, devices, git revision
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fnmatch
 import functools
 import hashlib
 import importlib.metadata
@@ -21,16 +21,17 @@ import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax import backend
+from fer_jax import backend, outputs
 from fer_jax.errors import UserError
 from fer_jax.locking import alone_in
 
@@ -41,15 +42,19 @@ _REPORTED_PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
     "numpy", "scipy", "scikit-learn", "pandas", "opencv-python", "av", "mtcnn",
 )  # fmt: skip
+_ALSO_READ = "other files that are read"
 _PUBLISHED = ("imagenet",)  # inputs that are no paths: files of the web, known by their own hashes
-_OWN_FILES = ("config.json", "inputs.json", "environment.json")  # there before a stage begins
+# There before a stage begins.
+_OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)
 _TO_LOOK_AT = ("leaks",)  # what a refusal leaves behind for people, who then mend the command
+_HASHED_WHOLE = 1 << 24  # bytes
 _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
 def stage(
     inputs: Callable[[ConfigDict], Sequence[str]],
     *,
+    reads: Callable[[ConfigDict], Iterable[Path]] | None = None,
     grows: bool = False,
     revisits: bool = False,
     many_processes: bool = False,
@@ -59,6 +64,8 @@ def stage(
     Args:
         inputs: the paths that a config reads: files, folders, or workdirs of other stages.
             Empty ones are left out.
+        reads: further files that the stage reads, such as those that an input names. They need
+            not exist; one that appears, goes or changes counts as a change of the inputs.
         grows: whether the stage goes on in the same folder when its inputs have changed since
             it began (new videos). Others stop and say so, since half of one data set and half
             of another is no data set.
@@ -83,8 +90,11 @@ def stage(
                 _check_alone(config)
             with _disk_errors_told(config, folder):
                 paths = [path for path in inputs(config) if path and not _is_published(path)]
+                _check_inputs(config, folder, paths, revisits)
                 digests = {path: fingerprint(path) for path in paths}
-                _check_inputs(config, folder, digests)
+                if reads is not None:
+                    files = [(str(file), file) for file in reads(config)]
+                    digests |= {_ALSO_READ: _digest_of_files(files)}
                 with alone_in(folder, config.stage):
                     summary = _finished(config, folder, digests, grows, revisits)
                     if summary is not None and not revisits:
@@ -139,17 +149,16 @@ def _disk_errors_told(config: ConfigDict, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _released_if_refused(folder: Path) -> Iterator[None]:
-    """Leaves no claim on a folder when a `UserError` comes before anything was written to it."""
+    """Leaves no claim on a folder when an error comes before anything was written to it."""
     try:
         yield
-    except UserError:
+    except Exception:
         if (
             backend.writes()
             and folder.is_dir()
             and {path.name for path in folder.iterdir()} <= {*_OWN_FILES, *_TO_LOOK_AT}
         ):
-            for name in _OWN_FILES:
-                (folder / name).unlink(missing_ok=True)
+            outputs.abandon(folder, _OWN_FILES)
         raise
 
 
@@ -157,16 +166,31 @@ def _is_published(path: str) -> bool:
     return path in _PUBLISHED
 
 
-def _check_inputs(config: ConfigDict, folder: Path, digests: Mapping[str, str]) -> None:
-    for path, digest in digests.items():
-        if digest == "absent":
+def _check_inputs(config: ConfigDict, folder: Path, paths: Sequence[str], only_runs: bool) -> None:
+    """Raises `UserError` where an input is absent, or an input and the workdir overlap.
+
+    Links are resolved first. An input may lie in another stage's workdir within this one. A stage
+    that only runs others writes nothing where an input could lie; the others check their own.
+    """
+    real = Path(os.path.realpath(folder))
+    for path in paths:
+        if not os.path.lexists(path):
             raise UserError(
                 f"{config.stage}: there is no {path}; correct the path, or run what writes it first"
             )
-        if folder.is_relative_to(Path(path).absolute()):
+        source = Path(os.path.realpath(path))
+        if real.is_relative_to(source):
             raise UserError(
                 f"{config.stage}: {folder} lies inside the input {path}, which would then hold "
                 f"the output too; give another --workdir"
+            )
+        between = [source, *source.parents]
+        stages = [place for place in between if (place / "config.json").is_file()]
+        in_another = bool(stages) and stages[0] != real and stages[0].is_relative_to(real)
+        if source.is_relative_to(real) and not in_another and not only_runs:
+            raise UserError(
+                f"{config.stage}: the input {path} lies inside the output folder {folder}; give "
+                f"another --workdir"
             )
 
 
@@ -215,8 +239,8 @@ def _check_same(config: ConfigDict, folder: Path) -> None:
 
 def _begin(config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: bool) -> None:
     try:
-        (folder / "done.json").unlink(missing_ok=True)
-        _remove_leftovers(folder)
+        outputs.begin(folder)
+        outputs.delete(folder / "done.json")
         write_json(folder / "inputs.json", dict(digests))
         write_json(folder / "config.json", json.loads(config.to_json_best_effort()))
         write_json(folder / "environment.json", environment())
@@ -224,21 +248,6 @@ def _begin(config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: 
         raise UserError(
             f"{config.stage}: cannot write to {folder} ({error.strerror}); choose another --workdir"
         ) from error
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Deletes what a killed run had half written by `atomic_file` and `atomic_folder`.
-
-    Folders of other stages within are theirs: another process may be at work there.
-    """
-    for path in list(folder.iterdir()):
-        if fnmatch.fnmatch(path.name, ".*.partial*"):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        elif path.is_dir() and not path.is_symlink() and not (path / "config.json").exists():
-            _remove_leftovers(path)
 
 
 def _finish(config: ConfigDict, folder: Path, summary: Summary) -> None:
@@ -251,22 +260,54 @@ def _finish(config: ConfigDict, folder: Path, summary: Summary) -> None:
 def fingerprint(path: str | os.PathLike[str]) -> str:
     """A digest that changes when the input at `path` does.
 
-    For a stage's workdir it is that of `done.json`; for another folder that of its files'
-    relative names, sizes and modification times; likewise for a file; "absent" where nothing is.
+    For a stage's workdir it is that of `done.json`. For another folder it is that of the names and
+    contents of all files in it; folders and files behind symbolic links are followed. Of a file
+    larger than 16 MiB, the size, the modification time and both ends count. "absent" where nothing
+    is at `path`.
     """
     root = Path(path)
     if (root / "done.json").is_file():
         return hashlib.sha256((root / "done.json").read_bytes()).hexdigest()
-    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    if not os.path.lexists(root):
+        return "absent"
+    return _digest_of_files((str(file.relative_to(root)), file) for file in _files_below(root))
+
+
+def _digest_of_files(files: Iterable[tuple[str, Path]]) -> str:
     digest = hashlib.sha256()
-    for file in files:
-        if not file.exists():
-            return "absent"
-        status = file.stat()
-        name = file.relative_to(root) if file != root else file.name
-        entry = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+    for name, file in files:
+        entry = f"{name}\0{_content_digest(file)}\n"
         digest.update(entry.encode(errors="surrogateescape"))  # names need not be UTF-8
     return digest.hexdigest()
+
+
+def _files_below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Everything below a folder that is not a folder, sorted; links are followed, not in circles.
+
+    A path that is not a folder gives itself.
+    """
+    real = os.path.realpath(folder)
+    if not folder.is_dir():
+        yield folder
+    elif real not in above:
+        for entry in sorted(folder.iterdir()):
+            yield from _files_below(entry, above | {real})
+
+
+def _content_digest(file: Path) -> str:
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return f"not a file: {stat.S_IFMT(status.st_mode)}"
+        with file.open("rb") as content:
+            if status.st_size <= _HASHED_WHOLE:
+                return hashlib.sha256(content.read()).hexdigest()
+            ends = content.read(1 << 20)
+            content.seek(-(1 << 20), os.SEEK_END)
+            ends += content.read()
+    except OSError as error:  # a broken link, or no permission: the stage itself will say so
+        return f"unreadable: {error.errno}"
+    return f"{status.st_size} {status.st_mtime_ns} {hashlib.sha256(ends).hexdigest()}"
 
 
 def environment() -> dict[str, Any]:
@@ -302,6 +343,7 @@ def _git_revision() -> str:
 
 def log_metrics(workdir: str | os.PathLike[str], **values: Any) -> None:
     """Appends one line to `workdir/metrics.jsonl`, with the time in seconds since the epoch."""
+    outputs.claim(Path(workdir) / "metrics.jsonl")
     with (Path(workdir) / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"time": round(time.time(), 3), **values}) + "\n")
 
@@ -311,36 +353,38 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which takes its place when the block succeeds.
 
     The temporary keeps the suffix, since writers choose their format by it.
+
+    Raises:
+        UserError: a file is at `path` that no stage wrote (see `fer_jax.outputs`).
     """
     target = Path(path)
+    outputs.check(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
-    try:
+    with outputs.partial(temporary):
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        outputs.claim(target)
         temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields an empty temporary folder, which becomes `path` when the block succeeds.
 
-    An older folder at `path` is replaced.
+    The files of an older folder at `path` are deleted.
+
+    Raises:
+        UserError: a file is in the older folder that no stage wrote.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.replace(target)
-    finally:
+    with outputs.partial(temporary):
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        outputs.replace_folder(temporary, target)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -1,5 +1,7 @@
 import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,8 +62,10 @@ from tests.test_workdir import make_config
 
 @workdir.stage(inputs=lambda config: [])
 def run(config, folder):
-    print("at work", flush=True)
-    time.sleep(60)
+    with workdir.atomic_file(folder / "a.txt") as temporary:
+        temporary.touch()
+        print("at work", flush=True)
+        time.sleep(60)
 
 run(make_config(), sys.argv[1])
 """
@@ -76,27 +80,72 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as first:
         try:
             assert first.stdout.readline() == "at work\n"
-            (folder / ".a.1.partial").touch()  # what the first is writing
+            (writing,) = folder.glob(".a.*.partial.txt")
             with pytest.raises(UserError, match=f"another process is at work in {folder}"):
                 run(make_config(), folder)
             assert not calls
-            assert {path.name for path in folder.iterdir()} >= {"config.json", ".a.1.partial"}
+            assert {path.name for path in folder.iterdir()} >= {"config.json", writing.name}
         finally:
             first.kill()
     run(make_config(), folder)
     assert calls == [3]
-    assert not (folder / ".a.1.partial").exists()
+    assert not writing.exists()
 
 
-def test_what_another_stage_within_is_writing_is_left_alone(tmp_path):
+def test_temporary_files_that_no_run_of_the_stage_left_are_kept(tmp_path):
     calls = []
     child = tmp_path / "work" / "child"
     make_stage(calls)(make_config(), child)
-    for folder in (child, tmp_path / "work", tmp_path / "work" / "plain"):
-        folder.mkdir(exist_ok=True)
+    for folder in (child, tmp_path / "work"):
         (folder / ".a.1.partial").touch()
     make_stage(calls)(make_config(), tmp_path / "work")
-    assert [path.parent for path in tmp_path.rglob("*.partial")] == [child]
+    assert len(list(tmp_path.rglob("*.partial"))) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "inputs.json", "written.jsonl", "environment.json"]
+)
+def test_a_file_of_the_user_that_is_called_like_a_record_stays(tmp_path, name):
+    (tmp_path / name).write_text('{"my": "own"}\n')
+    with pytest.raises(UserError):
+        make_stage([])(make_config(), tmp_path)
+    assert (tmp_path / name).read_text() == '{"my": "own"}\n'
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("layout", ["inside", "outside", "linked", "identical", "above"])
+def test_an_input_that_overlaps_with_the_workdir_is_refused(tmp_path, layout):
+    folder = tmp_path / "work"
+    photos = {"inside": folder / "faces", "identical": folder, "outside": tmp_path / "photos"}.get(
+        layout, folder / "faces"
+    )
+    photos.mkdir(parents=True)
+    (photos / "1.png").write_bytes(b"original")
+    given = photos
+    if layout == "linked":
+        given = tmp_path / "link"
+        given.symlink_to(photos)
+    elif layout == "above":
+        given = tmp_path
+    calls = []
+    if layout == "outside":
+        make_stage(calls)(make_config(given), folder)
+    else:
+        with pytest.raises(UserError, match="lies inside"):
+            make_stage(calls)(make_config(given), folder)
+    assert calls == ([3] if layout == "outside" else [])
+    assert (photos / "1.png").read_bytes() == b"original"
+
+
+def test_an_input_in_another_stages_workdir_within_this_one_is_allowed(tmp_path):
+    calls = []
+    make_stage(calls)(make_config(), tmp_path / "work" / "first")
+    (tmp_path / "work/first/faces").mkdir()
+    for source in ("first", "first/faces"):
+        make_stage(calls)(make_config(tmp_path / "work" / source), tmp_path / "work")
+        shutil.rmtree(tmp_path / "work/config.json", ignore_errors=True)
+        (tmp_path / "work/config.json").unlink()
+    assert len(calls) == 3
 
 
 def test_where_there_are_no_locks_the_stage_runs_all_the_same(tmp_path, monkeypatch):
@@ -156,6 +205,44 @@ def test_atomic_folder_replaces_the_older_one(tmp_path):
         with workdir.atomic_folder(tmp_path / "f") as temporary:
             (temporary / content).write_text(content)
     assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
+
+
+def test_fingerprint_notices_every_change_of_a_folder(tmp_path):
+    root, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for folder in (root, elsewhere):
+        folder.mkdir()
+    (root / "1.png").write_bytes(b"one")
+    (root / "linked").symlink_to(elsewhere)
+    (root / "circle").symlink_to(root)
+    (root / "broken").symlink_to(tmp_path / "nowhere")
+    seen = [workdir.fingerprint(root)]
+    status = (root / "1.png").stat()
+    os.utime(root / "1.png", (1, 1))
+    assert workdir.fingerprint(root) == seen[0]  # a copy with another date is the same picture
+    (root / "1.png").write_bytes(b"two")  # as long, and as old
+    os.utime(root / "1.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    seen.append(workdir.fingerprint(root))
+    (elsewhere / "2.png").write_bytes(b"new")
+    seen.append(workdir.fingerprint(root))
+    (tmp_path / "nowhere").write_bytes(b"")
+    seen.append(workdir.fingerprint(root))
+    assert len(set(seen)) == len(seen)
+
+
+def test_files_that_an_input_names_count_as_inputs(tmp_path):
+    ledger = tmp_path / "consent.csv"
+    calls = []
+
+    @workdir.stage(inputs=lambda config: [], reads=lambda config: [ledger], grows=True)
+    def run(config, folder):
+        calls.append(ledger.exists())
+        return {}
+
+    run(make_config(), tmp_path / "w")
+    ledger.write_text("subject,share,train,demo,revoked\n")
+    run(make_config(), tmp_path / "w")
+    run(make_config(), tmp_path / "w")
+    assert calls == [False, True]
 
 
 def test_fingerprint_of_a_stage_is_that_of_its_result(tmp_path):

@@ -27,7 +27,9 @@ from absl import logging
 from etils import epath
 from tensorflow_datasets.core import registered
 
+from fer_jax import outputs
 from fer_jax.errors import UserError
+from fer_jax.locking import turn_in
 from fer_jax.workdir import atomic_folder
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -121,20 +123,34 @@ def build(
     variant = f"{name}-{probe.builder_config.name}" if probe.builder_config else name
     digest = hashlib.sha256(f"{cls.VERSION}\n{probe.input_digest(Path(root))}".encode())
     target = Path(data_dir).absolute() / f"{variant}-{digest.hexdigest()[:16]}"
-    if not target.is_dir():
-        with _unwritable(target), atomic_folder(target) as temporary, _quiet():
-            cls(data_dir=os.fspath(temporary), config=config).download_and_prepare(
-                file_format="array_record",
-                download_config=tfds.download.DownloadConfig(
-                    manual_dir=os.fspath(Path(root).absolute()), try_download_gcs=False
-                ),
-            )
-            shutil.rmtree(temporary / "downloads", ignore_errors=True)
-        for other in target.parent.glob(f"*{variant}-*"):
-            if other != target and other.name.lstrip(".").startswith(f"{variant}-"):
-                shutil.rmtree(other, ignore_errors=True)
+    with _unwritable(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with turn_in(target.parent):  # a second run that wants the same records waits for them
+            if not target.is_dir():
+                for leftover in target.parent.glob(f".{variant}-*.partial"):
+                    outputs.delete_folder(leftover)
+                _write_records(cls, config, Path(root), target)
+                for older in target.parent.glob(f"{variant}-*"):
+                    if older != target:
+                        outputs.delete_folder(older)
     with _no_warnings():
         return cls(data_dir=os.fspath(target), config=config)
+
+
+def _write_records(
+    cls: type[tfds.core.GeneratorBasedBuilder],
+    config: str | tfds.core.BuilderConfig | None,
+    root: Path,
+    target: Path,
+) -> None:
+    with atomic_folder(target) as temporary, _quiet():
+        cls(data_dir=os.fspath(temporary), config=config).download_and_prepare(
+            file_format="array_record",
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=os.fspath(root.absolute()), try_download_gcs=False
+            ),
+        )
+        shutil.rmtree(temporary / "downloads", ignore_errors=True)
 
 
 @contextlib.contextmanager

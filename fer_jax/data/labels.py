@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -89,6 +90,24 @@ def read_labels(
         "withheld": len(frame) - len(kept),
     }
     return labels
+
+
+def files_read(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that a table of photographs at `path` stands for, beside the table itself.
+
+    The consent ledger, whether or not there is one, and the pictures that the table names as far as
+    it can be read. Nothing for a folder, in which all of this lies.
+    """
+    source = Path(path)
+    if not source.is_file():
+        return []
+    text = source.read_bytes().decode("utf-8-sig", "replace")
+    with contextlib.suppress(csv.Error):
+        lines = csv.DictReader(io.StringIO(text, newline=""))
+        lines.fieldnames = [(name or "").strip().lower() for name in lines.fieldnames or ()]
+        named = [str(line.get("path") or "").strip() for line in lines]
+        return [source.parent / consent.NAME, *(source.parent / name for name in named if name)]
+    return [source.parent / consent.NAME]
 
 
 def _consenting(

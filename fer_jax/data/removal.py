@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fer_jax import outputs
 from fer_jax.data import consent, pseudonyms
 from fer_jax.data.labels import SUFFIXES
 from fer_jax.errors import UserError
@@ -62,6 +63,8 @@ def remove_person(person: str, photos: Path | None, work: Path) -> Removed:
     if not (done.files or done.rows):
         raise UserError(f"remove: nobody is called {person!r} in {photos or ''} or under {work}")
     _clear_records(work, done)
+    for folder in _workdirs(work):
+        outputs.forget(folder)  # the names of files that are gone
     done.models = _models(work, seeing)
     done.left = sorted(_mentions(names, [work] + ([photos] if photos else [])))
     return done

@@ -6,7 +6,6 @@ Each kind answers for the people held out, and says what it chose on inner valid
 from __future__ import annotations
 
 import difflib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 from sklearn.metrics import log_loss
 
+from fer_jax import outputs
 from fer_jax.data import iterators
 from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
@@ -90,7 +90,7 @@ class FineTune:
         state = self._fit(train, seed, folder, steps)
         probabilities = self._predict(state, test)
         for finished in (folder, folder / "inner"):
-            shutil.rmtree(finished / "checkpoints", ignore_errors=True)
+            outputs.delete_folder(finished / "checkpoints")
         heat = None
         if self.cam:
             kernel = jax.device_get(state["parameters"]["heads"][TASK]["linear"]["kernel"])
@@ -104,7 +104,7 @@ class FineTune:
         state = self._fit(faces, seed, workdir / "everyone", steps)
         spec = model_directory.describe(self.config, self.learner.tasks, self.config.photographs)
         model_directory.save(workdir / "model", state, spec)
-        shutil.rmtree(workdir / "everyone" / "checkpoints", ignore_errors=True)
+        outputs.delete_folder(workdir / "everyone" / "checkpoints")
 
     def speed(self) -> dict[str, Any]:
         compiled = self.learner.compile_seconds

@@ -32,12 +32,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
+from fer_jax import outputs
 from fer_jax.data import manifest, sources
 from fer_jax.errors import UserError
 from fer_jax.evaluation import likeness
 from fer_jax.evaluation.protocols import Fold
 from fer_jax.faces import drawing
-from fer_jax.workdir import read_json, write_json
+from fer_jax.workdir import atomic_file, read_json, write_json
 
 BETWEEN_PEOPLE = (
     "shared_id", "similar_id", "identical_picture", "near_duplicate", "same_person",
@@ -148,10 +149,11 @@ def counts(leaks: Sequence[Leak]) -> dict[str, int]:
 def write(leaks: Sequence[Leak], folder: Path) -> None:
     """Writes `leaks.csv`, and `suspects.png` with the pairs that can be shown; old ones go."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "suspects.png").unlink(missing_ok=True)
+    outputs.delete(folder / "suspects.png")
     columns = ["kind", "tested", "other", "score"]
     rows = [{name: asdict(leak)[name] for name in columns} for leak in leaks]
-    pd.DataFrame(rows, columns=columns).to_csv(folder / "leaks.csv", index=False)
+    with atomic_file(folder / "leaks.csv") as temporary:
+        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
     write_json(folder / "leaks.json", counts(leaks))
     shown = [leak for leak in leaks if leak.pictures][:_SHOWN]
     if shown:

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import jax
 
+from fer_jax import outputs
 from fer_jax.errors import UserError
 from fer_jax.faces import shards
 from fer_jax.faces.shards import Job, Stats
@@ -82,7 +83,10 @@ def on_beam(jobs: Sequence[Job], options: Sequence[str], progress: Progress) -> 
     root = jobs[0].shard.parent
     root.mkdir(parents=True, exist_ok=True)
     settings = _compilation_options()
-    with tempfile.TemporaryDirectory(prefix=".beam.", suffix=".partial", dir=root) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix=".beam.", suffix=".partial", dir=root) as folder,
+        outputs.partial(folder),
+    ):
         work = [(number, job, folder, settings) for number, job in enumerate(jobs)]
         try:
             pipeline = beam.Pipeline(options=PipelineOptions(list(options)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,8 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax.data.labels import read_labels
+from fer_jax import outputs
+from fer_jax.data.labels import files_read, read_labels
 from fer_jax.data.pseudonyms import pseudonymise
 from fer_jax.data.sources import resize
 from fer_jax.errors import UserError
@@ -50,7 +50,11 @@ class Face(NamedTuple):
     found: int
 
 
-@stage(inputs=lambda config: [config.photos], grows=True)
+@stage(
+    inputs=lambda config: [config.photos],
+    reads=lambda config: files_read(config.photos),
+    grows=True,
+)
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Finds, aligns and writes the largest face of every photograph; keeps those without one.
 
@@ -61,7 +65,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if not config.photos:
         raise UserError("photographs: give the folder or labels.csv by --config.photos=PATH")
     labels = _read(config)
-    shutil.rmtree(workdir / "faces", ignore_errors=True)  # of photographs that are gone since
+    outputs.delete_folder(workdir / "faces")  # of photographs that are gone since
     crops = _crop_names(labels)
     detector = Detector(**config.detector.to_dict())
     rows: list[dict[str, Any]] = []

@@ -20,7 +20,7 @@ from fer_jax.training import curves, model_directory, parameter_table, sharding
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit, steps_of
 from fer_jax.training.state import State, for_use
-from fer_jax.workdir import stage
+from fer_jax.workdir import atomic_file, stage
 
 Measure: TypeAlias = Callable[[State], Mapping[str, float]]
 
@@ -57,7 +57,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     state = _begin(learner, config)
     if backend.writes():
         table = parameter_table.draw(state["parameters"], learner.frozen)
-        (workdir / "parameters.txt").write_text(table)
+        with atomic_file(workdir / "parameters.txt") as temporary:
+            temporary.write_text(table)
     probed = (lambda state: watched.figures(learner, state)) if watched else None
 
     with iterators.train_iterator(

@@ -17,7 +17,6 @@ import errno
 import json
 import logging
 import math
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +28,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from fer_jax import backend
+from fer_jax import backend, outputs
 from fer_jax.errors import UserError
 from fer_jax.training import integrity
 from fer_jax.training.state import State
@@ -189,7 +188,7 @@ class Checkpoints:
         backend.wait_for_all("checkpoints were read")
         if backend.writes() and damage:
             aside = self.folder / "damaged"
-            shutil.rmtree(aside, ignore_errors=True)  # those of an earlier resume: they are large
+            outputs.delete_folder(aside)  # those of an earlier resume: they are large
             aside.mkdir()
             for path, reason in damage.items():
                 target = aside / path.name
@@ -202,6 +201,8 @@ class Checkpoints:
 
     def _manager(self) -> ocp.CheckpointManager:
         if self._open is None:
+            if backend.writes():
+                outputs.claim_folder(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             policies = checkpoint_managers
             self._open = ocp.CheckpointManager(

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import secrets
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from fer_jax import backend
+from fer_jax import backend, outputs
 from fer_jax.errors import UserError
 from fer_jax.workdir import atomic_file, log_metrics
 
@@ -42,8 +41,9 @@ class Recorder:
         if wandb_project:
             self._wandb = _weights_and_biases(wandb_project, folder)
         lines = _drop_lines_after(self._file, first_step)
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        (folder / "tensorboard").mkdir()
+        outputs.delete_folder(folder / "tensorboard")
+        outputs.claim_folder(folder / "tensorboard")
+        (folder / "tensorboard").mkdir(exist_ok=True)
         # Not its SummaryWriter, whose thread dies on a full disk, and whose queue then blocks us.
         self._tensorboard = EventsWriter(str(folder / "tensorboard" / "events"))
         for line in lines:
@@ -126,6 +126,7 @@ def _weights_and_biases(project: str, folder: Path) -> Any:
     if not name.exists():
         with atomic_file(name) as temporary:
             temporary.write_text(secrets.token_hex(8))
+    outputs.claim_folder(folder / "wandb")
     only_scalars = {
         "console": "off",
         "disable_code": True,

@@ -118,10 +118,14 @@ def test_run_again_does_nothing_and_another_config_is_refused(finished):
         run(config(Path(asked.photos), crop={"size": 64}), workdir)
 
 
-def test_killed_and_run_again_ends_the_same(finished, tmp_path):
+def test_killed_and_run_again_ends_the_same(finished, tmp_path, monkeypatch):
     workdir, _, asked = finished
-    (tmp_path / "faces" / "ann" / "sad").mkdir(parents=True)
-    (tmp_path / "faces" / "ann" / "sad" / "group.png").write_bytes(b"half")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(photographs, "_sheet", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(asked, tmp_path)
+    crops = list((tmp_path / "faces").rglob("*.png"))
+    crops[0].write_bytes(b"half")
+    crops[1].unlink()
     run(asked, tmp_path)
     assert table(tmp_path).equals(table(workdir))
     for crop in table(workdir).query("status == 'ok'")["crop"]:
@@ -175,6 +179,51 @@ def test_photographs_that_come_later_or_go_are_followed(tmp_path):
     assert run(config(tmp_path / "in", aligned=True), tmp_path / "out")["photographs"] == 3
     crops = {p.relative_to(tmp_path / "out").as_posix() for p in tmp_path.glob("out/faces/*/*/*")}
     assert crops == set(table(tmp_path / "out")["crop"]) and len(crops) == 3
+
+
+@pytest.mark.parametrize("labels", ["folder", "table"])
+def test_originals_where_crops_would_go_are_never_touched(tmp_path, labels):
+    """The photographs lie in D/faces, and the workdir is D."""
+    originals = {}
+    for emotion in ("happy", "sad"):
+        file = tmp_path / "faces" / "ann" / emotion / "1.png"
+        write(file, np.full((48, 48, 3), 50, np.uint8))
+        originals[file] = file.read_bytes()
+    photos = tmp_path / "faces"
+    if labels == "table":
+        photos = tmp_path / "labels.csv"
+        rows = [f"{file.relative_to(tmp_path)},ann,{file.parent.name}\n" for file in originals]
+        photos.write_text("path,subject,emotion\n" + "".join(rows))
+    with pytest.raises(UserError, match="lies inside"):
+        run(config(photos, aligned=True), tmp_path)
+    (tmp_path / "photos").symlink_to(tmp_path / "faces")
+    with pytest.raises(UserError, match="lies inside"):
+        run(config(tmp_path / "photos", aligned=True), tmp_path)
+    assert {file: file.read_bytes() for file in originals} == originals
+
+
+@pytest.mark.parametrize("change", ["revoke", "replace", "ledger"])
+def test_what_a_table_names_counts_as_an_input(tmp_path, change):
+    for subject in ("ann", "bob"):
+        for emotion in ("happy", "sad"):
+            image = np.full((48, 48, 3), 50, np.uint8)
+            write(tmp_path / "in" / f"{subject}_{emotion}.png", image)
+    rows = [f"{s}_{e}.png,{s},{e}\n" for s in ("ann", "bob") for e in ("happy", "sad")]
+    (tmp_path / "in/labels.csv").write_text("path,subject,emotion\n" + "".join(rows))
+    asked = config(tmp_path / "in/labels.csv", aligned=True)
+    ledger, head = tmp_path / "in/consent.csv", "subject,share,train,demo,revoked\n"
+    if change != "ledger":
+        ledger.write_text(head + "ann,no,yes,no,\nbob,no,yes,no,\n")
+    assert run(asked, tmp_path / "out")["people"] == 2
+    before = table(tmp_path / "out")
+    if change == "replace":
+        write(tmp_path / "in/ann_sad.png", np.full((48, 48, 3), 90, np.uint8))
+        run(asked, tmp_path / "out")
+        assert table(tmp_path / "out").loc["ann_sad.png", "digest"] != before["digest"].iloc[0]
+    else:
+        ledger.write_text(head + "ann,no,yes,no,2026-03-01\nbob,no,yes,no,\n")
+        assert run(asked, tmp_path / "out")["people"] == 1
+        assert not list((tmp_path / "out").rglob("*ann*"))
 
 
 def test_what_the_user_must_mend(tmp_path):

@@ -60,6 +60,8 @@ def test_a_killed_run_draws_only_what_is_missing(rendered, tmp_path):
         (workdir / name).unlink()
     leftover = workdir / "videos" / ".p101_sad_0.123.partial.mp4"
     leftover.write_bytes(b"half a clip")
+    with (workdir / "written.jsonl").open("a") as record:
+        record.write('{"partial": "videos/.p101_sad_0.123.partial.mp4"}\n')
     kept = workdir / "videos" / "p101_angry_0.mp4"
     before = kept.stat().st_mtime_ns
 

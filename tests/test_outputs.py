@@ -1,0 +1,131 @@
+"""What a stage did not write is never replaced or deleted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fer_jax import outputs
+from fer_jax.errors import UserError
+from fer_jax.workdir import atomic_file, atomic_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A workdir in which a stage has written a.txt, sub/b.txt and checkpoints/1/c."""
+    outputs.begin(tmp_path)
+    for name in ("a.txt", "sub/b.txt"):
+        write(tmp_path / name, "written")
+    outputs.claim_folder(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints/1").mkdir(parents=True)
+    (tmp_path / "checkpoints/1/c").touch()
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(text)
+
+
+def test_what_was_written_is_recorded(folder):
+    assert outputs.written(folder) == {"a.txt", "sub/b.txt", "checkpoints/1/c"}
+    outputs.delete(folder / "a.txt")
+    (folder / "sub/b.txt").unlink()
+    assert outputs.written(folder) == {"checkpoints/1/c"}
+    assert outputs.written(folder / "sub") == frozenset()
+
+
+def test_a_file_of_a_stage_may_be_replaced_and_one_of_the_user_may_not(folder):
+    write(folder / "a.txt", "again")
+    assert (folder / "a.txt").read_text() == "again"
+    (folder / "mine.txt").write_text("original")
+    (folder / "link.txt").symlink_to("nowhere")
+    for name in ("mine.txt", "link.txt"):
+        with pytest.raises(UserError, match=f"{name} is not a file that a stage wrote"):
+            write(folder / name, "x")
+        with pytest.raises(UserError, match=f"{name} is not a file that a stage wrote"):
+            outputs.delete(folder / name)
+    assert (folder / "mine.txt").read_text() == "original"
+
+
+def test_a_file_that_the_user_puts_where_one_was_deleted_is_the_users(folder):
+    outputs.delete(folder / "a.txt")
+    outputs.delete_folder(folder / "checkpoints")
+    (folder / "a.txt").write_text("original")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints/mine").touch()
+    with pytest.raises(UserError):
+        write(folder / "a.txt", "x")
+    with pytest.raises(UserError):
+        outputs.claim_folder(folder / "checkpoints")
+
+
+def test_deleting_a_folder_leaves_what_is_the_users(folder):
+    (folder / "sub/mine.txt").write_text("original")
+    outputs.delete_folder(folder / "sub")
+    assert [path.name for path in (folder / "sub").iterdir()] == ["mine.txt"]
+    (folder / "sub/mine.txt").unlink()
+    write(folder / "sub/deep/d.txt", "written")
+    outputs.delete_folder(folder / "sub")
+    assert not (folder / "sub").exists()
+
+
+def test_replacing_a_folder_refuses_before_anything_is_deleted(folder):
+    def replace() -> None:
+        with atomic_folder(folder / "shard") as temporary:
+            (temporary / "new").touch()
+
+    replace()
+    replace()
+    (folder / "shard/mine").write_text("original")
+    with pytest.raises(UserError, match="shard/mine is not a file that a stage wrote"):
+        replace()
+    assert {path.name for path in (folder / "shard").iterdir()} == {"new", "mine"}
+
+
+def test_a_link_that_took_the_place_of_a_folder_is_not_followed(folder, tmp_path_factory):
+    originals = tmp_path_factory.mktemp("originals")
+    (originals / "b.txt").write_text("original")
+    (folder / "sub/b.txt").unlink()
+    (folder / "sub").rmdir()
+    (folder / "sub").symlink_to(originals)
+    outputs.delete_folder(folder / "sub")
+    for change in (
+        lambda: write(folder / "sub/b.txt", "x"),
+        lambda: outputs.delete(folder / "sub/b.txt"),
+    ):
+        with pytest.raises(UserError, match="is not a file that a stage wrote"):
+            change()
+    assert (originals / "b.txt").read_text() == "original"
+
+
+def test_leftovers_of_a_killed_run_go_and_others_stay(folder):
+    with (folder / outputs.RECORD).open("a") as record:
+        record.write('{"partial": ".x.1.partial.png"}\n{"partial": "sub/.y.1.partial"}\n{"fi')
+    (folder / ".x.1.partial.png").touch()
+    (folder / "sub/.y.1.partial/deep").mkdir(parents=True)
+    (folder / ".mine.partial").touch()
+    outputs.begin(folder)
+    assert {path.name for path in folder.iterdir()} == {
+        ".mine.partial", "a.txt", "checkpoints", "sub", outputs.RECORD,
+    }  # fmt: skip
+    assert [path.name for path in (folder / "sub").iterdir()] == ["b.txt"]
+    write(folder / "later.txt", "after half a line")
+    assert "later.txt" in outputs.written(folder)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../outside", "a/../../b", "", 3, ["a"]])
+def test_names_that_lead_outside_do_not_count(tmp_path, name):
+
+    lines = [json.dumps({"partial": name}), json.dumps({"file": "a"})]
+    (tmp_path / outputs.RECORD).write_text("\n".join(lines) + "\n")
+    (tmp_path / "a").touch()
+    assert outputs.written(tmp_path) == {"a"}
+
+
+def test_a_foreign_file_of_the_same_name_is_left_alone(tmp_path):
+    (tmp_path / outputs.RECORD).write_text("my notes\n")
+    with pytest.raises(UserError, match="is not a record of what a stage wrote"):
+        outputs.begin(tmp_path)
+    outputs.abandon(tmp_path, [outputs.RECORD])
+    assert (tmp_path / outputs.RECORD).read_text() == "my notes\n"
