@@ -1,8 +1,11 @@
 """Records: found by path, written once, rewritten when the input changed, never half."""
 
+import functools
 import hashlib
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -102,6 +105,29 @@ def test_an_interrupted_build_leaves_nothing_that_looks_finished(
         "persian_emotion", "four", "train", photographs, 6, data_dir=tmp_path / "records"
     )
     assert len(source) == 12
+
+
+def test_two_runs_that_want_the_same_records_write_them_once(photographs, tmp_path, monkeypatch):
+    builder = builders.builder_module("persian_emotion").Builder
+    began = []
+
+    def slow(self, labels):
+        began.append(1)
+        time.sleep(0.3)
+        yield from whole(self, labels)
+
+    whole = builder._generate_examples
+    monkeypatch.setattr(builder, "_generate_examples", slow)
+    with ThreadPoolExecutor(2) as pool:
+        build = functools.partial(
+            builders.build, "persian_emotion", "four", photographs, tmp_path / "records"
+        )
+        built = [future.result() for future in [pool.submit(build), pool.submit(build)]]
+    assert [one.info.splits["train"].num_examples for one in built] == [12, 12]
+    assert len(began) == 1
+    assert [path.name for path in (tmp_path / "records").iterdir()] == [
+        Path(built[0].data_path).parents[2].name
+    ]
 
 
 def test_the_same_input_gives_the_same_bytes(photographs, tmp_path):
