@@ -7,20 +7,22 @@
     p02,yes,yes,yes,
     p03,no,yes,no,2026-03-01
 
-`train`: to teach and test models. `share`: to be seen in a report that is handed on; without it a
-face is blurred there. `demo`: to be shown by a demonstration. `revoked`: the day on which consent
-was withdrawn, or yes; empty or no while it stands. Where there is a ledger, everybody needs a row;
-whoever does not allow `train`, or has revoked, is left out of every build.
+`train`: models may be trained and tested on the person. `share`: the person may be seen in a report
+that is passed on; otherwise the face is blurred there. `demo`: a demonstration may show the person.
+`revoked`: the day on which consent was withdrawn, or yes; empty or no while it is in force. Where
+there is a ledger, every subject needs a row. A person without consent to `train`, or with a
+revocation, is left out of every build. A ledger that cannot be read completely stops the build.
 """
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from fer_jax.data import names, tables
 
 COLUMNS = ("subject", "share", "train", "demo", "revoked")
 NAME = "consent.csv"
@@ -47,33 +49,35 @@ class Consent:
 
 
 def read_consent(file: Path) -> tuple[dict[str, Consent], list[str]]:
-    """The ledger by subject, and every problem with it, with file and line.
+    """The ledger by the key of each subject (see `fer_jax.data.names`), and its problems.
 
-    An absent file gives an empty ledger without problems.
+    Where nothing is at `file`, the ledger is empty and has no problems. Whatever else is there and
+    is not a complete ledger is a problem, since someone may have withdrawn in it: a broken link, a
+    folder, a malformed row, a ledger whose name differs in case.
     """
-    if not file.is_file():
-        return {}, []
-    problems: list[str] = []
-    ledger: dict[str, Consent] = {}
+    if not os.path.lexists(file):
+        return {}, [
+            f"{other}: the ledger must be called {NAME}; rename it"
+            for other in (sorted(file.parent.iterdir()) if file.parent.is_dir() else ())
+            if other.name.casefold() == NAME
+        ]
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        lines.fieldnames = [(name or "").strip().lower() for name in lines.fieldnames or ()]
-        missing = [name for name in COLUMNS if name not in lines.fieldnames]
-        if missing:
-            return {}, [f"{file}, line 1: no column {', '.join(missing)}"]
-        for line in lines:
-            place = f"{file}, line {lines.line_num}"
-            value = {name: (line.get(name) or "").strip() for name in COLUMNS}
-            row = _row(value, place, problems)
-            if row is None:
-                continue
-            if row.subject in ledger:
-                before = ledger[row.subject].place
-                problems.append(f"{place}: {row.subject!r} stands already in {before}")
-            ledger.setdefault(row.subject, row)
-    except (csv.Error, UnicodeDecodeError) as error:
-        problems.append(f"{file} is no table in UTF-8 with commas: {error}")
+        rows, problems = tables.read_rows(file, COLUMNS)
+    except tables.TableError as error:
+        return {}, [str(error)]
+    ledger: dict[str, Consent] = {}
+    for line in rows:
+        row = _row(line.value, line.place, problems)
+        if row is None:
+            continue
+        same = names.key(row.subject)
+        if same in ledger:
+            before = ledger[same]
+            problems.append(
+                f"{row.place}: {row.subject!r} stands already in {before.place}"
+                + ("" if before.subject == row.subject else f", as {before.subject!r}")
+            )
+        ledger.setdefault(same, row)
     return ledger, problems
 
 
@@ -81,12 +85,12 @@ def missing_people(
     ledger: Mapping[str, Consent], places: Mapping[str, str], file: Path
 ) -> list[str]:
     """A problem for each subject (`places`: where each was read) that the ledger lacks."""
-    if not ledger and not file.is_file():
+    if not ledger and not os.path.lexists(file):
         return []
     return [
         f"{place}: the subject {subject!r} has no row in {file}"
         for subject, place in places.items()
-        if subject not in ledger
+        if names.key(subject) not in ledger
     ]
 
 

@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import io
 import os
-import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from fer_jax.data import consent, pseudonyms
+from fer_jax.data import consent, names, pseudonyms, tables
 from fer_jax.errors import UserError
 
 SUFFIXES = frozenset(
@@ -38,8 +37,10 @@ def read_labels(
 ) -> pd.DataFrame:
     """Reads which photograph shows whom with which emotion.
 
-    Emotions are compared without regard to case or surrounding blanks, in folder names as in the
-    table, and come back as they are spelled in `emotions`.
+    Names of emotions and subjects are compared by `fer_jax.data.names.key`: letter case, Arabic or
+    Persian letters and digits, vowel signs and joiners do not count. Emotions come back as they are
+    spelled in `emotions`; a subject with several spellings comes back under one of them, and a
+    warning says so.
 
     Args:
         path: a folder `<subject>/<emotion>/<photograph>`; or a table with the columns `path`
@@ -62,18 +63,19 @@ def read_labels(
     table = source / "labels.csv" if (source / "labels.csv").is_file() else source
     if not source.exists():
         raise UserError(f"there is no folder or table of photographs at {source}")
-    reader = _Reader(tuple(emotions), frozenset(_folded(name) for name in ignore))
+    reader = _Reader(tuple(emotions), frozenset(names.key(name) for name in ignore))
     rows = list(reader.table(table) if table.is_file() else reader.folder(source))
-    if not (rows or reader.problems or reader.ignored):
+    if not (rows or reader.problems or reader.unknown_emotions() or reader.ignored):
         raise UserError(
             f"{source} holds no photograph; it should hold <subject>/<emotion>/<photograph> "
             f"or labels.csv"
         )
     frame = pd.DataFrame([dataclasses.astuple(row) for row in rows], columns=[*COLUMNS, "place"])
+    reader.problems.extend(reader.unknown_emotions())
+    merged = _merge_spellings(frame)
     reader.problems.extend(_duplicates(frame))
     reader.problems.extend(_unreadable(frame))
     reader.problems.extend(_split_people(frame))
-    reader.problems.extend(_one_person_twice(frame))
     ledger = _ledger(source if source.is_dir() else source.parent, frame, reader.problems)
     if reader.problems:
         raise UserError(_told(source, reader.problems))
@@ -82,7 +84,7 @@ def read_labels(
     kept, withheld = _consenting(frame, ledger)
     if kept.empty:
         raise UserError(f"{source}: nobody in {consent.NAME} consents to train; nothing is left")
-    warnings = _single_emotions(kept) + _unlike_photographs(reader.litter) + withheld
+    warnings = merged + _single_emotions(kept) + _unlike_photographs(reader.litter) + withheld
     labels = kept[[*COLUMNS, "share"]]
     labels.attrs = {
         "warnings": warnings,
@@ -114,9 +116,10 @@ def _consenting(
     frame: pd.DataFrame, ledger: dict[str, consent.Consent]
 ) -> tuple[pd.DataFrame, list[str]]:
     """The rows that may be used, sorted and with `share`; and a sentence about the others."""
-    allowed = frame["subject"].map(lambda name: not (ledger and ledger[name].withheld)).astype(bool)
+    keys = frame["subject"].map(names.key)
+    allowed = keys.map(lambda key: not (ledger and ledger[key].withheld)).astype(bool)
     kept = frame[allowed].sort_values("photo", ignore_index=True)
-    share = [bool(ledger) and ledger[name].share for name in kept["subject"]]
+    share = [bool(ledger) and ledger[names.key(name)].share for name in kept["subject"]]
     people = frame["subject"][~allowed].nunique()
     told = [
         f"{(~allowed).sum()} photographs of {people} people are left out, since "
@@ -150,7 +153,8 @@ class _Reader:
     """Collects problems while it reads, rather than stopping at the first."""
 
     def __init__(self, emotions: tuple[str, ...], ignore: frozenset[str]) -> None:
-        self.emotions = {_folded(name): name for name in emotions}
+        self.emotions = {names.key(name): name for name in emotions}
+        self._unknown: dict[str, list[str]] = {}  # where each unknown emotion was read
         self.ignore = ignore
         self.problems: list[str] = []
         self.litter: list[Path] = []
@@ -166,46 +170,29 @@ class _Reader:
             if len(parts) != 3:
                 self.problems.append(f"{file}: lies not in {root}/<subject>/<emotion>/")
                 continue
+            if problem := tables.id_problem(parts[0], "subject"):
+                self.problems.append(f"{file}: {problem}")
+                continue
             emotion = self._emotion(parts[1], str(file.parent))
             if emotion:
                 yield _Row(str(file.absolute()), "/".join(parts), parts[0], emotion, "", str(file))
 
     def table(self, file: Path) -> Iterator[_Row]:
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-            lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-            columns = [(name or "").strip().lower() for name in lines.fieldnames or ()]
-            lines.fieldnames = columns
-            missing = [name for name in ("path", "subject", "emotion") if name not in columns]
-            if missing:
-                raise UserError(
-                    f"{file}, line 1: no column {', '.join(missing)}; it has "
-                    f"{', '.join(columns) or 'none'} (wanted: path,subject,emotion[,split])"
-                )
-            for line in lines:
-                row = self._table_row(file, f"{file}, line {lines.line_num}", line)
-                if row:
-                    yield row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{file} is no table in UTF-8 with commas: {error}") from error
+        rows, problems = tables.read_rows(file, ("path", "subject", "emotion"), ("split",))
+        self.problems.extend(problems)
+        for line in rows:
+            row = self._table_row(file, line.place, line.value)
+            if row:
+                yield row
 
-    def _table_row(self, file: Path, place: str, line: dict[str, str | None]) -> _Row | None:
-        value = {name: (line.get(name) or "").strip() for name in COLUMNS}
-        if None in line:
-            self.problems.append(f"{place}: more fields than the first line has columns")
-            return None
+    def _table_row(self, file: Path, place: str, value: dict[str, str]) -> _Row | None:
         found = len(self.problems)
-        if not value["path"]:
-            self.problems.append(f"{place}: no path")
+        if problem := tables.path_problem(value["path"]):
+            self.problems.append(f"{place}: {problem}")
         elif not (file.parent / value["path"]).is_file():
             self.problems.append(f"{place}: there is no file {file.parent / value['path']}")
-        if not value["subject"]:
-            self.problems.append(f"{place}: no subject")
-        elif value["subject"].startswith(".") or {"/", "\\"} & set(value["subject"]):
-            # Subjects become folders of ours.
-            self.problems.append(
-                f"{place}: the subject {value['subject']!r} starts with a point or holds a slash"
-            )
+        if problem := tables.id_problem(value["subject"], "subject"):  # becomes a folder
+            self.problems.append(f"{place}: {problem}")
         emotion = self._emotion(value["emotion"], place)
         if len(self.problems) > found or not emotion:
             return None
@@ -214,18 +201,25 @@ class _Reader:
         return _Row(str(path), photo, value["subject"], emotion, value["split"].lower(), place)
 
     def _emotion(self, name: str, place: str) -> str | None:
-        """The emotion as the config spells it; None when it is ignored or a problem."""
-        folded = _folded(name)
+        """The emotion as the config spells it; None if it is ignored, or unknown and noted."""
+        folded = names.key(name)
         if folded in self.ignore:
             self.ignored += 1
             return None
         if folded not in self.emotions:
-            known = ", ".join(self.emotions.values())
-            problem = f"{place}: unknown emotion {name!r}; known are {known}"
-            if problem not in self.problems:  # a folder's files share one
-                self.problems.append(problem)
+            self._unknown.setdefault(name, []).append(place)
             return None
         return self.emotions[folded]
+
+    def unknown_emotions(self) -> list[str]:
+        """One problem for each emotion that the config does not name."""
+        known = ", ".join(self.emotions.values())
+        return [
+            f"{places[0]}: unknown emotion {name!r}; known are {known}; "
+            + (f"{len(places) - 1} more photographs have it; " if len(places) > 1 else "")
+            + "correct it, or add it to --config.emotions or --config.ignore"
+            for name, places in self._unknown.items()
+        ]
 
 
 def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
@@ -244,10 +238,6 @@ def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
             yield from _files(entry, above | {real})
         else:
             yield entry
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 def _duplicates(frame: pd.DataFrame) -> Iterator[str]:
@@ -322,10 +312,23 @@ def _told(source: Path, problems: Sequence[str]) -> str:
     return "\n  ".join(lines)
 
 
-def _one_person_twice(frame: pd.DataFrame) -> Iterator[str]:
-    """Subjects that differ in case or in Unicode's spelling alone would stand on both sides."""
-    for _, rows in frame.groupby(frame["subject"].map(_folded)):
-        names = rows.drop_duplicates("subject")
-        if len(names) > 1:
-            spellings = ", ".join(repr(name) for name in names["subject"])
-            yield f"{names.iloc[-1]['place']}: {spellings} look like one person; spell them alike"
+def _merge_spellings(frame: pd.DataFrame) -> list[str]:
+    """Gives one spelling to each subject, in place; a sentence for each that had several."""
+    told = []
+    for _, rows in frame.groupby(frame["subject"].map(names.key), sort=False):
+        spellings = set(rows["subject"])
+        if len(spellings) > 1:
+            one = names.spelling(spellings)
+            frame.loc[rows.index, "subject"] = one
+            told.append(
+                f"the spellings {', '.join(map(_with_code_points, sorted(spellings)))} are read as "
+                f"one subject, {one!r}"
+            )
+    more = len(told) - _MOST_WARNINGS
+    return told[:_MOST_WARNINGS] + ([f"... and so are those of {more} more"] if more > 0 else [])
+
+
+def _with_code_points(name: str) -> str:
+    """A name as it is shown, and its code points where these alone tell it from another."""
+    points = " ".join(f"U+{ord(letter):04X}" for letter in name)
+    return repr(name) if name.isascii() else f"{name!r} ({points})"

@@ -21,7 +21,6 @@ What was pretrained on is read from the configs of the workdirs that led to `con
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,7 +32,7 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from fer_jax import outputs
-from fer_jax.data import manifest, sources
+from fer_jax.data import manifest, names, sources
 from fer_jax.errors import UserError
 from fer_jax.evaluation import likeness
 from fer_jax.evaluation.protocols import Fold
@@ -207,8 +206,7 @@ def _seen(fold: Fold) -> np.ndarray:
 
 def _plain(name: str) -> str:
     """An id without case, signs and leading zeros: "P_01" and "p1" are one."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    kept = "".join(letter for letter in folded if letter.isalnum())
+    kept = "".join(letter for letter in names.key(name) if letter.isalnum())
     return re.sub(r"(?<!\d)0+(?=\d)", "", kept)
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from fer_jax import outputs
 from fer_jax.data.labels import files_read, read_labels
+from fer_jax.data.names import key
 from fer_jax.data.pseudonyms import pseudonymise
 from fer_jax.data.sources import resize
 from fer_jax.errors import UserError
@@ -181,7 +182,7 @@ def _crop_names(labels: pd.DataFrame) -> list[str]:
     """A path below the workdir for each photograph; the name alone, where that is enough."""
     folders = "faces/" + labels["subject"] + "/" + labels["emotion"] + "/"
     names = folders + labels["photo"].map(lambda photo: PurePosixPath(photo).stem)
-    shared = names.str.casefold().duplicated(keep=False)  # a disk may not tell cases apart
+    shared = names.map(key).duplicated(keep=False)  # a disk may not tell cases apart
     digests = labels["photo"].map(lambda photo: hashlib.sha256(photo.encode()).hexdigest()[:8])
     return list(names.where(~shared, names + "-" + digests) + ".png")
 

@@ -1,5 +1,8 @@
 """The ledger is honoured, and what is wrong with it is told with file and line."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,3 +85,75 @@ def test_pseudonyms_are_drawn_once_and_say_nothing(photos):
     assert not any(name in told for name in ("ann", "bob", "cid"))
     known = read_pseudonyms(photos)
     assert labels["subject"].map(known).tolist() == first["subject"].tolist()
+
+
+@pytest.mark.parametrize(
+    "kind", ["broken link", "folder", "pipe", "other case", "cut off", "utf-16"]
+)
+def test_a_ledger_that_cannot_be_read_completely_stops_the_build(photos, kind):
+    file = photos / "consent.csv"
+    rows = ("ann,no,yes,no,2026-03-01", "bob,no,yes,no,", "cid,no,yes,no,")
+    whole = "\n".join(("subject,share,train,demo,revoked", *rows)) + "\n"
+    if kind == "broken link":
+        file.symlink_to(photos / "moved.csv")
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "other case":
+        (photos / "Consent.CSV").write_text(whole)
+    elif kind == "cut off":
+        file.write_text(whole[: whole.index("no,2026")])
+    else:
+        file.write_text(whole, encoding="utf-16")
+    with pytest.raises(UserError, match="(?i)consent.csv"):
+        read_labels(photos, EMOTIONS)
+
+
+@pytest.mark.parametrize(
+    "row", ["ann,no,yes,no,,2026-03-01", "ann,,no,yes,no,2026-03-01", "ann,no,yes"]
+)
+def test_a_row_of_another_length_is_refused(photos, row):
+    ledger(photos, row, "bob,no,yes,no,", "cid,no,yes,no,")
+    with pytest.raises(UserError, match=r"consent.csv, line 2: (more|fewer) fields"):
+        read_labels(photos, EMOTIONS)
+
+
+def test_a_revocation_counts_for_every_spelling_of_the_name(photos):
+    (photos / "ann").rename(photos / "علی")
+    ledger(photos, "علي,no,yes,no,yes", "BOB,no,yes,no,", "cid,no,yes,no,")
+    assert set(read_labels(photos, EMOTIONS)["subject"]) == {"bob", "cid"}
+    ledger(photos, "علي,no,yes,no,yes", "علی,no,yes,no,", "bob,no,yes,no,", "cid,no,yes,no,")
+    with pytest.raises(UserError, match=r"line 3: 'علی' stands already in .*line 2, as 'علي'"):
+        read_labels(photos, EMOTIONS)
+
+
+def test_runs_that_draw_ids_at_the_same_time_lose_none(photos):
+    labels = read_labels(photos, EMOTIONS)
+    people = [labels.assign(subject=f"person {number}").head(2) for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(lambda one: pseudonymise(one, photos)["subject"].iloc[0], people))
+    known = read_pseudonyms(photos)
+    assert [known[f"person {number}"] for number in range(24)] == drawn
+    assert len(set(drawn)) == 24
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("ann,s1\nbob,s1", "line 3: the pseudonym s1 stands already in .*line 2"),
+        ("ann,s1\nbob,S1", "line 3: the pseudonym s1 stands already"),
+        ("ann,s1\nann,s2", "line 3: the subject ann stands already"),
+        ("علي,s1\nعلی,s2", "line 3: the subject علی stands already"),
+        ("ann,", "line 2: no pseudonym"),
+        ("ann,s1,s2", "line 2: more fields"),
+        ("ann,../../../../x", "line 2: the pseudonym '../../../../x' starts with a point or holds"),
+        ("ann,/x", "holds a slash"),
+    ],
+)
+def test_a_table_of_pseudonyms_that_would_mix_people_up_is_refused(photos, rows, words):
+    text = f"subject,pseudonym\n{rows}\n"
+    (photos / "pseudonyms.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        pseudonymise(read_labels(photos, EMOTIONS), photos)
+    assert (photos / "pseudonyms.csv").read_text() == text

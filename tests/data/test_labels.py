@@ -1,11 +1,14 @@
 """Labels of photographs: both layouts, and every problem told at once with its place."""
 
+import os
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from fer_jax.data import tables
 from fer_jax.data.labels import read_labels
 from fer_jax.errors import UserError
 
@@ -116,6 +119,108 @@ def test_every_problem_of_a_table_at_once_with_its_line(tmp_path):
     assert message.startswith(f"{file}: 13 problems to mend")
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("{outside}/a.png", "is absolute"),
+        ("C:\\a.png", "is absolute"),
+        ("../outside/a.png", "leads out of the table's folder"),
+        ("in/../../outside/a.png", "leads out of the table's folder"),
+    ],
+)
+def test_a_path_that_leaves_the_tables_folder_is_refused(tmp_path, path, words):
+    picture(tmp_path / "outside" / "a.png")
+    (tmp_path / "photos" / "in").mkdir(parents=True)
+    table(tmp_path / "photos", f"{path.format(outside=tmp_path / 'outside')},ann,happy,")
+    with pytest.raises(UserError, match=words):
+        read_labels(tmp_path / "photos", FOUR)
+
+
+@pytest.mark.parametrize("row", ["a.png,ann,happy", "a.png,ann,happy,train,"])
+def test_a_row_with_too_few_or_too_many_fields_is_refused(tmp_path, row):
+    picture(tmp_path / "a.png")
+    table(tmp_path, row)
+    with pytest.raises(UserError, match=r"line 2: (more|fewer) fields than the header has columns"):
+        read_labels(tmp_path, FOUR)
+
+
+def test_a_named_pipe_in_place_of_a_table_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "labels.csv")
+    with pytest.raises(UserError, match="is not a file"):
+        tables.read_rows(tmp_path / "labels.csv", ("path",))
+
+
+def test_20_000_rows_with_unknown_emotions_are_told_quickly(tmp_path):
+    picture(tmp_path / "a.png")
+    table(tmp_path, *(f"a.png,ann,emotion {number % 1000}," for number in range(20_000)))
+    started = time.process_time()
+    with pytest.raises(UserError) as caught:
+        read_labels(tmp_path, FOUR)
+    assert time.process_time() - started < 2  # of the processor; 4 s if quadratic
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 202 and "1000 problems" in lines[0]
+    assert "line 2: unknown emotion 'emotion 0'" in lines[1]
+    assert "19 more photographs have it" in lines[1]
+    assert "--config.emotions or --config.ignore" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("علي", "علی"),
+        ("كاوه", "کاوه"),
+        ("p۱", "p1"),
+        ("p٣", "p3"),
+        ("علی\u200cرضا", "علیرضا"),
+        ("\u200fsara", "sara"),
+        ("مُحَمَّد", "محمد"),
+        ("سـارا", "سارا"),
+        ("رؤیا", "رویا"),
+        ("P01", "p01"),
+        ("e\u0301va", "éva"),
+        ("ann  b", "ann b"),
+    ],
+)
+def test_spellings_of_one_name_are_one_subject(tmp_path, one, other):
+    for number, subject in enumerate((one, other)):
+        picture(tmp_path / subject / "happy" / f"{number}.png")
+        picture(tmp_path / subject / "sad" / f"{number}.png")
+    frame = read_labels(tmp_path, FOUR)
+    assert len(frame) == 4 and frame["subject"].nunique() == 1
+    assert frame["subject"].iloc[0] in (one, other)
+    assert any("are read as one subject" in warning for warning in frame.attrs["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("علی", "عالی"), ("p1", "p11"), ("آرش", "ارش"), ("eva", "éva")]
+)
+def test_different_names_stay_apart(tmp_path, one, other):
+    for subject in (one, other):
+        picture(tmp_path / subject / "happy" / "1.png")
+    assert read_labels(tmp_path, FOUR)["subject"].nunique() == 2
+
+
+def test_spellings_in_two_splits_are_one_person_in_two_splits(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / f"{name}.png")
+    table(tmp_path, "a.png,علي,happy,train", "b.png,علی,sad,test")
+    with pytest.raises(UserError, match="is in several splits: test, train"):
+        read_labels(tmp_path, FOUR)
+
+
+def test_emotions_are_compared_like_names(tmp_path):
+    picture(tmp_path / "ann" / "غمگين" / "1.png")
+    assert read_labels(tmp_path, ("غمگین", "happy"))["emotion"].tolist() == ["غمگین"]
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mann", "\u200c"])
+def test_a_subject_that_cannot_be_an_id_is_refused(tmp_path, name):
+    picture(tmp_path / "a.png")
+    table(tmp_path, f"a.png,{name},happy,")
+    with pytest.raises(UserError, match="line 2: the subject .* holds"):
+        read_labels(tmp_path, FOUR)
+
+
 def test_splits_are_known_in_any_case(tmp_path):
     for name in ("a", "b"):
         picture(tmp_path / f"{name}.png")
@@ -203,9 +308,14 @@ def test_nothing_there(tmp_path):
         (b"file,person\na.png,ann\n", "line 1: no column path, subject, emotion"),
         (b"", "no column path, subject, emotion"),
         (b"path;subject;emotion\n", "no column"),
-        (b"path,subject,emotion\n\xff\xfe,a,b\n", "no table in UTF-8"),
+        (b"path,subject,emotion\n\xff\xfe,a,b\n", "line 2: not in UTF-8; save it as CSV in UTF-8"),
+        (
+            "path,subject,emotion\n".encode("utf-16"),
+            "is UTF-16 or not text; save it",
+        ),
+        (b"path,subject,emotion,Subject\na.png,a,happy,b\n", "the column subject is there twice"),
     ],
-    ids=["columns", "empty", "semicolons", "encoding"],
+    ids=["columns", "empty", "semicolons", "encoding", "utf-16", "twice"],
 )
 def test_a_table_that_is_none(tmp_path, content, words):
     (tmp_path / "labels.csv").write_bytes(content)

@@ -9,7 +9,7 @@ from configs import photographs as photographs_config
 from fer_jax.data.manifest import write_manifest
 from fer_jax.errors import UserError
 from fer_jax.evaluation import leakage, likeness
-from fer_jax.evaluation.protocols import make_folds
+from fer_jax.evaluation.protocols import Fold, make_folds
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.stages import photographs
 from fer_jax.workdir import write_json
@@ -245,3 +245,11 @@ def test_likeness_of_a_face_with_itself_and_with_another(clean):
     flat = np.full((80, 80, 3), 90, np.uint8)
     assert likeness.same_picture(flat, flat) == 0.0
     assert np.linalg.norm(likeness.descriptors(first[None]), axis=1).max() < 8
+
+
+@pytest.mark.parametrize(("one", "other"), [("P_01", "p۱"), ("علي", "علی"), ("كاوه", "کاوه")])
+def test_two_spellings_of_an_id_in_train_and_test_are_a_leak(one, other):
+    table = pd.DataFrame({"subject": [one, other]})
+    folds = [Fold(train=np.array([0]), test=np.array([1]))]
+    (leak,) = leakage._ids(table, folds)
+    assert (leak.kind, leak.tested, leak.other) == ("similar_id", other, one)
