@@ -106,7 +106,7 @@ def test_a_ledger_that_cannot_be_read_completely_stops_the_build(photos, kind):
         file.write_text(whole[: whole.index("no,2026")])
     else:
         file.write_text(whole, encoding="utf-16")
-    with pytest.raises(UserError, match="(?i)consent.csv"):
+    with pytest.raises(UserError, match=r"(?i)consent\.csv"):
         read_labels(photos, EMOTIONS)
 
 

@@ -217,7 +217,7 @@ def test_emotions_are_compared_like_names(tmp_path):
 def test_a_subject_that_cannot_be_an_id_is_refused(tmp_path, name):
     picture(tmp_path / "a.png")
     table(tmp_path, f"a.png,{name},happy,")
-    with pytest.raises(UserError, match="line 2: the subject .* holds"):
+    with pytest.raises(UserError, match=r"line 2: the subject .* holds"):
         read_labels(tmp_path, FOUR)
 
 
