@@ -1,23 +1,31 @@
-"""The one door: runs the stage that a config names.
+"""The command line: runs the stage that a config names.
 
 python launch.py --config=configs/pipeline.py --config.videos=DIR --config.photos=DIR --workdir=DIR
 
 Any field of the config can be given as a flag: --config.steps.pretrain.epochs=100.
 Each config's docstring says what it does, what it costs and what to expect.
+Exit codes: 0, 2 for an error that the user can fix, 1 for any other, 130 for Ctrl-C, 143 for
+SIGTERM. --verbosity=0 shows what the libraries log, --verbosity=1 tracebacks too.
 """
 
 from __future__ import annotations
 
+from fer_jax import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_at_once()  # before the imports, which take seconds
+
+import ast
 import difflib
-import importlib
-import re
-import runpy
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import config_path
 
+from fer_jax import console, failures
 from fer_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -33,63 +41,115 @@ _PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this one is, 
 
 
 def main(argv: list[str]) -> None:
-    """Runs the stage; what the user can mend is one line on standard error and exit code 2."""
+    """Runs the stage; an error is one line on standard error and an exit code."""
+    code = 0
     try:
-        if len(argv) > 1:
-            raise UserError(f"unexpected argument {argv[1]!r}; see --help")
-        if _CONFIG.value is None or not _WORKDIR.value:
-            raise UserError("give --config=configs/NAME.py and --workdir=DIR; see --help")
+        _run(argv)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        code = failures.report(error, _WORKDIR.value)
+    # The error is freed by now, and with it all that its frames held, such as worker processes.
+    sys.exit(code)
+
+
+def _run(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}; see --help")
+    if _CONFIG.value is None or not _WORKDIR.value:
+        raise UserError("give --config=configs/NAME.py and --workdir=DIR; see --help")
+    try:
         from fer_jax import backend  # imports jax: after the flags, so that --help is quick
+    except ValueError as error:  # JAX reads its environment variables when it is imported
+        raise UserError(f"JAX rejects an environment variable: {error}") from error
+    from fer_jax import stages
 
-        backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        stage = importlib.import_module(f"fer_jax.stages.{_CONFIG.value.stage}")
-        with backend.an_error_ends_all():
-            stage.run(_CONFIG.value, _WORKDIR.value)
-    except UserError as error:
-        _stop(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _stop("interrupted; the same command goes on from here")
+    backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    stage = stages.find(_CONFIG.value.stage)
+    with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
+        stage.run(_CONFIG.value, _WORKDIR.value)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses `argv` and configures logging; returns the arguments that are no flags."""
     try:
         if _HELP & set(argv):
             _describe_config(argv)
-        rest = flags.FLAGS(argv)
-        _ = _CONFIG.value and _CONFIG.value.stage  # a bad file fails here, not later
-        return rest
-    except flags.UnrecognizedFlagError as error:
-        _stop(f"{error}; --helpfull lists the flags")
-    except (AttributeError, KeyError) as error:
-        _stop(_unknown_field(argv, str(error)))
-    except OSError as error:
-        _stop(f"cannot load the file that --config names: {error}")
-    except (flags.Error, TypeError, ValueError, SyntaxError, UserError) as error:
-        _stop(str(_user_error(error) or error))
-    raise AssertionError("unreachable")
+        rest: list[str] = flags.FLAGS(argv)
+        _ = _CONFIG.value and _CONFIG.value.stage  # a config that cannot be loaded fails here
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _stop_at_flags(argv, error)
+    verbosity = flags.FLAGS["verbosity"]
+    console.configure(None if verbosity.using_default_value else verbosity.value)
+    return rest
 
 
-def _user_error(error: BaseException | None) -> UserError | None:
-    """What a config itself said, wherever absl has wrapped it."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
+def _stop_at_flags(argv: list[str], error: BaseException) -> NoReturn:
+    """Exits with one line. Whatever is raised here comes from the arguments or the config file."""
+    if isinstance(error, Exception):
+        error = _raised_by_config(error) or UserError(_flag_problem(argv, error))
+    sys.exit(failures.report(error))
+
+
+def _flag_problem(argv: list[str], error: Exception) -> str:
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return f"{error}; --helpfull lists the flags"
+    if isinstance(error, OSError):
+        return f"cannot load the file that --config names: {error}"
+    if isinstance(error, flags.Error):
+        return str(error)
+    try:
+        _, config = _load_config(argv)
+    except Exception:
+        cause = _innermost(error)
+        return f"the file that --config names fails with {type(cause).__name__}: {cause}"
+    return _override_problem(argv, config) or f"--config: {error}"
+
+
+def _raised_by_config(error: BaseException) -> UserError | None:
+    """The UserError that a config raised, which absl may have wrapped."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
     return error
 
 
-def _unknown_field(argv: list[str], error: str) -> str:
-    """Names the override that the config lacks, and the fields that are nearest to it."""
-    _, config = _load_config(argv)
-    known = list(_fields(config)) if config is not None else []
+def _override_problem(argv: list[str], config: ConfigDict | None) -> str:
+    """What is wrong with the first override of a field that the config does not have."""
     for argument in argv:
-        match = re.match(r"""--config\.((?:[\w.]|\[["'][\w.]+["']\])+)""", argument)
-        field = match[1].replace("'", '"') if match else ""
-        if field and field not in known:
-            near = difflib.get_close_matches(field, known, n=2, cutoff=0.75)
-            near = near or _same_ending(field, known)
-            near = near or sorted({name.split(".")[0] for name in known})
-            hints = ", ".join(f"--config.{name}" for name in near)
-            return f"the config has no field --config.{field}; the nearest are {hints}"
-    return f"--config: {error}"
+        flag = argument.split("=", 1)[0].lstrip("-")
+        if not argument.startswith("-") or not flag.startswith("config."):
+            continue
+        field = flag.removeprefix("config.")
+        try:
+            config_path.get_value(field, config)
+        except ValueError:
+            parent, _, name = field.rpartition(".")
+            return (
+                f"cannot read the field name in --{flag}; a name with characters other than "
+                f"letters, digits and _ is written in brackets: "
+                f'"--config{"." if parent else ""}{parent}[{name!r}]=..."'
+            )
+        except (AttributeError, KeyError, IndexError, TypeError):
+            return _unknown_field(field, list(_fields(config)) if config is not None else [])
+    return ""
+
+
+def _unknown_field(field: str, known: list[str]) -> str:
+    field = field.replace("'", '"')
+    near = difflib.get_close_matches(field, known, n=2, cutoff=0.75)
+    near = near or _same_ending(field, known)
+    near = near or sorted({name.split(".")[0] for name in known})
+    hints = ", ".join(f"--config.{name}" for name in near)
+    return f"the config has no field --config.{field}; the nearest are {hints}"
 
 
 def _same_ending(field: str, known: list[str]) -> list[str]:
@@ -100,43 +160,38 @@ def _same_ending(field: str, known: list[str]) -> list[str]:
 
 
 def _describe_config(argv: list[str]) -> None:
-    """Prints what the config's file says of itself, and its fields, which absl knows nothing of."""
+    """Prints the config file's docstring and its fields, which absl does not know."""
     text, config = _load_config(argv)
     if config is None:
         return
-    print(text)
+    console.say(*text.splitlines())
     for name, value in _fields(config).items():
         if not isinstance(value, ConfigDict):
-            print(f"  --config.{name}={value}")
+            console.say(f"  --config.{name}={value}")
 
 
 def _load_config(argv: list[str]) -> tuple[str, ConfigDict | None]:
-    """The docstring of the config file that `argv` names, and its config."""
-    for argument in argv:
-        match = re.match(r"--config=([^:]+)(?::(.*))?$", argument)
-        if match:
-            module = runpy.run_path(match[1])
-            get_config = module["get_config"]
-            return module["__doc__"], get_config() if match[2] is None else get_config(match[2])
-    return "", None
+    """The docstring of the config file that `argv` names, and its config without overrides."""
+    values = flags.FlagValues()
+    name = flags.DEFINE_string("config", None, "", flag_values=values)
+    values([argument for argument in argv if argument not in _HELP], known_only=True)
+    if name.value is None:
+        return "", None
+    config = config_flags.config_flags.ConfigFileFlagParser("config").parse(name.value)
+    text = Path(name.value.split(":", 1)[0]).read_text("utf-8")
+    return ast.get_docstring(ast.parse(text)) or "", config
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
     """Every field by the name that its flag has; a key with dots stands in brackets."""
     fields: dict[str, Any] = {}
     for key, value in config.items():
-        name = f'{prefix}["{key}"]' if "." in key else f"{prefix}.{key}".lstrip(".")
+        name = f"{prefix}.{key}".lstrip(".") if key.isidentifier() else f'{prefix}["{key}"]'
         fields[name] = value
         if isinstance(value, ConfigDict):
             fields |= _fields(value, name)
     return fields
 
 
-def _stop(message: str, code: int = 2) -> None:
-    lines = (line.strip() for line in message.splitlines())
-    print("error: " + "; ".join(line for line in lines if line), file=sys.stderr, flush=True)
-    sys.exit(code)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=parse_flags)

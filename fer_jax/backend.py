@@ -8,16 +8,14 @@ Then all processes run the same program on the same folder, and process 0 alone 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 from jax.experimental import multihost_utils
 
+from fer_jax import failures
 from fer_jax.errors import TerminatedError, UserError
 
 FIND_OUT = "auto"  # as the coordinator's address: JAX asks the cluster
@@ -49,9 +47,9 @@ def prepare(
         process: which one this is, from 0.
 
     Raises:
-        UserError: the description is incomplete, or the others cannot be reached.
+        UserError: the description is incomplete, the others cannot be reached, or JAX does not
+            know or find the platform that JAX_PLATFORMS names.
     """
-    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells which accelerators are absent
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "fer_jax" / "compiled"))
@@ -72,6 +70,7 @@ def prepare(
             raise UserError(f"--process_id={process} is not in 0 to {processes - 1}")
         if processes > 1:
             _meet(coordinator, processes, process)
+    _initialise()
 
 
 def several() -> bool:
@@ -101,10 +100,10 @@ def first_one_then_the_others(place: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def an_error_ends_all() -> Iterator[None]:
+def an_error_ends_all(workdir: str | os.PathLike[str]) -> Iterator[None]:
     """Among several processes, an error in one ends it at once, and thereby the others.
 
-    They would wait for it otherwise, and it for them at its exit.
+    Otherwise they would wait for it, and it would wait for them when it exits.
     """
     try:
         yield
@@ -113,47 +112,60 @@ def an_error_ends_all() -> Iterator[None]:
     except BaseException as error:
         if not several():
             raise
-        print(f"error: process {jax.process_index()}: ", end="", file=sys.stderr)
-        if isinstance(error, UserError):
-            print(error, file=sys.stderr)
-        else:
-            traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(getattr(error, "exit_code", 1))
+        error.add_note(f"in process {jax.process_index()} of {jax.process_count()}")
+        os._exit(failures.report(error, workdir, f"process {jax.process_index()}: "))
 
 
-def _number(variable: str, given: int | None) -> int | None:
-    text = os.environ.get(variable)
+def _number(variable: str, given: int | None = None) -> int | None:
+    """`given`, or else the number in an environment variable; None where that is unset or empty."""
+    text = os.environ.get(variable, "").strip()
     if given is not None or not text:
         return given
-    if not text.isdecimal():
-        raise UserError(f"the environment has {variable}={text!r}, which is no number")
-    return int(text)
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(
+            f"the environment variable {variable}={text!r} must be a whole number; correct it or "
+            f"unset it"
+        ) from None
 
 
 def _in_a_cluster() -> bool:
     """Whether Slurm, Open MPI or a TPU slice started this process as one of several."""
-    tasks = os.environ.get("SLURM_NTASKS", "1") if "SLURM_STEP_NODELIST" in os.environ else "1"
-    ranks = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
+    tasks = _number("SLURM_NTASKS") if "SLURM_STEP_NODELIST" in os.environ else None
+    ranks = _number("OMPI_COMM_WORLD_SIZE")
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES") or os.environ.get("TPU_PROCESS_ADDRESSES") or ""
-    return int(tasks) > 1 or int(ranks) > 1 or "," in hosts
+    return (tasks or 1) > 1 or (ranks or 1) > 1 or "," in hosts
 
 
 def _meet(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-    seconds = int(os.environ.get("JAX_COORDINATION_TIMEOUT", "300"))
+    seconds = _number("JAX_COORDINATION_TIMEOUT")
     try:
         jax.distributed.initialize(
             coordinator,
             processes,
             process,
-            initialization_timeout=seconds,
+            initialization_timeout=300 if seconds is None else seconds,
             heartbeat_timeout_seconds=30,
         )
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # of many types: each cluster is detected by code of its own
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
             f"cannot meet the other processes at {coordinator or 'the cluster'} ({reason}); are "
             f"all of them started, with the same address and their own --process_id?"
+        ) from error
+
+
+def _initialise() -> None:
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS") or os.environ.get("JAX_PLATFORM_NAME")
+        setting = f"JAX_PLATFORMS={asked}" if asked else "the default platform"
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"JAX cannot use {setting} ({reason}); set JAX_PLATFORMS to cpu, cuda or tpu, or "
+            f"unset it"
         ) from error

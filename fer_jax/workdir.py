@@ -16,14 +16,10 @@ import contextlib
 import errno
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,22 +27,20 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax import backend, outputs
+from fer_jax import backend, console, outputs
+from fer_jax.environment import environment
 from fer_jax.errors import UserError
+from fer_jax.failures import ERROR_LOG
 from fer_jax.locking import alone_in
 
 Summary = dict[str, Any]
 RunFunction = Callable[[ConfigDict, Path], Summary]
 
-_REPORTED_PACKAGES = (
-    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
-    "numpy", "scipy", "scikit-learn", "pandas", "opencv-python", "av", "mtcnn",
-)  # fmt: skip
 _ALSO_READ = "other files that are read"
 _PUBLISHED = ("imagenet",)  # inputs that are no paths: files of the web, known by their own hashes
 # There before a stage begins.
 _OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)
-_TO_LOOK_AT = ("leaks",)  # what a refusal leaves behind for people, who then mend the command
+_TO_LOOK_AT = ("leaks", ERROR_LOG)  # what a refused run leaves for its user
 _HASHED_WHOLE = 1 << 24  # bytes
 _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
@@ -211,7 +205,7 @@ def _finished(
             f"delete that folder to do it again, or choose another --workdir"
         )
     if unchanged and (folder / "done.json").exists():
-        return dict(read_json(folder / "done.json")["summary"])
+        return dict(read_json(folder / "done.json", summary=dict)["summary"])
     return None
 
 
@@ -310,42 +304,41 @@ def _content_digest(file: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {hashlib.sha256(ends).hexdigest()}"
 
 
-def environment() -> dict[str, Any]:
-    """Versions, devices and revision: what someone needs to repeat a run."""
-    import jax
-
-    def version(package: str) -> str:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return "absent"
-
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
-        "process_count": jax.process_count(),
-        "git_revision": _git_revision(),
-        "packages": {package: version(package) for package in _REPORTED_PACKAGES},
-    }
-
-
-def _git_revision() -> str:
-    here = Path(__file__).parent
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        result = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "no git checkout"
-    return result.stdout.strip()
-
-
 def log_metrics(workdir: str | os.PathLike[str], **values: Any) -> None:
     """Appends one line to `workdir/metrics.jsonl`, with the time in seconds since the epoch."""
     outputs.claim(Path(workdir) / "metrics.jsonl")
     with (Path(workdir) / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"time": round(time.time(), 3), **values}) + "\n")
+
+
+def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of `workdir/metrics.jsonl`, in their order; empty where there is no such file.
+
+    Lines that are not JSON objects, or whose "time" or "step" is not a number, are skipped and
+    counted in a warning, except the last one, which a killed run may have left unfinished.
+    """
+    file = Path(workdir) / "metrics.jsonl"
+    if not file.is_file():
+        return []
+    lines: list[dict[str, Any]] = []
+    damaged = 0
+    texts = file.read_text("utf-8", errors="replace").splitlines()
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if (
+            isinstance(line, dict)
+            and isinstance(line.get("time", 0), int | float)
+            and isinstance(line.get("step", 0), int)
+        ):
+            lines.append(line)
+        elif number < len(texts):
+            damaged += 1
+    if damaged:
+        console.warn(f"{file}: skipped {damaged} damaged lines")
+    return lines
 
 
 @contextlib.contextmanager
@@ -393,18 +386,41 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads JSON.
+def read_json(path: str | os.PathLike[str], **fields: type) -> dict[str, Any]:
+    """Reads a JSON file that holds an object, as every file of a stage does.
+
+    Args:
+        path: the file.
+        **fields: keys that the caller needs, and the type of each value.
 
     Raises:
-        UserError: the file is absent or no JSON.
+        UserError: the file is absent, is not a JSON object in UTF-8, or lacks one of `fields`.
     """
+    file = Path(path)
     try:
-        return json.loads(Path(path).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        if not file.is_file():
+            raise ValueError("it is absent" if not file.exists() else "it is not a file")
+        value = json.loads(file.read_text("utf-8"), object_pairs_hook=_unique)
+        if not isinstance(value, dict):
+            raise ValueError("it does not hold a JSON object")
+        for name, kind in fields.items():
+            if not isinstance(value.get(name), kind):
+                raise ValueError(f"it has no field {name!r} of the type {kind.__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(
-            f"cannot read {path} ({error}); was the stage that writes it run?"
+            f"cannot read {file} ({reason}); run the stage that writes it in a new workdir"
         ) from error
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for name, child in pairs:
+        if name in value:
+            raise ValueError(f"it has the key {name!r} twice")
+        value[name] = child
+    return value
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -20,7 +20,10 @@ LEVELS = {
     "tasks": 1,
     "models": 1,
 }
-LEAVES = {"errors", "workdir", "outputs", "locking", "backend"}
+LEAVES = {
+    "errors", "workdir", "outputs", "locking", "backend", "console", "environment", "failures",
+    "interrupts", "workers",
+}  # fmt: skip
 # Rooms of one level stand apart, but for these doors.
 DOORS = {
     ("tasks", "models"),  # heads

@@ -23,7 +23,6 @@ from types import ModuleType
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 from etils import epath
 from tensorflow_datasets.core import registered
 
@@ -115,10 +114,10 @@ def build(
     Raises:
         UserError: `root` is not what the builder reads, or it holds no example.
     """
-    cls = builder_module(name).Builder
+    cls = _knowing(builder_module(name).Builder, config)
     if not Path(root).is_dir():
         raise UserError(f"{name}: there is no folder {root}")
-    with _config_errors(name, cls), _no_warnings():
+    with _config_errors(name, cls):
         probe = cls(data_dir=os.fspath(data_dir), config=config)
     variant = f"{name}-{probe.builder_config.name}" if probe.builder_config else name
     digest = hashlib.sha256(f"{cls.VERSION}\n{probe.input_digest(Path(root))}".encode())
@@ -133,8 +132,19 @@ def build(
                 for older in target.parent.glob(f"{variant}-*"):
                     if older != target:
                         outputs.delete_folder(older)
-    with _no_warnings():
-        return cls(data_dir=os.fspath(target), config=config)
+    return cls(data_dir=os.fspath(target), config=config)
+
+
+def _knowing(
+    cls: type[tfds.core.GeneratorBasedBuilder], config: str | tfds.core.BuilderConfig | None
+) -> type[tfds.core.GeneratorBasedBuilder]:
+    """`cls` with `config` among its configs; TFDS warns of one that is not among them."""
+    if not isinstance(config, tfds.core.BuilderConfig):
+        return cls
+    with registered.skip_registration():
+        return type(
+            cls.__name__, (cls,), {"BUILDER_CONFIGS": [config], "__module__": cls.__module__}
+        )
 
 
 def _write_records(
@@ -174,16 +184,5 @@ def _unwritable(target: Path) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """TFDS tells its progress on standard output; the stage has better figures."""
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()), _no_warnings():
+    with contextlib.redirect_stdout(io.StringIO()):
         yield
-
-
-@contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Without TFDS's remark that a config is not among those that it lists."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fer_jax.errors import UserError
+from fer_jax.data.stage_tables import read_table
 from fer_jax.workdir import atomic_file
 
 KEPT, REMOVED = "kept", "removed"
@@ -57,7 +57,7 @@ def read_manifest(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         UserError: the file is absent, or no manifest.
     """
-    return _read(path, SCHEMA, "manifest of faces")
+    return read_table(Path(path), SCHEMA)[SCHEMA.names]
 
 
 def write_manifest(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
@@ -82,7 +82,7 @@ def read_negatives(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         UserError: the file is absent, or no such list.
     """
-    return _read(path, NEGATIVES_SCHEMA, "list of non-faces")
+    return read_table(Path(path), NEGATIVES_SCHEMA)[NEGATIVES_SCHEMA.names]
 
 
 def write_negatives(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
@@ -93,19 +93,6 @@ def write_negatives(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
 def empty(schema: pa.Schema) -> pd.DataFrame:
     """A table without rows."""
     return schema.empty_table().to_pandas()
-
-
-def _read(path: str | os.PathLike[str], schema: pa.Schema, what: str) -> pd.DataFrame:
-    try:
-        table = pq.read_table(Path(path))
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"cannot read the {what} {path}; was the stage that writes it run?") from (
-            error
-        )
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
-        raise UserError(f"{path} is no {what}: it lacks the columns {', '.join(missing)}")
-    return table.select(schema.names).cast(schema).to_pandas()
 
 
 def _write(path: str | os.PathLike[str], frame: pd.DataFrame, schema: pa.Schema) -> None:

@@ -99,7 +99,7 @@ class FineTune:
 
     def save_everyone(self, faces: Faces, seed: int, workdir: Path) -> None:
         choices = sorted(workdir.glob(f"folds/*/{_CHOICE}"))
-        chosen = [_best(read_json(file)["tried"])["steps"] for file in choices]
+        chosen = [_best(read_json(file, tried=list)["tried"])["steps"] for file in choices]
         steps = int(np.median(chosen)) if chosen else self.steps
         state = self._fit(faces, seed, workdir / "everyone", steps)
         spec = model_directory.describe(self.config, self.learner.tasks, self.config.photographs)
@@ -118,7 +118,7 @@ class FineTune:
     def _choose(self, train: Faces, validation: Faces, seed: int, file: Path) -> tuple[int, float]:
         """The steps of the least log loss on people not trained on, and the temperature there."""
         # What a killed run has tried already; its checkpoint lies beyond, and cannot go back.
-        tried = read_json(file)["tried"] if file.exists() else []
+        tried = read_json(file, tried=list)["tried"] if file.exists() else []
         for share in sorted(self.config.inner.checkpoints)[len(tried) :]:
             steps = max(1, round(share * self.steps))
             probabilities = self._predict(self._fit(train, seed, file.parent, steps), validation)

@@ -20,6 +20,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
+from fer_jax.data import stage_tables
 from fer_jax.data.sources import read_images
 from fer_jax.evaluation.calibration import scale
 from fer_jax.evaluation.predictions import Predictions
@@ -128,8 +129,9 @@ def _silhouette(features: Float[np.ndarray, "n f"], groups: Sequence[str]) -> fl
 
 
 def _photographs(root: Path) -> pd.DataFrame | None:
-    file = root / "photographs.parquet"
-    return pd.read_parquet(file).set_index("photo") if file.is_file() else None
+    if not (root / "photographs.parquet").is_file():
+        return None
+    return stage_tables.read_photographs(root).set_index("photo")
 
 
 def _heat(workdir: Path, seed: int) -> dict[str, np.ndarray]:

@@ -32,7 +32,7 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from fer_jax import outputs
-from fer_jax.data import manifest, names, sources
+from fer_jax.data import manifest, names, sources, stage_tables
 from fer_jax.errors import UserError
 from fer_jax.evaluation import likeness
 from fer_jax.evaluation.protocols import Fold
@@ -303,7 +303,7 @@ def _taught(
     table: pd.DataFrame, tested: np.ndarray, faces: _Side, positions: np.ndarray, root: str
 ) -> Iterator[Leak]:
     """Labelled photographs that the network was taught before."""
-    other = pd.read_parquet(Path(root) / "photographs.parquet")
+    other = stage_tables.read_photographs(root)
     people = table["subject"].astype(str).to_numpy()
     taught = {_plain(name): name for name in other["subject"].astype(str).unique()}
     for name in sorted(set(people[tested])):

@@ -67,7 +67,7 @@ def read_stages(folders: Sequence[str]) -> list[StageRecord]:
                 f"evaluate: {folder} holds no finished stage (no done.json); run that stage to "
                 "its end, or take the folder out of config.context or config.runs"
             )
-        done = read_json(folder / "done.json")
+        done = read_json(folder / "done.json", stage=str, summary=dict)
         records.append(
             StageRecord(
                 stage=str(done["stage"]),

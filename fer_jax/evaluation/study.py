@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from fer_jax.data import sources
+from fer_jax.data import sources, stage_tables
 from fer_jax.errors import UserError
 from fer_jax.evaluation import protocols
 from fer_jax.evaluation.fold import Faces, inits
@@ -104,8 +104,12 @@ def read_study(config: ConfigDict) -> Study:
 
 
 def read_table(root: str) -> pd.DataFrame:
-    """What the stage `photographs` wrote; `split` is "" for none, `file` the path of the crop."""
-    table = pd.read_parquet(Path(root) / "photographs.parquet")
+    """What the stage `photographs` wrote; `split` is "" for none, `file` the path of the crop.
+
+    Raises:
+        UserError: `root` is not a workdir of that stage, or its table is damaged.
+    """
+    table = stage_tables.read_photographs(root)
     if "split" not in table.columns:
         table["split"] = ""
     return table.assign(file=[str(Path(root) / crop) for crop in table["crop"]])
@@ -125,8 +129,9 @@ def crop_margins(config: ConfigDict) -> dict[str, float]:
         file = Path(root) / "config.json"
         if file.is_file():
             told[root] = read_json(file)
-    return {
-        path: float(settings["crop"]["margin"])
+    margins = {
+        path: settings["crop"].get("margin")
         for path, settings in told.items()
-        if "margin" in settings.get("crop", {}) and not settings.get("aligned")
+        if isinstance(settings.get("crop"), dict) and not settings.get("aligned")
     }
+    return {path: float(x) for path, x in margins.items() if isinstance(x, int | float)}

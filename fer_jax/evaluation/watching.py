@@ -7,7 +7,6 @@ teaches the network anything, and neither chooses anything.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from fer_jax.evaluation.study import read_table
 from fer_jax.training import sharding
 from fer_jax.training.learner import Learner
 from fer_jax.training.state import State
+from fer_jax.workdir import read_metrics
 
 TEMPERATURE = 0.07  # of a neighbour's vote (Wu et al. 2018, arXiv:1805.01978, section 3.4)
 # scikit-learn's C on standardised features. Fixed, so that steps, depths and runs compare.
@@ -213,7 +213,7 @@ def at_the_start(workdir: Path) -> dict[str, float]:
 
     Empty where nothing was measured then.
     """
-    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    lines = read_metrics(workdir)
     first: dict[str, float] = next((line for line in lines if line.get("step") == 0), {})
     wanted = "validation/probe/"
     return {

@@ -6,10 +6,9 @@ job alone, so that every runner ends with the same files.
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces import shards
 from fer_jax.faces.shards import Job, Stats
 from fer_jax.workdir import read_json, write_json
+from fer_jax.workers import WorkerPool
 
 Progress = Callable[[int], None]
 
@@ -39,16 +39,14 @@ def here(jobs: Sequence[Job], progress: Progress) -> Iterator[Stats]:
 
 
 def in_processes(jobs: Sequence[Job], workers: int, progress: Progress) -> Iterator[Stats]:
-    """In fresh processes, a video each, since a fork of one that runs JAX may hang.
+    """In several processes, each of which extracts one video at a time.
 
     Raises:
         UserError: a process was ended from outside.
     """
-    context = multiprocessing.get_context("spawn")
-    options = _compilation_options()
     try:
-        with ProcessPoolExecutor(workers, context, _prepare_worker, (options,)) as executor:
-            running = [executor.submit(shards.extract, job) for job in jobs]
+        with WorkerPool(workers, _prepare_worker, _compilation_options()) as pool:
+            running = [pool.submit(shards.extract, job) for job in jobs]
             for future in as_completed(running):
                 stats = future.result()
                 progress(stats.kept_frames)

@@ -181,7 +181,7 @@ def _score_held_out(
     """The verifier's scores on its own validation and test splits; None where there is none."""
     root, data_dir, variant = folder, None, None
     if (Path(config.verifier) / "config.json").is_file():  # what it was taught with
-        data = read_json(Path(config.verifier) / "config.json")["data"]
+        data = read_json(Path(config.verifier) / "config.json", data=dict)["data"]
         folders = {name: path for name, path in data.get("folders", {}).items() if path}
         root = Path(data["root"] or next(iter(folders.values()), folder))
         if folders:

@@ -9,12 +9,10 @@ sheet.png                                                   a photograph of each
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from tqdm import tqdm
 from fer_jax.errors import UserError
 from fer_jax.people import EMOTIONS, write_clip, write_photograph, write_scene
 from fer_jax.workdir import atomic_file, stage
+from fer_jax.workers import WorkerPool
 
 _SHEET_COLUMNS = 3  # of people, each of as many pictures as there are emotions
 _SHEET_CELL = 120  # pixels
@@ -149,42 +148,16 @@ def _photograph_path(workdir: Path, person: int, emotion: str, index: int) -> Pa
 
 
 def _draw_all(jobs: Sequence[_Job], workers: int) -> None:
-    """Draws every job, in processes that share nothing with this one.
-
-    They are spawned: a process in which JAX runs must not be forked.
-    """
+    """Draws every job, in processes that share nothing with this one."""
     if not jobs:
         return
+    pictures = sum(job.pictures for job in jobs)
     with (
-        tqdm(
-            total=sum(job.pictures for job in jobs), desc="render", unit="frame", mininterval=0.5
-        ) as progress,
-        ProcessPoolExecutor(
-            max_workers=min(workers, len(jobs)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin_worker,
-        ) as pool,
+        tqdm(total=pictures, desc="render", unit="frame", mininterval=0.5) as progress,
+        WorkerPool(min(workers, len(jobs)), cv2.setNumThreads, 1) as pool,
     ):
-        futures = [pool.submit(_draw, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                progress.update(future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _begin_worker() -> None:
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent was killed, so that none is left behind."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+        for future in as_completed([pool.submit(_draw, job) for job in jobs]):
+            progress.update(future.result())
 
 
 def _draw(job: _Job) -> int:

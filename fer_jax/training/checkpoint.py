@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import logging
 import math
 import sys
 from collections.abc import Iterator
@@ -32,9 +31,6 @@ from fer_jax import backend, outputs
 from fer_jax.errors import UserError
 from fer_jax.training import integrity
 from fer_jax.training.state import State
-
-for _name in ("absl", "asyncio"):  # Orbax tells every step of every save, and failures twice
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 _COMMITTED = "commit_success.txt"
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
@@ -107,7 +103,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(sealed)
                 ),
-                metrics=None if loss is None else {"loss": loss},
+                metrics={"loss": loss},
             )
             self._pending = step
 
@@ -329,7 +325,7 @@ def _loss(path: Path) -> float | None:
     """The validation loss that Orbax keeps with a checkpoint; None: no such; Inf: damaged."""
     try:
         loss = json.loads((path / "metrics" / "metrics").read_text())["loss"]
-        return float(loss)
+        return None if loss is None else float(loss)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, NotADirectoryError):
@@ -337,7 +333,8 @@ def _loss(path: Path) -> float | None:
 
 
 def _loss_of(metrics: Any) -> float:
-    return float(metrics["loss"])
+    """Infinite without a validation, so that Orbax prefers every checkpoint that had one."""
+    return math.inf if metrics["loss"] is None else float(metrics["loss"])
 
 
 def _of_the_disk(error: BaseException) -> bool:

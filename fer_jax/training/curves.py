@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fer_jax.workdir import atomic_file
+from fer_jax.workdir import atomic_file, read_metrics
 
 _VALIDATION = "validation/"
 _PROBE = "probe/"
@@ -54,10 +53,9 @@ def read(file: Path) -> dict[str, Series]:
     of probe, so that its depths stand together.
     """
     panels: dict[str, Series] = defaultdict(lambda: defaultdict(lambda: ([], [])))
-    for text in file.read_text().splitlines() if file.exists() else ():
-        line = json.loads(text)
+    for line in read_metrics(file.parent):
         for name, value in line.items():
-            if "step" in line and name not in ("time", "step"):
+            if "step" in line and name not in ("time", "step") and isinstance(value, int | float):
                 steps, values = panels[_measure(name)][name]
                 steps.append(line["step"])
                 values.append(value)

@@ -78,7 +78,8 @@ def head_leaves(
     """
     if not model_directory.is_model(path):
         return {}
-    known = read_json(model_directory.find(path) / "model.json")["labels"].get(task, [])
+    spec = read_json(model_directory.find(path) / "model.json", labels=dict)
+    known = spec["labels"].get(task, [])
     weights = model_directory.read_weights(path)
     leaves: dict[str, np.ndarray] = {}
     for name in ("kernel", "bias"):

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from fer_jax import backend, outputs
 from fer_jax.errors import UserError
-from fer_jax.workdir import atomic_file, log_metrics
+from fer_jax.workdir import atomic_file, log_metrics, read_metrics
 
 
 class Recorder:
@@ -47,7 +47,7 @@ class Recorder:
         # Not its SummaryWriter, whose thread dies on a full disk, and whose queue then blocks us.
         self._tensorboard = EventsWriter(str(folder / "tensorboard" / "events"))
         for line in lines:
-            self._plot(line, line["time"])
+            self._plot(line, line.get("time", 0.0))
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
         if self._tensorboard is not None:
@@ -149,17 +149,10 @@ def _drop_lines_after(path: Path, step: int) -> list[dict[str, Any]]:
     """Rewrites the file without lines of later steps; the lines of steps that stay."""
     if not path.exists():
         return []
-    kept, lines = [], []
-    for text in path.read_text(errors="replace").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # half a line: the run was killed there
-            line = json.loads(text)
-            if "step" not in line or line["step"] <= step:
-                kept.append(text + "\n")
-                if "step" in line:
-                    lines.append(line)
+    kept = [line for line in read_metrics(path.parent) if line.get("step", 0) <= step]
     with atomic_file(path) as temporary:
-        temporary.write_text("".join(kept))
-    return lines
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    return [line for line in kept if "step" in line]
 
 
 def _short(value: float) -> float:

@@ -77,7 +77,7 @@ def test_files_that_are_no_manifest_are_the_users_to_mend(tmp_path):
     for name, message in (
         ("absent.parquet", "cannot read"),
         ("text.parquet", "cannot read"),
-        ("n.parquet", "no manifest of faces: it lacks the columns face_id"),
+        ("n.parquet", "n.parquet .it lacks the columns face_id"),
     ):
         with pytest.raises(UserError, match=message):
             manifest.read_manifest(tmp_path / name)

@@ -135,7 +135,7 @@ def test_when_all_are_damaged_the_error_says_where_and_what_to_do(copy):
 
 
 def test_damage_to_an_older_one_does_not_stop_the_newest(copy, capfd, trained):
-    (copy / "checkpoints" / "11" / "metrics").mkdir()
+    (copy / "checkpoints" / "11" / "metrics").mkdir(exist_ok=True)
     (copy / "checkpoints" / "11" / "metrics" / "metrics").write_text("{")
     resumed = train(copy, steps=14)
     assert "step 11 is damaged (metrics/metrics cannot be read)" in capfd.readouterr().err

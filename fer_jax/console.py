@@ -1,0 +1,128 @@
+"""What a person sees on the terminal: one line per message, without control characters.
+
+`say` and `warn` go through the logger "fer_jax" of the standard library, so a program that uses
+this package can redirect or silence them there. Importing this module changes that logger alone;
+the loggers of other packages are configured by `configure`, which only `launch.py` calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+from typing import TextIO
+
+_LOGGER = logging.getLogger("fer_jax")
+# C0 except tab, DEL, C1, line and paragraph separators, bidirectional overrides and isolates, tag
+# characters, surrogates. Joiners and direction marks stay: Persian file names contain them.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
+
+
+def say(*lines: str) -> None:
+    """Prints each of `lines` as one line on standard output."""
+    for line in lines:
+        _LOGGER.info("%s", line)
+
+
+def warn(text: str) -> None:
+    """Prints "warning: `text`" as one line on standard error."""
+    _LOGGER.warning("%s", text)
+
+
+def fail(text: str) -> None:
+    """Prints "error: `text`" as one line on standard error."""
+    _LOGGER.error("%s", text)
+
+
+def printable(text: str) -> str:
+    r"""`text` with control characters, bidirectional overrides and undecodable bytes escaped.
+
+    A file name can contain such characters. Printed as they are, they could move the cursor,
+    forge a line or fail to encode. A line break becomes \n, an escape \x1b, a byte that is not
+    UTF-8 \xff.
+    """
+    return _UNSAFE.sub(_escaped, text)
+
+
+def one_line(text: str) -> str:
+    """The lines of `text` that are not blank, joined by "; "."""
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def configure(verbosity: int | None = None) -> None:
+    """Configures the logging of the whole process. For the entry point, once flags are parsed.
+
+    Args:
+        verbosity: absl's level: -2 for errors, -1 for warnings, 0 for information, 1 for debugging.
+            None shows our own messages, and from other packages warnings and errors.
+    """
+    from absl import logging as absl_logging
+
+    absl_logging.use_absl_handler()
+    absl_logging.set_verbosity(absl_logging.WARNING if verbosity is None else verbosity)
+    absl_logging.get_absl_handler().setFormatter(_LibraryFormatter())
+    logging.captureWarnings(True)
+    levels = {-3: logging.CRITICAL, -2: logging.ERROR, -1: logging.WARNING}
+    _LOGGER.setLevel(logging.INFO if verbosity is None else levels.get(verbosity, logging.DEBUG))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def debugging() -> bool:
+    """Whether `configure` was asked to show everything: tracebacks are then printed too."""
+    return _LOGGER.isEnabledFor(logging.DEBUG)
+
+
+class _TerminalHandler(logging.Handler):
+    """Writes information to standard output and the rest to standard error, whatever they are now.
+
+    A terminal that has gone away, or that cannot encode a character, does not end the work.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stdout if record.levelno <= logging.INFO else sys.stderr
+        prefix = {logging.WARNING: "warning: ", logging.ERROR: "error: "}.get(record.levelno, "")
+        _write(stream, prefix + printable(record.getMessage()))
+
+
+class _LibraryFormatter(logging.Formatter):
+    """A message of another package as one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):  # its arguments do not fit its format
+            text = str(record.msg)
+        if debugging() and record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        return printable(f"{record.levelname.lower()}: {record.name}: {one_line(text)}")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that could not be decoded, as `os.fsdecode` keeps it
+        code -= 0xDC00
+    if code == 0x0A:
+        return "\\n"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _write(stream: TextIO | None, line: str) -> None:
+    if stream is None:
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    line = line.encode(encoding, "backslashreplace").decode(encoding)
+    with contextlib.suppress(OSError, ValueError):  # the terminal or the pipe is closed
+        stream.write(line + "\n")
+        stream.flush()
+
+
+_LOGGER.setLevel(logging.INFO)
+_LOGGER.propagate = False
+if not _LOGGER.handlers:
+    _LOGGER.addHandler(_TerminalHandler())

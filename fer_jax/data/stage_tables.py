@@ -1,0 +1,100 @@
+"""Reading the Parquet tables that stages write, and saying what is wrong when that fails."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fer_jax.errors import UserError
+
+PHOTOGRAPHS = pa.schema(
+    [
+        pa.field("photo", pa.string(), nullable=False),  # path below the folder of photographs
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("emotion", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),  # "ok" or "no_face"
+        pa.field("crop", pa.string(), nullable=False),  # path below the workdir; "" without a face
+    ]
+)
+
+_PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".heic"})
+_ENTRIES = 10_000  # of a folder that are looked at for pictures
+
+
+def read_photographs(root: str | Path) -> pd.DataFrame:
+    """The table that the stage `photographs` wrote to the workdir `root`.
+
+    Raises:
+        UserError: `root` is not such a workdir, or the table is damaged.
+    """
+    file = Path(root) / "photographs.parquet"
+    if not file.is_file():
+        raise UserError(_not_a_workdir(Path(root)))
+    return read_table(file, PHOTOGRAPHS)
+
+
+def read_table(file: Path, schema: pa.Schema) -> pd.DataFrame:
+    """All columns of a Parquet file; those of `schema` are converted to its types.
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, or a column has another type or
+            missing values.
+    """
+    try:
+        if not file.is_file():
+            raise ValueError("there is no such file")
+        table = pq.read_table(file)
+        missing = [name for name in schema.names if name not in table.column_names]
+        if missing:
+            raise ValueError(f"it lacks the columns {', '.join(missing)}")
+        for field in schema:
+            column = table[field.name].cast(field.type)
+            if column.null_count and not field.nullable:
+                raise ValueError(f"the column {field.name} has {column.null_count} empty cells")
+            table = table.set_column(table.column_names.index(field.name), field.name, column)
+        return table.to_pandas(ignore_metadata=True)
+    except Exception as error:  # Arrow raises errors of many types on damaged files
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(
+            f"cannot read the table {file} ({reason}); run the stage that writes it in a new "
+            f"workdir"
+        ) from error
+
+
+def _not_a_workdir(root: Path) -> str:
+    """Why `root` has no table of photographs, and what to give instead."""
+    wanted = "a workdir of `photographs`"
+    if (root / "photographs" / "photographs.parquet").is_file():
+        return f"{root} is not {wanted}, but contains one; give {root / 'photographs'}"
+    if (root / "config.json").is_file():
+        stage = _stage_of(root)
+        if stage == "photographs":
+            return f"the stage `photographs` has not finished in {root}; run it again first"
+        return f"{root} is a workdir of `{stage}`, not {wanted}; give the workdir of that stage"
+    if root.is_file() or (root / "labels.csv").is_file() or _holds_pictures(root):
+        kind = "a file" if root.is_file() else "a folder of photographs"
+        return (
+            f"{root} is {kind}, not {wanted}; run launch.py --config=configs/photographs.py "
+            f"--config.photos={root} --workdir=W first and give W"
+        )
+    return (
+        f"{root} is not {wanted}: it has no photographs.parquet; run that stage and give its "
+        f"--workdir"
+    )
+
+
+def _stage_of(root: Path) -> str:
+    try:
+        return str(json.loads((root / "config.json").read_text("utf-8"))["stage"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "another stage"
+
+
+def _holds_pictures(root: Path) -> bool:
+    files = itertools.islice(root.rglob("*"), _ENTRIES)
+    return any(file.suffix.lower() in _PICTURES for file in files)

@@ -1,0 +1,103 @@
+"""How a command ends that fails: one line, an exit code, and a traceback in a file.
+
+2     the user can fix it (`UserError`)
+1     anything else: an error of ours; the line names the file with the traceback
+130   SIGINT
+143   SIGTERM, after the work was saved (`TerminatedError`)
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from fer_jax import console, interrupts
+from fer_jax.environment import versions
+from fer_jax.errors import UserError
+
+ERROR_LOG = "error.log"
+
+_HEADER = "fer_jax error log\n"
+_LONGEST = 500  # characters of an unexpected error's own message
+
+
+def report(
+    error: BaseException, workdir: str | os.PathLike[str] | None = None, prefix: str = ""
+) -> int:
+    """Prints the line for `error` and returns the exit code.
+
+    The traceback of an unexpected error is appended to `error.log` in the workdir if a stage has
+    begun there, otherwise it is written to a new file in the temporary folder. Tracebacks are
+    printed only with --verbosity=1.
+
+    Args:
+        error: what the command ended with.
+        workdir: as given on the command line, or None.
+        prefix: what the line begins with, such as the number of the process.
+    """
+    if console.debugging():
+        console.say(*"".join(traceback.format_exception(error)).splitlines())
+    if isinstance(error, UserError):
+        console.fail(prefix + console.one_line(str(error)))
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt) or interrupts.asked():
+        console.fail(prefix + interrupts.MESSAGE)
+        return interrupts.EXIT_CODE
+    file = _write_traceback(error, workdir)
+    where = f"the traceback is in {file}" if file else "--verbosity=1 shows the traceback"
+    console.fail(f"{prefix}unexpected error: {_brief(error)}; {where}; please report it")
+    return 1
+
+
+def _brief(error: BaseException) -> str:
+    text = console.one_line(str(error))
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _write_traceback(error: BaseException, workdir: str | os.PathLike[str] | None) -> Path | None:
+    """The file with the traceback; None where none can be written."""
+    facts = " ".join(f"{name} {version}" for name, version in versions().items())
+    entry = (
+        f"\n{time.strftime('%Y-%m-%d %H:%M:%S %z')}\n{' '.join(sys.argv)}\n{facts}\n"
+        f"{''.join(traceback.format_exception(error))}"
+    ).encode(errors="backslashreplace")
+    if workdir and (Path(workdir) / "config.json").is_file():  # a stage has begun there
+        file = Path(workdir).absolute() / ERROR_LOG
+        if _append(file, entry):
+            return file
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="fer_jax_error_", suffix=".log")
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(_HEADER.encode() + entry)
+    except OSError:
+        return None
+    return Path(name)
+
+
+def _append(file: Path, entry: bytes) -> bool:
+    """Whether `entry` was appended; a file of that name which is not ours stays as it is."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(file, flags, 0o666)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        header = _HEADER.encode()
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        if status.st_size and os.read(descriptor, len(header)) != header:
+            return False
+        os.write(descriptor, entry if status.st_size else header + entry)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

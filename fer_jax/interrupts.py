@@ -1,0 +1,88 @@
+"""Ctrl-C (SIGINT) ends a command with one line and exit code 130, at any moment.
+
+While Python imports, a `KeyboardInterrupt` is not enough: some modules swallow it, others end in a
+traceback. Nothing has been written at that time, so the process exits at once. While a stage runs,
+SIGINT raises `KeyboardInterrupt`, so that temporary files are deleted and workers are stopped; a
+second SIGINT exits at once.
+
+This module is imported first and therefore imports almost nothing itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any, NoReturn
+
+EXIT_CODE = 128 + 2
+MESSAGE = "interrupted; the same command continues from here"
+
+_RETRY_S = 0.1
+_asked = False
+
+
+def exit_at_once() -> None:
+    """From now on SIGINT exits without running any other code. For the entry point.
+
+    Where SIGINT is ignored, as in a background job of a shell script, it stays ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _exit)
+
+
+class as_exception:  # noqa: N801
+    """`with as_exception():` the first SIGINT raises `KeyboardInterrupt`. For the main thread.
+
+    The interpreter swallows an exception in a callback, such as the one that JAX adds to the
+    garbage collector. The interrupt is then raised again a moment later.
+    """
+
+    def __enter__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGINT)
+        self._hook = sys.unraisablehook
+        if self._handler is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, _raise)
+            sys.unraisablehook = self._again_if_swallowed
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._handler)
+            sys.unraisablehook = self._hook
+
+    def _again_if_swallowed(self, unraisable: Any) -> None:
+        global _asked
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._hook(unraisable)
+            return
+        import _thread
+        import threading
+
+        _asked = False
+        timer = threading.Timer(_RETRY_S, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+
+
+def asked() -> bool:
+    """Whether SIGINT was received in a block of `as_exception`."""
+    return _asked
+
+
+def _exit(_signal: int = 0, _frame: FrameType | None = None) -> NoReturn:
+    try:
+        os.write(2, f"error: {MESSAGE}\n".encode())
+    finally:
+        os._exit(EXIT_CODE)
+
+
+def _raise(_signal: int, _frame: FrameType | None) -> NoReturn:
+    global _asked
+    if _asked:
+        _exit()
+    _asked = True
+    raise KeyboardInterrupt
