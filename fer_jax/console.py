@@ -64,7 +64,10 @@ def configure(verbosity: int | None = None) -> None:
 
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING if verbosity is None else verbosity)
-    absl_logging.get_absl_handler().setFormatter(_LibraryFormatter())
+    handler = absl_logging.get_absl_handler()
+    handler.setFormatter(_LibraryFormatter())
+    if verbosity is None:
+        handler.addFilter(_is_news)
     logging.captureWarnings(True)
     levels = {-3: logging.CRITICAL, -2: logging.ERROR, -1: logging.WARNING}
     _LOGGER.setLevel(logging.INFO if verbosity is None else levels.get(verbosity, logging.DEBUG))
@@ -103,6 +106,12 @@ class _LibraryFormatter(logging.Formatter):
         return printable(f"{record.levelname.lower()}: {record.name}: {one_line(text)}")
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not the errors that Orbax and asyncio log before they raise them: those are reported anyway."""
+    repeats = record.name == "asyncio" or "orbax" in record.pathname
+    return not repeats or record.levelno != logging.ERROR
+
+
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte that could not be decoded, as `os.fsdecode` keeps it
@@ -117,7 +126,9 @@ def _write(stream: TextIO | None, line: str) -> None:
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     line = line.encode(encoding, "backslashreplace").decode(encoding)
-    with contextlib.suppress(OSError, ValueError):  # the terminal or the pipe is closed
+    bars = sys.modules.get("tqdm")
+    above_bars = bars.tqdm.external_write_mode(stream) if bars else contextlib.nullcontext()
+    with contextlib.suppress(OSError, ValueError), above_bars:  # the terminal may be closed
         stream.write(line + "\n")
         stream.flush()
 
