@@ -107,7 +107,7 @@ class _LibraryFormatter(logging.Formatter):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not the errors that Orbax and asyncio log before they raise them: those are reported anyway."""
+    """Not the errors that Orbax and asyncio log before they raise them; those are reported once."""
     repeats = record.name == "asyncio" or "orbax" in record.pathname
     return not repeats or record.levelno != logging.ERROR
 
