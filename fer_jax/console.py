@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 import sys
-from typing import TextIO
+from typing import Any
 
 _LOGGER = logging.getLogger("fer_jax")
 # C0 except tab, DEL, C1, line and paragraph separators, bidirectional overrides and isolates, tag
@@ -61,6 +61,7 @@ def configure(verbosity: int | None = None) -> None:
             None shows our own messages, and from other packages warnings and errors.
     """
     from absl import logging as absl_logging
+    from absl.logging import converter
 
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING if verbosity is None else verbosity)
@@ -69,8 +70,8 @@ def configure(verbosity: int | None = None) -> None:
     if verbosity is None:
         handler.addFilter(_is_news)
     logging.captureWarnings(True)
-    levels = {-3: logging.CRITICAL, -2: logging.ERROR, -1: logging.WARNING}
-    _LOGGER.setLevel(logging.INFO if verbosity is None else levels.get(verbosity, logging.DEBUG))
+    own = absl_logging.INFO if verbosity is None else min(verbosity, absl_logging.DEBUG)
+    _LOGGER.setLevel(converter.absl_to_standard(own))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -121,7 +122,7 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def _write(stream: TextIO | None, line: str) -> None:
+def _write(stream: Any, line: str) -> None:
     if stream is None:
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -41,8 +42,9 @@ def versions() -> dict[str, str]:
     return ours | {package: _version(package) for package in ("jax", "jaxlib", "flax", "numpy")}
 
 
+@functools.cache
 def git_revision(package: Path = Path(__file__).parent) -> str:
-    """The revision of the checkout that `package` belongs to.
+    """The revision of the checkout that `package` belongs to, when first asked in this process.
 
     An installed copy may lie inside the repository of another project, for example in its virtual
     environment. So the repository counts only if `package` lies directly below its top level and

@@ -8,21 +8,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
-from fer_jax import console, interrupts
+from fer_jax import console, interrupts, outputs
 from fer_jax.environment import versions
 from fer_jax.errors import UserError
 
 ERROR_LOG = "error.log"
 
-_HEADER = "fer_jax error log\n"
 _LONGEST = 500  # characters of an unexpected error's own message
 
 
@@ -67,37 +66,17 @@ def _write_traceback(error: BaseException, workdir: str | os.PathLike[str] | Non
         f"\n{time.strftime('%Y-%m-%d %H:%M:%S %z')}\n{' '.join(sys.argv)}\n{facts}\n"
         f"{''.join(traceback.format_exception(error))}"
     ).encode(errors="backslashreplace")
-    if workdir and (Path(workdir) / "config.json").is_file():  # a stage has begun there
+    if workdir and (Path(workdir) / outputs.RECORD).is_file():  # a stage has begun there
         file = Path(workdir).absolute() / ERROR_LOG
-        if _append(file, entry):
+        with contextlib.suppress(OSError, UserError):  # UserError: a file that is not ours
+            outputs.claim(file)
+            with file.open("ab") as stream:
+                stream.write(entry)
             return file
     try:
         descriptor, name = tempfile.mkstemp(prefix="fer_jax_error_", suffix=".log")
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(_HEADER.encode() + entry)
+            stream.write(entry)
     except OSError:
         return None
     return Path(name)
-
-
-def _append(file: Path, entry: bytes) -> bool:
-    """Whether `entry` was appended; a file of that name which is not ours stays as it is."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        descriptor = os.open(file, flags, 0o666)
-    except OSError:
-        return False
-    try:
-        status = os.fstat(descriptor)
-        header = _HEADER.encode()
-        if not stat.S_ISREG(status.st_mode):
-            return False
-        if status.st_size and os.read(descriptor, len(header)) != header:
-            return False
-        os.write(descriptor, entry if status.st_size else header + entry)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

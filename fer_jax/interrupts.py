@@ -43,6 +43,8 @@ class as_exception:  # noqa: N801
     """
 
     def __enter__(self) -> None:
+        global _asked
+        _asked = False
         self._handler = signal.getsignal(signal.SIGINT)
         self._hook = sys.unraisablehook
         if self._handler is not signal.SIG_IGN:
@@ -59,11 +61,11 @@ class as_exception:  # noqa: N801
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._hook(unraisable)
             return
-        import _thread
         import threading
 
         _asked = False
-        timer = threading.Timer(_RETRY_S, _thread.interrupt_main)
+        main = threading.main_thread().ident
+        timer = threading.Timer(_RETRY_S, signal.pthread_kill, (main, signal.SIGINT))
         timer.daemon = True
         timer.start()
 

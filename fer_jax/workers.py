@@ -49,6 +49,7 @@ class WorkerPool(ProcessPoolExecutor):
             self.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()
+                process.join()
         super().__exit__(kind, error, traceback)
 
 

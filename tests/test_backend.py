@@ -75,10 +75,50 @@ def test_half_a_description_is_an_error(met, given, message):
     assert met == []
 
 
-def test_a_variable_that_is_no_number_is_named(met, monkeypatch):
-    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
-    with pytest.raises(UserError, match="JAX_NUM_PROCESSES='two'"):
-        backend.prepare("host:7", None, 0)
+@pytest.mark.parametrize(
+    "variable", ["JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"]
+)
+def test_a_variable_that_is_no_number_is_named(met, monkeypatch, variable):
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
+    monkeypatch.setenv(variable, "two")
+    with pytest.raises(UserError, match=f"{variable}='two' must be a whole number"):
+        backend.prepare()
+    assert met == []
+
+
+def test_an_empty_variable_counts_as_unset(met, monkeypatch):
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "")
+    backend.prepare()
+    assert met == []
+
+
+def test_a_timeout_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATION_TIMEOUT", "soon")
+    with pytest.raises(UserError, match="JAX_COORDINATION_TIMEOUT='soon'"):
+        backend.prepare("host:7", 2, 1)
+
+
+def test_an_unknown_platform_is_one_line(met, monkeypatch):
+    def devices():
+        raise RuntimeError("Unable to initialize backend 'foo'\nmore")
+
+    monkeypatch.setenv("JAX_PLATFORMS", "foo")
+    monkeypatch.setattr(backend.jax, "devices", devices)
+    with pytest.raises(UserError, match="JAX cannot use JAX_PLATFORMS=foo .*'foo'") as caught:
+        backend.prepare()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_among_several_processes_names_the_process(monkeypatch, capsys):
+    ended = []
+    monkeypatch.setattr(backend, "several", lambda: True)
+    monkeypatch.setattr(backend.os, "_exit", ended.append)
+    for error, code in ((UserError("no folder"), 2), (KeyboardInterrupt(), 130)):
+        with backend.an_error_ends_all(""):
+            raise error
+        assert ended.pop() == code
+        assert capsys.readouterr().err.startswith("error: process 0: ")
 
 
 def test_others_that_do_not_come_are_an_error(monkeypatch):

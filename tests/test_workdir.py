@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import os
 import shutil
 import subprocess
 import sys
@@ -183,6 +184,62 @@ def test_a_stage_that_revisits_runs_again(tmp_path):
     run(make_config(), tmp_path)
     run(make_config(), tmp_path)
     assert calls == [3, 3]
+
+
+DAMAGED_JSON = {
+    "nothing": b"",
+    "cut short": b'{"summary": {"a": 1',
+    "a list": b"[1, 2]",
+    "a number": b"3",
+    "not a number": b"NaN",
+    "null": b"null",
+    "text": b"hello",
+    "a key twice": b'{"summary": {}, "summary": {}}',
+    "nested too deeply": b'{"summary": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a number too long": b'{"summary": ' + b"9" * 5_000 + b"}",
+    "another encoding": '{"summary": {"a": "é"}}'.encode("latin-1"),
+    "UTF-16": '{"summary": {}}'.encode("utf-16"),
+    "binary": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED_JSON.values(), ids=DAMAGED_JSON)
+def test_a_damaged_json_file_is_one_line(tmp_path, content):
+    (tmp_path / "done.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read .*done\.json") as caught:
+        workdir.read_json(tmp_path / "done.json", summary=dict)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["config.json", "inputs.json", "done.json"])
+def test_a_stage_with_a_damaged_file_does_not_run(tmp_path, name):
+    calls = []
+    run = make_stage(calls)
+    run(make_config(), tmp_path)
+    (tmp_path / name).write_text("[]")
+    with pytest.raises(UserError, match=f"cannot read .*{name}"):
+        run(make_config(), tmp_path)
+    assert calls == [3]
+
+
+def test_a_json_file_without_a_needed_field_is_one_line(tmp_path):
+    workdir.write_json(tmp_path / "done.json", {"summary": [1]})
+    with pytest.raises(UserError, match="no field 'summary' of the type dict"):
+        workdir.read_json(tmp_path / "done.json", summary=dict)
+    os.mkfifo(tmp_path / "pipe.json")
+    for name, reason in (("pipe.json", "is not a file"), ("absent.json", "is absent")):
+        with pytest.raises(UserError, match=reason):
+            workdir.read_json(tmp_path / name)
+
+
+def test_damaged_lines_of_the_metrics_are_counted(tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").write_bytes(
+        b'{"time": 1, "step": 1, "a": 2}\n\xff\xfe\n[1]\n{"step": "x"}\n{"time": null}\n'
+        b'{"step": 2}\n{"ti'
+    )
+    assert workdir.read_metrics(tmp_path) == [{"time": 1, "step": 1, "a": 2}, {"step": 2}]
+    assert "metrics.jsonl: skipped 4 damaged lines" in capsys.readouterr().err
+    assert workdir.read_metrics(tmp_path / "nowhere") == []
 
 
 def test_a_path_that_is_a_file_is_a_user_error(tmp_path):

@@ -1,0 +1,107 @@
+"""Messages: one line each, harmless to a terminal, and printed on every terminal."""
+
+import io
+import logging
+import sys
+
+import pytest
+from absl import logging as absl_logging
+
+from fer_jax import console
+
+
+@pytest.fixture
+def restored_logging(monkeypatch):
+    """Undoes what `configure` does to the whole process."""
+    monkeypatch.setattr(absl_logging, "_warn_preinit_stderr", False)  # flags count as parsed
+    root, handler = logging.getLogger(), absl_logging.get_absl_handler()
+    saved = root.level, list(root.handlers), logging.getLogger("fer_jax").level
+    formatter, verbosity = handler.python_handler.formatter, absl_logging.get_verbosity()
+    yield
+    logging.captureWarnings(False)
+    absl_logging.set_verbosity(verbosity)
+    root.setLevel(saved[0])
+    root.handlers[:] = saved[1]
+    logging.getLogger("fer_jax").setLevel(saved[2])
+    handler.setFormatter(formatter)
+    for filter_ in list(handler.filters):
+        handler.removeFilter(filter_)
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("کاوه/شاد\u200cی.jpg", "کاوه/شاد\u200cی.jpg"),  # Persian, with a zero-width non-joiner
+        ("a\x1b[31mred", r"a\x1b[31mred"),
+        ("a\x9b2J", r"a\x9b2J"),
+        ("a\rb\x07\x7f", r"a\x0db\x07\x7f"),
+        ("a\nerror: forged", r"a\nerror: forged"),
+        ("a\u2028b", r"a\u2028b"),
+        ("gpj.\u202exe", r"gpj.\u202exe"),
+        ("\u2066x\u2069", r"\u2066x\u2069"),
+        (b"caf\xe9\xff.jpg".decode("utf-8", "surrogateescape"), r"caf\xe9\xff.jpg"),
+        ("\ud800", r"\ud800"),
+        ("tab\tstays", "tab\tstays"),
+    ],
+)
+def test_a_message_is_one_harmless_line(capsys, text, printed):
+    console.say(text)
+    console.warn(text)
+    captured = capsys.readouterr()
+    assert captured.out == printed + "\n"
+    assert captured.err == f"warning: {printed}\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_terminal_that_cannot_show_a_letter_gets_its_code(monkeypatch, encoding):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding, errors="strict"))
+    console.say("شاد.jpg")
+    expected = "شاد.jpg" if encoding == "utf-8" else r"\u0634\u0627\u062f.jpg"
+    assert raw.getvalue().decode(encoding) == expected + "\n"
+
+
+def test_a_closed_terminal_does_not_end_the_work(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    console.say("nobody reads this")
+    monkeypatch.setattr(sys, "stdout", None)
+    console.say("nor this")
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "expected"),
+    [
+        (None, ["ours", "warning: lib: careful"]),
+        (-2, []),
+        (-1, ["warning: lib: careful"]),
+        (0, ["ours", "info: lib: news", "warning: lib: careful"]),
+        (1, ["ours", "debug: lib: detail", "info: lib: news", "warning: lib: careful"]),
+    ],
+)
+def test_libraries_are_heard_from_warnings_on(restored_logging, capsys, verbosity, expected):
+    console.configure(verbosity)
+    console.say("ours")
+    library = logging.getLogger("lib")
+    library.debug("detail")
+    library.info("news")
+    library.warning("careful")
+    captured = capsys.readouterr()
+    assert sorted(captured.out.splitlines() + captured.err.splitlines()) == sorted(expected)
+    assert console.debugging() == (verbosity == 1)
+
+
+def test_what_a_library_says_is_one_harmless_line_too(restored_logging, capsys):
+    console.configure()
+    logging.getLogger("lib").warning("cannot read %s\nsecond line", "a\x1b[2J.jpg")
+    assert capsys.readouterr().err == r"warning: lib: cannot read a\x1b[2J.jpg; second line" + "\n"
+
+
+def test_an_error_that_orbax_raises_as_well_is_not_logged_by_it(restored_logging, capsys):
+    console.configure()
+    handler = absl_logging.get_absl_handler()
+    for level in (logging.WARNING, logging.ERROR):
+        where = "site-packages/orbax/checkpoint/manager.py"
+        handler.handle(logging.LogRecord("absl", level, where, 1, "save failed", (), None))
+    assert capsys.readouterr().err == "warning: absl: save failed\n"

@@ -1,0 +1,85 @@
+"""Ctrl-C during imports, in a callback that swallows it, and with workers at work."""
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fer_jax import interrupts
+from fer_jax.workers import WorkerPool
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path):
+    """The delays are those of modules: each process is interrupted when it has imported one."""
+    moments = ("absl.app", "jax._src.core")
+    command = [sys.executable, "-X", "importtime", "launch.py", "--config=configs/render.py"]
+    processes = {
+        moment: subprocess.Popen(
+            [*command, f"--workdir={tmp_path}/{moment}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A runner may ignore SIGINT, which is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        for moment in moments
+    }
+    for moment, process in processes.items():
+        for line in process.stderr:
+            if line.split("|")[-1].strip() == moment:
+                break
+        process.send_signal(signal.SIGINT)
+        out, rest = process.communicate(timeout=60)
+        told = [line for line in rest.splitlines() if not line.startswith("import time:")]
+        assert told == [f"error: {interrupts.MESSAGE}"], moment
+        assert out == "" and process.returncode == 130
+        assert not (tmp_path / moment).exists()
+
+
+class Swallows:
+    """The interpreter swallows what its finalizer raises."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def handler():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_that_a_callback_swallows_comes_again(handler):
+    with pytest.raises(KeyboardInterrupt), interrupts.as_exception():
+        Swallows()
+        time.sleep(30)
+    assert interrupts.asked()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_ignored_sigint_stays_ignored(handler):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.exit_at_once()
+    with interrupts.as_exception():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert not interrupts.asked()
+
+
+def test_workers_do_not_outlive_an_interrupt():
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), WorkerPool(1, int) as pool:
+        pool.submit(int, "1").result()
+        pool.submit(time.sleep, 60)
+        pool.submit(time.sleep, 60)
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 30
+    assert not multiprocessing.active_children()
