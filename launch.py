@@ -102,8 +102,8 @@ def _flag_problem(argv: list[str], error: Exception) -> str:
         return str(error)
     try:
         _, config = _load_config(argv)
-    except Exception:
-        cause = _innermost(error)
+    except Exception as failure:
+        cause = _innermost(failure)
         return f"the file that --config names fails with {type(cause).__name__}: {cause}"
     return _override_problem(argv, config) or f"--config: {error}"
 

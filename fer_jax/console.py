@@ -63,14 +63,14 @@ def configure(verbosity: int | None = None) -> None:
     from absl import logging as absl_logging
     from absl.logging import converter
 
-    absl_logging.use_absl_handler()
-    absl_logging.set_verbosity(absl_logging.WARNING if verbosity is None else verbosity)
-    handler = absl_logging.get_absl_handler()
-    handler.setFormatter(_LibraryFormatter())
-    if verbosity is None:
-        handler.addFilter(_is_news)
+    libraries, own = absl_logging.WARNING, absl_logging.INFO
+    if verbosity is not None:
+        libraries = own = min(verbosity, absl_logging.DEBUG)
+    absl_logging.set_verbosity(libraries)
+    root = logging.getLogger()
+    root.setLevel(converter.absl_to_standard(libraries))
+    root.handlers[:] = [_LibraryHandler(repeats=verbosity is not None)]
     logging.captureWarnings(True)
-    own = absl_logging.INFO if verbosity is None else min(verbosity, absl_logging.DEBUG)
     _LOGGER.setLevel(converter.absl_to_standard(own))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -94,23 +94,32 @@ class _TerminalHandler(logging.Handler):
         _write(stream, prefix + printable(record.getMessage()))
 
 
-class _LibraryFormatter(logging.Formatter):
-    """A message of another package as one line."""
+class _LibraryHandler(logging.Handler):
+    """Writes a message of another package to standard error as one line.
 
-    def format(self, record: logging.LogRecord) -> str:
+    Args:
+        repeats: whether to write also the errors that Orbax and asyncio log before they raise
+            them. Those are reported once anyway.
+    """
+
+    def __init__(self, *, repeats: bool) -> None:
+        super().__init__()
+        self._repeats = repeats
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logged_twice = record.name == "asyncio" or "orbax" in record.pathname
+        if logged_twice and record.levelno == logging.ERROR and not self._repeats:
+            return
         try:
             text = record.getMessage()
         except (TypeError, ValueError):  # its arguments do not fit its format
             text = str(record.msg)
-        if debugging() and record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
-        return printable(f"{record.levelname.lower()}: {record.name}: {one_line(text)}")
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not the errors that Orbax and asyncio log before they raise them; those are reported once."""
-    repeats = record.name == "asyncio" or "orbax" in record.pathname
-    return not repeats or record.levelno != logging.ERROR
+        prefix = f"{record.levelname.lower()}: {record.name}: "
+        _write(sys.stderr, prefix + printable(one_line(text)))
+        if record.exc_info and debugging():
+            trace = logging.Formatter().formatException(record.exc_info)
+            for line in trace.splitlines():
+                _write(sys.stderr, printable(line))
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -75,6 +75,7 @@ def _git(folder: Path, *arguments: str) -> str:
     return result.stdout.strip()
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)

@@ -105,7 +105,7 @@ def test_an_unknown_platform_is_one_line(met, monkeypatch):
 
     monkeypatch.setenv("JAX_PLATFORMS", "foo")
     monkeypatch.setattr(backend.jax, "devices", devices)
-    with pytest.raises(UserError, match="JAX cannot use JAX_PLATFORMS=foo .*'foo'") as caught:
+    with pytest.raises(UserError, match=r"JAX cannot use JAX_PLATFORMS=foo .*'foo'") as caught:
         backend.prepare()
     assert "\n" not in str(caught.value)
 

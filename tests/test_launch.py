@@ -1,16 +1,25 @@
-"""The door: what a person sees who types something that does not fit."""
+"""The command line: what a person sees who types something that does not fit."""
 
 import importlib
+import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from ml_collections import ConfigDict
 
+import launch as command_line
 from configs import networks
+from fer_jax import backend, stages
+from fer_jax.errors import UserError
 from fer_jax.models.network import BACKBONE
+from tests.training.tiny import train
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "networks")
@@ -23,6 +32,143 @@ def launch(*arguments):
         capture_output=True,
         text=True,
     )
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_stage(monkeypatch, capsys, tmp_path, restored_logging):
+    """Runs the command line in this process, with a function in place of every stage."""
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(): return ConfigDict({'stage': 'x', 'runs': {'my-run': ''}})\n"
+    )
+    monkeypatch.setattr(backend, "prepare", lambda *_: None)
+
+    def run(function, *arguments, config=config):
+        argv = ["launch.py", f"--config={config}", f"--workdir={tmp_path}/w", *arguments]
+        monkeypatch.setattr(sys, "argv", argv)
+        sys.modules.pop("config_config", None)  # the config that another test has loaded
+        monkeypatch.setattr(stages, "find", lambda name: SimpleNamespace(run=function))
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+            flags.FLAGS.unparse_flags()
+            command_line.main(command_line.parse_flags(argv))
+        return Ended(ended.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def raising(error):
+    def run(config, workdir):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("no face in a\x1b[31m.jpg"), 2, r"error: no face in a\x1b[31m.jpg"),
+        (KeyboardInterrupt(), 130, "error: interrupted; the same command continues from here"),
+        (ZeroDivisionError("why"), 1, "error: unexpected error: ZeroDivisionError: why; the "),
+        (RecursionError(), 1, "error: unexpected error: RecursionError; the traceback is in "),
+    ],
+)
+def test_every_error_of_a_stage_is_one_line(run_stage, error, code, line):
+    ended = run_stage(raising(error))
+    assert ended.code == code and ended.out == ""
+    (told,) = ended.err.splitlines()
+    assert told.startswith(line)
+
+
+def test_a_traceback_is_printed_when_asked_for(run_stage):
+    ended = run_stage(raising(UserError("no face")), "--verbosity=1")
+    assert "Traceback (most recent call last)" in ended.out
+    assert ended.err.splitlines()[-1] == "error: no face"
+
+
+def test_a_training_is_quiet_unless_more_is_asked_for(run_stage, tmp_path):
+    """It saves checkpoints, which Orbax used to tell in hundreds of lines."""
+
+    def run(config, workdir):
+        train(Path(workdir), steps=6)
+
+    def lines(ended):
+        assert ended.code == 0
+        return [line for line in (ended.out + ended.err).splitlines() if line and "/6 [" not in line]
+
+    assert lines(run_stage(run)) == []
+    shown = lines(run_stage(run, f"--workdir={tmp_path}/v", "--verbosity=0"))
+    assert len([line for line in shown if line.startswith("info: absl: ")]) > 20
+
+
+def test_a_name_with_a_dash_is_a_flag_in_brackets(run_stage):
+    told = []
+    ended = run_stage(lambda config, workdir: told.append(config), "--config.runs['my-run']=a")
+    assert ended.code == 0 and told[0].runs["my-run"] == "a"
+    ended = run_stage(raising(AssertionError()), "--config.runs.my-run=a")
+    assert ended.code == 2
+    assert "\"--config.runs['my-run']=...\"" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def get_config(): return 1 / 0", "fails with ZeroDivisionError: division by zero"),
+        ("import nothing_of_that_name", "fails with ModuleNotFoundError: No module named"),
+        ("def get_config(: pass", "fails with SyntaxError"),
+        ("x = 1", "fails with AttributeError"),
+        ("\0", "fails with "),
+        (
+            "from fer_jax.errors import UserError\n"
+            "def get_config(): raise UserError('choose a size')",
+            "error: choose a size",
+        ),
+    ],
+)
+def test_a_faulty_config_is_one_line(run_stage, tmp_path, text, reason):
+    faulty = tmp_path / "faulty.py"
+    faulty.write_text(text)
+    for flag in ((), ("--config.a=1",)):
+        ended = run_stage(raising(AssertionError()), *flag, config=faulty)
+        assert ended.code == 2 and ended.out == ""
+        (line,) = ended.err.splitlines()
+        assert reason in line
+
+
+def test_a_config_path_that_is_no_file_is_one_line(run_stage, tmp_path):
+    for path in (tmp_path, tmp_path / "absent.py"):
+        ended = run_stage(raising(AssertionError()), config=path)
+        assert ended.code == 2 and len(ended.err.splitlines()) == 1
+        assert str(path) in ended.err
+
+
+@pytest.mark.parametrize("name", ["foo", "crosval", "photographs.x", "", "../launch"])
+def test_an_unknown_stage_is_named(name):
+    with pytest.raises(UserError, match=r"there is no stage .*\(config\.stage\)"):
+        stages.find(name)
+
+
+def test_an_ascii_terminal_and_a_name_that_is_not_utf_8(tmp_path):
+    """The whole way, with the strictest terminal: one process, for it needs its own encoding."""
+    config, odd = "--config=configs/audit.py", os.fsdecode(b"\xff\x1b[31m") + "سلام"
+    ended = subprocess.run(
+        [sys.executable, "launch.py", config, f"--config.photographs={odd}", "--workdir=w"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict", "LC_ALL": "C"},
+    )
+    assert ended.returncode == 2 and ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(r"error: audit: there is no \xff\x1b[31m\u0633\u0644\u0627\u0645")
 
 
 def test_a_field_of_a_task_with_a_dotted_name_is_a_flag(tmp_path):

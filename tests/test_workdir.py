@@ -1,7 +1,6 @@
 import errno
 import json
 import os
-import os
 import shutil
 import subprocess
 import sys

@@ -105,7 +105,7 @@ def test_a_damaged_table_is_one_line(tmp_path, damage):
     file = tmp_path / "photographs.parquet"
     table().to_parquet(file)
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(UserError, match="cannot read the table .*photographs.parquet") as caught:
+    with pytest.raises(UserError, match=r"cannot read the table .*photographs\.parquet") as caught:
         stage_tables.read_photographs(tmp_path)
     assert "\n" not in str(caught.value)
 
