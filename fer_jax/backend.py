@@ -100,7 +100,7 @@ def first_one_then_the_others(place: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def an_error_ends_all(workdir: str | os.PathLike[str]) -> Iterator[None]:
+def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator[None]:
     """Among several processes, an error in one ends it at once, and thereby the others.
 
     Otherwise they would wait for it, and it would wait for them when it exits.

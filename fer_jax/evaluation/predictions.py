@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
+from fer_jax.data.stage_tables import read_table
 from fer_jax.errors import UserError
 from fer_jax.workdir import read_json
 
@@ -77,7 +79,15 @@ def read_predictions(name: str, workdir: Path) -> Predictions:
             f"run '{name}': no predictions.parquet in {workdir}; give the workdir of a finished "
             f"crossval as --config.runs.{name}"
         )
-    return from_table(name, pd.read_parquet(path), read_json(workdir / "protocol.json"), str(path))
+    protocol = read_json(workdir / "protocol.json", labels=list)
+    return from_table(name, read_table(path, _schema(protocol["labels"])), protocol, str(path))
+
+
+def _schema(labels: Sequence[Any]) -> pa.Schema:
+    """The types of the columns that are always there; a row without a face has no numbers."""
+    numbers = {"fold": pa.int64(), "seed": pa.int64()}
+    fields = [pa.field(c, numbers.get(c, pa.string()), nullable=False) for c in COLUMNS]
+    return pa.schema([*fields, *(pa.field(f"prob_{label}", pa.float64()) for label in labels)])
 
 
 def from_table(

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from ml_collections import ConfigDict
 
+from fer_jax.data.stage_tables import read_table
 from fer_jax.evaluation import fold_models, leakage, protocols
 from fer_jax.evaluation.fold import Faces, FoldModel, inits
 from fer_jax.evaluation.study import Study, crop_margins, read_study
@@ -42,7 +44,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                 tested = _test(config, study, model, fold, seed, number, file.parent)
                 with atomic_file(file) as temporary:
                     tested.to_parquet(temporary)
-            parts.append(pd.read_parquet(file))
+            parts.append(read_table(file, pa.schema([])))
     predictions = pd.concat(parts, ignore_index=True)
     with atomic_file(workdir / "predictions.parquet") as temporary:
         predictions.to_parquet(temporary)

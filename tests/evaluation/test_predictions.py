@@ -48,3 +48,25 @@ def test_missing_columns_and_a_missing_file_are_named(tmp_path):
         from_table("a", table.drop(columns=["fold", "prob_sad"]), protocol, "table")
     with pytest.raises(UserError, match=r"--config\.runs\.a"):
         read_predictions("a", tmp_path)
+
+
+def test_damaged_and_foreign_files_are_one_line(tmp_path):
+    table, protocol = simulate(people=3)
+    texts = table.assign(prob_sad="much")
+    numbers = table.assign(fold="first")
+    for number, (changed, told) in enumerate(
+        [
+            (table, {}),
+            (table, {"labels": "happy"}),
+            (texts, protocol),
+            (numbers, protocol),
+            (table.assign(subject=None), protocol),
+        ]
+    ):
+        folder = write_run(tmp_path / str(number), changed, told)
+        with pytest.raises(UserError, match="cannot read") as caught:
+            read_predictions("a", folder)
+        assert "\n" not in str(caught.value)
+    (folder / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="cannot read the table"):
+        read_predictions("a", folder)
