@@ -93,7 +93,7 @@ def stage(
                     summary = _finished(config, folder, digests, grows, revisits)
                     if summary is not None and not revisits:
                         if backend.writes():
-                            print(f"[{config.stage}] done already: {folder}", flush=True)
+                            console.say(f"[{config.stage}] done already: {folder}")
                         return summary
                     backend.wait_for_all("the folder is checked")
                     return _run_in(run, config, folder, digests, grows)
@@ -248,7 +248,7 @@ def _finish(config: ConfigDict, folder: Path, summary: Summary) -> None:
     log_metrics(folder, **{f"{config.stage}/{name}": value for name, value in summary.items()})
     write_json(folder / "done.json", {"stage": config.stage, "summary": summary})
     figures = "  ".join(f"{name}={_brief(value)}" for name, value in summary.items())
-    print(f"[{config.stage}] {figures}", flush=True)
+    console.say(f"[{config.stage}] {figures}")
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import console
 from fer_jax.evaluation import leakage
 from fer_jax.evaluation.study import read_study
 from fer_jax.workdir import stage
@@ -35,7 +36,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     found = leakage.audit(study.photographs, study.folds(config), pool)
     leakage.write(found, workdir / "leaks")
     for leak in found:
-        print(f"[audit] {leak.kind}: {leak.tested} and {leak.other} ({leak.score:.2f})", flush=True)
+        console.say(f"[audit] {leak.kind}: {leak.tested} and {leak.other} ({leak.score:.2f})")
     leakage.stop_unless_allowed(found, tuple(config.allow_leaks), workdir / "leaks")
     return {
         "photographs": len(study.photographs),

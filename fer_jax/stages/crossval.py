@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from ml_collections import ConfigDict
 
+from fer_jax import console
 from fer_jax.data.stage_tables import read_table
 from fer_jax.evaluation import fold_models, leakage, protocols
 from fer_jax.evaluation.fold import Faces, FoldModel, inits
@@ -60,11 +61,10 @@ def _tell_of_crops(config: ConfigDict) -> None:
     margins = crop_margins(config)
     if len(set(margins.values())) > 1:
         how = ", ".join(f"{margin:g} for {path}" for path, margin in margins.items())
-        print(
-            f"[crossval] warning: faces are cut with different margins ({how}); the model at init "
+        console.warn(
+            f"crossval: faces are cut with different margins ({how}); the model at init "
             "has not seen such crops, and may be worth less on them (docs/results.md). To cut the "
-            "photographs again: --config=configs/photographs.py --config.crop.margin=...",
-            flush=True,
+            "photographs again: --config=configs/photographs.py --config.crop.margin=..."
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.evaluation import gallery, report, results
 from fer_jax.evaluation.predictions import Predictions, read_predictions
@@ -48,7 +49,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         with atomic_file(workdir / f"{name}.md") as path:
             path.write_text(report.render_card(name, measured, stages, own), "utf-8")
     for other in measured["comparisons"]:
-        print(f"[evaluate] {report.verdict(other)}", flush=True)
+        console.say(f"[evaluate] {report.verdict(other)}")
     return _summary(measured, workdir / "report.html")
 
 

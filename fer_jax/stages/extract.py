@@ -21,6 +21,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from fer_jax import console
 from fer_jax.data import manifest
 from fer_jax.errors import UserError
 from fer_jax.faces import overview, runners, shards
@@ -43,7 +44,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     stats = {job.video: found for job in jobs if (found := shards.finished(job))}
     missing = [job for job in jobs if job.video not in stats]
     if stats:
-        print(f"[extract] {len(stats)} of {len(jobs)} videos are extracted already", flush=True)
+        console.say(f"[extract] {len(stats)} of {len(jobs)} videos are extracted already")
     started = time.time()
     new, first_frame_at = _extract_all(missing, config)
     elapsed = time.time() - started
@@ -151,7 +152,7 @@ def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
         pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
     for one in bad:
         verdict = f"{one.kept_frames} frames kept" if one.kept_frames else "skipped"
-        print(f"[extract] {one.video}: {one.detail}; {verdict}", flush=True)
+        console.say(f"[extract] {one.video}: {one.detail}; {verdict}")
     return sum(not one.kept_frames for one in bad)
 
 
@@ -184,12 +185,11 @@ def _totals(stats: Sequence[Stats], rows: pd.DataFrame) -> dict[str, int]:
     reasons = {name: int((rows["reason"] == name).sum()) for name in REASONS}
     if not totals["faces"] == len(rows) == totals["kept"] + sum(reasons.values()):
         raise RuntimeError(f"faces were lost on the way: {totals}, {len(rows)} rows, {reasons}")
-    print(
+    console.say(
         f"[extract] {totals['frames']} frames sampled = {with_faces} with faces "
-        f"+ {without} without + {failed} failed",
-        flush=True,
+        f"+ {without} without + {failed} failed"
     )
     if given := {name: count for name, count in reasons.items() if count}:
         parts = " ".join(f"+ {count} {name}" for name, count in given.items())
-        print(f"[extract] {totals['faces']} faces = {totals['kept']} kept {parts}", flush=True)
+        console.say(f"[extract] {totals['faces']} faces = {totals['kept']} kept {parts}")
     return totals

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import outputs
+from fer_jax import console, outputs
 from fer_jax.data.labels import files_read, read_labels
 from fer_jax.data.names import key
 from fer_jax.data.pseudonyms import pseudonymise
@@ -99,7 +99,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         )
     if not without.empty:
         some = ", ".join(without["photo"][:10]) + (", ..." if len(without) > 10 else "")
-        print(f"[photographs] no face was found in {len(without)}: {some}", flush=True)
+        console.say(f"[photographs] no face was found in {len(without)}: {some}")
     with atomic_file(workdir / "photographs.parquet") as temporary:
         table.to_parquet(temporary)
     drawing.write_image(workdir / "sheet.png", _sheet(table, workdir))
@@ -122,7 +122,7 @@ def _read(config: ConfigDict) -> pd.DataFrame:
     """The labels, with what is odd about them told, under drawn ids if that is asked for."""
     labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
     for warning in labels.attrs["warnings"]:
-        print(f"[photographs] warning: {warning}", flush=True)
+        console.warn(f"photographs: {warning}")
     if config.pseudonymise:
         photos = Path(config.photos)
         labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)

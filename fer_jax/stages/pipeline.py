@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import console, stages
 from fer_jax.errors import UserError
 from fer_jax.workdir import stage
 
@@ -31,20 +31,21 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for number, name in enumerate(config.order, start=1):
         step = config.steps[name]
-        print(f"\n── {number}/{len(config.order)} {name}", flush=True)
+        console.say("", f"── {number}/{len(config.order)} {name}")
         started = time.time()
-        results = importlib.import_module(f"fer_jax.stages.{step.stage}").run(step, workdir / name)
+        results = stages.find(step.stage).run(step, workdir / name)
         summary[f"{name}_s"] = results.get("wall_s", round(time.time() - started, 2))
         if step.stage == "evaluate":
             summary |= {key: results[key] for key in ("accuracy", "low", "high", "report")}
         elif step.stage == "study":
             summary |= {key: value for key, value in results.items() if key != "wall_s"}
     if "report" in summary:
-        print(
-            f"\n{summary['accuracy']:.1%} right on people held out "
-            f"(95 % interval {summary['low']:.1%} to {summary['high']:.1%})\n"
-            f"report: {summary['report']}\n",
-            flush=True,
+        console.say(
+            "",
+            f"{summary['accuracy']:.1%} right on people held out "
+            f"(95 % interval {summary['low']:.1%} to {summary['high']:.1%})",
+            f"report: {summary['report']}",
+            "",
         )
     return summary
 

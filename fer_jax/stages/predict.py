@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
 from fer_jax.faces.alignment import align
@@ -85,9 +86,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     with atomic_file(workdir / "skipped.csv") as table, _open_table(table) as file:
         csv.writer(file).writerows([("source", "reason"), *report.skipped])
     for name, reason in report.skipped[:_SKIPPED_TOLD]:
-        print(f"[predict] skipped {name}: {reason}", flush=True)
+        console.say(f"[predict] skipped {name}: {reason}")
     if len(report.skipped) > _SKIPPED_TOLD:
-        print(f"[predict] and {len(report.skipped) - _SKIPPED_TOLD} more, see skipped.csv")
+        console.say(f"[predict] and {len(report.skipped) - _SKIPPED_TOLD} more, see skipped.csv")
     seconds = time.perf_counter() - started
     return {
         "sources": len(images) + len(videos) + len(others),

@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from fer_jax import console
 from fer_jax.data import builders, sources
 from fer_jax.data.manifest import HARD, REMOVED, read_manifest, read_negatives, write_manifest
 from fer_jax.errors import UserError
@@ -45,7 +46,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     threshold = operating_threshold(validation.scores[validation.is_face], config.max_faces_lost)
     figures = _figures(validation, test, threshold, config.max_faces_lost)
     if figures["note"]:
-        print(f"[refine] {figures['note']}", flush=True)
+        console.say(f"[refine] {figures['note']}")
 
     started = time.perf_counter()
     paths = [folder / crop for crop in manifest["crop"]]

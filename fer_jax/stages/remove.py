@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import console
 from fer_jax.data.removal import remove_person
 from fer_jax.errors import UserError
 from fer_jax.workdir import stage
@@ -32,9 +33,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     photos = Path(config.photos).absolute() if config.photos else None
     done = remove_person(person, photos, Path(config.work).absolute())
     for file in done.files:
-        print(f"[remove] deleted {file}", flush=True)
+        console.say(f"[remove] deleted {file}")
     for model in done.models:
-        print(f"[remove] saw this person, and cannot forget: {model}", flush=True)
+        console.say(f"[remove] saw this person, and cannot forget: {model}")
     if done.left:
         raise UserError(
             f"remove: {len(done.left)} files still name the person: {', '.join(done.left[:10])}; "

@@ -22,6 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.people import EMOTIONS, write_clip, write_photograph, write_scene
 from fer_jax.workdir import atomic_file, stage
@@ -53,7 +54,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     jobs = clips + photographs + _newcomers(config, workdir)
     missing = [job for job in jobs if not job.path.exists()]
     if len(missing) < len(jobs):
-        print(f"[render] {len(jobs) - len(missing)} files are there already")
+        console.say(f"[render] {len(jobs) - len(missing)} files are there already")
     started = time.perf_counter()
     _draw_all(missing, config.workers or os.cpu_count() or 1)
     drawn = sum(job.pictures for job in missing)

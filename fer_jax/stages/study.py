@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 from ml_collections import ConfigDict
 
+from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.evaluation import comparison
 from fer_jax.evaluation.predictions import read_predictions
@@ -46,5 +47,5 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     with atomic_file(workdir / "study.md") as path:
         path.write_text(text, "utf-8")
     comparison.draw(rows, config.reference, workdir / "study.png")
-    print(text, flush=True)
+    console.say(*text.splitlines())
     return {"rows": len(rows), **comparison.best(rows, config.reference)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import backend
+from fer_jax import backend, console
 from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.evaluation import face_pictures, task_pictures, watching
@@ -164,11 +163,8 @@ def _draw(
     try:
         _draw_all(workdir, learner, weights, source, watched, features)
     except Exception as error:
-        print(
-            f"[train] warning: the pictures in {workdir} are not complete: "
-            f"{type(error).__name__}: {error}",
-            file=sys.stderr,
-            flush=True,
+        console.warn(
+            f"train: the pictures in {workdir} are not complete: {type(error).__name__}: {error}"
         )
 
 

@@ -27,7 +27,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from fer_jax import backend, outputs
+from fer_jax import backend, console, outputs
 from fer_jax.errors import UserError
 from fer_jax.training import integrity
 from fer_jax.training.state import State
@@ -356,4 +356,4 @@ def _brief(error: Exception) -> str:
 
 def _warn(message: str) -> None:
     if backend.writes():
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        console.warn(message)

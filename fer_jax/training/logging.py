@@ -18,7 +18,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from fer_jax import backend, outputs
+from fer_jax import backend, console, outputs
 from fer_jax.errors import UserError
 from fer_jax.workdir import atomic_file, log_metrics, read_metrics
 
@@ -102,7 +102,7 @@ def progress_bar(name: str, steps: int, first_step: int) -> tqdm:
     return tqdm(
         total=steps,
         initial=first_step,
-        desc=name,
+        desc=console.printable(name),
         unit="step",
         dynamic_ncols=True,
         mininterval=1.0,

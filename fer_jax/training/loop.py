@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from fer_jax import backend
+from fer_jax import backend, console
 from fer_jax.errors import TerminatedError, UserError
 from fer_jax.training import flops
 from fer_jax.training.checkpoint import Checkpoints, NotFiniteError
@@ -75,7 +74,7 @@ def steps_of(config: ConfigDict, images: int | float) -> int:
     steps = max(1, round(config.epochs * images / config.batch_size))
     least = int(config.get("min_steps", 0))
     if steps < least and backend.writes():
-        print(f"[{config.stage}] config.min_steps={least} decides, not config.epochs", flush=True)
+        console.say(f"[{config.stage}] config.min_steps={least} decides, not config.epochs")
     return max(steps, least)
 
 
@@ -115,8 +114,8 @@ def fit(
         if restored is not None:
             state, first, meter_state = restored.state, restored.step, restored.progress["meter"]
             batches.set_state(restored.progress["iterator"])
-        elif (folder / "metrics.jsonl").exists():
-            _tell(f"[{folder.name}] no checkpoint yet: starts at step 0 again")
+        elif (folder / "metrics.jsonl").exists() and backend.writes():
+            console.warn(f"{folder.name}: no checkpoint yet: starts at step 0 again")
         run = _Run(learner, batches, steps, folder, config, evaluate, checkpoints, termination)
         with Meter(folder, first, steps, config, meter_state) as meter:
             if restored is None and before is not None:
@@ -303,8 +302,3 @@ class _Termination:
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
         self.asked = True
-
-
-def _tell(message: str) -> None:
-    if backend.writes():
-        print(message, file=sys.stderr, flush=True)

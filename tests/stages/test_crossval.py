@@ -206,14 +206,14 @@ def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp
 
 def test_photographs_cut_otherwise_than_the_model_knows_are_told(others, taught, tmp_path, capsys):
     crossval.run(tiny(others, method="probe", init=str(taught[0])), tmp_path / "same")
-    assert "different margins" not in capsys.readouterr().out
+    assert "different margins" not in capsys.readouterr().err
     loose = tmp_path / "loose"
     shutil.copytree(others, loose)
     settings = read_json(loose / "config.json")
     write_json(loose / "config.json", settings | {"crop": {"size": 80, "margin": 0.5}})
     config = tiny(str(loose), method="probe", init=str(taught[0]))
     crossval.run(config, tmp_path / "other")
-    assert f"0 for {taught[0]}, 0.5 for {loose}" in capsys.readouterr().out
+    assert f"0 for {taught[0]}, 0.5 for {loose}" in capsys.readouterr().err
     write_json(loose / "config.json", settings | {"aligned": True})
     assert crop_margins(config) == {str(taught[0]): 0.0}
     spec = read_json(taught[0] / "model" / "model.json")
