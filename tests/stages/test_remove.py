@@ -9,10 +9,11 @@ import pytest
 
 from configs import photographs as photographs_config
 from configs import remove as remove_config
+from fer_jax import outputs
 from fer_jax.data import builders
 from fer_jax.errors import UserError
 from fer_jax.stages import photographs, remove
-from fer_jax.workdir import write_json
+from fer_jax.workdir import atomic_file, write_json
 
 GONE, STAYS = "zelda77", "yorick"
 
@@ -23,6 +24,26 @@ def config(tmp_path, person=GONE):
         {"remove": person, "photos": str(tmp_path / "photos"), "work": str(tmp_path / "w")}
     )
     return config
+
+
+def finished(folder, stage, files=None, **config):
+    """A workdir with these files (text, bytes or a table by name), all of them in its record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs.begin(folder)
+    write_json(folder / "config.json", {"stage": stage, **config})
+    for name, content in (files or {}).items():
+        with atomic_file(folder / name) as temporary:
+            if isinstance(content, pd.DataFrame):
+                content.to_parquet(temporary)
+            else:
+                data = content if isinstance(content, bytes) else content.encode()
+                temporary.write_bytes(data)
+    return folder
+
+
+def saw(work):
+    """Which of the workdirs with a model have none any more."""
+    return [name for name in ("emotion", "later", "other") if not (work / name / "model").exists()]
 
 
 @pytest.fixture
@@ -43,26 +64,28 @@ def study(tmp_path):
 
     builder = builders.builder_module("persian_emotion")
     two = builder.PersianEmotionConfig(name="two", emotions=("happy", "sad"))
+    finished(work / "train", "train", data={"root": str(photos)})
     builders.build("persian_emotion", two, photos, work / "train" / "records")
-    write_json(work / "train" / "config.json", {"data": {"root": str(photos)}})
 
     table = pd.read_parquet(work / "photographs" / "photographs.parquet")
     answers = table[["photo", "subject", "emotion", "status"]].assign(fold=0, seed=0)
-    for name in ("", "folds/seed0_fold0/"):
-        (work / "emotion" / name).mkdir(parents=True, exist_ok=True)
-        answers.to_parquet(work / "emotion" / name / "predictions.parquet")
-    write_json(work / "emotion" / "config.json", {"photographs": str(work / "photographs")})
-    write_json(work / "emotion" / "model" / "model.json", {})
-    (work / "emotion" / "folds" / "seed0_fold0" / "heat.npz").write_bytes(GONE.encode())
-    (work / "emotion" / "leaks").mkdir()
-    (work / "emotion" / "leaks" / "leaks.csv").write_text(f"kind,tested\nsame_person,{GONE}\n")
-    write_json(work / "later" / "config.json", {"init": str(work / "emotion")})
-    write_json(work / "later" / "model" / "model.json", {})
-    write_json(work / "other" / "config.json", {"init": ""})
-    write_json(work / "other" / "model" / "model.json", {})
-    write_json(work / "evaluate" / "config.json", {"runs": {}})
-    (work / "evaluate" / "report.html").write_text(f"<td>{GONE}</td>")
-    (work / "evaluate" / "per_person.csv").write_text(f"run,subject\na,{GONE}\n")
+    finished(
+        work / "emotion",
+        "crossval",
+        {
+            "predictions.parquet": answers,
+            "folds/seed0_fold0/predictions.parquet": answers,
+            "folds/seed0_fold0/heat.npz": GONE,
+            "leaks/leaks.csv": f"kind,tested\nsame_person,{GONE}\n",
+            "model/model.json": "{}",
+        },
+        photographs=str(work / "photographs"),
+    )
+    model = {"model/model.json": "{}"}
+    finished(work / "later", "crossval", model, init=str(work / "emotion"))
+    finished(work / "other", "train", model, init="")
+    report = {"report.html": f"<td>{GONE}</td>", "per_person.csv": f"run,subject\na,{GONE}\n"}
+    finished(work / "evaluate", "evaluate", report, runs={})
     return tmp_path
 
 
@@ -94,32 +117,33 @@ def test_the_others_stay(study):
     assert len(list((study / "photos" / STAYS).rglob("*.png"))) == 2
 
 
-def test_models_that_saw_the_person_are_named_and_others_are_not(study):
+def test_models_that_saw_the_person_are_deleted_and_named_and_others_are_not(study):
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
+    assert saw(study / "w") == ["emotion", "later"]
 
 
 def test_pictures_of_a_pretraining_that_was_watched_on_the_person_go_its_model_stays(study):
     for name, root in (("watched", study / "w" / "photographs"), ("alone", "")):
-        write_json(study / "w" / name / "config.json", {"probe": {"photographs": str(root)}})
-        write_json(study / "w" / name / "model" / "model.json", {})
-        for picture in ("neighbours.png", "embedding.png", "curves.png"):
-            (study / "w" / name / picture).write_bytes(b"faces")
+        pictures = dict.fromkeys(("neighbours.png", "embedding.png", "curves.png"), "faces")
+        files = {"model/model.json": "{}", **pictures}
+        finished(study / "w" / name, "train", files, probe={"photographs": str(root)})
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
     assert [p.name for p in (study / "w" / "watched").glob("*.png")] == ["curves.png"]
     assert len(list((study / "w" / "alone").glob("*.png"))) == 3
+    assert (study / "w" / "watched" / "model" / "model.json").is_file()
 
 
 def test_models_that_began_by_a_relative_path_are_named(study, monkeypatch):
     monkeypatch.chdir(study)
-    write_json(study / "w" / "later" / "config.json", {"init": "w/emotion/model"})
+    finished(study / "w" / "later", "crossval", init="w/emotion/model")
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
 
 
 def test_a_pipeline_s_other_models_did_not_see_the_person(study):
-    write_json(study / "w" / "config.json", {"photos": str(study / "photos")})
+    finished(study / "w", "pipeline", photos=str(study / "photos"), order=["photographs"])
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
 
@@ -137,7 +161,7 @@ def test_a_table_may_spell_its_columns_in_any_case(study):
 @pytest.mark.parametrize("person", [".", "..", "photos/yorick"])
 def test_a_path_is_no_id(study, person):
     before = everything(study)
-    with pytest.raises(UserError, match="is no id of a person"):
+    with pytest.raises(UserError, match="is a path, and not the id"):
         remove.run(config(study, person), study / "removals")
     assert everything(study).items() >= before.items()
 
@@ -151,7 +175,7 @@ def test_records_and_reports_are_deleted_to_be_made_again(study):
 
 def test_a_person_whom_nobody_knows_is_an_error_and_touches_nothing(study):
     before = everything(study)
-    with pytest.raises(UserError, match="nobody is called 'someone'"):
+    with pytest.raises(UserError, match="there is nobody called 'someone'"):
         remove.run(config(study, "someone"), study / "removals")
     assert before == everything(study)
 
