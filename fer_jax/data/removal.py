@@ -181,7 +181,7 @@ def make_plan(
         if one.folder not in holders | made.keys():
             if one.workdir.probed in holders | made.keys():
                 plan.watched.append(one)
-            if person.is_distinct and any(map(person.in_path, one.written)):
+            if _names(one, person):
                 plan.named.append(one)
     plan.problems += [*_out_of_reach(plan.changed, work), *_would_return(plan)]
     return plan
@@ -285,6 +285,15 @@ def _shows(name: str, person: Person) -> bool:
     return person.is_distinct and person.in_path(name)
 
 
+def _names(one: Contents, person: Person) -> bool:
+    """Whether a file has the person's name, or had it when a removal was killed."""
+    if not person.is_distinct:
+        return False
+    record = one.folder / outputs.RECORD
+    deleted = record.read_text("utf-8", errors="replace") if record.is_file() else ""
+    return any(map(person.in_path, one.written)) or person.in_words(deleted)
+
+
 def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
     """Workdirs in which this cannot delete: without a record, or behind a link."""
     for one in changed:
@@ -332,6 +341,7 @@ def _carry_out(plan: Plan) -> Removed:
         _delete(one.folder, [name for name in _WATCHED if name in one.written], done)
     for one in plan.named:
         _delete(one.folder, [name for name in one.written if plan.person.in_path(name)], done)
+        _tidy(one.folder, plan.person)
     for one in reversed(plan.emptied):
         _empty(one, plan.person, done)
     for one in reversed(plan.reduced):
@@ -347,7 +357,7 @@ def _carry_out(plan: Plan) -> Removed:
 
 
 def _empty(one: Contents, person: Person, done: Removed) -> None:
-    """Deletes all that stages wrote into a workdir. The config, by which it is found, goes last."""
+    """Deletes all that stages wrote into a workdir; last, by what a killed run is found again."""
     tops = dict.fromkeys(name.split("/")[0] for name in one.written)
     models = [name for name in one.written if name.endswith("model.json")]
     done.models += [str((one.folder / name).parent) for name in models]
@@ -357,14 +367,32 @@ def _empty(one: Contents, person: Person, done: Removed) -> None:
         for name, table in one.tables.items()
         if name.endswith(".parquet")
     )
-    last = [name for name in ("predictions.parquet", "config.json") if name in tops]
-    for top in (*(top for top in tops if top not in last), *last):
-        if (one.folder / top).is_dir():
-            outputs.delete_folder(one.folder / top)
-        else:
-            outputs.delete(one.folder / top)
+    shown = [name.split("/")[0] for name, table in one.tables.items() if person.rows(table).any()]
+    last = [*dict.fromkeys(shown), *(top for top in tops if top == "config.json")]
+    _delete_tops(one.folder, [top for top in tops if top not in last])
+    _tidy(one.folder, person)
+    _delete_tops(one.folder, last)
     done.files += [str(one.folder / name) for name in one.written]
     done.models.sort()
+
+
+def _delete_tops(folder: Path, names: Sequence[str]) -> None:
+    """Deletes the recorded files among these entries of a workdir, and below them."""
+    for name in names:
+        if (folder / name).is_dir():
+            outputs.delete_folder(folder / name)
+        else:
+            outputs.delete(folder / name)
+
+
+def _tidy(folder: Path, person: Person) -> None:
+    """Removes empty folders with the person's name, and names of deleted files in the record."""
+    for parent, names, _ in os.walk(folder, topdown=False):
+        for path in (Path(parent) / name for name in names):
+            if _shows(f"{path.relative_to(folder).as_posix()}/-", person):
+                with contextlib.suppress(OSError):  # it is not empty, or a link
+                    path.rmdir()
+    outputs.forget(folder)
 
 
 def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
@@ -382,6 +410,7 @@ def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
         shown |= _pictures_of(one.tables[name][found], one.written)
     sheets = {name for name in one.written if "/" not in name and Path(name).suffix in _PICTURES}
     _delete(one.folder, sorted({"done.json"} & set(one.written) | shown | sheets), done)
+    _tidy(one.folder, person)
     for name, found in rows.items():
         if found.any():
             done.rows += int(found.sum())
@@ -417,15 +446,9 @@ def _pictures_of(rows: pd.DataFrame, written: Sequence[str]) -> set[str]:
 
 
 def _delete(folder: Path, names: Sequence[str], done: Removed) -> None:
-    """Deletes recorded files, and the folders around them that are then empty."""
     for name in names:
         outputs.delete(folder / name)
         done.files.append(str(folder / name))
-    for parent in sorted({(folder / name).parent for name in names}, reverse=True):
-        with contextlib.suppress(OSError):  # not empty
-            while parent != folder:
-                parent.rmdir()
-                parent = parent.parent
 
 
 def _mentions(plan: Plan, work: Path, photos: Path | None) -> Iterator[str]:
