@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from fer_jax.data import consent
+from fer_jax.data import consent, names
 from fer_jax.data.originals import root_of
-from fer_jax.data.person import name_key
 
 NO_LINE = 0
 
@@ -21,7 +20,7 @@ class Ledger:
     """A consent ledger as it was when it was read; without a file, `digest` is "".
 
     `withheld` counts the people whose consent is absent or withdrawn, and `lines` are the line
-    numbers of all people, by `name_key`.
+    numbers of all people, by `names.key`.
     """
 
     file: Path
@@ -40,7 +39,7 @@ class Ledger:
 
     def lines_of(self, subjects: pd.Series) -> pd.Series:
         """The line of the ledger that includes each subject, NO_LINE where there is no ledger."""
-        return subjects.map(lambda name: self.lines.get(name_key(name), NO_LINE)).astype("int32")
+        return subjects.map(lambda name: self.lines.get(names.key(name), NO_LINE)).astype("int32")
 
 
 def read_ledger(photos: Path) -> Ledger:
@@ -48,6 +47,6 @@ def read_ledger(photos: Path) -> Ledger:
     file = root_of(photos) / consent.NAME
     digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
     people, _ = consent.read_consent(file)
-    lines = {name_key(name): int(row.place.rpartition(" ")[2]) for name, row in people.items()}
+    lines = {key: int(row.place.rpartition(" ")[2]) for key, row in people.items()}
     withheld = sum(bool(row.withheld) for row in people.values())
     return Ledger(file, digest, datetime.now(UTC), withheld, lines)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fer_jax.data import consent, pseudonyms
+from fer_jax.data import consent, pseudonyms, tables
 from fer_jax.data.labels import SUFFIXES
 from fer_jax.data.person import Person
 from fer_jax.errors import UserError
@@ -48,21 +48,13 @@ class Originals:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A row of a table, and the lines of the file, with their ends, that it takes."""
-
-    place: str
-    subject: str
-    path: str
-    text: str
-
-
-@dataclass(frozen=True)
 class _Table:
+    """The rows of a table, and its text without those in `gone`, byte for byte."""
+
     file: Path
-    head: str
-    kept: tuple[_Row, ...]
-    gone: tuple[_Row, ...]
+    kept: tuple[tables.Row, ...]
+    gone: tuple[tables.Row, ...]
+    text: str
 
 
 def root_of(photos: Path) -> Path:
@@ -122,7 +114,7 @@ def delete_rows(found: Originals) -> None:
         temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
         try:
             with temporary.open("w", newline="", encoding="utf-8") as text:
-                text.write(table.head + "".join(row.text for row in table.kept))
+                text.write(table.text)
                 text.flush()
                 os.fsync(text.fileno())
             temporary.chmod(file.stat().st_mode)
@@ -132,51 +124,28 @@ def delete_rows(found: Originals) -> None:
 
 
 def _read(file: Path, person: Person) -> _Table | None:
-    """A table with its rows apart; None where there is none, or none with a subject."""
+    """A table with the person's rows apart; None where there is none."""
     if not os.path.lexists(file):
         return None
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            text = lines.read()
-        records = list(_records(text))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"{file} is not a table in UTF-8 with commas ({error}); correct it first"
-        ) from error
-    if not records:
-        return None
-    (_, columns, head), *rest = records
-    names = [name.removeprefix("\ufeff").strip().lower() for name in columns]
-    if "subject" not in names:
-        return None
-    rows = [
-        _Row(
-            f"{file}, line {line}",
-            values.get("subject", "").strip(),
-            values.get("path", "").strip(),
-            raw,
-        )
-        for line, cells, raw in rest
-        for values in [dict(zip(names, cells, strict=False))]
-    ]
-    gone = [
-        row
-        for row, (_, cells, _) in zip(rows, rest, strict=True)
-        if person.is_named(row.subject)
-        or (file.name == pseudonyms.NAME and any(person.is_named(cell) for cell in cells))
-    ]
-    kept = [row for row in rows if row not in gone]
-    return _Table(file, head, tuple(kept), tuple(gone))
+    rows, problems = tables.read_rows(file, ("subject",), ("path",))
+    if problems:  # a row that cannot be read may be the person's
+        raise UserError(f"{'; '.join(problems[:10])}; correct that first")
+    gone = [row for row in rows if person.is_named(row.value["subject"])]
+    kept = [row for row in rows if not person.is_named(row.value["subject"])]
+    return _Table(file, tuple(kept), tuple(gone), _text_without(file, {row.place for row in gone}))
 
 
-def _records(text: str) -> Iterator[tuple[int, list[str], str]]:
-    """Of each record of a CSV: its last line's number, its cells, and its text."""
-    lines = io.StringIO(text, newline="").readlines()
-    reader = csv.reader(lines, strict=True)
-    start = 0
-    for cells in reader:
-        yield reader.line_num, cells, "".join(lines[start : reader.line_num])
+def _text_without(file: Path, places: set[str]) -> str:
+    """The text of a table without the rows at `places`; a row may have several lines."""
+    with file.open(newline="", encoding="utf-8") as content:
+        lines = io.StringIO(content.read(), newline="").readlines()
+    kept, start = [], 0
+    reader = csv.reader(lines)
+    for _ in reader:
+        if f"{file}, line {reader.line_num}" not in places:
+            kept += lines[start : reader.line_num]
         start = reader.line_num
+    return "".join(kept)
 
 
 def _find_listed(found: Originals, labels: Path, person: Person) -> None:
@@ -187,23 +156,23 @@ def _find_listed(found: Originals, labels: Path, person: Person) -> None:
     folder = Path(os.path.realpath(labels.parent))
     others: dict[Path, str] = {}
     for row in table.kept:
-        if row.path and not _leads_outside(row.path):
-            file = Path(os.path.realpath(folder / row.path))
-            others.setdefault(file, f"{row.place}, gives it to {row.subject}")
+        if not tables.path_problem(row.value["path"]):
+            file = Path(os.path.realpath(folder / row.value["path"]))
+            others.setdefault(file, f"{row.place}, gives it to {row.value['subject']}")
     found.listed = frozenset(others)
     for row in table.gone:
-        if not row.path:
+        path = row.value["path"]
+        if not path:
             continue
-        if _leads_outside(row.path):
+        if problem := tables.path_problem(path):
             found.problems.append(
-                f"{row.place}: the path {row.path} leads outside {folder}; correct the row, and "
-                f"delete that file by hand if it is a photograph of the person"
+                f"{row.place}: {problem}, or delete it by hand and delete the row"
             )
             continue
-        file = folder / row.path
+        file = folder / path
         other = others.get(Path(os.path.realpath(file)))
         if other:
-            found.problems.append(f"{row.place}: {other}; correct the table")
+            found.problems.append(f"{row.place}: {path} is there twice; {other}; correct the table")
         elif file.is_dir():
             found.problems.append(f"{row.place}: {file} is a folder; correct the table")
         else:
@@ -276,12 +245,6 @@ def _find_links(found: Originals) -> None:
             file = Path(parent) / name
             if file.is_symlink() and os.path.realpath(file) in gone:
                 found.files.insert(0, file)
-
-
-def _leads_outside(path: str) -> bool:
-    """Whether a path in a table is not a plain relative one."""
-    parts = path.replace("\\", "/").split("/")
-    return ".." in parts or Path(path).is_absolute() or (parts[0].endswith(":"))
 
 
 def _inside(root: Path, path: Path) -> bool:

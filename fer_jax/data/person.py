@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from fer_jax.data import pseudonyms
+from fer_jax.data import names, pseudonyms
 
 SHORTEST_NAME = 3  # letters; shorter ids, and numbers, are looked for only where subjects stand
 _PATHS = ("photo", "source", "video", "tested", "other")  # columns of tables that stages write
 
 
-def name_key(name: str) -> str:
-    """Equal for names that differ only in how Unicode spells them, or in case."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
-
-
 @dataclass(frozen=True)
 class Person:
-    """The names of a person, in the form of `name_key`."""
+    """The names of a person, as `names.key` spells them."""
 
     keys: frozenset[str]
 
@@ -34,7 +28,7 @@ class Person:
 
     def is_named(self, name: str) -> bool:
         """Whether `name` is one of the person's."""
-        return name_key(name) in self.keys
+        return names.key(name) in self.keys
 
     def in_path(self, path: str) -> bool:
         """Whether a folder in `path`, or the file without its suffixes, has the person's name."""
@@ -46,7 +40,7 @@ class Person:
 
     def in_words(self, text: str) -> bool:
         """Whether one of the names stands in `text` between other signs: `p07_smile.mp4`."""
-        text = name_key(text)
+        text = names.key(text)
         return any(re.search(rf"(?<![^\W_]){re.escape(key)}(?![^\W_])", text) for key in self.keys)
 
     def rows(self, table: pd.DataFrame) -> pd.Series:
@@ -66,9 +60,9 @@ def find_person(name: str, folders: Iterable[Path]) -> Person:
     Raises:
         UserError: a table of pseudonyms is damaged.
     """
-    keys = {name_key(name)}
+    keys = {names.key(name)}
     for folder in folders:
         for subject, pseudonym in pseudonyms.read_pseudonyms(folder).items():
-            if name_key(name) in (name_key(subject), name_key(pseudonym)):
-                keys |= {name_key(subject), name_key(pseudonym)}
+            if names.key(name) in (names.key(subject), names.key(pseudonym)):
+                keys |= {names.key(subject), names.key(pseudonym)}
     return Person(frozenset(keys))

@@ -132,15 +132,19 @@ def remove_person(name: str, photos: Path | None, work: Path) -> Removed:
 
 
 def read_contents(work: Path) -> list[Contents]:
-    """All workdirs under `work`, and folders whose workdir a killed removal has half emptied.
+    """All workdirs under `work`, those behind links in it, and those that a killed removal has
+    half emptied.
 
     Raises:
         UserError: the record of a workdir is damaged.
     """
-    found = {workdir.folder: workdir for workdir in workdirs_below(work)}
-    for parent, _, files in os.walk(work.resolve()):
-        if outputs.RECORD in files and Path(parent) not in found:
-            found[Path(parent)] = Workdir(Path(parent), "", {})
+    found: dict[Path, Workdir] = {}
+    real = work.resolve()
+    for root in (real, *_linked_folders(real)):
+        found |= {workdir.folder: workdir for workdir in workdirs_below(root)}
+        for parent, _, files in os.walk(root):
+            if outputs.RECORD in files:
+                found.setdefault(Path(parent), Workdir(Path(parent), "", {}))
     return [
         _read_contents(found[folder], [one for one in found if folder in one.parents])
         for folder in sorted(found)
@@ -195,7 +199,7 @@ def people_to_remove(photos: Path, work: Path) -> list[str]:
     """
     root = originals.root_of(photos)
     ledger, problems = consent.read_consent(root / consent.NAME)
-    withheld = [] if problems else [name for name, row in ledger.items() if row.withheld]
+    withheld = [] if problems else [row.subject for row in ledger.values() if row.withheld]
     contents = read_contents(work) if withheld and work.is_dir() else []
     own = ("photographs", PIPELINE)
     if not any(one.stage not in own for one in contents):
@@ -206,6 +210,21 @@ def people_to_remove(photos: Path, work: Path) -> list[str]:
         if any(one.stage not in own for one in plan.changed):
             found.append(name)
     return found
+
+
+def _linked_folders(work: Path) -> list[Path]:
+    """The folders outside `work` to which links in it lead."""
+    linked = [
+        (Path(parent) / name).resolve()
+        for parent, names, _ in os.walk(work)
+        for name in names
+        if (Path(parent) / name).is_symlink()
+    ]
+    return [
+        path
+        for path in dict.fromkeys(linked)
+        if not path.is_relative_to(work) and not work.is_relative_to(path)
+    ]
 
 
 def _read_contents(workdir: Workdir, inner: Sequence[Path]) -> Contents:
@@ -297,6 +316,11 @@ def _names(one: Contents, person: Person) -> bool:
 def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
     """Workdirs in which this cannot delete: without a record, or behind a link."""
     for one in changed:
+        if not one.folder.is_relative_to(work.resolve()):
+            yield (
+                f"{one.folder} lies outside {work}, behind a link: delete that folder by hand, or "
+                f"give a --config.work that holds both"
+            )
         if not (one.folder / outputs.RECORD).is_file():
             yield (
                 f"{one.folder} has no record of what was written there, so an earlier version made "
@@ -312,7 +336,7 @@ def _would_return(plan: Plan) -> Iterator[str]:
     """Photographs that are not given, and from which the next run would read the person again."""
     for found in plan.sources[len(plan.originals) :]:
         ledger, problems = consent.read_consent(found.root / consent.NAME)
-        rows = [row for name, row in ledger.items() if plan.person.is_named(name)]
+        rows = [row for row in ledger.values() if plan.person.is_named(row.subject)]
         withheld = rows and not problems and all(row.withheld for row in rows)
         if (found.files or found.problems) and not withheld:
             yield (

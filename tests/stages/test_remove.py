@@ -1,4 +1,4 @@
-"""After a removal no byte of a person is left, and the models that saw them are named."""
+"""After a removal no byte of a person is left, and no model that saw them."""
 
 import json
 from pathlib import Path
@@ -382,3 +382,12 @@ def test_a_short_id_is_looked_for_only_where_subjects_are(tmp_path):
     remove.run(config(tmp_path, "1"), tmp_path / "removals")
     assert [path.parts[-3] for path in photos.rglob("*.png")] == ["2"]
     assert (work / "pretrain" / "checkpoints" / "1" / "array").is_file()
+
+
+def test_a_linked_workdir_is_named_and_nothing_is_deleted(study):
+    (study / "w" / "later").rename(study / "disk")
+    (study / "w" / "later").symlink_to(study / "disk")
+    before = everything(study)
+    with pytest.raises(UserError, match=rf"nothing was deleted: {study}/disk lies outside"):
+        remove.run(config(study), study / "removals")
+    assert everything(study) == before

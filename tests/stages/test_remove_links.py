@@ -44,7 +44,7 @@ def run(photos, person=GONE):
 
 def state(folder):
     return {
-        path: (path.is_symlink(), path.is_dir() or path.read_bytes())
+        path: (path.is_symlink(), path.read_bytes() if path.is_file() else path.exists())
         for path in folder.rglob("*")
         if path.exists() or path.is_symlink()
         if "removals" not in path.parts
@@ -137,6 +137,31 @@ def test_the_other_lines_of_a_table_keep_every_byte(photos):
     run(photos)
     kept = (photos / "labels.csv").read_bytes().decode()
     assert kept == "\ufeffpath,subject,emotion,note\r\n" + rest
+
+
+def test_pseudonyms_that_lead_outside_are_refused(photos):
+    (photos / "pseudonyms.csv").write_text(f"subject,pseudonym\n{GONE},../../../../x\n")
+    before = state(photos.parent)
+    with pytest.raises(UserError, match=r"pseudonyms\.csv, line 2"):
+        run(photos)
+    assert state(photos.parent) == before
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "consent.csv", "pseudonyms.csv"])
+def test_a_table_that_cannot_be_read_stops_the_removal(photos, name):
+    table = photos / name
+    table.unlink(missing_ok=True)
+    table.symlink_to("nowhere.csv")
+    before = state(photos.parent)
+    with pytest.raises(UserError, match=name):
+        run(photos)
+    assert state(photos.parent) == before
+
+
+def test_spellings_of_a_persian_name_are_one_person(folders):
+    (folders / GONE).rename(folders / "علي")  # with the Arabic letter
+    run(folders, "علی")  # with the Persian letter
+    assert sorted(path.name for path in folders.iterdir()) == [STAYS]
 
 
 def test_other_files_in_the_person_s_folder_are_named(folders):

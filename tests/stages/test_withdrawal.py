@@ -63,11 +63,11 @@ def write_ledger(place, revoked=""):
     (place / "photos" / "consent.csv").write_text(text)
 
 
-def run(place, order=ORDER):
+def run(place, order=ORDER, **fields):
     config = pipeline_config.get_config().unlock()
     config.needs, config.photos, config.order = ("photos",), str(place / "photos"), order
     steps = config.steps
-    steps.photographs.update({"aligned": True, "emotions": EMOTIONS})
+    steps.photographs.update({"aligned": True, "emotions": EMOTIONS, **fields})
     steps.photographs.crop.size = 24
     steps.emotion.unlock().update({"method": "stub", "init": "", "image_size": 24})
     steps.emotion.update({"protocol": "leave_one_subject_out", "explain": False})
@@ -77,10 +77,10 @@ def run(place, order=ORDER):
     return pipeline.run(config.lock(), place / "w")
 
 
-def run_to_its_end(place):
+def run_to_its_end(place, **fields):
     """The pipeline, and the command that it tells first where it stops for a withdrawal."""
     try:
-        return run(place)
+        return run(place, **fields)
     except UserError as error:
         command = shlex.split(str(error).split("`")[1])
     config = remove_config.get_config()
@@ -88,7 +88,7 @@ def run_to_its_end(place):
         name, _, value = flag.removeprefix("--config.").partition("=")
         config[name] = value
     remove.run(config, place / "removals")
-    return run(place)
+    return run(place, **fields)
 
 
 def everything(*roots):
@@ -178,3 +178,15 @@ def test_two_who_withdraw_are_both_told(place):
     ledger.write_text(ledger.read_text().replace("no,yes,no,", "no,yes,no,yes", 2))
     with pytest.raises(UserError, match=r"consent of 2 people is withdrawn.*for each of them"):
         run(place)
+
+
+def test_a_person_under_a_pseudonym_is_found(place):
+    run(place, pseudonymise=True)
+    table = place / "photos" / "pseudonyms.csv"
+    drawn = dict(line.split(",") for line in table.read_text().split())[GONE]
+    write_ledger(place, "2026-11-26")
+    run_to_its_end(place, pseudonymise=True)
+    for path, data in everything(place / "w", place / "removals").items():
+        assert drawn not in str(path) and drawn.encode() not in data, path
+        if path.suffix == ".parquet":
+            assert drawn not in pd.read_parquet(path).to_csv(), path
