@@ -3,11 +3,14 @@ r"""Takes a person out of everything: consent withdrawn.
     python launch.py --config=configs/remove.py --config.remove=p07 --config.photos=PHOTOS \
         --config.work=WORK --workdir=REMOVALS/1
 
-Deletes the person's photographs and rows in labels.csv, consent.csv and pseudonyms.csv; in every
-workdir under `work` the crops and the rows; and whole what mixes people and can be made again:
-contact sheets, records, reports. Then names the models that saw the person, and those that began
-from them: they cannot forget, delete them and train anew. `remove` is the id or its pseudonym.
-A person's own videos are no photographs: delete them from the folder of videos, and extract anew.
+Deletes the person's photographs and rows in labels.csv, consent.csv and pseudonyms.csv. Under
+`work`, everything that a stage made from them goes too: crops, rows, contact sheets, records,
+folds, reports, studies, and the models that were trained on the person, which are named. The same
+commands make it again without the person. `remove` is the id or its pseudonym.
+
+Nothing is deleted outside `photos` and `work`, and nothing at all if a photograph lies behind a
+link that leads out of `photos`: the run names what to do by hand (exit code 2). Videos are named,
+not deleted. See docs/data_layouts.md, "remove".
 
 Cost: seconds. Nothing of it can be undone.
 """
@@ -21,6 +24,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "remove"
     config.remove = ""  # the subject's id, or pseudonym
-    config.photos = ""  # the folder of photographs, or labels.csv; empty leaves them alone
+    config.photos = ""  # the folder of photographs, or labels.csv; empty keeps them
     config.work = ""  # the folder under which all workdirs lie
     return config.lock()

@@ -1,12 +1,14 @@
 """The whole road on a handful of generated people, with the smallest network there is."""
 
 import json
+from pathlib import Path
 
 import cv2
 import pandas as pd
 import pytest
 
 from configs import demo
+from fer_jax.data import lineage
 from fer_jax.errors import UserError
 from fer_jax.stages import crossval, pipeline
 from fer_jax.workdir import read_json
@@ -103,6 +105,14 @@ def test_a_second_run_has_nothing_to_do(road, capsys):
     told = capsys.readouterr().out
     assert told.count("done already") == len(STEPS)
     assert f"{first['accuracy']:.1%} right on people held out" in told
+
+
+def test_the_lineage_has_every_input_that_a_stage_read(road):
+    workdir, _ = road
+    for name in STEPS:
+        read = {path for path in read_json(workdir / name / "inputs.json") if "/" in path}
+        found = lineage.read_workdir(workdir / name)
+        assert found.made_from == {Path(path).resolve() for path in read}, name
 
 
 def test_a_killed_crossval_goes_on_at_the_fold_and_predicts_the_same(road):

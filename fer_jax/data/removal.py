@@ -1,235 +1,504 @@
 """Removing a person: from the photographs, and from whatever was made of them.
 
-Tables lose the person's rows, crops and photographs are deleted; what mixes people together and
-can be made again (contact sheets, records, reports, lists of suspects) is deleted whole. Models
-cannot forget: those that saw the person are named, and those that began from them.
+All is found before anything is deleted: the photographs and rows (`fer_jax.data.originals`), and
+the workdirs that hold the person or were made from such a one (`fer_jax.data.lineage`). In these,
+only files that a stage recorded as its own are deleted (`fer_jax.outputs`):
+
+- a workdir of one row per picture (`photographs`, `predict`) loses the person's rows and pictures
+  and the contact sheets, and keeps those of other people;
+- any other workdir is emptied, with the models in it, since a model cannot forget a person, and
+  since folds, reports and records mix people. The same command makes it again.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-import shutil
-from collections.abc import Iterator
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from fer_jax import outputs
-from fer_jax.data import consent, pseudonyms
-from fer_jax.data.labels import SUFFIXES
+from fer_jax.data import consent, originals
+from fer_jax.data.lineage import PIPELINE, Workdir, descendants, read_workdir, workdirs_below
+from fer_jax.data.originals import Originals
+from fer_jax.data.person import Person, find_person
 from fer_jax.errors import UserError
-from fer_jax.workdir import atomic_file, read_json
+from fer_jax.locking import alone_in
+from fer_jax.workdir import atomic_file
 
-# Of a finished evaluation; all of it is of people together.
-_REPORT = ("report.html", "metrics.json", "per_person.csv", "model_card.md", "datasheet.md")
-_SHEETS = ("sheet.png", "suspects.png", "leaks.csv", "leaks.json", "embedding.npz", "heat.npz")
-# Of a pretraining that was watched on photographs of the person, which it did not learn from.
-_WATCHED = ("neighbours.png", "embedding.png")
-_TABLES = ("photographs.parquet", "predictions.parquet")
-_TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".txt"))
+_BY_PICTURE = ("photographs", "predict")  # stages whose tables have one row per picture
+_PICTURES = frozenset((".png", ".jpg"))
+_WATCHED = ("neighbours.png", "embedding.png")  # of a training: the faces that it was probed on
+_TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".md", ".txt"))
+_NAMED_AT_MOST = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """A workdir, the files in it that stages recorded as their own, and the tables among them."""
+
+    workdir: Workdir
+    written: tuple[str, ...]
+    tables: Mapping[str, pd.DataFrame]
+
+    @property
+    def folder(self) -> Path:
+        """The workdir's folder."""
+        return self.workdir.folder
+
+    @property
+    def stage(self) -> str:
+        """The stage that wrote it; "" where its config is gone."""
+        return self.workdir.stage
+
+
+@dataclass
+class Plan:
+    """What a removal will do; nothing is deleted yet.
+
+    `originals` are to be deleted; `sources` are what all folders of photographs, given or not,
+    have of the person. `reduced` workdirs keep other people's rows, `emptied` ones keep nothing,
+    nearest to the photographs first, `watched` ones lose two pictures, and `named` ones the files
+    that have the person's name. `kept` are predictions that a model in an emptied workdir made of
+    other pictures. `problems` have to be solved first, by hand.
+    """
+
+    person: Person
+    originals: list[Originals]
+    sources: list[Originals]
+    reduced: list[Contents] = field(default_factory=list)
+    emptied: list[Contents] = field(default_factory=list)
+    watched: list[Contents] = field(default_factory=list)
+    named: list[Contents] = field(default_factory=list)
+    kept: list[Contents] = field(default_factory=list)
+    videos: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> list[Contents]:
+        """All workdirs in which something is deleted."""
+        return [*self.reduced, *self.emptied, *self.watched, *self.named]
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or any(self.originals))
 
 
 @dataclass
 class Removed:
-    """What was done; paths as text."""
+    """What was done; paths as text.
+
+    `models` saw the person and were deleted, `kept` are workdirs of predictions that they made,
+    and `left` are files that still name the person, for the user to look at.
+    """
 
     files: list[str] = field(default_factory=list)
     rows: int = 0
     models: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
 
-def remove_person(person: str, photos: Path | None, work: Path) -> Removed:
+def remove_person(name: str, photos: Path | None, work: Path) -> Removed:
     """Removes a person from the photographs at `photos` (a folder or table) and from all workdirs
     under `work`.
 
-    `person` is an id as it stands in the labels, or its pseudonym.
+    Killed half-way, the same call does the rest. `name` is an id as it stands in the labels, or
+    its pseudonym; spellings that Unicode holds for the same are the same.
 
     Raises:
-        UserError: nobody is called so anywhere.
+        UserError: nobody has that name, something has to be done by hand first, or another
+            process is at work in a workdir that would change. Nothing is deleted then.
     """
-    names = _names(person, photos)
-    done = Removed()
-    seeing: set[Path] = set()
-    for folder in _workdirs(work):
-        seeing |= _clear(folder, names, done)
-    for folder in _workdirs(work):
-        _clear_watched(folder, seeing, done)
-    if photos is not None:
-        _clear_photographs(names, photos, done)
-    if not (done.files or done.rows):
-        raise UserError(f"remove: nobody is called {person!r} in {photos or ''} or under {work}")
-    _clear_records(work, done)
-    for folder in _workdirs(work):
-        outputs.forget(folder)  # the names of files that are gone
-    done.models = _models(work, seeing)
-    done.left = sorted(_mentions(names, [work] + ([photos] if photos else [])))
+    if not work.is_dir():
+        raise UserError(f"remove: there is no folder {work}; --config.work names that of all runs")
+    contents = read_contents(work)
+    roots = [originals.root_of(path) for path in _photos_of(contents)]
+    roots += [originals.root_of(photos)] if photos else []
+    plan = make_plan(find_person(name, roots), photos, contents, work)
+    if not plan:
+        places = " or ".join(str(place) for place in (photos, f"under {work}") if place)
+        raise UserError(f"remove: there is nobody called {name!r} in {places}")
+    if plan.problems:
+        told = "; ".join(plan.problems[:_NAMED_AT_MOST])
+        raise UserError(f"remove: nothing was deleted: {told}; then give the same command again")
+    with _alone(plan.changed, contents):
+        done = _carry_out(plan)
+    done.left = [str(video) for video in plan.videos] + sorted(_mentions(plan, work, photos))
     return done
 
 
-def _names(person: str, photos: Path | None) -> frozenset[str]:
-    """The id and its pseudonym, whichever was given."""
-    if photos is None:
-        return frozenset((person,))
-    known = pseudonyms.read_pseudonyms(photos if photos.is_dir() else photos.parent)
-    pairs = [pair for pair in known.items() if person in pair]
-    return frozenset((person, *(name for pair in pairs for name in pair)))
+def read_contents(work: Path) -> list[Contents]:
+    """All workdirs under `work`, those behind links in it, and those that a killed removal has
+    half emptied.
 
-
-def _workdirs(work: Path) -> list[Path]:
-    return sorted({file.parent for file in work.rglob("config.json")})
-
-
-def _clear(folder: Path, names: frozenset[str], done: Removed) -> set[Path]:
-    """Clears what lies below a workdir; returns the innermost workdirs that showed the person."""
-    seen: set[Path] = set()
-    for name in _TABLES:
-        for file in sorted(folder.rglob(name)):
-            table = pd.read_parquet(file)
-            rows = table["subject"].astype(str).isin(names)
-            if not rows.any():
-                continue
-            seen.add(next((p for p in file.parents if (p / "config.json").is_file()), folder))
-            done.rows += int(rows.sum())
-            for crop in table.loc[rows].get("crop", pd.Series(dtype=str)):
-                _delete(file.parent / crop, done) if crop else None
-            with atomic_file(file) as temporary:
-                table[~rows].reset_index(drop=True).to_parquet(temporary)
-    if seen:
-        for name in _SHEETS:
-            for file in sorted(folder.rglob(name)):
-                _delete(file, done)
-    reports = any((folder / name).is_file() for name in _REPORT)
-    if reports and any(_mentions(names, [folder])):
-        for name in (*_REPORT, "done.json", "config.json", "inputs.json"):
-            _delete(folder / name, done)
-    for empty in [p for name in names for p in folder.rglob(name) if p.is_dir()]:
-        if not any(p.is_file() for p in empty.rglob("*")):
-            shutil.rmtree(empty)
-    return seen
-
-
-def _clear_watched(folder: Path, seen: set[Path], done: Removed) -> None:
-    """Deletes pictures of the photographs on which probes watched a training."""
-    if not (folder / "config.json").is_file():
-        return
-    probed = (read_json(folder / "config.json").get("probe") or {}).get("photographs")
-    if probed and _within(Path(str(probed)).absolute(), seen):
-        for name in _WATCHED:
-            _delete(folder / name, done)
-
-
-def _clear_records(work: Path, done: Removed) -> None:
-    """Records hold everybody in one file; they are written again when they are asked for."""
-    for records in sorted(work.rglob("persian_emotion-*")):
-        if records.is_dir():
-            done.files.append(str(records))
-            shutil.rmtree(records)
-
-
-def _clear_photographs(names: frozenset[str], photos: Path, done: Removed) -> None:
-    """Deletes the photographs themselves, and the person's rows in the tables beside them."""
-    folder = photos if photos.is_dir() else photos.parent
-    tables = [photos] if photos.is_file() else [folder / "labels.csv"]
-    for table in tables:
-        _drop_rows(table, names, done, with_files=True)
-    for name in names:
-        own = folder / name
-        if own.is_dir():
-            for file in sorted(own.rglob("*")):
-                if file.is_file() and (file.suffix.lower() in SUFFIXES or name in file.parts):
-                    _delete(file, done)
-            shutil.rmtree(own)
-    for name in (consent.NAME, pseudonyms.NAME):
-        _drop_rows(folder / name, names, done)
-
-
-def _drop_rows(
-    table: Path, names: frozenset[str], done: Removed, *, with_files: bool = False
-) -> None:
-    """Writes a CSV again without the rows whose `subject` is one of the names.
-
-    With `with_files` the files in their column `path` go first: who is killed in between still
-    knows which they were.
+    Raises:
+        UserError: the record of a workdir is damaged.
     """
-    if not table.is_file():
-        return
-    lines = csv.DictReader(io.StringIO(table.read_text("utf-8-sig"), newline=""))
-    columns = list(lines.fieldnames or ())
-    subject = next((c for c in columns if c.strip().lower() == "subject"), None)
-    path = next((c for c in columns if c.strip().lower() == "path"), None)
-    if subject is None:
-        return
-    rows = list(lines)
-    gone = [row for row in rows if row[subject].strip() in names]
-    if with_files and path is not None:
-        for row in gone:
-            _delete(table.parent / row[path].strip(), done)
-    if gone:
-        with atomic_file(table) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(row for row in rows if row not in gone)
-        done.rows += len(gone)
+    found: dict[Path, Workdir] = {}
+    real = work.resolve()
+    for root in (real, *_linked_folders(real)):
+        found |= {workdir.folder: workdir for workdir in workdirs_below(root)}
+        for parent, _, files in os.walk(root):
+            if outputs.RECORD in files:
+                found.setdefault(Path(parent), Workdir(Path(parent), "", {}))
+    return [
+        _read_contents(found[folder], [one for one in found if folder in one.parents])
+        for folder in sorted(found)
+    ]
 
 
-def _delete(file: Path, done: Removed) -> None:
-    if file.is_file():
-        file.unlink()
-        done.files.append(str(file))
+def make_plan(
+    person: Person, photos: Path | None, contents: Sequence[Contents], work: Path
+) -> Plan:
+    """What has to be deleted so that nothing of a person is left.
+
+    Raises:
+        UserError: a table beside photographs cannot be read.
+    """
+    given = [originals.find_originals(photos, person)] if photos else []
+    roots = {one.root for one in given}
+    others = [
+        originals.find_originals(path, person)
+        for path in _photos_of(contents)
+        if originals.root_of(path) not in roots
+    ]
+    plan = Plan(person, given, [*given, *others])
+    plan.problems += [problem for found in given for problem in found.problems]
+    holders = {one.folder for one in contents if _holds(one, plan)}
+    made = {one.folder: None for one in descendants(holders, [one.workdir for one in contents])}
+    by_folder = {one.folder: one for one in contents}
+    pipelines = {one.folder for one in contents if one.stage == PIPELINE}
+    for folder in (*sorted(holders), *made):
+        one = by_folder[folder]
+        if folder in holders and one.stage in _BY_PICTURE:
+            plan.reduced.append(one)
+        elif one.stage == "predict" and not pipelines & set(folder.parents):
+            plan.kept.append(one)
+        else:
+            plan.emptied.append(one)
+        plan.videos += _videos_of(one.workdir, person)
+    for one in contents:
+        if one.folder not in holders | made.keys():
+            if one.workdir.probed in holders | made.keys():
+                plan.watched.append(one)
+            if _names(one, person):
+                plan.named.append(one)
+    plan.problems += [*_out_of_reach(plan.changed, work), *_would_return(plan)]
+    return plan
 
 
-def _models(work: Path, seeing: set[Path]) -> list[str]:
-    """Model directories and checkpoints under workdirs that saw the person, or began from such."""
-    configs = {
-        folder: read_json(folder / "config.json")
-        for folder in _workdirs(work)
-        if (folder / "config.json").is_file()
-    }
-    tainted = set(seeing)
-    while True:
-        more = {
-            folder
-            for folder, config in configs.items()
-            if folder not in tainted
-            and any(
-                value and _within(Path(str(value)).absolute(), tainted)
-                for value in (
-                    config.get("init"),
-                    config.get("photographs"),
-                    config.get("model"),
-                    (config.get("data") or {}).get("root"),
-                )
-            )
-        }
-        if not more:
-            break
-        tainted |= more
-    found: set[str] = set()
-    for folder in tainted:
-        found |= {str(file.parent) for file in folder.rglob("model.json")}
-        found |= {str(path) for path in folder.rglob("checkpoints") if path.is_dir()}
-    return sorted(found)
+def people_to_remove(photos: Path, work: Path) -> list[str]:
+    """The people whose consent is withdrawn, and from whose photographs more was made under `work`
+    than the stage `photographs` drops by itself when it runs again.
+
+    Empty where the ledger has problems, which the stage `photographs` reports.
+    """
+    root = originals.root_of(photos)
+    ledger, problems = consent.read_consent(root / consent.NAME)
+    withheld = [] if problems else [row.subject for row in ledger.values() if row.withheld]
+    contents = read_contents(work) if withheld and work.is_dir() else []
+    own = ("photographs", PIPELINE)
+    if not any(one.stage not in own for one in contents):
+        return []
+    found = []
+    for name in withheld:
+        plan = make_plan(find_person(name, [root]), None, contents, work)
+        if any(one.stage not in own for one in plan.changed):
+            found.append(name)
+    return found
 
 
-def _within(path: Path, folders: set[Path]) -> bool:
-    return bool(folders & {path, *path.parents})
+def _linked_folders(work: Path) -> list[Path]:
+    """The folders outside `work` to which links in it lead."""
+    linked = [
+        (Path(parent) / name).resolve()
+        for parent, names, _ in os.walk(work)
+        for name in names
+        if (Path(parent) / name).is_symlink()
+    ]
+    return [
+        path
+        for path in dict.fromkeys(linked)
+        if not path.is_relative_to(work) and not work.is_relative_to(path)
+    ]
 
 
-def _mentions(names: frozenset[str], roots: list[Path]) -> Iterator[str]:
-    """Files whose name or text still holds one of the ids, as a word of its own."""
-    pattern = re.compile(
-        b"|".join(rb"(?<![\w-])" + re.escape(name.encode()) + rb"(?![\w-])" for name in names)
+def _read_contents(workdir: Workdir, inner: Sequence[Path]) -> Contents:
+    """Where there is no record, all files outside the workdirs `inner` count, to be looked at."""
+    if (workdir.folder / outputs.RECORD).is_file():
+        written = tuple(sorted(outputs.written(workdir.folder)))
+    else:
+        files = [path for path in sorted(workdir.folder.rglob("*")) if path.is_file()]
+        own = [path for path in files if not set(inner) & set(path.parents)]
+        written = tuple(path.relative_to(workdir.folder).as_posix() for path in own)
+    read = {name: _read_table(workdir.folder / name) for name in written}
+    tables = {name: table for name, table in read.items() if table is not None}
+    return Contents(workdir, written, tables)
+
+
+def _read_table(file: Path) -> pd.DataFrame | None:
+    """A table that a stage wrote; None for other files and for damaged ones."""
+    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        if file.suffix == ".parquet":
+            return pd.read_parquet(file)
+        if file.suffix == ".csv":
+            return pd.read_csv(file, dtype=str, keep_default_na=False)
+    return None
+
+
+def _photos_of(contents: Sequence[Contents]) -> list[Path]:
+    """The folders and tables of photographs that workdirs were made from."""
+    named = [
+        path
+        for one in contents
+        for kind in ("photos", "data.root")
+        for path in one.workdir.inputs.get(kind, ())
+        if path.exists() and read_workdir(path) is None
+    ]
+    return list(dict.fromkeys(named))
+
+
+def _videos_of(workdir: Workdir, person: Person) -> list[Path]:
+    """The videos with the person's name that a workdir was made from."""
+    found: list[Path] = []
+    for path in workdir.inputs.get("videos", ()) if person.is_distinct else ():
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found += [
+            file
+            for file in files
+            if file.is_file() and person.in_words(str(file.relative_to(path.parent)))
+        ]
+    return found
+
+
+def _holds(one: Contents, plan: Plan) -> bool:
+    """Whether a workdir shows the person, or was made straight from their photographs."""
+    person = plan.person
+    inputs = one.workdir.inputs.get("input", ())
+    return (
+        _reads_originals(one.workdir, plan.sources)
+        or (one.stage in _BY_PICTURE and any(_shows(name, person) for name in one.written))
+        or any(person.rows(table).any() for table in one.tables.values())
+        or (person.is_distinct and any(person.in_path(path.name) for path in inputs))
     )
-    for root in roots:
-        files = root.rglob("*") if root.is_dir() else [root]
-        for file in sorted(files):
-            if not file.is_file():
+
+
+def _reads_originals(workdir: Workdir, found: Sequence[Originals]) -> bool:
+    """Whether a stage other than `photographs`, which keeps a table, read such a photograph."""
+    if workdir.stage in ("photographs", PIPELINE):
+        return False
+    folders = [path.parent if path.suffix == ".csv" else path for path in workdir.made_from]
+    files = [file for one in found for file in one.files]
+    return any(file.is_relative_to(folder) for folder in folders for file in files)
+
+
+def _shows(name: str, person: Person) -> bool:
+    """Whether a recorded file is a picture of the person by its path, `faces/<subject>/...`."""
+    parts = name.split("/")
+    if parts[0] == "faces" and len(parts) > 2:
+        return person.is_named(parts[1])
+    return person.is_distinct and person.in_path(name)
+
+
+def _names(one: Contents, person: Person) -> bool:
+    """Whether a file has the person's name, or had it when a removal was killed."""
+    if not person.is_distinct:
+        return False
+    record = one.folder / outputs.RECORD
+    deleted = record.read_text("utf-8", errors="replace") if record.is_file() else ""
+    return any(map(person.in_path, one.written)) or person.in_words(deleted)
+
+
+def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
+    """Workdirs in which this cannot delete: without a record, or behind a link."""
+    for one in changed:
+        if not one.folder.is_relative_to(work.resolve()):
+            yield (
+                f"{one.folder} lies outside {work}, behind a link: delete that folder by hand, or "
+                f"give a --config.work that holds both"
+            )
+        if not (one.folder / outputs.RECORD).is_file():
+            yield (
+                f"{one.folder} has no record of what was written there, so an earlier version made "
+                f"it: delete that folder by hand"
+            )
+        parents = {(one.folder / name).parent for name in one.written}
+        away = [path for path in parents if not path.resolve().is_relative_to(one.folder)]
+        if away:
+            yield f"{min(away)} is behind a link that leads out of {one.folder}: delete it by hand"
+
+
+def _would_return(plan: Plan) -> Iterator[str]:
+    """Photographs that are not given, and from which the next run would read the person again."""
+    for found in plan.sources[len(plan.originals) :]:
+        ledger, problems = consent.read_consent(found.root / consent.NAME)
+        rows = [row for row in ledger.values() if plan.person.is_named(row.subject)]
+        withheld = rows and not problems and all(row.withheld for row in rows)
+        if (found.files or found.problems) and not withheld:
+            yield (
+                f"{found.root} still holds photographs of the person: add "
+                f"--config.photos={found.root} to delete them, or write the day of the withdrawal "
+                f"into {found.root / consent.NAME}"
+            )
+
+
+@contextlib.contextmanager
+def _alone(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterator[None]:
+    """Locks the workdirs that change, and those around them, which may begin work in them."""
+    folders = {one.folder for one in changed}
+    known = {one.folder for one in contents}
+    folders |= {parent for folder in folders for parent in folder.parents if parent in known}
+    with contextlib.ExitStack() as stack:
+        for folder in sorted(folders):
+            stack.enter_context(alone_in(folder, "remove"))
+        yield
+
+
+def _carry_out(plan: Plan) -> Removed:
+    """Deletes from what was made last to the photographs, so that a killed run finds the rest."""
+    done = Removed(kept=[str(one.folder) for one in plan.kept])
+    for one in plan.watched:
+        _delete(one.folder, [name for name in _WATCHED if name in one.written], done)
+    for one in plan.named:
+        _delete(one.folder, [name for name in one.written if plan.person.in_path(name)], done)
+        _tidy(one.folder, plan.person)
+    for one in reversed(plan.emptied):
+        _empty(one, plan.person, done)
+    for one in reversed(plan.reduced):
+        _reduce(one, plan, done)
+    for one in plan.changed:
+        outputs.forget(one.folder)
+    for found in plan.originals:
+        done.files += [str(file) for file in found.files]
+        originals.delete_files(found)
+        done.rows += found.rows
+        originals.delete_rows(found)
+    return done
+
+
+def _empty(one: Contents, person: Person, done: Removed) -> None:
+    """Deletes all that stages wrote into a workdir; last, by what a killed run is found again."""
+    tops = dict.fromkeys(name.split("/")[0] for name in one.written)
+    models = [name for name in one.written if name.endswith("model.json")]
+    done.models += [str((one.folder / name).parent) for name in models]
+    done.models += [str(one.folder / top) for top in tops if top == "checkpoints"]
+    done.rows += sum(
+        int(person.rows(table).sum())
+        for name, table in one.tables.items()
+        if name.endswith(".parquet")
+    )
+    shown = [name.split("/")[0] for name, table in one.tables.items() if person.rows(table).any()]
+    last = [*dict.fromkeys(shown), *(top for top in tops if top == "config.json")]
+    _delete_tops(one.folder, [top for top in tops if top not in last])
+    _tidy(one.folder, person)
+    _delete_tops(one.folder, last)
+    done.files += [str(one.folder / name) for name in one.written]
+    done.models.sort()
+
+
+def _delete_tops(folder: Path, names: Sequence[str]) -> None:
+    """Deletes the recorded files among these entries of a workdir, and below them."""
+    for name in names:
+        if (folder / name).is_dir():
+            outputs.delete_folder(folder / name)
+        else:
+            outputs.delete(folder / name)
+
+
+def _tidy(folder: Path, person: Person) -> None:
+    """Removes empty folders with the person's name, and names of deleted files in the record."""
+    for parent, names, _ in os.walk(folder, topdown=False):
+        for path in (Path(parent) / name for name in names):
+            if _shows(f"{path.relative_to(folder).as_posix()}/-", person):
+                with contextlib.suppress(OSError):  # it is not empty, or a link
+                    path.rmdir()
+    outputs.forget(folder)
+
+
+def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
+    """Deletes the person's rows and pictures and the contact sheets. The tables go last."""
+    person = plan.person
+    rows = {
+        name: person.rows(table) | _from_originals(table, one.workdir, plan.sources)
+        for name, table in one.tables.items()
+    }
+    if one.stage == "predict" and all(found.all() for found in rows.values()):
+        _empty(one, person, done)
+        return
+    shown = {name for name in one.written if _shows(name, person)}
+    for name, found in rows.items():
+        shown |= _pictures_of(one.tables[name][found], one.written)
+    sheets = {name for name in one.written if "/" not in name and Path(name).suffix in _PICTURES}
+    _delete(one.folder, sorted({"done.json"} & set(one.written) | shown | sheets), done)
+    _tidy(one.folder, person)
+    for name, found in rows.items():
+        if found.any():
+            done.rows += int(found.sum())
+            _write_table(one.folder / name, one.tables[name][~found].reset_index(drop=True))
+
+
+def _write_table(file: Path, table: pd.DataFrame) -> None:
+    with atomic_file(file) as temporary:
+        if file.suffix == ".parquet":
+            table.to_parquet(temporary)
+        else:
+            table.to_csv(temporary, index=False)
+
+
+def _from_originals(table: pd.DataFrame, workdir: Workdir, found: Sequence[Originals]) -> pd.Series:
+    """Which rows of predictions are of files that the labels give to the person: bool [N]."""
+    files = {file for one in found for file in one.files}
+    roots = workdir.inputs.get("input", ())
+    if "source" not in table.columns or not files:
+        return pd.Series(False, index=table.index)
+
+    def is_original(source: str) -> bool:
+        places = [root / source if root.is_dir() else root for root in roots]
+        return any(place.resolve() in files for place in places)
+
+    return table["source"].isin([name for name in table["source"].unique() if is_original(name)])
+
+
+def _pictures_of(rows: pd.DataFrame, written: Sequence[str]) -> set[str]:
+    """The recorded pictures that rows of a table name as `crop`, or whose source was drawn on."""
+    named = set(rows.get("crop", ())) | {f"annotated/{source}" for source in rows.get("source", ())}
+    return {name for name in written if name in named or name.rpartition(".")[0] in named}
+
+
+def _delete(folder: Path, names: Sequence[str], done: Removed) -> None:
+    for name in names:
+        outputs.delete(folder / name)
+        done.files.append(str(folder / name))
+
+
+def _mentions(plan: Plan, work: Path, photos: Path | None) -> Iterator[str]:
+    """Files and empty folders whose path or text still has one of the person's names.
+
+    The table of photographs says whose the files are that it lists, whatever they are called.
+    """
+    person = plan.person
+    listed = frozenset(file for found in plan.originals for file in found.listed)
+    for root in [work, *([originals.root_of(photos)] if photos else [])]:
+        for path in sorted(root.rglob("*")):
+            is_folder = path.is_dir() and not path.is_symlink()
+            if (is_folder and any(path.iterdir())) or path.resolve() in listed:
                 continue
-            named = any(name in (*file.relative_to(root).parts, file.stem) for name in names)
-            text = file.suffix.lower() in _TEXTS
-            if named or (text and pattern.search(file.read_bytes())):
-                yield str(file)
+            named = person.is_distinct and person.in_path(path.relative_to(root).as_posix())
+            if named or (path.is_file() and _tells(path, person)):
+                yield str(path)
+
+
+def _tells(file: Path, person: Person) -> bool:
+    table = _read_table(file)
+    if table is not None and person.rows(table).any():
+        return True
+    if not person.is_distinct or file.suffix.lower() not in _TEXTS:
+        return False
+    try:
+        return person.in_words(file.read_text("utf-8", errors="replace"))
+    except OSError:
+        return True

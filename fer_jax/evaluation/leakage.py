@@ -33,11 +33,12 @@ from jaxtyping import UInt8
 
 from fer_jax import outputs
 from fer_jax.data import manifest, names, sources, stage_tables
+from fer_jax.data.lineage import ancestors
 from fer_jax.errors import UserError
 from fer_jax.evaluation import likeness
 from fer_jax.evaluation.protocols import Fold
 from fer_jax.faces import drawing
-from fer_jax.workdir import atomic_file, read_json, write_json
+from fer_jax.workdir import atomic_file, write_json
 
 BETWEEN_PEOPLE = (
     "shared_id", "similar_id", "identical_picture", "near_duplicate", "same_person",
@@ -88,30 +89,21 @@ class _Side:
 
 def lineage(*inits: str) -> Pool:
     """What the models at `inits`, and those that they started from, were trained on."""
-    photographs: list[str] = []
-    faces: list[str] = []
-    paths, known = list(inits), True
-    while paths:
-        if not (path := paths.pop()):
-            continue
-        folder = Path(path)
-        if folder.name == "model" and not (folder / "config.json").is_file():
-            folder = folder.parent
-        if not (folder / "config.json").is_file():
-            known = False
-            continue
-        config = read_json(folder / "config.json")
-        photographs += [config[name] for name in ("photographs",) if config.get(name)]
-        root = config.get("data", {}).get("root", "")
-        if (Path(root) / "manifest.parquet").is_file():
-            faces.append(root)
-        elif (Path(root) / "photographs.parquet").is_file():
-            photographs.append(root)
-        elif root:  # moved, deleted, or nothing that we can read
-            known = False
-        seeds = config.get("seeds", (0,))
-        paths += [config.get("init", "").replace("{seed}", str(seed)) for seed in seeds]
-    return Pool(tuple(dict.fromkeys(photographs)), tuple(dict.fromkeys(faces)), known)
+    ancestry = ancestors(inits)
+    photographs: dict[str, None] = {}
+    faces: dict[str, None] = {}
+    known = not ancestry.unknown
+    for workdir in ancestry.workdirs:
+        photographs |= dict.fromkeys(map(str, workdir.inputs.get("photographs", ())))
+        for root in workdir.inputs.get("data.root", ()):
+            if (root / "manifest.parquet").is_file():
+                faces[str(root)] = None
+            elif (root / "photographs.parquet").is_file():
+                photographs[str(root)] = None
+            else:  # moved, deleted, or in a format that cannot be searched
+                known = False
+        known = known and not workdir.inputs.get("data.folders")  # pictures without a manifest
+    return Pool(tuple(photographs), tuple(faces), known)
 
 
 def audit(table: pd.DataFrame, folds: Sequence[Fold], pool: Pool | None = None) -> list[Leak]:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fer_jax import console, outputs
+from fer_jax.data.included import Ledger, read_ledger
 from fer_jax.data.labels import files_read, read_labels
 from fer_jax.data.names import key
 from fer_jax.data.pseudonyms import pseudonymise
@@ -65,8 +66,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     if not config.photos:
         raise UserError("photographs: give the folder or labels.csv by --config.photos=PATH")
-    labels = _read(config)
+    ledger = read_ledger(Path(config.photos))
+    labels = _read(config, ledger)
     outputs.delete_folder(workdir / "faces")  # of photographs that are gone since
+    outputs.forget(workdir)  # the record has the names of people who are gone
     crops = _crop_names(labels)
     detector = Detector(**config.detector.to_dict())
     rows: list[dict[str, Any]] = []
@@ -89,7 +92,11 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - started
 
     table = pd.concat(
-        [labels[["photo", "subject", "emotion", "split", "share"]], pd.DataFrame(rows)], axis=1
+        [
+            labels[["photo", "subject", "emotion", "split", "share", "ledger_line"]],
+            pd.DataFrame(rows),
+        ],
+        axis=1,
     )
     without = table[table["status"] == NO_FACE]
     if len(without) == len(table):
@@ -110,6 +117,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "without_face": len(without),
         "ignored": labels.attrs["ignored"],
         "without_consent": labels.attrs["withheld"],
+        "people_without_consent": ledger.withheld,
+        "consent_ledger": ledger.description,
         **{
             f"photographs_{emotion}": int((table["emotion"] == emotion).sum())
             for emotion in config.emotions
@@ -118,11 +127,12 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _read(config: ConfigDict) -> pd.DataFrame:
+def _read(config: ConfigDict, ledger: Ledger) -> pd.DataFrame:
     """The labels, with what is odd about them told, under drawn ids if that is asked for."""
     labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
     for warning in labels.attrs["warnings"]:
         console.warn(f"photographs: {warning}")
+    labels["ledger_line"] = ledger.lines_of(labels["subject"])
     if config.pseudonymise:
         photos = Path(config.photos)
         labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)

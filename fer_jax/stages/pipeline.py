@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import console, stages
+from fer_jax.data import removal
 from fer_jax.errors import UserError
 from fer_jax.workdir import stage
 
@@ -22,12 +24,14 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     for its fields of that name: so one step names the folder that an earlier one wrote.
 
     Raises:
-        UserError: one of `config.needs`, the fields that the user has to give, is empty.
+        UserError: one of `config.needs`, the fields that the user has to give, is empty; or
+            somebody withdrew whose photographs went into earlier results, which `remove` deletes.
     """
     for name in config.needs:
         if not config[name]:
             raise UserError(f"give --config.{name}, where your own {name} lie")
     config = filled(config, workdir)
+    _stop_for_withdrawals(config, workdir)
     summary: dict[str, Any] = {}
     for number, name in enumerate(config.order, start=1):
         step = config.steps[name]
@@ -48,6 +52,21 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             "",
         )
     return summary
+
+
+def _stop_for_withdrawals(config: ConfigDict, workdir: Path) -> None:
+    steps = [config.steps[name] for name in config.order]
+    for photos in [step.photos for step in steps if step.stage == "photographs" and step.photos]:
+        people = removal.people_to_remove(Path(photos), workdir) if Path(photos).exists() else []
+        if people:
+            raise UserError(
+                f"pipeline: the consent of {len(people)} people is withdrawn, and {workdir} still "
+                f"holds what was made from their photographs; run `python launch.py "
+                f"--config=configs/remove.py --config.remove={shlex.quote(people[0])} "
+                f"--config.work={shlex.quote(str(workdir))} --workdir=REMOVALS`"
+                f"{' for each of them' if len(people) > 1 else ''}, and then this command again "
+                f"(--config.photos={shlex.quote(str(photos))} deletes the photographs too)"
+            )
 
 
 def filled(config: ConfigDict, workdir: Path) -> ConfigDict:

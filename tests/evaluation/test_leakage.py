@@ -210,20 +210,41 @@ def test_a_test_person_in_the_pretraining_videos_is_found(clean, tmp_path):
 def test_lineage_leads_through_the_workdirs_to_what_was_pretrained_on(planted, tmp_path):
     table, root = planted
     for name, config in {
-        "pretrain": {"data": {"root": str(root / "work")}, "init": ""},
-        "emotion": {"photographs": str(root / "work"), "init": str(tmp_path / "pretrain")},
+        "pretrain": {"stage": "train", "data": {"root": str(root / "work")}, "init": ""},
+        "emotion": {
+            "stage": "crossval",
+            "photographs": str(root / "work"),
+            "init": str(tmp_path / "pretrain"),
+        },
     }.items():
         write_json(tmp_path / name / "config.json", config)
     pool = leakage.lineage(str(tmp_path / "emotion"))
     assert pool == leakage.Pool((str(root / "work"),), (), True)  # each set once
     assert not leakage.lineage(str(tmp_path / "nowhere")).known
-    moved = {"data": {"root": str(tmp_path / "moved")}, "init": ""}
+    moved = {"stage": "train", "data": {"root": str(tmp_path / "moved")}, "init": ""}
     write_json(tmp_path / "pretrain" / "config.json", moved)
     assert not leakage.lineage(str(tmp_path / "emotion")).known
     assert leakage.lineage("") == leakage.Pool()
     taught = leakage.audit(table, one_out(table), pool)
     names = {leak.tested for leak in taught if leak.kind == "pretraining_labels"}
     assert names == {f"p{person}" for person in PEOPLE}
+
+
+@pytest.mark.parametrize("part", ["best", "best/model", "best/model/weights.safetensors"])
+def test_the_best_model_of_a_training_was_trained_on_the_same_photographs(planted, tmp_path, part):
+    _, root = planted
+    config = {"stage": "train", "data": {"root": str(root / "work")}, "init": ""}
+    write_json(tmp_path / "pretrain" / "config.json", config)
+    write_json(tmp_path / "pretrain" / "best" / "model" / "model.json", {})
+    (tmp_path / "pretrain" / "best" / "model" / "weights.safetensors").touch()
+    pool = leakage.lineage(str(tmp_path / "pretrain" / part))
+    assert pool == leakage.Pool((str(root / "work"),), (), True)
+
+
+def test_pictures_in_folders_of_the_user_cannot_be_searched(tmp_path):
+    config = {"stage": "train", "data": {"root": "", "folders": {"faces": str(tmp_path)}}}
+    write_json(tmp_path / "verify" / "config.json", config)
+    assert not leakage.lineage(str(tmp_path / "verify")).known
 
 
 def test_a_leak_stops_the_run_unless_its_kind_is_allowed(found, tmp_path):

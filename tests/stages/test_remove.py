@@ -1,6 +1,7 @@
-"""After a removal no byte of a person is left, and the models that saw them are named."""
+"""After a removal no byte of a person is left, and no model that saw them."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 
 from configs import photographs as photographs_config
 from configs import remove as remove_config
+from fer_jax import outputs
 from fer_jax.data import builders
 from fer_jax.errors import UserError
+from fer_jax.locking import alone_in
 from fer_jax.stages import photographs, remove
-from fer_jax.workdir import write_json
+from fer_jax.workdir import atomic_file, write_json
 
 GONE, STAYS = "zelda77", "yorick"
 
@@ -23,6 +26,26 @@ def config(tmp_path, person=GONE):
         {"remove": person, "photos": str(tmp_path / "photos"), "work": str(tmp_path / "w")}
     )
     return config
+
+
+def finished(folder, stage, files=None, **config):
+    """A workdir with these files (text, bytes or a table by name), all of them in its record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs.begin(folder)
+    write_json(folder / "config.json", {"stage": stage, **config})
+    for name, content in (files or {}).items():
+        with atomic_file(folder / name) as temporary:
+            if isinstance(content, pd.DataFrame):
+                content.to_parquet(temporary)
+            else:
+                data = content if isinstance(content, bytes) else content.encode()
+                temporary.write_bytes(data)
+    return folder
+
+
+def saw(work):
+    """Which of the workdirs with a model have none any more."""
+    return [name for name in ("emotion", "later", "other") if not (work / name / "model").exists()]
 
 
 @pytest.fixture
@@ -43,26 +66,28 @@ def study(tmp_path):
 
     builder = builders.builder_module("persian_emotion")
     two = builder.PersianEmotionConfig(name="two", emotions=("happy", "sad"))
+    finished(work / "train", "train", data={"root": str(photos)})
     builders.build("persian_emotion", two, photos, work / "train" / "records")
-    write_json(work / "train" / "config.json", {"data": {"root": str(photos)}})
 
     table = pd.read_parquet(work / "photographs" / "photographs.parquet")
     answers = table[["photo", "subject", "emotion", "status"]].assign(fold=0, seed=0)
-    for name in ("", "folds/seed0_fold0/"):
-        (work / "emotion" / name).mkdir(parents=True, exist_ok=True)
-        answers.to_parquet(work / "emotion" / name / "predictions.parquet")
-    write_json(work / "emotion" / "config.json", {"photographs": str(work / "photographs")})
-    write_json(work / "emotion" / "model" / "model.json", {})
-    (work / "emotion" / "folds" / "seed0_fold0" / "heat.npz").write_bytes(GONE.encode())
-    (work / "emotion" / "leaks").mkdir()
-    (work / "emotion" / "leaks" / "leaks.csv").write_text(f"kind,tested\nsame_person,{GONE}\n")
-    write_json(work / "later" / "config.json", {"init": str(work / "emotion")})
-    write_json(work / "later" / "model" / "model.json", {})
-    write_json(work / "other" / "config.json", {"init": ""})
-    write_json(work / "other" / "model" / "model.json", {})
-    write_json(work / "evaluate" / "config.json", {"runs": {}})
-    (work / "evaluate" / "report.html").write_text(f"<td>{GONE}</td>")
-    (work / "evaluate" / "per_person.csv").write_text(f"run,subject\na,{GONE}\n")
+    finished(
+        work / "emotion",
+        "crossval",
+        {
+            "predictions.parquet": answers,
+            "folds/seed0_fold0/predictions.parquet": answers,
+            "folds/seed0_fold0/heat.npz": GONE,
+            "leaks/leaks.csv": f"kind,tested\nsame_person,{GONE}\n",
+            "model/model.json": "{}",
+        },
+        photographs=str(work / "photographs"),
+    )
+    model = {"model/model.json": "{}"}
+    finished(work / "later", "crossval", model, init=str(work / "emotion"))
+    finished(work / "other", "train", model, init="")
+    report = {"report.html": f"<td>{GONE}</td>", "per_person.csv": f"run,subject\na,{GONE}\n"}
+    finished(work / "evaluate", "evaluate", report, runs={})
     return tmp_path
 
 
@@ -94,32 +119,33 @@ def test_the_others_stay(study):
     assert len(list((study / "photos" / STAYS).rglob("*.png"))) == 2
 
 
-def test_models_that_saw_the_person_are_named_and_others_are_not(study):
+def test_models_that_saw_the_person_are_deleted_and_named_and_others_are_not(study):
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
+    assert saw(study / "w") == ["emotion", "later"]
 
 
 def test_pictures_of_a_pretraining_that_was_watched_on_the_person_go_its_model_stays(study):
     for name, root in (("watched", study / "w" / "photographs"), ("alone", "")):
-        write_json(study / "w" / name / "config.json", {"probe": {"photographs": str(root)}})
-        write_json(study / "w" / name / "model" / "model.json", {})
-        for picture in ("neighbours.png", "embedding.png", "curves.png"):
-            (study / "w" / name / picture).write_bytes(b"faces")
+        pictures = dict.fromkeys(("neighbours.png", "embedding.png", "curves.png"), "faces")
+        files = {"model/model.json": "{}", **pictures}
+        finished(study / "w" / name, "train", files, probe={"photographs": str(root)})
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
     assert [p.name for p in (study / "w" / "watched").glob("*.png")] == ["curves.png"]
     assert len(list((study / "w" / "alone").glob("*.png"))) == 3
+    assert (study / "w" / "watched" / "model" / "model.json").is_file()
 
 
 def test_models_that_began_by_a_relative_path_are_named(study, monkeypatch):
     monkeypatch.chdir(study)
-    write_json(study / "w" / "later" / "config.json", {"init": "w/emotion/model"})
+    finished(study / "w" / "later", "crossval", init="w/emotion/model")
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
 
 
 def test_a_pipeline_s_other_models_did_not_see_the_person(study):
-    write_json(study / "w" / "config.json", {"photos": str(study / "photos")})
+    finished(study / "w", "pipeline", photos=str(study / "photos"), order=["photographs"])
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
 
@@ -137,7 +163,7 @@ def test_a_table_may_spell_its_columns_in_any_case(study):
 @pytest.mark.parametrize("person", [".", "..", "photos/yorick"])
 def test_a_path_is_no_id(study, person):
     before = everything(study)
-    with pytest.raises(UserError, match="is no id of a person"):
+    with pytest.raises(UserError, match="is a path, and not the id"):
         remove.run(config(study, person), study / "removals")
     assert everything(study).items() >= before.items()
 
@@ -151,7 +177,7 @@ def test_records_and_reports_are_deleted_to_be_made_again(study):
 
 def test_a_person_whom_nobody_knows_is_an_error_and_touches_nothing(study):
     before = everything(study)
-    with pytest.raises(UserError, match="nobody is called 'someone'"):
+    with pytest.raises(UserError, match="there is nobody called 'someone'"):
         remove.run(config(study, "someone"), study / "removals")
     assert before == everything(study)
 
@@ -175,3 +201,193 @@ def test_a_table_of_labels_loses_the_rows(tmp_path):
     assert sorted(path.name for path in photos.iterdir()) == ["IMG_1.png", "labels.csv"]
     assert GONE not in (photos / "labels.csv").read_text()
     assert json.loads((tmp_path / "removals" / "done.json").read_text())
+
+
+def run_again_until_done(asked, workdir, monkeypatch):
+    """Runs the stage, killed at its first deletion, at its second, and so on, until it is done."""
+    kills = 0
+    real = {name: getattr(outputs, name) for name in ("delete", "delete_folder")}
+    while True:
+        left = [1]
+
+        def deleting(path, name, left=left):
+            if Path(path).parent.name != "removals":
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+            return real[name](path)
+
+        for name in real:
+            monkeypatch.setattr(outputs, name, lambda path, name=name: deleting(path, name))
+        try:
+            return remove.run(asked, workdir), kills
+        except KeyboardInterrupt:
+            kills += 1
+
+
+def test_killed_at_every_deletion_the_same_command_completes(study, monkeypatch):
+    _, kills = run_again_until_done(config(study), study / "removals", monkeypatch)
+    assert kills > 10
+    assert saw(study / "w") == ["emotion", "later"]
+    assert not [path for path in everything(study) if GONE in str(path)]
+    assert not any(GONE.encode() in data for data in everything(study).values())
+    assert (study / "w" / "other" / "model" / "model.json").is_file()
+
+
+def test_models_that_began_with_a_model_for_each_seed_are_deleted(study):
+    work = study / "w"
+    (work / "emotion").rename(work / "emotion_1")
+    finished(work / "later", "crossval", init=str(work / "emotion_{seed}" / "model"), seeds=[0, 1])
+    named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
+    assert [path.split("/")[-2] for path in named] == ["emotion_1", "later"]
+
+
+def test_pictures_of_a_training_on_the_photographs_and_what_follows_go(study):
+    work = study / "w"
+    sheets = dict.fromkeys(("tasks.png", "checkpoints/1/array", "best/model/model.json"), "face")
+    finished(work / "pretrain", "train", sheets, data={"root": str(work / "photographs")})
+    runs = {"set": {"probe": str(work / "later"), "tuned": str(work / "emotion")}}
+    tables = dict.fromkeys(("study.csv", "study.md", "study.png"), "90 %")
+    finished(work / "study", "study", tables, runs=runs)
+    pool = {"photographs": str(work / "photographs")}
+    finished(work / "audit", "audit", {"leaks/suspects.png": "faces"}, **pool)
+    remove.run(config(study), study / "removals")
+    for name in ("pretrain", "study", "audit"):
+        assert [path.name for path in (work / name).iterdir()] == [outputs.RECORD]
+
+
+def test_sheets_of_the_person_s_own_videos_go_and_the_videos_are_named(study):
+    work, videos = study / "w", study / "videos"
+    videos.mkdir()
+    (videos / f"{GONE}_talks.mp4").write_bytes(b"a video")
+    manifest = pd.DataFrame({"video": [f"{GONE}_talks.mp4", "other.mp4"], "status": "kept"})
+    tables = {"manifest.parquet": manifest}
+    finished(work / "extract", "extract", {**tables, "sheet.png": "faces"}, videos=str(videos))
+    pictures = dict.fromkeys(("removed.png", "disagreements.png"), "faces")
+    finished(work / "refine", "refine", {**tables, **pictures}, faces=str(work / "extract"))
+    with pytest.raises(UserError, match=rf"1 files still name the person: .*{GONE}_talks.mp4"):
+        remove.run(config(study), study / "removals")
+    for name in ("extract", "refine"):
+        assert [path.name for path in (work / name).iterdir()] == [outputs.RECORD]
+
+
+def predictions(work, name, sources, **fields):
+    rows = "".join(f"{source},0,sad\n" for source in sources)
+    drawn = {f"annotated/{source}": source for source in sources}
+    files = {"predictions.csv": f"source,frame,emotion\n{rows}", "overview.jpg": "all", **drawn}
+    return finished(work / name, "predict", files, **fields)
+
+
+def test_predictions_lose_the_person_and_keep_the_others(study):
+    work, photos = study / "w", study / "photos"
+    mixed = predictions(work, "mixed", [f"{GONE}/sad/1.png", "x/1.png"], input=str(photos))
+    own = predictions(work, "own", ["sad/1.png"], input=str(photos / GONE))
+    others = predictions(work, "others", ["1.png"], input="elsewhere", model=str(work / "later"))
+    summary = remove.run(config(study), study / "removals")
+    assert (mixed / "predictions.csv").read_text() == "source,frame,emotion\nx/1.png,0,sad\n"
+    assert [path.name for path in (mixed / "annotated").rglob("*.png")] == ["1.png"]
+    assert not (mixed / "overview.jpg").exists()
+    assert [path.name for path in own.iterdir()] == [outputs.RECORD]
+    assert (others / "overview.jpg").is_file()
+    assert summary["predictions_kept"] == [str(others)]
+
+
+def test_predictions_inside_a_pipeline_are_made_again(study):
+    work = study / "w"
+    finished(work, "pipeline", order=["photographs", "emotion", "predict"])
+    predictions(work, "predict", ["1.png"], input="elsewhere", model=str(work / "emotion"))
+    remove.run(config(study), study / "removals")
+    assert [path.name for path in (work / "predict").iterdir()] == [outputs.RECORD]
+
+
+def test_a_picture_is_the_person_s_by_the_table_whatever_it_is_called(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.png", "b.png"):
+        (photos / name).write_bytes(name.encode())
+    (photos / "labels.csv").write_text(
+        f"path,subject,emotion\na.png,{GONE},sad\nb.png,{STAYS},sad\n"
+    )
+    folder = predictions(tmp_path / "w", "predict", ["a.png", "b.png"], input=str(photos))
+    remove.run(config(tmp_path), tmp_path / "removals")
+    assert (folder / "predictions.csv").read_text() == "source,frame,emotion\nb.png,0,sad\n"
+    assert [path.name for path in (folder / "annotated").iterdir()] == ["b.png"]
+
+
+@pytest.mark.parametrize("asked", ["ZELDA77", "ｚｅｌｄａ７７"])
+def test_another_spelling_of_the_id_is_the_same_person(study, asked):
+    remove.run(config(study, asked), study / "removals")
+    assert not [path for path in everything(study) if GONE in str(path)]
+
+
+def test_a_workdir_without_a_record_is_named_and_nothing_is_deleted(study):
+    (study / "w" / "emotion" / outputs.RECORD).unlink()
+    before = everything(study)
+    with pytest.raises(UserError, match=r"nothing was deleted: .*w/emotion has no record"):
+        remove.run(config(study), study / "removals")
+    assert everything(study) == before
+
+
+def test_a_folder_that_was_moved_to_another_disk_is_named_and_nothing_is_deleted(study):
+    folds = study / "w" / "emotion" / "folds"
+    folds.rename(study / "disk")
+    folds.symlink_to(study / "disk")
+    before = everything(study)
+    with pytest.raises(UserError, match=r"nothing was deleted: .*leads out of .*emotion"):
+        remove.run(config(study), study / "removals")
+    assert everything(study) == before
+
+
+def test_files_of_the_user_in_a_workdir_stay(study):
+    mine = study / "w" / "emotion" / "model" / "my_notes.odt"
+    mine.write_text("mine")
+    remove.run(config(study), study / "removals")
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("busy", ["later", "."])
+def test_a_workdir_in_which_another_process_is_at_work_stops_the_removal(study, busy):
+    finished(study / "w", "pipeline", order=["photographs", "emotion"])
+    before = everything(study)
+    with (
+        alone_in(study / "w" / busy, "another"),
+        pytest.raises(UserError, match="another process is at work"),
+    ):
+        remove.run(config(study), study / "removals")
+    assert everything(study) == before
+
+
+def test_photographs_that_are_not_given_and_would_be_read_again_are_named(study):
+    asked = config(study)
+    asked.photos = ""
+    before = everything(study)
+    with pytest.raises(UserError, match=rf"add --config.photos={study / 'photos'}"):
+        remove.run(asked, study / "removals")
+    assert everything(study) == before
+    ledger = study / "photos" / "consent.csv"
+    ledger.write_text(ledger.read_text().replace(f"{GONE},no,yes,no,", f"{GONE},no,yes,no,yes"))
+    remove.run(asked, study / "removals")
+    assert saw(study / "w") == ["emotion", "later"]
+    assert len(list((study / "photos" / GONE).rglob("*.png"))) == 2
+
+
+def test_a_short_id_is_looked_for_only_where_subjects_are(tmp_path):
+    """The person `1` is neither the fold `1` nor the checkpoint `1`."""
+    photos, work = tmp_path / "photos", tmp_path / "w"
+    for person in ("1", "2"):
+        (photos / person / "sad").mkdir(parents=True)
+        (photos / person / "sad" / "1.png").write_bytes(person.encode())
+    files = {"checkpoints/1/array": "weights", "curves.md": "1", "model/model.json": "{}"}
+    finished(work / "pretrain", "train", files, data={"root": "videos"})
+    remove.run(config(tmp_path, "1"), tmp_path / "removals")
+    assert [path.parts[-3] for path in photos.rglob("*.png")] == ["2"]
+    assert (work / "pretrain" / "checkpoints" / "1" / "array").is_file()
+
+
+def test_a_linked_workdir_is_named_and_nothing_is_deleted(study):
+    (study / "w" / "later").rename(study / "disk")
+    (study / "w" / "later").symlink_to(study / "disk")
+    before = everything(study)
+    with pytest.raises(UserError, match=rf"nothing was deleted: {study}/disk lies outside"):
+        remove.run(config(study), study / "removals")
+    assert everything(study) == before

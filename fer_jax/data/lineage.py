@@ -1,0 +1,172 @@
+"""Which workdir was made from which: the one reader of the paths in the configs of finished runs.
+
+A workdir is a folder with the `config.json` of a stage. What it was made from are the paths that
+this config names: other workdirs, models in them, weight files, folders of photographs or videos.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# The fields of all stages that name an input. `probe.photographs` is not among them: a training
+# is measured on these photographs, and its weights do not depend on them.
+_INPUTS = (
+    "photos", "videos", "photographs", "test_photographs", "faces", "verifier", "pool", "init",
+    "model", "input", "runs", "context", "data.root", "data.folders",
+)  # fmt: skip
+PIPELINE = "pipeline"  # the stage that runs others, in folders below its own
+
+
+@dataclass(frozen=True)
+class Workdir:
+    """A workdir and the paths in its config, absolute and with symbolic links resolved.
+
+    `inputs` maps a field of the config, as "init" or "data.root", to the paths that it names, and
+    `probed` is the workdir of the photographs on which a training was only measured.
+    """
+
+    folder: Path
+    stage: str
+    inputs: Mapping[str, tuple[Path, ...]] = field(repr=False)
+    probed: Path | None = None
+
+    @property
+    def made_from(self) -> frozenset[Path]:
+        """All the paths in `inputs`."""
+        return frozenset(path for paths in self.inputs.values() for path in paths)
+
+
+@dataclass(frozen=True)
+class Ancestry:
+    """The workdirs that led to a model, nearest first, and the paths that lead no further."""
+
+    workdirs: tuple[Workdir, ...] = ()
+    unknown: tuple[Path, ...] = ()
+
+
+def read_workdir(folder: Path) -> Workdir | None:
+    """The workdir at `folder`; None where no `config.json` of a stage is."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(config, dict) or not isinstance(config.get("stage"), str):
+        return None
+    seeds = config.get("seeds") or (config.get("seed", 0),)
+    inputs: dict[str, tuple[Path, ...]] = {}
+    for name in _INPUTS:
+        texts = dict.fromkeys(
+            text.replace("{seed}", str(seed)) if name == "init" else text
+            for text in _texts(_value(config, name))
+            for seed in (seeds if name == "init" else (0,))
+        )
+        if texts:
+            inputs[name] = tuple(_resolved(text, folder) for text in texts)
+    if config["stage"] == PIPELINE:
+        inputs["order"] = tuple(folder.resolve() / name for name in _texts(config.get("order")))
+    probed = next(_texts(_value(config, "probe.photographs")), "")
+    return Workdir(
+        folder.resolve(), config["stage"], inputs, _resolved(probed, folder) if probed else None
+    )
+
+
+def workdir_of(path: Path) -> Workdir | None:
+    """The workdir that wrote what is at `path`: itself, or the one with the model at `path`.
+
+    A model is `model/` or `best/model/` in the workdir of its training.
+    """
+    path = path.resolve()
+    folder = path.parent if path.is_file() else path
+    parents = [folder]
+    for name in ("model", "best"):
+        if parents[-1].name == name:
+            parents.append(parents[-1].parent)
+    return next((found for parent in parents if (found := read_workdir(parent))), None)
+
+
+def workdirs_below(folder: Path) -> list[Workdir]:
+    """All workdirs at or below `folder`, sorted; symbolic links are not followed."""
+    found = (
+        read_workdir(Path(parent))
+        for parent, _, files in os.walk(folder.resolve())
+        if "config.json" in files
+    )
+    return sorted((one for one in found if one), key=lambda workdir: workdir.folder)
+
+
+def ancestors(paths: Iterable[str]) -> Ancestry:
+    """The workdirs of the models at `paths`, and of those that they began with, and so on.
+
+    Args:
+        paths: values of `config.init`; empty ones are left out.
+    """
+    found: dict[Path, Workdir] = {}
+    unknown: dict[Path, None] = {}
+    queue = [Path(os.path.realpath(path)) for path in paths if path]
+    while queue:
+        path = queue.pop(0)
+        workdir = workdir_of(path)
+        if workdir is None:
+            unknown[path] = None
+        elif workdir.folder not in found:
+            found[workdir.folder] = workdir
+            queue += workdir.inputs.get("init", ())
+    return Ancestry(tuple(found.values()), tuple(unknown))
+
+
+def descendants(folders: Iterable[Path], among: Iterable[Workdir]) -> list[Workdir]:
+    """The workdirs `among` that were made from one in `folders`, or from such a one, and so on.
+
+    Those in `folders` are left out. Each comes after one that it was made from: when they are
+    deleted from the last to the first, a part of them that is left is found again.
+    """
+    known = {workdir.folder: workdir for workdir in among}
+    sources = {folder: _sources(workdir, known) for folder, workdir in known.items()}
+    reached = {folder.resolve() for folder in folders}
+    made: list[Workdir] = []
+    while children := [
+        workdir
+        for folder, workdir in known.items()
+        if folder not in reached and reached & sources[folder]
+    ]:
+        made += children
+        reached |= {child.folder for child in children}
+    return made
+
+
+def _sources(workdir: Workdir, known: Mapping[Path, Workdir]) -> set[Path]:
+    """The innermost workdirs that hold the inputs; a pipeline holds only its steps."""
+    holders = set()
+    for path in workdir.made_from:
+        holder = next((parent for parent in (path, *path.parents) if parent in known), None)
+        if holder and (holder == path or known[holder].stage != PIPELINE):
+            holders.add(holder)
+    return holders
+
+
+def _value(config: Mapping[str, Any], name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a value of a config, at any depth, that name a path."""
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, Mapping):
+        for child in value.values():
+            yield from _texts(child)
+    elif isinstance(value, list | tuple):
+        for child in value:
+            yield from _texts(child)
+
+
+def _resolved(text: str, workdir: Path) -> Path:
+    return Path(os.path.realpath(text.replace("{workdir}", str(workdir))))

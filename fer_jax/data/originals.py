@@ -1,0 +1,251 @@
+"""The photographs of one person: found first, and deleted only if all of them can be.
+
+Nothing outside the folder of the photographs is ever deleted. A photograph that a symbolic link
+leads to goes with the link if it lies inside; one that lies outside is a problem, which the user
+has to solve first.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fer_jax.data import consent, pseudonyms, tables
+from fer_jax.data.labels import SUFFIXES
+from fer_jax.data.person import Person
+from fer_jax.errors import UserError
+
+_MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may hold thumbnails
+
+
+@dataclass
+class Originals:
+    """What a folder of photographs has of a person.
+
+    `files` are the photographs and the links to them, `folders` the person's folders and links to
+    such, `listed` all the files that the table gives to other people, and `problems` say what has
+    to be done by hand before anything is deleted.
+    """
+
+    root: Path
+    files: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    tables: list[_Table] = field(default_factory=list)
+    listed: frozenset[Path] = frozenset()
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many rows of tables are about the person."""
+        return sum(len(table.gone) for table in self.tables)
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.folders or self.rows or self.problems)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The rows of a table, and its text without those in `gone`, byte for byte."""
+
+    file: Path
+    kept: tuple[tables.Row, ...]
+    gone: tuple[tables.Row, ...]
+    text: str
+
+
+def root_of(photos: Path) -> Path:
+    """The folder of photographs that is given by itself or by a table in it."""
+    return photos if photos.is_dir() else photos.parent
+
+
+def find_originals(photos: Path, person: Person) -> Originals:
+    """Looks for a person's photographs and rows at `photos`, a folder or a table.
+
+    Raises:
+        UserError: nothing is at `photos`, or a table cannot be read.
+    """
+    if not photos.exists():
+        raise UserError(f"there is no folder or table of photographs at {photos}")
+    found = Originals(Path(os.path.realpath(root_of(photos))))
+    labels = photos if photos.is_file() else found.root / "labels.csv"
+    named = [labels, found.root / consent.NAME, found.root / pseudonyms.NAME]
+    for file in named:
+        table = _read(file, person)
+        if table is not None and table.gone:
+            found.tables.append(table)
+            if not _inside(found.root, Path(os.path.realpath(file))):
+                found.problems.append(
+                    f"{file} is a link to {os.path.realpath(file)}, outside {found.root}; delete "
+                    f"the person's rows there by hand"
+                )
+    if os.path.lexists(labels):
+        _find_listed(found, labels, person)
+    if person.is_distinct or not os.path.lexists(labels):
+        _find_in_folders(found, person)
+    _find_links(found)
+    found.files = list(dict.fromkeys(found.files))
+    found.problems = list(dict.fromkeys(found.problems))
+    return found
+
+
+def delete_files(found: Originals) -> None:
+    """Deletes the photographs, the links to them, and the folders that are then empty.
+
+    Raises:
+        OSError: a file cannot be deleted; the next run deletes the rest.
+    """
+    for file in found.files:
+        file.unlink(missing_ok=True)
+    for folder in found.folders:
+        if folder.is_symlink():
+            folder.unlink()
+        elif folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def delete_rows(found: Originals) -> None:
+    """Deletes the person's rows from the tables; every other byte stays."""
+    for table in found.tables:
+        file = Path(os.path.realpath(table.file))
+        temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
+        try:
+            with temporary.open("w", newline="", encoding="utf-8") as text:
+                text.write(table.text)
+                text.flush()
+                os.fsync(text.fileno())
+            temporary.chmod(file.stat().st_mode)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _read(file: Path, person: Person) -> _Table | None:
+    """A table with the person's rows apart; None where there is none."""
+    if not os.path.lexists(file):
+        return None
+    rows, problems = tables.read_rows(file, ("subject",), ("path",))
+    if problems:  # a row that cannot be read may be the person's
+        raise UserError(f"{'; '.join(problems[:10])}; correct that first")
+    gone = [row for row in rows if person.is_named(row.value["subject"])]
+    kept = [row for row in rows if not person.is_named(row.value["subject"])]
+    return _Table(file, tuple(kept), tuple(gone), _text_without(file, {row.place for row in gone}))
+
+
+def _text_without(file: Path, places: set[str]) -> str:
+    """The text of a table without the rows at `places`; a row may have several lines."""
+    with file.open(newline="", encoding="utf-8") as content:
+        lines = io.StringIO(content.read(), newline="").readlines()
+    kept, start = [], 0
+    reader = csv.reader(lines)
+    for _ in reader:
+        if f"{file}, line {reader.line_num}" not in places:
+            kept += lines[start : reader.line_num]
+        start = reader.line_num
+    return "".join(kept)
+
+
+def _find_listed(found: Originals, labels: Path, person: Person) -> None:
+    """The photographs in the rows of `labels`."""
+    table = _read(labels, person)
+    if table is None:
+        return
+    folder = Path(os.path.realpath(labels.parent))
+    others: dict[Path, str] = {}
+    for row in table.kept:
+        if not tables.path_problem(row.value["path"]):
+            file = Path(os.path.realpath(folder / row.value["path"]))
+            others.setdefault(file, f"{row.place}, gives it to {row.value['subject']}")
+    found.listed = frozenset(others)
+    for row in table.gone:
+        path = row.value["path"]
+        if not path:
+            continue
+        if problem := tables.path_problem(path):
+            found.problems.append(
+                f"{row.place}: {problem}, or delete it by hand and delete the row"
+            )
+            continue
+        file = folder / path
+        other = others.get(Path(os.path.realpath(file)))
+        if other:
+            found.problems.append(f"{row.place}: {path} is there twice; {other}; correct the table")
+        elif file.is_dir():
+            found.problems.append(f"{row.place}: {file} is a folder; correct the table")
+        else:
+            _take(found, file)
+
+
+def _find_in_folders(found: Originals, person: Person) -> None:
+    """The pictures in folders that have the person's name, but for other people's in a table."""
+    listed = {str(file) for file in found.listed}
+    for own in sorted(found.root.iterdir()):
+        if person.is_named(own.name) and own.is_dir():
+            for path in _below(own):
+                if path.is_dir():
+                    found.folders.append(path)
+                elif os.path.realpath(path) not in listed and (
+                    path.suffix.lower() in SUFFIXES or path.name.lower() in _MADE_BY_SYSTEMS
+                ):
+                    _take(found, path)
+            found.folders.append(own)
+            real = Path(os.path.realpath(own))
+            if own.is_symlink() and _inside(found.root, real):
+                found.folders.append(real)
+        elif person.is_named(own.name) and own.is_symlink():  # its folder is gone
+            found.folders.append(own)
+
+
+def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Everything below a folder, the innermost first; linked folders are followed, though not in
+    circles."""
+    real = os.path.realpath(folder)
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and os.path.realpath(entry) not in above | {real}:
+            yield from _below(entry, above | {real})
+        yield entry
+
+
+def _take(found: Originals, file: Path) -> None:
+    """Adds a photograph and the links that lead to it, or the problem with it."""
+    hops = _hops(file)
+    outside = [hop for hop in hops if not _inside(found.root, hop)]
+    if outside and outside[-1].exists():
+        found.problems.append(
+            f"{file} is a photograph outside {found.root}, behind a link: delete {outside[-1]} by "
+            f"hand, or only the link to it if the original is to stay"
+        )
+        return
+    found.files += [hop for hop in reversed(hops) if hop not in outside and os.path.lexists(hop)]
+
+
+def _hops(file: Path) -> list[Path]:
+    """The file and what it links to, link after link, each in its real folder."""
+    hops: list[Path] = []
+    while True:
+        file = Path(os.path.realpath(file.parent)) / file.name
+        if file in hops:
+            return hops
+        hops.append(file)
+        if not file.is_symlink():
+            return hops
+        file = file.parent / file.readlink()
+
+
+def _find_links(found: Originals) -> None:
+    """Adds all other links to the photographs that will be deleted."""
+    gone = {str(file) for file in found.files}
+    if not gone:
+        return
+    for parent, _, names in os.walk(found.root):
+        for name in names:
+            file = Path(parent) / name
+            if file.is_symlink() and os.path.realpath(file) in gone:
+                found.files.insert(0, file)
+
+
+def _inside(root: Path, path: Path) -> bool:
+    return path.is_relative_to(root)

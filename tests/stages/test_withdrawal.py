@@ -1,0 +1,192 @@
+"""A withdrawal at every point of a pipeline, and the pipeline again: nothing shows the person."""
+
+import shlex
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from ml_collections import ConfigDict
+
+from configs import pipeline as pipeline_config
+from configs import remove as remove_config
+from fer_jax.errors import UserError
+from fer_jax.evaluation import fold_models, plots
+from fer_jax.evaluation.fold import Answers
+from fer_jax.stages import crossval, photographs, pipeline, remove
+from fer_jax.workdir import read_json, write_json
+
+GONE, STAY = "zelda77", ("yorick", "xenia", "wanda")
+EMOTIONS = ("happy", "sad")
+ORDER = ("photographs", "emotion", "evaluate")
+
+
+class Stub:
+    """Answers without a network, and saves a model that knows whom it saw."""
+
+    wants_inner = False
+    chosen_by = ""
+    facts: dict = {}  # noqa: RUF012
+
+    def __init__(self, *_):
+        pass
+
+    def run(self, train, test, inner, *, seed, folder):
+        return Answers(np.full((len(test.people), 2), 0.5, np.float32), None, "")
+
+    def save_everyone(self, faces, seed, workdir):
+        write_json(workdir / "model" / "model.json", {"people": sorted(set(faces.people))})
+
+    def speed(self):
+        return {}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setitem(fold_models.METHODS, "stub", Stub)
+    monkeypatch.setattr(crossval.leakage, "audit", lambda *_: [])
+    monkeypatch.setattr(plots, "_svg", lambda *_: "<svg/>")  # drawing takes longest
+    rng = np.random.default_rng(0)
+    for person in (GONE, *STAY):
+        for emotion in EMOTIONS:
+            file = tmp_path / "photos" / person / emotion / "1.png"
+            file.parent.mkdir(parents=True)
+            cv2.imwrite(str(file), rng.integers(0, 256, (24, 24, 3)).astype(np.uint8))
+    write_ledger(tmp_path)
+    return tmp_path
+
+
+def write_ledger(place, revoked=""):
+    people = [(GONE, revoked), *((name, "") for name in STAY)]
+    rows = [f"{name},no,yes,no,{day}" for name, day in people]
+    text = "\n".join(["subject,share,train,demo,revoked", *rows, ""])
+    (place / "photos" / "consent.csv").write_text(text)
+
+
+def run(place, order=ORDER, **fields):
+    config = pipeline_config.get_config().unlock()
+    config.needs, config.photos, config.order = ("photos",), str(place / "photos"), order
+    steps = config.steps
+    steps.photographs.update({"aligned": True, "emotions": EMOTIONS, **fields})
+    steps.photographs.crop.size = 24
+    steps.emotion.unlock().update({"method": "stub", "init": "", "image_size": 24})
+    steps.emotion.update({"protocol": "leave_one_subject_out", "explain": False})
+    steps.evaluate.unlock().runs = ConfigDict({"pretrained": "{workdir}/emotion"})
+    steps.evaluate.context = ("{workdir}/photographs",)
+    steps.evaluate.bootstrap.samples = 20
+    return pipeline.run(config.lock(), place / "w")
+
+
+def run_to_its_end(place, **fields):
+    """The pipeline, and the command that it tells first where it stops for a withdrawal."""
+    try:
+        return run(place, **fields)
+    except UserError as error:
+        command = shlex.split(str(error).split("`")[1])
+    config = remove_config.get_config()
+    for flag in command[3:-1]:
+        name, _, value = flag.removeprefix("--config.").partition("=")
+        config[name] = value
+    remove.run(config, place / "removals")
+    return run(place, **fields)
+
+
+def everything(*roots):
+    return {path: path.read_bytes() for root in roots for path in root.rglob("*") if path.is_file()}
+
+
+def check_nothing_shows_the_person(place, crops):
+    for path, data in everything(place / "w", place / "removals").items():
+        assert GONE not in str(path) and GONE.encode() not in data, path
+        assert data not in crops, path
+        if path.suffix == ".parquet":
+            assert GONE not in pd.read_parquet(path).to_csv(), path
+    people = read_json(place / "w" / "emotion" / "model" / "model.json")["people"]
+    assert people == sorted(STAY)
+
+
+def check_the_report_says_so(place):
+    summary = read_json(place / "w" / "photographs" / "done.json")["summary"]
+    assert summary["people"] == 3 and summary["people_without_consent"] == 1
+    assert summary["consent_ledger"].startswith("consent.csv as of 20")
+    told = (place / "w" / "evaluate" / "datasheet.md").read_text()
+    assert (
+        f"1 people without consent are left out, by the ledger: {summary['consent_ledger']}" in told
+    )
+    assert summary["consent_ledger"] in (place / "w" / "evaluate" / "report.html").read_text()
+    table = pd.read_parquet(place / "w" / "photographs" / "photographs.parquet")
+    lines = (place / "photos" / "consent.csv").read_text().splitlines()
+    for row in table.itertuples():
+        assert lines[row.ledger_line - 1].startswith(f"{row.subject},")
+
+
+@pytest.mark.parametrize("done", range(len(ORDER) + 1))
+def test_a_withdrawal_after_each_step(place, done):
+    if done:
+        run(place, ORDER[:done])
+    crops = {p.read_bytes() for p in (place / "w").rglob("*.png") if GONE in p.parts}
+    assert len(crops) == (2 if done else 0)
+    write_ledger(place, "2026-11-26")
+    run_to_its_end(place)
+    check_nothing_shows_the_person(place, crops)
+    check_the_report_says_so(place)
+    assert len(list((place / "photos" / GONE).rglob("*.png"))) == 2  # no --config.photos was given
+
+
+@pytest.mark.parametrize("point", ["sheet", "first_fold", "second_fold", "model"])
+def test_a_withdrawal_after_a_kill_within_a_step(place, monkeypatch, point):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    folds = []
+
+    def run_fold(self, train, test, inner, **rest):
+        folds.append(1)
+        if len(folds) == (1 if point == "first_fold" else 2):
+            raise KeyboardInterrupt
+        return Answers(np.full((len(test.people), 2), 0.5, np.float32), None, "")
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if point == "sheet":
+            patch.setattr(photographs, "_sheet", killed)
+        elif point == "model":
+            patch.setattr(Stub, "save_everyone", killed)
+        else:
+            patch.setattr(Stub, "run", run_fold)
+        run(place)
+    crops = {p.read_bytes() for p in (place / "w").rglob("*.png") if GONE in p.parts}
+    write_ledger(place, "2026-11-26")
+    run_to_its_end(place)
+    check_nothing_shows_the_person(place, crops)
+    check_the_report_says_so(place)
+
+
+def test_the_photographs_are_deleted_too_when_they_are_given(place):
+    run(place)
+    config = remove_config.get_config()
+    config.update({"remove": GONE, "photos": str(place / "photos"), "work": str(place / "w")})
+    remove.run(config, place / "removals")
+    run(place)
+    check_nothing_shows_the_person(place, set())
+    assert not any(GONE.encode() in data for data in everything(place).values())
+    assert not [path for path in place.rglob("*") if GONE in path.name]
+
+
+def test_two_who_withdraw_are_both_told(place):
+    run(place)
+    ledger = place / "photos" / "consent.csv"
+    ledger.write_text(ledger.read_text().replace("no,yes,no,", "no,yes,no,yes", 2))
+    with pytest.raises(UserError, match=r"consent of 2 people is withdrawn.*for each of them"):
+        run(place)
+
+
+def test_a_person_under_a_pseudonym_is_found(place):
+    run(place, pseudonymise=True)
+    table = place / "photos" / "pseudonyms.csv"
+    drawn = dict(line.split(",") for line in table.read_text().split())[GONE]
+    write_ledger(place, "2026-11-26")
+    run_to_its_end(place, pseudonymise=True)
+    for path, data in everything(place / "w", place / "removals").items():
+        assert drawn not in str(path) and drawn.encode() not in data, path
+        if path.suffix == ".parquet":
+            assert drawn not in pd.read_parquet(path).to_csv(), path
