@@ -32,6 +32,7 @@ from fer_jax.environment import environment
 from fer_jax.errors import UserError
 from fer_jax.failures import ERROR_LOG
 from fer_jax.locking import alone_in
+from fer_jax.schemas import validated
 
 Summary = dict[str, Any]
 RunFunction = Callable[[ConfigDict, Path], Summary]
@@ -69,7 +70,8 @@ def stage(
             stands above is then written by the first of them, and so should all else be.
 
     The decorated function returns the summary. It returns at once when the work is done
-    already, and raises `UserError` when an input is absent or holds the folder, when the folder
+    already, and raises `UserError` when a field of the config is out of its range (see
+    `fer_jax.schemas`), an input is absent or holds the folder, when the folder
     belongs to another config or another process is at work in it, when inputs changed under a
     stage that does not grow, or when the disk is full or its permissions forbid. A run that is
     refused before it has written anything leaves the folder as it was, free for the corrected
@@ -79,6 +81,7 @@ def stage(
     def decorate(run: RunFunction) -> Callable[[ConfigDict, str | os.PathLike[str]], Summary]:
         @functools.wraps(run)
         def wrapped(config: ConfigDict, workdir: str | os.PathLike[str]) -> Summary:
+            config = validated(config)
             folder = Path(workdir).absolute()
             if not many_processes:
                 _check_alone(config)

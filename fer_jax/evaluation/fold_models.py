@@ -5,7 +5,6 @@ Each kind answers for the people held out, and says what it chose on inner valid
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from sklearn.metrics import log_loss
 from fer_jax import outputs
 from fer_jax.data import iterators
 from fer_jax.data.sources import ArraySource
-from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration, views
 from fer_jax.evaluation.explain import GradCam
 from fer_jax.evaluation.fold import TASK, Answers, Faces, FoldModel, inits
@@ -34,20 +32,7 @@ _CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner
 
 
 def make(config: ConfigDict, labels: list[str], mean_size: float) -> FoldModel:
-    """The model of `config.method`; `mean_size` is how many faces a fold has to train on.
-
-    Raises:
-        UserError: an unknown method, or one that needs another `config.init`.
-    """
-    if "{seed}" in config.init and config.method != "fine_tune":
-        raise UserError(
-            f"crossval: the method {config.method} takes one model as --config.init, not one a "
-            "seed; give a run of its own to each seed"
-        )
-    if config.method not in METHODS:
-        near = difflib.get_close_matches(config.method, METHODS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(METHODS)}"
-        raise UserError(f"crossval: unknown method '{config.method}'; {hint}")
+    """The model of `config.method`; `mean_size` is how many faces a fold has to train on."""
     return METHODS[config.method](config, labels, mean_size)
 
 

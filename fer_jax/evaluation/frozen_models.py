@@ -35,10 +35,6 @@ class LinearProbe:
     def __init__(self, config: ConfigDict, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
         self.kinds = tuple(config.features)
-        if not self.kinds or set(self.kinds) - {"backbone", "gradients"}:
-            raise UserError(
-                f"crossval: config.features is {self.kinds}; there are backbone and gradients"
-            )
         self.backbone = FrozenBackbone(config.init, config.backbone.to_dict())
         self.cam = None
         if config.explain and "backbone" in self.kinds:
@@ -127,8 +123,6 @@ class AsItIs:
     chosen_by = "temperature, on the people not held out"
 
     def __init__(self, config: ConfigDict, labels: list[str], mean_size: float) -> None:
-        if not config.init:
-            raise UserError("crossval: the method as_is needs --config.init, an emotion model")
         self.config, self.labels = config, labels
         self.model = model_directory.load(config.init)
         size = self.model.spec["image_size"]

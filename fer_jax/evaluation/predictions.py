@@ -16,6 +16,7 @@ from fer_jax.data.stage_tables import read_table
 from fer_jax.errors import UserError
 from fer_jax.workdir import read_json
 
+_SUM_TOLERANCE = 1e-3  # of a row's probabilities, which may be float16
 COLUMNS = ("photo", "subject", "emotion", "fold", "seed", "status")
 
 
@@ -142,6 +143,13 @@ def _faults(table: pd.DataFrame, labels: tuple[str, ...], scores: list[str]) -> 
     bad = int((~np.isfinite(values)).any(axis=1).sum())
     if bad:
         faults.append(f"{bad} photographs with a face but without finite probabilities")
+    finite = values[np.isfinite(values).all(axis=1)]
+    in_range = ((finite >= 0) & (finite <= 1)).all(axis=1)
+    wrong = int((~in_range | (np.abs(finite.sum(axis=1) - 1) > _SUM_TOLERANCE)).sum())
+    if wrong:
+        faults.append(
+            f"{wrong} photographs whose probabilities are not between 0 and 1 with the sum 1"
+        )
     if "temperature" in table.columns and table["temperature"].notna().any():
         odd = int((~(table["temperature"] > 0)).sum())
         if odd:

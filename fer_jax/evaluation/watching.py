@@ -95,11 +95,6 @@ def read_watched(config: ConfigDict, image_size: int, seed: int) -> Watched | No
             f"config.probe.photographs={root} holds no photographs.parquet; "
             f"give the workdir of a run of the stage photographs"
         )
-    if config.neighbours < 1 or config.folds < 2:
-        raise UserError(
-            f"config.probe: neighbours={config.neighbours} must be 1 or more, "
-            f"folds={config.folds} 2 or more"
-        )
     table = read_table(str(root))
     table = table[(table["status"] == "ok") & (table["split"] != protocols.TEST)]
     table = table[table["subject"].isin(draw_people(table["subject"].tolist(), config.most, seed))]

@@ -30,7 +30,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     Returns the accuracy of `config.main` with its interval, counts, and the report's path.
 
     Raises:
-      UserError: no run, an unset or unknown run, predictions missing or faulty, a folder of
+      UserError: a run without a workdir, predictions missing or faulty, a folder of
         `config.context` whose stage has not finished.
     """
     runs = _read_runs(config)
@@ -54,13 +54,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def _read_runs(config: ConfigDict) -> dict[str, Predictions]:
-    if not config.runs:
-        raise UserError("evaluate: config.runs is empty; name at least one crossval workdir")
-    if config.main not in config.runs:
-        raise UserError(
-            f"evaluate: config.main is '{config.main}', which is none of the runs "
-            f"({', '.join(config.runs)})"
-        )
     for name, folder in config.runs.items():
         if not folder:
             raise UserError(

@@ -37,8 +37,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Extracts the faces of every video below `config.videos`.
 
     Raises:
-        UserError: no folder is given or no video is in it; a setting makes no sense; none of
-            the videos can be read.
+        UserError: no folder is given, no video is in it, or none of the videos can be read.
     """
     jobs = _jobs(config, workdir)
     stats = {job.video: found for job in jobs if (found := shards.finished(job))}
@@ -86,37 +85,16 @@ def _jobs(config: ConfigDict, workdir: Path) -> list[Job]:
 
 
 def _settings(config: ConfigDict) -> Settings:
-    least = {
-        "every_s": (config.every_s, 0),
-        "crop.size": (config.crop.size, 8),
-        "crop.margin": (config.crop.margin, 0),
-        "negatives.per_frame": (config.negatives.per_frame, 0),
-        "batch": (config.batch, 1),
-        "workers": (config.workers, 0),
-    }
-    for name, (value, smallest) in least.items():
-        if value < smallest:
-            raise UserError(f"extract: --config.{name}={value} must be at least {smallest}")
-    try:
-        detector = Detector(**config.detector.to_dict())
-    except ValueError as error:
-        raise UserError(f"extract: --config.detector: {error}") from error
-    try:
-        limits = Limits(**config.limits.to_dict())
-    except ValueError as error:
-        raise UserError(f"extract: --config.limits: {error}") from error
-    if config.runner and config.workers:
-        raise UserError("extract: give --config.runner or --config.workers, not both")
     return Settings(
         every_s=float(config.every_s),
-        detector=detector,
+        detector=Detector(**config.detector.to_dict()),
         size=config.crop.size,
         margin=float(config.crop.margin),
         negatives=config.negatives.per_frame,
         floor=float(config.negatives.floor),
         batch=config.batch,
         seed=config.seed,
-        limits=limits,
+        limits=Limits(**config.limits.to_dict()),
     )
 
 

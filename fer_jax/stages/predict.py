@@ -57,8 +57,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: no model, a model without the task `emotion`, or nothing readable as input.
     """
-    if config.every_s < 0:
-        raise UserError(f"predict: every_s is {config.every_s}; give seconds, or 0 for each frame")
     images, videos, others = list_sources(config.input)
     analyse, labels = _load_analyser(config.model, config.max_side)
     annotated = workdir / "annotated" if config.annotate else None

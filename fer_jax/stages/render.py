@@ -23,7 +23,6 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fer_jax import console
-from fer_jax.errors import UserError
 from fer_jax.people import EMOTIONS, write_clip, write_photograph, write_scene
 from fer_jax.workdir import atomic_file, stage
 from fer_jax.workers import WorkerPool
@@ -44,12 +43,7 @@ class _Job:
 
 @stage(inputs=lambda config: [])
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Draws what `config` asks for and `workdir` does not hold yet.
-
-    Raises:
-        UserError: clips and photographs would show the same people, or a number is out of range.
-    """
-    _check(config)
+    """Draws what `config` asks for and `workdir` does not hold yet."""
     clips, photographs = _clips(config, workdir), _photographs(config, workdir)
     jobs = clips + photographs + _newcomers(config, workdir)
     missing = [job for job in jobs if not job.path.exists()]
@@ -67,29 +61,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "drawn": drawn,
         "frames_per_s": round(drawn / elapsed, 1),
     }
-
-
-def _check(config: ConfigDict) -> None:
-    groups = {name: _people(config[name]) for name in ("photographs", "clips", "newcomers")}
-    for one, other in itertools.combinations(groups, 2):
-        shared = set(groups[one]).intersection(groups[other])
-        if shared:
-            raise UserError(
-                f"render: person {min(shared)} would be in {other} and in {one}; move "
-                f"--config.{other}.first_person past {max(groups[one])}"
-            )
-    height, width = config.size
-    if min(height, width) < 64 or height % 2 or width % 2:
-        raise UserError(
-            f"render: --config.size={height},{width} must be two even numbers of at least 64"
-        )
-    numbers = {
-        f"{group}.{name}": value for group in groups for name, value in config[group].items()
-    }
-    for name, value in numbers.items():
-        least = 1 if name in ("clips.frames", "clips.fps") else 0
-        if value < least:
-            raise UserError(f"render: --config.{name}={value} must be at least {least}")
 
 
 def _clips(config: ConfigDict, workdir: Path) -> list[_Job]:

@@ -16,7 +16,6 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fer_jax import console
-from fer_jax.errors import UserError
 from fer_jax.evaluation import comparison
 from fer_jax.evaluation.predictions import read_predictions
 from fer_jax.workdir import atomic_file, stage
@@ -27,17 +26,12 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Compares, within each setting, every method with `config.reference`.
 
     Raises:
-        UserError: no run, a method or the reference is missing in a setting, or two runs of a
-            setting do not test the same photographs in the same folds and seeds.
+        UserError: two runs of a setting do not test the same photographs in the same folds and
+            seeds.
     """
-    if not config.runs:
-        raise UserError("study: config.runs is empty; name crossval workdirs by setting and method")
     tables = []
     for setting in config.settings:  # a ConfigDict would hand over both in alphabetical order
-        runs = {method: config.runs[setting].get(method, "") for method in config.methods}
-        missing = [method for method in (config.reference, *runs) if not runs.get(method)]
-        if missing:
-            raise UserError(f"study: config.runs.{setting} names no workdir for {missing[0]}")
+        runs = {method: config.runs[setting][method] for method in config.methods}
         found = {name: read_predictions(name, Path(folder)) for name, folder in runs.items()}
         tables.append(comparison.table(setting, found, config.reference, **config.bootstrap))
     rows = pd.concat(tables, ignore_index=True)

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from fer_jax import tasks as task_modules
 from fer_jax.backend import compiler_options
-from fer_jax.errors import UserError
 from fer_jax.models.network import Network
 from fer_jax.tasks.task import Task
 from fer_jax.training import flops, sharding, step
@@ -71,11 +70,6 @@ class Learner:
         self.tasks = dict(tasks)
         self.mesh = sharding.make_mesh(config.fsdp)
         sharding.check_batch_size(config.batch_size, self.mesh)
-        if config.batch_size % config.accumulate:
-            raise UserError(
-                f"config.accumulate={config.accumulate} does not divide "
-                f"config.batch_size={config.batch_size}"
-            )
         abstract = nnx.eval_shape(lambda: self._network(0))
         self._backbone = abstract.backbone
         self._graphdef, parameters, _ = split_network(abstract)

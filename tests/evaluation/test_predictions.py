@@ -36,6 +36,15 @@ def test_every_fault_of_a_table_is_named_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [5.0, -0.1, 0.0])
+def test_probabilities_are_between_0_and_1_and_their_sum_is_1(value):
+    table, protocol = simulate(people=3, no_face=0.2)
+    rows = table.index[table["status"] == "ok"][:2]
+    table.loc[rows, "prob_happy"] = value
+    with pytest.raises(UserError, match="2 photographs whose probabilities are not between 0 and"):
+        from_table("a", table, protocol, "table")
+
+
 def test_seeds_must_test_the_same_photographs():
     table, protocol = simulate(people=3, seeds=(0, 1))
     with pytest.raises(UserError, match="seeds test different photographs"):

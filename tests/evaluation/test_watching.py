@@ -126,8 +126,6 @@ def test_wrong_settings_say_what_to_do(photographs, tmp_path):
     assert watching.read_watched(config(""), 16, seed=0) is None
     with pytest.raises(UserError, match="give the workdir of a run of the stage photographs"):
         watching.read_watched(config(tmp_path / "elsewhere"), 16, seed=0)
-    with pytest.raises(UserError, match="folds=1 2 or more"):
-        watching.read_watched(config(photographs, folds=1), 16, seed=0)
     table = pd.read_parquet(photographs / "photographs.parquet")
     table.assign(emotion="sad").to_parquet(photographs / "photographs.parquet")
     with pytest.raises(UserError, match="4 people and 1 emotions"):

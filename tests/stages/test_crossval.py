@@ -242,10 +242,10 @@ def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
     ("fields", "words"),
     [
         ({"method": "finetune"}, "did you mean 'fine_tune'"),
-        ({"method": "as_is"}, "needs --config.init"),
-        ({"method": "probe", "features": ("colour",)}, "there are backbone and gradients"),
+        ({"method": "as_is"}, "must be an emotion model"),
+        ({"method": "probe", "features": ("colour",)}, "must be 'backbone' or 'gradients'"),
         ({"protocol": "cross_set"}, "test_photographs"),
-        ({"allow_leaks": ("everything",)}, "no kind everything"),
+        ({"allow_leaks": ("everything",)}, "allow_leaks=.*everything.* must be 'shared_id'"),
     ],
 )
 def test_what_cannot_be_is_told(faces, tmp_path, fields, words):

@@ -68,5 +68,5 @@ def test_an_unset_or_unknown_run_names_the_flag(config, tmp_path):
     with pytest.raises(UserError, match=r"--config\.runs\.model"):
         evaluate.run(get_config(), tmp_path / "a")
     config.main = "best"
-    with pytest.raises(UserError, match="none of the runs"):
+    with pytest.raises(UserError, match="main='best' must be one of the runs"):
         evaluate.run(config, tmp_path / "b")

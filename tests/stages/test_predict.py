@@ -278,7 +278,7 @@ def test_bad_input_gets_one_line(tmp_path, media, model, monkeypatch):
         (config_for(media / "words.mp4"), "nothing can be read"),
         (config_for(media / "notes.txt"), "nothing can be read"),
         (config_for(media, model=""), "--config.model"),
-        (config_for(media, every_s=-1.0), "every_s is -1"),
+        (config_for(media, every_s=-1.0), "--config.every_s=-1"),
     ]
     for number, (config, message) in enumerate(cases):
         with pytest.raises(UserError, match=message) as caught:

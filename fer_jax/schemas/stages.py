@@ -1,0 +1,362 @@
+"""One schema for each stage; the docstrings in configs/ say what the fields mean."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from fer_jax.schemas.faces import Crop, Detector, Limits, Negatives
+from fer_jax.schemas.fields import (
+    AnyCase,
+    Batch,
+    Count,
+    CountFromOne,
+    Folds,
+    Items,
+    LongestSide,
+    Name,
+    Pixels,
+    Probability,
+    Seconds,
+    Section,
+    Seed,
+    Seeds,
+    ShareBelowOne,
+    Text,
+    UniqueNames,
+    Workers,
+    unique,
+)
+from fer_jax.schemas.training import Data, Probe, Training
+
+Protocol: TypeAlias = Annotated[
+    Literal["leave_one_subject_out", "grouped_kfold", "random", "fixed_split", "cross_set"],
+    AnyCase,
+]
+LeakKind: TypeAlias = Literal[
+    "shared_id", "similar_id", "identical_picture", "near_duplicate", "same_person",
+    "pretraining_labels", "pretraining_duplicate", "pretraining_person", "pretraining_name",
+]  # fmt: skip
+AllowedLeaks: TypeAlias = Annotated[Items[Annotated[LeakKind, AnyCase]], AfterValidator(unique)]
+Side: TypeAlias = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
+Person: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
+FewPeople: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]
+
+
+class Render(Section):
+    """Generated people; fer_jax/stages/render.py."""
+
+    stage: Literal["render"]
+    clips: Clips
+    photographs: Portraits
+    newcomers: Newcomers
+    size: Annotated[Items[Side], Field(min_length=2, max_length=2)]
+    workers: Workers
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        groups = {
+            name: range(group.first_person, group.first_person + group.people)
+            for name, group in (
+                ("photographs", self.photographs),
+                ("clips", self.clips),
+                ("newcomers", self.newcomers),
+            )
+        }
+        for (one, people), (other, others) in itertools.combinations(groups.items(), 2):
+            first, end = max(people.start, others.start), min(people.stop, others.stop)
+            if first < end:
+                yield (
+                    f"{other}.first_person",
+                    f"puts person {first} into {other} and into {one}, give {people.stop} or more",
+                )
+
+
+class Newcomers(Section):
+    """People whom the finished model reads."""
+
+    first_person: Person
+    people: FewPeople
+
+
+class Portraits(Newcomers):
+    """People in labelled photographs."""
+
+    per_emotion: FewPeople
+
+
+class Clips(Portraits):
+    """People in clips."""
+
+    frames: Annotated[int, Field(ge=1, le=100_000)]
+    fps: Annotated[int, Field(ge=1, le=240)]
+    scenes: FewPeople
+
+
+class Photographs(Section):
+    """Labelled photographs; fer_jax/stages/photographs.py."""
+
+    stage: Literal["photographs"]
+    photos: Text
+    emotions: Annotated[UniqueNames, Field(min_length=1)]
+    ignore: UniqueNames
+    pseudonymise: bool
+    aligned: bool
+    max_side: LongestSide
+    detector: Detector
+    crop: Crop
+    batch: Batch
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        ignored = {name.strip().casefold() for name in self.ignore}
+        both = [name for name in self.emotions if name.strip().casefold() in ignored]
+        if both:
+            yield "ignore", f"names {both[0]!r}, which is in emotions too"
+
+
+class Extract(Section):
+    """Faces of videos; fer_jax/stages/extract.py."""
+
+    stage: Literal["extract"]
+    videos: Text
+    every_s: Seconds
+    detector: Detector
+    crop: Crop
+    negatives: Negatives
+    limits: Limits
+    batch: Batch
+    workers: Workers
+    runner: Text
+    runner_options: Text
+    seed: Seed
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.runner and self.workers:
+            yield "runner", "contradicts workers; give one of them"
+        if self.runner_options.strip() and not self.runner:
+            yield "runner_options", "has no meaning without runner"
+
+
+class Train(Training):
+    """Pretraining and the verifier; fer_jax/stages/train.py."""
+
+    stage: Literal["train"]
+    faces: Text = ""
+    nonfaces: Text = ""
+    data: Data
+    probe: Probe = Probe(photographs="", neighbours=20, folds=5, most=2000)
+    seed: Seed
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        yield from super().faults()
+        if not self.tasks.named():
+            yield "tasks", "must name at least one task"
+        if reason := self.too_small(self.data.image_size):
+            yield "data.image_size", reason
+
+
+class Refine(Section):
+    """Faces on which detector and verifier agree; fer_jax/stages/refine.py."""
+
+    stage: Literal["refine"]
+    faces: Text
+    verifier: Text
+    max_faces_lost: ShareBelowOne
+    min_detector_score: Probability
+    batch: Batch
+    sheet: Annotated[int, Field(ge=0, le=10_000)]
+
+
+class Inner(Section):
+    """What is chosen on people of a fold's training side."""
+
+    share: Annotated[float, Field(ge=0, le=0.5)]
+    checkpoints: Annotated[
+        Items[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), AfterValidator(unique)
+    ]
+
+
+class Crossval(Training):
+    """Cross-validation; fer_jax/stages/crossval.py."""
+
+    stage: Literal["crossval"]
+    photographs: Text
+    protocol: Protocol
+    folds: Folds
+    fold_seed: Seed
+    seeds: Seeds
+    test_photographs: Text
+    shots: Count
+    allow_leaks: AllowedLeaks
+    method: Annotated[Literal["fine_tune", "probe", "as_is"], AnyCase]
+    features: Annotated[
+        Items[Annotated[Literal["backbone", "gradients"], AnyCase]],
+        Field(min_length=1),
+        AfterValidator(unique),
+    ]
+    image_size: Pixels
+    pretraining: Text
+    pretraining_saw_test_people: Annotated[Literal["yes", "no", "unknown"], AnyCase]
+    balance: bool
+    test_crops: Literal[1, 5]
+    inner: Inner
+    everyone: bool
+    explain: bool
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        yield from super().faults()
+        yield from _across_sets(self.protocol, self.test_photographs)
+        if self.method == "fine_tune":
+            if "emotion" not in self.tasks.named():
+                yield "tasks", "must name the task emotion"
+            if reason := self.too_small(self.image_size):
+                yield "image_size", reason
+        elif "{seed}" in self.init:
+            yield "init", f"must be one model, without {{seed}}, for method={self.method!r}"
+        if self.method == "as_is" and not self.init:
+            yield "init", "must be an emotion model for method='as_is'"
+
+
+class Audit(Section):
+    """Search for leaks; fer_jax/stages/audit.py."""
+
+    stage: Literal["audit"]
+    photographs: Text
+    test_photographs: Text
+    protocol: Protocol
+    folds: Folds
+    fold_seed: Seed
+    init: Text
+    pool: Text
+    allow_leaks: AllowedLeaks
+    image_size: Pixels
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        yield from _across_sets(self.protocol, self.test_photographs)
+
+
+def _across_sets(protocol: str, test_photographs: str) -> Iterator[tuple[str, str]]:
+    if protocol == "cross_set" and not test_photographs:
+        yield "test_photographs", "must be the people to test, for protocol='cross_set'"
+    if protocol != "cross_set" and test_photographs:
+        yield "protocol", "must be 'cross_set' where test_photographs is given"
+
+
+class Bootstrap(Section):
+    """Intervals by resampling people; fer_jax/evaluation/bootstrap.py."""
+
+    samples: Annotated[int, Field(ge=40, le=10_000_000)]  # one beyond each end of a 95 % interval
+    seed: Seed
+
+
+class Evaluate(Section):
+    """Measures and report; fer_jax/stages/evaluate.py."""
+
+    stage: Literal["evaluate"]
+    runs: Annotated[dict[Name, Text], Field(min_length=1)]
+    main: Text
+    context: Items[Name]
+    bootstrap: Bootstrap
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.main not in self.runs:
+            yield "main", f"must be one of the runs: {', '.join(self.runs)}"
+
+
+class Study(Section):
+    """The table of a study; fer_jax/stages/study.py."""
+
+    stage: Literal["study"]
+    runs: Annotated[dict[Name, dict[Name, Text]], Field(min_length=1)]
+    reference: Name
+    settings: Annotated[UniqueNames, Field(min_length=1)]
+    methods: Annotated[UniqueNames, Field(min_length=1)]
+    bootstrap: Bootstrap
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.reference not in self.methods:
+            yield "reference", f"must be one of the methods: {', '.join(self.methods)}"
+        for setting in self.settings:
+            missing = [name for name in self.methods if not self.runs.get(setting, {}).get(name)]
+            if missing:
+                yield f"runs.{setting}", f"names no workdir for {', '.join(missing)}"
+
+
+class Predict(Section):
+    """Emotions in pictures and videos; fer_jax/stages/predict.py."""
+
+    stage: Literal["predict"]
+    model: Text
+    input: Text
+    every_s: Seconds
+    max_side: LongestSide
+    batch: Batch
+    annotate: bool
+
+
+class Remove(Section):
+    """Withdrawal of a person; fer_jax/stages/remove.py."""
+
+    stage: Literal["remove"]
+    remove: Text
+    photos: Text
+    work: Text
+
+
+class Pipeline(Section):
+    """The steps are checked with it; its other fields, by any name, stand in braces in theirs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    stage: Literal["pipeline"]
+    needs: UniqueNames
+    order: Annotated[Items[Name], Field(min_length=1), AfterValidator(unique)]
+    steps: dict[Name, Step]
+
+    # Fields of the shipped pipelines and studies.
+    videos: Text = ""
+    photos: Text = ""
+    pool: Text = ""
+    people: Text = ""
+    low_shot: Text = ""
+    imagenet: Text = ""
+    pool_variant: Name = "refined"
+    pretrain_epochs: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    finetune_steps: CountFromOne = 1
+    allow_leaks: AllowedLeaks = ()
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        fields = self.model_fields_set
+        for name in self.needs:
+            if name not in fields or not isinstance(getattr(self, name), str):
+                yield "needs", f"names {name!r}, which is no text field of the config"
+        for name in self.order:
+            if name not in self.steps:
+                yield "order", f"names {name!r}, which is none of the steps"
+            elif name in (".", "..") or "/" in name:
+                yield "order", f"names {name!r}, which cannot be the name of a folder"
+
+
+Step: TypeAlias = Annotated[
+    Render | Photographs | Extract | Train | Refine | Crossval | Audit | Evaluate | Study
+    | Predict | Remove,
+    Field(discriminator="stage"),
+]  # fmt: skip
+
+STAGES: dict[str, type[Section]] = {
+    "audit": Audit,
+    "crossval": Crossval,
+    "evaluate": Evaluate,
+    "extract": Extract,
+    "photographs": Photographs,
+    "pipeline": Pipeline,
+    "predict": Predict,
+    "refine": Refine,
+    "remove": Remove,
+    "render": Render,
+    "study": Study,
+    "train": Train,
+}
+"""Schemas by the name of the stage, as in `config.stage`."""

@@ -1,0 +1,264 @@
+"""Tasks, backbone and optimizer: what the stages that train have in common."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field
+
+from fer_jax.schemas.fields import (
+    AnyCase,
+    Batch,
+    Count,
+    CountFromOne,
+    Items,
+    Name,
+    NotNegative,
+    Pixels,
+    Positive,
+    Probability,
+    Seconds,
+    Section,
+    Share,
+    ShareBelowOne,
+    Text,
+    UniqueNames,
+    Workers,
+)
+
+Stem: TypeAlias = Literal["full", "small", "tiny", "micro"]
+FloatType: TypeAlias = Literal["auto", "", "float16", "bfloat16", "float32", "float64"]
+BlockCount: TypeAlias = Annotated[int, Field(ge=0, le=1000)]
+SMALLEST_INPUT: dict[str, int] = {"full": 75, "small": 13, "tiny": 25, "micro": 49}
+"""Pixels that a stem needs; equal to that of fer_jax/models/inception_resnet_v2.py."""
+
+
+class Augment(Section):
+    """Strengths of the augmentation; see fer_jax/data/augment.py."""
+
+    flip: Probability = 0.0
+    zoom: ShareBelowOne = 0.0
+    shift: Share = 0.0
+    turn: Annotated[float, Field(ge=0, le=45)] = 0.0  # degrees
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    grey: Probability = 0.0
+    erase: Probability = 0.0
+
+
+class Task(Section):
+    """What every task has."""
+
+    weight: Positive = 1.0
+
+
+class CustomTask(Task):
+    """A task of the user's own, whose dataclass checks its other fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class AugmentedTask(Task):
+    """A task of this package; each has its own default augmentation."""
+
+    augment: Augment = Augment()
+
+
+class Rotation(AugmentedTask):
+    """See fer_jax/tasks/rotation.py."""
+
+    views: Literal[1, 4] = 4
+
+
+class Jigsaw(AugmentedTask):
+    """See fer_jax/tasks/jigsaw.py."""
+
+    grid: Annotated[int, Field(ge=2, le=16)] = 3
+    permutations: Annotated[int, Field(ge=2, le=100_000)] = 100
+    mode: Annotated[Literal["tiles", "image"], AnyCase] = "image"
+    gap: Annotated[int, Field(ge=0, le=4096)] = 5  # pixels
+    normalise_tiles: bool = True
+    grey: Probability = 1.0
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.grid == 2 and self.permutations > 24:
+            yield "permutations", "must be at most 24: four tiles have no more permutations"
+
+
+class RelativePatch(AugmentedTask):
+    """See fer_jax/tasks/relative_patch.py."""
+
+    gap: Annotated[int, Field(ge=0, le=4096)] = 5  # pixels
+    tile: Annotated[int, Field(ge=0, le=4096)] = 0  # pixels
+    normalise_tiles: bool = True
+    grey: Probability = 1.0
+
+
+class ComparingTask(AugmentedTask):
+    """A task that compares the examples of a batch with each other."""
+
+    hidden: Annotated[int, Field(ge=1, le=65_536)] = 256
+    dimensions: Annotated[int, Field(ge=1, le=65_536)] = 64
+
+
+class SimCLR(ComparingTask):
+    """See fer_jax/tasks/simclr.py."""
+
+    temperature: Positive = 0.2
+
+
+class VICReg(ComparingTask):
+    """See fer_jax/tasks/vicreg.py."""
+
+    invariance: NotNegative = 1.0
+    variance: NotNegative = 1.0
+    covariance: NotNegative = 0.04
+    dimensions: Annotated[int, Field(ge=1, le=65_536)] = 128
+
+
+class Emotion(AugmentedTask):
+    """See fer_jax/tasks/emotion.py."""
+
+    classes: Annotated[UniqueNames, Field(min_length=2)] = ()  # follow from the photographs
+    label_smoothing: ShareBelowOne = 0.0
+    mixup: NotNegative = 0.0
+    class_weights: Items[NotNegative] = ()
+
+
+class Verification(AugmentedTask):
+    """See fer_jax/tasks/verification.py."""
+
+    label_smoothing: ShareBelowOne = 0.0
+
+
+class Tasks(Section):
+    """The tasks of this package by name; any other name is a module of the user's own."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, CustomTask]
+
+    rotation: Rotation = Rotation()
+    jigsaw: Jigsaw = Jigsaw()
+    relative_patch: RelativePatch = RelativePatch()
+    simclr: SimCLR = SimCLR()
+    vicreg: VICReg = VICReg()
+    emotion: Emotion = Emotion()
+    verification: Verification = Verification()
+
+    def named(self) -> frozenset[str]:
+        """The names of the tasks that are to be learned."""
+        return frozenset(self.model_fields_set)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        for name in sorted(self.named() - type(self).model_fields.keys()):
+            if "." not in name and not importlib.util.find_spec(f"fer_jax.tasks.{name}"):
+                known = ", ".join(type(self).model_fields)
+                yield (
+                    name,
+                    f"is no task; there are {known}, and dotted names of modules of your own",
+                )
+
+
+class Backbone(Section):
+    """See fer_jax/models/network.py."""
+
+    width: Annotated[float, Field(gt=0, le=16)] = 1.0
+    depth: Annotated[Items[BlockCount], Field(min_length=3, max_length=3)] = (10, 20, 10)
+    stem: Annotated[Stem, AnyCase] = "full"
+    grey: bool = False
+    normalise: Annotated[Literal["inception", "per_image"], AnyCase] = "inception"
+    dropout: ShareBelowOne = 0.0
+    momentum: ShareBelowOne = 0.99
+    frozen_batchnorm: bool = False
+    blocks: Annotated[Literal["auto", "looped", "laid_out"], AnyCase] = "auto"
+    remat: bool = False
+    dtype: Annotated[FloatType | None, AnyCase] = "auto"
+
+
+class Optimizer(Section):
+    """See fer_jax/training/optimizer.py."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=100)]
+    warmup: Share  # of the steps
+    weight_decay: Annotated[float, Field(ge=0, le=100)]
+    clip: Positive  # the largest global norm of a gradient
+    backbone_rate: Annotated[float, Field(ge=0, le=1000)]
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    freeze: Items[Name]  # patterns of parameter paths
+    average: ShareBelowOne
+
+
+class Training(Section):
+    """A config that trains a network."""
+
+    tasks: Tasks
+    backbone: Backbone
+    init: Text
+
+    epochs: Annotated[float, Field(ge=0, le=1e6)]
+    min_steps: Count = 0
+    batch_size: Batch
+    optimizer: Optimizer
+
+    log_every: Count  # steps; 0: at the end
+    evaluate_every: Count  # steps; 0: at the end
+    checkpoint_every_s: Seconds
+    accumulate: CountFromOne
+    fsdp: CountFromOne
+    workers: Workers
+    wandb: Text = ""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if not self.epochs and not self.min_steps:
+            steps = "min_steps" if "min_steps" in self.model_fields_set else "a field min_steps"
+            yield "epochs", f"must be above 0, or {steps} must"
+        if self.batch_size % self.accumulate:
+            yield "accumulate", f"must divide batch_size={self.batch_size}"
+        comparing = sorted(
+            name
+            for name in self.tasks.named()
+            if isinstance(getattr(self.tasks, name), ComparingTask)
+        )
+        if comparing and self.batch_size // self.accumulate < 2:
+            yield (
+                "batch_size",
+                f"must be at least 2 for each of the accumulate={self.accumulate} parts: "
+                f"{comparing[0]} compares the images of a part",
+            )
+
+    def too_small(self, image_size: int) -> str:
+        """Why images of this size do not fit the stem; "" if they do."""
+        smallest = SMALLEST_INPUT[self.backbone.stem]
+        if image_size >= smallest:
+            return ""
+        return f"must be at least {smallest} pixels for backbone.stem={self.backbone.stem!r}"
+
+
+class Folders(Section):
+    """Further crops for the verifier."""
+
+    faces: Text = ""
+    nonfaces: Text = ""
+
+
+class Data(Section):
+    """The images to train on."""
+
+    dataset: Name
+    config: Text
+    root: Text
+    image_size: Pixels
+    cache: bool
+    folders: Folders = Folders()
+
+
+class Probe(Section):
+    """Labelled photographs that are watched while the network learns something else."""
+
+    photographs: Text
+    neighbours: CountFromOne
+    folds: Annotated[int, Field(ge=2, le=1_000_000)]
+    most: CountFromOne

@@ -1,0 +1,363 @@
+"""Configs are checked field by field before a stage touches anything."""
+
+import dataclasses
+import importlib
+import math
+import pkgutil
+from typing import get_args
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import (
+    audit,
+    demo,
+    emotion,
+    evaluate,
+    extract,
+    photographs,
+    pipeline,
+    predict,
+    pretrain,
+    refine,
+    remove,
+    render,
+    study,
+    verify,
+)
+from fer_jax import schemas, stages
+from fer_jax.data.augment import Augment
+from fer_jax.errors import UserError
+from fer_jax.evaluation import fold_models, leakage, protocols
+from fer_jax.faces.mtcnn import Detector
+from fer_jax.faces.selection import Limits
+from fer_jax.models import inception_resnet_v2, network
+from fer_jax.schemas import faces as face_schemas
+from fer_jax.schemas import stages as stage_schemas
+from fer_jax.schemas import training as training_schemas
+from fer_jax.schemas import validated
+
+SHIPPED = {
+    audit: (None,),
+    demo: (None, "full"),
+    emotion: (None, "full", "probe", "rotation", "full,rotation", "simclr,my_tasks.upside_down"),
+    evaluate: (None, "pretrained,scratch"),
+    extract: (None, "full"),
+    photographs: (None, "full"),
+    pipeline: (
+        None,
+        "full",
+        "full,rotation,jigsaw",
+        "rotation,then,jigsaw",
+        "my_tasks.upside_down",
+    ),
+    predict: (None,),
+    pretrain: (
+        None,
+        "full,jigsaw",
+        "rotation,jigsaw,relative_patch,simclr,vicreg",
+        "full,rotation,jigsaw,relative_patch,simclr,vicreg",
+        "rotation,my_tasks.upside_down",
+    ),
+    refine: (None,),
+    remove: (None,),
+    render: (None,),
+    study: (
+        None,
+        "low_shot",
+        "people,low_shot",
+        "full,scratch,simclr,imagenet",
+        "full,people,scratch,rotation,seeds=5",
+        "scratch,vicreg,relative_patch,fer_jax.tasks.rotation",
+    ),
+    verify: (None, "full"),
+}
+SINGLE_STAGE = [module for module in SHIPPED if module not in (demo, pipeline, study)]
+OF_ANOTHER_TYPE = {bool: 3, int: "many", float: "many", str: 7, tuple: 7}
+
+
+def name_of(module):
+    return module.__name__.rpartition(".")[2]
+
+
+def leaves(values, path=()):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def changed(config, changes):
+    """The config with other values, by dotted name or path, whatever their types."""
+    values = config.to_dict()
+    for path, value in changes.items():
+        *parents, last = path.split(".") if isinstance(path, str) else path
+        part = values
+        for parent in parents:
+            part = part[parent]
+        part[last] = value
+    return ConfigDict(values, allow_dotted_keys=True)
+
+
+def flag(path):
+    return "--config" + "".join(f'["{key}"]' if "." in key else f".{key}" for key in path)
+
+
+def refusal(config, workdir):
+    """The message of the UserError with which the stage refuses the config, writing nothing."""
+    run = importlib.import_module(f"fer_jax.stages.{config.stage}").run
+    with pytest.raises(UserError) as caught:
+        run(config, workdir)
+    message = str(caught.value)
+    assert message.startswith(f"{config.stage}: ") and "\n" not in message
+    assert not workdir.exists()
+    return message
+
+
+def invalid_values(value):
+    """Values that no field with this value takes: of another type, and out of every range."""
+    yield OF_ANOTHER_TYPE[type(value)]
+    if isinstance(value, str):
+        yield "a\0b"
+    elif isinstance(value, tuple):
+        yield (None,)
+        yield ({},)
+    elif not isinstance(value, bool):
+        yield -1
+        yield 10**15 if isinstance(value, int) else math.inf
+    if isinstance(value, int):
+        yield None
+    if isinstance(value, float):
+        yield math.nan
+
+
+@pytest.mark.parametrize("module", SHIPPED, ids=name_of)
+def test_every_shipped_config_is_valid_and_stays_as_it_is(module):
+    for argument in SHIPPED[module]:
+        config = module.get_config(argument)
+        checked = validated(config)
+        assert checked.is_locked and checked.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("module", SINGLE_STAGE, ids=name_of)
+def test_an_invalid_value_of_any_field_is_refused_by_its_name(module, tmp_path):
+    config = module.get_config()
+    fields = [(path, value) for path, value in leaves(config.to_dict()) if path != ("stage",)]
+    tries = 0
+    for path, value in fields:
+        for invalid in invalid_values(value):
+            message = refusal(changed(config, {path: invalid}), tmp_path / "w")
+            assert f"{flag(path)}=" in message, (path, invalid, message)
+            tries += 1
+    assert tries >= 2 * len(fields)
+
+
+@pytest.mark.parametrize("module", (demo, pipeline, study), ids=name_of)
+def test_a_pipeline_is_refused_for_any_step_before_the_first_one_runs(module, tmp_path):
+    config = module.get_config()
+    first_fields = {name: next(leaves(step)) for name, step in config.steps.to_dict().items()}
+    changes = {("steps", name, *path): 1j for name, (path, _) in first_fields.items()}
+    changes |= {(name,): 1j for name in config if name not in ("stage", "steps")}
+    for path, invalid in changes.items():
+        message = refusal(changed(config, {path: invalid}), tmp_path / "w")
+        assert flag(path) in message, (path, message)
+
+
+OUT_OF_RANGE = [
+    (emotion, "seeds", (0, 0), "must not contain a value twice"),
+    (emotion, "seeds", (), "must have at least 1 item"),
+    (emotion, "seeds", (0, -1), "item 2 must be greater than or equal to 0"),
+    (emotion, "seeds", (True,), "item 1 must be a valid integer"),
+    (emotion, "shots", -1, "must be greater than or equal to 0"),
+    (emotion, "inner.share", 2.0, "must be less than or equal to 0.5"),
+    (emotion, "inner.checkpoints", (0.5, 1.5), "item 2 must be less than or equal to 1"),
+    (emotion, "optimizer.clip", -1.0, "must be greater than 0"),
+    (emotion, "optimizer.average", 2.0, "must be less than 1"),
+    (emotion, "optimizer.layer_decay", 0.0, "must be greater than 0"),
+    (emotion, "optimizer.warmup", 1.5, "must be less than or equal to 1"),
+    (emotion, "backbone.momentum", 5.0, "must be less than 1"),
+    (emotion, "backbone.dropout", 1.0, "must be less than 1"),
+    (emotion, "backbone.depth", (1, 1), "must have at least 3 items"),
+    (emotion, "backbone.stem", "huge", "must be 'full', 'small', 'tiny' or 'micro'"),
+    (emotion, "backbone.dtype", "float99", "must be 'auto'"),
+    (emotion, "folds", 1, "must be greater than or equal to 2"),
+    (emotion, "fold_seed", 2**32, "must be less than 4294967296"),
+    (emotion, "protocol", "grouped_fold", "did you mean 'grouped_kfold'?"),
+    (emotion, "method", "finetune", "did you mean 'fine_tune'?"),
+    (emotion, "features", ("backbone", "edges"), "item 2 must be 'backbone' or 'gradients'"),
+    (emotion, "test_crops", 3, "must be 1 or 5"),
+    (emotion, "allow_leaks", ("near",), "item 1 must be 'shared_id'"),
+    (emotion, "pretraining_saw_test_people", "perhaps", "must be 'yes', 'no' or 'unknown'"),
+    (emotion, "image_size", 24, "must be at least 25 pixels for backbone.stem='tiny'"),
+    (emotion, "epochs", True, "must be a valid number"),
+    (emotion, "batch_size", 32.0, "must be a valid integer"),
+    (emotion, "batch_size", 0, "must be greater than or equal to 1"),
+    (emotion, "tasks.emotion.label_smoothing", 1.0, "must be less than 1"),
+    (emotion, "tasks.emotion.weight", 0.0, "must be greater than 0"),
+    (emotion, "accumulate", 3, "must divide batch_size=32"),
+    (emotion, "test_photographs", "others", "--config.protocol='grouped_kfold' must be"),
+    (emotion, "protocol", "cross_set", "--config.test_photographs='' must be the people to test"),
+    (emotion, "method", "as_is", "--config.init='' must be an emotion model for method='as_is'"),
+    (audit, "protocol", "cross_set", "--config.test_photographs=''"),
+    (pretrain, "epochs", 0.0, "must be above 0"),
+    (pretrain, "tasks.jigsaw.grid", 1, "must be greater than or equal to 2"),
+    (pretrain, "tasks.rotation.views", 3, "must be 1 or 4"),
+    (pretrain, "tasks.rotation", 3, "must be a group of fields"),
+    (pretrain, "data.image_size", 20, "must be at least 25 pixels"),
+    (pretrain, "probe.neighbours", 0, "must be greater than or equal to 1"),
+    (pretrain, "probe.folds", 1, "must be greater than or equal to 2"),
+    (verify, "min_steps", -5, "must be greater than or equal to 0"),
+    (extract, "every_s", math.nan, "must be a finite number"),
+    (extract, "detector.thresholds", (0.6, 0.7), "must have at least 3 items"),
+    (extract, "detector.factor", 1.0, "must be less than or equal to 0.95"),
+    (extract, "limits.min_brightness", 256.0, "must be less than or equal to 255"),
+    (extract, "limits.max_brightness", -0.5, "must be greater than or equal to 0"),
+    (extract, "limits.min_hash_distance", 65, "must be less than or equal to 64"),
+    (extract, "crop.size", 7, "must be greater than or equal to 8"),
+    (extract, "runner_options", "--a=b", "has no meaning without runner"),
+    (photographs, "crop", {"size": 0, "margin": 0.0}, "--config.crop.size=0 must be"),
+    (photographs, "emotions", (), "must have at least 1 item"),
+    (photographs, "emotions", ("happy", "Happy "), "must not contain a name twice"),
+    (photographs, "emotions", ("happy", " "), "item 2 must not be blank"),
+    (photographs, "ignore", ("SAD",), "names 'sad', which is in emotions too"),
+    (photographs, "photos", "a\0b", "must not contain a NUL character"),
+    (predict, "every_s", -0.1, "must be greater than or equal to 0"),
+    (render, "size", (96, 127), "item 2 must be a multiple of 2"),
+    (render, "size", (62, 64), "item 1 must be greater than or equal to 64"),
+    (render, "newcomers.first_person", 15, "puts person 15 into newcomers and into photographs"),
+    (refine, "max_faces_lost", 1.0, "must be less than 1"),
+    (evaluate, "main", "other", "must be one of the runs: model"),
+    (evaluate, "runs", {}, "must have at least 1 item"),
+    (evaluate, "bootstrap.samples", 39, "must be greater than or equal to 40"),
+    (pipeline, "order", ("extract", "paint"), "names 'paint', which is none of the steps"),
+    (pipeline, "needs", ("steps",), "names 'steps', which is no text field"),
+    (pipeline, "steps.pretrain.stage", "paint", "has an unknown stage; there are audit, crossval"),
+    (study, "steps.table.reference", "best", "must be one of the methods: scratch, rotation"),
+    (study, "pretrain_epochs", -1.0, "must be greater than 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "field", "value", "message"), OUT_OF_RANGE)
+def test_a_value_out_of_range_is_refused_with_what_is_allowed(
+    module, field, value, message, tmp_path
+):
+    assert message in refusal(changed(module.get_config(), {field: value}), tmp_path / "w")
+
+
+def test_all_problems_are_told_at_once_in_one_line(tmp_path):
+    config = changed(
+        pretrain.get_config("rotation,my.task"),
+        {
+            "optimizer.clip": -1.0,
+            "backbone.momentum": 5,
+            "epoch": 3,
+            ("tasks", "my.task"): {"weight": -1, "size": {}},
+        },
+    )
+    del config.init
+    told = refusal(config, tmp_path / "w").removeprefix("train: ").split("; ")
+    assert sorted(told) == [
+        "--config.backbone.momentum=5 must be less than 1",
+        "--config.epoch does not exist (did you mean 'epochs'?)",
+        "--config.init is missing",
+        "--config.optimizer.clip=-1.0 must be greater than 0",
+        '--config.tasks["my.task"].weight=-1 must be greater than 0',
+    ]
+
+
+def test_a_task_that_does_not_exist_is_refused(tmp_path):
+    config = changed(pretrain.get_config(), {"tasks.rotatoin": {"weight": 1.0}})
+    assert "--config.tasks.rotatoin is no task; there are rotation" in refusal(
+        config, tmp_path / "w"
+    )
+
+
+def test_more_problems_than_fit_into_a_line_are_counted(tmp_path):
+    config = pretrain.get_config()
+    numbers = [p for p, v in leaves(config.to_dict()) if isinstance(v, float)]
+    message = refusal(changed(config, dict.fromkeys(numbers, -1)), tmp_path / "w")
+    assert message.count("--config.") == 10
+    assert message.endswith(f"; and {len(numbers) - 10} more")
+
+
+def test_a_fault_that_a_pipeline_hands_to_its_steps_is_told_once(tmp_path):
+    config = study.get_config()
+    with config.unlocked():
+        config.pretrain_epochs = -1.0
+    assert refusal(config, tmp_path / "w").count("--config.") == 1
+
+
+def test_the_case_of_a_choice_does_not_matter():
+    config = changed(
+        emotion.get_config(),
+        {"pretraining_saw_test_people": "Yes", "protocol": "Grouped_KFold", "seeds": [0, 1]},
+    )
+    checked = validated(config)
+    assert checked.pretraining_saw_test_people == "yes" and checked.protocol == "grouped_kfold"
+    assert checked.seeds == (0, 1)
+
+
+def test_a_refused_config_leaves_the_workdir_to_the_corrected_one(tmp_path):
+    config, workdir = small_render(), tmp_path / "w"
+    refusal(changed(config, {"workers": -1}), workdir)
+    assert importlib.import_module("fer_jax.stages.render").run(config, workdir)["drawn"] == 0
+
+
+def small_render():
+    """Draws nobody."""
+    nobody = {f"{group}.people": 0 for group in ("clips", "photographs", "newcomers")}
+    return changed(render.get_config(), {**nobody, "clips.scenes": 0})
+
+
+def test_fields_of_a_custom_task_are_left_to_its_dataclass():
+    config = pretrain.get_config("my_tasks.upside_down")
+    config = changed(config, {("tasks", "my_tasks.upside_down"): {"grid": -2, "name": "x"}})
+    assert validated(config).tasks["my_tasks.upside_down"].grid == -2
+
+
+def test_every_stage_has_a_schema():
+    assert set(schemas.STAGES) == {m.name for m in pkgutil.iter_modules(stages.__path__)}
+
+
+def test_choices_are_those_of_the_code():
+    def choices(schema, field):
+        annotation = schema.model_fields[field].annotation
+        return {value for part in (annotation, *get_args(annotation)) for value in get_args(part)}
+
+    crossval = stage_schemas.Crossval
+    assert choices(crossval, "protocol") == set(protocols.PROTOCOLS)
+    assert choices(crossval, "method") == set(fold_models.METHODS)
+    assert get_args(stage_schemas.LeakKind) == leakage.KINDS
+    backbone = training_schemas.Backbone
+    assert choices(backbone, "normalise") == set(network.NORMALISATIONS)
+    assert choices(backbone, "blocks") == set(network.BLOCKS)
+    assert choices(backbone, "stem") == set(inception_resnet_v2.SMALLEST_INPUT)
+    assert training_schemas.SMALLEST_INPUT == inception_resnet_v2.SMALLEST_INPUT
+
+
+def defaults(schema):
+    return {name: field.default for name, field in schema.model_fields.items()}
+
+
+def test_fields_and_defaults_are_those_of_the_code():
+    def of_dataclass(kind):
+        return {field.name: field.default for field in dataclasses.fields(kind)}
+
+    assert defaults(training_schemas.Backbone) == network.BACKBONE
+    assert defaults(training_schemas.Augment) == of_dataclass(Augment)
+    assert defaults(face_schemas.Detector) == of_dataclass(Detector)
+    assert defaults(face_schemas.Limits) == of_dataclass(Limits)
+
+
+@pytest.mark.parametrize("name", training_schemas.Tasks.model_fields)
+def test_a_task_has_the_fields_of_its_dataclass(name):
+    task = importlib.import_module(f"fer_jax.tasks.{name}").TASK
+    schema = training_schemas.Tasks.model_fields[name].annotation
+    expected = {f.name: f.default for f in dataclasses.fields(task) if f.name != "augment"}
+    found = defaults(schema)
+    assert found.pop("weight") == 1.0 and "augment" in found
+    del found["augment"]
+    if name == "emotion":  # its classes follow from the photographs
+        del found["classes"], expected["classes"]
+    assert found == expected
