@@ -20,7 +20,7 @@ LEVELS = {
     "tasks": 1,
     "models": 1,
 }
-LEAVES = {"errors", "workdir", "outputs", "locking", "backend"}
+LEAVES = {"errors", "workdir", "outputs", "locking", "backend", "records", "spreadsheets"}
 # Rooms of one level stand apart, but for these doors.
 DOORS = {
     ("tasks", "models"),  # heads

@@ -12,13 +12,18 @@ import pandas as pd
 import pytest
 
 from configs import predict as predict_config
+from fer_jax import records
 from fer_jax.errors import UserError
+from fer_jax.evaluation import recogniser
 from fer_jax.faces.alignment import align
 from fer_jax.faces.drawing import write_image
 from fer_jax.faces.images import read_image
 from fer_jax.faces.mtcnn import Detector, Faces
+from fer_jax.faces.search import find_faces
+from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import Frame, VideoError, sample_frames
 from fer_jax.people import photograph, texture, write_clip
+from fer_jax.records import ModelRecord, Search
 from fer_jax.stages import predict
 from fer_jax.training import model_directory
 
@@ -27,16 +32,24 @@ PROBABILITIES = [f"prob_{label}" for label in LABELS]
 DETECTOR = {"min_face": 40, "factor": 0.709, "thresholds": [0.6, 0.7, 0.8]}
 
 
-class ColourModel:
+def record(task="emotion", labels=LABELS, **fields):
+    """Of a model whose faces were searched for once, at the size of their pictures."""
+    pipeline = {"detector": DETECTOR, "search": {}, "crop": {"size": 72, "margin": 0.1}}
+    whole = {
+        "image_size": 32,
+        "backbone": {},
+        "tasks": {task: {}},
+        "labels": {task: labels},
+        "faces": pipeline,
+    }
+    return records.parse(ModelRecord, json.dumps(whole | fields), "the stand-in")
+
+
+class ColourModel(model_directory.Model):
     """An "emotion" from a crop's mean colour; remembers the crops that it was shown."""
 
-    def __init__(self, labels=None) -> None:
-        self.spec = {
-            "image_size": 32,
-            "labels": {"emotion": LABELS} if labels is None else labels,
-            "detector": DETECTOR,
-            "crop": {"size": 72, "margin": 0.1},
-        }
+    def __init__(self, made=None) -> None:
+        self.record = made or record()
         self.seen: list[np.ndarray] = []
 
     def probabilities(self, task, crops):
@@ -163,27 +176,27 @@ def test_a_large_picture_is_searched_small_and_cut_out_of_the_original(tmp_path,
     assert after[corners].to_numpy() / 6 == pytest.approx(before[corners].to_numpy(), abs=2.5)
     first, second = (crops[0].astype(int) for crops in model.seen)
     assert np.abs(first - second).mean() < 6  # the same face, cut alike
-    assert predict.shrunk(large, 320).shape == small.shape
-    assert predict.shrunk(small, 320) is small
 
 
-def test_faces_are_brought_back_to_the_pixels_of_the_original():
-    faces = Faces(
-        np.array([[0, 0, 50, 25]], np.float32),
-        np.ones(1, np.float32),
-        np.full((1, 5, 2), 9.5, np.float32),
-    )
-    back = predict.enlarged(faces, (100, 200), (400, 800))
-    assert back.boxes.tolist() == [[0, 0, 200, 100]]
-    assert (back.landmarks == 39.5).all() and back.landmarks.dtype == np.float32
+def test_boxes_and_landmarks_are_in_pixels_of_the_original():
+    class Fixed:
+        def detect(self, images):
+            assert [image.shape for image in images] == [(100, 200, 3)]
+            boxes = np.array([[0, 0, 50, 25]], np.float32)
+            return [Faces(boxes, np.ones(1, np.float32), np.full((1, 5, 2), 9.5, np.float32))]
+
+    picture = np.zeros((400, 800, 3), np.uint8)
+    found = find_faces([picture], Fixed(), Search(max_side=200))[0]
+    assert found.boxes.tolist() == [[0, 0, 200, 100]]
+    assert (found.landmarks == 39.5).all()
 
 
 def fake_detector(face_of):
     """A detector whose faces are what `face_of(image)` says: scores [n]."""
 
     class Fake:
-        def __init__(self, **settings) -> None:
-            assert settings == DETECTOR | {"thresholds": (0.6, 0.7, 0.8)}
+        def __init__(self, settings) -> None:
+            assert settings.thresholds == (0.6, 0.7, 0.8) and settings.min_face == 40
 
         def detect(self, images):
             points = np.array([[20, 20], [40, 20], [30, 30], [22, 40], [38, 40]], np.float32)
@@ -211,7 +224,7 @@ def test_a_long_video_holds_one_batch_of_frames(tmp_path, model, monkeypatch):
         return [0.99] * (looked_at[0] % 3)  # none, one or two faces
 
     monkeypatch.setattr(predict, "sample_frames", frames)
-    monkeypatch.setattr(predict, "Detector", fake_detector(face_of))
+    monkeypatch.setattr(recogniser, "make_detector", fake_detector(face_of))
     (tmp_path / "long.mp4").write_text("")
     config = config_for(tmp_path / "long.mp4", batch=4)
     summary = predict.run(config, tmp_path / "out")
@@ -230,7 +243,7 @@ def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
             yield Frame(index, index * 0.2, np.full((64, 64, 3), 90, np.uint8))
 
     monkeypatch.setattr(predict, "sample_frames", frames)
-    monkeypatch.setattr(predict, "Detector", fake_detector(lambda image: [0.9]))
+    monkeypatch.setattr(recogniser, "make_detector", fake_detector(lambda image: [0.9]))
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_text("")
@@ -287,9 +300,9 @@ def test_bad_input_gets_one_line(tmp_path, media, model, monkeypatch):
         assert not (tmp_path / f"out{number}" / "predictions.csv").exists()
     with pytest.raises(UserError, match="lies inside the input"):
         predict.run(config_for(tmp_path / "bad"), tmp_path / "bad" / "out")
-    other = ColourModel(labels={"verification": ["nonface", "face"]})
+    other = ColourModel(record("verification", ["nonface", "face"]))
     monkeypatch.setattr(model_directory, "load", lambda path: other)
-    with pytest.raises(UserError, match="was taught verification, not emotion"):
+    with pytest.raises(UserError, match="was trained on verification, not emotion"):
         predict.run(config_for(media), tmp_path / "other")
 
 
@@ -302,7 +315,7 @@ def test_annotated_picture_shows_the_face(tmp_path, media, model):
 
 
 def test_a_model_that_does_not_say_how_faces_are_cut(tmp_path, media, model):
-    del model.spec["crop"]
+    model.record = record(faces=None)
     with pytest.raises(UserError, match="does not say how its faces were found"):
         predict.run(config_for(media), tmp_path / "out")
 
@@ -311,7 +324,7 @@ def test_file_names_that_are_no_utf8_have_a_row_too(tmp_path):
     source = predict.Source(os.fsdecode(b"\xff.png"), tmp_path)
     nothing = Faces(np.zeros((0, 4), np.float32), np.zeros(0), np.zeros((0, 5, 2), np.float32))
     with predict._open_table(tmp_path / "a.csv") as file:
-        report = predict.Report(file, LABELS)
+        report = predict.Report(file, LABELS, Skips())
         frame = Frame(0, 0.0, np.zeros((2, 2, 3), np.uint8))
-        report.add(source, frame, predict.Analysis(nothing, np.zeros((0, 4), np.float32)))
+        report.add(source, frame, recogniser.Analysis(nothing, np.zeros((0, 4), np.float32)))
     assert pd.read_csv(tmp_path / "a.csv")["source"].tolist() == ["\\udcff.png"]

@@ -16,6 +16,7 @@ from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, rate
+from fer_jax.records import ModelRecord
 from fer_jax.stages import refine
 from fer_jax.training import model_directory
 
@@ -26,7 +27,9 @@ class BrightnessVerifier:
     """Takes a crop's mean brightness / 255 for the probability of a face."""
 
     def __init__(self, task: str = "verification") -> None:
-        self.spec = {"image_size": SIZE, "labels": {task: ["nonface", "face"]}}
+        self.record = ModelRecord(
+            image_size=SIZE, backbone={}, tasks={task: {}}, labels={task: ("nonface", "face")}
+        )
 
     def probabilities(self, task, crops):
         assert task == "verification" and crops.dtype == np.uint8
@@ -247,7 +250,7 @@ def test_bad_input_gets_one_line(tmp_path, validation, monkeypatch):
         with pytest.raises(UserError, match=message):
             refine.run(config, tmp_path / str(number))
     monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier("rotation"))
-    with pytest.raises(UserError, match="was taught rotation, not verification"):
+    with pytest.raises(UserError, match="was trained on rotation, not verification"):
         refine.run(config_for(extract), tmp_path / "other")
 
 
