@@ -86,11 +86,11 @@ def arrays_of(
     state: State, gradient_kernels: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, np.ndarray]:
     """The arrays of a model by path, as `read_weights` gives them; see `save`."""
-    kept = jax.device_get(for_use(state))
-    arrays = {name: np.asarray(leaf) for name, leaf in flatten(kept).items()}
+    arrays = dict(flatten(jax.device_get(for_use(state))))
     for task, kernel in (gradient_kernels or {}).items():
-        arrays[gradient_kernel(task)] = np.asarray(kernel, np.float32)
-    return arrays
+        arrays[gradient_kernel(task)] = np.float32(kernel)
+    # safetensors writes the memory of an array as it is, whatever its strides.
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
 def describe(

@@ -246,6 +246,16 @@ def test_what_is_not_a_crop_gets_no_answer(folder, given, words):
     assert "\n" not in str(caught.value)
 
 
+def test_an_array_of_any_memory_order_is_saved_as_it_is(folder, tmp_path):
+    model = model_directory.load(folder)
+    linear = model._state["parameters"]["heads"]["emotion"]["linear"]
+    linear["kernel"] = np.asfortranarray(np.arange(32, dtype=np.float32).reshape(8, 4))
+    model_directory.save(tmp_path / "new", model._state, model.record)
+    np.testing.assert_array_equal(
+        model_directory.read_weights(tmp_path / "new")[KERNEL], linear["kernel"]
+    )
+
+
 def test_no_crop_and_no_such_task(folder):
     model = model_directory.load(folder)
     assert model.probabilities("emotion", crops(0)).shape == (0, 4)
