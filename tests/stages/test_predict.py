@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ import pytest
 
 from configs import predict as predict_config
 from fer_jax import records
-from fer_jax.errors import UserError
+from fer_jax.errors import TerminatedError, UserError
 from fer_jax.evaluation import recogniser
 from fer_jax.faces.alignment import align
 from fer_jax.faces.drawing import write_image
@@ -328,3 +330,129 @@ def test_file_names_that_are_no_utf8_have_a_row_too(tmp_path):
         frame = Frame(0, 0.0, np.zeros((2, 2, 3), np.uint8))
         report.add(source, frame, recogniser.Analysis(nothing, np.zeros((0, 4), np.float32)))
     assert pd.read_csv(tmp_path / "a.csv")["source"].tolist() == ["\\udcff.png"]
+
+
+def small_video(path, size=(48, 64), codec="mpeg4"):
+    """Three frames; the container is that of the suffix."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=5)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        for level in (40, 90, 140):
+            image = np.full((*size, 3), level, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def no_detector(monkeypatch):
+    """One face in every picture, none in those with a side below 8 pixels."""
+    monkeypatch.setattr(
+        recogniser, "make_detector", fake_detector(lambda image: [0.9] * (min(image.shape[:2]) > 7))
+    )
+
+
+def test_odd_sources_fail_alone(tmp_path, model, no_detector):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = np.full((60, 60, 3), 90, np.uint8)
+    pictures = ["a.tiff", "a.tiff.png", "n" * 245 + ".png", "z.png", "ü" * 120 + ".tiff"]
+    for name in pictures:
+        (folder / name).write_bytes(cv2.imencode(name[name.rindex(".") :], picture)[1].tobytes())
+    write_image(folder / "wide.png", np.full((100, 20000, 3), 90, np.uint8))
+    write_image(folder / "wide.jpg", np.full((100, 20000, 3), 90, np.uint8))
+    small_video(folder / "v.mov")
+    small_video(folder / "v.mov.mp4")
+    small_video(folder / "flat.avi", (2, 20000), "ffv1")
+    summary = predict.run(config_for(folder, every_s=0.0), tmp_path / "out")
+
+    counts = rows_of(tmp_path / "out").groupby("source").size().to_dict()
+    videos = {"v.mov": 3, "v.mov.mp4": 3, "flat.avi": 3}
+    assert counts == dict.fromkeys([*pictures, "wide.png", "wide.jpg"], 1) | videos
+    assert summary["sources"] == 10
+    with (tmp_path / "out" / "skipped.csv").open() as file:
+        skipped = {row["source"]: row["reason"] for row in csv.DictReader(file)}
+    assert list(skipped) == ["flat.avi"] and summary["skipped"] == 1
+    assert skipped["flat.avi"].startswith("analysed, but no annotated copy could be written: ")
+    annotated = [file for file in (tmp_path / "out" / "annotated").iterdir() if file.is_file()]
+    assert len(annotated) == 9  # one of each source, and none over another
+    assert all(file.stat().st_size for file in annotated)
+    names = {file.name for file in annotated}
+    assert {"a.tiff.png", "v.mov.mp4", "z.png", "wide.png", "wide.jpg"} <= names
+    assert read_image(tmp_path / "out" / "overview.jpg").shape[0] == 360
+
+
+def test_no_two_copies_go_to_one_place(tmp_path):
+    names = ["a.tiff", "a.tiff.png", "A.TIFF.PNG", "b.tiff", "b.tiff.png/c.png", "x" * 300 + ".bmp"]
+    images = [predict.Source(name, tmp_path / name) for name in names]
+    videos = [predict.Source(name, tmp_path / name) for name in ("v.mov", "v.mov.mp4", "v.avi")]
+    places = predict.name_outputs(images, videos, tmp_path)
+    assert len({str(place).casefold() for place in places.values()}) == 9
+    assert places["A.TIFF.PNG"] == tmp_path / "A.TIFF.PNG"  # the first that keeps its name
+    assert places["v.mov.mp4"] == tmp_path / "v.mov.mp4"
+    assert places["v.avi"] == tmp_path / "v.avi.mp4"
+    assert places["b.tiff"] != tmp_path / "b.tiff.png"  # that is a folder
+    assert max(len(place.name.encode()) for place in places.values()) <= 200
+
+
+def test_a_picture_that_breaks_the_analysis_does_not_take_its_batch_along(
+    tmp_path, model, monkeypatch
+):
+    def face_of(image):
+        if image.mean() < 10:
+            raise cv2.error("no such picture")
+        return [0.9]
+
+    monkeypatch.setattr(recogniser, "make_detector", fake_detector(face_of))
+    for name, level in (("a", 90), ("b", 5), ("c", 120)):
+        write_image(tmp_path / "in" / f"{name}.png", np.full((60, 60, 3), level, np.uint8))
+    summary = predict.run(config_for(tmp_path / "in", annotate=False), tmp_path / "out")
+    assert rows_of(tmp_path / "out")["source"].tolist() == ["a.png", "c.png"]
+    assert summary["skipped"] == 1 and summary["faces"] == 2
+    skipped = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
+    assert skipped[1:] == ["b.png,error: no such picture"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_disk_is_not_the_fault_of_a_source(
+    tmp_path, model, no_detector, monkeypatch, number
+):
+    def full(path, image):
+        raise OSError(number, os.strerror(number), str(path))
+
+    write_image(tmp_path / "in" / "a.png", np.full((60, 60, 3), 90, np.uint8))
+    monkeypatch.setattr(predict.drawing, "write_image", full)
+    with pytest.raises(UserError, match=os.strerror(number)):
+        predict.run(config_for(tmp_path / "in"), tmp_path / "out")
+
+
+def test_an_interruption_is_not_the_fault_of_a_source():
+    skips = Skips()
+    for stop in (TerminatedError("predict: stopped"), KeyboardInterrupt()):
+        with pytest.raises(type(stop)), skips.each("a.png"):
+            raise stop
+    assert not skips.rows
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+1.png", "-1.png", "@a.png", "\tb.png"])
+def test_names_are_no_formulas_in_a_spreadsheet(tmp_path, model, no_detector, name):
+    (tmp_path / "in").mkdir()
+    picture = cv2.imencode(".png", np.full((60, 60, 3), 90, np.uint8))[1].tobytes()
+    (tmp_path / "in" / name).write_bytes(picture)
+    (tmp_path / "in" / name).with_suffix(".txt").write_text("")
+    predict.run(config_for(tmp_path / "in", annotate=False), tmp_path / "out")
+    for file in ("predictions.csv", "skipped.csv"):
+        cells = [row["source"] for row in csv.DictReader((tmp_path / "out" / file).open())]
+        assert [cell[:2] for cell in cells] == [f"'{name[0]}"]
+
+
+@pytest.mark.parametrize("place", ["annotated/a.jpg", "overview.jpg"])
+def test_the_input_is_never_overwritten(tmp_path, model, no_detector, place):
+    image = tmp_path / "D" / place
+    write_image(image, np.full((60, 60, 3), 90, np.uint8))
+    before = image.read_bytes()
+    for asked in {image, image.parent}:
+        with pytest.raises(UserError):
+            predict.run(config_for(asked), tmp_path / "D")
+    assert image.read_bytes() == before
