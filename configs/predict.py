@@ -3,8 +3,8 @@ r"""Emotions of the faces in an image, a folder or a video.
     python launch.py --config=configs/predict.py --config.model=WORK/emotion \
         --config.input=holiday.mp4 --workdir=WORK/predict
 
-`model` is a model directory, or the workdir of `train` or `crossval` that holds one; detector,
-alignment and image size are the ones that the model was taught with.
+`model` is a model directory, or the workdir of `train` or `crossval` that holds one. Its record
+says how faces are searched for, aligned and classified: as when the model was measured.
 
 Writes predictions.csv (source, frame, time_s, x0, y0, x1, y1, detector_score, emotion, prob_*;
 a picture or frame without a face has one row with an empty box), skipped.csv (files that could
