@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from configs import photographs as photographs_config
 from configs import predict as predict_config
 from fer_jax import records
 from fer_jax.errors import TerminatedError, UserError
@@ -26,7 +27,7 @@ from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import Frame, VideoError, sample_frames
 from fer_jax.people import photograph, texture, write_clip
 from fer_jax.records import ModelRecord, Search
-from fer_jax.stages import predict
+from fer_jax.stages import photographs, predict
 from fer_jax.training import model_directory
 
 LABELS = ["angry", "happy", "neutral", "sad"]
@@ -456,3 +457,21 @@ def test_the_input_is_never_overwritten(tmp_path, model, no_detector, place):
         with pytest.raises(UserError):
             predict.run(config_for(asked), tmp_path / "D")
     assert image.read_bytes() == before
+
+
+def test_small_pictures_and_faces_that_fill_theirs_are_searched_as_photographs_are(
+    tmp_path, model, media
+):
+    pipeline = photographs.pipeline_of(photographs_config.get_config())
+    model.record = model.record.model_copy(update={"faces": pipeline})
+    portrait = read_image(media / "b one.jpg")
+    points = Detector().detect([portrait])[0].landmarks[0]
+    x, y = points.mean(0)
+    half = 1.3 * np.linalg.norm(points[0] - points[1])
+    tight = portrait[int(y - half) : int(y + half), int(x - half) : int(x + half)]
+    tight = cv2.resize(tight, (48, 48), interpolation=cv2.INTER_AREA)
+    write_image(tmp_path / "tight.png", tight)
+    assert predict.run(config_for(tmp_path / "tight.png"), tmp_path / "out")["faces"] == 1
+    face = photographs.largest_faces([tight], Detector(), pipeline.search)[0]
+    expected = align(tight, face.landmarks, pipeline.crop.size, pipeline.crop.margin)
+    np.testing.assert_array_equal(model.seen[0], expected[None])
