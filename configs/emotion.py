@@ -73,6 +73,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})
 
     config.everyone = True  # also a model of all faces, for predict
+    config.save_folds = False  # also each fold's model, in folds/*/model
     config.explain = True  # where each model looked (Grad-CAM) and how faces lie, for the report
 
     config.epochs = 40.0  # at least min_steps, below

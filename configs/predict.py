@@ -3,8 +3,8 @@ r"""Emotions of the faces in an image, a folder or a video.
     python launch.py --config=configs/predict.py --config.model=WORK/emotion \
         --config.input=holiday.mp4 --workdir=WORK/predict
 
-`model` is a model directory, or the workdir of `train` or `crossval` that holds one; detector,
-alignment and image size are the ones that the model was taught with.
+`model` is a model directory, or the workdir of `train` or `crossval` that holds one. Its record
+says how faces are searched for, aligned and classified: as when the model was measured.
 
 Writes predictions.csv (source, frame, time_s, x0, y0, x1, y1, detector_score, emotion, prob_*;
 a picture or frame without a face has one row with an empty box), skipped.csv (files that could
@@ -27,7 +27,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.input = ""  # an image, a video, or a folder of both
 
     config.every_s = 0.2  # seconds of video between the frames that are looked at
-    config.max_side = 1920  # pixels; faces are sought in larger pictures at this size
+    # Pixels: larger pictures are searched at this size. 0: at the size at which the model's own
+    # photographs were searched; more finds smaller faces, and is not what was measured.
+    config.max_side = 0
     config.batch = 8  # frames
     config.annotate = True  # False writes the CSV files alone
     return config.lock()

@@ -22,7 +22,7 @@ LEVELS = {
 }
 LEAVES = {
     "errors", "workdir", "outputs", "locking", "backend", "console", "environment", "failures",
-    "interrupts", "schemas", "workers",
+    "interrupts", "records", "schemas", "spreadsheets", "workers",
 }  # fmt: skip
 # Rooms of one level stand apart, but for these doors.
 DOORS = {

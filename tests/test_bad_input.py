@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -250,16 +249,15 @@ def test_fewer_people_than_folds(faces, tmp_path):
 
 
 def test_an_init_of_another_network_lists_its_tensors(faces, model, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(model, other)
-    weights = load_file(other / "model" / "weights.safetensors")
+    other = tmp_path / "theirs.safetensors"
+    weights = load_file(model / "model" / "weights.safetensors")
     lost, wide = [name for name in weights if name.startswith("parameters/backbone/")][:2]
     del weights[lost]
     weights[wide] = np.zeros((*weights[wide].shape, 2), np.float32)
-    save_file(weights, other / "model" / "weights.safetensors")
+    save_file(weights, other)
     config = small_network(asked(emotion, photographs=faces, init=other, folds=3, epochs=1.0))
     with pytest.raises(
-        UserError, match=r"weights.safetensors does not fit config\.backbone"
+        UserError, match=r"theirs.safetensors does not fit config\.backbone"
     ) as caught:
         crossval.run(config, tmp_path / "w")
     assert f"1 missing ({lost}); 1 misshapen ({wide} " in str(caught.value)

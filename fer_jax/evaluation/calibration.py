@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 from sklearn.metrics import brier_score_loss, log_loss
 
 from fer_jax.evaluation.predictions import Predictions
+from fer_jax.training.inference import scale
 
 BINS = 10
 _LEAST = 1e-12  # a probability of 0 would make the log loss infinite
@@ -144,14 +145,6 @@ def area_under_risk(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray,
     table = coverage(confidence, right).iloc[::-1]
     shares = np.diff(table["coverage"].to_numpy(), prepend=0.0)
     return float((shares * (1.0 - table["accuracy"].to_numpy())).sum())
-
-
-def scale(
-    probabilities: Float[np.ndarray, "N C"], temperature: float | Float[np.ndarray, " N"]
-) -> Float[np.ndarray, "N C"]:
-    """The probabilities at a temperature, one for all or one a row; NaN stays NaN."""
-    logits = np.log(np.clip(probabilities, _LEAST, 1.0))
-    return softmax(logits / np.reshape(temperature, (-1, 1)), axis=1)
 
 
 def fit_temperature(probabilities: Float[np.ndarray, "N C"], truth: Int[np.ndarray, " N"]) -> float:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from fer_jax.backend import compiler_options
 from fer_jax.models.network import Network
-from fer_jax.training.state import merge_network, split_network
+from fer_jax.training.state import for_use, merge_network, split_network
 
 _BATCH = 32
 _LEAST = 7  # pixels: a coarser map shows nothing
@@ -45,12 +45,13 @@ class GradCam:
         """Maps from 0 to 1, coarse, for the logit of each image's class.
 
         Args:
-            state: with the backbone's `parameters` and `statistics`.
+            state: with the backbone's `parameters` and `statistics`; its running average is
+                explained if it has one, since that is what predicts.
             kernel: of the head.
             images: RGB.
             classes: the class to explain, one an image.
         """
-        own = {part: {"backbone": state[part]["backbone"]} for part in ("parameters", "statistics")}
+        own = {part: {"backbone": tree["backbone"]} for part, tree in for_use(dict(state)).items()}
         parts = []
         for start in range(0, len(images), _BATCH):
             part = images[start : start + _BATCH]

@@ -17,15 +17,16 @@ from sklearn.metrics import log_loss
 from fer_jax import outputs
 from fer_jax.data import iterators
 from fer_jax.data.sources import ArraySource
-from fer_jax.evaluation import calibration, views
+from fer_jax.evaluation import calibration
 from fer_jax.evaluation.explain import GradCam
 from fer_jax.evaluation.fold import TASK, Answers, Faces, FoldModel, inits
 from fer_jax.evaluation.frozen_models import AsItIs, LinearProbe
-from fer_jax.training import model_directory
+from fer_jax.records import Inference
+from fer_jax.training import inference, model_directory
 from fer_jax.training.features import head_leaves
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit, steps_of
-from fer_jax.training.state import State
+from fer_jax.training.state import State, for_use
 from fer_jax.workdir import read_json, write_json
 
 _CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner people
@@ -76,20 +77,31 @@ class FineTune:
         probabilities = self._predict(state, test)
         for finished in (folder, folder / "inner"):
             outputs.delete_folder(finished / "checkpoints")
+        if self.config.save_folds:
+            self._save(state, temperature, folder / "model")
         heat = None
         if self.cam:
-            kernel = jax.device_get(state["parameters"]["heads"][TASK]["linear"]["kernel"])
+            heads = for_use(state)["parameters"]["heads"]
+            kernel = jax.device_get(heads[TASK]["linear"]["kernel"])
             heat = self.cam(state, kernel, test.source.images, probabilities.argmax(1))
         return Answers(probabilities, temperature, f"steps={steps}" if inner else "", heat)
 
     def save_everyone(self, faces: Faces, seed: int, workdir: Path) -> None:
         choices = sorted(workdir.glob(f"folds/*/{_CHOICE}"))
-        chosen = [_best(read_json(file, tried=list)["tried"])["steps"] for file in choices]
-        steps = int(np.median(chosen)) if chosen else self.steps
+        chosen = [_best(read_json(file, tried=list)["tried"]) for file in choices]
+        steps = int(np.median([best["steps"] for best in chosen])) if chosen else self.steps
         state = self._fit(faces, seed, workdir / "everyone", steps)
-        spec = model_directory.describe(self.config, self.learner.tasks, self.config.photographs)
-        model_directory.save(workdir / "model", state, spec)
+        # Nobody is left to fit a temperature on: the folds' stands for it, as their steps do.
+        temperature = float(np.median([b["temperature"] for b in chosen])) if chosen else None
+        self._save(state, temperature, workdir / "model")
         outputs.delete_folder(workdir / "everyone" / "checkpoints")
+
+    def _save(self, state: State, temperature: float | None, folder: Path) -> None:
+        how = Inference(crops=self.config.test_crops, temperature=temperature or 1.0)
+        record = model_directory.describe(
+            self.config, self.learner.tasks, self.config.photographs, {TASK: how}
+        )
+        model_directory.save(folder, state, record)
 
     def speed(self) -> dict[str, Any]:
         compiled = self.learner.compile_seconds
@@ -142,12 +154,13 @@ class FineTune:
         """Averaged over crops; the compiled step averages over mirror images."""
         if not len(faces.source):
             return np.zeros((0, len(self.labels)), np.float32)
-        parts = []
-        for images in views.crops(faces.source.images, self.config.test_crops):
+
+        def of_view(images: np.ndarray) -> np.ndarray:
             source = ArraySource(images, faces.source.labels, faces.source.ids)
             batches = iterators.eval_batches(source, batch_size=self.config.batch_size)
-            parts.append(self.learner.predict(state, TASK, batches))
-        return np.mean(parts, axis=0)
+            return self.learner.predict(state, TASK, batches)
+
+        return inference.averaged(of_view, faces.source.images, self.config.test_crops)
 
 
 def _best(tried: list[dict[str, Any]]) -> dict[str, Any]:

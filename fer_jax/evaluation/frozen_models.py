@@ -13,13 +13,15 @@ from ml_collections import ConfigDict
 
 from fer_jax.data.sources import read_images
 from fer_jax.errors import UserError
-from fer_jax.evaluation import calibration, likeness, views
+from fer_jax.evaluation import calibration
 from fer_jax.evaluation.explain import GradCam
 from fer_jax.evaluation.fold import TASK, Answers, Faces
 from fer_jax.evaluation.probe import Probe, fit_probe
-from fer_jax.training import model_directory
+from fer_jax.records import Inference, ModelRecord
+from fer_jax.training import gradients, inference, model_directory
 from fer_jax.training.features import FrozenBackbone
 from fer_jax.training.learner import make_tasks
+from fer_jax.training.state import State
 
 
 class LinearProbe:
@@ -56,6 +58,8 @@ class LinearProbe:
         probe = self._probe(train, self.features(train), seed, validation)
         if not len(test.source):
             return Answers(np.zeros((0, len(self.labels))), probe.temperature, f"C={probe.c:g}")
+        if self.config.save_folds:
+            self._save(probe, folder / "model")
         found = probe.probabilities(self.features(test))
         heat = None
         if self.cam:
@@ -64,15 +68,22 @@ class LinearProbe:
         return Answers(found, probe.temperature, f"C={probe.c:g}", heat)
 
     def save_everyone(self, faces: Faces, seed: int, workdir: Path) -> None:
-        """A model directory holds a network, so its head is one on the backbone's features alone,
-        even where the folds had gradients beside them."""
-        features = self.features(faces)
+        self._save(self._probe(faces, self.features(faces), seed), workdir / "model")
+
+    def _save(self, probe: Probe, folder: Path) -> None:
+        """The network with the head as one linear layer; the gradients' part stands beside it."""
+        kernel, bias = probe.linear()
+        own = kernel[: self._width]
         if "backbone" not in self.kinds:
-            features = self._looked(faces, np.arange(len(faces.files)), ("backbone",))
-        elif len(self.kinds) > 1:
-            features = features[..., : self._width]
-        kernel, bias = self._probe(faces, features, seed).linear()
-        save_linear(self.config, self.backbone, self.labels, kernel, bias, workdir / "model")
+            own = np.zeros((self.backbone.width, len(self.labels)))
+        how = Inference(
+            crops=self.config.test_crops,
+            temperature=probe.temperature,
+            gradients="gradients" in self.kinds,
+        )
+        record, state = linear_model(self.config, self.backbone, self.labels, own, bias, how)
+        kernels = {TASK: np.asarray(kernel[self._width :])} if how.gradients else {}
+        model_directory.save(folder, state, record, kernels)
 
     def speed(self) -> dict[str, Any]:
         return {"features_of": len(self._features)}
@@ -88,7 +99,7 @@ class LinearProbe:
 
     def _looked(self, faces: Faces, rows: np.ndarray, kinds: tuple[str, ...]) -> np.ndarray:
         def every(images: np.ndarray) -> list[np.ndarray]:
-            return views.mirrored_too(views.crops(images, self.config.test_crops))
+            return inference.mirrored_too(inference.views(images, self.config.test_crops))
 
         parts = []
         if "backbone" in kinds:
@@ -96,8 +107,8 @@ class LinearProbe:
             parts.append(np.stack(seen, axis=1))
             self._width = parts[0].shape[-1]
         if "gradients" in kinds:  # from the files: at 48 pixels fine lines are gone
-            images = read_images([faces.files[row] for row in rows], likeness.SIDE)
-            parts.append(np.stack([likeness.descriptors(v) for v in every(images)], axis=1))
+            images = read_images([faces.files[row] for row in rows], gradients.SIDE)
+            parts.append(np.stack([gradients.descriptors(v) for v in every(images)], axis=1))
         return np.concatenate(parts, axis=-1)
 
     def _probe(
@@ -124,25 +135,38 @@ class AsItIs:
 
     def __init__(self, config: ConfigDict, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
-        self.model = model_directory.load(config.init)
-        size = self.model.spec["image_size"]
-        if config.image_size != size:
+        given = model_directory.read_record(config.init)
+        if config.image_size != given.image_size:
             raise UserError(
-                f"crossval: the model in {config.init} looks at {size} pixels, and "
-                f"config.image_size is {config.image_size}: give --config.image_size={size}"
+                f"crossval: the model in {config.init} takes {given.image_size} pixels, and "
+                f"config.image_size is {config.image_size}: give "
+                f"--config.image_size={given.image_size}"
             )
-        known = self.model.spec["labels"].get(TASK, [])
+        known = given.labels.get(TASK, ())
         unknown = [label for label in labels if label not in known]
         if unknown:
             raise UserError(
                 f"crossval: the model in {config.init} does not know {', '.join(unknown)}; it "
                 f"knows {', '.join(known) or 'no emotion'}"
             )
-        self.columns = [known.index(label) for label in labels]
+        columns = [known.index(label) for label in labels]
         self.backbone = FrozenBackbone(config.init, {})
         weights = model_directory.read_weights(config.init)
-        place = f"parameters/heads/{TASK}/linear/"
-        self.kernel, self.bias = (weights[place + n][..., self.columns] for n in ("kernel", "bias"))
+        self.kernel, bias = (
+            weights[f"parameters/heads/{TASK}/linear/{name}"][..., columns]
+            for name in ("kernel", "bias")
+        )
+        gradient_kernel = weights.get(model_directory.gradient_kernel(TASK))
+        self.gradient_kernels = (
+            {} if gradient_kernel is None else {TASK: gradient_kernel[..., columns]}
+        )
+        self.how = Inference(crops=config.test_crops, gradients=bool(self.gradient_kernels))
+        # What is measured is what is saved: the model restricted to these labels.
+        self.record, self.state = linear_model(
+            config, self.backbone, labels, self.kernel, bias, self.how
+        )
+        arrays = model_directory.arrays_of(self.state, self.gradient_kernels)
+        self.model = model_directory.Model(self.record, arrays, f"the model in {config.init}")
         self.cam = GradCam(self.backbone.backbone) if config.explain else None
         self.facts: dict[str, Any] = {"frozen": True}
 
@@ -157,42 +181,44 @@ class AsItIs:
     ) -> Answers:
         temperature = calibration.fit_temperature(self._predict(train), train.source.labels)
         found = self._predict(test)
+        if self.config.save_folds:
+            self._save(temperature, folder / "model")
         heat = None
         if self.cam:
             heat = self.cam(self.backbone.state, self.kernel, test.source.images, found.argmax(1))
         return Answers(found, temperature, "", heat)
 
     def save_everyone(self, faces: Faces, seed: int, workdir: Path) -> None:
-        folder = workdir / "model"
-        save_linear(self.config, self.backbone, self.labels, self.kernel, self.bias, folder)
+        temperature = calibration.fit_temperature(self._predict(faces), faces.source.labels)
+        self._save(temperature, workdir / "model")
+
+    def _save(self, temperature: float, folder: Path) -> None:
+        how = self.how.model_copy(update={"temperature": temperature})
+        record = self.record.model_copy(update={"inference": {TASK: how}})
+        model_directory.save(folder, self.state, record, self.gradient_kernels)
 
     def speed(self) -> dict[str, Any]:
         return {}
 
     def _predict(self, faces: Faces) -> Float[np.ndarray, "n c"]:
-        if not len(faces.source):
-            return np.zeros((0, len(self.labels)))
-        looked = views.crops(faces.source.images, self.config.test_crops)
-        mean = np.mean([self.model.probabilities(TASK, view) for view in looked], axis=0)
-        shared = mean[:, self.columns].astype(np.float64)
-        return shared / shared.sum(axis=1, keepdims=True)
+        fine = read_images(faces.files, gradients.SIDE) if self.gradient_kernels else None
+        return self.model.of_images(TASK, faces.source.images, fine)
 
 
-def save_linear(
+def linear_model(
     config: ConfigDict,
     backbone: FrozenBackbone,
     labels: list[str],
     kernel: np.ndarray,
     bias: np.ndarray,
-    folder: Path,
-) -> None:
-    """Writes the frozen backbone with a linear head as a model directory."""
+    how: Inference,
+) -> tuple[ModelRecord, State]:
+    """Record and state of the frozen backbone with a linear head on its features."""
     tasks, _ = make_tasks({TASK: {}}, emotion={"classes": tuple(labels)})
-    state = backbone.state
     head: Mapping[str, Any] = {
         TASK: {"linear": {"kernel": np.float32(kernel), "bias": np.float32(bias)}}
     }
-    parameters = {**jax.device_get(state["parameters"]), "heads": head}
+    parameters = {**jax.device_get(backbone.state["parameters"]), "heads": head}
     with_backbone = ConfigDict({**config.to_dict(), "backbone": backbone.backbone})
-    spec = model_directory.describe(with_backbone, tasks, config.photographs)
-    model_directory.save(folder, {**state, "parameters": parameters}, spec)
+    record = model_directory.describe(with_backbone, tasks, config.photographs, {TASK: how})
+    return record, {**backbone.state, "parameters": parameters}

@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from fer_jax.data import stage_tables
 from fer_jax.data.sources import read_images
-from fer_jax.evaluation.calibration import scale
 from fer_jax.evaluation.predictions import Predictions
+from fer_jax.training.inference import scale
 
 SHOWN = 8  # faces of each kind
 _SIDE = 128  # pixels

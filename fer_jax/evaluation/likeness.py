@@ -19,28 +19,16 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from fer_jax.training.gradients import descriptors
+
 SIZE = 80  # pixels, of the faces compared
 SAME_PICTURE = 0.90  # correlation; copies reach 0.94 and more, different people 0.84 at most
 SAME_PERSON = 0.92  # cosine between people; different ones 0.89 at most
 NEAR = 0.45  # cosine between descriptors; below it no copy was found
-SIDE = 64  # pixels, of the faces described
-_CELLS, _BINS = 8, 9
 _DIMENSIONS, _SHRINKAGE = 40, 0.1
 _MOST_FACES = 12  # of a person
 
 Crops = UInt8[np.ndarray, "n s s 3"]
-
-
-def descriptors(crops: Crops) -> Float32[np.ndarray, "n f"]:
-    """Histograms of oriented gradients (Dalal and Triggs 2005, doi:10.1109/CVPR.2005.177).
-
-    9 unsigned orientations in 8 × 8 cells of 8 pixels, blocks of 2 × 2 cells, L2-Hys.
-    """
-    out = np.empty((len(crops), (_CELLS - 1) ** 2 * 4 * _BINS), np.float32)
-    for number, crop in enumerate(crops):
-        grey = cv2.resize(_grey(crop), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        out[number] = _oriented_gradients(grey.astype(np.float32))
-    return out
 
 
 def centred(
@@ -116,25 +104,6 @@ def people_alike(
 def _some(rows: np.ndarray) -> np.ndarray:
     """At most so many of a person's faces, evenly."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_FACES)).round().astype(int)]
-
-
-def _oriented_gradients(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, " f"]:
-    across, down = np.zeros_like(grey), np.zeros_like(grey)
-    across[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
-    down[1:-1] = grey[2:] - grey[:-2]
-    strength = np.hypot(across, down)
-    angle = np.degrees(np.arctan2(down, across)) % 180.0
-    place = np.minimum((angle / (180.0 / _BINS)).astype(int), _BINS - 1)
-    cell = np.arange(SIDE) // (SIDE // _CELLS)
-    index = (cell[:, None] * _CELLS + cell[None]) * _BINS + place
-    counts = np.bincount(index.ravel(), strength.ravel(), _CELLS * _CELLS * _BINS)
-    cells = counts.reshape(_CELLS, _CELLS, _BINS)
-    corners = [cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]]
-    blocks = np.concatenate(corners, axis=-1)
-    for _ in range(2):
-        norm = np.sqrt((blocks**2).sum(axis=-1, keepdims=True) + 1e-10)
-        blocks = np.minimum(blocks / norm, 0.2)
-    return (blocks / np.sqrt((blocks**2).sum(-1, keepdims=True) + 1e-10)).ravel().astype(np.float32)
 
 
 def _registered(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s s 3"]) -> float:

@@ -22,7 +22,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fer_jax.errors import UserError
-from fer_jax.evaluation.calibration import fit_temperature, scale
+from fer_jax.evaluation.calibration import fit_temperature
+from fer_jax.training.inference import scale
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C: smaller is stronger
 _INNER_FOLDS = 5
@@ -42,7 +43,7 @@ class Probe:
         return _probabilities(self.model, features, self.classes)
 
     def linear(self) -> tuple[Float[np.ndarray, "f c"], Float[np.ndarray, " c"]]:
-        """Kernel and bias of the same head as one linear layer on features, tempered."""
+        """Kernel and bias of the same head as one linear layer on features, without temperature."""
         scaler, regression = self.model[0], self.model[1]
         rows, intercept = regression.coef_, regression.intercept_
         if len(regression.classes_) == 2:  # scikit-learn keeps the second class alone
@@ -53,7 +54,7 @@ class Probe:
         bias = np.full(self.classes, -1e4)  # classes that nobody showed
         kernel[:, regression.classes_] = rows.T
         bias[regression.classes_] = intercept - rows @ scaler.mean_
-        return kernel / self.temperature, bias / self.temperature
+        return kernel, bias
 
 
 def fit_probe(
@@ -67,9 +68,9 @@ def fit_probe(
 ) -> Probe:
     """Fits the head on all of these photographs, with what their people say is best.
 
-    Views are in the order of `views.mirrored_too`; the whole face and its mirror image are learned
-    from. With fewer than two people nothing can be
-    chosen: the strongest penalty and temperature 1 are taken.
+    Views are in the order of `inference.mirrored_too`; the head is fitted on the whole face and
+    its mirror image. With fewer than two people nothing can be chosen: the strongest penalty and
+    temperature 1 are taken.
 
     Args:
       features: of each photograph and view.

@@ -36,6 +36,16 @@ _METHOD_WORDS = {
     "probe": "a linear head on the frozen backbone",
     "as_is": "an emotion model without further training",
 }
+# In this order: the ampersand of an entity is none of the text.
+_MARKDOWN = (
+    ("&", "&amp;"),
+    ("<", "&lt;"),
+    (">", "&gt;"),
+    ("|", "\\|"),
+    ("[", "\\["),
+    ("]", "\\]"),
+    ("\r", " "),
+)
 _MEASURE_WORDS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -131,6 +141,7 @@ def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fer_jax.evaluation"),
         autoescape=name.endswith(".html.jinja"),
+        finalize=_in_markdown if name.endswith(".md.jinja") else None,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -307,6 +318,16 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _read_if_present(path: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.is_file() else {}
+
+
+def _in_markdown(value: Any) -> Any:
+    """Text that neither HTML, a link, an image nor a table's columns can come out of."""
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.split("\n"))
+    for character, instead in _MARKDOWN:
+        text = text.replace(character, instead)
+    return text
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

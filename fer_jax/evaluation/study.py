@@ -14,7 +14,6 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation import protocols
 from fer_jax.evaluation.fold import Faces, inits
 from fer_jax.training import model_directory
-from fer_jax.workdir import read_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,22 +110,16 @@ def read_table(root: str) -> pd.DataFrame:
 
 
 def crop_margins(config: ConfigDict) -> dict[str, float]:
-    """How loosely faces were cut for the models at `init` and in the photographs, by path.
+    """The crop margins of the models at `init` and of the photographs, by path.
 
-    As a part of the template's side. Those are left out of whom nobody knows it: weight files,
-    and photographs that were cut by others (`aligned`).
+    As a part of the template's side. Paths whose margin is not known are left out: weight files,
+    and photographs that others have cut (`aligned`).
     """
-    told = {}
-    for init in filter(None, inits(config).values()):
-        if model_directory.is_model(init):
-            told[init] = read_json(model_directory.find(init) / "model.json")
-    for root in filter(None, (config.photographs, config.test_photographs)):
-        file = Path(root) / "config.json"
-        if file.is_file():
-            told[root] = read_json(file)
-    margins = {
-        path: settings["crop"].get("margin")
-        for path, settings in told.items()
-        if isinstance(settings.get("crop"), dict) and not settings.get("aligned")
+    known = {
+        init: model_directory.read_record(init).faces
+        for init in filter(None, inits(config).values())
+        if model_directory.is_model(init)
     }
-    return {path: float(x) for path, x in margins.items() if isinstance(x, int | float)}
+    for root in filter(None, (config.photographs, config.test_photographs)):
+        known[root] = model_directory.read_faces(root)
+    return {path: faces.crop.margin for path, faces in known.items() if faces and not faces.aligned}

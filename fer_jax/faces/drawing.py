@@ -34,6 +34,8 @@ _PLATE = (*_DARK, 224)  # lets a little of the picture through
 _TRACK: Colour = (70, 76, 88)
 _SMALLEST_SIDE = 360  # pixels; text on anything smaller is unreadable, so it is enlarged
 _LARGEST_FACTOR = 8
+_LONGEST_SIDE = 4000  # pixels; nothing is enlarged beyond it
+_WIDEST = 4  # times the height, of a picture in a row
 _PAPER: Colour = (250, 250, 248)
 _PRINT: Colour = (34, 38, 46)
 
@@ -100,7 +102,8 @@ def annotate(
 
 def enlargement(height: int, width: int) -> int:
     """The whole factor by which `annotate` enlarges a picture of this size in pixels."""
-    return int(np.clip(-(-_SMALLEST_SIDE // max(min(height, width), 1)), 1, _LARGEST_FACTOR))
+    most = min(_LARGEST_FACTOR, max(1, _LONGEST_SIDE // max(height, width, 1)))
+    return int(np.clip(-(-_SMALLEST_SIDE // max(min(height, width), 1)), 1, most))
 
 
 def contact_sheet(
@@ -150,10 +153,10 @@ def contact_sheet(
 def row(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]], height: int
 ) -> UInt8[np.ndarray, "height _ 3"]:
-    """Pictures side by side, each at `height` pixels."""
+    """Pictures side by side, each at `height` pixels; very wide ones are squeezed."""
     resized = []
     for image in images:
-        width = max(1, round(image.shape[1] * height / image.shape[0]))
+        width = int(np.clip(round(image.shape[1] * height / image.shape[0]), 1, _WIDEST * height))
         resized.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
     return np.concatenate(resized, axis=1)
 
@@ -163,9 +166,13 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
     Raises:
         UserError: the disk does not take it.
+        ValueError: the format does not take a picture of this size.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, 94] if path.suffix.lower() in {".jpg", ".jpeg"} else []
-    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    taken, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not taken:
+        height, width = image.shape[:2]
+        raise ValueError(f"{path.suffix} does not hold a picture of {width} x {height} pixels")
     try:
         with atomic_file(path) as temporary:
             temporary.write_bytes(encoded.tobytes())

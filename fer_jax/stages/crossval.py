@@ -15,6 +15,7 @@ from fer_jax.data.stage_tables import read_table
 from fer_jax.evaluation import fold_models, leakage, protocols
 from fer_jax.evaluation.fold import Faces, FoldModel, inits
 from fer_jax.evaluation.study import Study, crop_margins, read_study
+from fer_jax.training import inference
 from fer_jax.training.features import FrozenBackbone
 from fer_jax.workdir import atomic_file, stage, write_json
 
@@ -50,8 +51,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     with atomic_file(workdir / "predictions.parquet") as temporary:
         predictions.to_parquet(temporary)
     if config.everyone and not (workdir / "model" / "model.json").exists():
-        everyone = study.faces(study.with_face(np.arange(len(study.photographs))))
-        model.save_everyone(everyone, config.seeds[0], workdir)
+        model.save_everyone(_everyone(config, study), config.seeds[0], workdir)
     if config.explain and config.everyone and not (workdir / "embedding.npz").exists():
         _embed(study, workdir)
     return _summary(config, study, folds, predictions, model, leaks)
@@ -106,6 +106,9 @@ def _test(
     probabilities[found] = answers.probabilities
     for column, label in enumerate(study.labels):
         table[f"prob_{label}"] = probabilities[:, column]
+    calibrated = inference.scale(probabilities, answers.temperature or 1.0)
+    for column, label in enumerate(study.labels):  # what `predict` gives with the fold's model
+        table[f"calibrated_{label}"] = np.float32(calibrated[:, column])
     best = np.where(found, np.nan_to_num(probabilities).argmax(1), 0)
     table["predicted"] = [study.labels[i] if ok else "" for i, ok in zip(best, found, strict=True)]
     table["temperature"] = np.float32(
@@ -113,6 +116,16 @@ def _test(
     )
     table["chosen"] = answers.chosen
     return table.reset_index(drop=True)
+
+
+def _everyone(config: ConfigDict, study: Study) -> Faces:
+    """All faces, thinned out and balanced as those of the folds are."""
+    rows = study.with_face(np.arange(len(study.photographs)))
+    seed = config.seeds[0]
+    rows = protocols.few_shots(rows, study.emotions, shots=config.shots, seed=seed)
+    return study.faces(
+        protocols.balanced(rows, study.emotions, seed=seed) if config.balance else rows
+    )
 
 
 def _mean_size(config: ConfigDict, study: Study, folds: list[protocols.Fold]) -> float:

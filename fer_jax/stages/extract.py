@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import console
+from fer_jax import console, records
 from fer_jax.data import manifest
 from fer_jax.errors import UserError
 from fer_jax.faces import overview, runners, shards
@@ -29,6 +30,8 @@ from fer_jax.faces.mtcnn import Detector
 from fer_jax.faces.selection import REASONS, Limits
 from fer_jax.faces.shards import Job, Settings, Stats
 from fer_jax.faces.video import list_videos
+from fer_jax.records import Crop, DetectorSettings, FacePipeline, Search
+from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
 
@@ -55,6 +58,13 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             f"extract: none of the {len(jobs)} videos in {config.videos} gave a frame; "
             f"the reasons are in {workdir / 'skipped.csv'}"
         )
+    settings = jobs[0].settings
+    cut = FacePipeline(
+        detector=DetectorSettings(**asdict(settings.detector)),
+        search=Search(),
+        crop=Crop(size=settings.size, margin=settings.margin),
+    )
+    records.write(workdir / model_directory.FACES, cut)
     folders = [job.shard for job in jobs]
     faces = _merge(folders, workdir)
     with atomic_file(workdir / "quality.png") as temporary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,14 +11,13 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import console, outputs
+from fer_jax import console, outputs, records
 from fer_jax.data.included import Ledger, read_ledger
 from fer_jax.data.labels import files_read, read_labels
 from fer_jax.data.names import key
@@ -27,14 +27,16 @@ from fer_jax.errors import UserError
 from fer_jax.faces import drawing
 from fer_jax.faces.alignment import align
 from fer_jax.faces.images import read_image
-from fer_jax.faces.mtcnn import Detector
+from fer_jax.faces.search import FaceDetector, find_faces, largest, make_detector
+from fer_jax.records import FacePipeline, Search
+from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 
 FOUND, NO_FACE = "ok", "no_face"
-_SMALL, _ENLARGED = 80, 160  # pixels of the shorter side
-_FRAME = 0.25  # of the shorter side
+# Small pictures, and those that a face fills; MTCNN finds no face below 20 pixels.
+_SMALL_PICTURES = {"enlarge_below": 80, "enlarge_to": 160, "border": 0.25}
 _ON_SHEET = 160
 
 
@@ -71,7 +73,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     outputs.delete_folder(workdir / "faces")  # of photographs that are gone since
     outputs.forget(workdir)  # the record has the names of people who are gone
     crops = _crop_names(labels)
-    detector = Detector(**config.detector.to_dict())
+    pipeline = pipeline_of(config)
+    detector = make_detector(pipeline.detector)
+    records.write(workdir / model_directory.FACES, pipeline)
     rows: list[dict[str, Any]] = []
     started = time.perf_counter()
     with (
@@ -84,7 +88,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             faces = (
                 [Face(None, float("nan"), 1)] * len(images)
                 if config.aligned
-                else largest_faces(images, detector, config.max_side)
+                else largest_faces(images, detector, pipeline.search)
             )
             names = crops[start : start + config.batch]
             rows += pool.map(partial(_write, workdir, config), images, faces, names)
@@ -139,53 +143,28 @@ def _read(config: ConfigDict, ledger: Ledger) -> pd.DataFrame:
     return labels
 
 
-def largest_faces(images: Sequence[Image], detector: Detector, max_side: int) -> list[Face]:
-    """The largest face of each photograph.
-
-    A photograph is looked at with at most `max_side` pixels on its longer side, since the person
-    on it is no dot; and one below 80 pixels on its shorter side is enlarged to 160, since MTCNN
-    looks for faces of 20 pixels and more. Where nothing is found, a second look is given to the
-    photograph with its border continued by a quarter, which finds faces that fill it.
-    """
-    faces = _look(images, detector, max_side, frame=0.0)
-    again = [i for i, face in enumerate(faces) if face.landmarks is None]
-    second = _look([images[i] for i in again], detector, max_side, frame=_FRAME)
-    for i, face in zip(again, second, strict=True):
-        faces[i] = face
-    return faces
-
-
-def _look(images: Sequence[Image], detector: Detector, max_side: int, frame: float) -> list[Face]:
-    borders = [round(frame * min(image.shape[:2])) for image in images]
-    framed = [
-        cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REPLICATE)
-        for image, border in zip(images, borders, strict=True)
-    ]
-    views = [_scaled(image, max_side) for image in framed]
-    results = []
-    for image, view, border, faces in zip(
-        framed, views, borders, detector.detect(views), strict=True
-    ):
-        if len(faces) == 0:
-            results.append(Face(None, float("nan"), 0))
+def largest_faces(images: Sequence[Image], detector: FaceDetector, search: Search) -> list[Face]:
+    """The largest face of each photograph, as `find_faces` finds them."""
+    chosen = []
+    for faces in find_faces(images, detector, search):
+        if not len(faces):
+            chosen.append(Face(None, float("nan"), 0))
             continue
-        sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
-        largest = int(np.argmax(sides[:, 0] * sides[:, 1]))
-        scale = np.array(view.shape[1::-1]) / np.array(image.shape[1::-1])
-        # Pixel centres lie at whole numbers.
-        landmarks = (faces.landmarks[largest] + 0.5) / scale - 0.5 - border
-        results.append(Face(landmarks, float(faces.scores[largest]), len(faces)))
-    return results
+        row = largest(faces)
+        chosen.append(Face(faces.landmarks[row], float(faces.scores[row]), len(faces)))
+    return chosen
 
 
-def _scaled(image: Image, max_side: int) -> Image:
-    short, long = min(image.shape[:2]), max(image.shape[:2])
-    scale = min(_ENLARGED / short if short < _SMALL else 1.0, max_side / long)
-    if scale == 1:
-        return image
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.resize(image, (width, height), interpolation=method)
+def pipeline_of(config: ConfigDict) -> FacePipeline:
+    """How faces are found and cropped with `config`: what models trained on them must repeat."""
+    search = {"max_side": config.max_side, **_SMALL_PICTURES}
+    fields = {
+        "detector": config.detector.to_dict(),
+        "search": search,
+        "crop": config.crop.to_dict(),
+        "aligned": config.aligned,
+    }
+    return records.parse(FacePipeline, json.dumps(fields), "photographs: the config")
 
 
 def _crop_names(labels: pd.DataFrame) -> list[str]:

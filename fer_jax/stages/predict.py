@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import hashlib
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TextIO
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import console
 from fer_jax.errors import UserError
+from fer_jax.evaluation.recogniser import Analysis, Recogniser
 from fer_jax.faces import drawing
-from fer_jax.faces.alignment import align
 from fer_jax.faces.images import SUFFIXES as IMAGE_SUFFIXES
-from fer_jax.faces.images import ImageError, read_image
-from fer_jax.faces.mtcnn import Detector, Faces
+from fer_jax.faces.images import read_image
+from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
-from fer_jax.faces.video import Frame, VideoError, VideoWriter, sample_frames
+from fer_jax.faces.video import Frame, VideoWriter, sample_frames
+from fer_jax.spreadsheets import safe_cell
 from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
 _OVERVIEW = 4  # annotated pictures in overview.jpg
-_SKIPPED_TOLD = 10
+_LONGEST_NAME = 180  # bytes; the temporary file beside it has a longer one, and disks take 255
+_NOT_ANNOTATED = "analysed, but no annotated copy could be written"
 _PIXELS_AT_ONCE = 16_000_000  # in the frames of one batch: bounds memory on large photographs
 
 
@@ -40,26 +42,22 @@ class Source(NamedTuple):
     path: Path
 
 
-class Analysis(NamedTuple):
-    """The faces of one frame and the probability [n, classes] of each emotion."""
-
-    faces: Faces
-    probabilities: Float[np.ndarray, "n classes"]
-
-
 Analyser = Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], list[Analysis]]
 
 
 @stage(inputs=lambda config: [config.model, config.input])
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Finds faces, aligns them as the model was taught, and writes what it says of each.
+    """Finds and aligns faces as those were that the model was measured on, and classifies them.
+
+    Each source fails alone: it is counted and named in skipped.csv, and the others go on.
 
     Raises:
-        UserError: no model, a model without the task `emotion`, or nothing readable as input.
+        UserError: no model, a model without the task `emotion`, or no readable input.
     """
     images, videos, others = list_sources(config.input)
-    analyse, labels = _load_analyser(config.model, config.max_side)
-    annotated = workdir / "annotated" if config.annotate else None
+    recogniser = _load_recogniser(config.model, config.max_side)
+    annotated = name_outputs(images, videos, workdir / "annotated") if config.annotate else None
+    skips = Skips()
     started = time.perf_counter()
 
     with (
@@ -67,52 +65,47 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         _open_table(table) as file,
         tqdm(total=len(images) + len(videos), desc="predict", unit="file", disable=None) as bar,
     ):
-        report = Report(file, labels)
+        report = Report(file, recogniser.labels, skips)
         for source in others:
-            report.skip(source, "neither an image nor a video by its suffix")
-        for batch in _batches(_pictures(images, report, bar), config.batch):
-            _predict_images(batch, analyse, report, annotated)
+            skips.add(source.name, "neither an image nor a video by its suffix")
+        for batch in _batches(_pictures(images, skips, bar), config.batch):
+            _predict_images(batch, recogniser, report, annotated)
         for source in videos:
-            _predict_video(source, analyse, report, annotated, config)
+            _predict_video(source, recogniser, report, annotated, config)
             bar.update()
         if not report.frames:
-            name, reason = report.skipped[-1]
+            name, reason = skips.rows[-1]
             raise UserError(f"predict: nothing can be read in {config.input}; {name}: {reason}")
 
     if report.overview:
         drawing.write_image(workdir / "overview.jpg", drawing.row(report.overview, height=360))
-    with atomic_file(workdir / "skipped.csv") as table, _open_table(table) as file:
-        csv.writer(file).writerows([("source", "reason"), *report.skipped])
-    for name, reason in report.skipped[:_SKIPPED_TOLD]:
-        console.say(f"[predict] skipped {name}: {reason}")
-    if len(report.skipped) > _SKIPPED_TOLD:
-        console.say(f"[predict] and {len(report.skipped) - _SKIPPED_TOLD} more, see skipped.csv")
+    skips.write(workdir / "skipped.csv")
+    skips.tell("predict")
     seconds = time.perf_counter() - started
     return {
         "sources": len(images) + len(videos) + len(others),
         "frames": report.frames,
         "faces": report.faces,
         "without_face": report.without_face,
-        "skipped": len(report.skipped),
+        "skipped": len(skips),
         "frames_per_s": round(report.frames / seconds, 2),
     }
 
 
 @dataclass
 class Report:
-    """Writes predictions.csv row by row and counts what went by.
+    """Writes predictions.csv row by row and counts.
 
-    `frames` counts pictures and video frames, `without_face` those in which no face was found,
-    `skipped` names what could not be read, with the reason, and `overview` holds the first
-    annotated pictures.
+    `frames` counts pictures and video frames, `without_face` those in which no face was found;
+    `overview` holds the first annotated pictures.
     """
 
     file: TextIO
     labels: Sequence[str]
+    skips: Skips
     frames: int = 0
     faces: int = 0
     without_face: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
     overview: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -124,22 +117,18 @@ class Report:
         self._writer.writerow(head)
 
     def add(self, source: Source, frame: Frame, analysis: Analysis) -> None:
-        """One row a face; one with an empty box where there is none."""
-        place = [source.name, frame.index, f"{frame.time_s:.3f}"]
+        """One row for each face; one with an empty box if there is none."""
+        place = [safe_cell(source.name), frame.index, f"{frame.time_s:.3f}"]
         faces, probabilities = analysis
         for box, score, row in zip(faces.boxes, faces.scores, probabilities, strict=True):
             numbers = [f"{value:.2f}" for value in box] + [f"{score:.4f}"]
-            emotion = self.labels[int(row.argmax())]
-            self._writer.writerow([*place, *numbers, emotion, *(f"{value:.4f}" for value in row)])
+            emotion = safe_cell(self.labels[int(row.argmax())])
+            self._writer.writerow([*place, *numbers, emotion, *(f"{value:.6f}" for value in row)])
         if not len(faces.scores):
             self._writer.writerow(place + [""] * (self._width - len(place)))
             self.without_face += 1
         self.frames += 1
         self.faces += len(faces.scores)
-
-    def skip(self, source: Source, reason: str) -> None:
-        """Notes a source that could not be read, or not to its end."""
-        self.skipped.append((source.name, reason))
 
 
 def list_sources(path: str) -> tuple[list[Source], list[Source], list[Source]]:
@@ -186,66 +175,46 @@ def frame_rate(frames: Sequence[Frame], every_s: float) -> float:
     return 1 / every_s if every_s > 0 else 1.0
 
 
-def annotated_path(folder: Path, source: Source, suffixes: Sequence[str]) -> Path:
-    """Where a source's annotated copy goes; keeps its suffix if it is one of `suffixes`."""
-    name = source.name
-    return folder / (name if Path(name).suffix.lower() in suffixes else name + suffixes[0])
+def name_outputs(
+    images: Sequence[Source], videos: Sequence[Source], folder: Path
+) -> dict[str, Path]:
+    """Where the annotated copy of each source goes, by the source's name; no two go to one place.
+
+    A copy is called as its source, with ".png" or ".mp4" added to a suffix that cannot be written.
+    Names that would be too long, or those of two copies, get a digest of the source's name.
+    """
+    wanted = {}
+    for sources, suffixes in ((images, (".png", ".jpg", ".jpeg")), (videos, (".mp4",))):
+        for source in sources:
+            kept = Path(source.name).suffix.lower() in suffixes
+            wanted[source.name] = source.name if kept else source.name + suffixes[0]
+    # Names that stay as they are come first, and keep theirs.
+    ordered = sorted(wanted, key=lambda name: (wanted[name] != name, name))
+    folders = {str(parent).casefold() for name in wanted for parent in PurePosixPath(name).parents}
+    taken, places = set(folders), {}
+    for name in ordered:
+        path = PurePosixPath(wanted[name])
+        if str(path).casefold() in taken or len(os.fsencode(path.name)) > _LONGEST_NAME:
+            digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+            room = _LONGEST_NAME - len(digest) - len(os.fsencode(path.suffix)) - 1
+            stem = os.fsencode(path.stem)[:room].decode(errors="ignore")
+            path = path.with_name(f"{stem}-{digest}{path.suffix}")
+        taken.add(str(path).casefold())
+        places[name] = folder / path
+    return places
 
 
-def shrunk(image: UInt8[np.ndarray, "_ _ 3"], max_side: int) -> UInt8[np.ndarray, "_ _ 3"]:
-    """The picture with at most `max_side` pixels on its longer side."""
-    height, width = image.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def enlarged(faces: Faces, seen: tuple[int, ...], shape: tuple[int, ...]) -> Faces:
-    """Faces found in a picture of the shape `seen`, in pixels of one of `shape` (height, width)."""
-    scale = np.array([shape[1] / seen[1], shape[0] / seen[0]], np.float32)
-    # Boxes are edges, landmarks are points, and pixel centres lie at whole numbers.
-    landmarks = (faces.landmarks + np.float32(0.5)) * scale - np.float32(0.5)
-    return Faces(faces.boxes * np.tile(scale, 2), faces.scores, landmarks)
-
-
-def _load_analyser(folder: str, max_side: int) -> tuple[Analyser, tuple[str, ...]]:
-    """A function from pictures to their faces and emotions, and the emotions' names."""
+def _load_recogniser(folder: str, max_side: int) -> Recogniser:
     if not folder:
         raise UserError("predict: give a model directory or a training workdir by --config.model")
-    model = model_directory.load(folder)
-    if "emotion" not in model.spec["labels"]:
-        tasks = ", ".join(model.spec["labels"]) or "nothing with labels"
-        raise UserError(f"predict: the model in {folder} was taught {tasks}, not emotion")
-    if not {"detector", "crop"} <= model.spec.keys():
-        raise UserError(
-            f"predict: the model in {folder} does not say how its faces were found and cut; "
-            f"train it on a workdir of `extract` or `photographs`"
+    recogniser = Recogniser(model_directory.load(folder), folder, max_side=max_side)
+    if recogniser.faces.aligned:
+        console.warn(
+            f"predict: the model in {folder} was trained on faces that others had cut "
+            "in a way that is not known; here they are cut to the usual template, and the model "
+            "may do worse than measured"
         )
-    labels = tuple(model.spec["labels"]["emotion"])
-    settings, crop = model.spec["detector"], model.spec["crop"]
-    detector = Detector(**(settings | {"thresholds": tuple(settings["thresholds"])}))
-
-    def analyse(images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Analysis]:
-        views = [shrunk(image, max_side) for image in images]
-        found = [
-            enlarged(faces, view.shape[:2], image.shape[:2]) if view is not image else faces
-            for faces, view, image in zip(detector.detect(views), views, images, strict=True)
-        ]
-        crops = [
-            align(image, landmarks, crop["size"], crop["margin"])
-            for image, faces in zip(images, found, strict=True)
-            for landmarks in faces.landmarks
-        ]
-        probabilities = np.zeros((0, len(labels)), np.float32)
-        if crops:
-            probabilities = np.asarray(model.probabilities("emotion", np.stack(crops)))
-        ends = np.cumsum([len(faces.scores) for faces in found])
-        rows = np.split(probabilities, ends[:-1])
-        return [Analysis(faces, part) for faces, part in zip(found, rows, strict=True)]
-
-    return analyse, labels
+    return recogniser
 
 
 def _open_table(path: Path) -> TextIO:
@@ -253,39 +222,42 @@ def _open_table(path: Path) -> TextIO:
     return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
-def _pictures(
-    images: Iterable[Source], report: Report, bar: tqdm
-) -> Iterator[tuple[Source, Frame]]:
-    """Reads pictures one by one; those that cannot be read are noted."""
+def _pictures(images: Iterable[Source], skips: Skips, bar: tqdm) -> Iterator[tuple[Source, Frame]]:
+    """Reads pictures one by one."""
     for source in images:
-        try:
-            yield source, Frame(0, 0.0, read_image(source.path))
-        except ImageError as error:
-            report.skip(source, str(error))
+        picture = None
+        with skips.each(source.name):
+            picture = read_image(source.path)
         bar.update()
+        if picture is not None:
+            yield source, Frame(0, 0.0, picture)
 
 
-def _frames(source: Source, report: Report, every_s: float) -> Iterator[tuple[Source, Frame]]:
-    """Samples a video; where it breaks, that is noted and what came before counts."""
-    try:
-        for frame in sample_frames(source.path, every_s):
-            yield source, frame
-    except VideoError as error:
-        report.skip(source, f"{error.reason}: {error.detail}")
+def _frames(source: Source, skips: Skips, every_s: float) -> Iterator[tuple[Source, Frame]]:
+    """Samples a video; if it breaks, that is noted, and the frames before it count."""
+    frames = iter(sample_frames(source.path, every_s))
+    while True:
+        frame = None
+        with skips.each(source.name):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield source, frame
 
 
 def _predict_images(
     batch: Sequence[tuple[Source, Frame]],
     analyse: Analyser,
     report: Report,
-    annotated: Path | None,
+    annotated: Mapping[str, Path] | None,
 ) -> None:
-    for (source, frame), analysis in _analysed(batch, analyse):
+    for source, frame, analysis in _analysed(batch, analyse, report.skips):
         report.add(source, frame, analysis)
-        if annotated:
-            path = annotated_path(annotated, source, (".png", ".jpg", ".jpeg"))
+        if annotated is None:
+            continue
+        with report.skips.each(source.name, _NOT_ANNOTATED):
             picture = _draw(frame, analysis, report.labels)
-            drawing.write_image(path, picture)
+            drawing.write_image(annotated[source.name], picture)
             if len(report.overview) < _OVERVIEW:
                 report.overview.append(picture)
 
@@ -294,32 +266,68 @@ def _predict_video(
     source: Source,
     analyse: Analyser,
     report: Report,
-    annotated: Path | None,
+    annotated: Mapping[str, Path] | None,
     config: ConfigDict,
 ) -> None:
-    with contextlib.ExitStack() as stack:
-        writer: VideoWriter | None = None
-        size = (0, 0)
-        for batch in _batches(_frames(source, report, config.every_s), config.batch):
-            for (_, frame), analysis in _analysed(batch, analyse):
-                report.add(source, frame, analysis)
-                if annotated is None:
-                    continue
-                picture = _draw(frame, analysis, report.labels)
-                if writer is None:
-                    size = picture.shape[:2]
-                    rate = frame_rate([frame for _, frame in batch], config.every_s)
-                    path = annotated_path(annotated, source, (".mp4",))
-                    writer = stack.enter_context(VideoWriter(path, rate, size))
-                if picture.shape[:2] != size:  # some streams change their size half-way
-                    picture = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
-                writer.write(picture)
+    pictures = _analysed_video(source, analyse, report, config)
+    if annotated is not None:
+        with report.skips.each(source.name, _NOT_ANNOTATED):
+            _write_video(annotated[source.name], pictures, report.labels)
+    for _ in pictures:  # the rows of frames that were not drawn
+        pass
+
+
+def _analysed_video(
+    source: Source, analyse: Analyser, report: Report, config: ConfigDict
+) -> Iterator[tuple[Frame, Analysis, float]]:
+    """Writes a row for each face; yields each frame, its faces, and frames per second."""
+    for batch in _batches(_frames(source, report.skips, config.every_s), config.batch):
+        rate = frame_rate([frame for _, frame in batch], config.every_s)
+        for _, frame, analysis in _analysed(batch, analyse, report.skips):
+            report.add(source, frame, analysis)
+            yield frame, analysis, rate
+
+
+def _write_video(
+    path: Path, frames: Iterator[tuple[Frame, Analysis, float]], labels: Sequence[str]
+) -> None:
+    first = next(frames, None)
+    if first is None:
+        return
+    frame, analysis, rate = first
+    picture = _draw(frame, analysis, labels)
+    size = picture.shape[:2]
+    with VideoWriter(path, rate, size) as writer:
+        writer.write(picture)
+        for frame, analysis, _ in frames:
+            picture = _draw(frame, analysis, labels)
+            if picture.shape[:2] != size:  # some streams change their size half-way
+                picture = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
+            writer.write(picture)
 
 
 def _analysed(
-    batch: Sequence[tuple[Source, Frame]], analyse: Analyser
-) -> Iterator[tuple[tuple[Source, Frame], Analysis]]:
-    return zip(batch, analyse([frame.image for _, frame in batch]), strict=True)
+    batch: Sequence[tuple[Source, Frame]], analyse: Analyser, skips: Skips
+) -> Iterator[tuple[Source, Frame, Analysis]]:
+    """The faces of each frame; a frame that cannot be analysed does not take others with it."""
+    if len(batch) == 1:
+        ((source, frame),) = batch
+        found: list[Analysis] = []
+        with skips.each(source.name):
+            found = analyse([frame.image])
+        for analysis in found:
+            yield source, frame, analysis
+        return
+    try:
+        together = analyse([frame.image for _, frame in batch])
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise
+        for item in batch:  # alone, which shows whose fault it was
+            yield from _analysed([item], analyse, skips)
+        return
+    for (source, frame), analysis in zip(batch, together, strict=True):
+        yield source, frame, analysis
 
 
 def _draw(frame: Frame, analysis: Analysis, labels: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import console
+from fer_jax import console, records
 from fer_jax.data import builders, sources
 from fer_jax.data.manifest import HARD, REMOVED, read_manifest, read_negatives, write_manifest
 from fer_jax.errors import UserError
@@ -60,6 +60,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     write_manifest(workdir / "manifest.parquet", refined)
     operating_point = {"threshold": threshold, "min_detector_score": config.min_detector_score}
     write_json(workdir / "threshold.json", operating_point | figures)
+    cut = model_directory.read_faces(folder)
+    if cut:
+        records.write(workdir / model_directory.FACES, cut)
     drawing.write_image(workdir / "removed.png", removed_sheet(refined, workdir, config.sheet))
     doubted = _doubted(scorer, folder, image_size, config.batch)
     sheet = disagreements(refined, workdir, doubted, threshold, config.sheet)
@@ -166,14 +169,14 @@ def _load_verifier(folder: str) -> tuple[Scorer, int]:
     if not folder:
         raise UserError("refine: give the verifier's workdir by --config.verifier=DIR")
     model = model_directory.load(folder)
-    if "verification" not in model.spec["labels"]:
-        tasks = ", ".join(model.spec["labels"]) or "nothing with labels"
-        raise UserError(f"refine: the model in {folder} was taught {tasks}, not verification")
+    if "verification" not in model.record.labels:
+        tasks = ", ".join(model.record.labels) or "no task"
+        raise UserError(f"refine: the model in {folder} was trained on {tasks}, not verification")
 
     def score(crops: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, " n"]:
         return np.asarray(model.probabilities("verification", crops))[:, FACE]
 
-    return score, int(model.spec["image_size"])
+    return score, model.record.image_size
 
 
 def _score_held_out(

@@ -130,7 +130,7 @@ def _began_with(init: str) -> dict[str, str]:
     if not init:
         return {}
     origin = model_directory.origin(init)
-    return {"init": origin["name"], "init_sha256": origin["sha256"]}
+    return {"init": origin.name, "init_sha256": origin.sha256}
 
 
 def _check_enough(config: ConfigDict, training: sources.Source, tasks: Mapping[str, Task]) -> None:

@@ -14,9 +14,7 @@ from jaxtyping import Float32, UInt8
 from fer_jax.backend import compiler_options
 from fer_jax.models.network import Network
 from fer_jax.training import model_directory
-from fer_jax.training.learner import make_tasks
 from fer_jax.training.state import merge_network, replace_leaves, split_network
-from fer_jax.workdir import read_json
 
 _BATCH = 64
 
@@ -36,19 +34,14 @@ class FrozenBackbone:
 
     def __init__(self, path: str | Path, backbone: Mapping[str, Any], seed: int = 0) -> None:
         ours = bool(path) and model_directory.is_model(path)
-        spec = read_json(model_directory.find(path) / "model.json") if ours else {}
-        self.backbone = dict(spec.get("backbone", backbone))
-        tasks, _ = make_tasks(spec.get("tasks", {"emotion": {}}))
-        network = Network(self.backbone, tasks, rngs=nnx.Rngs(seed))
+        self.backbone = dict(model_directory.read_record(path).backbone if ours else backbone)
+        network = Network(self.backbone, {}, rngs=nnx.Rngs(seed))
         graphdef, parameters, statistics = split_network(network)
         self.state = {"parameters": parameters, "statistics": statistics}
+        self.width = int(network.backbone.features)
         if path:
-            weights = (
-                model_directory.read_weights(path)
-                if ours
-                else model_directory.backbone_leaves(path, self.state)
-            )
-            self.state = replace_leaves(self.state, weights)
+            leaves = model_directory.backbone_leaves(path, self.state)
+            self.state = replace_leaves(self.state, leaves)
 
         def features(state: Any, images: jax.Array) -> jax.Array:
             merged = merge_network(graphdef, state["parameters"], state["statistics"])
@@ -78,8 +71,7 @@ def head_leaves(
     """
     if not model_directory.is_model(path):
         return {}
-    spec = read_json(model_directory.find(path) / "model.json", labels=dict)
-    known = spec["labels"].get(task, [])
+    known = model_directory.read_record(path).labels.get(task, ())
     weights = model_directory.read_weights(path)
     leaves: dict[str, np.ndarray] = {}
     for name in ("kernel", "bias"):

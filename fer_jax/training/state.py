@@ -83,8 +83,12 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
 
 def shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
     """The shape of every leaf by the name that `flatten` gives it; nothing is computed."""
-    abstract = jax.eval_shape(lambda tree: tree, tree)
-    return {name: tuple(leaf.shape) for name, leaf in flatten(abstract).items()}
+    return {name: tuple(leaf.shape) for name, leaf in abstract(tree).items()}
+
+
+def abstract(tree: Tree) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and dtype of every leaf by the name that `flatten` gives it; nothing is computed."""
+    return flatten(jax.eval_shape(lambda tree: tree, tree))
 
 
 def replace_leaves(tree: Tree, leaves: dict[str, Any], prefix: str = "") -> Tree:

@@ -156,12 +156,12 @@ def make_eval_step(
     return eval_step
 
 
-def make_predict_step(
+def make_logits_step(
     graphdef: nnx.GraphDef[Any], task_name: str, task: Task
-) -> Callable[[State, Batch], jax.Array]:
-    """Class probabilities [B, C] of one task, averaged over each image and its mirror image."""
+) -> Callable[[State, Batch], tuple[jax.Array, jax.Array]]:
+    """Logits [B, C] of one task for each image, and for its mirror image."""
 
-    def predict_step(state: State, batch: Batch) -> jax.Array:
+    def logits_step(state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
         network = merge_network(graphdef, **for_use(state))
 
         def logits(images: jax.Array) -> jax.Array:
@@ -169,8 +169,20 @@ def make_predict_step(
             return network.head(task_name, network.features(inputs, train=False), train=False)
 
         images = batch["image"]
-        both = jax.nn.softmax(logits(images)) + jax.nn.softmax(logits(images[:, :, ::-1]))
-        return both / 2
+        return logits(images), logits(images[:, :, ::-1])
+
+    return logits_step
+
+
+def make_predict_step(
+    graphdef: nnx.GraphDef[Any], task_name: str, task: Task
+) -> Callable[[State, Batch], jax.Array]:
+    """Class probabilities [B, C] of one task, averaged over each image and its mirror image."""
+    logits_step = make_logits_step(graphdef, task_name, task)
+
+    def predict_step(state: State, batch: Batch) -> jax.Array:
+        plain, mirrored = logits_step(state, batch)
+        return (jax.nn.softmax(plain) + jax.nn.softmax(mirrored)) / 2
 
     return predict_step
 

@@ -45,3 +45,21 @@ def test_no_image_gives_no_map():
         state, np.zeros((192, 4)), np.zeros((0, 48, 48, 3), np.uint8), np.zeros(0, int)
     )
     assert len(none) == 0
+
+
+def test_the_running_average_is_explained_since_it_predicts(monkeypatch):
+    explained = []
+    cam = GradCam(BACKBONE)
+    monkeypatch.setattr(
+        cam,
+        "_compiled",
+        lambda own, weights, images: (
+            explained.append(own["parameters"]["backbone"])
+            or np.zeros((len(images), 7, 7), np.float32)
+        ),
+    )
+    images, classes = np.zeros((1, 48, 48, 3), np.uint8), np.zeros(1, int)
+    state = {"parameters": {"backbone": 1}, "statistics": {"backbone": 2}}
+    cam(state, np.zeros((192, 4)), images, classes)
+    cam({**state, "average": {"backbone": 3}}, np.zeros((192, 4)), images, classes)
+    assert explained == [1, 3]

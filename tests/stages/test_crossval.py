@@ -1,6 +1,7 @@
 """Protocols, methods and inner validation of crossval, on a few generated people."""
 
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 from configs import audit as audit_config
 from configs import emotion as emotion_config
 from configs import photographs as photographs_config
+from configs import predict as predict_config
 from fer_jax.errors import UserError
 from fer_jax.evaluation import fold_models
 from fer_jax.evaluation.frozen_models import LinearProbe
 from fer_jax.evaluation.study import crop_margins, read_study
 from fer_jax.people import EMOTIONS, photograph
-from fer_jax.stages import audit, crossval, photographs
+from fer_jax.stages import audit, crossval, photographs, predict
 from fer_jax.training import model_directory
+from fer_jax.training.inference import scale
 from fer_jax.workdir import read_json, write_json
 
 SPLIT = {741: "train", 742: "train", 743: "train", 744: "validation", 745: "test"}
@@ -57,6 +60,27 @@ def tiny(faces, **fields):
     return config
 
 
+def check_shipped(workdir, fold, photos, out):
+    """`predict` on the original photographs gives the fold's probabilities, calibrated."""
+    rows = answers(workdir).query("fold == @fold and status == 'ok'").set_index("photo")
+    (out / "in").mkdir(parents=True)
+    for photo in rows.index:
+        shutil.copy(Path(photos) / photo, out / "in" / photo)
+    config = predict_config.get_config()
+    model = workdir / "folds" / f"seed0_fold{fold}" / "model"
+    config.update({"model": str(model), "input": str(out / "in"), "annotate": False})
+    predict.run(config, out / "predict")
+    found = pd.read_csv(out / "predict" / "predictions.csv").set_index("source")
+    assert sorted(found.index) == sorted(rows.index)  # one face on each
+    labels = [name for name in rows.columns if name.startswith("calibrated_")]
+    shipped = found.loc[rows.index, [name.replace("calibrated_", "prob_") for name in labels]]
+    np.testing.assert_allclose(shipped.to_numpy(), rows[labels].to_numpy(), atol=1e-5)
+    assert (rows["temperature"] != 1).all()
+    tempered = scale(rows.filter(like="prob_").to_numpy(), rows["temperature"].to_numpy())
+    np.testing.assert_allclose(rows[labels].to_numpy(), tempered, atol=1e-6)
+    return model_directory.read_record(model)
+
+
 def answers(workdir):
     return pd.read_parquet(workdir / "predictions.parquet")
 
@@ -65,8 +89,20 @@ def answers(workdir):
 def taught(faces, tmp_path_factory):
     """A finished crossval with inner validation, and where the models looked."""
     workdir = tmp_path_factory.mktemp("taught") / "w"
-    config = tiny(faces, explain=True, inner={"share": 0.34, "checkpoints": (0.5, 1.0)})
+    config = tiny(
+        faces, explain=True, inner={"share": 0.34, "checkpoints": (0.5, 1.0)}, test_crops=5,
+        save_folds=True,
+    )  # fmt: skip
     return workdir, crossval.run(config, workdir), config
+
+
+def test_what_fine_tuning_measured_is_what_predict_ships(taught, faces, tmp_path):
+    record = check_shipped(taught[0], 1, faces.removesuffix("_faces"), tmp_path)
+    assert record.inference["emotion"].crops == 5 and record.faces.search.border == 0.25
+    everyone = model_directory.read_record(taught[0]).inference["emotion"]
+    choices = [read_json(f)["tried"] for f in taught[0].glob("folds/*/inner/choice.json")]
+    best = [min(tried, key=lambda row: row["log_loss"])["temperature"] for tried in choices]
+    assert everyone.temperature == pytest.approx(np.median(best)) and everyone.crops == 5
 
 
 def test_all_folds_and_inner_fits_run_through_one_compilation(taught):
@@ -155,17 +191,23 @@ def test_a_model_that_looks_at_another_size_is_refused_as_it_is(taught, faces):
 
 
 def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(faces, tmp_path):
-    config = tiny(faces, protocol="fixed_split", method="probe", features=("gradients", "backbone"))
+    config = tiny(
+        faces, protocol="fixed_split", method="probe", features=("gradients", "backbone"),
+        test_crops=5, save_folds=True,
+    )  # fmt: skip
     summary = crossval.run(config, tmp_path / "w")
     assert set(answers(tmp_path / "w")["subject"]) == {"p745"}
     assert summary["photographs"] == 4 and summary["folds"] == 1
     assert read_json(tmp_path / "w" / "protocol.json")["people_disjoint"]
+    record = check_shipped(tmp_path / "w", 0, faces.removesuffix("_faces"), tmp_path / "p")
+    assert record.inference["emotion"].gradients
+    assert model_directory.read_record(tmp_path / "w").inference["emotion"].gradients
 
 
 def test_across_sets_only_shared_emotions_are_asked(faces, others, taught, tmp_path):
     config = tiny(
         faces, protocol="cross_set", test_photographs=others, method="as_is", init=str(taught[0]),
-        pretraining="five people",
+        pretraining="five people", test_crops=5, save_folds=True,
     )  # fmt: skip
     config.allow_leaks = ("pretraining_labels",)
     summary = crossval.run(config, tmp_path / "w")
@@ -174,6 +216,7 @@ def test_across_sets_only_shared_emotions_are_asked(faces, others, taught, tmp_p
     assert summary["other_emotions_left_out"] == 4  # a fifth is of the set's own test
     assert [c for c in table if c.startswith("prob_")] == [f"prob_{name}" for name in THREE]
     assert table.filter(like="prob_").sum(axis=1).between(0.999, 1.001).all()
+    check_shipped(tmp_path / "w", 0, others.removesuffix("_faces"), tmp_path / "p")
 
 
 def test_a_model_taught_by_the_test_people_is_not_used_unasked(faces, taught, tmp_path):
@@ -197,7 +240,7 @@ def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp
     config.allow_leaks = ("pretraining_labels",)
     crossval.run(config, tmp_path / "w")
     model = model_directory.load(tmp_path / "w")
-    assert model.spec["labels"]["emotion"] == list(THREE)
+    assert model.record.labels["emotion"] == THREE
     table = pd.read_parquet(f"{others}/photographs.parquet")
     crops = np.stack([cv2.imread(f"{others}/{c}")[..., ::-1] for c in table["crop"]])
     found = model.probabilities("emotion", crops)
@@ -209,18 +252,18 @@ def test_photographs_cut_otherwise_than_the_model_knows_are_told(others, taught,
     assert "different margins" not in capsys.readouterr().err
     loose = tmp_path / "loose"
     shutil.copytree(others, loose)
-    settings = read_json(loose / "config.json")
-    write_json(loose / "config.json", settings | {"crop": {"size": 80, "margin": 0.5}})
+    settings = read_json(loose / "faces.json")
+    write_json(loose / "faces.json", settings | {"crop": {"size": 80, "margin": 0.5}})
     config = tiny(str(loose), method="probe", init=str(taught[0]))
     crossval.run(config, tmp_path / "other")
     assert f"0 for {taught[0]}, 0.5 for {loose}" in capsys.readouterr().err
-    write_json(loose / "config.json", settings | {"aligned": True})
+    write_json(loose / "faces.json", settings | {"aligned": True})
     assert crop_margins(config) == {str(taught[0]): 0.0}
-    spec = read_json(taught[0] / "model" / "model.json")
-    assert "aligned" not in spec
-    described = model_directory.describe(config, {}, str(loose))
-    assert described["aligned"]
-    write_json(tmp_path / "given" / "model.json", spec | {"aligned": True})
+    fields = read_json(taught[0] / "model" / "model.json")
+    assert not fields["faces"]["aligned"]
+    assert model_directory.describe(config, {}, str(loose)).faces.aligned
+    fields["faces"]["aligned"] = True
+    write_json(tmp_path / "given" / "model.json", fields)
     config = tiny(str(others), method="probe", init=str(tmp_path / "given"))
     assert crop_margins(config) == {str(others): 0.0}
 

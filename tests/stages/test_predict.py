@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from configs import photographs as photographs_config
 from configs import predict as predict_config
-from fer_jax.errors import UserError
+from fer_jax import records
+from fer_jax.errors import TerminatedError, UserError
+from fer_jax.evaluation import recogniser
 from fer_jax.faces.alignment import align
 from fer_jax.faces.drawing import write_image
 from fer_jax.faces.images import read_image
 from fer_jax.faces.mtcnn import Detector, Faces
+from fer_jax.faces.search import find_faces
+from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import Frame, VideoError, sample_frames
 from fer_jax.people import photograph, texture, write_clip
-from fer_jax.stages import predict
+from fer_jax.records import ModelRecord, Search
+from fer_jax.stages import photographs, predict
 from fer_jax.training import model_directory
 
 LABELS = ["angry", "happy", "neutral", "sad"]
@@ -27,16 +35,24 @@ PROBABILITIES = [f"prob_{label}" for label in LABELS]
 DETECTOR = {"min_face": 40, "factor": 0.709, "thresholds": [0.6, 0.7, 0.8]}
 
 
-class ColourModel:
+def record(task="emotion", labels=LABELS, **fields):
+    """Of a model whose faces were searched for once, at the size of their pictures."""
+    pipeline = {"detector": DETECTOR, "search": {}, "crop": {"size": 72, "margin": 0.1}}
+    whole = {
+        "image_size": 32,
+        "backbone": {},
+        "tasks": {task: {}},
+        "labels": {task: labels},
+        "faces": pipeline,
+    }
+    return records.parse(ModelRecord, json.dumps(whole | fields), "the stand-in")
+
+
+class ColourModel(model_directory.Model):
     """An "emotion" from a crop's mean colour; remembers the crops that it was shown."""
 
-    def __init__(self, labels=None) -> None:
-        self.spec = {
-            "image_size": 32,
-            "labels": {"emotion": LABELS} if labels is None else labels,
-            "detector": DETECTOR,
-            "crop": {"size": 72, "margin": 0.1},
-        }
+    def __init__(self, made=None) -> None:
+        self.record = made or record()
         self.seen: list[np.ndarray] = []
 
     def probabilities(self, task, crops):
@@ -163,27 +179,27 @@ def test_a_large_picture_is_searched_small_and_cut_out_of_the_original(tmp_path,
     assert after[corners].to_numpy() / 6 == pytest.approx(before[corners].to_numpy(), abs=2.5)
     first, second = (crops[0].astype(int) for crops in model.seen)
     assert np.abs(first - second).mean() < 6  # the same face, cut alike
-    assert predict.shrunk(large, 320).shape == small.shape
-    assert predict.shrunk(small, 320) is small
 
 
-def test_faces_are_brought_back_to_the_pixels_of_the_original():
-    faces = Faces(
-        np.array([[0, 0, 50, 25]], np.float32),
-        np.ones(1, np.float32),
-        np.full((1, 5, 2), 9.5, np.float32),
-    )
-    back = predict.enlarged(faces, (100, 200), (400, 800))
-    assert back.boxes.tolist() == [[0, 0, 200, 100]]
-    assert (back.landmarks == 39.5).all() and back.landmarks.dtype == np.float32
+def test_boxes_and_landmarks_are_in_pixels_of_the_original():
+    class Fixed:
+        def detect(self, images):
+            assert [image.shape for image in images] == [(100, 200, 3)]
+            boxes = np.array([[0, 0, 50, 25]], np.float32)
+            return [Faces(boxes, np.ones(1, np.float32), np.full((1, 5, 2), 9.5, np.float32))]
+
+    picture = np.zeros((400, 800, 3), np.uint8)
+    found = find_faces([picture], Fixed(), Search(max_side=200))[0]
+    assert found.boxes.tolist() == [[0, 0, 200, 100]]
+    assert (found.landmarks == 39.5).all()
 
 
 def fake_detector(face_of):
     """A detector whose faces are what `face_of(image)` says: scores [n]."""
 
     class Fake:
-        def __init__(self, **settings) -> None:
-            assert settings == DETECTOR | {"thresholds": (0.6, 0.7, 0.8)}
+        def __init__(self, settings) -> None:
+            assert settings.thresholds == (0.6, 0.7, 0.8) and settings.min_face == 40
 
         def detect(self, images):
             points = np.array([[20, 20], [40, 20], [30, 30], [22, 40], [38, 40]], np.float32)
@@ -211,7 +227,7 @@ def test_a_long_video_holds_one_batch_of_frames(tmp_path, model, monkeypatch):
         return [0.99] * (looked_at[0] % 3)  # none, one or two faces
 
     monkeypatch.setattr(predict, "sample_frames", frames)
-    monkeypatch.setattr(predict, "Detector", fake_detector(face_of))
+    monkeypatch.setattr(recogniser, "make_detector", fake_detector(face_of))
     (tmp_path / "long.mp4").write_text("")
     config = config_for(tmp_path / "long.mp4", batch=4)
     summary = predict.run(config, tmp_path / "out")
@@ -230,7 +246,7 @@ def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
             yield Frame(index, index * 0.2, np.full((64, 64, 3), 90, np.uint8))
 
     monkeypatch.setattr(predict, "sample_frames", frames)
-    monkeypatch.setattr(predict, "Detector", fake_detector(lambda image: [0.9]))
+    monkeypatch.setattr(recogniser, "make_detector", fake_detector(lambda image: [0.9]))
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_text("")
@@ -287,9 +303,9 @@ def test_bad_input_gets_one_line(tmp_path, media, model, monkeypatch):
         assert not (tmp_path / f"out{number}" / "predictions.csv").exists()
     with pytest.raises(UserError, match="lies inside the input"):
         predict.run(config_for(tmp_path / "bad"), tmp_path / "bad" / "out")
-    other = ColourModel(labels={"verification": ["nonface", "face"]})
+    other = ColourModel(record("verification", ["nonface", "face"]))
     monkeypatch.setattr(model_directory, "load", lambda path: other)
-    with pytest.raises(UserError, match="was taught verification, not emotion"):
+    with pytest.raises(UserError, match="was trained on verification, not emotion"):
         predict.run(config_for(media), tmp_path / "other")
 
 
@@ -302,7 +318,7 @@ def test_annotated_picture_shows_the_face(tmp_path, media, model):
 
 
 def test_a_model_that_does_not_say_how_faces_are_cut(tmp_path, media, model):
-    del model.spec["crop"]
+    model.record = record(faces=None)
     with pytest.raises(UserError, match="does not say how its faces were found"):
         predict.run(config_for(media), tmp_path / "out")
 
@@ -311,7 +327,151 @@ def test_file_names_that_are_no_utf8_have_a_row_too(tmp_path):
     source = predict.Source(os.fsdecode(b"\xff.png"), tmp_path)
     nothing = Faces(np.zeros((0, 4), np.float32), np.zeros(0), np.zeros((0, 5, 2), np.float32))
     with predict._open_table(tmp_path / "a.csv") as file:
-        report = predict.Report(file, LABELS)
+        report = predict.Report(file, LABELS, Skips())
         frame = Frame(0, 0.0, np.zeros((2, 2, 3), np.uint8))
-        report.add(source, frame, predict.Analysis(nothing, np.zeros((0, 4), np.float32)))
+        report.add(source, frame, recogniser.Analysis(nothing, np.zeros((0, 4), np.float32)))
     assert pd.read_csv(tmp_path / "a.csv")["source"].tolist() == ["\\udcff.png"]
+
+
+def small_video(path, size=(48, 64), codec="mpeg4"):
+    """Three frames; the container is that of the suffix."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=5)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        for level in (40, 90, 140):
+            image = np.full((*size, 3), level, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def no_detector(monkeypatch):
+    """One face in every picture, none in those with a side below 8 pixels."""
+    monkeypatch.setattr(
+        recogniser, "make_detector", fake_detector(lambda image: [0.9] * (min(image.shape[:2]) > 7))
+    )
+
+
+def test_odd_sources_fail_alone(tmp_path, model, no_detector):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = np.full((60, 60, 3), 90, np.uint8)
+    pictures = ["a.tiff", "a.tiff.png", "n" * 245 + ".png", "z.png", "ü" * 120 + ".tiff"]
+    for name in pictures:
+        (folder / name).write_bytes(cv2.imencode(name[name.rindex(".") :], picture)[1].tobytes())
+    write_image(folder / "wide.png", np.full((100, 20000, 3), 90, np.uint8))
+    write_image(folder / "wide.jpg", np.full((100, 20000, 3), 90, np.uint8))
+    small_video(folder / "v.mov")
+    small_video(folder / "v.mov.mp4")
+    small_video(folder / "flat.avi", (2, 20000), "ffv1")
+    summary = predict.run(config_for(folder, every_s=0.0), tmp_path / "out")
+
+    counts = rows_of(tmp_path / "out").groupby("source").size().to_dict()
+    videos = {"v.mov": 3, "v.mov.mp4": 3, "flat.avi": 3}
+    assert counts == dict.fromkeys([*pictures, "wide.png", "wide.jpg"], 1) | videos
+    assert summary["sources"] == 10
+    with (tmp_path / "out" / "skipped.csv").open() as file:
+        skipped = {row["source"]: row["reason"] for row in csv.DictReader(file)}
+    assert list(skipped) == ["flat.avi"] and summary["skipped"] == 1
+    assert skipped["flat.avi"].startswith("analysed, but no annotated copy could be written: ")
+    annotated = [file for file in (tmp_path / "out" / "annotated").iterdir() if file.is_file()]
+    assert len(annotated) == 9  # one of each source, and none over another
+    assert all(file.stat().st_size for file in annotated)
+    names = {file.name for file in annotated}
+    assert {"a.tiff.png", "v.mov.mp4", "z.png", "wide.png", "wide.jpg"} <= names
+    assert read_image(tmp_path / "out" / "overview.jpg").shape[0] == 360
+
+
+def test_no_two_copies_go_to_one_place(tmp_path):
+    names = ["a.tiff", "a.tiff.png", "A.TIFF.PNG", "b.tiff", "b.tiff.png/c.png", "x" * 300 + ".bmp"]
+    images = [predict.Source(name, tmp_path / name) for name in names]
+    videos = [predict.Source(name, tmp_path / name) for name in ("v.mov", "v.mov.mp4", "v.avi")]
+    places = predict.name_outputs(images, videos, tmp_path)
+    assert len({str(place).casefold() for place in places.values()}) == 9
+    assert places["A.TIFF.PNG"] == tmp_path / "A.TIFF.PNG"  # the first that keeps its name
+    assert places["v.mov.mp4"] == tmp_path / "v.mov.mp4"
+    assert places["v.avi"] == tmp_path / "v.avi.mp4"
+    assert places["b.tiff"] != tmp_path / "b.tiff.png"  # that is a folder
+    assert max(len(place.name.encode()) for place in places.values()) <= 200
+
+
+def test_a_picture_that_breaks_the_analysis_does_not_take_its_batch_along(
+    tmp_path, model, monkeypatch
+):
+    def face_of(image):
+        if image.mean() < 10:
+            raise cv2.error("no such picture")
+        return [0.9]
+
+    monkeypatch.setattr(recogniser, "make_detector", fake_detector(face_of))
+    for name, level in (("a", 90), ("b", 5), ("c", 120)):
+        write_image(tmp_path / "in" / f"{name}.png", np.full((60, 60, 3), level, np.uint8))
+    summary = predict.run(config_for(tmp_path / "in", annotate=False), tmp_path / "out")
+    assert rows_of(tmp_path / "out")["source"].tolist() == ["a.png", "c.png"]
+    assert summary["skipped"] == 1 and summary["faces"] == 2
+    skipped = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
+    assert skipped[1:] == ["b.png,error: no such picture"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_disk_is_not_the_fault_of_a_source(
+    tmp_path, model, no_detector, monkeypatch, number
+):
+    def full(path, image):
+        raise OSError(number, os.strerror(number), str(path))
+
+    write_image(tmp_path / "in" / "a.png", np.full((60, 60, 3), 90, np.uint8))
+    monkeypatch.setattr(predict.drawing, "write_image", full)
+    with pytest.raises(UserError, match=os.strerror(number)):
+        predict.run(config_for(tmp_path / "in"), tmp_path / "out")
+
+
+def test_an_interruption_is_not_the_fault_of_a_source():
+    skips = Skips()
+    for stop in (TerminatedError("predict: stopped"), KeyboardInterrupt()):
+        with pytest.raises(type(stop)), skips.each("a.png"):
+            raise stop
+    assert not skips.rows
+
+
+@pytest.mark.parametrize("name", ["=1+1.png", "+1.png", "-1.png", "@a.png", "\tb.png"])
+def test_names_are_no_formulas_in_a_spreadsheet(tmp_path, model, no_detector, name):
+    (tmp_path / "in").mkdir()
+    picture = cv2.imencode(".png", np.full((60, 60, 3), 90, np.uint8))[1].tobytes()
+    (tmp_path / "in" / name).write_bytes(picture)
+    (tmp_path / "in" / name).with_suffix(".txt").write_text("")
+    predict.run(config_for(tmp_path / "in", annotate=False), tmp_path / "out")
+    for file in ("predictions.csv", "skipped.csv"):
+        cells = [row["source"] for row in csv.DictReader((tmp_path / "out" / file).open())]
+        assert [cell[:2] for cell in cells] == [f"'{name[0]}"]
+
+
+@pytest.mark.parametrize("place", ["annotated/a.jpg", "overview.jpg"])
+def test_the_input_is_never_overwritten(tmp_path, model, no_detector, place):
+    image = tmp_path / "D" / place
+    write_image(image, np.full((60, 60, 3), 90, np.uint8))
+    before = image.read_bytes()
+    for asked in {image, image.parent}:
+        with pytest.raises(UserError):
+            predict.run(config_for(asked), tmp_path / "D")
+    assert image.read_bytes() == before
+
+
+def test_small_pictures_and_faces_that_fill_theirs_are_searched_as_photographs_are(
+    tmp_path, model, media
+):
+    pipeline = photographs.pipeline_of(photographs_config.get_config())
+    model.record = model.record.model_copy(update={"faces": pipeline})
+    portrait = read_image(media / "b one.jpg")
+    points = Detector().detect([portrait])[0].landmarks[0]
+    x, y = points.mean(0)
+    half = 1.3 * np.linalg.norm(points[0] - points[1])
+    tight = portrait[int(y - half) : int(y + half), int(x - half) : int(x + half)]
+    tight = cv2.resize(tight, (48, 48), interpolation=cv2.INTER_AREA)
+    write_image(tmp_path / "tight.png", tight)
+    assert predict.run(config_for(tmp_path / "tight.png"), tmp_path / "out")["faces"] == 1
+    face = photographs.largest_faces([tight], Detector(), pipeline.search)[0]
+    expected = align(tight, face.landmarks, pipeline.crop.size, pipeline.crop.margin)
+    np.testing.assert_array_equal(model.seen[0], expected[None])

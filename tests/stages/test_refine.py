@@ -8,14 +8,17 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from ml_collections import ConfigDict
 
 from configs import refine as refine_config
 from fer_jax.data import sources
 from fer_jax.data.manifest import read_manifest, write_manifest, write_negatives
 from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
+from fer_jax.evaluation.study import crop_margins
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, rate
+from fer_jax.records import ModelRecord
 from fer_jax.stages import refine
 from fer_jax.training import model_directory
 
@@ -26,7 +29,9 @@ class BrightnessVerifier:
     """Takes a crop's mean brightness / 255 for the probability of a face."""
 
     def __init__(self, task: str = "verification") -> None:
-        self.spec = {"image_size": SIZE, "labels": {task: ["nonface", "face"]}}
+        self.record = ModelRecord(
+            image_size=SIZE, backbone={}, tasks={task: {}}, labels={task: ("nonface", "face")}
+        )
 
     def probabilities(self, task, crops):
         assert task == "verification" and crops.dtype == np.uint8
@@ -247,7 +252,7 @@ def test_bad_input_gets_one_line(tmp_path, validation, monkeypatch):
         with pytest.raises(UserError, match=message):
             refine.run(config, tmp_path / str(number))
     monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier("rotation"))
-    with pytest.raises(UserError, match="was taught rotation, not verification"):
+    with pytest.raises(UserError, match="was trained on rotation, not verification"):
         refine.run(config_for(extract), tmp_path / "other")
 
 
@@ -317,3 +322,20 @@ def test_the_sheet_of_disagreements_shows_both_kinds(tmp_path, monkeypatch):
     for level in (60, 250):  # a face that the verifier refuses, a doubted one that it takes
         assert (sheet == level).all(axis=-1).sum() > 128 * 120
     assert negatives.exists()
+
+
+def test_how_the_faces_were_cut_is_handed_on_to_models_that_train_on_them(tmp_path, validation):
+    """The road is extract, refine, pretrain, crossval, which compares the margins."""
+    extract = write_extract(tmp_path / "extract", FACES)
+    search = {"max_side": 0, "enlarge_below": 0, "enlarge_to": 0, "border": 0.0}
+    detector = {"min_face": 20, "factor": 0.709, "thresholds": [0.6, 0.7, 0.8], "max_faces": 0}
+    cut = {"detector": detector, "search": search, "crop": {"size": 80, "margin": 0.5}}
+    (extract / "faces.json").write_text(json.dumps({**cut, "aligned": False}))
+    refine.run(config_for(extract), tmp_path / "refine")
+    config = ConfigDict({"image_size": SIZE, "backbone": {}})
+    record = model_directory.describe(config, {}, str(tmp_path / "refine"))
+    model = tmp_path / "pretrain" / "model"
+    model.mkdir(parents=True)
+    (model / "model.json").write_text(record.model_dump_json())
+    asked = {"init": str(model), "seeds": (0,), "photographs": "", "test_photographs": ""}
+    assert crop_margins(ConfigDict(asked)) == {str(model): 0.5}

@@ -126,7 +126,7 @@ def test_a_model_directory_predicts_as_the_learner_does(learner, source, tmp_pat
         fitted.state, "emotion", iterators.eval_batches(source, batch_size=8)
     )
     np.testing.assert_allclose(model.probabilities("emotion", source.images), expected, atol=1e-5)
-    assert model.spec["labels"] == {"emotion": ["a", "b"]}
+    assert model.record.labels == {"emotion": ("a", "b")}
     assert (expected.argmax(1) == source.labels).all()
 
 

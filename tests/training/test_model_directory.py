@@ -1,7 +1,6 @@
 """What `config.init` may be, and what a model says of where its weights came from."""
 
 import hashlib
-import json
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ from safetensors.numpy import save_file
 from configs import networks
 from fer_jax.errors import UserError
 from fer_jax.models import imagenet
+from fer_jax.records import Origin
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.workdir import stage
@@ -100,7 +100,7 @@ def test_weights_say_where_they_came_from(learner, state, truth, published, tmp_
     digest = hashlib.sha256(published.read_bytes()).hexdigest()
     begun = learner.begin_with(state, model_directory.backbone_leaves("imagenet", state))
     first = model_directory.describe(make_config("imagenet"), learner.tasks, "")
-    assert first["init"] == {"name": "weights_notop.h5", "sha256": digest}
+    assert first.init == Origin(name="weights_notop.h5", sha256=digest)
     model_directory.save(tmp_path / "pretrain" / "model", begun, first)
     check(model_directory.backbone_leaves(tmp_path / "pretrain", state), truth)
 
@@ -108,25 +108,26 @@ def test_weights_say_where_they_came_from(learner, state, truth, published, tmp_
         make_config(str(tmp_path / "pretrain")), learner.tasks, str(tmp_path)
     )
     weights = (tmp_path / "pretrain" / "model" / "weights.safetensors").read_bytes()
-    assert second["init"] == {
-        "name": "pretrain",
-        "sha256": hashlib.sha256(weights).hexdigest(),
-        "init": first["init"],
-    }
-    assert str(tmp_path) not in json.dumps(second)  # a model may be given away
-    assert "init" not in model_directory.describe(make_config(), learner.tasks, "")
+    assert second.init == Origin(
+        name="pretrain", sha256=hashlib.sha256(weights).hexdigest(), init=first.init
+    )
+    assert str(tmp_path) not in second.model_dump_json()  # a model may be given away
+    assert model_directory.describe(make_config(), learner.tasks, "").init is None
 
 
-def test_our_own_weights_alone(state, tmp_path):
-    model_directory.save(tmp_path / "m", state, {})
+def test_our_own_weights_alone(learner, state, tmp_path):
+    record = model_directory.describe(make_config(), learner.tasks, "")
+    model_directory.save(tmp_path / "m", state, record)
     file = tmp_path / "m" / "weights.safetensors"
     leaves = model_directory.backbone_leaves(file, state)
     parts = {part: {"backbone": state[part]["backbone"]} for part in ("parameters", "statistics")}
     check(leaves, model_directory.flatten(jax.device_get(parts)))
 
 
-def test_damaged_weights_of_ours(state, tmp_path):
-    model_directory.save(tmp_path, state, {})
+def test_damaged_weights_of_ours(learner, state, tmp_path):
+    model_directory.save(
+        tmp_path, state, model_directory.describe(make_config(), learner.tasks, "")
+    )
     (tmp_path / "weights.safetensors").write_bytes(b"\x09")
     with pytest.raises(UserError, match="cannot read the weights in"):
         model_directory.backbone_leaves(tmp_path, state)

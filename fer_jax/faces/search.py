@@ -1,0 +1,90 @@
+"""Faces in pictures of any size: the same search for photographs, videos and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from fer_jax.faces.mtcnn import Detector, Faces
+from fer_jax.records import DetectorSettings, Search
+
+Image = UInt8[np.ndarray, "_ _ 3"]
+
+
+@runtime_checkable
+class FaceDetector(Protocol):
+    """What finds faces in pictures at the size at which they are shown to it."""
+
+    def detect(self, images: Sequence[Image]) -> list[Faces]:
+        """The faces of each picture, best first."""
+
+
+def make_detector(settings: DetectorSettings) -> Detector:
+    """The detector of a record."""
+    return Detector(**settings.model_dump())
+
+
+def find_faces(images: Sequence[Image], detector: FaceDetector, search: Search) -> list[Faces]:
+    """All faces of each picture, best first, in pixels of the picture.
+
+    A large picture is reduced, since a face in it is no dot; a small one is enlarged, since MTCNN
+    does not find faces below 20 pixels. Pictures without a face are searched again with their
+    border continued, which finds faces that fill the picture.
+
+    Args:
+        images: uint8 [H, W, 3] RGB each, of any sizes.
+        detector: finds faces in pictures of moderate size.
+        search: the sizes.
+    """
+    found = _look(images, detector, search, border=0.0)
+    if search.border > 0:
+        again = [i for i, faces in enumerate(found) if not len(faces)]
+        second = _look([images[i] for i in again], detector, search, search.border)
+        for i, faces in zip(again, second, strict=True):
+            found[i] = faces
+    return found
+
+
+def largest(faces: Faces) -> int:
+    """The row of the face with the largest box; there must be one."""
+    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    return int(np.argmax(sides[:, 0] * sides[:, 1]))
+
+
+def scaled(image: Image, search: Search) -> Image:
+    """The picture at the size at which it is searched."""
+    short, long = min(image.shape[:2]), max(image.shape[:2])
+    scale = search.enlarge_to / short if short < search.enlarge_below else 1.0
+    if search.max_side:
+        scale = min(scale, search.max_side / long)
+    if scale == 1:
+        return image
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def _look(
+    images: Sequence[Image], detector: FaceDetector, search: Search, border: float
+) -> list[Faces]:
+    borders = [round(border * min(image.shape[:2])) for image in images]
+    framed = [
+        cv2.copyMakeBorder(image, width, width, width, width, cv2.BORDER_REPLICATE)
+        for image, width in zip(images, borders, strict=True)
+    ]
+    views = [scaled(image, search) for image in framed]
+    results = []
+    for image, frame, view, width, faces in zip(
+        images, framed, views, borders, detector.detect(views), strict=True
+    ):
+        scale = np.array(view.shape[1::-1]) / np.array(frame.shape[1::-1])
+        # Boxes are edges; landmarks are points, and pixel centres lie at whole numbers.
+        boxes = faces.boxes / np.tile(scale, 2) - width
+        landmarks = (faces.landmarks + 0.5) / scale - 0.5 - width
+        limits = np.tile(image.shape[1::-1], 2)
+        results.append(Faces(np.clip(boxes, 0, limits), faces.scores, landmarks))
+    return results

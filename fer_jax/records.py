@@ -1,0 +1,177 @@
+"""Typed, validated records of what passes between stages and into a model directory.
+
+Records are JSON files. pydantic converts and checks them; `read` turns everything that it finds
+wrong into one line.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+from pydantic import Field
+
+from fer_jax.errors import UserError
+from fer_jax.workdir import write_json
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+_PROBLEMS_SHOWN = 3
+
+
+class Record(pydantic.BaseModel):
+    """A frozen record. Types are not coerced; unknown fields, NaN and Inf are errors."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False
+    )
+
+
+class DetectorSettings(Record):
+    """The settings of `fer_jax.faces.mtcnn.Detector`; `min_face` in pixels."""
+
+    min_face: int = Field(ge=1, le=10_000)
+    factor: float = Field(gt=0, lt=1)
+    thresholds: tuple[Probability, Probability, Probability]
+    max_faces: int = Field(default=0, ge=0)
+
+
+class Search(Record):
+    """At which sizes the detector is shown a picture; 0 switches a step off.
+
+    Attributes:
+        max_side: pixels; pictures with a longer side are reduced to it.
+        enlarge_below, enlarge_to: pixels; pictures whose shorter side is below the first are
+            enlarged until it has the second.
+        border: where no face is found, the picture is searched again with its border continued
+            by this part of its shorter side.
+    """
+
+    max_side: int = Field(default=0, ge=0)
+    enlarge_below: int = Field(default=0, ge=0, le=10_000)
+    enlarge_to: int = Field(default=0, ge=0, le=10_000)
+    border: float = Field(default=0.0, ge=0, le=1)
+
+
+class Crop(Record):
+    """Side of an aligned crop in pixels, and its margin as a part of the template's side."""
+
+    size: int = Field(ge=8, le=4096)
+    margin: float = Field(ge=0, le=10)
+
+
+class FacePipeline(Record):
+    """How faces were found and cropped; `aligned` says that others did it, in an unknown way."""
+
+    detector: DetectorSettings
+    search: Search
+    crop: Crop
+    aligned: bool = False
+
+
+class Origin(Record):
+    """Weights that training started from: name, digest, and what those started from."""
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    init: Origin | None = None
+
+
+class Inference(Record):
+    """How a task's answer is made from an aligned face (`fer_jax.training.inference`).
+
+    Attributes:
+        crops: views that are averaged, each with its mirror image.
+        temperature: divides the logarithms of the averaged probabilities.
+        gradients: whether the head also reads histograms of oriented gradients.
+    """
+
+    crops: Literal[1, 5] = 1
+    temperature: float = Field(default=1.0, gt=0, le=1000)
+    gradients: bool = False
+
+
+class ModelRecord(Record):
+    """`model.json`: everything that is needed to use the weights beside it.
+
+    Attributes:
+        format: version of the layout; 1 has no checksums.
+        image_size: side in pixels of what the network is shown.
+        backbone: the fields of `fer_jax.models.network.Network`.
+        tasks: the fields of each task by its name.
+        labels: class names by task, in the order of the head's outputs.
+        init: the weights that training started from; None for random ones.
+        faces: how faces were found and cropped; None if that is not known.
+        inference: how answers are made, by task; missing tasks use the defaults.
+    """
+
+    format: int = Field(default=2, ge=1, le=2)
+    image_size: int = Field(ge=8, le=4096)
+    backbone: dict[str, Any]
+    tasks: dict[str, dict[str, Any]]
+    labels: dict[str, tuple[Annotated[str, Field(min_length=1)], ...]]
+    init: Origin | None = None
+    faces: FacePipeline | None = None
+    inference: dict[str, Inference] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _check_labels(self) -> ModelRecord:
+        for task, labels in self.labels.items():
+            twice = sorted({label for label in labels if labels.count(label) > 1})
+            if twice:
+                raise ValueError(f"labels.{task} has duplicates: {', '.join(twice)}")
+        unknown = sorted((self.labels.keys() | self.inference.keys()) - self.tasks.keys())
+        if unknown:
+            raise ValueError(f"labels or inference name unknown tasks: {', '.join(unknown)}")
+        return self
+
+
+R = TypeVar("R", bound=Record)
+
+
+def parse(kind: type[R], text: str | bytes, where: str | os.PathLike[str]) -> R:
+    """Validates JSON text; `where` names it in the error.
+
+    Raises:
+        UserError: not JSON, or not such a record; one line that names the fields.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{where} is damaged or foreign: {explain(error)}") from error
+
+
+def read(kind: type[R], path: str | os.PathLike[str]) -> R:
+    """Reads and validates a record.
+
+    Raises:
+        UserError: the file is missing, unreadable, not JSON, or not such a record.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})") from error
+    return parse(kind, text, path)
+
+
+def write(path: str | os.PathLike[str], record: Record) -> None:
+    """Writes a record as indented JSON, atomically."""
+    write_json(path, record.model_dump(mode="json"))
+
+
+def explain(error: pydantic.ValidationError) -> str:
+    """All problems in one line; at most three are spelled out."""
+    problems = error.errors(include_url=False, include_context=False)
+    told = []
+    for problem in problems[:_PROBLEMS_SHOWN]:
+        field = ".".join(str(part) for part in problem["loc"])
+        message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+        value = f", not {str(problem['input'])[:40]!r}" if _is_plain(problem["input"]) else ""
+        told.append(f"{field}: {message}{value}" if field else message)
+    more = len(problems) - len(told)
+    return "; ".join(told) + (f"; and {more} more" if more else "")
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 40)

@@ -1,0 +1,13 @@
+"""Text that is written into CSV files, which spreadsheet programs open."""
+
+from __future__ import annotations
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def safe_cell(text: str) -> str:
+    """The text, with an apostrophe before it if a spreadsheet would run it as a formula.
+
+    For names of files and people and for messages, which others choose; numbers need none of it.
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
