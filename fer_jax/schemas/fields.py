@@ -60,6 +60,12 @@ def _not_blank(name: str) -> str:
     return name
 
 
+def _zero_or_longest_side(pixels: int) -> int:
+    if pixels and not 32 <= pixels <= 65_535:
+        raise PydanticCustomError("side", "must be 0 or in 32 to 65535")
+    return pixels
+
+
 def _in_lower_case(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -92,4 +98,5 @@ Seeds = Annotated[Items[Seed], Field(min_length=1), AfterValidator(unique)]
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 LongestSide = Annotated[int, Field(ge=32, le=65_535)]  # pixels; that many fit into a JPEG file
+ZeroOrLongestSide = Annotated[int, AfterValidator(_zero_or_longest_side)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]

@@ -28,6 +28,7 @@ from fer_jax.schemas.fields import (
     Text,
     UniqueNames,
     Workers,
+    ZeroOrLongestSide,
     unique,
 )
 from fer_jax.schemas.training import Data, Probe, Training
@@ -203,6 +204,7 @@ class Crossval(Training):
     test_crops: Literal[1, 5]
     inner: Inner
     everyone: bool
+    save_folds: bool
     explain: bool
 
     def faults(self) -> Iterator[tuple[str, str]]:
@@ -291,7 +293,7 @@ class Predict(Section):
     model: Text
     input: Text
     every_s: Seconds
-    max_side: LongestSide
+    max_side: ZeroOrLongestSide  # 0: as the model was trained
     batch: Batch
     annotate: bool
 

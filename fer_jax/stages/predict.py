@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.evaluation.recogniser import Analysis, Recogniser
 from fer_jax.faces import drawing
