@@ -65,7 +65,7 @@ def _run(argv: list[str]) -> None:
     from fer_jax import stages
 
     backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    stage = stages.find(_CONFIG.value.stage)
+    stage = stages.find_stage(_CONFIG.value.stage)
     with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
         stage.run(_CONFIG.value, _WORKDIR.value)
 

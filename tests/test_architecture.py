@@ -27,6 +27,7 @@ LEAVES = {
 # Rooms of one level stand apart, but for these doors.
 DOORS = {
     ("tasks", "models"),  # heads
+    ("stages", "stages.find_stage"),  # the pipeline runs stages by their names
     ("tasks", "data.augment"),
     ("training", "data.sources"),  # how an image is resized
     ("faces", "data.manifest"),  # the columns that a face has

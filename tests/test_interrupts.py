@@ -15,7 +15,15 @@ from fer_jax.workers import WorkerPool
 ROOT = Path(__file__).parents[1]
 
 
-def test_ctrl_c_during_the_imports_is_one_line(tmp_path):
+@pytest.fixture
+def handler():
+    """Python's own, also where SIGINT was ignored, which processes inherit."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path, handler):
     """The delays are those of modules: each process is interrupted when it has imported one."""
     moments = ("absl.app", "jax._src.core")
     command = [sys.executable, "-X", "importtime", "launch.py", "--config=configs/render.py"]
@@ -26,8 +34,6 @@ def test_ctrl_c_during_the_imports_is_one_line(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A runner may ignore SIGINT, which is inherited.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         for moment in moments
     }
@@ -48,13 +54,6 @@ class Swallows:
 
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
-
-
-@pytest.fixture
-def handler():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_that_a_callback_swallows_comes_again(handler):

@@ -56,7 +56,7 @@ def run_stage(monkeypatch, capsys, tmp_path, restored_logging):
         argv = ["launch.py", f"--config={config}", f"--workdir={tmp_path}/w", *arguments]
         monkeypatch.setattr(sys, "argv", argv)
         sys.modules.pop("config_config", None)  # the config that another test has loaded
-        monkeypatch.setattr(stages, "find", lambda name: SimpleNamespace(run=function))
+        monkeypatch.setattr(stages, "find_stage", lambda name: SimpleNamespace(run=function))
         with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
             flags.FLAGS.unparse_flags()
             command_line.main(command_line.parse_flags(argv))
@@ -154,7 +154,7 @@ def test_a_config_path_that_is_no_file_is_one_line(run_stage, tmp_path):
 @pytest.mark.parametrize("name", ["foo", "crosval", "photographs.x", "", "../launch"])
 def test_an_unknown_stage_is_named(name):
     with pytest.raises(UserError, match=r"there is no stage .*\(config\.stage\)"):
-        stages.find(name)
+        stages.find_stage(name)
 
 
 def test_an_ascii_terminal_and_a_name_that_is_not_utf_8():

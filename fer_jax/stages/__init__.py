@@ -10,7 +10,7 @@ from types import ModuleType
 from fer_jax.errors import UserError
 
 
-def find(name: str) -> ModuleType:
+def find_stage(name: str) -> ModuleType:
     """The module of the stage `name`.
 
     Raises:

@@ -10,9 +10,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax import console, stages
+from fer_jax import console
 from fer_jax.data import removal
 from fer_jax.errors import UserError
+from fer_jax.stages import find_stage
 from fer_jax.workdir import stage
 
 
@@ -37,7 +38,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         step = config.steps[name]
         console.say("", f"── {number}/{len(config.order)} {name}")
         started = time.time()
-        results = stages.find(step.stage).run(step, workdir / name)
+        results = find_stage(step.stage).run(step, workdir / name)
         summary[f"{name}_s"] = results.get("wall_s", round(time.time() - started, 2))
         if step.stage == "evaluate":
             summary |= {key: results[key] for key in ("accuracy", "low", "high", "report")}
