@@ -266,6 +266,11 @@ def test_all_problems_are_told_at_once_in_one_line(tmp_path):
     ]
 
 
+def test_an_invalid_item_does_not_make_its_tuple_too_short(tmp_path):
+    message = refusal(changed(emotion.get_config(), {"seeds": (-1,)}), tmp_path / "w")
+    assert message == ("crossval: --config.seeds=(-1,) item 1 must be greater than or equal to 0")
+
+
 def test_a_task_that_does_not_exist_is_refused(tmp_path):
     config = changed(pretrain.get_config(), {"tasks.rotatoin": {"weight": 1.0}})
     assert "--config.tasks.rotatoin is no task; there are rotation" in refusal(

@@ -52,7 +52,12 @@ def _problems(
     details = error.errors(include_url=False)
     # A field of a pipeline may be handed to many steps: its fault is told once.
     details = [detail for detail in details if detail["loc"][:1] != ("steps",)] or details
+    with_invalid_items = {
+        place[:-1] for d in details if (place := d["loc"]) and isinstance(place[-1], int)
+    }
     for detail in details:
+        if detail["type"] == "too_short" and detail["loc"] in with_invalid_items:
+            continue  # pydantic counts the valid items
         place = _without_tags(detail["loc"])
         if detail["type"] == CROSS_FIELD:
             for field, message in detail["ctx"]["faults"]:
