@@ -15,7 +15,7 @@ from fer_jax.data.stage_tables import read_table
 from fer_jax.evaluation import fold_models, leakage, protocols
 from fer_jax.evaluation.fold import Faces, FoldModel, inits
 from fer_jax.evaluation.study import Study, crop_margins, read_study
-from fer_jax.training import inference
+from fer_jax.training import inference, model_directory
 from fer_jax.training.features import FrozenBackbone
 from fer_jax.workdir import atomic_file, stage, write_json
 
@@ -58,6 +58,13 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def _tell_of_crops(config: ConfigDict) -> None:
+    if model_directory.read_faces(config.photographs) is None:
+        print(
+            f"[crossval] warning: {config.photographs} was written by an older version and does "
+            "not say how its faces were found, so predict will refuse the models; run the stage "
+            "photographs again in a new workdir",
+            flush=True,
+        )
     margins = crop_margins(config)
     if len(set(margins.values())) > 1:
         how = ", ".join(f"{margin:g} for {path}" for path, margin in margins.items())

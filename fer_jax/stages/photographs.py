@@ -75,7 +75,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     crops = _crop_names(labels)
     pipeline = pipeline_of(config)
     detector = make_detector(pipeline.detector)
-    records.write(workdir / model_directory.FACES, pipeline)
     rows: list[dict[str, Any]] = []
     started = time.perf_counter()
     with (
@@ -111,6 +110,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if not without.empty:
         some = ", ".join(without["photo"][:10]) + (", ..." if len(without) > 10 else "")
         console.say(f"[photographs] no face was found in {len(without)}: {some}")
+    records.write(workdir / model_directory.FACES, pipeline)
     with atomic_file(workdir / "photographs.parquet") as temporary:
         table.to_parquet(temporary)
     drawing.write_image(workdir / "sheet.png", _sheet(table, workdir))
