@@ -59,11 +59,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 def _tell_of_crops(config: ConfigDict) -> None:
     if model_directory.read_faces(config.photographs) is None:
-        print(
-            f"[crossval] warning: {config.photographs} was written by an older version and does "
+        console.warn(
+            f"crossval: {config.photographs} was written by an older version and does "
             "not say how its faces were found, so predict will refuse the models; run the stage "
-            "photographs again in a new workdir",
-            flush=True,
+            "photographs again in a new workdir"
         )
     margins = crop_margins(config)
     if len(set(margins.values())) > 1:
