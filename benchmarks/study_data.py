@@ -45,6 +45,9 @@ def main() -> None:
     faces = pd.read_parquet(flags.fer2013 / "photographs.parquet")
     faces = faces[faces["status"] == "ok"].reset_index(drop=True)
     faces["file"] = [str((flags.fer2013 / crop).resolve()) for crop in faces["crop"]]
+    link = flags.out / "fer2013"  # paths in a table lead to files beside it
+    if not link.is_symlink():
+        link.symlink_to(flags.fer2013.resolve())
     rng = np.random.default_rng(flags.seed)
     parts = {
         split: drawn(faces[faces["split"] == split], flags.measured, rng)
@@ -56,7 +59,8 @@ def main() -> None:
         # Once more, among these alone, as the auditor will look at them.
         shown = without_copies(labelled, parts[split])
         table = pd.concat([shown, parts[split].assign(split="test")])
-        table = table.assign(path=table["file"])[["path", "subject", "emotion", "split"]]
+        paths = "fer2013/" + table["crop"]
+        table = table.assign(path=paths)[["path", "subject", "emotion", "split"]]
         table.to_csv(flags.out / f"{name}.csv", index=False)
         print(f"{name}.csv: {table.groupby(['split', 'emotion']).size().to_dict()}")
     write_pool(flags, taught)

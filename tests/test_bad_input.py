@@ -223,10 +223,10 @@ def test_every_problem_of_a_table_in_one_line_of_the_door(photos, tmp_path):
     (line,) = result.stderr.splitlines()
     told = line.split("; ")
     table = f"{folder}/labels.csv"
-    assert told[0] == f"error: {table}: 4 problems to mend"
+    assert told[0] == f"error: {table}: 4 problems"
     for problem in (
         f"{table}, line 3: there is no file {folder}/ann/gone.jpg",
-        f"{table}, line 5: ann/happy/1.jpg stands already in {table}, line 2",
+        f"{table}, line 5: ann/happy/1.jpg is already in {table}, line 2",
         f"{table}, line 6: unknown emotion 'furious'",
     ):
         assert problem in told

@@ -11,13 +11,15 @@
 that is passed on; otherwise the face is blurred there. `demo`: a demonstration may show the person.
 `revoked`: the day on which consent was withdrawn, or yes; empty or no while it is in force. Where
 there is a ledger, every subject needs a row. A person without consent to `train`, or with a
-revocation, is left out of every build. A ledger that cannot be read completely stops the build.
+revocation, is left out of every build. A ledger that cannot be read completely stops the build. A
+further column `note` is free text; other columns are refused, since they could mean anything.
 """
 
 from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,10 @@ from pathlib import Path
 from fer_jax.data import names, tables
 
 COLUMNS = ("subject", "share", "train", "demo", "revoked")
+OPTIONAL = ("note",)
 NAME = "consent.csv"
+# Of files that may be a ledger in another format, or one that was given a second suffix.
+_LEDGER_SUFFIXES = frozenset(("", ".csv", ".numbers", ".ods", ".tsv", ".txt", ".xls", ".xlsx"))
 _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -53,16 +58,17 @@ def read_consent(file: Path) -> tuple[dict[str, Consent], list[str]]:
 
     Where nothing is at `file`, the ledger is empty and has no problems. Whatever else is there and
     is not a complete ledger is a problem, since someone may have withdrawn in it: a broken link, a
-    folder, a malformed row, a ledger whose name differs in case.
+    folder, a malformed row, an unknown column, a ledger with another name or in another format.
     """
-    if not os.path.lexists(file):
-        return {}, [
-            f"{other}: the ledger must be called {NAME}; rename it"
-            for other in (sorted(file.parent.iterdir()) if file.parent.is_dir() else ())
-            if other.name.casefold() == NAME
-        ]
     try:
-        rows, problems = tables.read_rows(file, COLUMNS)
+        if tables.find(file.parent, file.name) is None:
+            return {}, [
+                f"{other}: this looks like a consent ledger and would not be read; save it as "
+                f"{NAME} (CSV in UTF-8), or give it another name"
+                for other in sorted(file.parent.iterdir())
+                if _looks_like_a_ledger(other)
+            ]
+        rows, problems = tables.read_rows(file, COLUMNS, OPTIONAL, others=False)
     except tables.TableError as error:
         return {}, [str(error)]
     ledger: dict[str, Consent] = {}
@@ -74,8 +80,8 @@ def read_consent(file: Path) -> tuple[dict[str, Consent], list[str]]:
         if same in ledger:
             before = ledger[same]
             problems.append(
-                f"{row.place}: {row.subject!r} stands already in {before.place}"
-                + ("" if before.subject == row.subject else f", as {before.subject!r}")
+                f"{row.place}: {names.shown(row.subject)} is already in {before.place}"
+                + ("" if before.subject == row.subject else f", as {names.shown(before.subject)}")
             )
         ledger.setdefault(same, row)
     return ledger, problems
@@ -94,23 +100,31 @@ def missing_people(
     ]
 
 
+def _looks_like_a_ledger(file: Path) -> bool:
+    """Whether a file is called as a ledger that was saved or copied under another name."""
+    name = names.key(file.name)
+    called_so = re.match(r"consents?(?![^\W\d_])", name) is not None
+    return called_so and Path(name).suffix in _LEDGER_SUFFIXES and not file.is_dir()
+
+
 def _row(value: dict[str, str], place: str, problems: list[str]) -> Consent | None:
     found = len(problems)
-    if not value["subject"]:
+    if not names.key(value["subject"]):
         problems.append(f"{place}: no subject")
     answers = {}
     for name in ("share", "train", "demo"):
-        if value[name].lower() not in _WORDS:
-            problems.append(f"{place}: {name} is {value[name]!r}; write yes or no")
-        answers[name] = _WORDS.get(value[name].lower(), False)
-    revoked = value["revoked"].lower()
+        word = names.key(value[name])
+        if word not in _WORDS:
+            problems.append(f"{place}: {name} is {names.shown(value[name])}; write yes or no")
+        answers[name] = _WORDS.get(word, False)
+    revoked = names.key(value["revoked"])
     if revoked and revoked not in _WORDS:
         try:
             datetime.date.fromisoformat(revoked)
         except ValueError:
             problems.append(
-                f"{place}: revoked is {value['revoked']!r}; write a day as 2026-03-31, yes, or "
-                "leave it empty"
+                f"{place}: revoked is {names.shown(value['revoked'])}; write a day as "
+                "2026-03-31, yes, or leave it empty"
             )
     if len(problems) > found:
         return None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
-import io
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,11 +21,13 @@ from fer_jax.errors import UserError
 SUFFIXES = frozenset(
     {".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-COLUMNS = ("path", "photo", "subject", "emotion", "split")
-_TABLES = frozenset(("labels.csv", consent.NAME, pseudonyms.NAME))
+NAME = "labels.csv"
+COLUMNS = ("path", "photo", "subject", "emotion", "split", "share")
+_TABLES = frozenset((NAME, consent.NAME, pseudonyms.NAME))
 _LITTER = frozenset(("thumbs.db", "desktop.ini"))  # what file managers leave behind
 _MOST_WARNINGS = 20
 _MOST_PROBLEMS = 200  # printed; a column that is empty throughout makes thousands
+_LONGEST_PROBLEM = 300  # characters
 
 
 def read_labels(
@@ -35,7 +36,7 @@ def read_labels(
     *,
     ignore: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Reads which photograph shows whom with which emotion.
+    """Reads which photograph shows which subject with which emotion.
 
     Names of emotions and subjects are compared by `fer_jax.data.names.key`: letter case, Arabic or
     Persian letters and digits, vowel signs and joiners do not count. Emotions come back as they are
@@ -44,8 +45,8 @@ def read_labels(
 
     Args:
         path: a folder `<subject>/<emotion>/<photograph>`; or a table with the columns `path`
-            (relative to the table), `subject`, `emotion` and, if wanted, `split`; or a folder
-            with such a table in `labels.csv`.
+            (relative to the table, inside its folder), `subject`, `emotion` and, if wanted,
+            `split`; or a folder with such a table in `labels.csv`.
         emotions: the closed set of labels.
         ignore: emotions whose photographs are left out.
 
@@ -53,43 +54,43 @@ def read_labels(
         One row a photograph, sorted by `photo`: `path` (absolute), `photo` (unique: the path
         relative to the folder or table), `subject`, `emotion`, `split` ("" where none is given),
         `share` (whether the face may be shown in a report). `attrs["warnings"]` is a list of
-        sentences, `attrs["ignored"]` the number left out by emotion, `attrs["withheld"]` that of
+        sentences, `attrs["merged"]` the number of subjects with several spellings,
+        `attrs["ignored"]` that of photographs left out by emotion, `attrs["withheld"]` that of
         photographs of people who do not consent (see `fer_jax.data.consent`).
 
     Raises:
         UserError: with every problem found, each with its file and line.
     """
     source = Path(path)
-    table = source / "labels.csv" if (source / "labels.csv").is_file() else source
-    if not source.exists():
+    if not os.path.lexists(source):
         raise UserError(f"there is no folder or table of photographs at {source}")
+    folder = source if source.is_dir() else source.parent
+    table = tables.find(folder, NAME) if source.is_dir() else source
     reader = _Reader(tuple(emotions), frozenset(names.key(name) for name in ignore))
-    rows = list(reader.table(table) if table.is_file() else reader.folder(source))
-    if not (rows or reader.problems or reader.unknown_emotions() or reader.ignored):
+    rows = list(reader.table(table) if table else reader.folder(source))
+    problems = [*reader.problems, *reader.unknown_emotions()]
+    if not (rows or problems or reader.ignored):
         raise UserError(
             f"{source} holds no photograph; it should hold <subject>/<emotion>/<photograph> "
-            f"or labels.csv"
+            f"or {NAME}"
         )
-    frame = pd.DataFrame([dataclasses.astuple(row) for row in rows], columns=[*COLUMNS, "place"])
-    reader.problems.extend(reader.unknown_emotions())
-    merged = _merge_spellings(frame)
-    reader.problems.extend(_duplicates(frame))
-    reader.problems.extend(_unreadable(frame))
-    reader.problems.extend(_split_people(frame))
-    ledger = _ledger(source if source.is_dir() else source.parent, frame, reader.problems)
-    if reader.problems:
-        raise UserError(_told(source, reader.problems))
-    if frame.empty:
+    rows, merged = _merge_spellings(rows)
+    problems += [*_duplicates(rows), *_unreadable(rows), *_split_people(rows)]
+    ledger = _ledger(folder, rows, problems)
+    if problems:
+        raise UserError(_told(source, problems))
+    if not rows:
         raise UserError(f"{source}: all {reader.ignored} photographs are of ignored emotions")
-    kept, withheld = _consenting(frame, ledger)
-    if kept.empty:
+    kept, withheld = _consenting(rows, ledger)
+    if not kept:
         raise UserError(f"{source}: nobody in {consent.NAME} consents to train; nothing is left")
-    warnings = merged + _single_emotions(kept) + _unlike_photographs(reader.litter) + withheld
-    labels = kept[[*COLUMNS, "share"]]
+    labels = pd.DataFrame([dataclasses.astuple(row)[:-1] for row in kept], columns=list(COLUMNS))
+    warnings = _those(merged) + _single_emotions(labels) + _unlike_photographs(reader.litter)
     labels.attrs = {
-        "warnings": warnings,
+        "warnings": warnings + withheld,
+        "merged": len(merged),
         "ignored": reader.ignored,
-        "withheld": len(frame) - len(kept),
+        "withheld": len(rows) - len(kept),
     }
     return labels
 
@@ -103,40 +104,12 @@ def files_read(path: str | os.PathLike[str]) -> list[Path]:
     source = Path(path)
     if not source.is_file():
         return []
-    text = source.read_bytes().decode("utf-8-sig", "replace")
-    with contextlib.suppress(csv.Error):
-        lines = csv.DictReader(io.StringIO(text, newline=""))
-        lines.fieldnames = [(name or "").strip().lower() for name in lines.fieldnames or ()]
-        named = [str(line.get("path") or "").strip() for line in lines]
-        return [source.parent / consent.NAME, *(source.parent / name for name in named if name)]
-    return [source.parent / consent.NAME]
-
-
-def _consenting(
-    frame: pd.DataFrame, ledger: dict[str, consent.Consent]
-) -> tuple[pd.DataFrame, list[str]]:
-    """The rows that may be used, sorted and with `share`; and a sentence about the others."""
-    keys = frame["subject"].map(names.key)
-    allowed = keys.map(lambda key: not (ledger and ledger[key].withheld)).astype(bool)
-    kept = frame[allowed].sort_values("photo", ignore_index=True)
-    share = [bool(ledger) and ledger[names.key(name)].share for name in kept["subject"]]
-    people = frame["subject"][~allowed].nunique()
-    told = [
-        f"{(~allowed).sum()} photographs of {people} people are left out, since "
-        f"{consent.NAME} does not allow them"
-    ]
-    return kept.assign(share=share), told if people else []
-
-
-def _ledger(folder: Path, frame: pd.DataFrame, problems: list[str]) -> dict[str, consent.Consent]:
-    """The consent ledger in the folder, its problems and the people whom it lacks."""
-    ledger, found = consent.read_consent(folder / consent.NAME)
-    problems.extend(found)
-    if not found:
-        first = frame.drop_duplicates("subject")
-        places = dict(zip(first["subject"], first["place"], strict=True))
-        problems.extend(consent.missing_people(ledger, places, folder / consent.NAME))
-    return ledger
+    files = [source.parent / consent.NAME]
+    with contextlib.suppress(tables.TableError):  # `read_labels` will say so
+        rows, _ = tables.read_rows(source, ("path",))
+        paths = [row.value["path"] for row in rows]
+        files += [source.parent / name for name in paths if not tables.path_problem(name)]
+    return files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +119,51 @@ class _Row:
     subject: str
     emotion: str
     split: str
+    share: bool
     place: str  # where the row was read, for messages
+
+
+def _consenting(
+    rows: Sequence[_Row], ledger: dict[str, consent.Consent]
+) -> tuple[list[_Row], list[str]]:
+    """The rows that may be used, sorted and with `share`; and a sentence about the others."""
+    ordered = sorted(rows, key=lambda row: row.photo)
+    if not ledger:
+        return ordered, []
+    people = {row.subject: ledger[names.key(row.subject)] for row in rows}
+    kept = [
+        dataclasses.replace(row, share=people[row.subject].share)
+        for row in ordered
+        if not people[row.subject].withheld
+    ]
+    withheld = sum(1 for person in people.values() if person.withheld)
+    told = [
+        f"{len(rows) - len(kept)} photographs of {withheld} people are left out, since "
+        f"{consent.NAME} does not allow them"
+    ]
+    return kept, told if withheld else []
+
+
+def _ledger(folder: Path, rows: Sequence[_Row], problems: list[str]) -> dict[str, consent.Consent]:
+    """The consent ledger in the folder; its problems and the people whom it lacks are added.
+
+    A ledger elsewhere among the photographs, which would not be read, is a problem too.
+    """
+    ledger, found = consent.read_consent(folder / consent.NAME)
+    problems += found
+    if not found:
+        places = {row.subject: row.place for row in reversed(rows)}
+        problems += consent.missing_people(ledger, places, folder / consent.NAME)
+    root = folder.absolute()
+    folders = {os.path.dirname(row.path) for row in rows}  # noqa: PTH120 (there are many rows)
+    below = {place for name in folders for place in (Path(name), *Path(name).parents)}
+    problems += [
+        f"{place / consent.NAME}: a ledger here is not read; move its rows to "
+        f"{folder / consent.NAME}"
+        for place in sorted(below)
+        if root in place.parents and os.path.lexists(place / consent.NAME)
+    ]
+    return ledger
 
 
 class _Reader:
@@ -154,6 +171,12 @@ class _Reader:
 
     def __init__(self, emotions: tuple[str, ...], ignore: frozenset[str]) -> None:
         self.emotions = {names.key(name): name for name in emotions}
+        if len(self.emotions) < len(emotions):
+            told = ", ".join(map(names.shown, emotions))
+            raise UserError(f"--config.emotions names one emotion twice: {told}")
+        for name in emotions:  # they become folders, as subjects do
+            if problem := tables.id_problem(name, "emotion"):
+                raise UserError(f"--config.emotions: {problem}")
         self._unknown: dict[str, list[str]] = {}  # where each unknown emotion was read
         self.ignore = ignore
         self.problems: list[str] = []
@@ -164,18 +187,23 @@ class _Reader:
         for file in _files(root):
             parts = file.relative_to(root).parts
             if file.suffix.lower() not in SUFFIXES:
-                if file.name.lower() not in _LITTER and file.name not in _TABLES:
+                table = len(parts) == 1 and file.name in _TABLES
+                if file.name.lower() not in _LITTER and not table:
                     self.litter.append(file)
                 continue
             if len(parts) != 3:
-                self.problems.append(f"{file}: lies not in {root}/<subject>/<emotion>/")
+                self.problems.append(f"{file}: does not lie in {root}/<subject>/<emotion>/")
+                continue
+            if not _is_utf8("/".join(parts)):
+                self.problems.append(f"{str(file)!a}: the name is not UTF-8; rename it")
                 continue
             if problem := tables.id_problem(parts[0], "subject"):
                 self.problems.append(f"{file}: {problem}")
                 continue
             emotion = self._emotion(parts[1], str(file.parent))
             if emotion:
-                yield _Row(str(file.absolute()), "/".join(parts), parts[0], emotion, "", str(file))
+                path, photo = str(file.absolute()), "/".join(parts)
+                yield _Row(path, photo, parts[0], emotion, "", False, str(file))
 
     def table(self, file: Path) -> Iterator[_Row]:
         rows, problems = tables.read_rows(file, ("path", "subject", "emotion"), ("split",))
@@ -189,7 +217,7 @@ class _Reader:
         found = len(self.problems)
         if problem := tables.path_problem(value["path"]):
             self.problems.append(f"{place}: {problem}")
-        elif not (file.parent / value["path"]).is_file():
+        elif not os.path.isfile(f"{file.parent}/{value['path']}"):  # noqa: PTH113 (any name)
             self.problems.append(f"{place}: there is no file {file.parent / value['path']}")
         if problem := tables.id_problem(value["subject"], "subject"):  # becomes a folder
             self.problems.append(f"{place}: {problem}")
@@ -198,7 +226,8 @@ class _Reader:
             return None
         path = Path(os.path.normpath(file.parent.absolute() / value["path"]))
         photo = Path(os.path.normpath(value["path"])).as_posix()
-        return _Row(str(path), photo, value["subject"], emotion, value["split"].lower(), place)
+        split = names.key(value["split"])
+        return _Row(str(path), photo, value["subject"], emotion, split, False, place)
 
     def _emotion(self, name: str, place: str) -> str | None:
         """The emotion as the config spells it; None if it is ignored, or unknown and noted."""
@@ -215,7 +244,7 @@ class _Reader:
         """One problem for each emotion that the config does not name."""
         known = ", ".join(self.emotions.values())
         return [
-            f"{places[0]}: unknown emotion {name!r}; known are {known}; "
+            f"{places[0]}: unknown emotion {names.shown(name)}; known are {known}; "
             + (f"{len(places) - 1} more photographs have it; " if len(places) > 1 else "")
             + "correct it, or add it to --config.emotions or --config.ignore"
             for name, places in self._unknown.items()
@@ -223,14 +252,14 @@ class _Reader:
 
 
 def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """All files but hidden ones; linked folders are followed, though not in circles."""
+    """All files except hidden ones; linked folders are followed, though not in circles."""
     real = os.path.realpath(folder)
     if real in above:
         return
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise UserError(f"cannot look into the folder {folder} ({error.strerror})") from error
+        raise UserError(f"cannot read the folder {folder} ({error.strerror})") from error
     for entry in entries:
         if entry.name.startswith("."):
             continue
@@ -240,28 +269,42 @@ def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
             yield entry
 
 
-def _duplicates(frame: pd.DataFrame) -> Iterator[str]:
-    resolved = frame["path"].map(os.path.realpath)
-    for _, rows in frame.groupby(resolved, sort=False):
-        first = rows.iloc[0]
-        for row in rows.iloc[1:].itertuples():
-            labels = {(first["subject"], first["emotion"]), (row.subject, row.emotion)}
-            other = " with another label" if len(labels) > 1 else ""
-            yield f"{row.place}: {row.photo} stands already in {first['place']}{other}"
+def _is_utf8(name: str) -> bool:
+    """Whether a name from the file system can be written to a table."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _unreadable(frame: pd.DataFrame) -> Iterator[str]:
+def _duplicates(rows: Iterable[_Row]) -> Iterator[str]:
+    first: dict[str, _Row] = {}
+    for row in rows:
+        before = first.setdefault(os.path.realpath(row.path), row)
+        if before is not row:
+            same = (before.subject, before.emotion) == (row.subject, row.emotion)
+            other = "" if same else " with another label"
+            yield f"{row.place}: {row.photo} is already in {before.place}{other}"
+
+
+def _unreadable(rows: Sequence[_Row]) -> Iterator[str]:
+    files = {os.path.realpath(row.path): row for row in reversed(rows)}  # each is read once
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        faults = list(pool.map(_fault, frame["path"]))
-    for row, fault in zip(frame.itertuples(), faults, strict=True):
+        faults = list(pool.map(_fault, files))
+    for row, fault in zip(files.values(), faults, strict=True):
         if fault:
             yield f"{row.place}: cannot read {row.path}: {fault}"
 
 
 def _fault(path: str) -> str | None:
-    """What keeps the image from being read. Pillow notices that a file is cut off; OpenCV reads
-    a few kinds that Pillow does not know."""
+    """What keeps the image from being read; None if nothing does.
+
+    Pillow notices that a file is cut off; OpenCV reads a few kinds that Pillow does not know.
+    """
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # reading a named pipe would never end
+            return "it is not a regular file"
         with Image.open(path) as image:
             image.load()
     except UnidentifiedImageError:
@@ -274,15 +317,23 @@ def _fault(path: str) -> str | None:
     return None
 
 
-def _split_people(frame: pd.DataFrame) -> Iterator[str]:
-    """Nobody may stand in two splits; and splits are given for all or for none."""
-    for subject, rows in frame.groupby("subject"):
-        splits = sorted(set(rows["split"]) - {""})
-        if len(splits) > 1:
-            last = rows.drop_duplicates("split").iloc[-1]["place"]
-            yield f"{last}: subject {subject!r} is in several splits: {', '.join(splits)}"
-    if (frame["split"] != "").any():
-        for row in frame[frame["split"] == ""].itertuples():
+def _split_people(rows: Iterable[_Row]) -> Iterator[str]:
+    """Nobody may be in two splits; and splits are given for all or for none."""
+    splits: dict[str, dict[str, str]] = {}
+    without = []
+    for row in rows:
+        if row.split:
+            splits.setdefault(row.subject, {}).setdefault(row.split, row.place)
+        else:
+            without.append(row)
+    for subject, places in splits.items():
+        if len(places) > 1:
+            yield (
+                f"{list(places.values())[-1]}: subject {names.shown(subject)} is in several "
+                f"splits: {', '.join(sorted(places))}"
+            )
+    if splits:
+        for row in without:
             yield f"{row.place}: no split, where other rows have one"
 
 
@@ -305,27 +356,36 @@ def _unlike_photographs(files: Sequence[Path]) -> list[str]:
 
 
 def _told(source: Path, problems: Sequence[str]) -> str:
-    lines = [f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''} to mend"]
-    lines += problems[:_MOST_PROBLEMS]
+    lines = [f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
+    lines += [
+        problem if len(problem) <= _LONGEST_PROBLEM else f"{problem[:_LONGEST_PROBLEM]}…"
+        for problem in problems[:_MOST_PROBLEMS]
+    ]
     if len(problems) > _MOST_PROBLEMS:
         lines.append(f"... and {len(problems) - _MOST_PROBLEMS} more")
     return "\n  ".join(lines)
 
 
-def _merge_spellings(frame: pd.DataFrame) -> list[str]:
-    """Gives one spelling to each subject, in place; a sentence for each that had several."""
-    told = []
-    for _, rows in frame.groupby(frame["subject"].map(names.key), sort=False):
-        spellings = set(rows["subject"])
-        if len(spellings) > 1:
-            one = names.spelling(spellings)
-            frame.loc[rows.index, "subject"] = one
-            told.append(
-                f"the spellings {', '.join(map(_with_code_points, sorted(spellings)))} are read as "
-                f"one subject, {one!r}"
-            )
-    more = len(told) - _MOST_WARNINGS
-    return told[:_MOST_WARNINGS] + ([f"... and so are those of {more} more"] if more > 0 else [])
+def _merge_spellings(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """The rows with one spelling of each subject; a sentence for each that had several."""
+    spellings: dict[str, set[str]] = {}
+    for row in rows:
+        spellings.setdefault(names.key(row.subject), set()).add(row.subject)
+    one = {key: names.spelling(found) for key, found in spellings.items()}
+    told = [
+        f"the spellings {', '.join(map(_with_code_points, sorted(found)))} are read as one "
+        f"subject, {one[key]!r}"
+        for key, found in spellings.items()
+        if len(found) > 1
+    ]
+    return [dataclasses.replace(row, subject=one[names.key(row.subject)]) for row in rows], told
+
+
+def _those(merged: list[str]) -> list[str]:
+    """The first of the sentences about merged spellings, and how many there are more."""
+    more = len(merged) - _MOST_WARNINGS
+    rest = [f"... and so are those of {more} more subjects"] if more > 0 else []
+    return merged[:_MOST_WARNINGS] + rest
 
 
 def _with_code_points(name: str) -> str:

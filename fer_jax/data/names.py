@@ -7,16 +7,22 @@ letters and digits, with or without vowel signs, joiners and direction marks.
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 
 # Arabic letters that stand for a Persian one, and Persian ones with a hamza.
-_LETTERS = str.maketrans(
-    {
-        "ي": "ی", "ى": "ی", "ئ": "ی", "ې": "ی", "ك": "ک", "ڪ": "ک", "ة": "ه", "ۀ": "ه", "ە": "ه",
-        "ہ": "ه", "ھ": "ه", "ۂ": "ه", "أ": "ا", "إ": "ا", "ٱ": "ا", "ؤ": "و",
-        "\N{ARABIC TATWEEL}": "",
-    }
-)  # fmt: skip
+_LETTERS = {
+    "ي": "ی", "ى": "ی", "ئ": "ی", "ې": "ی", "ۍ": "ی", "ێ": "ی", "ے": "ی", "ۓ": "ی",
+    "ك": "ک", "ڪ": "ک", "ګ": "گ",
+    "ة": "ه", "ۀ": "ه", "ە": "ه", "ہ": "ه", "ھ": "ه", "ۂ": "ه", "ۃ": "ه",
+    "أ": "ا", "إ": "ا", "ٱ": "ا", "ؤ": "و",
+    "\N{ARABIC TATWEEL}": "",
+}  # fmt: skip
+# Characters without a shape that Unicode does not class as format characters (Cf).
+_SHAPELESS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
+_SHOWN = 60  # characters of a name in a message
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -27,8 +33,7 @@ def key(name: str) -> str:
     digits of any script become 0 to 9. Arabic vowel signs, joiners, direction marks and other
     characters without a shape are left out; letter case and the amount of white space do not count.
     """
-    text = unicodedata.normalize("NFKC", name).translate(_LETTERS)
-    text = "".join(map(_plain, text))
+    text = unicodedata.normalize("NFKC", name).translate(_PLAIN)
     text = unicodedata.normalize("NFKC", text.casefold())
     return " ".join(text.split())
 
@@ -38,11 +43,26 @@ def spelling(names: set[str]) -> str:
     return min(names, key=lambda name: (name != key(name), name.casefold() != key(name), name))
 
 
-def _plain(letter: str) -> str:
-    category = unicodedata.category(letter)
-    if category == "Nd":
-        return str(unicodedata.decimal(letter))
-    arabic_sign = category == "Mn" and unicodedata.name(letter, "").startswith("ARABIC")
-    shapeless = category == "Cf" or letter == "\N{COMBINING GRAPHEME JOINER}"
-    variation = "\ufe00" <= letter <= "\ufe0f"
-    return "" if arabic_sign or shapeless or variation else letter
+def shown(name: str) -> str:
+    """A name for a message: quoted, shapeless characters escaped, and cut if it is long."""
+    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
+
+
+class _Plain(dict[int, str]):
+    """What becomes of each character, worked out when it is first met; for `str.translate`."""
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        category = unicodedata.category(letter)
+        arabic_sign = category == "Mn" and unicodedata.name(letter, "").startswith("ARABIC")
+        if letter in _LETTERS:
+            plain = _LETTERS[letter]
+        elif category == "Nd":
+            plain = str(unicodedata.decimal(letter))
+        else:
+            shapeless = category == "Cf" or _SHAPELESS.match(letter)
+            plain = "" if arabic_sign or shapeless else letter
+        return self.setdefault(code, plain)
+
+
+_PLAIN = _Plain()

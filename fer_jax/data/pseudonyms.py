@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ from fer_jax.locking import turn_in
 from fer_jax.workdir import atomic_file
 
 NAME = "pseudonyms.csv"
+COLUMNS = ("subject", "pseudonym")
 
 
 def pseudonymise(labels: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -26,7 +29,8 @@ def pseudonymise(labels: pd.DataFrame, folder: Path) -> pd.DataFrame:
     so that nobody can find out a name by trying names.
 
     Raises:
-        UserError: the table is damaged, or cannot be written.
+        UserError: the table is damaged or cannot be written, or a pseudonym is the name of another
+            subject.
     """
     subjects = labels["subject"].map(_with_new_ids(sorted(labels["subject"].unique()), folder))
     digests = labels["photo"].map(lambda photo: hashlib.sha256(photo.encode()).hexdigest())
@@ -49,23 +53,52 @@ def _with_new_ids(subjects: list[str], folder: Path) -> dict[str, str]:
         with turn_in(folder):
             known = read_pseudonyms(folder)
             ids = {names.key(subject): pseudonym for subject, pseudonym in known.items()}
-            new = [subject for subject in subjects if names.key(subject) not in ids]
-            for subject in new:
-                drawn = f"s{secrets.token_hex(4)}"
-                while drawn in ids.values():
-                    drawn = f"s{secrets.token_hex(4)}"
-                known[subject] = ids[names.key(subject)] = drawn
-            if new:
-                with atomic_file(folder / NAME) as temporary:
-                    _write(temporary, known)
+            _check_other_names(ids, subjects, folder / NAME)
+            taken = {names.key(name) for name in (*known, *known.values(), *subjects)}
+            drawn: dict[str, str] = {}
+            for subject in subjects:
+                if names.key(subject) not in ids:
+                    while (pseudonym := f"s{secrets.token_hex(4)}") in taken:
+                        pass
+                    taken.add(pseudonym)
+                    drawn[subject] = ids[names.key(subject)] = pseudonym
+            if drawn:
+                _append(folder / NAME, drawn)
     except OSError as error:
         raise UserError(f"cannot write {folder / NAME} ({error.strerror})") from error
     return {subject: ids[names.key(subject)] for subject in subjects}
 
 
-def _write(file: Path, known: dict[str, str]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as text:
-        csv.writer(text).writerows([("subject", "pseudonym"), *sorted(known.items())])
+def _check_other_names(ids: dict[str, str], subjects: list[str], file: Path) -> None:
+    """Raises UserError if a pseudonym is the name of another subject, whether listed or not."""
+    people = {*ids, *map(names.key, subjects)}
+    for subject, pseudonym in ids.items():
+        name = names.key(pseudonym)
+        if name != subject and name in people:
+            raise UserError(
+                f"{file}: the pseudonym {names.shown(pseudonym)} is the name of another subject; "
+                f"choose another pseudonym"
+            )
+
+
+def _append(file: Path, drawn: dict[str, str]) -> None:
+    """Adds rows to the table; what the owner wrote stays as it is, byte for byte.
+
+    If the table is a symbolic link, the file that it points to is written.
+    """
+    real = Path(os.path.realpath(file))
+    text = real.read_bytes().decode() if real.exists() else ",".join(COLUMNS) + "\n"
+    end = "\r\n" if "\r\n" in text else "\n"
+    header = [names.key(name) for name in next(csv.reader(io.StringIO(text, newline="")))]
+    rows = io.StringIO(newline="")
+    writer = csv.DictWriter(rows, header, lineterminator=end)
+    for subject, pseudonym in sorted(drawn.items()):
+        writer.writerow({"subject": subject, "pseudonym": pseudonym})
+    with atomic_file(real) as temporary:
+        between = "" if text.endswith(("\r", "\n")) else end
+        temporary.write_bytes(f"{text}{between}{rows.getvalue()}".encode())
+        if real.exists():
+            shutil.copymode(real, temporary)
 
 
 def read_pseudonyms(folder: Path) -> dict[str, str]:
@@ -75,10 +108,10 @@ def read_pseudonyms(folder: Path) -> dict[str, str]:
         UserError: the table is damaged, has a subject twice, or gives two people one pseudonym or
             one that cannot be the name of a folder.
     """
-    file = folder / NAME
-    if not os.path.lexists(file):
+    file = tables.find(folder, NAME)
+    if file is None:
         return {}
-    rows, problems = tables.read_rows(file, ("subject", "pseudonym"))
+    rows, problems = tables.read_rows(file, COLUMNS)
     known: dict[str, str] = {}
     places: dict[str, str] = {}
     for row in rows:
@@ -88,7 +121,7 @@ def read_pseudonyms(folder: Path) -> dict[str, str]:
             problems.append(f"{row.place}: {found}")
         for name in (f"subject {names.key(subject)}", f"pseudonym {names.key(pseudonym)}"):
             if name in places:
-                problems.append(f"{row.place}: the {name} stands already in {places[name]}")
+                problems.append(f"{row.place}: the {name} is already in {places[name]}")
             places.setdefault(name, row.place)
         known[subject] = pseudonym
     if problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -13,6 +14,14 @@ from pathlib import Path
 
 from fer_jax.data import names
 from fer_jax.errors import UserError
+
+_LONGEST_ID = 100  # bytes; file systems allow 255
+_OTHER_ENCODINGS = (  # the longer marks first, since that of UTF-16 begins that of UTF-32
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 
 
 class TableError(UserError):
@@ -27,30 +36,47 @@ class Row:
     value: dict[str, str]
 
 
+def find(folder: Path, name: str) -> Path | None:
+    """The path of a table in a folder if anything is there under its name, also a broken link.
+
+    Raises:
+        TableError: the folder cannot be read, or something in it has another spelling of the name,
+            such as `Labels.csv`, which would be overlooked.
+    """
+    try:
+        entries = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise TableError(f"cannot read the folder {folder} ({error.strerror})") from error
+    for entry in entries:
+        if entry != name and names.key(entry) == name:
+            raise TableError(f"{folder / entry}: the table must be called {name}; rename it")
+    return folder / name if name in entries else None
+
+
 def read_rows(
-    file: Path, required: Sequence[str], optional: Sequence[str] = ()
+    file: Path, required: Sequence[str], optional: Sequence[str] = (), *, others: bool = True
 ) -> tuple[list[Row], list[str]]:
     """The rows of a table with a header, and a sentence for each row that is malformed.
 
     The encoding is UTF-8, with or without a byte order mark; the separator is a comma. Header names
-    count without regard to case and surrounding blanks. Further columns are allowed and left out.
-    Empty rows are passed over.
+    are compared by `names.key`. Empty rows are passed over.
 
     Args:
         file: the table.
         required: columns that must be there.
         optional: columns that are read as "" where they are not there.
+        others: whether there may be further columns, which are left out.
 
     Raises:
         TableError: the file cannot be read, is in another encoding, or its header lacks a required
-            column or has one twice.
+            column, has one twice, one without a name, or a further one though `others` is false.
     """
     lines = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
     problems: list[str] = []
     rows: list[Row] = []
     try:
-        header = [name.strip().lower() for name in next(lines, [])]
-        _check_header(file, header, required, optional)
+        header = [names.key(name) for name in next(lines, [])]
+        _check_header(file, header, required, optional, others)
         for cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -60,6 +86,16 @@ def read_rows(
                 problems.append(
                     f"{place}: {amount} fields than the header has columns ({len(cells)}, not "
                     f"{len(header)})"
+                )
+                continue
+            odd = [
+                column for column, cell in zip(header, cells, strict=True) if _holds_control(cell)
+            ]
+            if odd:
+                cell = cells[header.index(odd[0])]
+                problems.append(
+                    f"{place}: the {odd[0]} {names.shown(cell)} holds a line break or another "
+                    f"control character; is a quote missing?"
                 )
                 continue
             found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
@@ -79,9 +115,12 @@ def path_problem(path: str) -> str:
     if not path:
         return "no path"
     if path.startswith(("/", "\\")) or path[1:2] == ":":  # also of Windows
-        return f"the path {path} is absolute; give it relative to the table"
+        return f"the path {names.shown(path)} is absolute; give it relative to the table"
     if f"{os.path.normpath(path)}/".startswith("../"):
-        return f"the path {path} leads out of the table's folder; move the file into that folder"
+        return (
+            f"the path {names.shown(path)} leads out of the table's folder; move or link the file "
+            f"into that folder"
+        )
     return ""
 
 
@@ -89,12 +128,15 @@ def id_problem(name: str, what: str) -> str:
     """What is wrong with an id that becomes the name of a folder; "" if nothing is."""
     if not name:
         return f"no {what}"
-    if name.startswith(".") or {"/", "\\"} & set(name):
-        return f"the {what} {name!r} starts with a point or holds a slash"
-    if any(unicodedata.category(letter) == "Cc" for letter in name):
-        return f"the {what} {name!r} holds a control character"
-    if not names.key(name):
-        return f"the {what} {name!r} holds no letter that can be seen"
+    plain = names.key(name)  # also of forms that some systems take for these letters, as U+2215
+    if name.startswith(".") or plain.startswith(".") or {"/", "\\"} & {*name, *plain}:
+        return f"the {what} {names.shown(name)} starts with a point or holds a slash"
+    if _holds_control(name):
+        return f"the {what} {names.shown(name)} holds a control character"
+    if not plain:
+        return f"the {what} {names.shown(name)} holds no letter that can be seen"
+    if len(name.encode()) > _LONGEST_ID:
+        return f"the {what} {names.shown(name)} has more than {_LONGEST_ID} bytes"
     return ""
 
 
@@ -103,9 +145,15 @@ def _text(file: Path) -> str:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait for a writer
             raise TableError(f"{file} is not a file; a table should be there")
         data = file.read_bytes()
+    except FileNotFoundError as error:
+        broken = "is a link to a file that does not exist" if file.is_symlink() else "is not there"
+        raise TableError(f"{file} {broken}") from error
     except OSError as error:
         raise TableError(f"cannot read {file} ({error.strerror})") from error
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
+    for mark, encoding in _OTHER_ENCODINGS:
+        if data.startswith(mark):
+            raise TableError(f"{file} is in {encoding}; save it as CSV in UTF-8")
+    if b"\0" in data:
         raise TableError(f"{file} is UTF-16 or not text; save it as CSV in UTF-8")
     try:
         return data.decode("utf-8-sig")
@@ -115,15 +163,34 @@ def _text(file: Path) -> str:
 
 
 def _check_header(
-    file: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]
+    file: Path,
+    header: Sequence[str],
+    required: Sequence[str],
+    optional: Sequence[str],
+    others: bool,
 ) -> None:
+    wanted = ",".join(required) + "".join(f"[,{name}]" for name in optional)
     missing = [name for name in required if name not in header]
     if missing:
-        wanted = ",".join(required) + "".join(f"[,{name}]" for name in optional)
         raise TableError(
-            f"{file}, line 1: no column {', '.join(missing)}; it has {', '.join(header) or 'none'} "
-            f"(wanted, with commas between: {wanted})"
+            f"{file}, line 1: no column {', '.join(missing)}; it has "
+            f"{', '.join(map(names.shown, header[:20])) or 'none'} (wanted, with commas between: "
+            f"{wanted})"
         )
-    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if "" in header:
+        raise TableError(
+            f"{file}, line 1: column {header.index('') + 1} has no name; name it, or delete it "
+            f"with its commas in every row"
+        )
+    twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise TableError(f"{file}, line 1: the column {', '.join(twice)} is there twice")
+    further = [name for name in header if name not in (*required, *optional)]
+    if further and not others:
+        raise TableError(
+            f"{file}, line 1: unknown column {names.shown(further[0])} (wanted: {wanted})"
+        )
+
+
+def _holds_control(text: str) -> bool:
+    return not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text)

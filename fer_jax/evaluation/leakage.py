@@ -199,7 +199,7 @@ def _seen(fold: Fold) -> np.ndarray:
 def _plain(name: str) -> str:
     """An id without case, signs and leading zeros: "P_01" and "p1" are one."""
     kept = "".join(letter for letter in names.key(name) if letter.isalnum())
-    return re.sub(r"(?<!\d)0+(?=\d)", "", kept)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", kept) or names.key(name)
 
 
 def _crossing(folds: Sequence[Fold], size: int) -> Any:
@@ -314,7 +314,7 @@ def _pretrained(
     people = table["subject"].astype(str).to_numpy()
     videos_of: dict[str, list[str]] = {}
     for video in sorted(set(rows["video"])):
-        for word in {_plain(word) for word in re.split(r"[^\w]|_", video) if word}:
+        for word in {_plain(word) for word in re.split(r"[^\w]|_", names.key(video)) if word}:
             videos_of.setdefault(word, []).append(video)
     for name in sorted(set(people[tested])):
         if len(_plain(name)) >= _SHORTEST_NAME:

@@ -23,6 +23,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
 )
 
+from fer_jax.data import names
 from fer_jax.errors import UserError
 
 
@@ -92,7 +93,7 @@ def make_folds(
         return [_given(protocol, splits, len(subjects))]
     if protocol != "leave_one_subject_out" and folds < 2:
         raise UserError(f"{folds} folds are too few; {protocol} needs 2 or more")
-    people = np.asarray([str(subject) for subject in subjects], dtype=str)
+    people = _people(subjects)
     labels = np.asarray([str(emotion) for emotion in emotions], dtype=str)
     made = [Fold(train, test) for train, test in _PROTOCOLS[protocol](people, labels, folds, seed)]
     require_partition(made, len(people))
@@ -108,12 +109,18 @@ def keeps_people_apart(protocol: str) -> bool:
 
 def require_disjoint_people(folds: Sequence[Fold], subjects: Sequence[str] | np.ndarray) -> None:
     """Raises RuntimeError if a person stands on both sides of any fold."""
-    people = np.asarray(subjects)
-    for number, fold in enumerate(folds):
-        shared = np.intersect1d(people[fold.train], people[fold.test])
-        if shared.size:
-            names = ", ".join(str(name) for name in shared[:5])
-            raise RuntimeError(f"fold {number}: {shared.size} people on both sides: {names}")
+    for number, shared in enumerate(people_on_both_sides(folds, subjects)):
+        if shared:
+            some = ", ".join(shared[:5])
+            raise RuntimeError(f"fold {number}: {len(shared)} people on both sides: {some}")
+
+
+def people_on_both_sides(
+    folds: Sequence[Fold], subjects: Sequence[str] | np.ndarray
+) -> list[list[str]]:
+    """For each fold, the people (by `names.key`) both trained on and tested."""
+    people = _people(subjects)
+    return [np.intersect1d(people[fold.train], people[fold.test]).tolist() for fold in folds]
 
 
 def require_partition(folds: Sequence[Fold], photographs: int) -> None:
@@ -147,7 +154,7 @@ def inner_split(
     Raises:
       UserError: the rows show fewer than two people.
     """
-    found = len({str(subjects[row]) for row in rows})
+    found = len({names.key(str(subjects[row])) for row in rows})
     if found < 2:
         raise UserError(
             f"inner validation needs at least 2 people to train on, a fold has {found}; "
@@ -186,32 +193,37 @@ def balanced(
     """
     rng = np.random.default_rng([seed, len(rows)])
     labels = np.asarray([str(emotions[row]) for row in rows])
-    names, counts = np.unique(labels, return_counts=True)
+    classes, counts = np.unique(labels, return_counts=True)
     more = [
         rng.permutation(np.resize(rng.permutation(rows[labels == name]), counts.max() - count))
-        for name, count in zip(names, counts, strict=True)
+        for name, count in zip(classes, counts, strict=True)
     ]
     return np.concatenate([rows, *more])
 
 
+def _people(subjects: Sequence[str] | np.ndarray) -> np.ndarray:
+    """The person of each photograph, so that two spellings of one subject are one person."""
+    return np.asarray([names.key(str(subject)) for subject in subjects], dtype=str)
+
+
 def _given(protocol: str, splits: Sequence[str], photographs: int) -> Fold:
     """The one fold of a split that the user made."""
-    names = np.asarray([str(name).strip().lower() for name in splits])
-    if len(names) != photographs or not all(names):
+    given = np.asarray([str(name).strip().lower() for name in splits])
+    if len(given) != photographs or not all(given):
         raise UserError(
             f"{protocol} needs a column `split` in labels.csv (train, validation, test); run the "
             "stage photographs on such a table"
         )
-    unknown = sorted(set(names) - {TRAIN, VALIDATION, TEST})
+    unknown = sorted(set(given) - {TRAIN, VALIDATION, TEST})
     if unknown:
         raise UserError(
             f"{protocol}: unknown splits {', '.join(unknown)}; use train, validation and test"
         )
     for needed in (TRAIN, TEST):
-        if needed not in names:
+        if needed not in given:
             raise UserError(f"{protocol}: no photograph has the split '{needed}'")
     train, test, validation = (
-        np.flatnonzero(names == name).astype(np.int64) for name in (TRAIN, TEST, VALIDATION)
+        np.flatnonzero(given == name).astype(np.int64) for name in (TRAIN, TEST, VALIDATION)
     )
     return Fold(train, test, validation)
 

@@ -173,8 +173,7 @@ def _write_protocol(
     model: FoldModel,
     leaks: list[leakage.Leak],
 ) -> None:
-    people = np.asarray(study.subjects)
-    shared = [np.intersect1d(people[fold.train], people[fold.test]).size for fold in folds]
+    shared = protocols.people_on_both_sides(folds, study.subjects)
     saw = _SAW[config.pretraining_saw_test_people]
     if any(leak.kind in leakage.OF_PRETRAINING for leak in leaks):
         saw = True

@@ -38,6 +38,7 @@ FOUND, NO_FACE = "ok", "no_face"
 # Small pictures, and those that a face fills; MTCNN finds no face below 20 pixels.
 _SMALL_PICTURES = {"enlarge_below": 80, "enlarge_to": 160, "border": 0.25}
 _ON_SHEET = 160
+_LONGEST_STEM = 200  # bytes of a crop's name; file systems allow 255 with all that is added
 
 
 class Face(NamedTuple):
@@ -119,6 +120,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "people": table["subject"].nunique(),
         "with_face": len(table) - len(without),
         "without_face": len(without),
+        "subjects_with_several_spellings": labels.attrs["merged"],
         "ignored": labels.attrs["ignored"],
         "without_consent": labels.attrs["withheld"],
         "people_without_consent": ledger.withheld,
@@ -170,10 +172,14 @@ def pipeline_of(config: ConfigDict) -> FacePipeline:
 def _crop_names(labels: pd.DataFrame) -> list[str]:
     """A path below the workdir for each photograph; the name alone, where that is enough."""
     folders = "faces/" + labels["subject"] + "/" + labels["emotion"] + "/"
-    names = folders + labels["photo"].map(lambda photo: PurePosixPath(photo).stem)
-    shared = names.map(key).duplicated(keep=False)  # a disk may not tell cases apart
+    stems = labels["photo"].map(lambda photo: PurePosixPath(photo).stem)
+    # A disk may not tell apart what differs in case or in the form of Unicode.
+    shared = (folders + stems).map(key).duplicated(keep=False)
+    long = stems.map(lambda stem: len(stem.encode()) > _LONGEST_STEM)
+    like_ours = stems.str.contains(r"-[0-9a-f]{8}$", case=False)  # never equal to one of ours
+    cut = stems.map(lambda stem: stem.encode()[:_LONGEST_STEM].decode(errors="ignore"))
     digests = labels["photo"].map(lambda photo: hashlib.sha256(photo.encode()).hexdigest()[:8])
-    return list(names.where(~shared, names + "-" + digests) + ".png")
+    return list(folders + stems.where(~(shared | long | like_ours), cut + "-" + digests) + ".png")
 
 
 def _write(

@@ -59,7 +59,7 @@ def test_every_problem_has_its_file_and_line(photos):
     for words in ("line 2: share is 'maybe'", "line 3: revoked is 'yesterday'", "line 5: no subje"):
         assert f"consent.csv, {words}" in told
     ledger(photos, "ann,no,yes,no,", "ann,no,yes,no,", "bob,no,yes,no,")
-    with pytest.raises(UserError, match=r"line 3: 'ann' stands already in .*line 2"):
+    with pytest.raises(UserError, match=r"line 3: 'ann' is already in .*line 2"):
         read_labels(photos, EMOTIONS)
     ledger(photos, "ann,no,yes,no,", "bob,no,yes,no,")
     with pytest.raises(UserError, match=r"the subject 'cid' has no row in .*consent.csv"):
@@ -124,7 +124,7 @@ def test_a_revocation_counts_for_every_spelling_of_the_name(photos):
     ledger(photos, "علي,no,yes,no,yes", "BOB,no,yes,no,", "cid,no,yes,no,")
     assert set(read_labels(photos, EMOTIONS)["subject"]) == {"bob", "cid"}
     ledger(photos, "علي,no,yes,no,yes", "علی,no,yes,no,", "bob,no,yes,no,", "cid,no,yes,no,")
-    with pytest.raises(UserError, match=r"line 3: 'علی' stands already in .*line 2, as 'علي'"):
+    with pytest.raises(UserError, match=r"line 3: 'علی' is already in .*line 2, as 'علي'"):
         read_labels(photos, EMOTIONS)
 
 
@@ -141,10 +141,10 @@ def test_runs_that_draw_ids_at_the_same_time_lose_none(photos):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ("ann,s1\nbob,s1", "line 3: the pseudonym s1 stands already in .*line 2"),
-        ("ann,s1\nbob,S1", "line 3: the pseudonym s1 stands already"),
-        ("ann,s1\nann,s2", "line 3: the subject ann stands already"),
-        ("علي,s1\nعلی,s2", "line 3: the subject علی stands already"),
+        ("ann,s1\nbob,s1", "line 3: the pseudonym s1 is already in .*line 2"),
+        ("ann,s1\nbob,S1", "line 3: the pseudonym s1 is already"),
+        ("ann,s1\nann,s2", "line 3: the subject ann is already"),
+        ("علي,s1\nعلی,s2", "line 3: the subject علی is already"),
         ("ann,", "line 2: no pseudonym"),
         ("ann,s1,s2", "line 2: more fields"),
         ("ann,../../../../x", "line 2: the pseudonym '../../../../x' starts with a point or holds"),
@@ -157,3 +157,88 @@ def test_a_table_of_pseudonyms_that_would_mix_people_up_is_refused(photos, rows,
     with pytest.raises(UserError, match=words):
         pseudonymise(read_labels(photos, EMOTIONS), photos)
     assert (photos / "pseudonyms.csv").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["consent.xlsx", "consent.csv.txt", "consent (1).csv", "Consents-2026.csv", "ann/consent.csv"],
+)
+def test_a_ledger_that_would_be_overlooked_stops_the_build(photos, name):
+    (photos / name).write_text("subject,share,train,demo,revoked\nann,no,yes,no,yes\n")
+    with pytest.raises(UserError, match=r"looks like a consent ledger|a ledger here is not read"):
+        read_labels(photos, EMOTIONS)
+
+
+def test_two_ledgers_that_differ_in_case_stop_the_build(photos):
+    ledger(photos, *(f"{name},no,yes,no," for name in ("ann", "bob", "cid")))
+    (photos / "Consent.csv").write_text("subject,share,train,demo,revoked\n")
+    with pytest.raises(UserError, match=r"Consent\.csv: the table must be called consent\.csv"):
+        read_labels(photos, EMOTIONS)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("subject,share,train,demo,revoked,", "column 6 has no name"),
+        ("subject,share,train,demo,revoked,Revoked", "the column revoked is there twice"),
+        ("subject,share,train,demo,revoked,withdrawn", "unknown column 'withdrawn'"),
+    ],
+)
+def test_a_revocation_in_a_column_of_its_own_is_not_lost(photos, header, words):
+    rows = ("ann,no,yes,no,,", "bob,no,yes,no,,", "cid,no,yes,no,,yes")
+    (photos / "consent.csv").write_text("\n".join((header, *rows)))
+    with pytest.raises(UserError, match=f"consent.csv, line 1: .*{words}"):
+        read_labels(photos, EMOTIONS)
+
+
+def test_a_missing_quote_hides_no_row(photos):
+    text = 'subject,share,train,demo,revoked,note\nann,no,yes,no,,"a\nbob,no,yes,no,yes,b"\n'
+    (photos / "consent.csv").write_text(text + "cid,no,yes,no,,\n")
+    with pytest.raises(
+        UserError, match=r"line 3: the note .* holds a line break .* is a quote missing\?"
+    ):
+        read_labels(photos, EMOTIONS)
+
+
+def test_notes_and_persian_days_are_read(photos):
+    rows = ("ann,no,yes,no,,asked by post", "bob,no,yes,no,,", "cid,no,yes,no,۱۴۰۴-۱۲-۱۰,")
+    (photos / "consent.csv").write_text(
+        "\n".join(("subject,share,train,demo,revoked,note", *rows)), encoding="utf-8"
+    )
+    assert set(read_labels(photos, EMOTIONS)["subject"]) == {"ann", "bob"}
+
+
+def test_a_ledger_that_may_not_be_read_stops_the_build(photos, monkeypatch):
+    ledger(photos)
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(UserError, match=r"cannot read .*consent\.csv \(Permission denied\)"):
+        read_labels(photos, EMOTIONS)
+
+
+def test_what_the_owner_wrote_into_the_table_of_pseudonyms_stays(photos, tmp_path):
+    """Further columns, the byte order mark, line ends, permissions, and where a link leads."""
+    real = tmp_path / "safe.csv"
+    before = '\ufeffSubject,note,Pseudonym\r\n"ann",left,k7'.encode()
+    real.write_bytes(before)
+    real.chmod(0o600)
+    (photos / "pseudonyms.csv").symlink_to(real)
+    ids = dict(pseudonymise(read_labels(photos, EMOTIONS), photos)["subject"].items())
+    assert ids[0] == "k7" and (photos / "pseudonyms.csv").is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert real.read_bytes() == before + f"\r\nbob,,{ids[2]}\r\ncid,,{ids[4]}\r\n".encode()
+
+
+def test_a_table_of_pseudonyms_behind_a_broken_link_is_not_an_empty_one(photos):
+    (photos / "pseudonyms.csv").symlink_to(photos / "absent.csv")
+    with pytest.raises(UserError, match="is a link to a file that does not exist"):
+        pseudonymise(read_labels(photos, EMOTIONS), photos)
+
+
+def test_a_pseudonym_that_is_another_subjects_name_is_refused(photos):
+    (photos / "pseudonyms.csv").write_text("subject,pseudonym\nann,Bob\n")
+    with pytest.raises(UserError, match="the pseudonym 'Bob' is the name of another subject"):
+        pseudonymise(read_labels(photos, EMOTIONS), photos)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer_jax.data import tables
-from fer_jax.data.labels import read_labels
+from fer_jax.data.labels import files_read, read_labels
 from fer_jax.errors import UserError
 
 FOUR = ("angry", "happy", "neutral", "sad")
@@ -46,7 +46,7 @@ def test_a_folder(root):
     ]  # fmt: skip
     assert frame["emotion"].tolist() == ["happy", "sad", "happy", "sad"]
     assert all(Path(path).is_absolute() and Path(path).is_file() for path in frame["path"])
-    assert frame.attrs == {"warnings": [], "ignored": 0, "withheld": 0}
+    assert frame.attrs == {"warnings": [], "merged": 0, "ignored": 0, "withheld": 0}
 
 
 def test_a_table_given_itself_or_by_its_folder(tmp_path):
@@ -98,13 +98,13 @@ def test_every_problem_of_a_table_at_once_with_its_line(tmp_path):
     message = str(caught.value)
     for line, words in {
         3: "there is no file",
-        5: "stands already in",
+        5: "is already in",
         6: "unknown emotion 'smug'; known are angry, happy, neutral, sad",
         7: "no subject",
         8: "cannot read",
         9: "it is empty",
         10: "truncated",
-        11: "stands already in",
+        11: "is already in",
         12: "holds a slash",
         13: "more fields",
         14: "no path",
@@ -113,10 +113,10 @@ def test_every_problem_of_a_table_at_once_with_its_line(tmp_path):
         assert any(
             f"labels.csv, line {line}: " in row and words in row for row in message.split("\n  ")
         ), (line, words, message)
-    assert "line 5: again.png stands already in" in message and "another label" in message
+    assert "line 5: again.png is already in" in message and "another label" in message
     assert "subject 'ann' is in several splits: test, train" in message
     assert "line 2:" not in message
-    assert message.startswith(f"{file}: 13 problems to mend")
+    assert message.startswith(f"{file}: 13 problems")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_every_problem_of_a_folder_at_once(root):
     with pytest.raises(UserError) as caught:
         read_labels(root, FOUR)
     message = str(caught.value)
-    assert message.count("lies not in") == 3
+    assert message.count("does not lie in") == 3
     assert message.count("unknown emotion 'smug'") == 1
     assert f"cannot read {root}/ann/sad/text.png" in message
     assert "5 problems" in message
@@ -311,7 +311,7 @@ def test_nothing_there(tmp_path):
         (b"path,subject,emotion\n\xff\xfe,a,b\n", "line 2: not in UTF-8; save it as CSV in UTF-8"),
         (
             "path,subject,emotion\n".encode("utf-16"),
-            "is UTF-16 or not text; save it",
+            "is in UTF-16; save it",
         ),
         (b"path,subject,emotion,Subject\na.png,a,happy,b\n", "the column subject is there twice"),
     ],
@@ -321,3 +321,86 @@ def test_a_table_that_is_none(tmp_path, content, words):
     (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(UserError, match=words):
         read_labels(tmp_path, FOUR)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "Labels.csv"])
+def test_a_table_that_would_be_overlooked_is_refused(root, name):
+    (root / name).symlink_to(root / "absent")
+    with pytest.raises(UserError, match=r"does not exist|must be called labels\.csv; rename it"):
+        read_labels(root, FOUR)
+
+
+def test_merged_spellings_are_counted_and_named(tmp_path):
+    for number, subject in enumerate(("علي", "علی", "p۱", "p1", "P1", "bob")):
+        for emotion in ("happy", "sad"):
+            picture(tmp_path / subject / emotion / "1.png", number)
+    frame = read_labels(tmp_path, FOUR)
+    assert frame["subject"].value_counts().to_dict() == {"علی": 4, "p1": 6, "bob": 2}
+    assert frame["photo"].is_unique and frame.attrs["merged"] == 2
+    assert len(frame.attrs["warnings"]) == 2
+    assert "'P1', 'p1', 'p۱' (U+0070 U+06F1) are read as one" in frame.attrs["warnings"][0]
+
+
+def test_emotions_of_a_config_are_names_of_folders_each_once(tmp_path):
+    picture(tmp_path / "ann" / "شاد" / "1.png")
+    with pytest.raises(UserError, match="names one emotion twice"):
+        read_labels(tmp_path, ("شاد", "شاد\u200d"))
+    with pytest.raises(UserError, match=r"--config\.emotions: the emotion '\.\./x' starts with"):
+        read_labels(tmp_path, ("شاد", "../x"))
+
+
+def test_a_message_is_bounded(tmp_path):
+    table(tmp_path, *(f"{'a' * 9000}{n}.png,ann,{'b' * 9000}{n}," for n in range(300)))
+    with pytest.raises(UserError) as caught:
+        read_labels(tmp_path, FOUR)
+    assert len(str(caught.value)) < 80_000
+    assert str(caught.value).endswith("... and 400 more")
+
+
+def test_one_picture_in_many_rows_is_read_once(tmp_path, monkeypatch):
+    picture(tmp_path / "a.png")
+    table(tmp_path, *["a.png,ann,happy,"] * 50)
+    reads = []
+    monkeypatch.setattr("fer_jax.data.labels._fault", lambda path: reads.append(path))
+    with pytest.raises(UserError, match="49 problems"):
+        read_labels(tmp_path, FOUR)
+    assert len(reads) == 1
+
+
+def test_a_link_in_the_tables_folder_is_followed(tmp_path):
+    picture(tmp_path / "outside" / "a.png")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "outside")
+    table(tmp_path / "photos", "linked/a.png,ann,happy,")
+    assert read_labels(tmp_path / "photos", FOUR)["photo"].tolist() == ["linked/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a\nb", "control character"), ("℀", "slash"), ("．．", "point"), ("n" * 101, "100 bytes")],
+)
+def test_a_folder_that_cannot_be_a_subject_is_refused(tmp_path, name, words):
+    picture(tmp_path / name / "happy" / "1.png")
+    with pytest.raises(UserError, match=f"the subject .* {words}"):
+        read_labels(tmp_path, FOUR)
+
+
+def test_a_named_pipe_in_place_of_a_photograph_is_not_opened(root):
+    os.mkfifo(root / "ann" / "sad" / "2.png")
+    with pytest.raises(UserError, match=r"cannot read .*2\.png: it is not a regular file"):
+        read_labels(root, FOUR)
+
+
+def test_a_name_that_is_not_utf8_is_refused(root):
+    folder = root / "ann" / "sad"
+    (folder / "1.JPG").rename(folder / os.fsdecode(b"\xc8\xd0.png"))
+    with pytest.raises(UserError, match=r"\\udcc8\\udcd0\.png': the name is not UTF-8"):
+        read_labels(root, FOUR)
+
+
+def test_the_files_that_a_table_stands_for(tmp_path):
+    file = table(tmp_path, "a.png,ann,happy,", "../b.png,ann,happy,", "c.png,ann")
+    assert files_read(file) == [tmp_path / "consent.csv", tmp_path / "a.png"]
+    file.write_bytes(b"\xff\xfe")
+    assert files_read(file) == [tmp_path / "consent.csv"]
+    assert files_read(tmp_path) == []

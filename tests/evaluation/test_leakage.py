@@ -274,3 +274,13 @@ def test_two_spellings_of_an_id_in_train_and_test_are_a_leak(one, other):
     folds = [Fold(train=np.array([0]), test=np.array([1]))]
     (leak,) = leakage._ids(table, folds)
     assert (leak.kind, leak.tested, leak.other) == ("similar_id", other, one)
+
+
+def test_a_person_that_pretraining_saw_in_another_spelling_is_a_leak(tmp_path):
+    table = pd.DataFrame({"subject": ["P1", "علی"]})
+    pretrained = pd.DataFrame({"subject": ["p١", "كاوه"], "photo": "", "crop": "", "status": ""})
+    pretrained.to_parquet(tmp_path / "photographs.parquet")
+    no_faces = leakage._Side([], np.zeros((0, 8, 8, 3), np.uint8), np.zeros((0, 1)))
+    tested, positions = np.arange(2), np.zeros(0, int)
+    (leak,) = leakage._taught(table, tested, no_faces, positions, str(tmp_path))
+    assert (leak.kind, leak.tested) == ("pretraining_labels", "P1")

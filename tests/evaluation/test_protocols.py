@@ -3,13 +3,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fer_jax.data.names import key
 from fer_jax.errors import UserError
 from fer_jax.evaluation import protocols
 from fer_jax.evaluation.protocols import (
     GIVEN,
     PROTOCOLS,
     Fold,
+    inner_split,
     make_folds,
+    people_on_both_sides,
     require_disjoint_people,
     require_partition,
 )
@@ -103,6 +106,19 @@ def test_a_splitter_that_leaks_is_stopped(monkeypatch):
     subjects, emotions = study()
     with pytest.raises(RuntimeError, match="people on both sides"):
         make_folds(subjects, emotions, protocol="grouped_kfold", folds=5, seed=0)
+
+
+@pytest.mark.parametrize("protocol", ["leave_one_subject_out", "grouped_kfold"])
+def test_spellings_of_one_subject_are_tested_together(protocol):
+    subjects = ["علي", "علی", "p۱", "p1", "P1", "bob"] * 3
+    made = make_folds(subjects, ["happy", "sad"] * 9, protocol=protocol, folds=3, seed=0)
+    assert len(made) == 3
+    for fold in made:
+        assert len({key(subjects[row]) for row in fold.test}) == 1
+    two = Fold(np.array([0, 5]), np.array([1, 3]))
+    assert people_on_both_sides([two], subjects) == [["علی"]]
+    with pytest.raises(UserError, match="a fold has 1"):
+        inner_split(np.array([2, 3, 4]), subjects, ["happy"] * 18, share=0.5, seed=0)
 
 
 def test_random_puts_people_on_both_sides():

@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import photographs as photographs_config
+from fer_jax.data.names import key
 from fer_jax.errors import UserError
 from fer_jax.faces import search
 from fer_jax.faces.alignment import align, template_points
@@ -230,6 +231,32 @@ def test_what_a_table_names_counts_as_an_input(tmp_path, change):
         ledger.write_text(head + "ann,no,yes,no,2026-03-01\nbob,no,yes,no,\n")
         assert run(asked, tmp_path / "out")["people"] == 1
         assert not list((tmp_path / "out").rglob("*ann*"))
+
+
+def test_crops_of_names_that_a_disk_may_take_for_one_do_not_meet(tmp_path):
+    """In two spellings of a person, two forms of Unicode, and names that are nearly too long."""
+    long = "n" * 240
+    photos = [
+        "علي/sad/1.png", "علی/sad/1.png", "علی/sad/e\u0301.png", "علی/sad/é.png", "علی/sad/É.jpg",
+        f"علی/sad/{long}.png", f"علی/sad/{long}x.png", "علی/sad/ك.png", "علی/sad/ک.png",
+    ]  # fmt: skip
+    for number, photo in enumerate(photos):
+        write(tmp_path / "in" / photo, np.full((48, 48, 3), 10 * number, np.uint8))
+    asked = config(tmp_path / "in", aligned=True)
+    summary = run(asked, tmp_path / "out")
+    assert summary["people"] == summary["subjects_with_several_spellings"] == 1
+    crops = table(tmp_path / "out")["crop"]
+    assert len(set(crops.map(key))) == len(photos)
+    for number, photo in enumerate(photos):
+        assert abs(int(cv2.imread(str(tmp_path / "out" / crops[photo])).mean()) - 10 * number) < 3
+
+
+def test_a_name_that_looks_like_one_of_ours_is_not_overwritten(tmp_path):
+    labels = pd.DataFrame({"subject": "ann", "emotion": "sad", "photo": ["1.png", "1.jpg"]})
+    first, second = photographs._crop_names(labels)
+    third = {"subject": "ann", "emotion": "sad", "photo": Path(first).name}
+    made = photographs._crop_names(pd.concat([labels, pd.DataFrame([third])]))
+    assert made[:2] == [first, second] and len(set(made)) == 3
 
 
 def test_what_the_user_must_mend(tmp_path):
