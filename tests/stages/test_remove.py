@@ -1,5 +1,6 @@
 """After a removal no byte of a person is left, and no model that saw them."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from configs import photographs as photographs_config
 from configs import remove as remove_config
-from fer_jax import outputs
+from fer_jax import outputs, workdir
 from fer_jax.data import builders
 from fer_jax.errors import UserError
 from fer_jax.locking import alone_in
@@ -18,6 +19,9 @@ from fer_jax.stages import photographs, remove
 from fer_jax.workdir import atomic_file, write_json
 
 GONE, STAYS = "zelda77", "yorick"
+
+
+environment = functools.cache(workdir.environment)
 
 
 def config(tmp_path, person=GONE):
@@ -49,8 +53,9 @@ def saw(work):
 
 
 @pytest.fixture
-def study(tmp_path):
+def study(tmp_path, monkeypatch):
     """Photographs of two people, their crops, records, predictions, a report and models."""
+    monkeypatch.setattr(workdir, "environment", environment)
     rng = np.random.default_rng(0)
     photos, work = tmp_path / "photos", tmp_path / "w"
     for person in (GONE, STAYS):
