@@ -135,7 +135,7 @@ class Extract(Section):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.runner and self.workers:
-            yield "runner", "contradicts workers; give one of them"
+            yield "runner", "contradicts workers, give one of them"
         if self.runner_options.strip() and not self.runner:
             yield "runner_options", "has no meaning without runner"
 
