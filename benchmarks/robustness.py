@@ -16,7 +16,7 @@ Both run in forks of a process that has imported everything, on `--jobs` cores. 
 or 10 kills of one seed; finished ones are kept in WORKDIR/results.jsonl, and the same command goes
 on from there. Each failure is printed with the command that repeats it:
 
-    python -m benchmarks.robustness --only=labels --seed=1003 --workdir=work/again
+    python -m benchmarks.robustness --only=labels --seed=3 --inputs=25 --workdir=work/again
 
 which generates that unit alone and, of inputs, shows the smallest example that fails. Exit code 1
 if anything failed.
@@ -43,8 +43,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-from tests.robustness import inputs, kills, stages  # noqa: E402
-from tests.robustness.parts import PARTS  # noqa: E402
+from tests.robustness import inputs, kills, stages
+from tests.robustness.parts import PARTS
 
 # How many of 100 kills a stage gets; what trains takes longest.
 KILL_SHARES = {
@@ -76,7 +76,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", help="one part or kill_STAGE, with the seed that was printed")
+    parser.add_argument(
+        "--only", help="parts and kill_STAGEs, with the seed and count that were printed"
+    )
     options = parser.parse_args()
     options.workdir = options.workdir.absolute()
     options.workdir.mkdir(parents=True, exist_ok=True)
@@ -161,7 +163,7 @@ def _run_and_tell(unit: Unit, workdir: Path, lane: int) -> None:
 def again(unit: Unit) -> str:
     return (
         f"python -m benchmarks.robustness --only={unit.label} --seed={unit.seed} "
-        f"--workdir=work/again"
+        f"--{unit.kind}={unit.count} --workdir=work/again"
     )
 
 
@@ -172,20 +174,24 @@ def run_unit(unit: Unit, folder: Path) -> inputs.InputResult | kills.KillResult:
 
 
 def repeat(options: argparse.Namespace) -> int:
-    """One unit again, with the smallest example that fails."""
+    """The units that `--only` names, and of inputs the smallest example that fails."""
     import_all()
-    folder = options.workdir / options.only
-    if options.only.startswith("kill_"):
-        result: Any = kills.run_unit(options.only.removeprefix("kill_"), options.seed, folder)
-        print("\n".join(result.failures) or "nothing failed")
-        return int(bool(result.failures))
-    result = inputs.run_unit(options.only, options.seed, folder)
-    if result.failures:
-        print("\n".join(result.failures))
-        inputs.run_unit(options.only, options.seed, folder, stop=True)
-    else:
-        print("nothing failed")
-    return int(bool(result.failures))
+    failed = 0
+    for label in options.only.split(","):
+        kind, name = ("kills", label[5:]) if label.startswith("kill_") else ("inputs", label)
+        asked, size = {
+            "kills": (options.kills, kills.KILLS), "inputs": (options.inputs, inputs.EXAMPLES)
+        }[kind]  # fmt: skip
+        unit = Unit(kind, name, options.seed, asked or size)
+        result = run_unit(unit, options.workdir)
+        done = result.kills if isinstance(result, kills.KillResult) else result.inputs
+        print(f"{label}: {done} {kind}, {len(result.failures)} failed", flush=True)
+        print("\n".join(result.failures), end="\n" if result.failures else "")
+        failed += len(result.failures)
+        if result.failures and kind == "inputs":
+            folder = options.workdir / label
+            inputs.run_unit(name, unit.seed, folder, examples=unit.count, stop=True)
+    return int(bool(failed))
 
 
 def report(units: list[Unit], workdir: Path, seconds: float) -> int:

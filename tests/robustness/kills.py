@@ -11,14 +11,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fer_jax import outputs
 from tests.robustness import originals, processes, stand_ins
 from tests.robustness.processes import Child
-from tests.robustness.stages import CASES, REMOVED, StageCase
+from tests.robustness.stages import CASES, StageCase
 
 KILLS = 10  # of a unit
 _TEMPORARY = re.compile(r"(^|/)\.[^/]*partial|incomplete")
 # Written by libraries, under names that hold a time or are random.
-_LIBRARIES = re.compile(r"/(checkpoints|tensorboard)/")
+_LIBRARIES = re.compile(r"(^|/)(checkpoints|tensorboard)/")
 _LONGEST_S = 120.0
 
 Contents = dict[str, str]  # digests of files by their path
@@ -111,10 +112,16 @@ class Bench:
                 name = file.relative_to(self.folder).as_posix()
                 if not file.is_file() or _TEMPORARY.search(name) or _LIBRARIES.search(name):
                     continue
-                found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+                content = file.read_bytes()
+                if file.name == outputs.RECORD:  # in the order in which files were written
+                    names = outputs.written(file.parent)
+                    content = "\n".join(
+                        sorted(n for n in names if not _LIBRARIES.search(n))
+                    ).encode()
+                found[name] = hashlib.sha256(content).hexdigest()
         return found
 
-    def originals(self) -> dict[bytes, str]:
+    def originals(self) -> dict[Path, str]:
         """Digests of the originals, without those that `remove` is told to delete."""
         found = originals.digests(self.main, self.side)
         if self.case.name == "remove":
@@ -198,6 +205,7 @@ def _one_folder(
         if code == 0 or result.failures:
             return enough or bool(result.failures)
         committed = {n: d for n, d in found.items() if n in reference.after}
+        committed.pop("work/done.json", None)  # a stage that revisits what it did writes it anew
 
 
 def _faults(
@@ -215,10 +223,12 @@ def _faults(
     faults = [f"{name} was there before the run and is lost" for name in committed.keys() - found]
     for name, digest in found.items():
         known = {reference.before.get(name), reference.after.get(name)}
-        if name in reference.after and name not in reference.varying and digest not in known:
+        grows = name in reference.varying or name.endswith(outputs.RECORD)
+        if name in reference.after and not grows and digest not in known:
             faults.append(f"{name} is not whole")
         if name.endswith(".json") and not _is_json(bench.folder / name):
             faults.append(f"{name} is not whole")
+    faults += [f"{name} is not recorded" for name in _unrecorded(bench.work)]
     for pattern in bench.case.kept:
         for file in bench.work.glob(pattern):
             name = file.relative_to(bench.folder).as_posix()
@@ -231,6 +241,17 @@ def _faults(
         faults.append(f"the checkpoint of step {kept['checkpoint'][0]} is lost")
     kept["checkpoint"] = (max(newest, kept.get("checkpoint", (0, ""))[0]), "")
     return faults
+
+
+def _unrecorded(work: Path) -> list[str]:
+    """Files in a workdir that its record, or that of a stage within, does not name."""
+    files = {path.relative_to(work) for path in work.rglob("*") if not path.is_dir()}
+    for record in work.rglob(outputs.RECORD):
+        place = record.parent.relative_to(work)
+        files -= {place / name for name in outputs.written(record.parent)} | {
+            place / outputs.RECORD
+        }
+    return sorted(name for name in map(str, files) if not _TEMPORARY.search(name))
 
 
 def _is_json(file: Path) -> bool:

@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import stat
+import struct
+import zlib
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -14,47 +16,45 @@ import av
 import cv2
 import numpy as np
 
-Digests = Mapping[bytes, str]
+Digests = Mapping[Path, str]
 
 PEOPLE = ("ann", "bob", "cem")
 EMOTIONS = ("happy", "sad")
 
 
-def digests(*roots: Path) -> dict[bytes, str]:
+def digests(*roots: Path) -> dict[Path, str]:
     """A digest of everything below the roots, by path; pipes are named, never opened.
 
     Links are not followed: the digest of a link is its target.
     """
-    found: dict[bytes, str] = {}
+    found: dict[Path, str] = {}
     for root in roots:
-        start = os.fsencode(root)
-        if not os.path.isdir(start) or os.path.islink(start):
-            found[start] = _digest(start)
+        if root.is_symlink() or not root.is_dir():
+            found[root] = _digest(root)
             continue
-        for folder, folders, files in os.walk(start):
+        for folder, folders, files in os.walk(root):
             for name in (*folders, *files):
-                path = os.path.join(folder, name)
+                path = Path(folder, name)
                 found[path] = _digest(path)
     return found
 
 
-def _digest(path: bytes) -> str:
+def _digest(path: Path) -> str:
     try:
-        status = os.lstat(path)
+        status = path.lstat()
     except FileNotFoundError:
         return "absent"
     if stat.S_ISLNK(status.st_mode):
-        return "link to " + os.fsdecode(os.readlink(path))
+        return f"link to {path.readlink()}"
     if stat.S_ISREG(status.st_mode):
-        with open(path, "rb") as file:  # noqa: PTH123 - the name may be no text
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     return "folder" if stat.S_ISDIR(status.st_mode) else "pipe"
 
 
 def lost(before: Digests, after: Digests) -> list[str]:
     """What was there before and is missing or different now."""
     return [
-        f"{os.fsdecode(path)!r}: {digest[:20]} before, {after.get(path, 'absent')[:20]} now"
+        f"{str(path)!r}: {digest[:20]} before, {after.get(path, 'absent')[:20]} now"
         for path, digest in before.items()
         if after.get(path) != digest
     ]
@@ -79,10 +79,27 @@ def write_picture(path: Path, seed: int) -> None:
     path.write_bytes(encoded(picture(seed), path.suffix))
 
 
-def write_video(path: Path, seed: int, frames: int = 4, codec: str = "mpeg4") -> None:
+def blank_png(width: int, height: int) -> bytes:
+    """A PNG of black pixels, one bit each: small as a file, whatever its size in pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((1 + (width + 7) // 8) * height), 9)
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def write_video(
+    path: Path, seed: int, frames: int = 4, codec: str = "mpeg4", title: str = ""
+) -> None:
     """A clip of noise, four frames a second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
+        if title:
+            container.metadata["title"] = title
         stream = container.add_stream(codec, rate=Fraction(4))
         stream.width, stream.height = 64, 48
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from safetensors.numpy import load_file, save_file
@@ -36,7 +37,7 @@ from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.workdir import write_json
 from tests.evaluation.simulation import simulate, write_run
 from tests.robustness import originals, stages
-from tests.robustness.originals import EMOTIONS, PEOPLE
+from tests.robustness.originals import EMOTIONS
 from tests.robustness.strategies import (
     HOSTILE,
     Damage,
@@ -232,43 +233,42 @@ def _certainly_allowed(person: str, table: Table) -> bool:
 
 def build_entry(root: Path, outside: Path, entry: Entry) -> None:
     """Makes an entry below `root`; what links point to lies in `outside`."""
-    folder = os.path.join(os.fsencode(root), *entry.folders)
-    path = os.path.join(folder, entry.name)
+    folder = Path(root, *map(os.fsdecode, entry.folders))
+    path = folder / os.fsdecode(entry.name)
     try:
-        os.makedirs(folder, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path):
             return
         match entry.kind:
-            case "picture" | "video":
-                source = outside / ("one.jpg" if entry.kind == "picture" else "clip.mp4")
-                shutil.copyfile(os.fsencode(source), path)
+            case "picture":
+                shutil.copyfile(outside / "one.jpg", path)
+            case "video":
+                shutil.copyfile(outside / "clip.mp4", path)
             case "empty":
-                os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+                path.touch()
             case "text":
-                with open(path, "wb") as file:  # noqa: PTH123 - the name may be no text
-                    file.write(b"words\n")
+                path.write_bytes(b"words\n")
             case "pipe":
                 os.mkfifo(path)
             case "link":
-                os.symlink(os.fsencode(outside / "one.jpg"), path)
+                path.symlink_to(outside / "one.jpg")
             case "broken":
-                os.symlink(b"/nowhere/at/all", path)
+                path.symlink_to("/nowhere/at/all")
             case "circular":
-                os.symlink(folder, path)
+                path.symlink_to(folder)
             case "linked_folder":
-                os.symlink(os.fsencode(outside), path)
+                path.symlink_to(outside)
     except OSError:  # a name that this disk refuses, or a file where a folder is wanted
         return
 
 
-def _files(root: Path) -> Iterator[bytes]:
+def _files(root: Path) -> Iterator[Path]:
     """Regular files below a folder, without hidden ones; linked folders are not entered."""
-    start = os.fsencode(root)
-    for folder, folders, names in os.walk(start):
-        folders[:] = [name for name in folders if not name.startswith(b".")]
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            path = os.path.join(folder, name)
-            if not name.startswith(b".") and os.path.isfile(path):
+            path = Path(folder, name)
+            if not name.startswith(".") and path.is_file():
                 yield path
 
 
@@ -314,6 +314,9 @@ def _predict_config(root: Path, model: Path) -> ConfigDict:
     return config
 
 
+_GOOD = (("one", ".jpg"), ("clip", ".mp4"))
+
+
 def _check_predict_folder(folder: Path, root: Path, outside: Path) -> Accepted | None:
     model, workdir = folder / "model", folder / "work"
     stages.write_model(model, "emotion", EMOTIONS)
@@ -321,14 +324,13 @@ def _check_predict_folder(folder: Path, root: Path, outside: Path) -> Accepted |
         stages.CASES["predict"].run, lambda: _predict_config(root, model), workdir, root, outside
     )
     if isinstance(result, Refused):
-        suffixes = {suffix.encode() for suffix in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)}
-        readable = [
+        whole = {".jpg": IMAGE_SUFFIXES, ".mp4": VIDEO_SUFFIXES}
+        contents = {(outside / f"{n}{s}").read_bytes(): whole[s] for n, s in _GOOD}
+        good = [
             path
             for path in _files(root)
-            if os.path.getsize(path) > 100 and os.path.splitext(path)[1].lower() in suffixes
+            if path.suffix.lower() in contents.get(path.read_bytes(), ())
         ]
-        whole = {(outside / name).read_bytes() for name in ("one.jpg", "clip.mp4")}
-        good = [path for path in readable if Path(os.fsdecode(path)).read_bytes() in whole]
         require(not good, f"refused for one source, with {good[:2]} beside it: {result.message}")
         return None
     check_predictions(workdir, result.summary)
@@ -368,38 +370,65 @@ class Medium:
     suffix: str
 
 
-def _bases() -> dict[str, Callable[[Path], None]]:
-    def write(content: Callable[[], bytes]) -> Callable[[Path], None]:
-        return lambda path: path.write_bytes(content()) and None
-
-    def alpha() -> bytes:
-        image = np.dstack([originals.picture(5), np.full((48, 64), 90, np.uint8)])
-        return originals.encoded(image, ".png")
-
-    def deep() -> bytes:
-        return originals.encoded(originals.picture(6).astype(np.uint16) * 257, ".png")
-
-    pictures = {
-        f"picture{suffix}": write(lambda suffix=suffix: originals.encoded(picture, suffix))
-        for picture in [originals.picture(4)]
-        for suffix in (".png", ".jpg", ".tiff", ".webp", ".bmp", ".ppm", ".jp2")
-    }
-    videos = {
-        f"clip{suffix}": (
-            lambda path, codec=codec: originals.write_video(path, 7, frames=6, codec=codec)
-        )
-        for suffix, codec in ((".mp4", "mpeg4"), (".mkv", "mpeg4"), (".avi", "mjpeg"))
-    }
-    return {**pictures, "alpha.png": write(alpha), "deep.png": write(deep), **videos}
+def _picture(path: Path) -> None:
+    path.write_bytes(originals.encoded(originals.picture(4), path.suffix))
 
 
-BASES = _bases()
-media = st.builds(
+def _transparent(path: Path) -> None:
+    image = np.dstack([originals.picture(5), np.full((48, 64), 90, np.uint8)])
+    path.write_bytes(originals.encoded(image, ".png"))
+
+
+def _deep(path: Path) -> None:
+    path.write_bytes(originals.encoded(originals.picture(6).astype(np.uint16) * 257, ".png"))
+
+
+def _bomb(path: Path) -> None:
+    """A picture of 400 million pixels in 50 kB."""
+    path.write_bytes(originals.blank_png(20_000, 20_000))
+
+
+def _wide(path: Path) -> None:
+    path.write_bytes(originals.blank_png(20_000, 100))
+
+
+def _clip(path: Path) -> None:
+    codec = "mjpeg" if path.suffix == ".avi" else "mpeg4"
+    originals.write_video(path, 7, frames=6, codec=codec)
+
+
+def _old_title(path: Path) -> None:
+    """A video whose title is in the encoding that Persian Windows had."""
+    originals.write_video(path, 8, title="TITLE HERE")
+    path.write_bytes(path.read_bytes().replace(b"TITLE HERE", "سلام عليكم".encode("cp1256")))
+
+
+def _long_duration(path: Path) -> None:
+    """A video that says that it lasts 99,999,999 hours."""
+    originals.write_video(path, 9)
+    content = path.read_bytes()
+    path.write_bytes(re.sub(rb"00:00:0\d\.\d{9}", b"99999999:00:00.000", content))
+
+
+BASES: dict[str, Callable[[Path], None]] = {
+    "picture.png": _picture, "picture.jpg": _picture, "picture.tiff": _picture,
+    "picture.webp": _picture, "picture.bmp": _picture, "picture.ppm": _picture,
+    "picture.jp2": _picture, "alpha.png": _transparent, "deep.png": _deep, "clip.mp4": _clip,
+    "clip.mkv": _clip, "clip.avi": _clip, "old title.mkv": _old_title,
+    "long.mkv": _long_duration,
+}  # fmt: skip
+EXTREMES = {"bomb.png": _bomb, "wide.png": _wide, "old title.mkv": _old_title,
+            "long.mkv": _long_duration}  # fmt: skip
+_damaged = st.builds(
     Medium,
     base=st.sampled_from([*BASES, "clip.mp4", "clip.mkv", "picture.png"]),
     changes=damage_lists.map(tuple),
     suffix=st.sampled_from(("", "", "", "", ".jpg", ".mp4", ".png", ".mkv")),
 )
+_extreme = st.builds(
+    Medium, base=st.sampled_from([*EXTREMES]), changes=st.just(()), suffix=st.just("")
+)
+media = st.one_of(*[_damaged] * 7, _extreme)
 
 
 def check_medium(folder: Path, medium: Medium) -> None:
@@ -407,7 +436,7 @@ def check_medium(folder: Path, medium: Medium) -> None:
     root, outside = folder / "given", folder / "outside"
     root.mkdir()
     originals.write_media(outside)
-    BASES[medium.base](folder / medium.base)
+    {**BASES, **EXTREMES}[medium.base](folder / medium.base)
     content = damaged((folder / medium.base).read_bytes(), medium.changes)
     suffix = medium.suffix or Path(medium.base).suffix
     (root / f"odd{suffix}").write_bytes(content)
@@ -602,18 +631,21 @@ def changed_frame(frame: pd.DataFrame, change: TableChange) -> pd.DataFrame:
 
 
 @contextlib.contextmanager
-def quick_training() -> Iterator[None]:
-    """Ends a training where its steps would begin, with `ReachedError`."""
+def quick_training(*, with_network: bool = True) -> Iterator[None]:
+    """Ends a training where its steps would begin, with `ReachedError`.
 
-    def fit(*_: Any, **__: Any) -> Any:
+    Without the network it ends where the first weights would be drawn.
+    """
+
+    def reached(*_: Any, **__: Any) -> Any:
         raise ReachedError
 
-    before = fold_models.fit, train.fit
-    fold_models.fit = train.fit = fit  # type: ignore[assignment]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold_models, "fit", reached)
+        patch.setattr(train, "fit", reached)
+        if not with_network:
+            patch.setattr(Learner, "init", reached)
         yield
-    finally:
-        fold_models.fit, train.fit = before
 
 
 _PREPARED: dict[str, Path] = {}
@@ -647,11 +679,13 @@ class ConfigChange:
 
 # How much work is done: large values are no mistake, only slow.
 _AMOUNTS = re.compile(
-    r"(epochs|min_steps|samples|people|frames|scenes|per_emotion|fps|folds|workers|neighbours|seeds"
-    r"|steps|size|per_frame|image_size|runner|runner_options|wandb|dataset|width|sheet|every_s)$"
+    r"(epochs|min_steps|samples|people|frames|scenes|per_emotion|fps|folds|neighbours|seeds"
+    r"|steps|size|per_frame|image_size|wandb|dataset|width|sheet|every_s)$"
 )
-_PATHS = re.compile(r"(photos|videos|input|model|faces|verifier|root|work|init|pool|photographs"
-                    r"|test_photographs|probe\..*|runs\..*|context|stage|needs|order|remove)$")  # fmt: skip
+_PATHS = re.compile(
+    r"(photos|videos|input|model|faces|verifier|root|work|init|pool|photographs|test_photographs"
+    r"|workers|runner|runner_options|probe\..*|runs\..*|context|stage|needs|order|remove)$"
+)
 _MOST_WORK = 300
 
 
