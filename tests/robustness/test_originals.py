@@ -1,13 +1,16 @@
 """No stage changes its inputs, wherever they and the workdir lie."""
 
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from tests.robustness import originals, stand_ins
-from tests.robustness.parts import Accepted, attempt, quick_training
+from tests.robustness.parts import PARTS, Accepted, attempt, quick_training
 from tests.robustness.stages import CASES, REMOVED
 
+ROOT = Path(__file__).parents[2]
 LAYOUTS = ("outside", "inside", "around", "linked", "identical")
 
 
@@ -88,3 +91,13 @@ def test_originals_are_unchanged_in_every_layout(name, layout, prepared, tmp_pat
     assert originals.lost(before, originals.digests(main, side)) == []
     if layout == "outside":
         assert isinstance(result, Accepted), result
+
+
+def test_the_security_page_names_tests_that_exist():
+    page = (ROOT / "docs" / "security.md").read_text()
+    named = set(re.findall(r"`((?:tests|benchmarks)/[\w/]+\.py)`", page))
+    assert len(named) >= 8
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+    parts = {part for found in re.findall(r"test_inputs\.py` \(([^)]*)\)", page)
+             for part in found.split(", ")}  # fmt: skip
+    assert parts and parts <= set(PARTS)
