@@ -124,9 +124,14 @@ Cells = Callable[[str, int], st.SearchStrategy[str]]  # of a column and the numb
 
 @st.composite
 def tables(
-    draw: st.DrawFn, columns: Sequence[str], optional: Sequence[str], good: Cells, odd_cells: Cells
+    draw: st.DrawFn,
+    columns: Sequence[str],
+    optional: Sequence[str],
+    good: Cells,
+    odd_cells: Cells,
+    usual: int,
 ) -> Table:
-    """Tables with these columns.
+    """Tables with these columns, often with the `usual` number of rows.
 
     Half of them hold good cells but for up to two odd ones; the others hold odd cells, and are
     odd in their form too.
@@ -134,10 +139,11 @@ def tables(
     tidy = draw(st.booleans())
     extra = draw(st.lists(st.sampled_from(optional), unique=True, max_size=2))
     header = list(draw(st.permutations([*columns, *extra])))
-    count = draw(st.integers(0, 7))
+    count = draw(st.one_of(*[st.just(usual)] * 3, st.integers(0, 7)))
     cells = good if tidy else odd_cells
     rows = [[draw(cells(name, number)) for name in header] for number in range(count)]
-    for _ in range(draw(st.integers(0, 2)) if tidy and count else 0):
+    odd_count = draw(st.sampled_from((0, 0, 0, 1, 1, 2))) if tidy and count else 0
+    for _ in range(odd_count):
         row, column = draw(st.integers(0, count - 1)), draw(st.integers(0, len(header) - 1))
         rows[row][column] = draw(odd_cells(header[column], row))
     if not tidy:
@@ -210,11 +216,16 @@ def _odd_ledger_cell(name: str, number: int) -> st.SearchStrategy[str]:
 
 
 label_tables = tables(
-    ("path", "subject", "emotion"), ("split", "note", "share"), _label_cell, _odd_label_cell
+    ("path", "subject", "emotion"),
+    ("split", "note", "share"),
+    _label_cell,
+    _odd_label_cell,
+    usual=6,
 )
 ledger_tables = tables(
-    ("subject", "share", "train", "demo", "revoked"), ("note",), _ledger_cell, _odd_ledger_cell
-)
+    ("subject", "share", "train", "demo", "revoked"), ("note",), _ledger_cell, _odd_ledger_cell,
+    usual=len(PEOPLE),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
