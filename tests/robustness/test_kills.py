@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_killed_stages_end_as_unkilled_ones(tmp_path):
     """In a process of its own: one in which JAX has begun must not be forked."""
-    stages = ("photographs", "predict", "render", "remove", "audit")
+    stages = ("photographs", "predict", "remove")
     only = ",".join(f"kill_{name}" for name in stages)
     command = [sys.executable, "-m", "benchmarks.robustness", f"--only={only}", "--kills=2"]
     ended = subprocess.run(
