@@ -1,0 +1,281 @@
+"""A stage that is killed at random moments and given again, until it ends as an unkilled one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fer_jax import outputs
+from tests.robustness import originals, processes, stand_ins
+from tests.robustness.processes import Child
+from tests.robustness.stages import CASES, StageCase
+
+KILLS = 10  # of a unit
+_TEMPORARY = re.compile(r"(^|/)\.[^/]*partial|incomplete")
+# Written by libraries, under names that hold a time or are random.
+_LIBRARIES = re.compile(r"(^|/)(checkpoints|tensorboard)/")
+_LONGEST_S = 120.0
+
+Contents = dict[str, str]  # digests of files by their path
+
+
+@dataclass
+class KillResult:
+    """What became of a unit of kills."""
+
+    kills: int = 0
+    runs_compared: int = 0
+    seconds: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Reference:
+    """An uninterrupted run: how it ends, and how long it takes.
+
+    Attributes:
+        before: the files that were there before.
+        after: the files at its end.
+        varying: those that differ from one uninterrupted run to the next, as times do.
+        seconds: from the start of the process to its end.
+    """
+
+    before: Contents
+    after: Contents
+    varying: frozenset[str]
+    seconds: float
+
+
+class Bench:
+    """One stage in one folder: originals beside the workdir, always under the same paths."""
+
+    def __init__(self, case: StageCase, folder: Path) -> None:
+        self.case, self.folder = case, folder
+        self.main, self.side, self.work = (folder / part for part in ("main", "side", "work"))
+        self.log = folder / "log.txt"
+        self.reference: Reference | None = None
+
+    def begin(self) -> None:
+        """The originals as they were, and no workdir."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        pristine = self.folder / "pristine"
+        if not pristine.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            for part in ("main", "side"):
+                (pristine / part).mkdir(parents=True)
+            self._prepare()
+        if self.case.name == "remove" or not self.main.exists():  # others leave them unchanged
+            for part in (self.main, self.side):
+                shutil.rmtree(part, ignore_errors=True)
+                originals.copy(pristine / part.name, part)
+
+    def _prepare(self) -> None:
+        """In a child, since a stage may be run."""
+
+        def work() -> None:
+            stand_ins.replace_all()
+            processes.prepare_jax(self.folder.parent / "compiled")
+            self.case.prepare(self.main, self.side)
+
+        self.main.mkdir()
+        self.side.mkdir()
+        code = Child(work, self.log).wait(_LONGEST_S)
+        if code != 0:
+            raise RuntimeError(f"{self.case.name}: cannot be prepared:\n{self.log.read_text()}")
+        for part in (self.main, self.side):
+            originals.copy(part, self.folder / "pristine" / part.name)
+
+    def start(self) -> Child:
+        """The stage in a child."""
+
+        def work() -> None:
+            stand_ins.replace_all()
+            processes.prepare_jax(self.folder.parent / "compiled")
+            self.case.run(self.case.configure(self.main, self.side), self.work)
+
+        return Child(work, self.log)
+
+    def contents(self) -> Contents:
+        """Digests of the files that the stage may write, without temporary ones."""
+        roots = [self.work]
+        if self.case.name == "remove":
+            roots += [self.main, self.side]
+        found: Contents = {}
+        for root in roots:
+            for file in root.rglob("*"):
+                name = file.relative_to(self.folder).as_posix()
+                if not file.is_file() or _TEMPORARY.search(name) or _LIBRARIES.search(name):
+                    continue
+                content = file.read_bytes()
+                if file.name == outputs.RECORD:  # in the order in which files were written
+                    names = outputs.written(file.parent)
+                    content = "\n".join(
+                        sorted(n for n in names if not _LIBRARIES.search(n))
+                    ).encode()
+                found[name] = hashlib.sha256(content).hexdigest()
+        return found
+
+    def originals(self) -> dict[Path, str]:
+        """Digests of the originals, without those that `remove` is told to delete."""
+        found = originals.digests(self.main, self.side)
+        if self.case.name == "remove":
+            return {}
+        return found
+
+    def measure(self) -> Reference:
+        """Three uninterrupted runs; the first compiles."""
+        runs = []
+        for _ in range(3):
+            self.begin()
+            before = self.contents()
+            started = time.monotonic()
+            child = self.start()
+            if child.wait(_LONGEST_S) != 0:
+                raise RuntimeError(f"{self.case.name}: exit code {child.code}: {child.told()}")
+            runs.append((before, self.contents(), time.monotonic() - started))
+        (_, first, _), (before, last, seconds) = runs[1:]
+        varying = {n for n in first.keys() | last.keys() if first.get(n) != last.get(n)}
+        for pattern in self.case.timed:
+            varying |= {f.relative_to(self.folder).as_posix() for f in self.work.glob(pattern)}
+        self.reference = Reference(before, last, frozenset(varying), seconds)
+        return self.reference
+
+
+_BENCHES: dict[tuple[str, Path], Bench] = {}
+
+
+def run_unit(name: str, number: int, folder: Path, *, kills: int = KILLS) -> KillResult:
+    """Kills the stage `kills` times, at moments drawn from the seed `number`.
+
+    A run that ends before its kill is compared with an uninterrupted one, and another begins; the
+    last is run to its end.
+    """
+    bench = _BENCHES.setdefault((name, folder), Bench(CASES[name], folder))
+    reference = bench.reference or bench.measure()
+    dice = random.Random(f"{name} {number}")
+    result = KillResult()
+    started = time.monotonic()
+    while True:
+        killed_to_the_end = _one_folder(bench, reference, dice, kills, result)
+        if killed_to_the_end or result.failures:
+            break
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _one_folder(
+    bench: Bench, reference: Reference, dice: random.Random, kills: int, result: KillResult
+) -> bool:
+    """One workdir from its first run to the end; whether all kills are done."""
+    bench.begin()
+    before = bench.originals()
+    committed: Contents = {}
+    kept: dict[str, tuple[int, str]] = {}
+    while True:
+        enough = result.kills >= kills
+        moment = _LONGEST_S if enough else dice.uniform(0, reference.seconds)
+        child = bench.start()
+        code = child.wait(moment)
+        place = f"{bench.case.name}, kill {result.kills + 1} after {moment:.3f} s"
+        if code is None:
+            child.kill()
+            if enough:
+                result.failures.append(f"{place}: did not end in {_LONGEST_S:g} s: {child.told()}")
+                return True
+            result.kills += 1
+        elif code != 0:
+            result.failures.append(f"{place}: exit code {code}: {child.told()}")
+            return True
+        found = bench.contents()
+        result.failures += [
+            f"{place}: {fault}" for fault in _faults(bench, reference, committed, found, kept)
+        ]
+        missing = originals.lost(before, bench.originals())
+        if missing:
+            result.failures.append(f"{place}: originals were changed: {missing[:3]}")
+        if code == 0:
+            result.failures += [f"{place}: {fault}" for fault in _differences(reference, found)]
+            result.runs_compared += 1
+        if code == 0 or result.failures:
+            return enough or bool(result.failures)
+        committed = {n: d for n, d in found.items() if n in reference.after}
+        committed.pop("work/done.json", None)  # a stage that revisits what it did writes it anew
+
+
+def _faults(
+    bench: Bench,
+    reference: Reference,
+    committed: Contents,
+    found: Contents,
+    kept: dict[str, tuple[int, str]],
+) -> list[str]:
+    """What is torn, lost or done again: nothing of it may be.
+
+    A file that is there is whole: it has the bytes of an uninterrupted run, or those that it had
+    before. What an earlier run had committed is still there.
+    """
+    faults = [f"{name} was there before the run and is lost" for name in committed.keys() - found]
+    for name, digest in found.items():
+        known = {reference.before.get(name), reference.after.get(name)}
+        grows = name in reference.varying or name.endswith(outputs.RECORD)
+        if name in reference.after and not grows and digest not in known:
+            faults.append(f"{name} is not whole")
+        if name.endswith(".json") and not _is_json(bench.folder / name):
+            faults.append(f"{name} is not whole")
+    faults += [f"{name} is not recorded" for name in _unrecorded(bench.work)]
+    for pattern in bench.case.kept:
+        for file in bench.work.glob(pattern):
+            name = file.relative_to(bench.folder).as_posix()
+            if name in found:
+                was = kept.setdefault(name, (file.stat().st_ino, found[name]))
+                if was != (file.stat().st_ino, found[name]):
+                    faults.append(f"{name} was finished and is done again")
+    newest = _newest_checkpoint(bench.work)
+    if newest < kept.get("checkpoint", (0, ""))[0] and not (bench.work / "done.json").exists():
+        faults.append(f"the checkpoint of step {kept['checkpoint'][0]} is lost")
+    kept["checkpoint"] = (max(newest, kept.get("checkpoint", (0, ""))[0]), "")
+    return faults
+
+
+def _unrecorded(work: Path) -> list[str]:
+    """Files in a workdir that its record, or that of a stage within, does not name."""
+    files = {path.relative_to(work) for path in work.rglob("*") if not path.is_dir()}
+    for record in work.rglob(outputs.RECORD):
+        place = record.parent.relative_to(work)
+        files -= {place / name for name in outputs.written(record.parent)} | {
+            place / outputs.RECORD
+        }
+    return sorted(name for name in map(str, files) if not _TEMPORARY.search(name))
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def _newest_checkpoint(work: Path) -> int:
+    """The newest step that the stage `train` has committed; 0 if there is none."""
+    files = (work / "checkpoints").glob("*/commit_success.txt")
+    return max((int(f.parent.name) for f in files if f.parent.name.isdecimal()), default=0)
+
+
+def _differences(reference: Reference, found: Contents) -> list[str]:
+    """In what a run that was killed differs at its end from one that was not."""
+    fixed = (reference.after.keys() | found.keys()) - reference.varying
+    faults = [
+        f"{name} differs from an uninterrupted run" + ("" if name in found else ": it is absent")
+        for name in sorted(fixed)
+        if found.get(name) != reference.after.get(name)
+    ]
+    return faults + [
+        f"{name} is absent" for name in sorted(reference.varying & reference.after.keys() - found)
+    ]

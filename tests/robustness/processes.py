@@ -1,0 +1,122 @@
+"""Child processes of a process that has imported everything: watched, bounded, and killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+
+from fer_jax import backend
+from fer_jax.errors import UserError
+
+# What one input may take. `MOST_BYTES` is resident memory beyond what the harness had imported.
+MOST_SECONDS = 60.0
+MOST_BYTES = 1 << 30
+_HARD_BYTES = 16 << 30  # of address space beyond; ends a process before the machine suffers
+
+
+class Child:
+    """A forked process in a group of its own. It never returns from `work`.
+
+    JAX must not have been initialised in this process: its threads do not survive a fork.
+    """
+
+    def __init__(self, work: Callable[[], None], log: Path) -> None:
+        self.log = log
+        self.code: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            os.setsid()
+            _redirect(log)
+            os._exit(_run(work))
+
+    def poll(self) -> int | None:
+        """The exit code, or minus the signal's number; None while it runs."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+        return self.code
+
+    def wait(self, seconds: float) -> int | None:
+        """As `poll`, after at most so many seconds."""
+        deadline = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return self.code
+
+    def kill(self) -> None:
+        """SIGKILL to the group; waits for the end."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        if self.code is None:
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def told(self) -> str:
+        """The end of what it printed."""
+        return self.log.read_text(errors="replace")[-1500:]
+
+
+def _redirect(log: Path) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def _run(work: Callable[[], None]) -> int:
+    try:
+        cv2.setNumThreads(1)
+        work()
+    except UserError as error:
+        print(f"error: {error}", flush=True)
+        return error.exit_code
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def prepare_jax(compiled: Path) -> None:
+    """In a child: JAX with a cache of compiled programs that keeps the smallest, too."""
+    import jax
+
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
+    backend.prepare()
+    jax.config.update("jax_compilation_cache_dir", str(compiled))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def bound_memory() -> None:
+    """In a child: an address space of at most what it has and `_HARD_BYTES` more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * os.sysconf("SC_PAGE_SIZE") + _HARD_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 once it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.contextmanager
+def ending(child: Child) -> Iterator[Child]:
+    """Kills the child if the block is left before it has ended."""
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
