@@ -49,7 +49,7 @@ class Stub:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setitem(fold_models.METHODS, "stub", Stub)
+    monkeypatch.setitem(fold_models.METHODS, "probe", Stub)
     monkeypatch.setattr(crossval.leakage, "audit", lambda *_: [])
     # What takes longest, and says nothing about people.
     monkeypatch.setattr(plots, "_svg", lambda *_: "<svg/>")
@@ -78,11 +78,11 @@ def run(place, order=ORDER, **fields):
     steps = config.steps
     steps.photographs.update({"aligned": True, "emotions": EMOTIONS, **fields})
     steps.photographs.crop.size = 24
-    steps.emotion.unlock().update({"method": "stub", "init": "", "image_size": 24})
+    steps.emotion.unlock().update({"method": "probe", "init": "", "image_size": 24})
     steps.emotion.update({"protocol": "leave_one_subject_out", "explain": False})
     steps.evaluate.unlock().runs = ConfigDict({"pretrained": "{workdir}/emotion"})
     steps.evaluate.context = ("{workdir}/photographs",)
-    steps.evaluate.bootstrap.samples = 20
+    steps.evaluate.bootstrap.samples = 40
     return pipeline.run(config.lock(), place / "w")
 
 
