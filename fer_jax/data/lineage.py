@@ -78,14 +78,17 @@ def read_workdir(folder: Path) -> Workdir | None:
 def workdir_of(path: Path) -> Workdir | None:
     """The workdir that wrote what is at `path`: itself, or the one with the model at `path`.
 
-    A model is `model/` or `best/model/` in the workdir of its training.
+    A model is `model/`, `best/model/` or `folds/<fold>/model/` in the workdir of its training.
     """
     path = path.resolve()
     folder = path.parent if path.is_file() else path
     parents = [folder]
-    for name in ("model", "best"):
-        if parents[-1].name == name:
-            parents.append(parents[-1].parent)
+    if parents[-1].name == "model":
+        parents.append(parents[-1].parent)
+    if parents[-1].name == "best":
+        parents.append(parents[-1].parent)
+    elif parents[-1].parent.name == "folds":
+        parents.append(parents[-1].parent.parent)
     return next((found for parent in parents if (found := read_workdir(parent))), None)
 
 

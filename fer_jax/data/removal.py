@@ -33,7 +33,8 @@ from fer_jax.workdir import atomic_file
 _BY_PICTURE = ("photographs", "predict")  # stages whose tables have one row per picture
 _PICTURES = frozenset((".png", ".jpg"))
 _WATCHED = ("neighbours.png", "embedding.png")  # of a training: the faces that it was probed on
-_TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".md", ".txt"))
+_OF_A_RUN = frozenset(("done.json", "error.log"))  # not true any more, and with names
+_TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".log", ".md", ".txt"))
 _NAMED_AT_MOST = 10
 
 
@@ -433,7 +434,7 @@ def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
     for name, found in rows.items():
         shown |= _pictures_of(one.tables[name][found], one.written)
     sheets = {name for name in one.written if "/" not in name and Path(name).suffix in _PICTURES}
-    _delete(one.folder, sorted({"done.json"} & set(one.written) | shown | sheets), done)
+    _delete(one.folder, sorted(_OF_A_RUN & set(one.written) | shown | sheets), done)
     _tidy(one.folder, person)
     for name, found in rows.items():
         if found.any():

@@ -15,11 +15,15 @@ def names(workdirs):
     return [one.folder.name for one in workdirs]
 
 
-@pytest.mark.parametrize("part", ["", "model", "best", "best/model", "model/weights.safetensors"])
+@pytest.mark.parametrize(
+    "part",
+    ["", "model", "best", "best/model", "model/weights.safetensors", "folds/seed0_fold0/model"],
+)
 def test_a_model_belongs_to_the_workdir_of_its_training(tmp_path, part):
     folder = workdir(tmp_path / "w", "train")
     (folder / "best" / "model").mkdir(parents=True)
     (folder / "model").mkdir()
+    (folder / "folds" / "seed0_fold0" / "model").mkdir(parents=True)
     (folder / "model" / "weights.safetensors").touch()
     assert lineage.workdir_of(folder / part).folder == folder
 
