@@ -197,6 +197,12 @@ def _finished(
     """The summary of a finished run of this config on these inputs, or None."""
     if not (folder / "config.json").exists():
         return None
+    stage_there = read_json(folder / "config.json", stage=str)["stage"]
+    if stage_there != config.stage:
+        raise UserError(
+            f"{config.stage}: {folder} is a workdir of the stage {stage_there}; choose another "
+            f"--workdir"
+        )
     if not revisits:  # each stage that it runs checks its own config
         _check_same(config, folder)
     unchanged = read_json(folder / "inputs.json") == dict(digests)

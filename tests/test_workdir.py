@@ -241,6 +241,16 @@ def test_damaged_lines_of_the_metrics_are_counted(tmp_path, capsys):
     assert workdir.read_metrics(tmp_path / "nowhere") == []
 
 
+@pytest.mark.parametrize("revisits", [True, False])
+def test_a_workdir_of_another_stage_is_refused_and_stays_as_it_is(tmp_path, revisits):
+    make_stage([])(make_config(), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = ConfigDict({**make_config().to_dict(), "stage": "other"}).lock()
+    with pytest.raises(UserError, match="is a workdir of the stage example"):
+        make_stage([], revisits=revisits)(other, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_path_that_is_a_file_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
