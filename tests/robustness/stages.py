@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,10 @@ from configs import (
     render,
     study,
 )
+from fer_jax import records
 from fer_jax.data.manifest import write_manifest, write_negatives
+from fer_jax.records import ModelRecord
+from fer_jax.training import model_directory
 from fer_jax.workdir import write_json
 from tests.evaluation.simulation import simulate, write_run
 from tests.robustness import originals
@@ -36,6 +40,7 @@ Configure = Callable[[Path, Path], ConfigDict]
 
 REMOVED = "bob"
 DETECTOR = {"min_face": 20, "factor": 0.709, "thresholds": [0.6, 0.7, 0.8]}
+HOW_CUT = {"detector": DETECTOR, "search": {}, "crop": {"size": 32, "margin": 0.0}}
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,7 @@ def write_faces(folder: Path, videos: int = 6) -> None:
     crop = {"size": 32, "margin": 0.0}
     write_json(folder / "config.json", {"stage": "extract", "detector": DETECTOR, "crop": crop})
     write_json(folder / "inputs.json", {})
+    write_json(folder / model_directory.FACES, HOW_CUT)
     write_json(folder / "done.json", {"stage": "extract", "summary": {"faces": len(rows)}})
 
 
@@ -177,15 +183,22 @@ def write_photographs(folder: Path) -> None:
     settings = {"stage": "photographs", "detector": DETECTOR, "crop": crop, "aligned": False}
     write_json(folder / "config.json", settings | {"emotions": list(originals.EMOTIONS)})
     write_json(folder / "inputs.json", {})
+    write_json(folder / model_directory.FACES, HOW_CUT)
     write_json(folder / "done.json", {"stage": "photographs", "summary": {"photographs": 16}})
 
 
 def write_model(folder: Path, task: str, classes: tuple[str, ...]) -> None:
     """A model directory for the stand-in `load_model`."""
     folder.mkdir(parents=True, exist_ok=True)
-    crop = {"size": 32, "margin": 0.0}
-    spec = {"image_size": 32, "labels": {task: list(classes)}, "detector": DETECTOR, "crop": crop}
-    write_json(folder / "model.json", spec)
+    fields = {
+        "image_size": 32,
+        "backbone": {},
+        "tasks": {task: {}},
+        "labels": {task: classes},
+        "faces": HOW_CUT,
+    }
+    record = records.parse(ModelRecord, json.dumps(fields), "the stand-in")
+    (folder / "model.json").write_text(record.model_dump_json())
 
 
 # train

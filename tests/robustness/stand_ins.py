@@ -12,6 +12,7 @@ import numpy as np
 from fer_jax import workdir
 from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.models import network
+from fer_jax.records import ModelRecord
 from fer_jax.stages import render
 from fer_jax.training import model_directory
 from tests.training.tiny import TinyBackbone
@@ -44,15 +45,15 @@ def draw_here(jobs: Sequence[Any], workers: int) -> None:
         render._draw(job)
 
 
-class BrightnessModel:
-    """Probabilities from a crop's mean brightness, for the tasks that `model.json` names."""
+class BrightnessModel(model_directory.Model):
+    """Probabilities from a crop's mean brightness, for the tasks that its record names."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
-        self.spec = spec
+    def __init__(self, record: ModelRecord) -> None:
+        self.record = record
 
     def probabilities(self, task: str, crops: np.ndarray) -> np.ndarray:
-        classes = len(self.spec["labels"][task])
-        level = crops.reshape(len(crops), -1).mean(1, dtype=np.float64) / 255
+        classes = len(self.record.labels[task])
+        level = crops.reshape(len(crops), int(np.prod(crops.shape[1:]))).mean(1) / 255
         logits = 4 * np.cos(np.outer(level, np.arange(1, classes + 1)))
         logits[:, -1] += 4  # a crop is likelier a face than not
         powers = np.exp(logits - logits.max(1, keepdims=True))
@@ -61,8 +62,7 @@ class BrightnessModel:
 
 def load_model(path: str | Path) -> BrightnessModel:
     """In place of `model_directory.load`."""
-    folder = model_directory.find(path)
-    return BrightnessModel(workdir.read_json(folder / "model.json"))
+    return BrightnessModel(model_directory.read_record(path))
 
 
 def replace_all(replace: Replace = setattr, *, models: bool = True) -> None:
