@@ -22,7 +22,7 @@ _LETTERS = {
 _SHAPELESS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
-_SHOWN = 60  # characters of a name in a message
+_SHOWN = 80  # characters of a name in a message
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -44,8 +44,9 @@ def spelling(names: set[str]) -> str:
 
 
 def shown(name: str) -> str:
-    """A name for a message: quoted, shapeless characters escaped, and cut if it is long."""
-    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
+    """A name for a message: quoted, shapeless characters escaped, and both ends if it is long."""
+    half = _SHOWN // 2
+    return repr(name if len(name) <= _SHOWN else f"{name[:half]}…{name[-half:]}")
 
 
 class _Plain(dict[int, str]):

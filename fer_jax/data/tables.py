@@ -59,7 +59,8 @@ def read_rows(
     """The rows of a table with a header, and a sentence for each row that is malformed.
 
     The encoding is UTF-8, with or without a byte order mark; the separator is a comma. Header names
-    are compared by `names.key`. Empty rows are passed over.
+    are compared by `names.key`. Empty rows are passed over. A cell in quotes may hold line breaks or
+    commas but not both, since a missing quote would hide the rows up to the next one.
 
     Args:
         file: the table.
@@ -88,17 +89,12 @@ def read_rows(
                     f"{len(header)})"
                 )
                 continue
-            odd = [
-                column for column, cell in zip(header, cells, strict=True) if _holds_control(cell)
-            ]
-            if odd:
-                cell = cells[header.index(odd[0])]
+            found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            if column := next((c for c, cell in found.items() if _hides_rows(cell)), ""):
                 problems.append(
-                    f"{place}: the {odd[0]} {names.shown(cell)} holds a line break or another "
-                    f"control character; is a quote missing?"
+                    f"{place}: the {column} has a line break and a comma; is a quote missing?"
                 )
                 continue
-            found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
             rows.append(Row(place, {name: found.get(name, "") for name in (*required, *optional)}))
     except csv.Error as error:
         raise TableError(f"{file}, line {lines.line_num}: not a table with commas: {error}") from (
@@ -194,3 +190,8 @@ def _check_header(
 
 def _holds_control(text: str) -> bool:
     return not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text)
+
+
+def _hides_rows(cell: str) -> bool:
+    """Whether a quoted cell may be the end of one row and the beginning of another."""
+    return "," in cell and ("\n" in cell or "\r" in cell)
