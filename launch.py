@@ -79,6 +79,9 @@ def parse_flags(argv: list[str]) -> list[str]:
         _ = _CONFIG.value and _CONFIG.value.stage  # a config that cannot be loaded fails here
     except SystemExit:
         raise
+    except BrokenPipeError:  # as in `launch.py --help | head`
+        console.discard(sys.stdout)
+        sys.exit(0)
     except BaseException as error:
         _stop_at_flags(argv, error)
     verbosity = flags.FLAGS["verbosity"]

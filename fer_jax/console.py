@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import sys
 from typing import Any
@@ -77,6 +78,15 @@ def configure(verbosity: int | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def discard(stream: Any) -> None:
+    """Drops what is still written to `stream`, because nobody reads its pipe any more.
+
+    Python would otherwise complain about it when it exits.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def debugging() -> bool:
     """Whether `configure` was asked to show everything: tracebacks are then printed too."""
     return _LOGGER.isEnabledFor(logging.DEBUG)
@@ -138,9 +148,14 @@ def _write(stream: Any, line: str) -> None:
     line = line.encode(encoding, "backslashreplace").decode(encoding)
     bars = sys.modules.get("tqdm")
     above_bars = bars.tqdm.external_write_mode(stream) if bars else contextlib.nullcontext()
-    with contextlib.suppress(OSError, ValueError), above_bars:  # the terminal may be closed
-        stream.write(line + "\n")
-        stream.flush()
+    try:
+        with above_bars:
+            stream.write(line + "\n")
+            stream.flush()
+    except BrokenPipeError:
+        discard(stream)
+    except (OSError, ValueError):  # the terminal is closed
+        pass
 
 
 _LOGGER.setLevel(logging.INFO)

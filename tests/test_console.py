@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 
 import pytest
@@ -49,6 +50,16 @@ def test_a_closed_terminal_does_not_end_the_work(monkeypatch):
     console.say("nobody reads this")
     monkeypatch.setattr(sys, "stdout", None)
     console.say("nor this")
+
+
+def test_a_pipe_whose_reader_has_gone_does_not_end_the_work(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        console.say("nobody reads this")
+        stream.write("nor this")
+        stream.flush()
 
 
 @pytest.mark.parametrize(
