@@ -59,7 +59,7 @@ def read_rows(
     """The rows of a table with a header, and a sentence for each row that is malformed.
 
     The encoding is UTF-8, with or without a byte order mark; the separator is a comma. Header names
-    are compared by `names.key`. Empty rows are passed over. A cell in quotes may hold line breaks or
+    are compared by `names.key`. Empty rows are passed over. A quoted cell may hold line breaks or
     commas but not both, since a missing quote would hide the rows up to the next one.
 
     Args:
