@@ -98,13 +98,13 @@ def read_labels(
 def files_read(path: str | os.PathLike[str]) -> list[Path]:
     """The files that a table of photographs at `path` stands for, beside the table itself.
 
-    The consent ledger, whether or not there is one, and the pictures that the table names as far as
-    it can be read. Nothing for a folder, in which all of this lies.
+    The consent ledger and the pseudonyms, whether or not there are any, and the pictures that the
+    table names as far as it can be read. Nothing for a folder, in which all of this lies.
     """
     source = Path(path)
     if not source.is_file():
         return []
-    files = [source.parent / consent.NAME]
+    files = [source.parent / consent.NAME, source.parent / pseudonyms.NAME]
     with contextlib.suppress(tables.TableError):  # `read_labels` will say so
         rows, _ = tables.read_rows(source, ("path",))
         paths = [row.value["path"] for row in rows]
