@@ -26,17 +26,17 @@ _UNSAFE = re.compile(
 def say(*lines: str) -> None:
     """Prints each of `lines` as one line on standard output."""
     for line in lines:
-        _LOGGER.info("%s", line)
+        _LOGGER.info("%s", printable(line))
 
 
 def warn(text: str) -> None:
     """Prints "warning: `text`" as one line on standard error."""
-    _LOGGER.warning("%s", text)
+    _LOGGER.warning("%s", printable(text))
 
 
 def fail(text: str) -> None:
     """Prints "error: `text`" as one line on standard error."""
-    _LOGGER.error("%s", text)
+    _LOGGER.error("%s", printable(text))
 
 
 def printable(text: str) -> str:
@@ -101,7 +101,7 @@ class _TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stdout if record.levelno <= logging.INFO else sys.stderr
         prefix = {logging.WARNING: "warning: ", logging.ERROR: "error: "}.get(record.levelno, "")
-        _write(stream, prefix + printable(record.getMessage()))
+        _write(stream, prefix + record.getMessage())
 
 
 class _LibraryHandler(logging.Handler):

@@ -25,6 +25,7 @@ from fer_jax import console
         ("\ud800", r"\ud800"),
         ("tab\tstays", "tab\tstays"),
     ],
+    ids=ascii,  # the messages between test processes are UTF-8
 )
 def test_a_message_is_one_harmless_line(capsys, text, printed):
     console.say(text)
