@@ -21,6 +21,7 @@ _TEMPORARY = re.compile(r"(^|/)\.[^/]*partial|incomplete")
 # Written by libraries, under names that hold a time or are random.
 _LIBRARIES = re.compile(r"(^|/)(checkpoints|tensorboard)/")
 _LONGEST_S = 120.0
+_TIMED = ("**/done.json", "**/metrics.jsonl")  # tell times, which may agree by chance
 
 Contents = dict[str, str]  # digests of files by their path
 
@@ -141,7 +142,7 @@ class Bench:
             runs.append((before, self.contents(), time.monotonic() - started))
         (_, first, _), (before, last, seconds) = runs[1:]
         varying = {n for n in first.keys() | last.keys() if first.get(n) != last.get(n)}
-        for pattern in self.case.timed:
+        for pattern in (*_TIMED, *self.case.timed):
             varying |= {f.relative_to(self.folder).as_posix() for f in self.work.glob(pattern)}
         self.reference = Reference(before, last, frozenset(varying), seconds)
         return self.reference

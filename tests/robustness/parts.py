@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,12 @@ def attempt(
     printed = io.StringIO()
     result: Accepted | Refused
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with (
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # those of libraries: the console logs them, escaped
             result = Accepted(run(config(), workdir), printed.getvalue())
     except ReachedError:
         result = Accepted({}, printed.getvalue())
@@ -848,7 +854,7 @@ def check_named(folder: Path, example: Named) -> None:
     def config() -> ConfigDict:
         made = evaluate.get_config().unlock()
         made.runs = {example.run: str(run)}
-        made.main, made.bootstrap.samples = example.run, 20
+        made.main, made.bootstrap.samples = example.run, 50
         return made
 
     result = attempt(stages.CASES["evaluate"].run, config, workdir, run)
