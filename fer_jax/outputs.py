@@ -18,7 +18,8 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from fer_jax.errors import UserError
@@ -34,7 +35,8 @@ def begin(workdir: Path) -> None:
     """
     if not os.path.lexists(workdir / RECORD):
         (workdir / RECORD).touch()
-    record = _Record(workdir)
+    _records.pop(workdir, None)  # of a folder that was deleted since
+    record = _record(workdir)
     for name in record.of_kind("partial"):
         _delete_any(workdir / name)
     record.rewrite()
@@ -51,7 +53,7 @@ def written(workdir: Path) -> frozenset[str]:
     """
     if not (workdir / RECORD).is_file():
         return frozenset()
-    record = _Record(workdir)
+    record = _record(workdir)
     files = {name for name in record.of_kind("file") if os.path.lexists(workdir / name)}
     for folder in record.of_kind("folder"):
         files |= {
@@ -67,7 +69,7 @@ def check(path: str | os.PathLike[str]) -> None:
     target = _absolute(path)
     owner = _owner(target)
     if owner is not None and os.path.lexists(target):
-        _check(_Record(owner), target, owner)
+        _check(_record(owner), target, owner)
 
 
 def claim(path: str | os.PathLike[str]) -> None:
@@ -114,16 +116,17 @@ def delete(path: str | os.PathLike[str]) -> None:
     if not os.path.lexists(target):
         return
     if owner is not None:
-        _check(_Record(owner), target, owner)
+        _check(_record(owner), target, owner)
     target.unlink()
     if owner is not None:
         _add(owner, ("deleted", _name(target, owner)))
 
 
-def delete_folder(path: str | os.PathLike[str]) -> None:
+def delete_folder(path: str | os.PathLike[str], *, but: Collection[Path] = ()) -> None:
     """Deletes the files below `path` that a stage wrote, then the folders that are empty.
 
-    Other files stay, and so do the folders that hold them. A symbolic link is not followed.
+    Other files stay, those of `but`, and the folders that hold them. A symbolic link is not
+    followed.
     """
     target = _absolute(path)
     owner = _owner(target)
@@ -132,7 +135,7 @@ def delete_folder(path: str | os.PathLike[str]) -> None:
     if owner is None:
         shutil.rmtree(target)
         return
-    record, deleted = _Record(owner), []
+    record, deleted = _record(owner), []
     if record.in_folder(_name(target, owner)):
         shutil.rmtree(target)
         _add(owner, ("deleted", _name(target, owner)))
@@ -141,7 +144,7 @@ def delete_folder(path: str | os.PathLike[str]) -> None:
         for name in names:
             file = Path(parent) / name
             relative = _name(file, owner)
-            if relative in record:
+            if relative in record and file not in but:
                 file.unlink()
                 deleted.append(("deleted", relative))
         for name in folders:
@@ -187,7 +190,7 @@ def abandon(workdir: Path, names: Iterable[str]) -> None:
 def forget(workdir: Path, names: Iterable[str] = ()) -> None:
     """Rewrites the record without deleted files, and without `names`, relative to `workdir`."""
     if (workdir / RECORD).is_file():
-        _Record(workdir).rewrite(without=frozenset(names))
+        _record(workdir).rewrite(without=frozenset(names))
 
 
 class _Record:
@@ -201,14 +204,31 @@ class _Record:
 
     def __init__(self, workdir: Path) -> None:
         self._file = workdir / RECORD
+        self._inode, self._offset = self._file.stat().st_ino, 0
         self.kinds: dict[str, str] = {}
-        lines = self._file.read_bytes().splitlines()
+        self._read_on()
+
+    def is_current(self) -> bool:
+        """Reads what was appended since the last look; False if the file is another one."""
+        status = self._file.stat()
+        if status.st_ino != self._inode or status.st_size < self._offset:
+            return False
+        if status.st_size > self._offset:
+            self._read_on()
+        return True
+
+    def _read_on(self) -> None:
+        with self._file.open("rb") as file:
+            file.seek(self._offset)
+            text = file.read()
+        lines = text.splitlines()
         events = [event for event in map(_event, lines) if event]
-        if lines and not events:
+        if lines and not events and not self._offset:
             raise UserError(
                 f"{self._file} is not a record of what a stage wrote; move it away, or choose "
                 f"another --workdir"
             )
+        self._offset += text.rfind(b"\n") + 1  # the rest is read again, when it is whole
         for kind, name in events:
             if kind == "deleted":
                 self.kinds.pop(name, None)
@@ -238,6 +258,19 @@ class _Record:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._file)
+
+
+_records: dict[Path, _Record] = {}
+_reading = threading.Lock()
+
+
+def _record(workdir: Path) -> _Record:
+    """The record of a workdir, of which only what is new since the last call is read."""
+    with _reading:
+        known = _records.get(workdir)
+        if known is None or not known.is_current():
+            known = _records[workdir] = _Record(workdir)
+        return known
 
 
 def _add(workdir: Path, *events: tuple[str, str]) -> None:
@@ -280,7 +313,7 @@ def _claim(path: Path, kind: str) -> None:
     if owner is None:
         return
     if os.path.lexists(target) and not (kind == "folder" and _is_empty(target)):
-        _check(_Record(owner), target, owner)
+        _check(_record(owner), target, owner)
     else:
         _add(owner, (kind, _name(target, owner)))
 

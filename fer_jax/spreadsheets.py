@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def safe_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each text as `safe_cell` gives it; other values stay."""
+    return table.map(lambda value: safe_cell(value) if isinstance(value, str) else value)
 
 
 def safe_cell(text: str) -> str:

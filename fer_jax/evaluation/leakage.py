@@ -38,6 +38,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation import likeness
 from fer_jax.evaluation.protocols import Fold
 from fer_jax.faces import drawing
+from fer_jax.spreadsheets import safe_table
 from fer_jax.workdir import atomic_file, write_json
 
 BETWEEN_PEOPLE = (
@@ -144,7 +145,7 @@ def write(leaks: Sequence[Leak], folder: Path) -> None:
     columns = ["kind", "tested", "other", "score"]
     rows = [{name: asdict(leak)[name] for name in columns} for leak in leaks]
     with atomic_file(folder / "leaks.csv") as temporary:
-        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
+        safe_table(pd.DataFrame(rows, columns=columns)).to_csv(temporary, index=False)
     write_json(folder / "leaks.json", counts(leaks))
     shown = [leak for leak in leaks if leak.pictures][:_SHOWN]
     if shown:

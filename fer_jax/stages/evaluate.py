@@ -20,6 +20,7 @@ from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.evaluation import gallery, report, results
 from fer_jax.evaluation.predictions import Predictions, read_predictions
+from fer_jax.spreadsheets import safe_table
 from fer_jax.workdir import atomic_file, stage, write_json
 
 
@@ -38,7 +39,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     stages = report.read_stages([*config.context, *config.runs.values()])
     write_json(workdir / "metrics.json", measured)
     with atomic_file(workdir / "per_person.csv") as path:
-        results.person_table(measured).to_csv(path, index=False)
+        safe_table(results.person_table(measured)).to_csv(path, index=False)
     own = report.read_own(workdir)
     main, folder = runs[config.main], Path(config.runs[config.main])
     faces = gallery.gallery(main, folder, drawn=report.is_generated(stages))

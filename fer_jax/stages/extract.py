@@ -31,6 +31,7 @@ from fer_jax.faces.selection import REASONS, Limits
 from fer_jax.faces.shards import Job, Settings, Stats
 from fer_jax.faces.video import list_videos
 from fer_jax.records import Crop, DetectorSettings, FacePipeline, Search
+from fer_jax.spreadsheets import safe_table
 from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
@@ -137,7 +138,7 @@ def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
     columns = ["video", "reason", "detail", "frames_kept", "frames_failed"]
     rows = [(one.video, one.error, one.detail, one.kept_frames, one.failed) for one in bad]
     with atomic_file(path) as temporary:
-        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False)
+        safe_table(pd.DataFrame(rows, columns=columns)).to_csv(temporary, index=False)
     for one in bad:
         verdict = f"{one.kept_frames} frames kept" if one.kept_frames else "skipped"
         console.say(f"[extract] {one.video}: {one.detail}; {verdict}")

@@ -71,8 +71,6 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         raise UserError("photographs: give the folder or labels.csv by --config.photos=PATH")
     ledger = read_ledger(Path(config.photos))
     labels = _read(config, ledger)
-    outputs.delete_folder(workdir / "faces")  # of photographs that are gone since
-    outputs.forget(workdir)  # the record has the names of people who are gone
     crops = _crop_names(labels)
     pipeline = pipeline_of(config)
     detector = make_detector(pipeline.detector)
@@ -114,6 +112,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     records.write(workdir / model_directory.FACES, pipeline)
     with atomic_file(workdir / "photographs.parquet") as temporary:
         table.to_parquet(temporary)
+    # Of photographs that are gone since; the record has their names, too.
+    outputs.delete_folder(workdir / "faces", but={workdir / crop for crop in table["crop"] if crop})
+    outputs.forget(workdir)
     drawing.write_image(workdir / "sheet.png", _sheet(table, workdir))
     return {
         "photographs": len(table),
