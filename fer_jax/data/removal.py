@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,16 +103,24 @@ class Removed:
     left: list[str] = field(default_factory=list)
 
 
-def remove_person(name: str, photos: Path | None, work: Path) -> Removed:
+class NobodyError(UserError):
+    """Nobody has the name that was given."""
+
+
+def remove_person(
+    name: str, photos: Path | None, work: Path, before: Callable[[], None] = lambda: None
+) -> Removed:
     """Removes a person from the photographs at `photos` (a folder or table) and from all workdirs
     under `work`.
 
     Killed half-way, the same call does the rest. `name` is an id as it stands in the labels, or
-    its pseudonym; spellings that Unicode holds for the same are the same.
+    its pseudonym; spellings that Unicode holds for the same are the same. `before` is called when
+    everything is known and before anything is deleted.
 
     Raises:
-        UserError: nobody has that name, something has to be done by hand first, or another
-            process is at work in a workdir that would change. Nothing is deleted then.
+        NobodyError: nobody has that name.
+        UserError: something has to be done by hand first, or another process is at work in a
+            workdir that would change. Nothing is deleted then.
     """
     if not work.is_dir():
         raise UserError(f"remove: there is no folder {work}; --config.work names that of all runs")
@@ -122,11 +130,12 @@ def remove_person(name: str, photos: Path | None, work: Path) -> Removed:
     plan = make_plan(find_person(name, roots), photos, contents, work)
     if not plan:
         places = " or ".join(str(place) for place in (photos, f"under {work}") if place)
-        raise UserError(f"remove: there is nobody called {name!r} in {places}")
+        raise NobodyError(f"remove: there is nobody called {name!r} in {places}")
     if plan.problems:
         told = "; ".join(plan.problems[:_NAMED_AT_MOST])
         raise UserError(f"remove: nothing was deleted: {told}; then give the same command again")
     with _alone(plan.changed, contents):
+        before()
         done = _carry_out(plan)
     done.left = [str(video) for video in plan.videos] + sorted(_mentions(plan, work, photos))
     return done

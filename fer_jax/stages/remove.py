@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import console, outputs
-from fer_jax.data.removal import remove_person
+from fer_jax.data import names
+from fer_jax.data.removal import NobodyError, Removed, remove_person
 from fer_jax.errors import UserError
-from fer_jax.workdir import stage
+from fer_jax.workdir import read_json, stage, write_json
 
 _SHOWN = 10
+_BEGUN = "begun.json"  # whose removal began last: a salted digest, since the id must not stay
 
 
 @stage(inputs=lambda config: [], revisits=True)
@@ -36,7 +40,16 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if plain in (".", "..") or {"/", "\\", "\0"} & set(plain):
         raise UserError(f"remove: {person!r} is a path, and not the id of a person")
     photos = Path(config.photos).absolute() if config.photos else None
-    done = remove_person(person, photos, Path(config.work).absolute())
+    begun = workdir / _BEGUN
+    try:
+        done = remove_person(
+            person, photos, Path(config.work).absolute(), before=lambda: _note(begun, person)
+        )
+    except NobodyError:
+        if not _is_noted(begun, person):
+            raise
+        console.say("[remove] an earlier run of this command had deleted everything already")
+        done = Removed()
     for file in done.files:
         console.say(f"[remove] deleted {file}")
     for model in done.models:
@@ -55,3 +68,21 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "models_that_saw_the_person": done.models,
         "predictions_kept": done.kept,
     }
+
+
+def _note(file: Path, person: str) -> None:
+    """Notes that the removal of a person begins, for a run that is killed after its last deletion:
+    the same command could not tell it from an id that was never there."""
+    salt = secrets.token_hex(16)
+    write_json(file, {"salt": salt, "digest": _digest(salt, person)})
+
+
+def _is_noted(file: Path, person: str) -> bool:
+    if not file.is_file():
+        return False
+    noted = read_json(file, salt=str, digest=str)
+    return bool(noted["digest"] == _digest(noted["salt"], person))
+
+
+def _digest(salt: str, person: str) -> str:
+    return hashlib.scrypt(names.key(person).encode(), salt=salt.encode(), n=2**14, r=8, p=1).hex()

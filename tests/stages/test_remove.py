@@ -239,6 +239,19 @@ def test_killed_at_every_deletion_the_same_command_completes(study, monkeypatch)
     assert (study / "w" / "other" / "model" / "model.json").is_file()
 
 
+def test_killed_after_the_last_deletion_the_same_command_ends_well(study, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(remove.console, "say", killed)
+        remove.run(config(study), study / "removals")
+    assert remove.run(config(study), study / "removals")["files_deleted"] == 0
+    assert not any(GONE.encode() in data for data in everything(study).values())
+    with pytest.raises(UserError, match="nobody called 'nobody'"):
+        remove.run(config(study, "nobody"), study / "removals")
+
+
 def test_models_that_began_with_a_model_for_each_seed_are_deleted(study):
     work = study / "w"
     (work / "emotion").rename(work / "emotion_1")
