@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ LEVELS = {
 }
 LEAVES = {
     "errors", "workdir", "outputs", "locking", "backend", "console", "environment", "failures",
-    "interrupts", "records", "schemas", "spreadsheets", "workers",
+    "figures", "files", "interrupts", "records", "schemas", "spreadsheets", "workers",
 }  # fmt: skip
 # Rooms of one level stand apart, but for these doors.
 DOORS = {
@@ -31,6 +32,7 @@ DOORS = {
     ("tasks", "data.augment"),
     ("training", "data.sources"),  # how an image is resized
     ("faces", "data.manifest"),  # the columns that a face has
+    ("data", "faces.images"),  # how a picture is read
 }
 # Libraries that one room alone knows.
 KEEPERS = {
@@ -92,3 +94,30 @@ def test_neither_tensorflow_nor_torch_is_imported():
         "assert not found, found\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
+
+
+@pytest.mark.parametrize(
+    ("call", "readers"),
+    [
+        ("cv2.imdecode(", {"faces/images.py"}),
+        ("cv2.imread(", set()),
+        ("Image.open(", set()),
+        ("av.open(", {"faces/video.py", "people/clips.py"}),
+        (".savefig(", {"figures.py"}),
+    ],
+)
+def test_pictures_videos_and_figures_are_handled_in_one_place(call, readers):
+    builders = PACKAGE.parent.glob("datasets/*/*.py")
+    users = {place(path) for path in MODULES if call in path.read_text()}
+    assert users == readers
+    assert not [file for file in builders if call in file.read_text()]
+
+
+def test_the_package_does_not_require_what_only_tests_need():
+    """But `pip install -r requirements.txt` gives it, so that a checkout can be tested."""
+    root = PACKAGE.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert "pytest" not in project["dependencies"] and "dependencies" not in project["dynamic"]
+    pinned = (root / "requirements.txt").read_text()
+    for name in ("pytest", "importlib-resources"):
+        assert f"\n{name}==" in pinned

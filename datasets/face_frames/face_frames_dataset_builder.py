@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ import tensorflow_datasets as tfds
 from fer_jax.data.builders import held_out
 from fer_jax.data.manifest import read_manifest
 from fer_jax.errors import UserError
+from fer_jax.faces.images import read_encoded
 
 _VALIDATION_SHARE = 0.1
 
@@ -71,7 +73,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             yield (
                 face.face_id,
                 {
-                    "image": str(root / face.crop),
+                    "image": io.BytesIO(read_encoded(root / face.crop)),
                     "id": face.face_id,
                     "video": face.video,
                 },

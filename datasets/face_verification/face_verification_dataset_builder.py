@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from fer_jax.data.builders import held_out
 from fer_jax.data.manifest import read_manifest, read_negatives
 from fer_jax.errors import UserError
-from fer_jax.faces.images import SUFFIXES, read_image
+from fer_jax.faces.images import SUFFIXES, read_encoded, read_image
 from fer_jax.people import texture
 
 _SHARE = 0.2  # of the sources, each for validation and for the test
@@ -116,11 +116,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, root: Path, crops: pd.DataFrame, textures: pd.Series, size: int
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for crop in crops.itertuples():
-            within = crop.kind != "folder"
+            own = crop.kind == "folder"
             yield (
                 crop.id,
                 {
-                    "image": str(root / crop.crop) if within else _square(Path(crop.crop)),
+                    "image": _square(Path(crop.crop)) if own else _encoded(root / crop.crop),
                     "label": crop.label,
                     "id": crop.id,
                     "kind": crop.kind,
@@ -199,6 +199,10 @@ def _pictures(folder: str) -> list[Path]:
     if not found:
         raise UserError(f"no picture lies below {folder}")
     return found
+
+
+def _encoded(file: Path) -> io.BytesIO:
+    return io.BytesIO(read_encoded(file))
 
 
 def _square(file: Path) -> io.BytesIO:

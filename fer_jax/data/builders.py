@@ -39,14 +39,12 @@ _FOLDERS = (_PACKAGE / "_datasets", _PACKAGE.parent / "datasets")
 def builder_module(name: str) -> ModuleType:
     """The module `datasets/<name>/<name>_dataset_builder.py`; its builder is called `Builder`.
 
+    TFDS knows the builder by its name from then on.
+
     Raises:
         UserError: there is no such data set; the message names those that there are.
     """
-    known = {
-        file.parent.name: file
-        for folder in _FOLDERS
-        for file in folder.glob("*/*_dataset_builder.py")
-    }
+    known = _builder_files()
     if name not in known:
         raise UserError(f"no data set is called {name!r}; there are {', '.join(sorted(known))}")
     file = known[name]
@@ -54,11 +52,25 @@ def builder_module(name: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # TFDS finds the class's file by its module
-    with registered.skip_registration():
-        spec.loader.exec_module(module)
+    spec.loader.exec_module(module)
     # README, TAGS and CITATIONS are read from here.
     module.Builder.pkg_dir_path = epath.Path(file.parent)
     return module
+
+
+def register() -> None:
+    """Makes `tfds.builder` and `tfds.load` find the builders of this project by their names."""
+    for name in _builder_files():
+        builder_module(name)
+
+
+def _builder_files() -> dict[str, Path]:
+    """The file of each builder, by the name of its data set."""
+    return {
+        file.parent.name: file
+        for folder in _FOLDERS
+        for file in folder.glob("*/*_dataset_builder.py")
+    }
 
 
 def held_out(
@@ -100,6 +112,9 @@ def build(
 ) -> tfds.core.DatasetBuilder:
     """Writes the records of a data set, unless they are there already, and returns its builder.
 
+    The builder may be any that follows TFDS's conventions. One with a method `input_digest(root)`
+    says by it when its records are out of date; for others, any change below `root` does.
+
     Records lie in `data_dir/<name>-<config>-<digest of the input>/`, so that changed input gives
     new records (older ones of the same name and config are removed), and a folder that exists is
     complete: it is written under another name and renamed. Where several processes share
@@ -120,7 +135,9 @@ def build(
     with _config_errors(name, cls):
         probe = cls(data_dir=os.fspath(data_dir), config=config)
     variant = f"{name}-{probe.builder_config.name}" if probe.builder_config else name
-    digest = hashlib.sha256(f"{cls.VERSION}\n{probe.input_digest(Path(root))}".encode())
+    own_digest = getattr(probe, "input_digest", None)
+    content = own_digest(Path(root)) if own_digest else _digest_of(root, without=data_dir)
+    digest = hashlib.sha256(f"{probe.version}\n{content}".encode())
     target = Path(data_dir).absolute() / f"{variant}-{digest.hexdigest()[:16]}"
     with _unwritable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +164,18 @@ def _knowing(
         )
 
 
+def _digest_of(root: str | os.PathLike[str], *, without: str | os.PathLike[str]) -> str:
+    """Changes when a file below `root` does, except those below the folder `without`."""
+    folder, left_out = Path(root).absolute(), Path(without).absolute()
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and not file.is_relative_to(left_out):
+            status = file.stat()
+            facts = (os.fspath(file.relative_to(folder)), status.st_size, status.st_mtime_ns)
+            digest.update(repr(facts).encode())
+    return digest.hexdigest()
+
+
 def _write_records(
     cls: type[tfds.core.GeneratorBasedBuilder],
     config: str | tfds.core.BuilderConfig | None,
@@ -154,12 +183,18 @@ def _write_records(
     target: Path,
 ) -> None:
     with atomic_folder(target) as temporary, _quiet():
-        cls(data_dir=os.fspath(temporary), config=config).download_and_prepare(
-            file_format="array_record",
-            download_config=tfds.download.DownloadConfig(
-                manual_dir=os.fspath(root.absolute()), try_download_gcs=False
-            ),
-        )
+        try:
+            cls(data_dir=os.fspath(temporary), config=config).download_and_prepare(
+                file_format="array_record",
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=os.fspath(root.absolute()), try_download_gcs=False
+                ),
+            )
+        except ImportError as error:
+            raise UserError(
+                f"{cls.name}: its builder needs a package that is not installed; images as files "
+                f"or as encoded bytes need none, arrays need TensorFlow"
+            ) from error
         shutil.rmtree(temporary / "downloads", ignore_errors=True)
 
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from fer_jax.data import consent, names, pseudonyms, tables
 from fer_jax.errors import UserError
+from fer_jax.faces import images
 
-SUFFIXES = frozenset(
-    {".bmp", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 NAME = "labels.csv"
 COLUMNS = ("path", "photo", "subject", "emotion", "split", "share")
 _TABLES = frozenset((NAME, consent.NAME, pseudonyms.NAME))
@@ -72,7 +66,7 @@ def read_labels(
     if not (rows or problems or reader.ignored):
         raise UserError(
             f"{source} holds no photograph; it should hold <subject>/<emotion>/<photograph> "
-            f"or {NAME}"
+            f"or {NAME}" + "".join(f"; {told}" for told in _unlike_photographs(reader.litter))
         )
     rows, merged = _merge_spellings(rows)
     problems += [*_duplicates(rows), *_unreadable(rows), *_split_people(rows)]
@@ -186,7 +180,7 @@ class _Reader:
     def folder(self, root: Path) -> Iterator[_Row]:
         for file in _files(root):
             parts = file.relative_to(root).parts
-            if file.suffix.lower() not in SUFFIXES:
+            if file.suffix.lower() not in images.SUFFIXES:
                 table = len(parts) == 1 and file.name in _TABLES
                 if file.name.lower() not in _LITTER and not table:
                     self.litter.append(file)
@@ -291,30 +285,10 @@ def _duplicates(rows: Iterable[_Row]) -> Iterator[str]:
 def _unreadable(rows: Sequence[_Row]) -> Iterator[str]:
     files = {os.path.realpath(row.path): row for row in reversed(rows)}  # each is read once
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        faults = list(pool.map(_fault, files))
+        faults = list(pool.map(images.fault, files))
     for row, fault in zip(files.values(), faults, strict=True):
         if fault:
             yield f"{row.place}: cannot read {row.path}: {fault}"
-
-
-def _fault(path: str) -> str | None:
-    """What keeps the image from being read; None if nothing does.
-
-    Pillow notices that a file is cut off; OpenCV reads a few kinds that Pillow does not know.
-    """
-    try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):  # reading a named pipe would never end
-            return "it is not a regular file"
-        with Image.open(path) as image:
-            image.load()
-    except UnidentifiedImageError:
-        data = np.fromfile(path, np.uint8)
-        if data.size == 0:
-            return "it is empty"
-        return None if cv2.imdecode(data, cv2.IMREAD_COLOR) is not None else "it is no image"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return str(error) or type(error).__name__
-    return None
 
 
 def _split_people(rows: Iterable[_Row]) -> Iterator[str]:
@@ -352,7 +326,8 @@ def _unlike_photographs(files: Sequence[Path]) -> list[str]:
     if not files:
         return []
     names = ", ".join(str(file) for file in files[:5]) + (", ..." if len(files) > 5 else "")
-    return [f"{len(files)} files are no photographs by their names and were left out: {names}"]
+    told = [f"{len(files)} files are not photographs by their names and were left out: {names}"]
+    return told + sorted({images.advice(file) for file in files} - {""})
 
 
 def _told(source: Path, problems: Sequence[str]) -> str:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_jax.data import consent, pseudonyms, tables
-from fer_jax.data.labels import SUFFIXES
 from fer_jax.data.person import Person
 from fer_jax.errors import UserError
+from fer_jax.faces.images import SUFFIXES
 
 _MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may hold thumbnails
 

@@ -19,6 +19,7 @@ from jaxtyping import Int32, UInt8
 
 from fer_jax.data import builders
 from fer_jax.errors import UserError
+from fer_jax.faces.images import ImageError, decode_image, read_image
 
 _CACHED_UNASKED = 1 << 30
 
@@ -126,12 +127,13 @@ class RecordSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
-        return self._example(self._records[int(index)])
+        return self._example(int(index), self._records[int(index)])
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The examples at `indices`, in that order."""
-        records = self._records.__getitems__([int(i) for i in indices])
-        examples = [self._example(record) for record in records]
+        rows = [int(i) for i in indices]
+        records = self._records.__getitems__(rows)
+        examples = [self._example(*pair) for pair in zip(rows, records, strict=True)]
         shape = (0, self.image_size, self.image_size, 3)
         images = [e["image"] for e in examples]
         return {
@@ -153,11 +155,17 @@ class RecordSource:
         _in_threads(fill, range(len(self)))
         return ArraySource(images, labels, ids)
 
-    def _example(self, record: dict[str, Any]) -> Example:
+    def _example(self, index: int, record: dict[str, Any]) -> Example:
+        # Builders that were not written for this project have no ids.
+        name = record["id"].decode() if "id" in record else str(index)
+        try:
+            image = decode_image(record["image"])
+        except ImageError as error:
+            raise ImageError(f"{self.folder}, example {name}: {error}") from error
         return {
-            "image": decode_image(record["image"], self.image_size),
+            "image": resize(image, self.image_size),
             "label": np.int32(record.get("label", -1)),
-            "id": record["id"].decode(),
+            "id": name,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -202,34 +210,16 @@ def read_images(
     """Reads image files, in order, as uint8 [N, S, S, 3] RGB.
 
     Raises:
-        UserError: a file is missing or no image.
+        ImageError: a file is missing or not a picture that is read.
     """
     files = [Path(path) for path in paths]
     images = np.empty((len(files), image_size, image_size, 3), np.uint8)
 
     def fill(index: int) -> None:
-        try:
-            images[index] = decode_image(files[index].read_bytes(), image_size)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read the image {files[index]}: {error}") from error
+        images[index] = resize(read_image(files[index]), image_size)
 
     _in_threads(fill, range(len(files)))
     return images
-
-
-def decode_image(data: bytes, image_size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Decodes an encoded image of any kind to uint8 [S, S, 3] RGB.
-
-    Raises:
-        ValueError: the bytes are no image.
-    """
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error as error:  # no bytes at all
-        raise ValueError("it is empty") from error
-    if image is None:
-        raise ValueError("these bytes are no image that OpenCV reads")
-    return resize(image, image_size)
 
 
 def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarray, "s s 3"]:

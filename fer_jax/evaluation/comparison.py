@@ -14,7 +14,7 @@ from scipy import stats
 from fer_jax.errors import UserError
 from fer_jax.evaluation import bootstrap, crossed, metrics, results
 from fer_jax.evaluation.predictions import Predictions
-from fer_jax.workdir import atomic_file
+from fer_jax.figures import save_figure
 
 GAINS = ("gain", "gain_low", "gain_high", "p", "q", "gain_by_seed")
 _COLOUR, _CLEAR = "#444444", "#c8553d"
@@ -140,8 +140,7 @@ def draw(rows: pd.DataFrame, reference: str, file: Path) -> None:
     figure.supxlabel(
         f"points gained on {reference}, 95 % interval over people and seeds", fontsize=9
     )
-    with atomic_file(file) as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, file, dpi=130)
 
 
 def _panel(axes: Axes, part: pd.DataFrame) -> None:

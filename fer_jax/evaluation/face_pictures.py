@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from fer_jax.evaluation.gallery import map_of
 from fer_jax.evaluation.plots import points
 from fer_jax.evaluation.task_pictures import mark, show
-from fer_jax.workdir import atomic_file
+from fer_jax.figures import save_figure
 
 QUERIES, NEIGHBOURS = 8, 5
 _NAMED = 60  # groups; of more, no legend
@@ -48,8 +48,7 @@ def draw_neighbours(
                 mark(grid[row, column], bool(same[query, column - 1]))
     grid[0, 0].set_title("face", fontsize=9)
     grid[0, 1].set_title("nearest first", fontsize=9, loc="left")
-    with atomic_file(file) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, file, dpi=120)
 
 
 def neighbours(
@@ -98,5 +97,4 @@ def draw_embedding(
                 loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=min(5, len(known)),
                 frameon=False, fontsize=8, handletextpad=0.2, columnspacing=1.0,
             )  # fmt: skip
-    with atomic_file(file) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, file, dpi=120)

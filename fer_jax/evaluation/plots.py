@@ -6,7 +6,6 @@ light, dark and print.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,6 +17,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+
+from fer_jax.figures import svg_text
 
 _INK, _MUTED, _LINE, _ACCENT, _ON_ACCENT, _OTHER, _PAPER = (f"#0{i}0{i}0{i}" for i in range(1, 8))
 _VARIABLES = {
@@ -232,10 +233,7 @@ def _cell(axes: Axes, row: int, column: int, share: float, count: float) -> None
 
 def _svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an `<svg>` element for the page: no prolog, no namespaces, unique ids."""
-    buffer = io.StringIO()
-    # Colours come from the page, so the background must stay clear.
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
+    text = svg_text(figure)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.S)

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from fer_jax.backend import compiler_options
+from fer_jax.figures import save_figure
 from fer_jax.tasks.task import Task
 from fer_jax.training.learner import Learner
-from fer_jax.workdir import atomic_file
 
 EXAMPLES = 6
 RIGHT, WRONG = "#2e7d4f", "#c0392b"
@@ -71,8 +71,7 @@ def draw(
     parts = figure.subfigures(1, len(blocks), width_ratios=widths, squeeze=False).ravel()
     for part, (name, block) in zip(parts, blocks.items(), strict=True):
         _draw_block(part, name, block)
-    with atomic_file(file) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, file, dpi=120)
 
 
 def shown(task: Task, inputs: Any, targets: Any, outputs: Any, images: int) -> Shown:

@@ -1,58 +1,181 @@
-"""Reading pictures of any kind as RGB."""
+"""Reading pictures: which kinds are read, how large they may be, and their pixels as RGB."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, ImageFile, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from fer_jax.errors import UserError
+from fer_jax.files import read_file
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2"}
 )
+# Twice 8K. A larger picture takes gigabytes on its way to the faces.
+MOST_PIXELS = 1 << 26
+_MOST_BYTES = 1 << 30  # of a file; so many pixels need less, even without compression
+
+# The type is found from the content, as OpenCV finds it. Other readers of Pillow are not tried:
+# one of them hands the file to Ghostscript.
+_READERS = (
+    JpegImageFile, PngImageFile, TiffImageFile, BmpImageFile, WebPImageFile, PpmImageFile,
+    Jpeg2KImageFile, GifImageFile,
+)  # fmt: skip
+_HEIF_BRANDS = {
+    b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC",
+    b"heis": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC",
+}  # fmt: skip
+_NOT_READ = {
+    ".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF",
+    ".arw": "raw", ".cr2": "raw", ".cr3": "raw", ".dng": "raw", ".nef": "raw", ".orf": "raw",
+    ".pef": "raw", ".raf": "raw", ".rw2": "raw", ".srw": "raw",
+}  # fmt: skip
+_GREY = 128  # behind transparent pixels
 
 
 class ImageError(UserError):
-    """A file that is absent, unreadable or no picture."""
+    """A file that is absent, unreadable, too large, or not a picture of a kind that is read."""
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture as uint8 [H, W, 3] RGB, upright.
-
-    16 bits become 8, grey and palettes become RGB, transparency is laid on mid-grey, and the
-    EXIF orientation is applied.
+    """Reads a picture as uint8 [H, W, 3] RGB, upright; see `decode_image`.
 
     Raises:
-        ImageError: the file is absent, unreadable or no picture.
+        ImageError: the file is absent or not a regular file, or cannot be decoded.
+    """
+    with _named(path):
+        return decode_image(read_file(path, _MOST_BYTES))
+
+
+def read_encoded(path: str | os.PathLike[str]) -> bytes:
+    """The content of a picture's file, of which the header is checked and nothing is decoded.
+
+    Raises:
+        ImageError: as `read_image`, but damage behind the header is not noticed.
+    """
+    with _named(path):
+        content = read_file(path, _MOST_BYTES)
+        _header(content)
+        return content
+
+
+def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes a picture to uint8 [H, W, 3] RGB, upright.
+
+    16 bits become 8, grey and palettes become RGB, transparency is laid on mid-grey, and the
+    EXIF orientation is applied. Of some kinds that are cut short, what is there is returned.
+
+    Raises:
+        ImageError: not a picture of a kind that is read, more than 67 million pixels (which is
+            checked before anything is decoded), or damaged.
     """
     try:
-        content = np.frombuffer(Path(path).read_bytes(), np.uint8)
-    except OSError as error:
-        raise ImageError(f"cannot read {path} ({error.strerror})") from error
-    try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if len(content) else None
-        alpha = _alpha(content) if image is not None else None
-    except cv2.error as error:
-        raise ImageError(f"{path}: {error.err or 'not a picture'}") from error
+        header = _header(content)
+        # Of 16-bit grey, Pillow would make white.
+        if header.has_transparency_data and not header.mode.startswith("I"):
+            return _on_grey(header)
+        if isinstance(header, PngImageFile):
+            # OpenCV 5 believes the length of a chunk, and makes room for up to 4 GB.
+            header.verify()
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except ImageError:
+        raise
+    except Exception as error:  # of any type: the bytes may be anything
+        raise ImageError(f"the picture is damaged ({_reason(error)})") from error
     if image is None:
-        raise ImageError(f"{path} is empty or no picture of a known kind")
-    if alpha is not None and alpha.shape == image.shape[:2]:
-        share = alpha[:, :, None].astype(np.float32)
-        image = np.rint(image * share + 128 * (1 - share)).astype(np.uint8)
+        raise ImageError("the picture is damaged")
     return image
 
 
-def _alpha(content: UInt8[np.ndarray, " n"]) -> np.ndarray | None:
-    """The opacity [H, W] in 0..1 of an encoded picture, None where all of it is opaque."""
-    if content[:2].tobytes() == b"\xff\xd8":  # JPEG has none; do not decode it twice
-        return None
-    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 3 or image.shape[2] != 4:
-        return None
-    opaque = {"uint8": 255, "uint16": 65535}.get(image.dtype.name, 1)
-    alpha = image[:, :, 3] / np.float32(opaque)
-    return None if alpha.min() >= 1 else alpha
+def fault(path: str | os.PathLike[str]) -> str | None:
+    """What keeps a picture from being read to its end; None if nothing does.
+
+    Stricter than `read_image`: a picture that is cut short is a fault.
+    """
+    try:
+        _header(read_file(path, _MOST_BYTES)).load()
+    except ImageError as error:
+        return str(error)
+    except Exception as error:  # of any type: the bytes may be anything
+        return _reason(error)
+    return None
+
+
+def advice(path: str | os.PathLike[str]) -> str:
+    """What to do with a file whose suffix is that of pictures that are not read; else ""."""
+    kind = _NOT_READ.get(Path(path).suffix.lower())
+    return _convert(kind) if kind else ""
+
+
+@contextlib.contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Names the file in every error."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(f"cannot read {path} ({error.strerror})") from error
+    except ImageError as error:
+        raise ImageError(f"cannot read {path}: {error}") from error
+
+
+def _header(content: bytes) -> ImageFile.ImageFile:
+    """The picture with its size and kind known and nothing decoded.
+
+    Raises:
+        ImageError: it is not of a kind that is read, or too large.
+    """
+    if not content:
+        raise ImageError("it is empty")
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
+        raise ImageError(_convert(_HEIF_BRANDS[content[8:12]]))
+    for reader in _READERS:
+        try:
+            header = reader(io.BytesIO(content))
+        except SyntaxError:  # how Pillow says that it is of another kind
+            continue
+        except Exception as error:  # of any type: the bytes may be anything
+            raise ImageError(f"the picture is damaged ({_reason(error)})") from error
+        width, height = header.size
+        if width * height > MOST_PIXELS:
+            raise ImageError(
+                f"it has {width} x {height} pixels, more than the {MOST_PIXELS // 10**6} million "
+                f"that are read; make it smaller"
+            )
+        return header
+    raise ImageError("it is not a picture of a known kind, or its header is damaged")
+
+
+def _on_grey(picture: ImageFile.ImageFile) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture with transparency on mid-grey; colour and transparency are turned together."""
+    upright = ImageOps.exif_transpose(picture).convert("RGBA")
+    ground = Image.new("RGB", upright.size, (_GREY, _GREY, _GREY))
+    ground.paste(upright, mask=upright)
+    return np.array(ground)
+
+
+def _convert(kind: str) -> str:
+    return (
+        f"{kind} pictures are not read; convert them to JPEG or PNG, for example with "
+        f"ImageMagick: magick INPUT OUTPUT.jpg"
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or getattr(error, "err", None) or str(error)
+    return " ".join(str(text or type(error).__name__).split())

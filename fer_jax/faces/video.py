@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fer_jax.errors import UserError
+from fer_jax.faces.images import MOST_PIXELS
+from fer_jax.files import check_regular
 from fer_jax.workdir import atomic_file
 
 SUFFIXES = frozenset(
@@ -29,21 +31,19 @@ Reason = Literal[
     "unreadable", "not_a_video", "no_video_stream", "too_large", "no_frames", "damaged"
 ]
 
-# Twice 8K. A frame of more fills gigabytes on its way to the faces, and none was ever filmed.
-_MOST_PIXELS = 1 << 26
-
-
 # A file may promise this much more than its frames show before it counts as cut short.
 _END_TOLERANCE_S = 0.5
+# A file that promises more than a year is not believed.
+_LONGEST_S = 366 * 86_400.0
 
 
 class VideoError(UserError):
     """A file that gives no frames, or not all of them.
 
     Attributes:
-        reason: "unreadable" (absent, no permission), "not_a_video", "no_video_stream" (sound
-            only), "too_large" (frames of more than 67 million pixels), "no_frames", or
-            "damaged" (raised after every frame that could be decoded).
+        reason: "unreadable" (absent, no permission, not a regular file), "not_a_video",
+            "no_video_stream" (sound only), "too_large" (frames of more than 67 million pixels),
+            "no_frames", or "damaged" (raised after every frame that could be decoded).
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: Reason, detail: str) -> None:
@@ -106,31 +106,38 @@ def sample_frames(
     """The first frame of every `every_s` seconds from the first frame on; all for 0.
 
     Holds one frame at a time. Rotation that the file asks for is applied. Frames without a
-    presentation time are passed over and counted.
+    presentation time are skipped and counted.
 
     Raises:
         VideoError: nothing can be decoded; or, after the last frame that could be, reason
-            "damaged": some samples were lost, as counted in `counts.failed`.
+            "damaged": some samples were lost, as counted in `counts.failed`. Whatever a file
+            does to the decoder ends in this error.
     """
     counts = SampleCounts() if counts is None else counts
     grid = _Grid(every_s)
-    with _open(path) as container:
-        for frame in _decode(container, grid):
-            counts.decoded += 1
-            if frame.time is None:
-                counts.without_time += 1
-            elif grid.takes(frame.time):
-                yield Frame(counts.decoded - 1, frame.time, _upright(frame))
+    fault = ""
+    try:
+        with _open(path) as container:
+            for frame in _decode(path, container, grid):
+                counts.decoded += 1
+                if frame.time is None:
+                    counts.without_time += 1
+                elif grid.takes(frame.time):
+                    yield Frame(counts.decoded - 1, frame.time, _upright(frame))
+    except VideoError:
+        raise
+    except Exception as error:  # of any type: the bytes may be anything
+        fault = f" ({type(error).__name__}: {error})"
+        grid.fails(None)
     if counts.decoded == counts.without_time:
         detail = "no frame of it can be decoded"
         if counts.without_time:
             detail = f"none of its {counts.without_time} frames has a presentation time"
-        raise VideoError(path, "no_frames", detail)
+        raise VideoError(path, "no_frames", detail + fault)
     counts.failed = grid.lost
     if counts.failed:
-        raise VideoError(
-            path, "damaged", f"damaged or cut short; {counts.failed} samples of it are lost"
-        )
+        detail = f"damaged or cut short; {counts.failed} samples of it are lost"
+        raise VideoError(path, "damaged", detail + fault)
 
 
 class _Grid:
@@ -144,6 +151,7 @@ class _Grid:
         self._last = -1
         self._recent: collections.deque[int] = collections.deque(maxlen=64)
         self._failed: set[int] = set()
+        self._cut_off = 0  # cells after the last frame, which may be too many to list
         self._failed_frames = 0  # when every frame is a sample
 
     def takes(self, time_s: float) -> bool:
@@ -172,12 +180,14 @@ class _Grid:
         if not self._every_s:
             self._failed_frames += max(1, round((promised_s - last_s) * fps))
         elif self._origin is not None:
-            self._failed |= set(range(self._last + 1, self._cell(promised_s - 1e-3) + 1))
+            due = self._cell(promised_s - 1e-3)
+            self._failed = {cell for cell in self._failed if not self._last < cell <= due}
+            self._cut_off = max(0, due - self._last)
 
     @property
     def lost(self) -> int:
         """Samples that were due and lost."""
-        return len(self._failed) + self._failed_frames
+        return len(self._failed) + self._cut_off + self._failed_frames
 
     def _cell(self, time_s: float) -> int:
         assert self._origin is not None
@@ -186,10 +196,14 @@ class _Grid:
 
 @contextlib.contextmanager
 def _open(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
-    """Opens a video; raises `VideoError` for what is none."""
+    """Opens a video.
+
+    Raises:
+        VideoError: it is not a video, or cannot be read.
+    """
     try:
-        # Absolute, since FFmpeg would take a name such as "a:b.mp4" for a protocol.
-        container = av.open(str(Path(path).absolute()))
+        check_regular(path)
+        container = _container(path, max_pixels=str(MOST_PIXELS))
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         raise VideoError(path, "not_a_video", "not a video, or its header is damaged") from error
     except OSError as error:
@@ -200,10 +214,19 @@ def _open(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]
         yield container
 
 
-def _decode(container: av.container.InputContainer, grid: _Grid) -> Iterator[av.VideoFrame]:
+def _container(path: str | os.PathLike[str], **options: str) -> av.container.InputContainer:
+    # Absolute, since FFmpeg would take a name such as "a:b.mp4" for a protocol. Titles may be in
+    # any encoding.
+    return av.open(str(Path(path).absolute()), options=options, metadata_errors="replace")
+
+
+def _decode(
+    path: str | os.PathLike[str], container: av.container.InputContainer, grid: _Grid
+) -> Iterator[av.VideoFrame]:
     """All frames that can be decoded, in order of presentation; what fails is noted in `grid`."""
-    stream = _picture_stream(container)
+    stream = _picture_stream(path, container)
     stream.thread_type = "AUTO"
+    stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
     packets = container.demux(stream)
     end_s, broken = 0.0, False
     while True:
@@ -229,18 +252,33 @@ def _decode(container: av.container.InputContainer, grid: _Grid) -> Iterator[av.
         grid.fails(None)
 
 
-def _picture_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The first stream of moving pictures; a song's cover is none."""
+def _picture_stream(
+    path: str | os.PathLike[str], container: av.container.InputContainer
+) -> av.VideoStream:
+    """The first stream of moving pictures; the cover of a song is not one."""
     cover = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
         if stream.disposition & cover:
             continue
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if width * height > _MOST_PIXELS:
+        width, height = _size(stream)
+        if not width * height:  # FFmpeg forgets a size that it refuses
+            width, height = _size_in_header(path, stream.index)
+        if width * height > MOST_PIXELS:
             detail = f"its frames have {width} x {height} pixels, more than is ever filmed"
-            raise VideoError(container.name, "too_large", detail)
+            raise VideoError(path, "too_large", detail)
         return stream
-    raise VideoError(container.name, "no_video_stream", "holds no moving pictures, only sound")
+    raise VideoError(path, "no_video_stream", "holds no moving pictures, only sound")
+
+
+def _size_in_header(path: str | os.PathLike[str], index: int) -> tuple[int, int]:
+    """Width and height that the container states for a stream; nothing is decoded."""
+    with _container(path, codec_whitelist="none") as container:
+        stream = container.streams[index]
+        return _size(stream) if isinstance(stream, av.VideoStream) else (0, 0)
+
+
+def _size(stream: av.VideoStream) -> tuple[int, int]:
+    return stream.codec_context.width, stream.codec_context.height
 
 
 def _end(frame: av.VideoFrame, before: float) -> float:
@@ -255,16 +293,31 @@ def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
 
 
 def _promised_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """When the pictures end by what the file says of itself, seconds; 0 where it says nothing."""
+    """When the pictures end by what the file says of itself, seconds.
+
+    0 where it says nothing, or something absurd.
+    """
+    promised = 0.0
     if stream.duration is not None and stream.time_base is not None:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    if "DURATION" in stream.metadata:  # Matroska, as hours:minutes:seconds
-        parts = stream.metadata["DURATION"].split(":")
-        with contextlib.suppress(ValueError):
-            return sum(60**power * float(part) for power, part in enumerate(reversed(parts)))
-    if container.duration is not None and len(container.streams) == 1:
-        return ((container.start_time or 0) + container.duration) / av.time_base
-    return 0.0
+        promised = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    elif container.duration is not None:
+        promised = ((container.start_time or 0) + container.duration) / av.time_base
+        tagged = _tagged_end(stream)
+        if tagged is not None:
+            promised = min(promised, tagged)
+        elif len(container.streams) > 1:  # another one may be longer
+            return 0.0
+    return promised if promised <= _LONGEST_S else 0.0
+
+
+def _tagged_end(stream: av.VideoStream) -> float | None:
+    """The tag DURATION of Matroska (hours:minutes:seconds) in seconds; None without a valid one."""
+    try:
+        hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
+    except ValueError:
+        return None
+    end = 3600 * hours + 60 * minutes + seconds
+    return end if 0 <= end < math.inf else None
 
 
 def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:

@@ -8,17 +8,17 @@ ImageNet 80.3 % (keras.io/api/applications).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
 import urllib.request
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from fer_jax.errors import UserError
+from fer_jax.locking import turn_in
 
 NAME = "imagenet"  # what stands for the file in `config.init`
 CHUNK = 1 << 20
@@ -49,7 +49,8 @@ NOTOP = Published(
 def find_or_download(published: Published) -> Path:
     """Where the file lies: $FER_JAX_IMAGENET, or the cache, into which it is downloaded.
 
-    An interrupted download goes on where it stopped. Processes that start together download once.
+    An interrupted download continues where it stopped. Processes that start together download
+    once, where the operating system has file locks (see `fer_jax.locking`).
 
     Raises:
         UserError: it is another file than the published one, or cannot be downloaded.
@@ -75,50 +76,47 @@ def cache_folder() -> Path:
 
 
 def _download(published: Published, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    with partial.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if target.exists():  # another process was quicker
-            return
-        try:
-            _fetch(published, file)
-        except (OSError, http.client.HTTPException) as error:
-            if not file.tell():
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with turn_in(target.parent):
+            if target.exists():  # another process has downloaded it
+                return
+            _fetch(published, partial)
+            try:
+                _check(partial, published, f"it was removed; see what {published.url} gives you")
+            except UserError:
                 partial.unlink()
-            reason = getattr(error, "reason", None) or error
-            raise UserError(
-                f"cannot download the ImageNet weights ({reason}). Fetch {published.url} on a "
-                f"machine with internet ({published.size} bytes, MD5 {published.md5}), and put it "
-                f"at {target}, or set FER_JAX_IMAGENET to where it lies"
-            ) from error
-        file.flush()
-        os.fsync(file.fileno())
-        try:
-            _check(partial, published, f"it was removed; see what {published.url} gives you")
-        except UserError:
-            partial.unlink()
-            raise
-        partial.replace(target)
+                raise
+            partial.replace(target)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"cannot download the ImageNet weights ({reason}). Fetch {published.url} on a "
+            f"machine with internet ({published.size} bytes, MD5 {published.md5}), and put it "
+            f"at {target}, or set FER_JAX_IMAGENET to where it lies"
+        ) from error
 
 
-def _fetch(published: Published, file: Any) -> None:
-    """Appends to `file` what it lacks, or begins again where the server gives the whole only."""
-    there = file.seek(0, os.SEEK_END)
+def _fetch(published: Published, partial: Path) -> None:
+    """Appends to `partial` what it lacks, or starts again where the server sends only the whole."""
+    there = partial.stat().st_size if partial.exists() else 0
     if there >= published.size:
         return
     request = urllib.request.Request(published.url, headers={"Range": f"bytes={there}-"})
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-        if there and answer.status != 206:
-            file.truncate(0)
+        if answer.status != 206:
             there = 0
         bar = tqdm(total=published.size, initial=there, unit="B", unit_scale=True, desc=NAME)
-        with bar:
+        with partial.open("ab" if there else "wb") as file, bar:
             while chunk := answer.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
-    if file.tell() < published.size:
-        raise OSError(f"the connection ended after {file.tell()} bytes; start again to go on")
+            file.flush()
+            os.fsync(file.fileno())
+            got = file.tell()
+    if got < published.size:
+        raise OSError(f"the connection ended after {got} bytes; start again to continue")
 
 
 def _check(path: Path, published: Published, advice: str) -> None:

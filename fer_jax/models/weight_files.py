@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from fer_jax.errors import UserError
+from fer_jax.files import check_regular
 
 SUFFIXES = (".h5", ".hdf5", ".keras", ".safetensors")
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".tar")
@@ -53,6 +54,7 @@ def read(path: Path) -> WeightFile:
     if suffix not in SUFFIXES:
         raise UserError(f"{path} is no weight file: there are {', '.join(SUFFIXES)}")
     try:
+        check_regular(path)
         if suffix == ".safetensors":
             file = _from_safetensors(load_file(path))
         elif suffix == ".keras":

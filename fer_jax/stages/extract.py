@@ -30,6 +30,7 @@ from fer_jax.faces.mtcnn import Detector
 from fer_jax.faces.selection import REASONS, Limits
 from fer_jax.faces.shards import Job, Settings, Stats
 from fer_jax.faces.video import list_videos
+from fer_jax.figures import save_figure
 from fer_jax.records import Crop, DetectorSettings, FacePipeline, Search
 from fer_jax.spreadsheets import safe_table
 from fer_jax.training import model_directory
@@ -68,8 +69,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     records.write(workdir / model_directory.FACES, cut)
     folders = [job.shard for job in jobs]
     faces = _merge(folders, workdir)
-    with atomic_file(workdir / "quality.png") as temporary:
-        overview.histograms(faces, jobs[0].settings.limits).savefig(temporary, dpi=110)
+    histograms = overview.histograms(faces, jobs[0].settings.limits)
+    save_figure(histograms, workdir / "quality.png", dpi=110)
     looked_at = sum(one.kept_frames for one in new.values())
     return {
         "videos": len(jobs),

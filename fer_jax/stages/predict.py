@@ -22,7 +22,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.recogniser import Analysis, Recogniser
 from fer_jax.faces import drawing
 from fer_jax.faces.images import SUFFIXES as IMAGE_SUFFIXES
-from fer_jax.faces.images import read_image
+from fer_jax.faces.images import advice, read_image
 from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
 from fer_jax.faces.video import Frame, VideoWriter, sample_frames
@@ -68,7 +68,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     ):
         report = Report(file, recogniser.labels, skips)
         for source in others:
-            skips.add(source.name, "neither an image nor a video by its suffix")
+            reason = advice(source.path) or "neither an image nor a video by its suffix"
+            skips.add(source.name, reason)
         for batch in _batches(_pictures(images, skips, bar), config.batch):
             _predict_images(batch, recogniser, report, annotated)
         for source in videos:
@@ -136,7 +137,7 @@ def list_sources(path: str) -> tuple[list[Source], list[Source], list[Source]]:
     """The images, the videos and the other files at `path`, sorted by name.
 
     A folder is searched to its depth; hidden files are left out. A single file may have any
-    suffix: what is no image by its suffix is tried as a video.
+    suffix: what is not an image by its suffix is tried as a video.
 
     Raises:
         UserError: no image and no video is there.
@@ -144,7 +145,7 @@ def list_sources(path: str) -> tuple[list[Source], list[Source], list[Source]]:
     if not path:
         raise UserError("predict: give an image, a video or a folder by --config.input=PATH")
     root = Path(path).absolute()
-    if root.is_file():
+    if root.exists() and not root.is_dir():
         single = [Source(root.name, root)]
         return (single, [], []) if root.suffix.lower() in IMAGE_SUFFIXES else ([], single, [])
     if not root.is_dir():
@@ -154,14 +155,15 @@ def list_sources(path: str) -> tuple[list[Source], list[Source], list[Source]]:
     others: list[Source] = []
     for file in sorted(root.rglob("*")):
         relative = file.relative_to(root)
-        if any(part.startswith(".") for part in relative.parts) or not file.is_file():
+        if any(part.startswith(".") for part in relative.parts) or file.is_dir():
             continue
         suffix = file.suffix.lower()
         in_videos = videos if suffix in VIDEO_SUFFIXES else others
         group = images if suffix in IMAGE_SUFFIXES else in_videos
         group.append(Source(relative.as_posix(), file))
     if not images and not videos:
-        raise UserError(f"predict: there is no image or video in {root}")
+        told = sorted({advice(source.path) for source in others} - {""})
+        raise UserError("; ".join([f"predict: there is no image or video in {root}", *told]))
     return images, videos, others
 
 

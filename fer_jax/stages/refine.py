@@ -23,8 +23,9 @@ from fer_jax.errors import UserError
 from fer_jax.faces import drawing
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, judge, operating_threshold, quality
+from fer_jax.figures import save_figure
 from fer_jax.training import model_directory
-from fer_jax.workdir import atomic_file, read_json, stage, write_json
+from fer_jax.workdir import read_json, stage, write_json
 
 FACE = 1  # the verifier's class for a face; 0 is everything else
 Scorer = Callable[[UInt8[np.ndarray, "n s s 3"]], Float[np.ndarray, " n"]]
@@ -67,10 +68,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     doubted = _doubted(scorer, folder, image_size, config.batch)
     sheet = disagreements(refined, workdir, doubted, threshold, config.sheet)
     drawing.write_image(workdir / "disagreements.png", sheet)
-    with atomic_file(workdir / "scores.png") as temporary:
-        measured = test or validation
-        name = "test" if test else "validation"
-        score_histogram(scores, measured, name, threshold).savefig(temporary, dpi=110)
+    measured, name = (test, "test") if test else (validation, "validation")
+    histogram = score_histogram(scores, measured, name, threshold)
+    save_figure(histogram, workdir / "scores.png", dpi=110)
     return _summary(refined, threshold, figures, len(paths) / max(seconds, 1e-9))
 
 

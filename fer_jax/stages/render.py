@@ -23,6 +23,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fer_jax import console
+from fer_jax.faces import drawing
+from fer_jax.faces.images import read_image
 from fer_jax.people import EMOTIONS, write_clip, write_photograph, write_scene
 from fer_jax.workdir import atomic_file, stage
 from fer_jax.workers import WorkerPool
@@ -159,7 +161,7 @@ def _write_contact_sheet(path: Path, people: list[list[Path]]) -> None:
     for number, photographs in enumerate(people):
         top = number % rows * cell
         for place, photograph in enumerate(photographs):
-            image = np.asarray(cv2.imread(str(photograph)))
+            image = read_image(photograph)
             height, width = image.shape[:2]
             side = min(height, width)
             middle = image[:side, (width - side) // 2 : (width + side) // 2]
@@ -167,5 +169,4 @@ def _write_contact_sheet(path: Path, people: list[list[Path]]) -> None:
             sheet[top : top + cell, left : left + cell] = cv2.resize(
                 middle, (cell, cell), interpolation=cv2.INTER_AREA
             )
-    with atomic_file(path) as temporary:
-        cv2.imwrite(str(temporary), sheet)
+    drawing.write_image(path, sheet)

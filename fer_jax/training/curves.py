@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fer_jax.workdir import atomic_file, read_metrics
+from fer_jax.figures import save_figure
+from fer_jax.workdir import read_metrics
 
 _VALIDATION = "validation/"
 _PROBE = "probe/"
@@ -42,8 +43,7 @@ def draw(folder: Path) -> None:
             _panel(axes, measure, series)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    with atomic_file(folder / "curves.png") as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, folder / "curves.png", dpi=120)
 
 
 def read(file: Path) -> dict[str, Series]:

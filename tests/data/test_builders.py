@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from fer_jax.data import builders
 from fer_jax.data.sources import RecordSource, open_source
@@ -192,3 +193,84 @@ def test_no_tensorflow(photographs, tmp_path):
     )
     root = Path(builders.__file__).parents[2]
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=120)
+
+
+STANDARD = '''
+import tensorflow_datasets as tfds
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """As TFDS documents it, and knowing nothing of this project."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "A folder of pictures."
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(num_classes=9)}
+            )
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(dl_manager.manual_dir)}
+
+    def _generate_examples(self, folder):
+        for number, file in enumerate(sorted(folder.glob("*.png"))):
+            yield file.name, {"image": %s, "label": number}
+'''
+
+
+@pytest.fixture
+def standard_builder(tmp_path, monkeypatch):
+    """Puts a builder of another's making where ours are; returns a function that writes it."""
+
+    def write(name: str, image: str) -> None:
+        file = tmp_path / "datasets" / name / f"{name}_dataset_builder.py"
+        file.parent.mkdir(parents=True)
+        file.write_text(STANDARD % image)
+
+    monkeypatch.setattr(builders, "_FOLDERS", (*builders._FOLDERS, tmp_path / "datasets"))
+    return write
+
+
+def test_a_standard_builder_of_tfds_is_read(standard_builder, tmp_path):
+    standard_builder("standard_files", "str(file)")
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), 50 * number, np.uint8))
+    for cache in (False, True):
+        source = open_source("standard_files", None, "train", tmp_path, 8, cache=cache)
+        examples = sorted((source[i] for i in range(3)), key=lambda example: example["label"])
+        assert [example["image"][0, 0, 0] for example in examples] == [0, 50, 100]
+        assert [source[i]["id"] for i in range(3)] == ["0", "1", "2"]  # it has no ids of its own
+    assert len(list((tmp_path / "records").iterdir())) == 1  # which are no change of the input
+    cv2.imwrite(str(tmp_path / "3.png"), np.zeros((8, 8, 3), np.uint8))
+    assert len(open_source("standard_files", None, "train", tmp_path, 8)) == 4
+
+
+def test_a_builder_that_needs_tensorflow_is_told_what_does_not(standard_builder, tmp_path):
+    standard_builder("standard_arrays", "__import__('numpy').zeros((8, 8, 3), 'uint8')")
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match=r"standard_arrays: .* as files or as encoded bytes"):
+        builders.build("standard_arrays", None, tmp_path, tmp_path / "records")
+
+
+def test_tfds_finds_the_builders_by_name(photographs, tmp_path):
+    builders.register()
+    builder = tfds.builder("persian_emotion/four", data_dir=tmp_path / "own")
+    builder.download_and_prepare(
+        file_format="array_record",
+        download_config=tfds.download.DownloadConfig(manual_dir=str(photographs)),
+    )
+    read = tfds.data_source("persian_emotion/four", split="train", data_dir=tmp_path / "own")
+    assert len(read) == 12 and read[0]["image"].shape == (12, 12, 3)
+    for name in ("face_frames", "face_verification"):
+        assert tfds.builder(name, data_dir=tmp_path).name == name
+
+
+def test_a_damaged_picture_in_records_is_named(photographs, tmp_path):
+    folder = builders.build("persian_emotion", None, photographs, tmp_path / "records").data_path
+    source = RecordSource(folder, "train", 6)
+    source._records = [{"image": b"no picture", "label": 0, "id": b"ann/sad/1.png"}]
+    with pytest.raises(UserError, match=r"example ann/sad/1\.png: it is not a picture"):
+        source[0]

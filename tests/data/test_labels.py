@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from fer_jax.data import tables
 from fer_jax.data.labels import files_read, read_labels
@@ -254,6 +255,30 @@ def test_every_problem_of_a_folder_at_once(root):
     assert message.count("unknown emotion 'smug'") == 1
     assert f"cannot read {root}/ann/sad/text.png" in message
     assert "5 problems" in message
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_huge_pictures_are_problems(root, monkeypatch):
+    os.mkfifo(root / "ann" / "sad" / "pipe.png")
+    os.mkfifo(root / "ann" / "sad" / "pipe")  # by its name not a photograph
+    Image.new("1", (9000, 9000)).save(root / "ann" / "sad" / "huge.png")
+    with pytest.raises(UserError) as caught:
+        read_labels(root, FOUR)
+    message = str(caught.value)
+    assert f"cannot read {root}/ann/sad/pipe.png: it is a named pipe" in message
+    assert f"cannot read {root}/ann/sad/huge.png: it has 9000 x 9000 pixels" in message
+    assert "2 problems" in message
+
+
+def test_what_a_camera_writes_and_nobody_reads_comes_with_advice(root, tmp_path):
+    (root / "ann" / "sad" / "IMG_1.HEIC").touch()
+    warnings = read_labels(root, FOUR).attrs["warnings"]
+    assert any("IMG_1.HEIC" in warning for warning in warnings)
+    assert any(w.startswith("HEIC pictures are not read; convert them") for w in warnings)
+    (tmp_path / "phone" / "ann" / "sad").mkdir(parents=True)
+    (tmp_path / "phone" / "ann" / "sad" / "1.heic").touch()
+    with pytest.raises(UserError, match=r"holds no photograph.*HEIC pictures are not read"):
+        read_labels(tmp_path / "phone", FOUR)
 
 
 def test_a_link_that_leads_back_does_not_go_round(root):

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fer_jax.errors import UserError
+from fer_jax.faces import images
 from fer_jax.faces.images import ImageError, read_image
 
 RAMP = np.dstack(np.meshgrid(np.arange(0, 240, 20), np.arange(0, 160, 20))).astype(np.uint8)
@@ -90,3 +93,118 @@ def test_a_cut_off_picture_gives_what_is_there_or_an_error(tmp_path):
         assert read_image(tmp_path / "cut.png").shape == (99, 99, 3)
     except ImageError as error:
         assert "cut.png" in str(error)
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(
+        ">I", zlib.crc32(kind + content)
+    )  # fmt: skip
+
+
+def png_header(width, height):
+    """A PNG of black pixels, cut off after its first row: nothing needs to be decoded."""
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(
+        b"IDAT", zlib.compress(bytes(1 + 3 * width))
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "read", [read_image, images.read_encoded, images.fault, lambda p: images.read_image(str(p))]
+)
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(read, tmp_path, monkeypatch):
+    def decode(*_, **__):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    monkeypatch.setattr(images.PngImageFile, "load", decode)
+    (tmp_path / "a.png").write_bytes(png_header(20000, 20000))
+    try:
+        message = read(tmp_path / "a.png")
+    except ImageError as error:
+        message = str(error)
+    assert "20000 x 20000 pixels, more than the 67 million that are read" in message
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "JPEG2000", "GIF"])
+def test_the_bound_holds_for_every_kind_that_is_read(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MOST_PIXELS", 95)
+    Image.fromarray(RAMP).save(tmp_path / "a", kind)  # 8 x 12
+    for read in (read_image, images.read_encoded):
+        with pytest.raises(ImageError, match="a: it has 12 x 8 pixels"):
+            read(tmp_path / "a")
+    assert "12 x 8 pixels" in images.fault(tmp_path / "a")
+    monkeypatch.setattr(images, "MOST_PIXELS", 96)
+    assert read_image(tmp_path / "a").shape == (8, 12, 3)
+    assert images.fault(tmp_path / "a") is None
+
+
+def test_a_file_of_too_many_bytes_is_not_loaded(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(ImageError, match=r"a\.png .*bytes, more than"):
+        read_image(tmp_path / "a.png")
+    assert "bytes, more than" in images.fault(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff"])
+def test_colour_and_transparency_are_turned_together(kind, orientation, turns, tmp_path):
+    upright = np.zeros((8, 12, 4), np.uint8)
+    upright[:4, :6] = (250, 90, 10, 255)  # opaque in its upper left quarter
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(upright, turns)))
+    options = {"lossless": True, "exact": True} if kind == "webp" else {}
+    stored.save(tmp_path / f"a.{kind}", exif=exif, **options)
+    expected = np.full((8, 12, 3), 128, np.uint8)
+    expected[:4, :6] = (250, 90, 10)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{kind}"), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("IMG_1.HEIC", "HEIC"), ("a.heif", "HEIC"), ("a.avif", "AVIF"), ("a.NEF", "raw")],
+)
+def test_kinds_that_cameras_write_and_nobody_reads_come_with_advice(name, told):
+    assert images.advice(name).startswith(f"{told} pictures are not read; convert them to JPEG")
+
+
+def test_other_files_need_no_advice():
+    assert images.advice("notes.txt") == images.advice("a.jpg") == ""
+
+
+def test_a_heic_picture_under_another_name_comes_with_advice(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    with pytest.raises(ImageError, match=r"a\.jpg: HEIC pictures are not read; convert"):
+        read_image(tmp_path / "a.jpg")
+    assert images.fault(tmp_path / "a.jpg").startswith("HEIC pictures are not read")
+
+
+def test_a_picture_that_is_cut_off_is_a_fault(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8)
+    for kind in ("JPEG", "PNG", "TIFF"):
+        Image.fromarray(noise).save(tmp_path / "a", kind)
+        whole = (tmp_path / "a").read_bytes()
+        assert images.fault(tmp_path / "a") is None
+        (tmp_path / "a").write_bytes(whole[: len(whole) // 2])
+        assert images.fault(tmp_path / "a")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "JPEG2000", "GIF"])
+def test_damaged_bytes_give_a_picture_or_an_image_error(kind, monkeypatch):
+    """Whatever a decoder makes of them."""
+    monkeypatch.setattr(images, "MOST_PIXELS", 1 << 16)  # for speed
+    buffer = io.BytesIO()
+    Image.fromarray(RAMP).save(buffer, kind)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        content = bytearray(buffer.getvalue())
+        for place in rng.integers(0, len(content), 3):
+            content[place] = rng.integers(0, 256)
+        try:
+            image = images.decode_image(bytes(content))
+        except ImageError as error:
+            assert "\n" not in str(error)
+        else:
+            assert image.dtype == np.uint8 and image.shape[2] == 3

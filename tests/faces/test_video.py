@@ -1,3 +1,4 @@
+import struct
 from fractions import Fraction
 
 import av
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
+from fer_jax.faces import video
 from fer_jax.faces.video import SampleCounts, VideoError, VideoWriter, list_videos, sample_frames
 
 SIZE = 96, 128  # height, width
@@ -18,9 +20,12 @@ def picture(number):
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
-def write(path, *, codec="libx264", form=None, times=range(30), fps=10, rotation=0, **options):
+def write(
+    path, *, codec="libx264", form=None, times=range(30), fps=10, rotation=0, title="", **options
+):
     """A clip of `picture(i)` shown at `times[i] / fps` seconds."""
     with av.open(str(path), "w", format=form, options=options) as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = SIZE
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -195,3 +200,105 @@ def test_frames_without_a_time_are_passed_over_and_counted(tmp_path):
     frames, counts, error = sample(tmp_path / "bare.ts", 0.5)
     assert frames == [] and error == "no_frames"
     assert counts.without_time == counts.decoded == 30
+
+
+@pytest.mark.parametrize("encoding", ["cp1256", "utf-16-le", "latin-1"])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
+def test_a_title_in_any_encoding_loses_no_frame(tmp_path, name, encoding):
+    title = "é" * 12 if encoding == "latin-1" else "فیلم خانوادگ"
+    given = title.replace("ی", "ي").encode(encoding)[:24]
+    codec = "mpeg4" if name == "a.avi" else "libx264"
+    path = write(tmp_path / name, codec=codec, title="T" * len(given))
+    content = path.read_bytes()
+    assert content.count(b"T" * len(given)) == 1
+    path.write_bytes(content.replace(b"T" * len(given), given))
+    frames, counts, error = sample(path, 0.5)
+    assert numbers(frames) == [0, 5, 10, 15, 20, 25]
+    assert counts.decoded == 30 and error is None
+
+
+def tagged(path, duration):
+    """A clip of three seconds in Matroska whose tag DURATION says something else."""
+    content = write(path).read_bytes()
+    own = b"00:00:03.000000000"
+    assert content.count(own) == 1 and len(duration) <= len(own)
+    path.write_bytes(content.replace(own, duration.encode().ljust(len(own), b"\0")))
+    return path
+
+
+@pytest.mark.parametrize("every_s", [0.0, 0.5, 1e-9])
+@pytest.mark.parametrize(
+    "duration",
+    ["99999999:00:00", "inf", "inf:00:00", "nan", "nan:0:0", "1e300:0:0", "-1:00:00", "0:0", "x"],
+)
+@pytest.mark.timeout(20)
+def test_an_absurd_duration_is_not_believed(tmp_path, duration, every_s):
+    frames, counts, error = sample(tagged(tmp_path / "a.mkv", duration), every_s)
+    assert len(frames) == (6 if every_s == 0.5 else 30)
+    assert counts.failed == 0 and error is None
+
+
+def test_samples_that_a_file_promises_are_counted_and_not_listed():
+    """As many as nanoseconds are in a year."""
+    grid = video._Grid(1e-9)
+    assert grid.takes(0.0)
+    grid.fails(2.0)
+    grid.ends(0.1, 366 * 86_400.0, fps=10.0)
+    assert grid.lost == pytest.approx(366 * 86_400e9, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("hours", "lost"),
+    [(1.0, 2 * 3600 - 6), (30 * 8766.0, 0), (1e300, 0), (float("inf"), 0), (float("nan"), 0)],
+)
+def test_a_container_may_promise_hours_but_not_years(tmp_path, hours, lost):
+    path = tagged(tmp_path / "a.mkv", "x")
+    own = b"\x44\x89\x88" + struct.pack(">d", 3000)  # its length in milliseconds
+    content = path.read_bytes()
+    assert content.count(own) == 1
+    path.write_bytes(content.replace(own, own[:3] + struct.pack(">d", hours * 3.6e6)))
+    frames, counts, error = sample(path, 0.5)
+    assert len(frames) == 6 and counts.failed == lost
+    assert error == ("damaged" if lost else None)
+
+
+@pytest.mark.parametrize("what", [RuntimeError, MemoryError, UnicodeDecodeError, OSError])
+@pytest.mark.parametrize("after", [0, 10])
+def test_whatever_a_decoder_raises_is_one_counted_failure_of_that_video(
+    tmp_path, monkeypatch, what, after
+):
+    path, given = write(tmp_path / "a.mp4"), []
+    arguments = ("utf-8", b"\xff", 0, 1, "invalid") if what is UnicodeDecodeError else ("odd",)
+
+    def upright(frame):
+        given.append(frame)
+        if len(given) > after:
+            raise what(*arguments)
+        return frame.to_ndarray(format="rgb24")
+
+    monkeypatch.setattr(video, "_upright", upright)
+    counts = SampleCounts()
+    with pytest.raises(VideoError, match=what.__name__) as caught:
+        list(sample_frames(path, 0.0, counts))
+    assert caught.value.reason == "damaged" and counts.failed == 1
+    assert counts.decoded == after + 1
+
+
+def test_errors_of_the_one_who_takes_the_frames_are_his_own(tmp_path):
+    with pytest.raises(KeyError, match="mine"):
+        for _ in sample_frames(write(tmp_path / "a.mp4"), 1.0):
+            raise KeyError("mine")
+
+
+def test_frames_of_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "MOST_PIXELS", SIZE[0] * SIZE[1] - 1)
+    path = write(tmp_path / "a.avi", codec="mjpeg")
+    with pytest.raises(VideoError, match="its frames have 128 x 96 pixels") as caught:
+        next(sample_frames(path, 1.0))
+    assert caught.value.reason == "too_large"
+    content = bytearray(path.read_bytes())
+    place = content.index(b"strf") + 12  # width and height, in the header of the stream
+    content[place : place + 8] = (64).to_bytes(4, "little") * 2
+    path.write_bytes(content)  # the header is small, the frames are not
+    frames, counts, error = sample(path, 1.0)
+    assert frames == [] and error == "no_frames" and counts.decoded == 0

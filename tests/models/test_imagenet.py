@@ -3,12 +3,15 @@
 import functools
 import hashlib
 import http.server
+import importlib.util
 import multiprocessing
+import sys
 import threading
 
 import numpy as np
 import pytest
 
+from fer_jax import locking
 from fer_jax.errors import UserError
 from fer_jax.models import imagenet
 
@@ -167,3 +170,15 @@ def test_digest(tmp_path):
     digest = functools.partial(imagenet.file_digest, tmp_path / "a")
     assert digest("md5") == "900150983cd24fb0d6963f7d28e17f72"
     assert digest("sha256").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_works_where_the_system_has_no_fcntl(server, cache, monkeypatch):
+    """As on Windows: without locks, but with the download."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    for module in (locking, imagenet):
+        file = importlib.util.spec_from_file_location(module.__name__, module.__file__)
+        loaded = importlib.util.module_from_spec(file)
+        monkeypatch.setitem(sys.modules, module.__name__, loaded)
+        file.loader.exec_module(loaded)
+    path = loaded.find_or_download(published(server))
+    assert path.read_bytes() == CONTENT and names(cache) == [NAME]

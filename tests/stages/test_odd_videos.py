@@ -18,6 +18,7 @@ from fer_jax.workdir import read_json
 
 SIZE = 96, 128  # height, width
 SECONDS, FPS = 3, 10
+LENGTH = b"00:00:03.000000000"  # as Matroska's tag DURATION says it
 
 
 def picture(number, size=SIZE):
@@ -28,9 +29,10 @@ def picture(number, size=SIZE):
 
 
 def video(path, *, codec="libx264", form="yuv420p", times=range(SECONDS * FPS), fps=FPS,
-          size=SIZE, rotation=0, container=None, audio=False, options=None):  # fmt: skip
+          size=SIZE, rotation=0, container=None, audio=False, options=None, title=""):  # fmt: skip
     """A clip of `picture(i)` shown at `times[i] / fps` seconds."""
     with av.open(str(path), "w", format=container, options=options or {}) as out:
+        out.metadata["title"] = title
         stream = out.add_stream(codec, rate=fps)
         stream.height, stream.width, stream.pix_fmt = *size, form
         stream.codec_context.time_base = Fraction(1, fps)
@@ -110,6 +112,14 @@ def lying_count(path):
     path.write_bytes(content)
 
 
+def rewritten(path, old, new):
+    """Some bytes of a clip's metadata replaced by others."""
+    video(path, title="TTTT")
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new.ljust(len(old), b"\0")))
+
+
 def renamed(path, suffix, **options):
     other = path.with_name(f"{path.name}{suffix}")
     video(other, **options).rename(path)
@@ -175,11 +185,17 @@ TABLE = {
     "song with a cover.mp4": (song_with_a_cover, 0, 0, "no_video_stream"),
     "no frame.mkv": (make(video, times=()), 0, 0, "?none"),
     "bare.ts": (make(video, container="h264"), 0, 0, "no_frames"),
+    "pipe.mp4": (os.mkfifo, 0, 0, "unreadable"),
     "absent.mp4": (lambda p: p.symlink_to("nowhere.mp4"), 0, 0, "unreadable"),
     "loop.mp4": (loop, 0, 0, "unreadable"),
     "huge.avi": (make(video, codec="png", form="rgb24", times=(0,), size=(9000, 9000)), 0, 0,
                  "too_large"),
     # odd, but sound
+    "title in cp1256.mkv": (make(rewritten, old=b"TTTT", new="فيلم".encode("cp1256")), WHOLE, 0,
+                            ""),
+    "a hundred million hours.mkv": (make(rewritten, old=LENGTH, new=b"99999999:00:00"), WHOLE, 0,
+                                    ""),
+    "infinitely long.mkv": (make(rewritten, old=LENGTH, new=b"inf"), WHOLE, 0, ""),
     "one frame.mp4": (make(video, times=(0,)), 1, 0, ""),
     "two frames.mp4": (make(video, times=(0, 1)), 1, 0, ""),
     "odd size.avi": (make(video, codec="png", form="rgb24", size=(67, 91)), WHOLE, 0, ""),

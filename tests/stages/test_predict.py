@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from configs import photographs as photographs_config
 from configs import predict as predict_config
@@ -382,6 +383,40 @@ def test_odd_sources_fail_alone(tmp_path, model, no_detector):
     names = {file.name for file in annotated}
     assert {"a.tiff.png", "v.mov.mp4", "z.png", "wide.png", "wide.jpg"} <= names
     assert read_image(tmp_path / "out" / "overview.jpg").shape[0] == 360
+
+
+@pytest.mark.timeout(60)
+def test_pipes_huge_pictures_and_kinds_of_cameras_are_skipped_with_a_reason(
+    tmp_path, model, no_detector
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_image(folder / "a.png", np.full((60, 60, 3), 90, np.uint8))
+    for name in ("pipe.png", "pipe.mp4", "pipe"):
+        os.mkfifo(folder / name)
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    Image.new("1", (9000, 9000)).save(folder / "huge.png")
+    summary = predict.run(config_for(folder), tmp_path / "out")
+    assert (summary["frames"], summary["skipped"], summary["sources"]) == (1, 6, 7)
+    with (tmp_path / "out" / "skipped.csv").open() as file:
+        reasons = {row["source"]: row["reason"] for row in csv.DictReader(file)}
+    for name, told in {
+        "pipe.png": "named pipe", "pipe.mp4": "named pipe", "pipe": "neither an image",
+        "gone.png": "No such file", "IMG_1.HEIC": "HEIC pictures are not read; convert",
+        "huge.png": "9000 x 9000 pixels",
+    }.items():  # fmt: skip
+        assert told in reasons[name]
+
+
+@pytest.mark.timeout(60)
+def test_a_single_file_that_cannot_be_read_is_told_why(tmp_path, model, no_detector):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "1.heic").touch()
+    for name, told in (("pipe.png", "named pipe"), ("phone", "HEIC pictures are not read")):
+        with pytest.raises(UserError, match=told):
+            predict.run(config_for(tmp_path / name), tmp_path / f"out of {name}")
 
 
 def test_no_two_copies_go_to_one_place(tmp_path):

@@ -1,0 +1,37 @@
+"""Opening files that a user names: only regular ones, since a named pipe blocks its reader."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raises OSError unless `path` is a regular file, or a link to one."""
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((name for matches, name in _KINDS if matches(mode)), "of an unknown kind")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", os.fspath(path))
+
+
+def read_file(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: it is absent, unreadable, larger, or not a regular file.
+    """
+    check_regular(path)
+    size = Path(path).stat().st_size
+    if size > most:
+        raise OSError(errno.EFBIG, f"it has {size} bytes, more than {most}", os.fspath(path))
+    return Path(path).read_bytes()
