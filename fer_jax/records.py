@@ -127,6 +127,39 @@ class ModelRecord(Record):
         return self
 
 
+class StudyProtocol(Record):
+    """How a cross-validation was run: `protocol.json` beside its predictions.
+
+    Runs of older versions lack some of the fields, and methods add fields of their own.
+    """
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="ignore", strict=True, allow_inf_nan=False
+    )
+
+    labels: list[str]
+    protocol: str = ""
+    folds: int | None = Field(default=None, ge=1)
+    seeds: list[int] = []
+    people_disjoint: bool = False
+    method: str = ""
+    frozen: bool = False
+    features: list[str] = []
+    steps: int | None = None
+    init: str = ""
+    pretraining: str = ""
+    pretraining_saw_test_people: bool | None = None
+    pretraining_known: bool = True
+    shots: int = 0
+    balance: bool = False
+    test_crops: int = 1
+    chosen_by: str = ""
+    image_size: int | None = None
+    photographs: str = ""
+    leaks: dict[str, int] = {}
+    allowed_leaks: list[str] = []
+
+
 R = TypeVar("R", bound=Record)
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
+from fer_jax import records
 from fer_jax.data.stage_tables import read_table
 from fer_jax.errors import UserError
-from fer_jax.workdir import read_json
 
 _SUM_TOLERANCE = 1e-3  # of a row's probabilities, which may be float16
 COLUMNS = ("photo", "subject", "emotion", "fold", "seed", "status")
@@ -80,8 +80,11 @@ def read_predictions(name: str, workdir: Path) -> Predictions:
             f"run '{name}': no predictions.parquet in {workdir}; give the workdir of a finished "
             f"crossval as --config.runs.{name}"
         )
-    protocol = read_json(workdir / "protocol.json", labels=list)
-    return from_table(name, read_table(path, _schema(protocol["labels"])), protocol, str(path))
+    protocol = records.read(records.StudyProtocol, workdir / "protocol.json")
+    known = protocol.model_dump(
+        exclude_unset=True
+    )  # fields that an older version lacks stay absent
+    return from_table(name, read_table(path, _schema(protocol.labels)), known, str(path))
 
 
 def _schema(labels: Sequence[Any]) -> pa.Schema:

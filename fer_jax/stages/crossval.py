@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 from ml_collections import ConfigDict
 
-from fer_jax import console
+from fer_jax import console, records
 from fer_jax.data.stage_tables import read_table
 from fer_jax.evaluation import fold_models, leakage, protocols
 from fer_jax.evaluation.fold import Faces, FoldModel, inits
 from fer_jax.evaluation.study import Study, crop_margins, read_study
 from fer_jax.training import inference, model_directory
 from fer_jax.training.features import FrozenBackbone
-from fer_jax.workdir import atomic_file, stage, write_json
+from fer_jax.workdir import atomic_file, stage
 
 _SAW = {"yes": True, "no": False, "unknown": None}
 
@@ -177,30 +177,28 @@ def _write_protocol(
     saw = _SAW[config.pretraining_saw_test_people]
     if any(leak.kind in leakage.OF_PRETRAINING for leak in leaks):
         saw = True
-    write_json(
-        workdir / "protocol.json",
-        {
-            "protocol": config.protocol,
-            "folds": len(folds),
-            "seeds": list(config.seeds),
-            "labels": study.labels,
-            "people_disjoint": not any(shared),
-            "method": config.method,
-            "init": "pretrained" if config.init else "random weights",
-            "pretraining": config.pretraining,
-            "pretraining_saw_test_people": saw,
-            "shots": config.shots,
-            "balance": config.balance,
-            "test_crops": config.test_crops,
-            "chosen_by": model.chosen_by,
-            "image_size": config.image_size,
-            "photographs": config.test_photographs or config.photographs,
-            "leaks": leakage.counts(leaks),
-            "allowed_leaks": list(config.allow_leaks),
-            "pretraining_known": leakage.lineage(*inits(config).values()).known,
-            **model.facts,
-        },
+    protocol = records.StudyProtocol(
+        protocol=config.protocol,
+        folds=len(folds),
+        seeds=list(config.seeds),
+        labels=study.labels,
+        people_disjoint=not any(shared),
+        method=config.method,
+        init="pretrained" if config.init else "random weights",
+        pretraining=config.pretraining,
+        pretraining_saw_test_people=saw,
+        shots=config.shots,
+        balance=config.balance,
+        test_crops=config.test_crops,
+        chosen_by=model.chosen_by,
+        image_size=config.image_size,
+        photographs=config.test_photographs or config.photographs,
+        leaks=leakage.counts(leaks),
+        allowed_leaks=list(config.allow_leaks),
+        pretraining_known=leakage.lineage(*inits(config).values()).known,
+        **model.facts,
     )
+    records.write(workdir / "protocol.json", protocol)
 
 
 def _summary(
