@@ -257,17 +257,12 @@ def test_every_problem_of_a_folder_at_once(root):
     assert "5 problems" in message
 
 
-@pytest.mark.timeout(20)
-def test_pipes_and_huge_pictures_are_problems(root, monkeypatch):
-    os.mkfifo(root / "ann" / "sad" / "pipe.png")
-    os.mkfifo(root / "ann" / "sad" / "pipe")  # by its name not a photograph
+def test_a_picture_of_too_many_pixels_is_a_problem(root):
     Image.new("1", (9000, 9000)).save(root / "ann" / "sad" / "huge.png")
     with pytest.raises(UserError) as caught:
         read_labels(root, FOUR)
     message = str(caught.value)
-    assert f"cannot read {root}/ann/sad/pipe.png: it is a named pipe" in message
     assert f"cannot read {root}/ann/sad/huge.png: it has 9000 x 9000 pixels" in message
-    assert "2 problems" in message
 
 
 def test_what_a_camera_writes_and_nobody_reads_comes_with_advice(root, tmp_path):
@@ -386,7 +381,7 @@ def test_one_picture_in_many_rows_is_read_once(tmp_path, monkeypatch):
     picture(tmp_path / "a.png")
     table(tmp_path, *["a.png,ann,happy,"] * 50)
     reads = []
-    monkeypatch.setattr("fer_jax.data.labels._fault", lambda path: reads.append(path))
+    monkeypatch.setattr("fer_jax.faces.images.fault", lambda path: reads.append(path))
     with pytest.raises(UserError, match="49 problems"):
         read_labels(tmp_path, FOUR)
     assert len(reads) == 1
@@ -412,7 +407,7 @@ def test_a_folder_that_cannot_be_a_subject_is_refused(tmp_path, name, words):
 
 def test_a_named_pipe_in_place_of_a_photograph_is_not_opened(root):
     os.mkfifo(root / "ann" / "sad" / "2.png")
-    with pytest.raises(UserError, match=r"cannot read .*2\.png: it is not a regular file"):
+    with pytest.raises(UserError, match=r"cannot read .*2\.png: it is a named pipe"):
         read_labels(root, FOUR)
 
 

@@ -217,23 +217,28 @@ def test_a_title_in_any_encoding_loses_no_frame(tmp_path, name, encoding):
     assert counts.decoded == 30 and error is None
 
 
-def tagged(path, duration):
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """The bytes of a clip of three seconds in Matroska."""
+    return write(tmp_path_factory.mktemp("clip") / "a.mkv").read_bytes()
+
+
+def tagged(path, content, duration):
     """A clip of three seconds in Matroska whose tag DURATION says something else."""
-    content = write(path).read_bytes()
     own = b"00:00:03.000000000"
     assert content.count(own) == 1 and len(duration) <= len(own)
     path.write_bytes(content.replace(own, duration.encode().ljust(len(own), b"\0")))
     return path
 
 
-@pytest.mark.parametrize("every_s", [0.0, 0.5, 1e-9])
+@pytest.mark.parametrize("every_s", [0.0, 0.5])
 @pytest.mark.parametrize(
     "duration",
     ["99999999:00:00", "inf", "inf:00:00", "nan", "nan:0:0", "1e300:0:0", "-1:00:00", "0:0", "x"],
 )
 @pytest.mark.timeout(20)
-def test_an_absurd_duration_is_not_believed(tmp_path, duration, every_s):
-    frames, counts, error = sample(tagged(tmp_path / "a.mkv", duration), every_s)
+def test_an_absurd_duration_is_not_believed(tmp_path, clip, duration, every_s):
+    frames, counts, error = sample(tagged(tmp_path / "a.mkv", clip, duration), every_s)
     assert len(frames) == (6 if every_s == 0.5 else 30)
     assert counts.failed == 0 and error is None
 
@@ -251,8 +256,8 @@ def test_samples_that_a_file_promises_are_counted_and_not_listed():
     ("hours", "lost"),
     [(1.0, 2 * 3600 - 6), (30 * 8766.0, 0), (1e300, 0), (float("inf"), 0), (float("nan"), 0)],
 )
-def test_a_container_may_promise_hours_but_not_years(tmp_path, hours, lost):
-    path = tagged(tmp_path / "a.mkv", "x")
+def test_a_container_may_promise_hours_but_not_years(tmp_path, clip, hours, lost):
+    path = tagged(tmp_path / "a.mkv", clip, "x")
     own = b"\x44\x89\x88" + struct.pack(">d", 3000)  # its length in milliseconds
     content = path.read_bytes()
     assert content.count(own) == 1
@@ -265,9 +270,10 @@ def test_a_container_may_promise_hours_but_not_years(tmp_path, hours, lost):
 @pytest.mark.parametrize("what", [RuntimeError, MemoryError, UnicodeDecodeError, OSError])
 @pytest.mark.parametrize("after", [0, 10])
 def test_whatever_a_decoder_raises_is_one_counted_failure_of_that_video(
-    tmp_path, monkeypatch, what, after
+    tmp_path, monkeypatch, clip, what, after
 ):
-    path, given = write(tmp_path / "a.mp4"), []
+    path, given = tmp_path / "a.mkv", []
+    path.write_bytes(clip)
     arguments = ("utf-8", b"\xff", 0, 1, "invalid") if what is UnicodeDecodeError else ("odd",)
 
     def upright(frame):
