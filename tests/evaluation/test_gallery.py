@@ -24,7 +24,8 @@ def study(tmp_path_factory):
         crop = f"faces/{number}.png"
         (root / "photographs" / "faces").mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(root / "photographs" / crop), face[..., ::-1])
-        rows.append({"photo": row["photo"], "crop": crop, "share": row["subject"] < "p02"})
+        known = {name: row[name] for name in ("photo", "subject", "emotion", "status")}
+        rows.append({**known, "crop": crop, "share": row["subject"] < "p02"})
     pd.DataFrame(rows).to_parquet(root / "photographs" / "photographs.parquet")
     for fold, part in table.groupby("fold"):
         folder = root / "run" / "folds" / f"seed0_fold{fold}"

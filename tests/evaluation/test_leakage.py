@@ -278,7 +278,9 @@ def test_two_spellings_of_an_id_in_train_and_test_are_a_leak(one, other):
 
 def test_a_person_that_pretraining_saw_in_another_spelling_is_a_leak(tmp_path):
     table = pd.DataFrame({"subject": ["P1", "علی"]})
-    pretrained = pd.DataFrame({"subject": ["p١", "كاوه"], "photo": "", "crop": "", "status": ""})
+    pretrained = pd.DataFrame(
+        {"subject": ["p١", "كاوه"], "photo": "", "crop": "", "status": "", "emotion": ""}
+    )
     pretrained.to_parquet(tmp_path / "photographs.parquet")
     no_faces = leakage._Side([], np.zeros((0, 8, 8, 3), np.uint8), np.zeros((0, 1)))
     tested, positions = np.arange(2), np.zeros(0, int)

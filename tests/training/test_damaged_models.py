@@ -212,7 +212,7 @@ def test_an_old_model_is_loaded_and_says_that_it_cannot_be_checked(folder, capsy
     before = model_directory.load(folder)
     change_arrays(folder, lambda arrays: None, old=True)
     old = model_directory.load(folder)
-    printed = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 1 and "integrity cannot be checked" in printed[0]
     expected = before.probabilities("emotion", crops())
     np.testing.assert_array_equal(old.probabilities("emotion", crops()), expected)

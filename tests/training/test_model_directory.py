@@ -149,7 +149,10 @@ def test_a_stage_takes_imagenet_for_no_path(tmp_path, monkeypatch):
     def run(config, workdir):
         return {"steps": 1}
 
+    def config(init):
+        return ConfigDict({"stage": "example", "init": init}).lock()
+
     monkeypatch.chdir(tmp_path)
-    assert run(make_config("imagenet"), tmp_path / "w")["steps"] == 1
+    assert run(config("imagenet"), tmp_path / "w")["steps"] == 1
     with pytest.raises(UserError, match="there is no imagenett"):
-        run(make_config("imagenett"), tmp_path / "v")
+        run(config("imagenett"), tmp_path / "v")
