@@ -334,10 +334,9 @@ def _is_empty(folder: Path) -> bool:
 
 def _is_inside(name: object) -> bool:
     """Whether a recorded name is a relative path that stays below the workdir."""
-    if not isinstance(name, str):
+    if not isinstance(name, str) or "\0" in name or Path(name).is_absolute():
         return False
-    parts = name.split("/")
-    return not Path(name).is_absolute() and ".." not in parts and "" not in parts
+    return not {"", ".", ".."} & set(name.split("/"))
 
 
 def _delete_any(path: Path) -> None:

@@ -114,13 +114,16 @@ def test_leftovers_of_a_killed_run_go_and_others_stay(folder):
     assert "later.txt" in outputs.written(folder)
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../outside", "a/../../b", "", 3, ["a"]])
-def test_names_that_lead_outside_do_not_count(tmp_path, name):
-
+@pytest.mark.parametrize(
+    "name", [".", "./a", "/etc/passwd", "../outside", "a/../../b", "", "a\0", 3, ["a"]]
+)
+def test_names_of_nothing_below_the_folder_do_not_count(tmp_path, name):
     lines = [json.dumps({"partial": name}), json.dumps({"file": "a"})]
     (tmp_path / outputs.RECORD).write_text("\n".join(lines) + "\n")
     (tmp_path / "a").touch()
     assert outputs.written(tmp_path) == {"a"}
+    outputs.begin(tmp_path)
+    assert (tmp_path / "a").is_file()
 
 
 def test_a_foreign_file_of_the_same_name_is_left_alone(tmp_path):
