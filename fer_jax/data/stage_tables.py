@@ -30,10 +30,15 @@ def read_photographs(root: str | Path) -> pd.DataFrame:
     """The table that the stage `photographs` wrote to the workdir `root`.
 
     Raises:
-        UserError: `root` is not such a workdir, or the table is damaged.
+        UserError: `root` is not such a workdir, the stage has not finished there, or the table is
+            damaged.
     """
     file = Path(root) / "photographs.parquet"
-    if not file.is_file():
+    # The table of an earlier run may still list people who have withdrawn since.
+    unfinished = (file.parent / "config.json").is_file() and not (
+        file.parent / "done.json"
+    ).is_file()
+    if unfinished or not file.is_file():
         raise UserError(_not_a_workdir(Path(root)))
     return read_table(file, PHOTOGRAPHS)
 

@@ -55,6 +55,9 @@ def test_other_folders_where_a_workdir_belongs(photos, tmp_path):
     write_json(extract / "config.json", {"stage": "extract"})
     begun = tmp_path / "begun"
     write_json(begun / "config.json", {"stage": "photographs"})
+    again = tmp_path / "again"
+    write_json(again / "config.json", {"stage": "photographs"})
+    table().to_parquet(again / "photographs.parquet")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "config.json").write_text("[")
@@ -66,6 +69,7 @@ def test_other_folders_where_a_workdir_belongs(photos, tmp_path):
         (empty, "it has no photographs.parquet"),
         (extract, "is a workdir of `extract`, not a workdir of `photographs`"),
         (begun, "the stage `photographs` has not finished in"),
+        (again, "the stage `photographs` has not finished in"),
         (damaged, "is a workdir of `another stage`"),
         (pipeline, f"contains one; give {pipeline}/photographs"),
     ):
