@@ -263,13 +263,13 @@ def _finish(config: ConfigDict, folder: Path, summary: Summary) -> None:
 def fingerprint(path: str | os.PathLike[str]) -> str:
     """A digest that changes when the input at `path` does.
 
-    For a stage's workdir it is that of `done.json`. For another folder it is that of the names and
-    contents of all files in it; folders and files behind symbolic links are followed. Of a file
-    larger than 16 MiB, the size, the modification time and both ends count. "absent" where nothing
-    is at `path`.
+    For a finished workdir of a stage it is that of `done.json`. For another folder it is that of
+    the names and contents of all files in it; folders and files behind symbolic links are followed.
+    Of a file larger than 16 MiB, the size, the modification time and both ends count. "absent"
+    where nothing is at `path`.
     """
     root = Path(path)
-    if (root / "done.json").is_file():
+    if all((root / name).is_file() for name in ("config.json", "done.json")):
         return hashlib.sha256((root / "done.json").read_bytes()).hexdigest()
     if not os.path.lexists(root):
         return "absent"

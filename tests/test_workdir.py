@@ -312,6 +312,7 @@ def test_files_that_an_input_names_count_as_inputs(tmp_path):
 
 
 def test_fingerprint_of_a_stage_is_that_of_its_result(tmp_path):
+    workdir.write_json(tmp_path / "config.json", {"stage": "example"})
     workdir.write_json(tmp_path / "done.json", {"summary": 1})
     before = workdir.fingerprint(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("{}\n")
@@ -319,3 +320,10 @@ def test_fingerprint_of_a_stage_is_that_of_its_result(tmp_path):
     workdir.write_json(tmp_path / "done.json", {"summary": 2})
     assert workdir.fingerprint(tmp_path) != before
     assert workdir.fingerprint(tmp_path / "nowhere") == "absent"
+
+
+def test_fingerprint_of_another_folder_with_such_a_file_is_that_of_all_its_files(tmp_path):
+    workdir.write_json(tmp_path / "done.json", {"summary": 1})
+    before = workdir.fingerprint(tmp_path)
+    (tmp_path / "consent.csv").write_text("subject,share,train,demo,revoked\n")
+    assert workdir.fingerprint(tmp_path) != before

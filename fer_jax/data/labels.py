@@ -90,19 +90,21 @@ def read_labels(
 
 
 def files_read(path: str | os.PathLike[str]) -> list[Path]:
-    """The files that a table of photographs at `path` stands for, beside the table itself.
+    """The files that are read with the folder or table of photographs at `path`.
 
-    The consent ledger and the pseudonyms, whether or not there are any, and the pictures that the
-    table names as far as it can be read. Nothing for a folder, in which all of this lies.
+    The consent ledger and the pseudonyms, whether or not there are any, and the pictures that a
+    table names as far as it can be read; those in a folder lie in it.
     """
     source = Path(path)
+    folder = source if source.is_dir() else source.parent
+    files = [folder / consent.NAME, _ledger_above(folder), folder / pseudonyms.NAME]
     if not source.is_file():
-        return []
-    files = [source.parent / consent.NAME, source.parent / pseudonyms.NAME]
+        return files
     with contextlib.suppress(tables.TableError):  # `read_labels` will say so
         rows, _ = tables.read_rows(source, ("path",))
         paths = [row.value["path"] for row in rows]
-        files += [source.parent / name for name in paths if not tables.path_problem(name)]
+        inside = [name for name in paths if not tables.path_problem(name)]
+        files += [tables.path_below(source, name) for name in inside]
     return files
 
 
@@ -141,13 +143,17 @@ def _consenting(
 def _ledger(folder: Path, rows: Sequence[_Row], problems: list[str]) -> dict[str, consent.Consent]:
     """The consent ledger in the folder; its problems and the people whom it lacks are added.
 
-    A ledger elsewhere among the photographs, which would not be read, is a problem too.
+    A ledger elsewhere among the photographs, or above them, which would not be read, is a problem
+    too.
     """
     ledger, found = consent.read_consent(folder / consent.NAME)
     problems += found
     if not found:
         places = {row.subject: row.place for row in reversed(rows)}
         problems += consent.missing_people(ledger, places, folder / consent.NAME)
+    above = _ledger_above(folder)
+    if os.path.lexists(above) and not os.path.lexists(folder / consent.NAME):
+        problems.append(f"{above}: a ledger here is not read; copy it to {folder / consent.NAME}")
     root = folder.absolute()
     folders = {os.path.dirname(row.path) for row in rows}  # noqa: PTH120 (there are many rows)
     below = {place for name in folders for place in (Path(name), *Path(name).parents)}
@@ -158,6 +164,11 @@ def _ledger(folder: Path, rows: Sequence[_Row], problems: list[str]) -> dict[str
         if root in place.parents and os.path.lexists(place / consent.NAME)
     ]
     return ledger
+
+
+def _ledger_above(folder: Path) -> Path:
+    """Where a ledger lies that was put beside the folder of photographs rather than into it."""
+    return folder.absolute().parent / consent.NAME
 
 
 class _Reader:
@@ -211,14 +222,14 @@ class _Reader:
         found = len(self.problems)
         if problem := tables.path_problem(value["path"]):
             self.problems.append(f"{place}: {problem}")
-        elif not os.path.isfile(f"{file.parent}/{value['path']}"):  # noqa: PTH113 (any name)
+        elif not os.path.isfile(tables.path_below(file, value["path"])):  # noqa: PTH113 (any name)
             self.problems.append(f"{place}: there is no file {file.parent / value['path']}")
         if problem := tables.id_problem(value["subject"], "subject"):  # becomes a folder
             self.problems.append(f"{place}: {problem}")
         emotion = self._emotion(value["emotion"], place)
         if len(self.problems) > found or not emotion:
             return None
-        path = Path(os.path.normpath(file.parent.absolute() / value["path"]))
+        path = tables.path_below(file, value["path"])
         photo = Path(os.path.normpath(value["path"])).as_posix()
         split = names.key(value["split"])
         return _Row(str(path), photo, value["subject"], emotion, split, False, place)

@@ -120,6 +120,11 @@ def path_problem(path: str) -> str:
     return ""
 
 
+def path_below(table: Path, path: str) -> Path:
+    """The file that a table gives as `path`; `link/../a.png` is `a.png`, wherever `link` leads."""
+    return table.parent.absolute() / os.path.normpath(path)
+
+
 def id_problem(name: str, what: str) -> str:
     """What is wrong with an id that becomes the name of a folder; "" if nothing is."""
     if not name:

@@ -161,7 +161,14 @@ def test_a_table_of_pseudonyms_that_would_mix_people_up_is_refused(photos, rows,
 
 @pytest.mark.parametrize(
     "name",
-    ["consent.xlsx", "consent.csv.txt", "consent (1).csv", "Consents-2026.csv", "ann/consent.csv"],
+    [
+        "consent.xlsx",
+        "consent.csv.txt",
+        "consent (1).csv",
+        "Consents-2026.csv",
+        "ann/consent.csv",
+        "../consent.csv",
+    ],
 )
 def test_a_ledger_that_would_be_overlooked_stops_the_build(photos, name):
     (photos / name).write_text("subject,share,train,demo,revoked\nann,no,yes,no,yes\n")

@@ -418,10 +418,11 @@ def test_a_name_that_is_not_utf8_is_refused(root):
         read_labels(root, FOUR)
 
 
-def test_the_files_that_a_table_stands_for(tmp_path):
+def test_the_files_that_are_read_with_a_table_or_a_folder(tmp_path):
     file = table(tmp_path, "a.png,ann,happy,", "../b.png,ann,happy,", "c.png,ann")
-    beside = [tmp_path / "consent.csv", tmp_path / "pseudonyms.csv"]
+    above = tmp_path.parent / "consent.csv"
+    beside = [tmp_path / "consent.csv", above, tmp_path / "pseudonyms.csv"]
     assert files_read(file) == [*beside, tmp_path / "a.png"]
     file.write_bytes(b"\xff\xfe")
     assert files_read(file) == beside
-    assert files_read(tmp_path) == []
+    assert files_read(tmp_path) == beside
