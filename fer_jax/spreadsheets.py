@@ -18,3 +18,9 @@ def safe_cell(text: str) -> str:
     For names of files and people and for messages, which others choose; numbers need none of it.
     """
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def possible_texts(cell: str) -> tuple[str, ...]:
+    """The texts that `safe_cell` turns into this cell: itself, and without its apostrophe."""
+    bare = cell.removeprefix("'")
+    return (cell,) if safe_cell(bare) == bare else tuple({cell, bare})

@@ -7,6 +7,8 @@ letters and digits, with or without vowel signs, joiners and direction marks.
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import re
 import unicodedata
 
@@ -47,6 +49,11 @@ def shown(name: str) -> str:
     """A name for a message: quoted, shapeless characters escaped, and both ends if it is long."""
     half = _SHOWN // 2
     return repr(name if len(name) <= _SHOWN else f"{name[:half]}…{name[-half:]}")
+
+
+def digest(name: str) -> str:
+    """16 hexadecimal digits that stand for a name where it is too long, or taken."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 
 class _Plain(dict[int, str]):

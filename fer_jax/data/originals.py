@@ -18,6 +18,7 @@ from fer_jax.data import consent, pseudonyms, tables
 from fer_jax.data.person import Person
 from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES
+from fer_jax.locking import turn_in
 
 _MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may hold thumbnails
 
@@ -107,20 +108,32 @@ def delete_files(found: Originals) -> None:
             folder.rmdir()
 
 
-def delete_rows(found: Originals) -> None:
-    """Deletes the person's rows from the tables; every other byte stays."""
-    for table in found.tables:
-        file = Path(os.path.realpath(table.file))
-        temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
-        try:
-            with temporary.open("w", newline="", encoding="utf-8") as text:
-                text.write(table.text)
-                text.flush()
-                os.fsync(text.fileno())
-            temporary.chmod(file.stat().st_mode)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+def delete_rows(found: Originals, person: Person) -> None:
+    """Deletes the person's rows from the tables; every other byte stays.
+
+    The tables are read again, since somebody may have added rows after `found` was made.
+
+    Raises:
+        UserError: a table cannot be read any more.
+    """
+    with turn_in(found.root):  # a run of `photographs` may be adding pseudonyms
+        for table in found.tables:
+            now = _read(table.file, person)
+            if now is not None and now.gone:
+                _replace_text(Path(os.path.realpath(table.file)), now.text)
+
+
+def _replace_text(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(file.stat().st_mode)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read(file: Path, person: Person) -> _Table | None:
@@ -153,11 +166,10 @@ def _find_listed(found: Originals, labels: Path, person: Person) -> None:
     table = _read(labels, person)
     if table is None:
         return
-    folder = Path(os.path.realpath(labels.parent))
     others: dict[Path, str] = {}
     for row in table.kept:
         if not tables.path_problem(row.value["path"]):
-            file = Path(os.path.realpath(folder / row.value["path"]))
+            file = Path(os.path.realpath(tables.path_below(labels, row.value["path"])))
             others.setdefault(file, f"{row.place}, gives it to {row.value['subject']}")
     found.listed = frozenset(others)
     for row in table.gone:
@@ -169,7 +181,7 @@ def _find_listed(found: Originals, labels: Path, person: Person) -> None:
                 f"{row.place}: {problem}, or delete it by hand and delete the row"
             )
             continue
-        file = folder / path
+        file = tables.path_below(labels, path)
         other = others.get(Path(os.path.realpath(file)))
         if other:
             found.problems.append(f"{row.place}: {path} is there twice; {other}; correct the table")

@@ -22,12 +22,13 @@ import pandas as pd
 import pyarrow as pa
 
 from fer_jax import outputs
-from fer_jax.data import consent, originals
+from fer_jax.data import consent, names, originals
 from fer_jax.data.lineage import PIPELINE, Workdir, descendants, read_workdir, workdirs_below
 from fer_jax.data.originals import Originals
 from fer_jax.data.person import Person, find_person
 from fer_jax.errors import UserError
 from fer_jax.locking import alone_in
+from fer_jax.spreadsheets import possible_texts
 from fer_jax.workdir import atomic_file
 
 _BY_PICTURE = ("photographs", "predict")  # stages whose tables have one row per picture
@@ -137,6 +138,9 @@ def remove_person(
     with _alone(plan.changed, contents):
         before()
         done = _carry_out(plan)
+    for found in plan.originals:  # last, by what a killed run finds the rest; waits for its turn
+        done.rows += found.rows
+        originals.delete_rows(found, plan.person)
     done.left = [str(video) for video in plan.videos] + sorted(_mentions(plan, work, photos))
     return done
 
@@ -385,8 +389,6 @@ def _carry_out(plan: Plan) -> Removed:
     for found in plan.originals:
         done.files += [str(file) for file in found.files]
         originals.delete_files(found)
-        done.rows += found.rows
-        originals.delete_rows(found)
     return done
 
 
@@ -421,8 +423,8 @@ def _delete_tops(folder: Path, names: Sequence[str]) -> None:
 
 def _tidy(folder: Path, person: Person) -> None:
     """Removes empty folders with the person's name, and names of deleted files in the record."""
-    for parent, names, _ in os.walk(folder, topdown=False):
-        for path in (Path(parent) / name for name in names):
+    for parent, folders, _ in os.walk(folder, topdown=False):
+        for path in (Path(parent) / name for name in folders):
             if _shows(f"{path.relative_to(folder).as_posix()}/-", person):
                 with contextlib.suppress(OSError):  # it is not empty, or a link
                     path.rmdir()
@@ -467,7 +469,8 @@ def _from_originals(table: pd.DataFrame, workdir: Workdir, found: Sequence[Origi
         return pd.Series(False, index=table.index)
 
     def is_original(source: str) -> bool:
-        places = [root / source if root.is_dir() else root for root in roots]
+        texts = possible_texts(source)
+        places = [root / text if root.is_dir() else root for root in roots for text in texts]
         return any(place.resolve() in files for place in places)
 
     return table["source"].isin([name for name in table["source"].unique() if is_original(name)])
@@ -475,8 +478,15 @@ def _from_originals(table: pd.DataFrame, workdir: Workdir, found: Sequence[Origi
 
 def _pictures_of(rows: pd.DataFrame, written: Sequence[str]) -> set[str]:
     """The recorded pictures that rows of a table name as `crop`, or whose source was drawn on."""
-    named = set(rows.get("crop", ())) | {f"annotated/{source}" for source in rows.get("source", ())}
-    return {name for name in written if name in named or name.rpartition(".")[0] in named}
+    sources = {text for cell in set(rows.get("source", ())) for text in possible_texts(cell)}
+    named = set(rows.get("crop", ())) | {f"annotated/{source}" for source in sources}
+    digests = {names.digest(source) for source in sources}  # of those that were too long, or taken
+    return {
+        name
+        for name in written
+        for stem in [name.rpartition(".")[0]]
+        if name in named or stem in named or stem.rpartition("-")[2] in digests
+    }
 
 
 def _delete(folder: Path, names: Sequence[str], done: Removed) -> None:
@@ -486,18 +496,21 @@ def _delete(folder: Path, names: Sequence[str], done: Removed) -> None:
 
 
 def _mentions(plan: Plan, work: Path, photos: Path | None) -> Iterator[str]:
-    """Files and empty folders whose path or text still has one of the person's names.
+    """Files in the person's own folders, and files and empty folders whose path or text still has
+    one of their names.
 
     The table of photographs says whose the files are that it lists, whatever they are called.
     """
     person = plan.person
     listed = frozenset(file for found in plan.originals for file in found.listed)
+    own = {folder for found in plan.originals for folder in found.folders}
     for root in [work, *([originals.root_of(photos)] if photos else [])]:
         for path in sorted(root.rglob("*")):
             is_folder = path.is_dir() and not path.is_symlink()
             if (is_folder and any(path.iterdir())) or path.resolve() in listed:
                 continue
             named = person.is_distinct and person.in_path(path.relative_to(root).as_posix())
+            named = named or not own.isdisjoint((path.parent.resolve() / "file").parents)
             if named or (path.is_file() and _tells(path, person)):
                 yield str(path)
 

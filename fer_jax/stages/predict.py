@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fer_jax import console
+from fer_jax.data import names
 from fer_jax.errors import UserError
 from fer_jax.evaluation.recogniser import Analysis, Recogniser
 from fer_jax.faces import drawing
@@ -198,7 +198,7 @@ def name_outputs(
     for name in ordered:
         path = PurePosixPath(wanted[name])
         if str(path).casefold() in taken or len(os.fsencode(path.name)) > _LONGEST_NAME:
-            digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+            digest = names.digest(name)
             room = _LONGEST_NAME - len(digest) - len(os.fsencode(path.suffix)) - 1
             stem = os.fsencode(path.stem)[:room].decode(errors="ignore")
             path = path.with_name(f"{stem}-{digest}{path.suffix}")

@@ -20,7 +20,7 @@ _SHOWN = 10
 _BEGUN = "begun.json"  # whose removal began last: a salted digest, since the id must not stay
 
 
-@stage(inputs=lambda config: [], revisits=True)
+@stage(inputs=lambda config: [config.photos], grows=True, revisits=True)
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Removes `config.remove`, and the models that were trained on the person.
 
@@ -36,15 +36,18 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     outputs.delete(workdir / "config.json")
     if not person or not config.work:
         raise UserError("give --config.remove=ID and --config.work, the folder of all workdirs")
+    work = Path(config.work).absolute()
+    if work.resolve().is_relative_to(workdir.resolve()):
+        raise UserError(
+            f"remove: {workdir} holds the workdirs in --config.work; give another --workdir"
+        )
     plain = unicodedata.normalize("NFKC", person)  # a fullwidth slash is one too
     if plain in (".", "..") or {"/", "\\", "\0"} & set(plain):
         raise UserError(f"remove: {person!r} is a path, and not the id of a person")
     photos = Path(config.photos).absolute() if config.photos else None
     begun = workdir / _BEGUN
     try:
-        done = remove_person(
-            person, photos, Path(config.work).absolute(), before=lambda: _note(begun, person)
-        )
+        done = remove_person(person, photos, work, before=lambda: _note(begun, person))
     except NobodyError:
         if not _is_noted(begun, person):
             raise

@@ -15,7 +15,8 @@ from fer_jax import outputs, workdir
 from fer_jax.data import builders
 from fer_jax.errors import UserError
 from fer_jax.locking import alone_in
-from fer_jax.stages import photographs, remove
+from fer_jax.spreadsheets import safe_cell
+from fer_jax.stages import photographs, predict, remove
 from fer_jax.workdir import atomic_file, write_json
 
 GONE, STAYS = "zelda77", "yorick"
@@ -330,6 +331,32 @@ def test_a_picture_is_the_person_s_by_the_table_whatever_it_is_called(tmp_path):
     remove.run(config(tmp_path), tmp_path / "removals")
     assert (folder / "predictions.csv").read_text() == "source,frame,emotion\nb.png,0,sad\n"
     assert [path.name for path in (folder / "annotated").iterdir()] == ["b.png"]
+
+
+def test_an_annotated_copy_under_another_name_goes_too(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    sources = ["=a.png", f"{'b' * 190}.png", "c.png"]
+    for name in sources:
+        (photos / name).write_bytes(name.encode())
+    rows = "".join(f"{name},{GONE},sad\n" for name in sources[:2])
+    (photos / "labels.csv").write_text(f"path,subject,emotion\n{rows}c.png,{STAYS},sad\n")
+    listed = [predict.Source(name, photos / name) for name in sources]
+    copies = predict.name_outputs(listed, [], Path("annotated"))
+    cells = "".join(f"{safe_cell(name)},0,sad\n" for name in sources)
+    folder = finished(
+        tmp_path / "w" / "predict",
+        "predict",
+        {
+            "predictions.csv": f"source,frame,emotion\n{cells}",
+            **{str(copy): "drawn" for copy in copies.values()},
+        },
+        input=str(photos),
+    )
+    assert len(list((folder / "annotated").iterdir())) == 3
+    remove.run(config(tmp_path), tmp_path / "removals")
+    assert [path.name for path in (folder / "annotated").iterdir()] == ["c.png"]
+    assert (folder / "predictions.csv").read_text() == "source,frame,emotion\nc.png,0,sad\n"
 
 
 @pytest.mark.parametrize("asked", ["ZELDA77", "ｚｅｌｄａ７７"])

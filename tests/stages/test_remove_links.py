@@ -3,6 +3,7 @@
 import pytest
 
 from configs import remove as remove_config
+from fer_jax.data import originals
 from fer_jax.errors import UserError
 from fer_jax.stages import remove
 
@@ -36,10 +37,10 @@ def write_table(root, *rows):
     (root / "labels.csv").write_text("\n".join(["path,subject,emotion", *rows, ""]))
 
 
-def run(photos, person=GONE):
+def run(photos, person=GONE, workdir=None):
     config = remove_config.get_config()
     config.update({"remove": person, "photos": str(photos), "work": str(photos.parent / "w")})
-    return remove.run(config, photos.parent / "removals")
+    return remove.run(config, workdir or photos.parent / "removals")
 
 
 def state(folder):
@@ -81,6 +82,17 @@ def test_a_photograph_linked_from_outside_is_named_and_nothing_is_deleted(photos
     original.unlink()
     run(photos)
     assert sorted(path.name for path in photos.iterdir()) == ["labels.csv", f"{STAYS}.png"]
+
+
+def test_a_path_through_a_link_and_back_is_the_file_of_that_name(photos):
+    (photos / "far" / "away").mkdir(parents=True)
+    (photos / "far" / f"{GONE}.png").write_bytes(b"somebody else")
+    (photos / "link").symlink_to("far/away")
+    write_table(photos, f"link/../{GONE}.png,{GONE},sad", f"{STAYS}.png,{STAYS},sad")
+    with pytest.raises(UserError, match=rf"far/{GONE}\.png"):
+        run(photos)
+    assert not (photos / f"{GONE}.png").exists()
+    assert (photos / "far" / f"{GONE}.png").read_bytes() == b"somebody else"
 
 
 def test_a_linked_photograph_goes_with_its_original_inside_the_folder(photos):
@@ -139,6 +151,38 @@ def test_the_other_lines_of_a_table_keep_every_byte(photos):
     assert kept == "\ufeffpath,subject,emotion,note\r\n" + rest
 
 
+@pytest.mark.parametrize("workdir", [".", "below"])
+def test_the_stage_writes_nothing_among_the_photographs(photos, workdir):
+    before = state(photos.parent)
+    with pytest.raises(UserError, match="lies inside the input"):
+        run(photos, workdir=photos / workdir)
+    assert state(photos.parent) == before
+
+
+def test_the_folder_of_all_workdirs_is_no_workdir(photos):
+    before = state(photos.parent)
+    with pytest.raises(UserError, match="holds the workdirs in"):
+        run(photos, workdir=photos.parent / "w")
+    assert state(photos.parent) == before
+
+
+def test_a_row_that_is_added_during_the_removal_stays(photos, monkeypatch):
+    ledger = photos / "consent.csv"
+    ledger.write_text(f"subject,share,train,demo,revoked\n{GONE},no,yes,no,\n")
+    delete_files = originals.delete_files
+
+    def somebody_withdraws(found):
+        with ledger.open("a") as file:
+            file.write(f"{STAYS},no,yes,no,2026-03-01\n")
+        delete_files(found)
+
+    monkeypatch.setattr(originals, "delete_files", somebody_withdraws)
+    run(photos)
+    assert ledger.read_text() == (
+        f"subject,share,train,demo,revoked\n{STAYS},no,yes,no,2026-03-01\n"
+    )
+
+
 def test_pseudonyms_that_lead_outside_are_refused(photos):
     (photos / "pseudonyms.csv").write_text(f"subject,pseudonym\n{GONE},../../../../x\n")
     before = state(photos.parent)
@@ -164,9 +208,11 @@ def test_spellings_of_a_persian_name_are_one_person(folders):
     assert sorted(path.name for path in folders.iterdir()) == [STAYS]
 
 
-def test_other_files_in_the_person_s_folder_are_named(folders):
-    (folders / GONE / "diary.docx").write_text("private")
-    with pytest.raises(UserError, match=r"diary\.docx"):
-        run(folders)
-    assert (folders / GONE / "diary.docx").is_file()
-    assert not list((folders / GONE).rglob("*.png"))
+@pytest.mark.parametrize("name", [GONE, "7"])
+def test_other_files_in_the_person_s_folder_are_named(folders, name):
+    (folders / GONE).rename(folders / name)
+    (folders / name / "sad" / "2.heic").write_bytes(b"a photograph that is not read")
+    with pytest.raises(UserError, match=r"1 files still name the person: .*2\.heic"):
+        run(folders, name)
+    assert (folders / name / "sad" / "2.heic").is_file()
+    assert not list((folders / name).rglob("*.png"))
