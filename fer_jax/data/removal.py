@@ -105,7 +105,11 @@ class Removed:
 
 
 class NobodyError(UserError):
-    """Nobody has the name that was given."""
+    """Nobody has the name that was given; `left` are files that have it all the same."""
+
+    def __init__(self, message: str, left: list[str]) -> None:
+        super().__init__(message)
+        self.left = left
 
 
 def remove_person(
@@ -131,7 +135,8 @@ def remove_person(
     plan = make_plan(find_person(name, roots), photos, contents, work)
     if not plan:
         places = " or ".join(str(place) for place in (photos, f"under {work}") if place)
-        raise NobodyError(f"remove: there is nobody called {name!r} in {places}")
+        left = _left(plan, work, photos)
+        raise NobodyError(f"remove: there is nobody called {name!r} in {places}", left)
     if plan.problems:
         told = "; ".join(plan.problems[:_NAMED_AT_MOST])
         raise UserError(f"remove: nothing was deleted: {told}; then give the same command again")
@@ -141,7 +146,7 @@ def remove_person(
     for found in plan.originals:  # last, by what a killed run finds the rest; waits for its turn
         done.rows += found.rows
         originals.delete_rows(found, plan.person)
-    done.left = [str(video) for video in plan.videos] + sorted(_mentions(plan, work, photos))
+    done.left = _left(plan, work, photos)
     return done
 
 
@@ -493,6 +498,11 @@ def _delete(folder: Path, names: Sequence[str], done: Removed) -> None:
     for name in names:
         outputs.delete(folder / name)
         done.files.append(str(folder / name))
+
+
+def _left(plan: Plan, work: Path, photos: Path | None) -> list[str]:
+    """What the user has to look at: videos, and files that still name the person."""
+    return [str(video) for video in plan.videos] + sorted(_mentions(plan, work, photos))
 
 
 def _mentions(plan: Plan, work: Path, photos: Path | None) -> Iterator[str]:

@@ -48,11 +48,11 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     begun = workdir / _BEGUN
     try:
         done = remove_person(person, photos, work, before=lambda: _note(begun, person))
-    except NobodyError:
+    except NobodyError as error:
         if not _is_noted(begun, person):
             raise
         console.say("[remove] an earlier run of this command had deleted everything already")
-        done = Removed()
+        done = Removed(left=error.left)
     for file in done.files:
         console.say(f"[remove] deleted {file}")
     for model in done.models:
