@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fer_jax.errors import UserError
+from fer_jax.faces.images import SUFFIXES
 
 PHOTOGRAPHS = pa.schema(
     [
@@ -22,7 +23,7 @@ PHOTOGRAPHS = pa.schema(
     ]
 )
 
-_PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".heic"})
+_PICTURES = SUFFIXES | {".heic"}
 _ENTRIES = 10_000  # of a folder that are looked at for pictures
 
 

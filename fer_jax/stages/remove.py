@@ -28,8 +28,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     keep it.
 
     Raises:
-        UserError: no id, nobody of that id, something to be done by hand first, another process
-            at work in a workdir that would change, or files that still have the id.
+        UserError: no id, nobody of that id, `workdir` holds `config.work`, something to be done by
+            hand first, another process at work in a workdir that would change, or files that still
+            have the id.
     """
     person = config.remove
     # Deleted before anything can fail: this folder must not keep the id either.
