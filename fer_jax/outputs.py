@@ -313,17 +313,18 @@ def _claim(path: Path, kind: str) -> None:
     if owner is None:
         return
     if os.path.lexists(target) and not (kind == "folder" and _is_empty(target)):
-        _check(_record(owner), target, owner)
+        _check(_record(owner), target, owner, kind)
     else:
         _add(owner, (kind, _name(target, owner)))
 
 
-def _check(record: _Record, target: Path, owner: Path) -> None:
+def _check(record: _Record, target: Path, owner: Path, kind: str = "file") -> None:
     real = Path(os.path.realpath(target.parent))
     linked_away = not real.is_relative_to(os.path.realpath(owner))
-    if linked_away or _name(target, owner) not in record:
+    took_its_place = kind == "file" and target.is_dir() and not target.is_symlink()
+    if linked_away or took_its_place or _name(target, owner) not in record:
         raise UserError(
-            f"{target} is not a file that a stage wrote into {owner}, so it is not replaced or "
+            f"{target} is not a {kind} that a stage wrote into {owner}, so it is not replaced or "
             f"deleted; move it away, or choose another --workdir"
         )
 

@@ -60,6 +60,17 @@ def test_a_file_that_the_user_puts_where_one_was_deleted_is_the_users(folder):
         outputs.claim_folder(folder / "checkpoints")
 
 
+def test_a_folder_that_took_the_place_of_a_file_is_the_users(folder):
+    (folder / "a.txt").unlink()
+    (folder / "a.txt").mkdir()
+    with pytest.raises(UserError, match=r"a\.txt is not a file that a stage wrote"):
+        write(folder / "a.txt", "x")
+    with pytest.raises(UserError, match=r"a\.txt is not a file that a stage wrote"):
+        outputs.claim(folder / "a.txt")
+    with pytest.raises(UserError, match=r"a\.txt is not a file that a stage wrote"):
+        outputs.delete(folder / "a.txt")
+
+
 def test_deleting_a_folder_leaves_what_is_the_users(folder):
     (folder / "sub/mine.txt").write_text("original")
     outputs.delete_folder(folder / "sub")
