@@ -65,10 +65,17 @@ def written(workdir: Path) -> frozenset[str]:
 
 
 def check(path: str | os.PathLike[str]) -> None:
-    """Raises UserError if something is at `path` that no stage wrote, and records nothing."""
+    """Raises UserError if no stage may write to `path`, and records nothing.
+
+    That is if something is there that no stage wrote, or if a symbolic link leads from the workdir
+    to another place.
+    """
     target = _absolute(path)
     owner = _owner(target)
-    if owner is not None and os.path.lexists(target):
+    if owner is None:
+        return
+    _check_place(target, owner)
+    if os.path.lexists(target):
         _check(_record(owner), target, owner)
 
 
@@ -312,6 +319,7 @@ def _claim(path: Path, kind: str) -> None:
     owner = _owner(target)
     if owner is None:
         return
+    _check_place(target, owner)
     if os.path.lexists(target) and not (kind == "folder" and _is_empty(target)):
         _check(_record(owner), target, owner, kind)
     else:
@@ -319,13 +327,22 @@ def _claim(path: Path, kind: str) -> None:
 
 
 def _check(record: _Record, target: Path, owner: Path, kind: str = "file") -> None:
-    real = Path(os.path.realpath(target.parent))
-    linked_away = not real.is_relative_to(os.path.realpath(owner))
+    _check_place(target, owner)
     took_its_place = kind == "file" and target.is_dir() and not target.is_symlink()
-    if linked_away or took_its_place or _name(target, owner) not in record:
+    if took_its_place or _name(target, owner) not in record:
         raise UserError(
             f"{target} is not a {kind} that a stage wrote into {owner}, so it is not replaced or "
             f"deleted; move it away, or choose another --workdir"
+        )
+
+
+def _check_place(target: Path, owner: Path) -> None:
+    """A linked folder in a workdir could lead among the user's originals."""
+    real = Path(os.path.realpath(target.parent))
+    if not real.is_relative_to(os.path.realpath(owner)):
+        raise UserError(
+            f"{target.parent} is, or lies behind, a symbolic link that leads out of {owner}, to "
+            f"{real}; remove that link, or make the whole workdir a link"
         )
 
 

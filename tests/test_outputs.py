@@ -94,20 +94,22 @@ def test_replacing_a_folder_refuses_before_anything_is_deleted(folder):
     assert {path.name for path in (folder / "shard").iterdir()} == {"new", "mine"}
 
 
-def test_a_link_that_took_the_place_of_a_folder_is_not_followed(folder, tmp_path_factory):
+def test_a_linked_folder_is_not_written_to_and_not_followed(folder, tmp_path_factory):
+    """It could lead among the user's originals."""
     originals = tmp_path_factory.mktemp("originals")
     (originals / "b.txt").write_text("original")
     (folder / "sub/b.txt").unlink()
     (folder / "sub").rmdir()
     (folder / "sub").symlink_to(originals)
     outputs.delete_folder(folder / "sub")
-    for change in (
-        lambda: write(folder / "sub/b.txt", "x"),
-        lambda: outputs.delete(folder / "sub/b.txt"),
-    ):
-        with pytest.raises(UserError, match="is not a file that a stage wrote"):
-            change()
-    assert (originals / "b.txt").read_text() == "original"
+    for name in ("b.txt", "new.txt"):
+        with pytest.raises(UserError, match="a symbolic link that leads out of"):
+            write(folder / "sub" / name, "x")
+    with pytest.raises(UserError, match="a symbolic link that leads out of"):
+        outputs.claim_folder(folder / "sub/checkpoints")
+    with pytest.raises(UserError, match="a symbolic link that leads out of"):
+        outputs.delete(folder / "sub/b.txt")
+    assert {path.name: path.read_text() for path in originals.iterdir()} == {"b.txt": "original"}
 
 
 def test_leftovers_of_a_killed_run_go_and_others_stay(folder):

@@ -72,7 +72,7 @@ def read_labels(
     problems += [*_duplicates(rows), *_unreadable(rows), *_split_people(rows)]
     ledger = _ledger(folder, rows, problems)
     if problems:
-        raise UserError(_told(source, problems))
+        raise UserError(_told(source, problems, _those(merged)))
     if not rows:
         raise UserError(f"{source}: all {reader.ignored} photographs are of ignored emotions")
     kept, withheld = _consenting(rows, ledger)
@@ -84,6 +84,7 @@ def read_labels(
         "warnings": warnings + withheld,
         "merged": len(merged),
         "ignored": reader.ignored,
+        "not_photographs": len(reader.litter),
         "withheld": len(rows) - len(kept),
     }
     return labels
@@ -341,7 +342,7 @@ def _unlike_photographs(files: Sequence[Path]) -> list[str]:
     return told + sorted({images.advice(file) for file in files} - {""})
 
 
-def _told(source: Path, problems: Sequence[str]) -> str:
+def _told(source: Path, problems: Sequence[str], notes: Sequence[str]) -> str:
     lines = [f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
     lines += [
         problem if len(problem) <= _LONGEST_PROBLEM else f"{problem[:_LONGEST_PROBLEM]}…"
@@ -349,6 +350,7 @@ def _told(source: Path, problems: Sequence[str]) -> str:
     ]
     if len(problems) > _MOST_PROBLEMS:
         lines.append(f"... and {len(problems) - _MOST_PROBLEMS} more")
+    lines += [f"note: {note}" for note in notes]
     return "\n  ".join(lines)
 
 

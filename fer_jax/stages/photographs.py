@@ -123,6 +123,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "without_face": len(without),
         "subjects_with_several_spellings": labels.attrs["merged"],
         "ignored": labels.attrs["ignored"],
+        "not_photographs": labels.attrs["not_photographs"],
         "without_consent": labels.attrs["withheld"],
         "people_without_consent": ledger.withheld,
         "consent_ledger": ledger.description,

@@ -118,7 +118,7 @@ class Checkpoints:
     def restore(self, like: State) -> Restored | None:
         """The newest usable checkpoint, in the shapes and shardings of `like`.
 
-        None where no checkpoint was ever written. Damaged ones are told and moved to `damaged/`,
+        None where no checkpoint was ever finished. Damaged ones are told and moved to `damaged/`,
         once an older one has been read.
 
         Raises:
@@ -135,6 +135,9 @@ class Checkpoints:
                 self._set_aside(damage, restored.step)
                 return restored
             damage[path] = reason
+        if damage and all(_is_unfinished(path) for path in damage):
+            self._set_aside(damage, 0)  # killed while the first one was being saved
+            return None
         if damage:
             listed = "; ".join(f"step {path.name}: {reason}" for path, reason in damage.items())
             raise UserError(
@@ -294,6 +297,10 @@ def _check_readable(path: Path) -> None:
             pass
     if not (path / _COMMITTED).is_file():
         raise ValueError(f"it has no {_COMMITTED}: its saving was not finished")
+
+
+def _is_unfinished(path: Path) -> bool:
+    return path.is_dir() and not (path / _COMMITTED).is_file()
 
 
 def _read_progress(path: Path) -> dict[str, Any]:

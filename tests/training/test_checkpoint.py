@@ -125,6 +125,15 @@ def test_damage_to_the_newest_is_told_and_the_one_before_it_used(copy, trained, 
     assert (copy / "checkpoints" / "damaged" / "12").exists()
 
 
+def test_killed_while_the_first_is_saved_training_starts_again(copy, trained, capfd):
+    shutil.rmtree(copy / "checkpoints" / "11")
+    (copy / "checkpoints" / "12" / "commit_success.txt").unlink()
+    resumed = train(copy)
+    assert "checkpoint of step 12 is damaged" in capfd.readouterr().err
+    assert_same_bits(resumed.state, trained[1])
+    assert (copy / "checkpoints" / "damaged" / "12").exists()
+
+
 def test_when_all_are_damaged_the_error_says_where_and_what_to_do(copy):
     for step in ("11", "12"):
         flip(copy / "checkpoints" / step)
