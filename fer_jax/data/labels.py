@@ -21,7 +21,7 @@ _TABLES = frozenset((NAME, consent.NAME, pseudonyms.NAME))
 _LITTER = frozenset(("thumbs.db", "desktop.ini"))  # what file managers leave behind
 _MOST_WARNINGS = 20
 _MOST_PROBLEMS = 200  # printed; a column that is empty throughout makes thousands
-_LONGEST_PROBLEM = 300  # characters
+_LONGEST_PROBLEM = 380  # characters
 
 
 def read_labels(

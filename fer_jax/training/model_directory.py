@@ -46,7 +46,9 @@ from fer_jax.training.step import make_logits_step
 from fer_jax.workdir import atomic_file
 
 FACES = "faces.json"  # in the workdir of a stage that cuts faces: how it does so
-_ARRAYS, _RECORD = "fer_jax_arrays", "fer_jax_record"  # keys in the header of the weights
+# In the header of the weights. Under one key, since safetensors writes keys in no certain order.
+_SEALS = "fer_jax"
+_ARRAYS, _RECORD = "arrays", "record"
 _SHOWN = 3  # names in a message
 
 
@@ -78,7 +80,7 @@ def save(
         )
     seals = {_ARRAYS: json.dumps(described), _RECORD: _digest(record)}
     with atomic_file(folder / "weights.safetensors") as temporary:
-        save_file(arrays, temporary, metadata=seals)
+        save_file(arrays, temporary, metadata={_SEALS: json.dumps(seals)})
     records.write(folder / "model.json", record)
 
 
@@ -238,10 +240,14 @@ def _saved_arrays(file: Path, text: str) -> dict[str, Any]:
 
 
 def _header(file: Path) -> dict[str, str]:
+    """The checksums in a safetensors file; empty if it has none."""
     try:
         with safe_open(file, framework="np") as opened:
-            return dict(opened.metadata() or {})
-    except (OSError, SafetensorError) as error:
+            seals = json.loads((opened.metadata() or {}).get(_SEALS, "{}"))
+        if not isinstance(seals, dict) or not all(isinstance(text, str) for text in seals.values()):
+            raise ValueError("its checksums are damaged")
+        return seals
+    except (OSError, SafetensorError, ValueError) as error:
         raise _unreadable(file, error) from error
 
 

@@ -156,3 +156,12 @@ def test_a_stage_takes_imagenet_for_no_path(tmp_path, monkeypatch):
     assert run(config("imagenet"), tmp_path / "w")["steps"] == 1
     with pytest.raises(UserError, match="there is no imagenett"):
         run(config("imagenett"), tmp_path / "v")
+
+
+def test_saving_a_state_again_gives_the_same_bytes(learner, state, tmp_path):
+    record = model_directory.describe(make_config(), learner.tasks, "")
+    files = []
+    for number in range(6):
+        model_directory.save(tmp_path / str(number), state, record)
+        files.append((tmp_path / str(number) / "weights.safetensors").read_bytes())
+    assert len(set(files)) == 1
