@@ -59,10 +59,19 @@ def _brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _without_removed_person(text: str) -> str:
+    """The text without the id that `--config.remove` names: a removal must not keep it."""
+    for argument, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        flag, _, person = argument.partition("=")
+        if flag in ("--config.remove", "-config.remove") and (person or following):
+            text = text.replace(person or following, "[removed]")
+    return text
+
+
 def _write_traceback(error: BaseException, workdir: str | os.PathLike[str] | None) -> Path | None:
     """The file with the traceback; None where none can be written."""
     facts = " ".join(f"{name} {version}" for name, version in versions().items())
-    entry = (
+    entry = _without_removed_person(
         f"\n{time.strftime('%Y-%m-%d %H:%M:%S %z')}\n{' '.join(sys.argv)}\n{facts}\n"
         f"{''.join(traceback.format_exception(error))}"
     ).encode(errors="backslashreplace")

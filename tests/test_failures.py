@@ -96,3 +96,11 @@ def test_where_nothing_can_be_written_the_line_says_how_to_see_the_traceback(mon
     monkeypatch.setattr(tempfile, "tempdir", str(Path("/proc/nowhere")))
     assert failures.report(raised(ValueError("x"))) == 1
     assert "ValueError: x; --verbosity=1 shows the traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--config.remove=ann"], ["--config.remove", "ann"]])
+def test_the_log_does_not_keep_the_id_of_a_person_who_is_removed(begun, monkeypatch, given):
+    monkeypatch.setattr(failures.sys, "argv", ["launch.py", *given, "--workdir=w"])
+    failures.report(raised(KeyError("no row of ann")), begun)
+    log = (begun / "error.log").read_text()
+    assert "ann" not in log and "KeyError: 'no row of [removed]'" in log and "--workdir=w" in log
