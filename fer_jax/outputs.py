@@ -211,31 +211,27 @@ class _Record:
 
     def __init__(self, workdir: Path) -> None:
         self._file = workdir / RECORD
-        self._inode, self._offset = self._file.stat().st_ino, 0
+        self._seen = b""
         self.kinds: dict[str, str] = {}
-        self._read_on()
+        self._read(self._file.read_bytes())
 
     def is_current(self) -> bool:
-        """Reads what was appended since the last look; False if the file is another one."""
-        status = self._file.stat()
-        if status.st_ino != self._inode or status.st_size < self._offset:
+        """Reads what was appended since the last look; False if the file has become another."""
+        text = self._file.read_bytes()
+        if not text.startswith(self._seen):
             return False
-        if status.st_size > self._offset:
-            self._read_on()
+        self._read(text)
         return True
 
-    def _read_on(self) -> None:
-        with self._file.open("rb") as file:
-            file.seek(self._offset)
-            text = file.read()
-        lines = text.splitlines()
+    def _read(self, text: bytes) -> None:
+        lines = text[len(self._seen) :].splitlines()
         events = [event for event in map(_event, lines) if event]
-        if lines and not events and not self._offset:
+        if lines and not events and not self._seen:
             raise UserError(
                 f"{self._file} is not a record of what a stage wrote; move it away, or choose "
                 f"another --workdir"
             )
-        self._offset += text.rfind(b"\n") + 1  # the rest is read again, when it is whole
+        self._seen = text[: text.rfind(b"\n") + 1]  # the rest is read again, when it is whole
         for kind, name in events:
             if kind == "deleted":
                 self.kinds.pop(name, None)

@@ -145,3 +145,18 @@ def test_a_foreign_file_of_the_same_name_is_left_alone(tmp_path):
         outputs.begin(tmp_path)
     outputs.abandon(tmp_path, [outputs.RECORD])
     assert (tmp_path / outputs.RECORD).read_text() == "my notes\n"
+
+
+def test_a_record_that_was_exchanged_is_read_anew(tmp_path):
+    """As when a folder was deleted and made again, be it in the same place on the disk."""
+    outputs.begin(tmp_path)
+    for name in ("a", "b"):
+        write(tmp_path / name, "written")
+    before = (tmp_path / outputs.RECORD).read_bytes()
+    outputs.delete(tmp_path / "b")
+    assert outputs.written(tmp_path) == {"a"}
+    (tmp_path / "b").touch()
+    with (tmp_path / outputs.RECORD).open("r+b") as record:  # the same inode, and longer
+        record.truncate()
+        record.write(before + b"\n" * 1000)
+    assert outputs.written(tmp_path) == {"a", "b"}
