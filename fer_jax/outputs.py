@@ -324,7 +324,8 @@ def _claim(path: Path, kind: str) -> None:
 
 def _check(record: _Record, target: Path, owner: Path, kind: str = "file") -> None:
     _check_place(target, owner)
-    took_its_place = kind == "file" and target.is_dir() and not target.is_symlink()
+    # No stage makes links: one to a file of the user's would be appended to.
+    took_its_place = kind == "file" and (target.is_symlink() or target.is_dir())
     if took_its_place or _name(target, owner) not in record:
         raise UserError(
             f"{target} is not a {kind} that a stage wrote into {owner}, so it is not replaced or "

@@ -7,7 +7,7 @@ import pytest
 
 from fer_jax import outputs
 from fer_jax.errors import UserError
-from fer_jax.workdir import atomic_file, atomic_folder
+from fer_jax.workdir import atomic_file, atomic_folder, log_metrics
 
 
 @pytest.fixture
@@ -69,6 +69,17 @@ def test_a_folder_that_took_the_place_of_a_file_is_the_users(folder):
         outputs.claim(folder / "a.txt")
     with pytest.raises(UserError, match=r"a\.txt is not a file that a stage wrote"):
         outputs.delete(folder / "a.txt")
+
+
+def test_a_link_that_took_the_place_of_a_file_is_the_users(folder, tmp_path_factory):
+    original = tmp_path_factory.mktemp("originals") / "notes.txt"
+    original.write_text("original")
+    log_metrics(folder, step=1)
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").symlink_to(original)
+    with pytest.raises(UserError, match=r"metrics\.jsonl is not a file that a stage wrote"):
+        log_metrics(folder, step=2)
+    assert original.read_text() == "original"
 
 
 def test_deleting_a_folder_leaves_what_is_the_users(folder):
