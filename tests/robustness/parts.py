@@ -802,7 +802,9 @@ def check_workdir(folder: Path, example: WorkdirDamage) -> None:
 def _befall(file: Path, fate: str, damage: Damage) -> None:
     content = file.read_bytes()
     if fate == "partial":
-        file.with_name(f".{file.stem}.1.partial{file.suffix}").write_bytes(content[:10])
+        leftover = file.with_name(f".{file.stem}.1.partial{file.suffix}")
+        leftover.unlink(missing_ok=True)  # an earlier damage may have made it a broken link
+        leftover.write_bytes(content[:10])
         return
     file.unlink()
     match fate:
