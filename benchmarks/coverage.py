@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from fer_jax.evaluation import bootstrap, metrics
+from fer_jax.metrics import bootstrap, measures
 
 # people, photographs a person, Beta(a, b), what it stands for
 DESIGNS = (
@@ -64,8 +64,8 @@ def coverage(
         by_person = draw_study(rng, people, photographs, a, b)
         draws = bootstrap.draw_people(people, samples=samples, seed=study)
         replicates = bootstrap.replicate(by_person, draws)["accuracy"]
-        left_out = metrics.measures(bootstrap.leave_one_out(by_person))["accuracy"]
-        value = float(metrics.measures(by_person.sum(axis=0))["accuracy"])
+        left_out = measures.measures(bootstrap.leave_one_out(by_person))["accuracy"]
+        value = float(measures.measures(by_person.sum(axis=0))["accuracy"])
         found = bootstrap.estimate(by_person, samples=samples, seed=study)["accuracy"]
         ends = {
             "percentile": tuple(np.quantile(replicates, [0.025, 0.975])),

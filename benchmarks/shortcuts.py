@@ -39,8 +39,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from configs import networks
 from fer_jax.data import iterators, sources
-from fer_jax.data.augment import MODERATE, Augment, placed
 from fer_jax.tasks import jigsaw
+from fer_jax.tasks.augment import MODERATE, Augment, placed
 from fer_jax.tasks.jigsaw import Jigsaw
 from fer_jax.tasks.permutations import distant_permutations
 from fer_jax.tasks.rotation import TURNS, Rotation, turned

@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fer_jax.auditing import likeness
 from fer_jax.data import manifest
 from fer_jax.data.sources import read_images
-from fer_jax.evaluation import likeness
 from fer_jax.workdir import write_json
 
 

@@ -12,8 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "fer_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = {
-    "stages": 4,
-    "evaluation": 3,
+    "stages": 9,
+    "probes": 6,
+    "report": 5,
+    "auditing": 5,
+    "crossval": 4,
+    "recogniser": 3,
+    "metrics": 3,
     "training": 2,
     "data": 2,
     "faces": 2,
@@ -29,7 +34,6 @@ LEAVES = {
 DOORS = {
     ("tasks", "models"),  # heads
     ("stages", "stages.find_stage"),  # the pipeline runs stages by their names
-    ("tasks", "data.augment"),
     ("training", "data.sources"),  # how an image is resized
     ("faces", "data.manifest"),  # the columns that a face has
     ("data", "faces.images"),  # how a picture is read

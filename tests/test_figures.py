@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fer_jax.evaluation import plots
 from fer_jax.figures import save_figure, svg_text
+from fer_jax.report import plots
 
 NAMES = ("a$\\frac$", "$x^2$", "costs 5$ or 6$", r"\$")
 

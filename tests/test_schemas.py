@@ -26,9 +26,9 @@ from configs import (
     verify,
 )
 from fer_jax import schemas, stages
-from fer_jax.data.augment import Augment
+from fer_jax.auditing import leakage
+from fer_jax.crossval import fold_models, protocols
 from fer_jax.errors import UserError
-from fer_jax.evaluation import fold_models, leakage, protocols
 from fer_jax.faces.mtcnn import Detector
 from fer_jax.faces.selection import Limits
 from fer_jax.models import inception_resnet_v2, network
@@ -36,6 +36,7 @@ from fer_jax.schemas import faces as face_schemas
 from fer_jax.schemas import stages as stage_schemas
 from fer_jax.schemas import training as training_schemas
 from fer_jax.schemas import validated
+from fer_jax.tasks.augment import Augment
 
 SHIPPED = {
     audit: (None,),

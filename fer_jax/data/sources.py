@@ -1,7 +1,7 @@
 """Random access to examples: `source[i]`, `source.batch(indices)`, from records or from memory.
 
 Decoding and resizing is all that happens to an image on the host; everything random is the
-device's (`fer_jax.data.augment`).
+device's (`fer_jax.tasks.augment`).
 """
 
 from __future__ import annotations

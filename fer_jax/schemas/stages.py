@@ -247,7 +247,7 @@ def _across_sets(protocol: str, test_photographs: str) -> Iterator[tuple[str, st
 
 
 class Bootstrap(Section):
-    """Intervals by resampling people; fer_jax/evaluation/bootstrap.py."""
+    """Intervals by resampling people; fer_jax/metrics/bootstrap.py."""
 
     samples: Annotated[int, Field(ge=40, le=10_000_000)]  # one beyond each end of a 95 % interval
     seed: Seed

@@ -36,7 +36,7 @@ SMALLEST_INPUT: dict[str, int] = {"full": 75, "small": 13, "tiny": 25, "micro": 
 
 
 class Augment(Section):
-    """Strengths of the augmentation; see fer_jax/data/augment.py."""
+    """Strengths of the augmentation; see fer_jax/tasks/augment.py."""
 
     flip: Probability = 0.0
     zoom: ShareBelowOne = 0.0

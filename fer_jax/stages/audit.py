@@ -15,8 +15,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import console
-from fer_jax.evaluation import leakage
-from fer_jax.evaluation.study import read_study
+from fer_jax.auditing import leakage
+from fer_jax.crossval.labelled_faces import read_study
 from fer_jax.workdir import stage
 
 

@@ -11,10 +11,11 @@ import pyarrow as pa
 from ml_collections import ConfigDict
 
 from fer_jax import console, records
+from fer_jax.auditing import leakage
+from fer_jax.crossval import fold_models, protocols
+from fer_jax.crossval.fold import Faces, FoldModel, inits
+from fer_jax.crossval.labelled_faces import Study, crop_margins, read_study
 from fer_jax.data.stage_tables import read_table
-from fer_jax.evaluation import fold_models, leakage, protocols
-from fer_jax.evaluation.fold import Faces, FoldModel, inits
-from fer_jax.evaluation.study import Study, crop_margins, read_study
 from fer_jax.training import inference, model_directory
 from fer_jax.training.features import FrozenBackbone
 from fer_jax.workdir import atomic_file, stage

@@ -4,7 +4,7 @@ Reads `predictions.parquet` and `protocol.json` of each crossval workdir in `con
 
     metrics.json     every measure of every run, and the paired differences
     per_person.csv   one row a run and person, the worst first
-    report.html      all of it to read, print and show, in one file
+    page.html      all of it to read, print and show, in one file
     model_card.md    what the model is for, and what it is not
     datasheet.md     where the photographs come from, and who may use them
 """
@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 
 from fer_jax import console
 from fer_jax.errors import UserError
-from fer_jax.evaluation import gallery, report, results
-from fer_jax.evaluation.predictions import Predictions, read_predictions
+from fer_jax.metrics import results
+from fer_jax.metrics.predictions import Predictions, read_predictions
+from fer_jax.report import gallery, page
 from fer_jax.spreadsheets import safe_table
 from fer_jax.workdir import atomic_file, stage, write_json
 
@@ -36,21 +37,21 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     runs = _read_runs(config)
     measured = results.evaluate(runs, config.main, **config.bootstrap)
-    stages = report.read_stages([*config.context, *config.runs.values()])
+    stages = page.read_stages([*config.context, *config.runs.values()])
     write_json(workdir / "metrics.json", measured)
     with atomic_file(workdir / "per_person.csv") as path:
         safe_table(results.person_table(measured)).to_csv(path, index=False)
-    own = report.read_own(workdir)
+    own = page.read_own(workdir)
     main, folder = runs[config.main], Path(config.runs[config.main])
-    faces = gallery.gallery(main, folder, drawn=report.is_generated(stages))
-    html = report.render(measured, stages, own, faces, gallery.face_map(main, folder))
+    faces = gallery.gallery(main, folder, drawn=page.is_generated(stages))
+    html = page.render(measured, stages, own, faces, gallery.face_map(main, folder))
     with atomic_file(workdir / "report.html") as path:
         path.write_text(html, "utf-8")
     for name in ("model_card", "datasheet"):
         with atomic_file(workdir / f"{name}.md") as path:
-            path.write_text(report.render_card(name, measured, stages, own), "utf-8")
+            path.write_text(page.render_card(name, measured, stages, own), "utf-8")
     for other in measured["comparisons"]:
-        console.say(f"[evaluate] {report.verdict(other)}")
+        console.say(f"[evaluate] {page.verdict(other)}")
     return _summary(measured, workdir / "report.html")
 
 

@@ -19,13 +19,13 @@ from tqdm import tqdm
 from fer_jax import console
 from fer_jax.data import names
 from fer_jax.errors import UserError
-from fer_jax.evaluation.recogniser import Analysis, Recogniser
 from fer_jax.faces import drawing
 from fer_jax.faces.images import SUFFIXES as IMAGE_SUFFIXES
 from fer_jax.faces.images import advice, read_image
 from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
 from fer_jax.faces.video import Frame, VideoWriter, sample_frames
+from fer_jax.recogniser import Analysis, Recogniser
 from fer_jax.spreadsheets import safe_cell
 from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage

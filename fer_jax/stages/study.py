@@ -16,8 +16,8 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from fer_jax import console
-from fer_jax.evaluation import comparison
-from fer_jax.evaluation.predictions import read_predictions
+from fer_jax.metrics.predictions import read_predictions
+from fer_jax.report import comparison
 from fer_jax.workdir import atomic_file, stage
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from fer_jax import backend, console
 from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
-from fer_jax.evaluation import face_pictures, task_pictures, watching
+from fer_jax.probes import face_pictures, task_pictures, watching
 from fer_jax.tasks.task import Task
 from fer_jax.training import curves, model_directory, parameter_table, sharding
 from fer_jax.training.learner import Learner, make_tasks

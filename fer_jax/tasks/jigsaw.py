@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from fer_jax.data.augment import FLIPPED, Augment, random_grey
 from fer_jax.errors import UserError
 from fer_jax.models.heads import ClassifierHead, JigsawHead
+from fer_jax.tasks.augment import FLIPPED, Augment, random_grey
 from fer_jax.tasks.permutations import distant_permutations
 from fer_jax.tasks.task import accuracy, by_content, cross_entropy
 

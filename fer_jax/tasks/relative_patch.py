@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from fer_jax.data.augment import Augment, random_grey
 from fer_jax.errors import UserError
 from fer_jax.models.heads import JigsawHead
+from fer_jax.tasks.augment import Augment, random_grey
 from fer_jax.tasks.jigsaw import cut, normalised
 from fer_jax.tasks.task import accuracy, by_content, cross_entropy
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from fer_jax.data.augment import MODERATE, Augment
 from fer_jax.errors import UserError
 from fer_jax.models.heads import ClassifierHead
+from fer_jax.tasks.augment import MODERATE, Augment
 from fer_jax.tasks.task import accuracy, cross_entropy
 
 TURNS = 4

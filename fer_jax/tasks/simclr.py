@@ -13,8 +13,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
-from fer_jax.data.augment import Augment
 from fer_jax.errors import UserError
+from fer_jax.tasks.augment import Augment
 from fer_jax.tasks.views import STRONG, ProjectionHead, partners, retrieved, similarities, two_views
 
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from fer_jax.data.augment import Augment
 from fer_jax.errors import UserError
+from fer_jax.tasks.augment import Augment
 
 
 @runtime_checkable

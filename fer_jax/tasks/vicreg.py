@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
-from fer_jax.data.augment import Augment
+from fer_jax.tasks.augment import Augment
 from fer_jax.tasks.views import STRONG, VIEWS, ProjectionHead, retrieved, two_views
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
-from fer_jax.data.augment import Augment
+from fer_jax.tasks.augment import Augment
 
 VIEWS = 2
 # Two views that share colour, contrast and place are told to be one image by these alone (Chen et

@@ -28,15 +28,15 @@ from ml_collections import ConfigDict
 from safetensors.numpy import load_file, save_file
 
 from configs import emotion, evaluate, extract, photographs, predict
+from fer_jax.crossval import fold_models
 from fer_jax.errors import UserError
-from fer_jax.evaluation import fold_models
 from fer_jax.faces.images import SUFFIXES as IMAGE_SUFFIXES
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
 from fer_jax.stages import train
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.workdir import write_json
-from tests.evaluation.simulation import simulate, write_run
+from tests.metrics.simulation import simulate, write_run
 from tests.robustness import originals, stages
 from tests.robustness.originals import EMOTIONS
 from tests.robustness.strategies import (

@@ -32,7 +32,7 @@ from fer_jax.data.manifest import write_manifest, write_negatives
 from fer_jax.records import ModelRecord
 from fer_jax.training import model_directory
 from fer_jax.workdir import write_json
-from tests.evaluation.simulation import simulate, write_run
+from tests.metrics.simulation import simulate, write_run
 from tests.robustness import originals
 
 Prepare = Callable[[Path, Path], None]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from fer_jax import workdir
-from fer_jax.evaluation import report
 from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.models import network
 from fer_jax.records import ModelRecord

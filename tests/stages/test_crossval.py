@@ -12,10 +12,10 @@ from configs import audit as audit_config
 from configs import emotion as emotion_config
 from configs import photographs as photographs_config
 from configs import predict as predict_config
+from fer_jax.crossval import fold_models
+from fer_jax.crossval.frozen_models import LinearProbe
+from fer_jax.crossval.labelled_faces import crop_margins, read_study
 from fer_jax.errors import UserError
-from fer_jax.evaluation import fold_models
-from fer_jax.evaluation.frozen_models import LinearProbe
-from fer_jax.evaluation.study import crop_margins, read_study
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.stages import audit, crossval, photographs, predict
 from fer_jax.training import model_directory

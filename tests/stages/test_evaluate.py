@@ -7,7 +7,7 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.stages import evaluate
-from tests.evaluation.simulation import simulate, write_run, write_stage
+from tests.metrics.simulation import simulate, write_run, write_stage
 
 
 def get_config(arg=None):

@@ -16,9 +16,8 @@ from PIL import Image
 
 from configs import photographs as photographs_config
 from configs import predict as predict_config
-from fer_jax import records
+from fer_jax import recogniser, records
 from fer_jax.errors import TerminatedError, UserError
-from fer_jax.evaluation import recogniser
 from fer_jax.faces.alignment import align
 from fer_jax.faces.drawing import write_image
 from fer_jax.faces.images import read_image

@@ -11,11 +11,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import refine as refine_config
+from fer_jax.crossval.labelled_faces import crop_margins
 from fer_jax.data import sources
 from fer_jax.data.manifest import read_manifest, write_manifest, write_negatives
 from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
-from fer_jax.evaluation.study import crop_margins
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, rate
 from fer_jax.records import ModelRecord

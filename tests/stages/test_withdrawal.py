@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 from configs import pipeline as pipeline_config
 from configs import remove as remove_config
 from fer_jax import workdir
+from fer_jax.crossval import fold_models
+from fer_jax.crossval.fold import Answers
 from fer_jax.errors import UserError
-from fer_jax.evaluation import fold_models, plots, report
-from fer_jax.evaluation.fold import Answers
+from fer_jax.report import page, plots
 from fer_jax.stages import crossval, photographs, pipeline, remove
 from fer_jax.workdir import read_json, write_json
 
@@ -24,7 +25,7 @@ ORDER = ("photographs", "emotion", "evaluate")
 
 
 environment = functools.cache(workdir.environment)
-template = functools.cache(report._template)
+template = functools.cache(page._template)
 
 
 class Stub:

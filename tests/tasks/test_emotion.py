@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.data.augment import Augment
 from fer_jax.errors import UserError
+from fer_jax.tasks.augment import Augment
 from fer_jax.tasks.emotion import Emotion, Mixed
 
 IMAGES = jnp.broadcast_to(jnp.arange(6.0)[:, None, None, None] * 40, (6, 4, 4, 3))

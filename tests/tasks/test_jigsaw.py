@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.data.augment import Augment
 from fer_jax.errors import UserError
+from fer_jax.tasks.augment import Augment
 from fer_jax.tasks.jigsaw import Jigsaw, assemble, cut, normalised, shuffle, unshuffle
 from fer_jax.tasks.permutations import distant_permutations, smallest_distance
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.data.augment import Augment
+from fer_jax.tasks.augment import Augment
 from fer_jax.tasks.rotation import Rotation, all_turns, turned
 
 

@@ -9,7 +9,7 @@ import functools
 import pytest
 
 from benchmarks import shortcuts
-from fer_jax.data.augment import MODERATE
+from fer_jax.tasks.augment import MODERATE
 from fer_jax.tasks.jigsaw import Jigsaw
 from fer_jax.tasks.rotation import TURNS, Rotation
 

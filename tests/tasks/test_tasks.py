@@ -13,9 +13,9 @@ from flax import nnx
 
 import fer_jax.tasks
 from fer_jax import tasks
-from fer_jax.data.augment import Augment
 from fer_jax.errors import UserError
 from fer_jax.models.network import Network
+from fer_jax.tasks.augment import Augment
 
 BATCH, SIZE = 8, 48
 TINY = {"width": 0.125, "depth": (0, 0, 0), "stem": "small", "grey": True, "momentum": 0.9}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fer_jax import tasks
-from fer_jax.data.augment import Augment
+from fer_jax.tasks.augment import Augment
 from fer_jax.tasks.views import two_views
 
 REAL, PADDED, WIDTH = 5, 3, 6

@@ -1,0 +1,1 @@
+"""Leakage between training and test faces, found before anything is trained."""

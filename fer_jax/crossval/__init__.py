@@ -1,0 +1,1 @@
+"""Cross-validation: labelled faces, protocols, and the methods that are trained in a fold."""

@@ -1,0 +1,1 @@
+"""How good predictions are: accuracy and other measures, calibration, and confidence intervals."""

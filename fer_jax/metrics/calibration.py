@@ -1,0 +1,174 @@
+"""How far probabilities can be believed: log loss, Brier score, calibration error, abstaining.
+
+A photograph in which no face was found has no probabilities. It counts as wrong with the
+probabilities of somebody who does not know: 1 / C for each of C classes. It is the first on which
+the model abstains.
+
+Temperature scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) divides the logarithms of the
+probabilities by a number T and normalises again: the answers stay, the confidence changes. T is
+fitted by the stage `crossval` on people of the training side whom the model of that fit has not
+seen, never on those who are tested.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.metrics import brier_score_loss, log_loss
+
+from fer_jax.metrics.predictions import Predictions
+from fer_jax.training.inference import scale
+
+BINS = 10
+_LEAST = 1e-12  # a probability of 0 would make the log loss infinite
+_TEMPERATURES = (0.05, 20.0)
+
+
+def describe(predictions: Predictions) -> dict[str, Any]:
+    """All of it for one run, as plain numbers.
+
+    `raw` holds the figures of the probabilities as the model gave them; `scaled`, and the range of
+    the folds' `temperature`, are None where none were fitted. `coverage` and `reliability` are
+    of the scaled probabilities where there are any.
+    """
+    # In one order, so that sums round alike however the table was sorted.
+    rows = np.lexsort((predictions.photos.astype(str), predictions.seeds))
+    truth, no_face = predictions.truth[rows], predictions.no_face[rows]
+    known = answered(predictions.probabilities[rows], no_face)
+    right = predictions.predicted[rows] == truth
+    best = known
+    scaled, temperature = None, None
+    if predictions.temperatures is not None:
+        temperatures = predictions.temperatures[rows]
+        best = answered(scale(predictions.probabilities[rows], temperatures), no_face)
+        scaled = scores(best, truth, right)
+        low, middle, high = np.quantile(temperatures, [0.0, 0.5, 1.0]).tolist()
+        temperature = {"median": middle, "low": low, "high": high}
+    confidence = np.where(no_face, 0.0, best.max(axis=1))
+    return {
+        "raw": scores(known, truth, right),
+        "scaled": scaled,
+        "temperature": temperature,
+        "bins": BINS,
+        "reliability": reliability(best.max(axis=1), right).to_dict("records"),
+        "coverage": coverage(confidence, right).to_dict("records"),
+        "area_under_risk": area_under_risk(confidence, right),
+    }
+
+
+def scores(
+    probabilities: Float[np.ndarray, "N C"],
+    truth: Int[np.ndarray, " N"],
+    right: Bool[np.ndarray, " N"],
+) -> dict[str, float]:
+    """Log loss in nats, Brier score (0 to 2, Brier 1950) and expected calibration error."""
+    labels = np.arange(probabilities.shape[1])
+    clipped = np.clip(probabilities, _LEAST, 1.0)
+    clipped /= clipped.sum(axis=1, keepdims=True)
+    return {
+        "log_loss": float(log_loss(truth, clipped, labels=labels)),
+        "brier": float(_brier(truth, clipped)),
+        "ece": calibration_error(probabilities.max(axis=1), right),
+    }
+
+
+def answered(
+    probabilities: Float[np.ndarray, "N C"], no_face: Bool[np.ndarray, " N"]
+) -> Float[np.ndarray, "N C"]:
+    """The probabilities, and 1 / C for each class where no face was found."""
+    classes = probabilities.shape[1]
+    return np.where(no_face[:, None], 1.0 / classes, probabilities)
+
+
+def reliability(
+    confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], bins: int = BINS
+) -> pd.DataFrame:
+    """Confidence against accuracy in bins of equal width that hold anything.
+
+    Columns: `low`, `high` (the bin is low < confidence <= high), `count`, `confidence` and
+    `accuracy` (means).
+    """
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    table = pd.DataFrame({"place": place, "confidence": confidence, "right": right.astype(float)})
+    grouped = table.groupby("place").agg(
+        count=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean")
+    )
+    where = grouped.index.to_numpy()
+    grouped.insert(0, "high", edges[where + 1])
+    grouped.insert(0, "low", edges[where])
+    return grouped.reset_index(drop=True)
+
+
+def calibration_error(
+    confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], bins: int = BINS
+) -> float:
+    """Expected calibration error (Naeini et al. 2015; Guo et al. 2017, equation 3).
+
+    The mean gap between confidence and accuracy over bins of equal width, weighted by how many
+    photographs they hold. Of few photographs it is biased upwards.
+    """
+    table = reliability(confidence, right, bins)
+    gaps = (table["confidence"] - table["accuracy"]).abs()
+    return float((gaps * table["count"]).sum() / table["count"].sum())
+
+
+def coverage(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"]) -> pd.DataFrame:
+    """Accuracy among the photographs on which a model that may abstain still answers.
+
+    One row for each threshold on the confidence, from answering all to the few surest:
+    `coverage` (share answered), `accuracy` among them, `threshold`. Photographs of equal
+    confidence are answered together (El-Yaniv and Wiener 2010, the risk-coverage curve).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sorted_confidence = confidence[order]
+    hits = np.cumsum(right[order])
+    answers = np.arange(1, len(order) + 1)
+    last = np.append(sorted_confidence[1:] < sorted_confidence[:-1], True)
+    table = pd.DataFrame(
+        {
+            "coverage": answers[last] / len(order),
+            "accuracy": hits[last] / answers[last],
+            "threshold": sorted_confidence[last],
+        }
+    )
+    return table.iloc[::-1].reset_index(drop=True)
+
+
+def area_under_risk(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"]) -> float:
+    """Mean error over all coverages: 0 is best (AURC, Geifman et al. 2019, arXiv:1805.08206)."""
+    table = coverage(confidence, right).iloc[::-1]
+    shares = np.diff(table["coverage"].to_numpy(), prepend=0.0)
+    return float((shares * (1.0 - table["accuracy"].to_numpy())).sum())
+
+
+def fit_temperature(probabilities: Float[np.ndarray, "N C"], truth: Int[np.ndarray, " N"]) -> float:
+    """The temperature, between 0.05 and 20, of the least log loss on these photographs.
+
+    1 where there is nothing to fit on: no photograph.
+    """
+    if not len(truth):
+        return 1.0
+    logits = np.log(np.clip(probabilities, _LEAST, 1.0))
+    rows = np.arange(len(truth))
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-scaled[rows, truth].mean())
+
+    bounds = tuple(np.log(_TEMPERATURES))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+
+def _brier(truth: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"]) -> float:
+    classes = probabilities.shape[1]
+    if classes == 2:  # scikit-learn wants the second column alone, and counts it once
+        return 2 * float(brier_score_loss(truth, probabilities[:, 1], labels=[0, 1]))
+    return float(
+        brier_score_loss(truth, probabilities, labels=np.arange(classes), scale_by_half=False)
+    )

@@ -1,0 +1,201 @@
+"""Everything that is said about a set of runs, as plain numbers: the content of `measures.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fer_jax.metrics import bootstrap, calibration, measures
+from fer_jax.metrics.predictions import Predictions
+
+LEAK_WORDS = {
+    "shared_id": "A subject stands in training and in test.",
+    "similar_id": "Two subjects have ids that look like one.",
+    "identical_picture": "The same picture stands on both sides.",
+    "near_duplicate": "One picture stands on both sides in two versions.",
+    "same_person": "Two subjects look like one person.",
+    "pretraining_labels": "The network was taught people of the test before, with their labels.",
+    "pretraining_duplicate": "Test photographs were among the faces of the pretraining.",
+    "pretraining_person": "Test people look like people in the pretraining videos.",
+    "pretraining_name": "Pretraining videos bear the ids of test people.",
+}
+
+
+def evaluate(
+    runs: Mapping[str, Predictions], main: str, *, samples: int, seed: int
+) -> dict[str, Any]:
+    """Measures of every run, and the paired difference between `main` and each of the others.
+
+    Args:
+      runs: predictions by name.
+      main: the run that the report is about.
+      samples: bootstrap samples.
+      seed: of the bootstrap.
+
+    Returns a tree of dicts, lists, strings, numbers and None, fit for JSON.
+    """
+    # The subject of the report first; a ConfigDict hands names over in alphabetical order.
+    runs = {main: runs[main], **runs}
+    drawn = {"samples": samples, "seed": seed}
+    return {
+        "main": main,
+        "labels": list(runs[main].labels),
+        "interval": {
+            **drawn,
+            "level": bootstrap.LEVEL,
+            "method": "BCa, expanded",
+            "unit": "person",
+        },
+        "runs": {name: describe(run, **drawn) for name, run in runs.items()},
+        "comparisons": [
+            compare(runs[main], other, **drawn) for name, other in runs.items() if name != main
+        ],
+    }
+
+
+def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, Any]:
+    """All measures of one run."""
+    by_person = measures.confusion_by_person(predictions)
+    estimates = bootstrap.estimate(by_person, samples=samples, seed=seed)
+    people = measures.per_person(predictions)
+    worst = people.iloc[0]
+    seeds = len(predictions.seed_values)
+    return {
+        **{name: asdict(estimates[name]) for name in measures.MEASURES},
+        "chance": measures.chance(predictions.truth, len(predictions.labels)),
+        "people": len(people),
+        "photographs": predictions.photographs,
+        "no_face": float(predictions.no_face.sum() / seeds),
+        "worst_person": {
+            "subject": str(worst["subject"]),
+            "accuracy": float(worst["accuracy"]),
+            "tied": int((people["accuracy"] == worst["accuracy"]).sum()),
+        },
+        "by_seed": {str(s): value for s, value in measures.per_seed(predictions).items()},
+        "calibration": calibration.describe(predictions),
+        "per_class": _records(measures.per_class(predictions)),
+        "per_person": _records(people),
+        "confusion": by_person.sum(axis=0).round(6).tolist(),
+        "protocol": dict(predictions.protocol),
+        "warnings": stamps(predictions),
+        "unseen": unseen(predictions),
+    }
+
+
+def compare(first: Predictions, second: Predictions, *, samples: int, seed: int) -> dict[str, Any]:
+    """`first` minus `second` on the same folds, or the reason why they cannot be compared."""
+    names = {"first": first.name, "second": second.name}
+    reason = incomparable(first, second)
+    if reason:
+        return {**names, "comparable": False, "reason": reason}
+    by_person = [measures.confusion_by_person(run) for run in (first, second)]
+    differences = bootstrap.estimate_difference(*by_person, samples=samples, seed=seed)
+    test = measures.exact_mcnemar(
+        measures.right_by_photo(first).to_numpy(), measures.right_by_photo(second).to_numpy()
+    )
+    return {
+        **names,
+        "comparable": True,
+        "difference": {name: asdict(differences[name]) for name in measures.MEASURES},
+        "mcnemar": test,
+        "permutation": measures.permutation_over_people(*by_person),
+    }
+
+
+def stamps(predictions: Predictions) -> list[dict[str, str]]:
+    """What forbids reading the figures as performance on people never seen: title and text."""
+    found = []
+    protocol = predictions.protocol
+    shared = predictions.people_in_several_folds()
+    if protocol.get("protocol") == "random":
+        found.append(
+            {
+                "title": "Random split",
+                "text": "The same people stand in training and in test. The model may know the "
+                "face instead of the emotion, and the figures flatter it.",
+            }
+        )
+    elif shared or not protocol.get("people_disjoint", False):
+        who = f" ({len(shared)} people were tested in more than one fold)" if shared else ""
+        found.append(
+            {
+                "title": "People on both sides",
+                "text": f"People of the test folds were trained on{who}. The figures do not say "
+                "how the model does on people it never saw.",
+            }
+        )
+    if protocol.get("pretraining_saw_test_people"):
+        found.append(
+            {
+                "title": "Pretraining saw test people",
+                "text": "Faces of people in the test folds were among the unlabelled faces of "
+                "the pretraining.",
+            }
+        )
+    for kind, number in dict(protocol.get("leaks", {})).items():
+        found.append(
+            {
+                "title": f"Leak allowed: {kind}",
+                "text": f"The auditor found {number} and the run went on since "
+                f"--config.allow_leaks names them. {LEAK_WORDS.get(kind, '')}",
+            }
+        )
+    return found
+
+
+def unseen(predictions: Predictions) -> str:
+    """How far the people tested are known to be new to the model.
+
+    "never seen": nothing of them was trained on, nor pretrained on. "held out": they were not
+    trained on; whether the pretraining saw them is not known. "not held out": see the stamps.
+    """
+    if stamps(predictions):
+        return "not held out"
+    protocol = predictions.protocol
+    pretrained = protocol.get("pretraining") or protocol.get("init") == "pretrained"
+    if pretrained and protocol.get("pretraining_saw_test_people") is not False:
+        return "held out"
+    return "never seen"
+
+
+def person_table(results: Mapping[str, Any]) -> pd.DataFrame:
+    """`per_person.csv`: one row a run and person, worst first within a run."""
+    tables = [
+        pd.DataFrame(run["per_person"]).assign(run=name) for name, run in results["runs"].items()
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["run", *(column for column in table.columns if column != "run")]]
+
+
+def incomparable(first: Predictions, second: Predictions) -> str:
+    """Why two runs cannot be compared; "" where they can."""
+    if first.labels != second.labels:
+        return "their emotions differ"
+    if _split(first) != _split(second):
+        return "their photographs, folds or seeds differ"
+    return ""
+
+
+def _split(predictions: Predictions) -> set[tuple[Any, ...]]:
+    columns: Sequence[np.ndarray] = (
+        predictions.photos,
+        predictions.subjects,
+        predictions.truth,
+        predictions.folds,
+        predictions.seeds,
+    )
+    return set(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain Python values, NaN as None."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(k): _plain(v) for k, v in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,1 @@
+"""What a backbone has learned: linear and nearest-neighbour probes, and pictures of tasks."""

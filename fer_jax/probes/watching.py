@@ -1,0 +1,218 @@
+"""Watching a pretext: what the features of the moment tell about emotions, at several depths.
+
+Labelled photographs pass through the backbone as it is, and two probes answer for people whom they
+have not seen: the nearest neighbours, which have nothing to learn, and a linear head. Neither
+teaches the network anything, and neither chooses anything.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from ml_collections import ConfigDict
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from fer_jax.crossval import protocols
+from fer_jax.crossval.labelled_faces import read_table
+from fer_jax.data import iterators, sources
+from fer_jax.errors import UserError
+from fer_jax.training import sharding
+from fer_jax.training.learner import Learner
+from fer_jax.training.state import State
+from fer_jax.workdir import read_metrics
+
+TEMPERATURE = 0.07  # of a neighbour's vote (Wu et al. 2018, arXiv:1805.01978, section 3.4)
+# scikit-learn's C on standardised features. Fixed, so that steps, depths and runs compare.
+PENALTY = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """Labelled faces, whose they are, and the folds that keep people apart."""
+
+    source: sources.ArraySource
+    emotions: list[str]
+    people: list[str]
+    folds: list[protocols.Fold]
+    neighbours: int
+
+    def features(self, learner: Learner, state: State) -> dict[str, Float[np.ndarray, "n c"]]:
+        """By depth, shallow to deep. All processes must ask, and all are told."""
+        local = sharding.local_batch_size(learner.config.batch_size)
+        batches = iterators.eval_batches(self.source, batch_size=local, shard=sharding.shard())
+        return learner.depths(state, batches)
+
+    def figures(self, learner: Learner, state: State) -> dict[str, float]:
+        """Accuracies of both probes at each depth, and what the commonest emotion would reach."""
+        found = probe(
+            self.features(learner, state),
+            self.source.labels,
+            self.folds,
+            neighbours=self.neighbours,
+        )
+        return {**found, "probe/chance": float(np.bincount(self.source.labels).max() / self.count)}
+
+    @property
+    def count(self) -> int:
+        """Number of photographs."""
+        return len(self.source)
+
+    def summary(self, workdir: Path) -> dict[str, int | float]:
+        """For done.json: how many were watched, and what was found before the first step."""
+        return {
+            "probe_photographs": self.count,
+            "probe_people": len(set(self.people)),
+            **at_the_start(workdir),
+        }
+
+
+def read_watched(config: ConfigDict, image_size: int, seed: int) -> Watched | None:
+    """The photographs of `config.photographs`, a workdir of the stage `photographs`; None for "".
+
+    Photographs without a face are left out, and so are those whose `split` is "test": who is
+    tested in the end should not be looked at on the way. Of more than `config.most`, whole people
+    are drawn by `seed` until no other fits. There are `config.folds` folds, or as many as people.
+
+    Raises:
+        UserError: no table there, or fewer than two people or emotions in it.
+    """
+    if not config.photographs:
+        return None
+    root = Path(config.photographs)
+    if not (root / "photographs.parquet").is_file():
+        raise UserError(
+            f"config.probe.photographs={root} holds no photographs.parquet; "
+            f"give the workdir of a run of the stage photographs"
+        )
+    table = read_table(str(root))
+    table = table[(table["status"] == "ok") & (table["split"] != protocols.TEST)]
+    table = table[table["subject"].isin(draw_people(table["subject"].tolist(), config.most, seed))]
+    people, emotions = table["subject"].astype(str).tolist(), table["emotion"].astype(str).tolist()
+    if len(set(people)) < 2 or len(set(emotions)) < 2:
+        raise UserError(
+            f"config.probe.photographs={root} shows {len(set(people))} people and "
+            f"{len(set(emotions))} emotions; probes need two of each"
+        )
+    labels, _ = pd.factorize(np.array(emotions), sort=True)
+    source = sources.ArraySource(
+        sources.read_images(table["file"], image_size), labels, table["photo"].tolist()
+    )
+    folds = protocols.make_folds(
+        people,
+        emotions,
+        protocol="grouped_kfold",
+        folds=min(config.folds, len(set(people))),
+        seed=seed,
+    )
+    return Watched(source, emotions, people, folds, config.neighbours)
+
+
+def draw_people(people: Sequence[str], most: int, seed: int) -> set[str]:
+    """People with `most` photographs or fewer together, in an order drawn by `seed`; at least two.
+
+    `people` names the person of each photograph; all of them are taken if there is room.
+    """
+    names, counts = np.unique(np.asarray(people), return_counts=True)
+    taken: set[str] = set()
+    photographs = 0
+    for place in np.random.default_rng(seed).permutation(len(names)):
+        if len(taken) < 2 or photographs + counts[place] <= most:
+            taken.add(str(names[place]))
+            photographs += int(counts[place])
+    return taken
+
+
+def probe(
+    features: Mapping[str, Float[np.ndarray, "n _"]],
+    labels: Int[np.ndarray, " n"],
+    folds: Sequence[protocols.Fold],
+    *,
+    neighbours: int,
+) -> dict[str, float]:
+    """Shares of photographs that are answered rightly by others' photographs.
+
+    "probe/knn/DEPTH": a vote of the `neighbours` nearest by cosine similarity s, each with weight
+    exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on features as they are.
+    "probe/linear/DEPTH": multinomial logistic regression with C = 0.01 on standardised features.
+
+    Args:
+      features: of each photograph, by depth.
+      labels: of each photograph.
+      folds: who is answered for by whom; each photograph is tested once.
+      neighbours: as many as there are, if fewer are trained on.
+
+    NaN for a depth whose features are not finite: the loop then stops the run, and says where.
+    """
+    kinds = {"knn": _neighbours(neighbours), "linear": _linear}
+    return {
+        f"probe/{kind}/{depth}": _accuracy(answer, np.asarray(values, np.float64), labels, folds)
+        for kind, answer in kinds.items()
+        for depth, values in features.items()
+    }
+
+
+_Answer = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def _accuracy(
+    answer: _Answer,
+    features: Float[np.ndarray, "n c"],
+    labels: Int[np.ndarray, " n"],
+    folds: Sequence[protocols.Fold],
+) -> float:
+    if not np.isfinite(features).all():
+        return float("nan")
+    right = 0
+    with threadpool_limits(1):  # fits as small as these only wait for each other's threads
+        for fold in folds:
+            given = answer(features[fold.train], labels[fold.train], features[fold.test])
+            right += int((given == labels[fold.test]).sum())
+    return right / len(labels)
+
+
+def _neighbours(count: int) -> _Answer:
+    def answer(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        model = KNeighborsClassifier(min(count, len(known)), metric="cosine", weights=_votes)
+        return model.fit(known, labels).predict(asked)
+
+    return answer
+
+
+def _votes(distances: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m k"]:
+    """Relative to the nearest neighbour's, which changes no election."""
+    return np.exp((distances.min(axis=1, keepdims=True) - distances) / TEMPERATURE)
+
+
+def _linear(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    if len(np.unique(labels)) < 2:
+        return np.full(len(asked), labels[0])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=200))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(known, labels).predict(asked)
+
+
+def at_the_start(workdir: Path) -> dict[str, float]:
+    """What the probes said before the first step, by name: "start/probe/...", from metrics.jsonl.
+
+    Empty where nothing was measured then.
+    """
+    lines = read_metrics(workdir)
+    first: dict[str, float] = next((line for line in lines if line.get("step") == 0), {})
+    wanted = "validation/probe/"
+    return {
+        name.replace("validation/", "start/", 1): value
+        for name, value in first.items()
+        if name.startswith(wanted) and name != f"{wanted}chance"
+    }

@@ -1,0 +1,158 @@
+"""What methods gain over a reference, setting by setting: a table and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from fer_jax.errors import UserError
+from fer_jax.figures import save_figure
+from fer_jax.metrics import bootstrap, crossed_effects, measures, results
+from fer_jax.metrics.predictions import Predictions
+
+GAINS = ("gain", "gain_low", "gain_high", "p", "q", "gain_by_seed")
+_COLOUR, _CLEAR = "#444444", "#c8553d"
+
+
+def table(
+    setting: str, runs: Mapping[str, Predictions], reference: str, *, samples: int, seed: int
+) -> pd.DataFrame:
+    """One row a method: accuracy and macro-F1 with intervals, and what it gains on `reference`.
+
+    `low` and `high` are the interval of the accuracy over people, seeds averaged before. The
+    columns `gain`, `gain_low`, `gain_high` and `p` are the paired difference in accuracy with its
+    95 % interval and test over both people and seeds (see `crossed`); `q` is p adjusted for the
+    number of methods of the setting (Benjamini & Hochberg 1995); `gain_by_seed` holds the
+    difference of each seed, in points.
+
+    Raises:
+        UserError: a run tests other photographs, folds or seeds than the reference.
+    """
+    rows = []
+    base = runs[reference]
+    for name in (reference, *(name for name in runs if name != reference)):
+        run = runs[name]
+        estimates = bootstrap.estimate(
+            measures.confusion_by_person(run), samples=samples, seed=seed
+        )
+        accuracy, f1 = estimates["accuracy"], estimates["macro_f1"]
+        row = {
+            "setting": setting,
+            "method": name,
+            "seeds": len(run.seed_values),
+            "people": len(run.people),
+            "accuracy": accuracy.value,
+            "low": accuracy.low,
+            "high": accuracy.high,
+            "macro_f1": f1.value,
+        }
+        rows.append(row if name == reference else row | _gain(run, base))
+    found = pd.DataFrame(rows).reindex(columns=[*rows[0], *GAINS])
+    others = found["method"] != reference
+    if others.any():
+        found.loc[others, "q"] = stats.false_discovery_control(found.loc[others, "p"])
+    return found
+
+
+def _gain(run: Predictions, base: Predictions) -> dict[str, Any]:
+    if reason := results.incomparable(run, base):
+        raise UserError(f"{run.name} cannot be compared with {base.name}: {reason}")
+    differences = crossed_effects.gains(run, base)
+    found = crossed_effects.gain(differences)
+    return {
+        "gain": found.value,
+        "gain_low": found.low,
+        "gain_high": found.high,
+        "p": found.p,
+        "gain_by_seed": " ".join(f"{100 * value:+.1f}" for value in differences.mean(axis=1)),
+    }
+
+
+def best(rows: pd.DataFrame, reference: str) -> dict[str, Any]:
+    """In each setting the method with the largest gain, for the summary."""
+    summary: dict[str, Any] = {}
+    others = rows[rows["method"] != reference]
+    for setting, part in others.groupby("setting", sort=False):
+        row = part.sort_values("gain").iloc[-1]
+        summary[f"{setting}_best"] = str(row["method"])
+        for column in ("gain", "gain_low", "gain_high"):
+            summary[f"{setting}_{column}"] = round(float(row[column]), 4)
+    return summary
+
+
+def markdown(rows: pd.DataFrame, reference: str) -> str:
+    """A table to paste; gains in points, in bold where their interval excludes 0.
+
+    Gains' intervals are over people and seeds, those of accuracies over people alone.
+    """
+    lines = []
+    for setting, part in rows.groupby("setting", sort=False):
+        first = part.iloc[0]
+        lines += [
+            f"**{setting}**: {first['seeds']} seeds, {first['people']} people tested",
+            "",
+            f"| method | accuracy | 95 % interval | macro-F1 | gain on {reference}, points | "
+            "95 % interval | by seed | p | q |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [_line(row) for row in part.to_dict("records")] + [""]
+    return "\n".join(lines)
+
+
+def _line(row: Mapping[Any, Any]) -> str:
+    accuracy = f"| {row['method']} | {100 * row['accuracy']:.1f} % | {100 * row['low']:.1f} to "
+    accuracy += f"{100 * row['high']:.1f} | {100 * row['macro_f1']:.1f} | "
+    if pd.isna(row["gain"]):
+        return accuracy + "| | | | |"
+    gain = f"{100 * row['gain']:+.1f}"
+    if _clear(row):
+        gain = f"**{gain}**"
+    between = f"{100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f}"
+    return (
+        accuracy + f"{gain} | {between} | {row['gain_by_seed']} | {row['p']:.3f} | {row['q']:.3f} |"
+    )
+
+
+def _clear(row: Mapping[Any, Any]) -> bool:
+    return bool(row["gain_low"] > 0 or row["gain_high"] < 0)
+
+
+def draw(rows: pd.DataFrame, reference: str, file: Path) -> None:
+    """A panel a setting: gains on the reference with intervals, those that exclude 0 in colour."""
+    settings = list(rows["setting"].unique())
+    tallest = int(rows.groupby("setting").size().max())
+    size = (3.4 * len(settings) + 1.2, 0.36 * tallest + 1.2)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(settings), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, setting in zip(panels, settings, strict=True):
+        part = rows[(rows["setting"] == setting) & (rows["method"] != reference)]
+        base = rows[(rows["setting"] == setting) & (rows["method"] == reference)].iloc[0]
+        _panel(axes, part)
+        axes.set_title(
+            f"{setting.replace('_', ' ')}\n{reference}: {100 * base['accuracy']:.1f} %",
+            loc="left", fontsize=10,
+        )  # fmt: skip
+    panels[0].invert_yaxis()
+    figure.supxlabel(
+        f"points gained on {reference}, 95 % interval over people and seeds", fontsize=9
+    )
+    save_figure(figure, file, dpi=130)
+
+
+def _panel(axes: Axes, part: pd.DataFrame) -> None:
+    axes.axvline(0, color="#999999", linewidth=1)
+    for place, row in enumerate(part.to_dict("records")):
+        colour = _CLEAR if _clear(row) else _COLOUR
+        axes.plot(
+            [100 * row["gain_low"], 100 * row["gain_high"]], [place, place], color=colour, lw=2
+        )
+        axes.plot(100 * row["gain"], place, "o", color=colour, markersize=5)
+    axes.set_yticks(range(len(part)), part["method"].tolist(), fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.25)

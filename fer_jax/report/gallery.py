@@ -1,0 +1,194 @@
+"""Faces in the report: what the model looked at, its surest mistakes, how faces lie.
+
+A face is blurred unless its person consents to `share` (see `fer_jax.data.consent`), or is drawn.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, UInt8
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
+
+from fer_jax.data import stage_tables
+from fer_jax.data.sources import read_images
+from fer_jax.metrics.predictions import Predictions
+from fer_jax.training.inference import scale
+
+SHOWN = 8  # faces of each kind
+_SIDE = 128  # pixels
+_MOSAIC = 9  # squares a side, to which a face is reduced that is not to be known
+_FEWEST_POINTS, _MOST_POINTS = 10, 2000
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One face of the report; `picture` is a data: address."""
+
+    picture: str
+    truth: str
+    answer: str
+    confidence: float
+    subject: str
+    blurred: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """Faces as points; the silhouettes say how well emotions, and people, stand apart."""
+
+    places: Float[np.ndarray, "n 2"]
+    emotions: list[str]
+    people: list[str]
+    by_emotion: float
+    by_person: float
+
+
+def gallery(run: Predictions, workdir: Path, drawn: bool) -> dict[str, list[Shown]]:
+    """`right`: right answers, the surest first; `wrong`: the most confident mistakes.
+
+    Empty where the run holds no maps of where its models looked, or the faces are gone.
+    """
+    root = Path(str(run.protocol.get("photographs", "")))
+    table = _photographs(root)
+    heat = _heat(workdir, run.seed_values[0])
+    if table is None or not heat:
+        return {"right": [], "wrong": []}
+    best = run.probabilities
+    if run.temperatures is not None:
+        best = scale(best, run.temperatures)
+    confidence = np.where(run.no_face, 0.0, best.max(axis=1))
+    first = run.seeds == run.seed_values[0]
+    right = run.predicted == run.truth
+    chosen = {}
+    for name, wanted in (("right", right), ("wrong", ~right)):
+        rows = np.flatnonzero(first & wanted & ~run.no_face)
+        rows = rows[np.argsort(-confidence[rows], kind="stable")][:SHOWN]
+        chosen[name] = [
+            _shown(run, int(row), float(confidence[row]), root, table, heat, drawn)
+            for row in rows
+            if run.photos[row] in heat and run.photos[row] in table.index
+        ]
+    return chosen
+
+
+def face_map(run: Predictions, workdir: Path) -> Map | None:
+    """Faces by t-SNE (van der Maaten and Hinton 2008) of the model of everyone's features.
+
+    None where there are none, or fewer than ten faces.
+    """
+    file = workdir / "embedding.npz"
+    if not file.is_file():
+        return None
+    with np.load(file) as stored:
+        photos, features = stored["photo"].astype(str), stored["features"]
+    of = {photo: row for row, photo in enumerate(run.photos.astype(str))}
+    kept = [i for i, photo in enumerate(photos) if photo in of][:_MOST_POINTS]
+    rows = [of[photos[i]] for i in kept]
+    emotions = [run.labels[run.truth[row]] for row in rows]
+    return map_of(features[kept], emotions, [str(run.subjects[row]) for row in rows])
+
+
+def map_of(
+    features: Float[np.ndarray, "n f"], emotions: list[str], people: list[str]
+) -> Map | None:
+    """t-SNE of at most 30 principal components; None for fewer than ten faces."""
+    if len(features) < _FEWEST_POINTS:
+        return None
+    centred = features - features.mean(axis=0)
+    reduced = PCA(min(30, *centred.shape), random_state=0).fit_transform(centred)
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    with threadpool_limits(
+        1
+    ):  # on a busy machine its threads wait for each other, 10 times as long
+        places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    return Map(
+        np.asarray(places, np.float64),
+        emotions,
+        people,
+        _silhouette(reduced, emotions),
+        _silhouette(reduced, people),
+    )
+
+
+def _silhouette(features: Float[np.ndarray, "n f"], groups: Sequence[str]) -> float:
+    """Rousseeuw 1987: from -1 to 1, high where groups stand apart; NaN where it has no meaning."""
+    if not 1 < len(set(groups)) < len(groups):
+        return float("nan")
+    return float(silhouette_score(features, groups))
+
+
+def _photographs(root: Path) -> pd.DataFrame | None:
+    if not (root / "photographs.parquet").is_file():
+        return None
+    return stage_tables.read_photographs(root).set_index("photo")
+
+
+def _heat(workdir: Path, seed: int) -> dict[str, np.ndarray]:
+    """Where the models of the folds looked, by photograph."""
+    found: dict[str, np.ndarray] = {}
+    for file in sorted(workdir.glob(f"folds/seed{seed}_fold*/heat.npz")):
+        with np.load(file) as stored:
+            found |= dict(zip(stored["photo"].astype(str), stored["heat"], strict=True))
+    return found
+
+
+def _shown(
+    run: Predictions,
+    row: int,
+    confidence: float,
+    root: Path,
+    table: pd.DataFrame,
+    heat: Mapping[str, np.ndarray],
+    drawn: bool,
+) -> Shown:
+    photo: Any = str(run.photos[row])
+    record = table.loc[photo]
+    share = drawn or bool(record.get("share", False))
+    face = read_images([root / record["crop"]], _SIDE)[0]
+    picture = overlaid(face if share else blurred(face), np.asarray(heat[photo], np.float32))
+    return Shown(
+        data_address(picture),
+        run.labels[run.truth[row]],
+        run.labels[run.predicted[row]],
+        confidence,
+        str(run.subjects[row]),
+        not share,
+    )
+
+
+def blurred(face: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:
+    """A mosaic of 9 × 9 squares: what is left says where light and dark are, not who it is."""
+    small = cv2.resize(face, (_MOSAIC, _MOSAIC), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+
+
+def overlaid(
+    face: UInt8[np.ndarray, "s s 3"], heat: Float[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "s s 3"]:
+    """The face in grey, with warmth where the model looked."""
+    side = face.shape[:2][::-1]
+    smooth = np.clip(
+        cv2.resize(np.asarray(heat, np.float32), side, interpolation=cv2.INTER_CUBIC), 0, 1
+    )
+    grey = cv2.cvtColor(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    colour = cv2.applyColorMap((255 * smooth).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    part = 0.6 * smooth[..., None]
+    return np.rint(grey * (1 - part) + colour * part).astype(np.uint8)
+
+
+def data_address(picture: UInt8[np.ndarray, "h w 3"]) -> str:
+    """The picture as a JPEG inside an address, so that the page asks nobody for it."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, 82]
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), options)
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_jax.crossval import protocols
+from fer_jax.crossval.protocols import (
+    GIVEN,
+    PROTOCOLS,
+    Fold,
+    inner_split,
+    make_folds,
+    people_on_both_sides,
+    require_disjoint_people,
+    require_partition,
+)
+from fer_jax.data.names import key
+from fer_jax.errors import UserError
+
+EMOTIONS = ("angry", "happy", "neutral", "sad")
+
+
+def study(people=15, per_emotion=2):
+    subjects = [f"p{p:02d}" for p in range(people) for _ in range(4 * per_emotion)]
+    return subjects, list(EMOTIONS) * (per_emotion * people)
+
+
+@st.composite
+def uneven_studies(draw):
+    """People with any mixture of emotions, in any order, and a number of folds they allow."""
+    people = draw(st.integers(2, 12))
+    extra = draw(st.lists(st.integers(0, people - 1), max_size=40))
+    subjects = draw(st.permutations([*range(people), *extra]))
+    emotions = draw(
+        st.lists(st.sampled_from(EMOTIONS), min_size=len(subjects), max_size=len(subjects))
+    )
+    return [f"p{s}" for s in subjects], emotions, draw(st.integers(2, people))
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    uneven_studies(), st.sampled_from([p for p in PROTOCOLS if p not in GIVEN]), st.integers(0, 99)
+)
+def test_every_photograph_is_tested_once_and_people_stay_on_one_side(case, protocol, seed):
+    subjects, emotions, folds = case
+    made = make_folds(subjects, emotions, protocol=protocol, folds=folds, seed=seed)
+    people = np.asarray(subjects)
+    assert np.sort(np.concatenate([f.test for f in made])).tolist() == list(range(len(people)))
+    for fold in made:
+        assert fold.train.size and fold.test.size
+        assert fold.train.size + fold.test.size == len(people)
+        if protocol != "random":
+            assert not set(people[fold.train]) & set(people[fold.test])
+    expected = len(set(subjects)) if protocol == "leave_one_subject_out" else folds
+    assert len(made) == expected
+
+
+def test_leave_one_subject_out_tests_one_person_a_fold():
+    subjects, emotions = study(people=5)
+    made = make_folds(subjects, emotions, protocol="leave_one_subject_out", folds=3, seed=0)
+    assert [sorted({subjects[i] for i in f.test}) for f in made] == [
+        [f"p{i:02d}"] for i in range(5)
+    ]
+
+
+def test_grouped_kfold_balances_emotions_when_people_differ():
+    # Six people show only "happy", six only "sad": each of three folds can have two of each.
+    subjects = [f"p{p:02d}" for p in range(12) for _ in range(4)]
+    emotions = ["happy" if p < 6 else "sad" for p in range(12) for _ in range(4)]
+    for seed in range(5):
+        made = make_folds(subjects, emotions, protocol="grouped_kfold", folds=3, seed=seed)
+        for fold in made:
+            tested = [emotions[i] for i in fold.test]
+            assert tested.count("happy") == tested.count("sad") == 8
+
+
+def test_folds_follow_the_seed_and_not_the_order_of_rows():
+    subjects, emotions = study()
+
+    def tested_together(order, seed):
+        made = make_folds(
+            [subjects[i] for i in order],
+            [emotions[i] for i in order],
+            protocol="grouped_kfold",
+            folds=5,
+            seed=seed,
+        )
+        return [sorted({subjects[order[i]] for i in fold.test}) for fold in made]
+
+    rows = list(range(len(subjects)))
+    assert tested_together(rows, 1) == tested_together(rows[::-1], 1)
+    assert tested_together(rows, 1) != tested_together(rows, 2)
+
+
+def test_no_fold_is_empty_where_greedy_balancing_leaves_one():
+    # scikit-learn's StratifiedGroupKFold (1.9) gives one of these four folds nobody.
+    subjects = [f"p{p}" for p in (0, 0, 1, 1, 2, 2, 3, 3, 3)]
+    emotions = [("happy", "sad")[e] for e in (1, 1, 0, 0, 0, 0, 0, 0, 1)]
+    made = make_folds(subjects, emotions, protocol="grouped_kfold", folds=4, seed=1)
+    assert sorted(len(fold.test) for fold in made) == [2, 2, 2, 3]
+
+
+def test_a_splitter_that_leaks_is_stopped(monkeypatch):
+    splitters = {**protocols._PROTOCOLS, "grouped_kfold": protocols._PROTOCOLS["random"]}
+    monkeypatch.setattr(protocols, "_PROTOCOLS", splitters)
+    subjects, emotions = study()
+    with pytest.raises(RuntimeError, match="people on both sides"):
+        make_folds(subjects, emotions, protocol="grouped_kfold", folds=5, seed=0)
+
+
+@pytest.mark.parametrize("protocol", ["leave_one_subject_out", "grouped_kfold"])
+def test_spellings_of_one_subject_are_tested_together(protocol):
+    subjects = ["علي", "علی", "p۱", "p1", "P1", "bob"] * 3
+    made = make_folds(subjects, ["happy", "sad"] * 9, protocol=protocol, folds=3, seed=0)
+    assert len(made) == 3
+    for fold in made:
+        assert len({key(subjects[row]) for row in fold.test}) == 1
+    two = Fold(np.array([0, 5]), np.array([1, 3]))
+    assert people_on_both_sides([two], subjects) == [["علی"]]
+    with pytest.raises(UserError, match="a fold has 1"):
+        inner_split(np.array([2, 3, 4]), subjects, ["happy"] * 18, share=0.5, seed=0)
+
+
+def test_random_puts_people_on_both_sides():
+    subjects, emotions = study()
+    made = make_folds(subjects, emotions, protocol="random", folds=5, seed=0)
+    with pytest.raises(RuntimeError, match="people on both sides"):
+        require_disjoint_people(made, subjects)
+
+
+@pytest.mark.parametrize(
+    ("people", "protocol", "folds", "message"),
+    [
+        (3, "grouped_kfold", 5, "needs at least 5 people, the photographs show 3.*folds to 3"),
+        (1, "grouped_kfold", 2, "show 1; add people"),
+        (1, "leave_one_subject_out", 2, "at least 2 people"),
+        (4, "grouped_kfold", 1, "1 folds are too few"),
+        (4, "leave_one_subject", 2, "did you mean 'leave_one_subject_out'"),
+        (2, "random", 99, "at least 99 photographs"),
+    ],
+)
+def test_impossible_splits_get_one_clear_line(people, protocol, folds, message):
+    subjects, emotions = study(people=people)
+    with pytest.raises(UserError, match=message) as caught:
+        make_folds(subjects, emotions, protocol=protocol, folds=folds, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_partition_is_noticed():
+    whole, half = np.arange(4), np.arange(2)
+    with pytest.raises(RuntimeError, match="exactly once"):
+        require_partition([Fold(half, half + 2)], 4)
+    with pytest.raises(RuntimeError, match="trained on"):
+        require_partition([Fold(whole, half), Fold(half, half + 2)], 4)

@@ -1,0 +1,71 @@
+"""Intervals over seeds and people: a worked example, coverage by simulation, and their limits."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fer_jax.metrics import crossed_effects
+from fer_jax.metrics.predictions import from_table
+from tests.metrics.simulation import simulate
+
+
+def run(name, **options):
+    return from_table(name, *simulate(seeds=(0, 1, 2), **options), name)
+
+
+def simulated(rng, *, seeds, people, of_seeds, of_people, rest):
+    return (
+        rng.normal(0, of_seeds, (seeds, 1))
+        + rng.normal(0, of_people, (1, people))
+        + rng.normal(0, rest, (seeds, people))
+    )
+
+
+@pytest.mark.parametrize(
+    ("seeds", "people", "of_seeds", "of_people", "rest"),
+    [
+        (3, 1200, 0.025, 0.4, 0.5),  # a low-shot study on pictures
+        (3, 15, 0.03, 0.1, 0.1),
+        (5, 15, 0.03, 0.1, 0.3),
+        (3, 200, 0.0, 0.3, 0.3),
+    ],
+)
+def test_the_interval_covers_no_gain(seeds, people, of_seeds, of_people, rest):
+    rng = np.random.default_rng(0)
+    spread = {"of_seeds": of_seeds, "of_people": of_people, "rest": rest}
+    found = [
+        crossed_effects.gain(simulated(rng, seeds=seeds, people=people, **spread))
+        for _ in range(1000)
+    ]
+    covered = np.mean([g.low <= 0 <= g.high for g in found])
+    assert 0.92 <= covered <= 0.99
+    assert np.mean([(g.p < 0.05) == (not g.low <= 0 <= g.high) for g in found]) == 1
+
+
+def test_a_worked_example():
+    """Mean squares by hand: seeds 12, people 4, rest 1; so 15 / 6 for the variance of the mean."""
+    effects = np.array([[-1.0], [1.0]]) * 2**0.5 + np.array([[-1.0, 0.0, 1.0]]) * 2**0.5
+    rest = np.array([[1.0, -2.0, 1.0], [-1.0, 2.0, -1.0]]) / 6**0.5
+    found = crossed_effects.gain(effects + rest + 3.0)
+    freedom = 15**2 / (12**2 / 1 + 4**2 / 2 + 1**2 / 2)
+    assert found.value == pytest.approx(3.0)
+    assert found.high - found.value == pytest.approx(2.5**0.5 * stats.t.ppf(0.975, freedom))
+
+
+def test_gains_are_those_of_the_accuracies():
+    first, second = run("a", skill=0.8, no_face=0.05), run("b", skill=0.6, seed=1)
+    table = crossed_effects.gains(first, second)
+    accuracies = [(r.predicted == r.truth).mean() for r in (first, second)]
+    assert table.shape == (3, 15)
+    assert table.mean() == pytest.approx(accuracies[0] - accuracies[1])
+
+
+def test_one_seed_is_a_t_interval_over_people():
+    drawn = np.random.default_rng(1).normal(0.1, 0.2, (1, 20))
+    found = crossed_effects.gain(drawn)
+    error = drawn.std(ddof=1) / 20**0.5
+    assert found.high - found.value == pytest.approx(2.093 * error, rel=1e-3)  # t, 19 degrees
+
+
+def test_nothing_differs():
+    assert crossed_effects.gain(np.zeros((3, 5))) == crossed_effects.Gain(0.0, 0.0, 0.0, 1.0)

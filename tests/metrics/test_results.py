@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from fer_jax.metrics import results
+from fer_jax.metrics.predictions import from_table
+from tests.metrics.simulation import simulate
+
+
+def run(name, **options):
+    return from_table(name, *simulate(**options), "table")
+
+
+def test_results_are_json_without_nan_and_start_with_the_main_run():
+    runs = {"a": run("a", seed=1), "b": run("b", seed=2, no_face=0.05)}
+    measured = results.evaluate(runs, "b", samples=200, seed=0)
+    json.dumps(measured, allow_nan=False)
+    assert list(measured["runs"]) == ["b", "a"]
+    b = measured["runs"]["b"]
+    assert b["accuracy"]["low"] <= b["accuracy"]["value"] <= b["accuracy"]["high"]
+    assert b["worst_person"]["accuracy"] == b["per_person"][0]["accuracy"]
+    (other,) = measured["comparisons"]
+    expected = b["accuracy"]["value"] - measured["runs"]["a"]["accuracy"]["value"]
+    assert other["difference"]["accuracy"]["value"] == pytest.approx(expected)
+    discordant = other["mcnemar"]["only_first"] - other["mcnemar"]["only_second"]
+    assert discordant / b["photographs"] == pytest.approx(expected)
+
+
+def test_the_order_of_rows_changes_nothing():
+    table, protocol = simulate(seeds=(0, 1), no_face=0.05)
+    shuffled = table.sample(frac=1.0, random_state=0)
+    first, second = (
+        results.describe(from_table("a", t, protocol, "table"), samples=100, seed=0)
+        for t in (table, shuffled)
+    )
+    assert first == second
+
+
+def test_runs_on_other_folds_are_not_compared():
+    reason = results.compare(run("a", protocol="grouped_kfold"), run("b"), samples=10, seed=0)[
+        "reason"
+    ]
+    assert reason == "their photographs, folds or seeds differ"
+
+
+def test_stamps():
+    assert results.stamps(run("a")) == []
+    assert [s["title"] for s in results.stamps(run("a", protocol="random"))] == ["Random split"]
+    table, protocol = simulate(protocol="random")
+    lying = {**protocol, "protocol": "grouped_kfold", "people_disjoint": True}
+    (stamp,) = results.stamps(from_table("a", table, lying, "table"))
+    assert stamp["title"] == "People on both sides"
+    assert "15 people" in stamp["text"]
+    table, protocol = simulate()
+    seen = {**protocol, "pretraining": "jigsaw", "pretraining_saw_test_people": True}
+    (stamp,) = results.stamps(from_table("a", table, seen, "table"))
+    assert stamp["title"] == "Pretraining saw test people"
+
+
+def test_how_new_the_people_are():
+    table, protocol = simulate()
+
+    def unseen(**facts):
+        return results.unseen(from_table("a", table, {**protocol, **facts}, "table"))
+
+    assert unseen() == "never seen"
+    assert unseen(pretraining="x", pretraining_saw_test_people=False) == "never seen"
+    assert unseen(pretraining="x", pretraining_saw_test_people=None) == "held out"
+    assert unseen(pretraining="x", pretraining_saw_test_people=True) == "not held out"
+    assert unseen(init="pretrained") == "held out"
+    assert unseen(leaks={"same_person": 1}) == "not held out"

@@ -1,0 +1,126 @@
+"""Augmentation: what it does to a picture, how often, and that a key decides it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.tasks.augment import (
+    Augment,
+    placed,
+    random_colour,
+    random_erase,
+    random_flip,
+    random_grey,
+)
+
+ALL = Augment(
+    flip=0.5, zoom=0.2, shift=0.1, turn=10.0, brightness=0.2, contrast=0.2, saturation=0.3,
+    grey=0.2, erase=0.5,
+)  # fmt: skip
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jnp.asarray(np.random.default_rng(0).integers(0, 256, (300, 16, 16, 3), dtype=np.uint8))
+
+
+def place(images, scale=1.0, right=0.0, down=0.0, degrees=0.0):
+    values = (scale, right, down, np.deg2rad(degrees))
+    return placed(images, *(jnp.full(len(images), value, jnp.float32) for value in values))
+
+
+def test_nothing_by_default(images):
+    np.testing.assert_array_equal(Augment()(KEY, images), images.astype(jnp.float32))
+    np.testing.assert_array_equal(ALL.evaluation(images), images.astype(jnp.float32))
+
+
+def test_the_key_decides(images):
+    augment = jax.jit(ALL)
+    once = augment(KEY, images)
+    assert once.shape == images.shape and once.dtype == jnp.float32
+    assert float(once.min()) >= 0 and float(once.max()) <= 255
+    np.testing.assert_array_equal(once, augment(KEY, images))
+    other = augment(jax.random.key(1), images)
+    assert ((once != other).any((1, 2, 3))).all()
+
+
+def test_flip(images):
+    flipped = random_flip(KEY, images, 0.3)
+    assert flipped.dtype == jnp.uint8
+    mirrored = (flipped == images[:, :, ::-1]).all((1, 2, 3))
+    same = (flipped == images).all((1, 2, 3))
+    assert (mirrored ^ same).all()
+    assert 0.22 < float(mirrored.mean()) < 0.38
+
+
+def test_placing_by_whole_pixels_and_quarter_turns_is_exact(images):
+    images = images[:4].astype(jnp.float32)
+    np.testing.assert_allclose(place(images), images, atol=1e-3)
+    moved = place(images, right=3.0, down=-2.0)
+    np.testing.assert_allclose(moved[:, :14, 3:], images[:, 2:, :13], atol=1e-3)
+    np.testing.assert_allclose(moved[:, 5, 0], images[:, 7, 0], atol=1e-3)  # the border goes on
+    np.testing.assert_allclose(place(images, degrees=90), np.rot90(images, 1, (1, 2)), atol=1e-2)
+
+
+def test_scale_enlarges_about_the_middle():
+    y, x = np.mgrid[:17, :17] - 8.0
+    ramp = jnp.asarray(np.stack([x, y, x + y], -1)[None], jnp.float32)
+    np.testing.assert_allclose(place(ramp, scale=2.0), ramp / 2, atol=1e-4)
+
+
+def test_strengths_bound_the_draw():
+    """A ramp tells how far each image was moved."""
+    x = np.tile(np.arange(32.0)[None, None, :, None], (400, 32, 1, 3))
+    moved = Augment(shift=0.125)(KEY, jnp.asarray(x, jnp.float32))
+    right = 16 - np.asarray(moved)[:, 16, 16, 0]
+    assert -4 <= right.min() < -3.8 and 3.8 < right.max() <= 4
+    assert abs(right.mean()) < 0.4
+
+
+def test_colour(images):
+    grey = jnp.full((300, 4, 4, 3), 127.5, jnp.float32)
+    lit = np.asarray(random_colour(KEY, grey, 0.2, 0.5, 0.5))
+    assert np.ptp(lit, axis=(1, 2, 3)).max() < 1e-3
+    shift = lit[:, 0, 0, 0] - 127.5
+    assert -25.5 <= shift.min() < -24 and 24 < shift.max() <= 25.5
+    faded = random_colour(KEY, images.astype(jnp.float32), 0.0, 0.5, 0.0)
+    ratio = np.asarray(faded.std((1, 2, 3)) / images.astype(jnp.float32).std((1, 2, 3)))
+    assert 0.49 < ratio.min() < 0.6
+
+
+def test_grey(images):
+    result = np.asarray(random_grey(KEY, images.astype(jnp.float32), 0.25))
+    grey = np.ptp(result, axis=-1).max((1, 2)) < 1e-3
+    assert 0.17 < grey.mean() < 0.33
+    luma = np.asarray(images) @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(result[grey][..., 0], luma[grey], atol=1e-2)
+
+
+def test_erase():
+    y, x = np.mgrid[:32, :32]
+    board = np.where((x + y) % 2, 200.0, 100.0)[None, ..., None]
+    images = jnp.asarray(np.tile(board, (400, 1, 1, 3)), jnp.float32)
+    erased = np.asarray(random_erase(KEY, images, 0.5))[..., 0]
+    area = (erased == 150).sum((1, 2))
+    assert set(np.unique(erased)) == {100, 150, 200}
+    assert 0.42 < (area > 0).mean() < 0.58
+    sides = np.sqrt(area[area > 0])
+    assert 3 <= sides.min() < 6 and 10 < sides.max() <= 13
+
+
+@pytest.mark.parametrize(
+    ("strengths", "message"),
+    [({"flop": 1.0}, "no field flop"), ({"zoom": 1.5}, "zoom=1.5"), ({"turn": 90.0}, "turn=90.0")],
+)
+def test_wrong_strengths(strengths, message):
+    with pytest.raises(UserError, match=message):
+        Augment.make(strengths)
+
+
+def test_left_and_right_can_be_kept(images):
+    only = Augment(flip=1.0)
+    np.testing.assert_array_equal(only.unflipped(KEY, images), images.astype(jnp.float32))
+    np.testing.assert_array_equal(only.flipped(KEY, images), images[:, :, ::-1])
