@@ -21,6 +21,7 @@ from jaxtyping import Bool, Int32, Int64, UInt8
 
 from fer_jax.data.sources import Source
 from fer_jax.errors import UserError
+from fer_jax.padding import pad
 
 IteratorBatch = dict[
     str, UInt8[np.ndarray, "b s s 3"] | Int32[np.ndarray, " b"] | Bool[np.ndarray, " b"]
@@ -215,11 +216,6 @@ class _Load:
 
     def __call__(self, indices: Int64[np.ndarray, " rows"]) -> IteratorBatch:
         batch = self.source.batch(indices)
-        count = len(indices)
-        mask = np.arange(self.size) < count
-        if count == self.size:
-            return {"image": batch["image"], "label": batch["label"], "mask": mask}
-        image = np.zeros((self.size, *batch["image"].shape[1:]), np.uint8)
-        label = np.zeros(self.size, np.int32)
-        image[:count], label[:count] = batch["image"], batch["label"]
+        mask = np.arange(self.size) < len(indices)
+        image, label = pad(batch["image"], self.size), pad(batch["label"], self.size)
         return {"image": image, "label": label, "mask": mask}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from fer_jax.faces.cascade import boxes as box_rules
 from fer_jax.faces.cascade import networks, on_device, patches, pyramid
 from fer_jax.faces.cascade.weights import load_weights
+from fer_jax.padding import in_batches, pad, power_of_two
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 
@@ -172,7 +173,8 @@ class Detector:
         levels = pyramid.levels(height, width, self.min_face, self.factor)
         if not levels:
             return None
-        batch = on_device.on_canvases(images, 1 << (len(images) - 1).bit_length())
+        room = power_of_two(len(images), most=_IMAGES_ON_DEVICE)
+        batch = pad(np.stack([pyramid.on_canvas(image) for image in images]), room)
         cells = pyramid.cells(*batch.shape[1:3], self.min_face, self.factor)
         weights = {name: _weights(name) for name in ("pnet", "rnet", "onet")}
         sizes = np.array([height, width], np.int32)
@@ -199,7 +201,7 @@ class Detector:
 
     def _refine(self, pool: patches.Pool, candidates: _Candidates) -> _Candidates:
         """R-Net: fewer and better placed squares."""
-        scores, offsets = _in_batches(_refine_boxes, "rnet", pool, candidates)
+        scores, offsets = _look(_refine_boxes, "rnet", pool, candidates)
         kept = _Candidates(
             candidates.image, box_rules.regress(candidates.boxes, offsets), scores
         ).take(scores > self.thresholds[1])
@@ -210,7 +212,7 @@ class Detector:
         """O-Net: the final boxes, scores and landmarks, image by image."""
         if not len(squares.scores):
             return [_no_faces() for _ in pool.start]
-        outputs = _in_batches(_output_boxes, "onet", pool, squares)
+        outputs = _look(_output_boxes, "onet", pool, squares)
         return _final_faces(squares, outputs, np.stack([pool.width, pool.height] * 2, 1), least)
 
 
@@ -309,40 +311,27 @@ def _propose_boxes(
     return box_rules.to_square(boxes[kept]), scores[kept]
 
 
-def _in_batches(
+def _look(
     program: Callable[..., tuple[Array, ...]],
     name: str,
     pool: patches.Pool,
     candidates: _Candidates,
-) -> list[np.ndarray]:
-    """What a network says of every candidate, computed in batches of few fixed sizes."""
-    weights = _weights(name)
-    columns = (
+) -> tuple[np.ndarray, ...]:
+    """What a network says of every candidate."""
+    answers: tuple[np.ndarray, ...] = in_batches(
+        lambda *part: program(_weights(name), pool.pixels, *part),
         pool.start[candidates.image],
         pool.height[candidates.image],
         pool.width[candidates.image],
         candidates.boxes.astype(np.float32),
+        size=batch_size,
     )
-    running = []
-    for start, count, size in batches(len(candidates.scores)):
-        padding = [(0, size - count)]
-        part = [
-            np.pad(column[start : start + count], padding + [(0, 0)] * (column.ndim - 1), "edge")
-            for column in columns
-        ]
-        running.append((count, program(weights, pool.pixels, *part)))
-    outputs = [[np.asarray(output)[:count] for output in result] for count, result in running]
-    return [np.concatenate(column) for column in zip(*outputs, strict=True)]
+    return answers
 
 
-def batches(count: int) -> Iterator[tuple[int, int, int]]:
-    """Splits `count` rows into batches (start, rows, size) of the fixed sizes."""
-    start = 0
-    while start < count:
-        left = count - start
-        size = next((size for size in _BATCH_SIZES if size <= left), _BATCH_SIZES[-1])
-        yield start, min(left, size), size
-        start += size
+def batch_size(left: int) -> int:
+    """How many of the candidates that are left go through a network together."""
+    return next((size for size in _BATCH_SIZES if size <= left), _BATCH_SIZES[-1])
 
 
 @functools.cache

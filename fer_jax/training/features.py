@@ -13,6 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from fer_jax.backend import compiler_options
 from fer_jax.models.network import Network
+from fer_jax.padding import in_batches
 from fer_jax.training import model_directory
 from fer_jax.training.state import merge_network, replace_leaves, split_network
 
@@ -50,14 +51,11 @@ class FrozenBackbone:
         self._features = jax.jit(features, compiler_options=compiler_options())
 
     def __call__(self, images: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f"]:
-        """Pooled features of RGB images, in batches of one size, so compiled once."""
-        parts = []
-        for start in range(0, len(images), _BATCH):
-            part = images[start : start + _BATCH]
-            padding = np.zeros((_BATCH - len(part), *part.shape[1:]), np.uint8)
-            outputs = self._features(self.state, np.concatenate([part, padding]))
-            parts.append(np.asarray(outputs, np.float32)[: len(part)])
-        return np.concatenate(parts)
+        """Pooled features of RGB images; n is at least 1."""
+        features: np.ndarray = in_batches(
+            lambda part: self._features(self.state, part), images, size=lambda left: _BATCH
+        )
+        return features
 
 
 def head_leaves(

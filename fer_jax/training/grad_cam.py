@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from fer_jax.backend import compiler_options
 from fer_jax.models.network import Network
+from fer_jax.padding import in_batches
 from fer_jax.training.state import for_use, merge_network, split_network
 
 _BATCH = 32
@@ -52,15 +53,13 @@ class GradCam:
             classes: the class to explain, one an image.
         """
         own = {part: {"backbone": tree["backbone"]} for part, tree in for_use(dict(state)).items()}
-        parts = []
-        for start in range(0, len(images), _BATCH):
-            part = images[start : start + _BATCH]
-            padding = _BATCH - len(part)
-            padded = np.concatenate([part, np.zeros((padding, *part.shape[1:]), np.uint8)])
-            rows = np.pad(classes[start : start + _BATCH], (0, padding))
-            weights = np.asarray(kernel, np.float32).T[rows]
-            parts.append(np.asarray(self._compiled(own, weights, padded))[: len(part)])
-        return np.concatenate(parts) if parts else np.zeros((0, _LEAST, _LEAST), np.float32)
+        if not len(images):
+            return np.zeros((0, _LEAST, _LEAST), np.float32)
+        weights = np.asarray(kernel, np.float32).T[classes]
+        maps: np.ndarray = in_batches(
+            lambda *part: self._compiled(own, *part), weights, images, size=lambda left: _BATCH
+        )
+        return maps
 
     def _maps(
         self, state: Any, weights: Float[Array, "b f"], images: Array

@@ -29,6 +29,7 @@ from fer_jax.data import sources
 from fer_jax.errors import UserError
 from fer_jax.models import imagenet, pretrained, weight_files
 from fer_jax.models.network import Network
+from fer_jax.padding import in_batches, power_of_two
 from fer_jax.records import FacePipeline, Inference, ModelRecord, Origin
 from fer_jax.tasks.task import Task
 from fer_jax.training import gradients, inference, integrity
@@ -445,15 +446,14 @@ class Model:
         if task not in self._logits:
             function = make_logits_step(self._graphdef, task, self._tasks[task])
             self._logits[task] = jax.jit(function, compiler_options=compiler_options())
-        parts = []
-        for start in range(0, len(images), self.BATCH):
-            part = images[start : start + self.BATCH]
-            rows = 1 << (len(part) - 1).bit_length()  # few shapes, so few compilations
-            padding = np.zeros((rows - len(part), *part.shape[1:]), np.uint8)
-            batch = {"image": np.concatenate([part, padding]), "label": np.zeros(rows, np.int32)}
-            both = self._logits[task](self._state, batch)
-            parts.append([np.asarray(logits, np.float32)[: len(part)] for logits in both])
-        return [np.concatenate(logits) for logits in zip(*parts, strict=True)]
+        compiled = self._logits[task]
+
+        def logits(part: np.ndarray) -> Any:
+            return compiled(self._state, {"image": part, "label": np.zeros(len(part), np.int32)})
+
+        # Sizes are powers of two, so that a single face does not cost a whole batch.
+        both = in_batches(logits, images, size=lambda left: power_of_two(left, most=self.BATCH))
+        return list(both)
 
 
 def load(path: str | Path) -> Model:

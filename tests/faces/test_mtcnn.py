@@ -127,13 +127,11 @@ def test_more_candidates_than_there_is_room_for_go_the_other_way(images, monkeyp
 
 def test_candidates_come_in_batches_of_few_sizes():
     for count in (1, 8, 9, 31, 700, 5000):
-        parts = list(mtcnn.batches(count))
-        assert sum(rows for _, rows, _ in parts) == count
-        assert {size for _, _, size in parts} <= {512, 128, 32, 8}
-        assert sum(size for _, _, size in parts) - count < 8
-        assert [start for start, _, _ in parts] == list(
-            np.cumsum([0] + [rows for _, rows, _ in parts])[:-1]
-        )
+        left, sizes = count, []
+        while left > 0:
+            sizes.append(mtcnn.batch_size(left))
+            left -= sizes[-1]
+        assert set(sizes) <= {512, 128, 32, 8} and sum(sizes) - count < 8
 
 
 def test_another_video_of_the_same_size_compiles_nothing(images):

@@ -159,12 +159,3 @@ def _square(boxes: _Boxes) -> _Boxes:
     longer = size.max(-1, keepdims=True)
     corner = boxes.boxes[..., :2] + size / 2 - longer / 2
     return boxes._replace(boxes=jnp.concatenate([corner, corner + longer], -1))
-
-
-def on_canvases(
-    images: list[UInt8[np.ndarray, "h w 3"]], room: int
-) -> UInt8[np.ndarray, "room ch cw 3"]:
-    """Images of one size on their canvases, filled up to `room` with empty ones."""
-    canvases = [pyramid.on_canvas(image) for image in images]
-    empty = [np.zeros_like(canvases[0])] * (room - len(images))
-    return np.stack([*canvases, *empty])

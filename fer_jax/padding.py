@@ -1,0 +1,52 @@
+"""Compiled functions over any number of rows: batches of few sizes, padded and stripped.
+
+XLA compiles a program for each shape, so batches must have few sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+BatchSize = Callable[[int], int]  # from the number of rows left to the rows of the next batch
+
+
+def pad(rows: np.ndarray, size: int) -> np.ndarray:
+    """`rows` [n, ...] with zeros added up to `size` rows."""
+    return np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+
+
+def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSize) -> Any:
+    """Applies a compiled function to rows in batches and joins its results.
+
+    One batch is computed while the next is prepared.
+
+    Args:
+        function: from arrays [b, ...] to a pytree of arrays [b, ...], row by row.
+        columns: arrays [n, ...] with n of at least 1; each batch takes the same rows of all.
+        size: how many rows the next batch has. The last one is padded with zeros.
+
+    Returns:
+        The pytree of `function` with NumPy arrays float32 [n, ...].
+    """
+    start, rows = 0, len(columns[0])
+    results: list[Any] = []
+    while start < rows:
+        batch = size(rows - start)
+        parts = [pad(column[start : start + batch], batch) for column in columns]
+        results.append(function(*parts))
+        results[-2:-1] = [jax.tree.map(_fetched, result) for result in results[-2:-1]]
+        start += batch
+    return jax.tree.map(lambda *parts: np.concatenate([*map(_fetched, parts)])[:rows], *results)
+
+
+def power_of_two(rows: int, most: int) -> int:
+    """The smallest power of two that holds `rows`, at most `most`."""
+    return min(most, 1 << (rows - 1).bit_length())
+
+
+def _fetched(array: Any) -> np.ndarray:
+    return np.asarray(array, np.float32)
