@@ -15,7 +15,6 @@ Trains on the split `train`, tells accuracy on `validation` (the only one to cho
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from ml_collections import ConfigDict
 from configs import emotion
 from fer_jax import backend
 from fer_jax.data import iterators, sources
+from fer_jax.schemas import validated
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit
@@ -51,30 +51,35 @@ def main() -> None:
     parser.add_argument("--test", action="store_true")
     flags = parser.parse_args()
     backend.prepare()
-    config = configured(flags)
+    config = validated(configured(flags))
     images = {name: source(flags.photographs, name, config) for name in splits(flags)}
     steps = round(flags.epochs * len(images["train"]) / config.batch_size)
-    tasks = make_tasks(config.tasks.to_dict(), emotion={"classes": LABELS})
+    tasks = make_tasks(config.tasks.given(), emotion={"classes": LABELS})
     learner = Learner(config, *tasks, steps)
 
     def measured(state, name):
         batches = iterators.eval_batches(images[name], batch_size=config.batch_size)
         return learner.evaluate(state, batches)
 
-    config.evaluate_every = steps // 5
+    config = config.model_copy(update={"evaluate_every": steps // 5})
     fitted = fit(
         learner,
         learner.init(flags.seed),
         iterators.train_iterator(images["train"], batch_size=config.batch_size, seed=flags.seed),
         steps=steps,
         folder=flags.workdir,
-        config=config,
+        loop=config,
         evaluate=lambda state: measured(state, "validation"),
     )
-    spec = model_directory.describe(config, learner.tasks, str(flags.photographs))
+    spec = model_directory.describe(
+        config.backbone,
+        config.image_size,
+        learner.tasks,
+        faces=model_directory.read_faces(flags.photographs),
+    )
     model_directory.save(flags.workdir / "model", fitted.state, spec)
     # As crossval leaves it, so that the auditor knows what this network was taught.
-    plain = json.loads(config.to_json_best_effort())
+    plain = config.model_dump(exclude_unset=True)
     write_json(flags.workdir / "config.json", {**plain, "photographs": str(flags.photographs)})
     figures = {name: measured(fitted.state, name) for name in images if name != "train"}
     write_json(flags.workdir / "done.json", {"stage": "train_fer2013", "summary": figures})

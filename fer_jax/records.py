@@ -14,6 +14,7 @@ import pydantic
 from pydantic import Field
 
 from fer_jax.errors import UserError
+from fer_jax.schemas.training import Backbone
 from fer_jax.workdir import write_json
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -98,7 +99,7 @@ class ModelRecord(Record):
     Attributes:
         format: version of the layout; 1 has no checksums.
         image_size: side in pixels of what the network is shown.
-        backbone: the fields of `fer_jax.models.network.Network`.
+        backbone: of `fer_jax.models.network.Network`.
         tasks: the fields of each task by its name.
         labels: class names by task, in the order of the head's outputs.
         init: the weights that training started from; None for random ones.
@@ -108,7 +109,7 @@ class ModelRecord(Record):
 
     format: int = Field(default=2, ge=1, le=2)
     image_size: int = Field(ge=8, le=4096)
-    backbone: dict[str, Any]
+    backbone: Backbone
     tasks: dict[str, dict[str, Any]]
     labels: dict[str, tuple[Annotated[str, Field(min_length=1)], ...]]
     init: Origin | None = None

@@ -23,7 +23,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
@@ -32,10 +32,11 @@ from fer_jax.environment import environment
 from fer_jax.errors import UserError
 from fer_jax.failures import ERROR_LOG
 from fer_jax.locking import alone_in
-from fer_jax.schemas import validated
+from fer_jax.schemas import Stage, validated
 
 Summary = dict[str, Any]
-RunFunction = Callable[[ConfigDict, Path], Summary]
+Config: TypeAlias = Stage | ConfigDict  # a ConfigDict for a stage that has no schema
+RunFunction = Callable[[Any, Path], Summary]
 
 _ALSO_READ = "other files that are read"
 _PUBLISHED = ("imagenet",)  # inputs that are no paths: files of the web, known by their own hashes
@@ -47,14 +48,17 @@ _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.ERO
 
 
 def stage(
-    inputs: Callable[[ConfigDict], Sequence[str]],
+    inputs: Callable[[Any], Sequence[str]],
     *,
-    reads: Callable[[ConfigDict], Iterable[Path]] | None = None,
+    reads: Callable[[Any], Iterable[Path]] | None = None,
     grows: bool = False,
     revisits: bool = False,
     many_processes: bool = False,
-) -> Callable[[RunFunction], Callable[[ConfigDict, str | os.PathLike[str]], Summary]]:
+) -> Callable[[RunFunction], Callable[[Config, str | os.PathLike[str]], Summary]]:
     """Turns `run(config, workdir: Path) -> summary` into a stage.
+
+    The stage is called with a `ConfigDict`, or with a record that was validated already; `run`,
+    `inputs` and `reads` get the record of its schema (see `fer_jax.schemas`).
 
     Args:
         inputs: the paths that a config reads: files, folders, or workdirs of other stages.
@@ -78,10 +82,10 @@ def stage(
     command.
     """
 
-    def decorate(run: RunFunction) -> Callable[[ConfigDict, str | os.PathLike[str]], Summary]:
+    def decorate(run: RunFunction) -> Callable[[Config, str | os.PathLike[str]], Summary]:
         @functools.wraps(run)
-        def wrapped(config: ConfigDict, workdir: str | os.PathLike[str]) -> Summary:
-            config = validated(config)
+        def wrapped(config: Config, workdir: str | os.PathLike[str]) -> Summary:
+            config = config if isinstance(config, Stage) else validated(config)
             folder = Path(workdir).absolute()
             if not many_processes:
                 _check_alone(config)
@@ -107,7 +111,7 @@ def stage(
 
 
 def _run_in(
-    run: RunFunction, config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: bool
+    run: RunFunction, config: Config, folder: Path, digests: Mapping[str, str], grows: bool
 ) -> Summary:
     with _released_if_refused(folder):
         if backend.writes():
@@ -122,7 +126,7 @@ def _run_in(
     return summary
 
 
-def _check_alone(config: ConfigDict) -> None:
+def _check_alone(config: Config) -> None:
     if backend.several():
         raise UserError(
             f"the stage {config.stage} runs in one process, and there are several; run it alone, "
@@ -131,7 +135,7 @@ def _check_alone(config: ConfigDict) -> None:
 
 
 @contextlib.contextmanager
-def _disk_errors_told(config: ConfigDict, folder: Path) -> Iterator[None]:
+def _disk_errors_told(config: Config, folder: Path) -> Iterator[None]:
     """Turns a full disk and missing permissions into `UserError`."""
     try:
         yield
@@ -163,7 +167,7 @@ def _is_published(path: str) -> bool:
     return path in _PUBLISHED
 
 
-def _check_inputs(config: ConfigDict, folder: Path, paths: Sequence[str], only_runs: bool) -> None:
+def _check_inputs(config: Config, folder: Path, paths: Sequence[str], only_runs: bool) -> None:
     """Raises `UserError` where an input is absent, or an input and the workdir overlap.
 
     Links are resolved first. An input may lie in another stage's workdir within this one. A stage
@@ -192,7 +196,7 @@ def _check_inputs(config: ConfigDict, folder: Path, paths: Sequence[str], only_r
 
 
 def _finished(
-    config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: bool, revisits: bool
+    config: Config, folder: Path, digests: Mapping[str, str], grows: bool, revisits: bool
 ) -> Summary | None:
     """The summary of a finished run of this config on these inputs, or None."""
     if not (folder / "config.json").exists():
@@ -218,10 +222,10 @@ def _finished(
     return None
 
 
-def _check_same(config: ConfigDict, folder: Path) -> None:
+def _check_same(config: Config, folder: Path) -> None:
     """Raises `UserError` naming the fields in which `config` differs from the folder's."""
     before = _flatten(read_json(folder / "config.json"))
-    now = _flatten(json.loads(config.to_json_best_effort()))
+    now = _flatten(_as_json(config))
     missing = object()
     fields = sorted(
         name
@@ -240,12 +244,21 @@ def _check_same(config: ConfigDict, folder: Path) -> None:
         )
 
 
-def _begin(config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: bool) -> None:
+def _as_json(config: Config) -> dict[str, Any]:
+    """The fields that are given, without defaults, as they stand in `config.json`."""
+    if isinstance(config, Stage):
+        text = json.dumps(config.model_dump(exclude_unset=True))
+    else:
+        text = config.to_json_best_effort()
+    return dict(json.loads(text))
+
+
+def _begin(config: Config, folder: Path, digests: Mapping[str, str], grows: bool) -> None:
     try:
         outputs.begin(folder)
         outputs.delete(folder / "done.json")
         write_json(folder / "inputs.json", dict(digests))
-        write_json(folder / "config.json", json.loads(config.to_json_best_effort()))
+        write_json(folder / "config.json", _as_json(config))
         write_json(folder / "environment.json", environment())
     except OSError as error:
         raise UserError(
@@ -253,7 +266,7 @@ def _begin(config: ConfigDict, folder: Path, digests: Mapping[str, str], grows: 
         ) from error
 
 
-def _finish(config: ConfigDict, folder: Path, summary: Summary) -> None:
+def _finish(config: Config, folder: Path, summary: Summary) -> None:
     log_metrics(folder, **{f"{config.stage}/{name}": value for name, value in summary.items()})
     write_json(folder / "done.json", {"stage": config.stage, "summary": summary})
     figures = "  ".join(f"{name}={_brief(value)}" for name, value in summary.items())

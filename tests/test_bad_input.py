@@ -21,6 +21,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces.drawing import write_image
 from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.people import write_clip, write_photograph
+from fer_jax.schemas import validated
 from fer_jax.stages import crossval, train
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
@@ -102,10 +103,16 @@ def faces(photos, tmp_path_factory):
 def model(tmp_path_factory, faces):
     """A small emotion model that was taught nothing."""
     folder, config = tmp_path_factory.mktemp("model"), small_network(asked(emotion))
+    config = validated(config)
     learner = Learner(
-        config, *make_tasks(config.tasks.to_dict(), emotion={"classes": ("happy", "sad")}), 1
+        config, *make_tasks(config.tasks.given(), emotion={"classes": ("happy", "sad")}), 1
     )
-    spec = model_directory.describe(config, learner.tasks, str(faces))
+    spec = model_directory.describe(
+        config.backbone,
+        config.image_size,
+        learner.tasks,
+        faces=model_directory.read_faces(faces),
+    )
     model_directory.save(folder / "model", learner.init(0), spec)
     return folder
 

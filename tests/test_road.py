@@ -10,6 +10,7 @@ import pytest
 from configs import demo
 from fer_jax.data import lineage
 from fer_jax.errors import UserError
+from fer_jax.schemas import validated
 from fer_jax.stages import crossval, pipeline
 from fer_jax.workdir import read_json
 
@@ -123,7 +124,7 @@ def test_a_killed_crossval_goes_on_at_the_fold_and_predicts_the_same(road):
     written = untouched.stat().st_mtime_ns
     for lost in ("done.json", "predictions.parquet", "folds/seed0_fold1/predictions.parquet"):
         (folder / lost).unlink()
-    config = pipeline.filled(tiny_config(), workdir).steps.scratch
+    config = pipeline.filled(validated(tiny_config()), workdir).steps["scratch"]
     crossval.run(config, folder)
     pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
     assert untouched.stat().st_mtime_ns == written
@@ -134,7 +135,7 @@ def test_changed_photographs_stop_a_crossval_that_has_begun(road):
     photographs = workdir / "photographs" / "done.json"
     before = photographs.read_bytes()
     photographs.write_text(before.decode().replace('"people"', '"persons"'))
-    config = pipeline.filled(tiny_config(), workdir).steps.emotion
+    config = pipeline.filled(validated(tiny_config()), workdir).steps["emotion"]
     try:
         with pytest.raises(UserError, match="photographs changed since"):
             crossval.run(config, workdir / "emotion")

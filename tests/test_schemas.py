@@ -138,7 +138,7 @@ def test_every_shipped_config_is_valid_and_stays_as_it_is(module):
     for argument in SHIPPED[module]:
         config = module.get_config(argument)
         checked = validated(config)
-        assert checked.is_locked and checked.to_dict() == config.to_dict()
+        assert checked.model_dump(exclude_unset=True) == config.to_dict()
 
 
 @pytest.mark.parametrize("module", SINGLE_STAGE, ids=name_of)
@@ -319,7 +319,7 @@ def small_render():
 def test_fields_of_a_custom_task_are_left_to_its_dataclass():
     config = pretrain.get_config("my_tasks.upside_down")
     config = changed(config, {("tasks", "my_tasks.upside_down"): {"grid": -2, "name": "x"}})
-    assert validated(config).tasks["my_tasks.upside_down"].grid == -2
+    assert validated(config).tasks.given()["my_tasks.upside_down"]["grid"] == -2
 
 
 def test_every_stage_has_a_schema():

@@ -9,14 +9,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
-from ml_collections import ConfigDict
 
+from fer_jax import schemas
 from fer_jax.data.sources import ArraySource
 
 TASK = "emotion"
 
 
-def inits(config: ConfigDict) -> dict[int, str]:
+def inits(config: schemas.Crossval) -> dict[int, str]:
     """The weights that each seed's models begin with: `{seed}` in `config.init` is its number."""
     return {seed: config.init.replace("{seed}", str(seed)) for seed in config.seeds}
 

@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float
-from ml_collections import ConfigDict
 from sklearn.metrics import log_loss
 
-from fer_jax import outputs
+from fer_jax import outputs, schemas
 from fer_jax.crossval.fold import TASK, Answers, Faces, FoldModel, inits
 from fer_jax.crossval.frozen_models import AsItIs, LinearProbe
 from fer_jax.data import iterators
@@ -32,7 +31,7 @@ from fer_jax.workdir import read_json, write_json
 _CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner people
 
 
-def make(config: ConfigDict, labels: list[str], mean_size: float) -> FoldModel:
+def make(config: schemas.Crossval, labels: list[str], mean_size: float) -> FoldModel:
     """The model of `config.method`; `mean_size` is how many faces a fold has to train on."""
     return METHODS[config.method](config, labels, mean_size)
 
@@ -45,10 +44,10 @@ class FineTune:
 
     wants_inner = True
 
-    def __init__(self, config: ConfigDict, labels: list[str], mean_size: float) -> None:
+    def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
         self.steps = steps_of(config, mean_size)
-        tasks = make_tasks(config.tasks.to_dict(), emotion={"classes": tuple(labels)})
+        tasks = make_tasks(config.tasks.given(), emotion={"classes": tuple(labels)})
         self.learner = Learner(config, *tasks, self.steps)
         self._inits = inits(config)
         self._backbones: dict[str, dict[str, np.ndarray]] = {}
@@ -58,7 +57,7 @@ class FineTune:
                 self._backbones[init] = model_directory.backbone_leaves(init, state)
         self.chosen_by = "steps and temperature, on inner people" if config.inner.share else ""
         self.facts = {"steps": self.steps}
-        self.cam = GradCam(config.backbone.to_dict()) if config.explain else None
+        self.cam = GradCam(config.backbone.model_dump()) if config.explain else None
         self._speed: dict[str, float] = {}
 
     def run(
@@ -99,7 +98,12 @@ class FineTune:
     def _save(self, state: State, temperature: float | None, folder: Path) -> None:
         how = Inference(crops=self.config.test_crops, temperature=temperature or 1.0)
         record = model_directory.describe(
-            self.config, self.learner.tasks, self.config.photographs, {TASK: how}
+            self.config.backbone,
+            self.config.image_size,
+            self.learner.tasks,
+            init=self.config.init,
+            faces=model_directory.read_faces(self.config.photographs),
+            inference={TASK: how},
         )
         model_directory.save(folder, state, record)
 
@@ -143,7 +147,7 @@ class FineTune:
             batches,
             steps=steps,
             folder=folder,
-            config=self.config,
+            loop=self.config,
         )
         # The first step of the first fit is the one that compiles.
         first = {k: v for k, v in self._speed.items() if k == "first_step_s"}

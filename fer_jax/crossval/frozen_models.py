@@ -9,14 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float
-from ml_collections import ConfigDict
 
+from fer_jax import schemas
 from fer_jax.crossval.fold import TASK, Answers, Faces
 from fer_jax.crossval.logistic_head import Probe, fit_probe
 from fer_jax.data.sources import read_images
 from fer_jax.errors import UserError
 from fer_jax.metrics import calibration
 from fer_jax.records import Inference, ModelRecord
+from fer_jax.schemas.training import Backbone
 from fer_jax.training import gradients, inference, model_directory
 from fer_jax.training.features import FrozenBackbone
 from fer_jax.training.grad_cam import GradCam
@@ -34,10 +35,10 @@ class LinearProbe:
     wants_inner = False  # it cross-validates over the people of the training side by itself
     chosen_by = "penalty and temperature, by cross-validation over inner people"
 
-    def __init__(self, config: ConfigDict, labels: list[str], mean_size: float) -> None:
+    def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
         self.kinds = tuple(config.features)
-        self.backbone = FrozenBackbone(config.init, config.backbone.to_dict())
+        self.backbone = FrozenBackbone(config.init, config.backbone.model_dump())
         self.cam = None
         if config.explain and "backbone" in self.kinds:
             self.cam = GradCam(self.backbone.backbone)
@@ -133,7 +134,7 @@ class AsItIs:
     wants_inner = False
     chosen_by = "temperature, on the people not held out"
 
-    def __init__(self, config: ConfigDict, labels: list[str], mean_size: float) -> None:
+    def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
         given = model_directory.read_record(config.init)
         if config.image_size != given.image_size:
@@ -206,7 +207,7 @@ class AsItIs:
 
 
 def linear_model(
-    config: ConfigDict,
+    config: schemas.Crossval,
     backbone: FrozenBackbone,
     labels: list[str],
     kernel: np.ndarray,
@@ -219,6 +220,12 @@ def linear_model(
         TASK: {"linear": {"kernel": np.float32(kernel), "bias": np.float32(bias)}}
     }
     parameters = {**jax.device_get(backbone.state["parameters"]), "heads": head}
-    with_backbone = ConfigDict({**config.to_dict(), "backbone": backbone.backbone})
-    record = model_directory.describe(with_backbone, tasks, config.photographs, {TASK: how})
+    record = model_directory.describe(
+        Backbone(**backbone.backbone),
+        config.image_size,
+        tasks,
+        init=config.init,
+        faces=model_directory.read_faces(config.photographs),
+        inference={TASK: how},
+    )
     return record, {**backbone.state, "parameters": parameters}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ml_collections import ConfigDict
 
+from fer_jax import schemas
 from fer_jax.crossval import protocols
 from fer_jax.crossval.fold import Faces, inits
 from fer_jax.data import sources, stage_tables
@@ -35,7 +35,7 @@ class Study:
         """Of each photograph."""
         return self.photographs["emotion"].tolist()
 
-    def folds(self, config: ConfigDict) -> list[protocols.Fold]:
+    def folds(self, config: schemas.LabelledFaces) -> list[protocols.Fold]:
         """By `protocol`, `folds` and `fold_seed` of the config."""
         return protocols.make_folds(
             self.subjects,
@@ -63,7 +63,7 @@ class Study:
         )
 
 
-def read_study(config: ConfigDict) -> Study:
+def read_study(config: schemas.LabelledFaces) -> Study:
     """The photographs of one set, or, across sets, of both, the second to be tested.
 
     Reads the fields `photographs`, `test_photographs`, `protocol` and `image_size`.
@@ -109,7 +109,7 @@ def read_table(root: str) -> pd.DataFrame:
     return table.assign(file=[str(Path(root) / crop) for crop in table["crop"]])
 
 
-def crop_margins(config: ConfigDict) -> dict[str, float]:
+def crop_margins(config: schemas.Crossval) -> dict[str, float]:
     """The crop margins of the models at `init` and of the photographs, by path.
 
     As a part of the template's side. Paths whose margin is not known are left out: weight files,

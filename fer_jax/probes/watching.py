@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from ml_collections import ConfigDict
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -27,6 +26,7 @@ from fer_jax.crossval import protocols
 from fer_jax.crossval.labelled_faces import read_table
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
+from fer_jax.schemas import Probe
 from fer_jax.training import sharding
 from fer_jax.training.learner import Learner
 from fer_jax.training.state import State
@@ -77,7 +77,7 @@ class Watched:
         }
 
 
-def read_watched(config: ConfigDict, image_size: int, seed: int) -> Watched | None:
+def read_watched(config: Probe, image_size: int, seed: int) -> Watched | None:
     """The photographs of `config.photographs`, a workdir of the stage `photographs`; None for "".
 
     Photographs without a face are left out, and so are those whose `split` is "test": who is

@@ -1,8 +1,8 @@
 """What every field of every stage's config may be, checked before a stage touches anything.
 
-A config stays a `ConfigDict` that a file in configs/ builds. `fer_jax.workdir.stage` passes it
-through `validated`, which looks up the schema by `config.stage`. The schemas are frozen pydantic
-models:
+A file in configs/ builds a `ConfigDict`. `fer_jax.workdir.stage` passes it through `validated`,
+which looks up the schema by `config.stage`, and hands the stage the record that comes out. The
+schemas are frozen pydantic models:
 
     fields.py      types with ranges, and the base class of all models
     faces.py       how faces are found, cut out and chosen
@@ -10,7 +10,45 @@ models:
     stages.py      one model for each stage
 """
 
-from fer_jax.schemas.stages import STAGES
+from fer_jax.schemas.fields import Stage
+from fer_jax.schemas.stages import (
+    STAGES,
+    Audit,
+    Crossval,
+    Evaluate,
+    Extract,
+    LabelledFaces,
+    Photographs,
+    Pipeline,
+    Predict,
+    Refine,
+    Remove,
+    Render,
+    Study,
+    Train,
+)
+from fer_jax.schemas.training import Data, Loop, Probe, Training
 from fer_jax.schemas.validation import validated
 
-__all__ = ["STAGES", "validated"]
+__all__ = [
+    "STAGES",
+    "Audit",
+    "Crossval",
+    "Data",
+    "Evaluate",
+    "Extract",
+    "LabelledFaces",
+    "Loop",
+    "Photographs",
+    "Pipeline",
+    "Predict",
+    "Probe",
+    "Refine",
+    "Remove",
+    "Render",
+    "Stage",
+    "Study",
+    "Train",
+    "Training",
+    "validated",
+]

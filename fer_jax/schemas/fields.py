@@ -17,8 +17,8 @@ class Section(BaseModel):
 
     Types are strict: an int is accepted for a float, nothing else is converted. So a bool is not
     an int, a text is not a number, and NaN and infinity are not numbers either. Unknown fields are
-    errors. Defaults are those of the code that reads the field; they are not written into the
-    config.
+    errors. A default stands here alone: the code that reads the field takes it from the record.
+    It is not written into `config.json`.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
@@ -33,6 +33,12 @@ class Section(BaseModel):
         if faults:
             raise PydanticCustomError(CROSS_FIELD, "fields contradict", {"faults": faults})
         return self
+
+
+class Stage(Section):
+    """The config of a stage, as its `run` gets it."""
+
+    stage: str
 
 
 def _without_nul(text: str) -> str:

@@ -25,6 +25,7 @@ from fer_jax.schemas.fields import (
     Seed,
     Seeds,
     ShareBelowOne,
+    Stage,
     Text,
     UniqueNames,
     Workers,
@@ -47,7 +48,7 @@ Person: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
 FewPeople: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]
 
 
-class Render(Section):
+class Render(Stage):
     """Generated people; fer_jax/stages/render.py."""
 
     stage: Literal["render"]
@@ -96,7 +97,7 @@ class Clips(Portraits):
     scenes: FewPeople
 
 
-class Photographs(Section):
+class Photographs(Stage):
     """Labelled photographs; fer_jax/stages/photographs.py."""
 
     stage: Literal["photographs"]
@@ -117,7 +118,7 @@ class Photographs(Section):
             yield "ignore", f"names {both[0]!r}, which is in emotions too"
 
 
-class Extract(Section):
+class Extract(Stage):
     """Faces of videos; fer_jax/stages/extract.py."""
 
     stage: Literal["extract"]
@@ -158,7 +159,7 @@ class Train(Training):
             yield "data.image_size", reason
 
 
-class Refine(Section):
+class Refine(Stage):
     """Faces on which detector and verifier agree; fer_jax/stages/refine.py."""
 
     stage: Literal["refine"]
@@ -179,16 +180,28 @@ class Inner(Section):
     ]
 
 
-class Crossval(Training):
-    """Cross-validation; fer_jax/stages/crossval.py."""
+class LabelledFaces(Stage):
+    """Labelled faces and how they are split; fer_jax/crossval/labelled_faces.py."""
 
-    stage: Literal["crossval"]
     photographs: Text
+    test_photographs: Text
     protocol: Protocol
     folds: Folds
     fold_seed: Seed
+    image_size: Pixels
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.protocol == "cross_set" and not self.test_photographs:
+            yield "test_photographs", "must be the people to test, for protocol='cross_set'"
+        if self.protocol != "cross_set" and self.test_photographs:
+            yield "protocol", "must be 'cross_set' where test_photographs is given"
+
+
+class Crossval(Training, LabelledFaces):
+    """Cross-validation; fer_jax/stages/crossval.py."""
+
+    stage: Literal["crossval"]
     seeds: Seeds
-    test_photographs: Text
     shots: Count
     allow_leaks: AllowedLeaks
     method: Annotated[Literal["fine_tune", "probe", "as_is"], AnyCase]
@@ -197,7 +210,6 @@ class Crossval(Training):
         Field(min_length=1),
         AfterValidator(unique),
     ]
-    image_size: Pixels
     pretraining: Text
     pretraining_saw_test_people: Annotated[Literal["yes", "no", "unknown"], AnyCase]
     balance: bool
@@ -208,8 +220,8 @@ class Crossval(Training):
     explain: bool
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        yield from super().faults()
-        yield from _across_sets(self.protocol, self.test_photographs)
+        yield from Training.faults(self)
+        yield from LabelledFaces.faults(self)
         if self.method == "fine_tune":
             if "emotion" not in self.tasks.named():
                 yield "tasks", "must name the task emotion"
@@ -221,29 +233,13 @@ class Crossval(Training):
             yield "init", "must be an emotion model for method='as_is'"
 
 
-class Audit(Section):
+class Audit(LabelledFaces):
     """Search for leaks; fer_jax/stages/audit.py."""
 
     stage: Literal["audit"]
-    photographs: Text
-    test_photographs: Text
-    protocol: Protocol
-    folds: Folds
-    fold_seed: Seed
     init: Text
     pool: Text
     allow_leaks: AllowedLeaks
-    image_size: Pixels
-
-    def faults(self) -> Iterator[tuple[str, str]]:
-        yield from _across_sets(self.protocol, self.test_photographs)
-
-
-def _across_sets(protocol: str, test_photographs: str) -> Iterator[tuple[str, str]]:
-    if protocol == "cross_set" and not test_photographs:
-        yield "test_photographs", "must be the people to test, for protocol='cross_set'"
-    if protocol != "cross_set" and test_photographs:
-        yield "protocol", "must be 'cross_set' where test_photographs is given"
 
 
 class Bootstrap(Section):
@@ -253,7 +249,7 @@ class Bootstrap(Section):
     seed: Seed
 
 
-class Evaluate(Section):
+class Evaluate(Stage):
     """Measures and report; fer_jax/stages/evaluate.py."""
 
     stage: Literal["evaluate"]
@@ -267,7 +263,7 @@ class Evaluate(Section):
             yield "main", f"must be one of the runs: {', '.join(self.runs)}"
 
 
-class Study(Section):
+class Study(Stage):
     """The table of a study; fer_jax/stages/study.py."""
 
     stage: Literal["study"]
@@ -286,7 +282,7 @@ class Study(Section):
                 yield f"runs.{setting}", f"names no workdir for {', '.join(missing)}"
 
 
-class Predict(Section):
+class Predict(Stage):
     """Emotions in pictures and videos; fer_jax/stages/predict.py."""
 
     stage: Literal["predict"]
@@ -298,7 +294,7 @@ class Predict(Section):
     annotate: bool
 
 
-class Remove(Section):
+class Remove(Stage):
     """Withdrawal of a person; fer_jax/stages/remove.py."""
 
     stage: Literal["remove"]
@@ -307,7 +303,7 @@ class Remove(Section):
     work: Text
 
 
-class Pipeline(Section):
+class Pipeline(Stage):
     """The steps are checked with it; its other fields, by any name, stand in braces in theirs."""
 
     model_config = ConfigDict(extra="allow")
@@ -329,6 +325,10 @@ class Pipeline(Section):
     finetune_steps: CountFromOne = 1
     allow_leaks: AllowedLeaks = ()
 
+    def needed(self) -> dict[str, str]:
+        """The fields that the user has to give, by name."""
+        return {name: getattr(self, name) for name in self.needs}
+
     def faults(self) -> Iterator[tuple[str, str]]:
         fields = self.model_fields_set
         for name in self.needs:
@@ -347,7 +347,7 @@ Step: TypeAlias = Annotated[
     Field(discriminator="stage"),
 ]  # fmt: skip
 
-STAGES: dict[str, type[Section]] = {
+STAGES: dict[str, type[Stage]] = {
     "audit": Audit,
     "crossval": Crossval,
     "evaluate": Evaluate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 
@@ -23,6 +23,7 @@ from fer_jax.schemas.fields import (
     Section,
     Share,
     ShareBelowOne,
+    Stage,
     Text,
     UniqueNames,
     Workers,
@@ -152,6 +153,13 @@ class Tasks(Section):
         """The names of the tasks that are to be learned."""
         return frozenset(self.model_fields_set)
 
+    def given(self) -> dict[str, dict[str, Any]]:
+        """The fields that are given for each task, by the task's name, in alphabetical order."""
+        return {
+            name: getattr(self, name).model_dump(exclude_unset=True)
+            for name in sorted(self.named())
+        }
+
     def faults(self) -> Iterator[tuple[str, str]]:
         for name in sorted(self.named() - type(self).model_fields.keys()):
             if "." not in name and not importlib.util.find_spec(f"fer_jax.tasks.{name}"):
@@ -191,7 +199,17 @@ class Optimizer(Section):
     average: ShareBelowOne
 
 
-class Training(Section):
+class Loop(Section):
+    """What `fer_jax.training.loop.fit` reads of a config."""
+
+    batch_size: Batch
+    log_every: Count  # steps; 0: at the end
+    evaluate_every: Count  # steps; 0: at the end
+    checkpoint_every_s: Seconds
+    wandb: Text = ""
+
+
+class Training(Stage, Loop):
     """A config that trains a network."""
 
     tasks: Tasks
@@ -200,16 +218,11 @@ class Training(Section):
 
     epochs: Annotated[float, Field(ge=0, le=1e6)]
     min_steps: Count = 0
-    batch_size: Batch
     optimizer: Optimizer
 
-    log_every: Count  # steps; 0: at the end
-    evaluate_every: Count  # steps; 0: at the end
-    checkpoint_every_s: Seconds
     accumulate: CountFromOne
     fsdp: CountFromOne
     workers: Workers
-    wandb: Text = ""
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if not self.epochs and not self.min_steps:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fer_jax.errors import UserError
-from fer_jax.schemas.fields import CROSS_FIELD
+from fer_jax.schemas.fields import CROSS_FIELD, Stage
 from fer_jax.schemas.stages import STAGES
 
 _MOST = 10  # problems in a message
@@ -23,11 +23,11 @@ _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 60
 
 
-def validated(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config with its values normalised, locked. A stage without a schema is not checked.
+def validated(config: ml_collections.ConfigDict) -> Stage | ml_collections.ConfigDict:
+    """The record of a config; the config itself for a stage without a schema.
 
-    Normalised are the case of choices ("Yes" becomes "yes"), lists (they become tuples), and ints
-    where a float is wanted. The config of a pipeline is checked with those of all its steps.
+    Its values are normalised: the case of choices ("Yes" becomes "yes"), lists (they become
+    tuples), and ints where a float is wanted. A pipeline is checked with all its steps.
 
     Raises:
         UserError: with every field that is unknown, missing, of a wrong type or out of range.
@@ -37,13 +37,11 @@ def validated(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         return config
     given = config.to_dict()
     try:
-        model = schema.model_validate(given)
+        return schema.model_validate(given)
     except ValidationError as error:
         problems = list(dict.fromkeys(_problems(error, given, schema)))
         more = f"; and {len(problems) - _MOST} more" if len(problems) > _MOST else ""
         raise UserError(f"{config.stage}: {'; '.join(problems[:_MOST])}{more}") from None
-    values = model.model_dump(exclude_unset=True)
-    return ml_collections.ConfigDict(values, allow_dotted_keys=True).lock()
 
 
 def _problems(

@@ -12,9 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from fer_jax import console
+from fer_jax import console, schemas
 from fer_jax.auditing import leakage
 from fer_jax.crossval.labelled_faces import read_study
 from fer_jax.workdir import stage
@@ -23,7 +21,7 @@ from fer_jax.workdir import stage
 @stage(
     inputs=lambda config: [config.photographs, config.test_photographs, config.init, config.pool]
 )
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
     """Looks for every kind of leak between the folds of a study, and its pretraining.
 
     Raises:

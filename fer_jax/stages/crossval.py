@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from ml_collections import ConfigDict
 
-from fer_jax import console, records
+from fer_jax import console, records, schemas
 from fer_jax.auditing import leakage
 from fer_jax.crossval import fold_models, protocols
 from fer_jax.crossval.fold import Faces, FoldModel, inits
@@ -24,7 +23,7 @@ _SAW = {"yes": True, "no": False, "unknown": None}
 
 
 @stage(inputs=lambda config: [config.photographs, config.test_photographs, *inits(config).values()])
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     """Trains and tests every fold of every seed; writes predictions.parquet and `model/`.
 
     Leaks are looked for first, and stop the run. What is chosen (steps, temperature, the strength
@@ -58,7 +57,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return _summary(config, study, folds, predictions, model, leaks)
 
 
-def _tell_of_crops(config: ConfigDict) -> None:
+def _tell_of_crops(config: schemas.Crossval) -> None:
     if model_directory.read_faces(config.photographs) is None:
         console.warn(
             f"crossval: {config.photographs} was written by an older version and does "
@@ -76,7 +75,7 @@ def _tell_of_crops(config: ConfigDict) -> None:
 
 
 def _test(
-    config: ConfigDict,
+    config: schemas.Crossval,
     study: Study,
     model: FoldModel,
     fold: protocols.Fold,
@@ -125,7 +124,7 @@ def _test(
     return table.reset_index(drop=True)
 
 
-def _everyone(config: ConfigDict, study: Study) -> Faces:
+def _everyone(config: schemas.Crossval, study: Study) -> Faces:
     """All faces, thinned out and balanced as those of the folds are."""
     rows = study.with_face(np.arange(len(study.photographs)))
     seed = config.seeds[0]
@@ -135,11 +134,11 @@ def _everyone(config: ConfigDict, study: Study) -> Faces:
     )
 
 
-def _mean_size(config: ConfigDict, study: Study, folds: list[protocols.Fold]) -> float:
+def _mean_size(config: schemas.Crossval, study: Study, folds: list[protocols.Fold]) -> float:
     return float(np.mean([_taught(config, study, fold, config.seeds[0]).size for fold in folds]))
 
 
-def _taught(config: ConfigDict, study: Study, fold: protocols.Fold, seed: int) -> np.ndarray:
+def _taught(config: schemas.Crossval, study: Study, fold: protocols.Fold, seed: int) -> np.ndarray:
     """The rows that a fold's models may learn from."""
     rows = study.with_face(fold.train)
     return protocols.few_shots(rows, study.emotions, shots=config.shots, seed=seed)
@@ -155,7 +154,7 @@ def _embed(study: Study, workdir: Path) -> None:
 
 
 def _audited(
-    config: ConfigDict, study: Study, folds: list[protocols.Fold], workdir: Path
+    config: schemas.Crossval, study: Study, folds: list[protocols.Fold], workdir: Path
 ) -> list[leakage.Leak]:
     """The leaks that are allowed; another one stops the run."""
     found = leakage.audit(study.photographs, folds, leakage.lineage(*inits(config).values()))
@@ -167,7 +166,7 @@ def _audited(
 
 
 def _write_protocol(
-    config: ConfigDict,
+    config: schemas.Crossval,
     workdir: Path,
     study: Study,
     folds: list[protocols.Fold],
@@ -203,7 +202,7 @@ def _write_protocol(
 
 
 def _summary(
-    config: ConfigDict,
+    config: schemas.Crossval,
     study: Study,
     folds: list[protocols.Fold],
     predictions: pd.DataFrame,

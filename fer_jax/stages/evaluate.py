@@ -14,9 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from fer_jax import console
+from fer_jax import console, schemas
 from fer_jax.errors import UserError
 from fer_jax.metrics import results
 from fer_jax.metrics.predictions import Predictions, read_predictions
@@ -26,7 +24,7 @@ from fer_jax.workdir import atomic_file, stage, write_json
 
 
 @stage(inputs=lambda config: [*config.runs.values(), *config.context])
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     """Measures every run and writes the report.
 
     Returns the accuracy of `config.main` with its interval, counts, and the report's path.
@@ -36,7 +34,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         `config.context` whose stage has not finished.
     """
     runs = _read_runs(config)
-    measured = results.evaluate(runs, config.main, **config.bootstrap)
+    measured = results.evaluate(runs, config.main, **dict(config.bootstrap))
     stages = page.read_stages([*config.context, *config.runs.values()])
     write_json(workdir / "metrics.json", measured)
     with atomic_file(workdir / "per_person.csv") as path:
@@ -55,7 +53,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return _summary(measured, workdir / "report.html")
 
 
-def _read_runs(config: ConfigDict) -> dict[str, Predictions]:
+def _read_runs(config: schemas.Evaluate) -> dict[str, Predictions]:
     for name, folder in config.runs.items():
         if not folder:
             raise UserError(

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import console, records
+from fer_jax import console, records, schemas
 from fer_jax.data import manifest
 from fer_jax.errors import UserError
 from fer_jax.faces import overview, runners, shards
@@ -38,7 +37,7 @@ from fer_jax.workdir import atomic_file, stage
 
 
 @stage(inputs=lambda config: [config.videos], grows=True)
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     """Extracts the faces of every video below `config.videos`.
 
     Raises:
@@ -83,7 +82,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _jobs(config: ConfigDict, workdir: Path) -> list[Job]:
+def _jobs(config: schemas.Extract, workdir: Path) -> list[Job]:
     """One job a video, in the order of their paths."""
     if not config.videos:
         raise UserError("extract: give the folder of videos by --config.videos=DIR")
@@ -96,21 +95,21 @@ def _jobs(config: ConfigDict, workdir: Path) -> list[Job]:
     return jobs
 
 
-def _settings(config: ConfigDict) -> Settings:
+def _settings(config: schemas.Extract) -> Settings:
     return Settings(
         every_s=float(config.every_s),
-        detector=Detector(**config.detector.to_dict()),
+        detector=Detector(**config.detector.model_dump()),
         size=config.crop.size,
         margin=float(config.crop.margin),
         negatives=config.negatives.per_frame,
         floor=float(config.negatives.floor),
         batch=config.batch,
         seed=config.seed,
-        limits=Limits(**config.limits.to_dict()),
+        limits=Limits(**config.limits.model_dump()),
     )
 
 
-def _extract_all(jobs: Sequence[Job], config: ConfigDict) -> tuple[dict[str, Stats], float]:
+def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:
     """Extracts the videos; the counts of each, and when the first frame was done."""
     stats: dict[str, Stats] = {}
     first: list[float] = []

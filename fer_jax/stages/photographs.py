@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import console, outputs, records
+from fer_jax import console, outputs, records, schemas
 from fer_jax.data.included import Ledger, read_ledger
 from fer_jax.data.labels import files_read, read_labels
 from fer_jax.data.names import key
@@ -60,7 +59,7 @@ class Face(NamedTuple):
     reads=lambda config: files_read(config.photos),
     grows=True,
 )
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     """Finds, aligns and writes the largest face of every photograph; keeps those without one.
 
     Raises:
@@ -135,7 +134,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _read(config: ConfigDict, ledger: Ledger) -> pd.DataFrame:
+def _read(config: schemas.Photographs, ledger: Ledger) -> pd.DataFrame:
     """The labels, with what is odd about them told, under drawn ids if that is asked for."""
     labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
     for warning in labels.attrs["warnings"]:
@@ -159,13 +158,13 @@ def largest_faces(images: Sequence[Image], detector: FaceDetector, search: Searc
     return chosen
 
 
-def pipeline_of(config: ConfigDict) -> FacePipeline:
+def pipeline_of(config: schemas.Photographs) -> FacePipeline:
     """How faces are found and cropped with `config`: what models trained on them must repeat."""
     search = {"max_side": config.max_side, **_SMALL_PICTURES}
     fields = {
-        "detector": config.detector.to_dict(),
+        "detector": config.detector.model_dump(),
         "search": search,
-        "crop": config.crop.to_dict(),
+        "crop": config.crop.model_dump(),
         "aligned": config.aligned,
     }
     return records.parse(FacePipeline, json.dumps(fields), "photographs: the config")
@@ -185,7 +184,7 @@ def _crop_names(labels: pd.DataFrame) -> list[str]:
 
 
 def _write(
-    workdir: Path, config: ConfigDict, image: Image, face: Face, name: str
+    workdir: Path, config: schemas.Photographs, image: Image, face: Face, name: str
 ) -> dict[str, Any]:
     """Writes the crop, which holds pixels only (no EXIF), and returns its row."""
     found = face.found > 0

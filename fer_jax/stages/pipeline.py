@@ -8,17 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from fer_jax import console
+from fer_jax import console, schemas
 from fer_jax.data import removal
 from fer_jax.errors import UserError
 from fer_jax.stages import find_stage
 from fer_jax.workdir import stage
 
 
-@stage(inputs=lambda config: [config[name] for name in config.needs], grows=True, revisits=True)
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+@stage(inputs=lambda config: list(config.needed().values()), grows=True, revisits=True)
+def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     """Runs the steps of `config.order`; one that is done already returns at once.
 
     In a step's texts, {workdir} stands for the pipeline's own, and {videos}, {photos} and so on
@@ -28,8 +26,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         UserError: one of `config.needs`, the fields that the user has to give, is empty; or
             somebody withdrew whose photographs went into earlier results, which `remove` deletes.
     """
-    for name in config.needs:
-        if not config[name]:
+    for name, path in config.needed().items():
+        if not path:
             raise UserError(f"give --config.{name}, where your own {name} lie")
     config = filled(config, workdir)
     _stop_for_withdrawals(config, workdir)
@@ -55,7 +53,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return summary
 
 
-def _stop_for_withdrawals(config: ConfigDict, workdir: Path) -> None:
+def _stop_for_withdrawals(config: schemas.Pipeline, workdir: Path) -> None:
     steps = [config.steps[name] for name in config.order]
     for photos in [step.photos for step in steps if step.stage == "photographs" and step.photos]:
         people = removal.people_to_remove(Path(photos), workdir) if Path(photos).exists() else []
@@ -70,21 +68,19 @@ def _stop_for_withdrawals(config: ConfigDict, workdir: Path) -> None:
             )
 
 
-def filled(config: ConfigDict, workdir: Path) -> ConfigDict:
+def filled(config: schemas.Pipeline, workdir: Path) -> schemas.Pipeline:
     """The config with {workdir} and its own fields replaced in every text; other braces stay."""
+    values = config.model_dump(exclude_unset=True)
     places = {"workdir": str(workdir)}
 
-    def placed(text: str) -> str:
-        return re.sub(r"\{(\w+)\}", lambda match: places.get(match[1], match[0]), text)
-
-    places |= {name: placed(text) for name, text in config.items() if isinstance(text, str)}
-
     def fill(value: Any) -> Any:
-        if isinstance(value, ConfigDict):
-            children = {key: fill(child) for key, child in value.items()}
-            return ConfigDict(children, allow_dotted_keys=True)  # names of tasks
-        if isinstance(value, tuple | list):
+        if isinstance(value, dict):
+            return {key: fill(child) for key, child in value.items()}
+        if isinstance(value, tuple):
             return tuple(fill(child) for child in value)
-        return placed(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return re.sub(r"\{(\w+)\}", lambda match: places.get(match[1], match[0]), value)
+        return value
 
-    return fill(config).lock()
+    places |= {name: fill(text) for name, text in values.items() if isinstance(text, str)}
+    return schemas.Pipeline.model_validate(fill(values))

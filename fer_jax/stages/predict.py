@@ -13,10 +13,9 @@ from typing import Any, NamedTuple, TextIO
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import console
+from fer_jax import console, schemas
 from fer_jax.data import names
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
@@ -47,7 +46,7 @@ Analyser = Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], list[Analysis]]
 
 
 @stage(inputs=lambda config: [config.model, config.input])
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     """Finds and aligns faces as those were that the model was measured on, and classifies them.
 
     Each source fails alone: it is counted and named in skipped.csv, and the others go on.
@@ -270,7 +269,7 @@ def _predict_video(
     analyse: Analyser,
     report: Report,
     annotated: Mapping[str, Path] | None,
-    config: ConfigDict,
+    config: schemas.Predict,
 ) -> None:
     pictures = _analysed_video(source, analyse, report, config)
     if annotated is not None:
@@ -281,7 +280,7 @@ def _predict_video(
 
 
 def _analysed_video(
-    source: Source, analyse: Analyser, report: Report, config: ConfigDict
+    source: Source, analyse: Analyser, report: Report, config: schemas.Predict
 ) -> Iterator[tuple[Frame, Analysis, float]]:
     """Writes a row for each face; yields each frame, its faces, and frames per second."""
     for batch in _batches(_frames(source, report.skips, config.every_s), config.batch):

@@ -13,10 +13,9 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import console, records
+from fer_jax import console, records, schemas
 from fer_jax.data import builders, sources
 from fer_jax.data.manifest import HARD, REMOVED, read_manifest, read_negatives, write_manifest
 from fer_jax.errors import UserError
@@ -32,7 +31,7 @@ Scorer = Callable[[UInt8[np.ndarray, "n s s 3"]], Float[np.ndarray, " n"]]
 
 
 @stage(inputs=lambda config: [config.faces, config.verifier])
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     """Scores every crop with the verifier and sets `status` and `reason` in the manifest.
 
     Raises:
@@ -180,7 +179,7 @@ def _load_verifier(folder: str) -> tuple[Scorer, int]:
 
 
 def _score_held_out(
-    scorer: Scorer, config: ConfigDict, folder: Path, workdir: Path, image_size: int
+    scorer: Scorer, config: schemas.Refine, folder: Path, workdir: Path, image_size: int
 ) -> tuple[Scored | None, Scored | None]:
     """The verifier's scores on its own validation and test splits; None where there is none."""
     root, data_dir, variant = folder, None, None

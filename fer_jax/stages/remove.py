@@ -8,9 +8,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from fer_jax import console, outputs
+from fer_jax import console, outputs, schemas
 from fer_jax.data import names
 from fer_jax.data.removal import NobodyError, Removed, remove_person
 from fer_jax.errors import UserError
@@ -21,7 +19,7 @@ _BEGUN = "begun.json"  # whose removal began last: a salted digest, since the id
 
 
 @stage(inputs=lambda config: [config.photos], grows=True, revisits=True)
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
     """Removes `config.remove`, and the models that were trained on the person.
 
     The removed id is in none of the files that this stage writes: `config.json` would otherwise

@@ -19,13 +19,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import console
+from fer_jax import console, schemas
 from fer_jax.faces import drawing
 from fer_jax.faces.images import read_image
 from fer_jax.people import EMOTIONS, write_clip, write_photograph, write_scene
+from fer_jax.schemas.stages import Newcomers
 from fer_jax.workdir import atomic_file, stage
 from fer_jax.workers import WorkerPool
 
@@ -44,7 +44,7 @@ class _Job:
 
 
 @stage(inputs=lambda config: [])
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Render, workdir: Path) -> dict[str, Any]:
     """Draws what `config` asks for and `workdir` does not hold yet."""
     clips, photographs = _clips(config, workdir), _photographs(config, workdir)
     jobs = clips + photographs + _newcomers(config, workdir)
@@ -65,7 +65,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _clips(config: ConfigDict, workdir: Path) -> list[_Job]:
+def _clips(config: schemas.Render, workdir: Path) -> list[_Job]:
     clips = config.clips
     shape = (clips.frames, clips.fps, tuple(config.size))
     jobs = [
@@ -85,7 +85,7 @@ def _clips(config: ConfigDict, workdir: Path) -> list[_Job]:
     ]
 
 
-def _photographs(config: ConfigDict, workdir: Path) -> list[_Job]:
+def _photographs(config: schemas.Render, workdir: Path) -> list[_Job]:
     photographs = config.photographs
     return [
         _Job(
@@ -100,7 +100,7 @@ def _photographs(config: ConfigDict, workdir: Path) -> list[_Job]:
     ]
 
 
-def _newcomers(config: ConfigDict, workdir: Path) -> list[_Job]:
+def _newcomers(config: schemas.Render, workdir: Path) -> list[_Job]:
     """A clip and a photograph of each, with the emotions in turn."""
     clips, size = config.clips, tuple(config.size)
     jobs = []
@@ -113,7 +113,7 @@ def _newcomers(config: ConfigDict, workdir: Path) -> list[_Job]:
     return jobs
 
 
-def _people(group: ConfigDict) -> range:
+def _people(group: Newcomers) -> range:
     return range(group.first_person, group.first_person + group.people)
 
 
@@ -140,7 +140,7 @@ def _draw(job: _Job) -> int:
     return job.pictures
 
 
-def _sheet_pictures(config: ConfigDict, workdir: Path) -> list[list[Path]]:
+def _sheet_pictures(config: schemas.Render, workdir: Path) -> list[list[Path]]:
     """For each photographed person, the first photograph of every emotion."""
     if not config.photographs.per_emotion:
         return []

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ml_collections import ConfigDict
 
-from fer_jax import console
+from fer_jax import console, schemas
 from fer_jax.metrics.predictions import read_predictions
 from fer_jax.report import comparison
 from fer_jax.workdir import atomic_file, stage
 
 
 @stage(inputs=lambda config: [run for runs in config.runs.values() for run in runs.values()])
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Study, workdir: Path) -> dict[str, Any]:
     """Compares, within each setting, every method with `config.reference`.
 
     Raises:
@@ -30,10 +29,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             seeds.
     """
     tables = []
-    for setting in config.settings:  # a ConfigDict would hand over both in alphabetical order
+    for setting in config.settings:
         runs = {method: config.runs[setting][method] for method in config.methods}
         found = {name: read_predictions(name, Path(folder)) for name, folder in runs.items()}
-        tables.append(comparison.table(setting, found, config.reference, **config.bootstrap))
+        tables.append(comparison.table(setting, found, config.reference, **dict(config.bootstrap)))
     rows = pd.concat(tables, ignore_index=True)
     with atomic_file(workdir / "study.csv") as path:
         rows.to_csv(path, index=False)

@@ -8,9 +8,8 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from fer_jax import backend, console
+from fer_jax import backend, console, schemas
 from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.probes import face_pictures, task_pictures, watching
@@ -29,11 +28,11 @@ Measure: TypeAlias = Callable[[State], Mapping[str, float]]
         _root(config.data),
         *_options(config.data).values(),
         config.init,
-        _probe(config).photographs,
+        config.probe.photographs,
     ],
     many_processes=True,
 )
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
 
     With `config.evaluate_every`, `best/model/` is that of the lowest validation loss: the tasks'
@@ -47,10 +46,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         training, validation = (
             _open(config.data, split, workdir) for split in ("train", "validation")
         )
-    tasks, weights = make_tasks(config.tasks.to_dict())
+    tasks, weights = make_tasks(config.tasks.given())
     _check_enough(config, training, tasks)
     steps = steps_of(config, len(training))
-    watched = watching.read_watched(_probe(config), config.data.image_size, config.seed)
+    watched = watching.read_watched(config.probe, config.data.image_size, config.seed)
 
     learner = Learner(config, tasks, weights, steps)
     state = _begin(learner, config)
@@ -73,7 +72,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             batches,
             steps=steps,
             folder=workdir,
-            config=config,
+            loop=config,
             evaluate=_evaluation(learner, weights, validation, probed),
             before=probed,
         )
@@ -93,11 +92,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _probe(config: ConfigDict) -> ConfigDict:
-    return config.get("probe", ConfigDict({"photographs": ""}))
-
-
-def _begin(learner: Learner, config: ConfigDict) -> State:
+def _begin(learner: Learner, config: schemas.Train) -> State:
     """Random weights, or those that `config.init` names in the backbone."""
     state = learner.init(config.seed)
     if not config.init:
@@ -133,7 +128,9 @@ def _began_with(init: str) -> dict[str, str]:
     return {"init": origin.name, "init_sha256": origin.sha256}
 
 
-def _check_enough(config: ConfigDict, training: sources.Source, tasks: Mapping[str, Task]) -> None:
+def _check_enough(
+    config: schemas.Train, training: sources.Source, tasks: Mapping[str, Task]
+) -> None:
     if len(training) < config.batch_size:
         raise UserError(
             f"{_root(config.data)} has {len(training)} images to train on, fewer than "
@@ -187,25 +184,31 @@ def _draw_all(
         face_pictures.draw_embedding(workdir / "embedding.png", features, *who)
 
 
-def _save_model(folder: Path, state: State, config: ConfigDict, learner: Learner) -> None:
+def _save_model(folder: Path, state: State, config: schemas.Train, learner: Learner) -> None:
     """All processes gather the arrays, the first one writes them."""
     arrays = jax.tree.map(sharding.fetch, for_use(state))
     if backend.writes():
-        spec = model_directory.describe(config, learner.tasks, _root(config.data))
+        spec = model_directory.describe(
+            config.backbone,
+            config.data.image_size,
+            learner.tasks,
+            init=config.init,
+            faces=model_directory.read_faces(_root(config.data)),
+        )
         model_directory.save(folder, arrays, spec)
 
 
-def _options(data: ConfigDict) -> dict[str, str]:
+def _options(data: schemas.Data) -> dict[str, str]:
     """The folders that a data set takes beside its root, by the name of its field; "" for none."""
-    return dict(data.get("folders", {}))
+    return data.folders.model_dump()
 
 
-def _root(data: ConfigDict) -> str:
+def _root(data: schemas.Data) -> str:
     """Where the data lie; that of the first folder where only such are given."""
     return data.root or next((path for path in _options(data).values() if path), "")
 
 
-def _open(data: ConfigDict, split: str, workdir: Path) -> sources.Source:
+def _open(data: schemas.Data, split: str, workdir: Path) -> sources.Source:
     """The examples. Records lie beside a stage's results, never in a folder of the user's own."""
     root, folders = _root(data), {k: v for k, v in _options(data).items() if v}
     from_a_stage = (Path(root) / "done.json").is_file()

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 from flax import nnx
-from ml_collections import ConfigDict
 
 from fer_jax import tasks as task_modules
 from fer_jax.backend import compiler_options
 from fer_jax.models.network import Network
+from fer_jax.schemas import Training
 from fer_jax.tasks.task import Task
 from fer_jax.training import flops, sharding, step
 from fer_jax.training.optimizer import frozen_mask, make_optimizer
@@ -61,7 +61,7 @@ class Learner:
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: Training,
         tasks: Mapping[str, Task],
         weights: Mapping[str, float],
         steps: int,
@@ -166,7 +166,7 @@ class Learner:
         return network(task, images, train=False)
 
     def _network(self, seed: int) -> Network:
-        return Network(self.config.backbone.to_dict(), self.tasks, rngs=nnx.Rngs(seed))
+        return Network(dict(self.config.backbone), self.tasks, rngs=nnx.Rngs(seed))
 
     def _compile(
         self,

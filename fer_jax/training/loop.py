@@ -14,10 +14,10 @@ from typing import Any, NoReturn, Protocol, runtime_checkable
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from fer_jax import backend, console
 from fer_jax.errors import TerminatedError, UserError
+from fer_jax.schemas import Loop, Training
 from fer_jax.training import flops
 from fer_jax.training.checkpoint import Checkpoints, NotFiniteError
 from fer_jax.training.learner import HostBatch, Learner
@@ -69,10 +69,10 @@ class Fitted:
         }
 
 
-def steps_of(config: ConfigDict, images: int | float) -> int:
-    """Steps of `config.epochs` over so many images; no fewer than `config.min_steps`, where set."""
+def steps_of(config: Training, images: int | float) -> int:
+    """Steps of `config.epochs` over so many images; at least `config.min_steps`."""
     steps = max(1, round(config.epochs * images / config.batch_size))
-    least = int(config.get("min_steps", 0))
+    least = config.min_steps
     if steps < least and backend.writes():
         console.say(f"[{config.stage}] config.min_steps={least} decides, not config.epochs")
     return max(steps, least)
@@ -85,7 +85,7 @@ def fit(
     *,
     steps: int,
     folder: Path,
-    config: ConfigDict,
+    loop: Loop,
     evaluate: Callable[[State], Mapping[str, float]] | None = None,
     before: Callable[[State], Mapping[str, float]] | None = None,
 ) -> Fitted:
@@ -98,9 +98,8 @@ def fit(
     `evaluate` gives validation figures; of these, "loss" alone says which checkpoint is best.
     `before` gives such figures of the state that training begins with, recorded as those of step 0.
 
-    Fields of `config`: `log_every` and `evaluate_every`, in steps (0: only at the end);
-    `checkpoint_every_s`, in seconds; `batch_size`, of all processes together; optionally `wandb`,
-    a project of Weights & Biases to which the figures go too.
+    `loop` says how often figures are logged, validated and saved, how large a batch of all
+    processes together is, and to which project of Weights & Biases the figures go too, if any.
 
     Raises:
         TerminatedError: SIGTERM came; the state is saved.
@@ -116,8 +115,8 @@ def fit(
             batches.set_state(restored.progress["iterator"])
         elif (folder / "metrics.jsonl").exists() and backend.writes():
             console.warn(f"{folder.name}: no checkpoint yet: starts at step 0 again")
-        run = _Run(learner, batches, steps, folder, config, evaluate, checkpoints, termination)
-        with Meter(folder, first, steps, config, meter_state) as meter:
+        run = _Run(learner, batches, steps, folder, loop, evaluate, checkpoints, termination)
+        with Meter(folder, first, steps, loop, meter_state) as meter:
             if restored is None and before is not None:
                 run.measure(before, state, 0, meter)
             state = run.train(state, first, meter)
@@ -131,7 +130,7 @@ def fit(
                 meter.ledger.share("data_wait"),
                 meter.first_step_s,
                 meter.seconds_by_purpose(),
-                learner.flops_per_step * meter.images_per_s() / config.batch_size,
+                learner.flops_per_step * meter.images_per_s() / loop.batch_size,
                 None if best is None else best.state,
             )
 
@@ -144,7 +143,7 @@ class _Run:
     batches: BatchIterator
     steps: int
     folder: Path
-    config: ConfigDict
+    loop: Loop
     evaluate: Callable[[State], Mapping[str, float]] | None
     checkpoints: Checkpoints
     termination: _Termination
@@ -155,7 +154,7 @@ class _Run:
         for step in range(first + 1, self.steps + 1):
             state = self._step(state, step, meter)
             last = step == self.steps
-            if last or (self.config.log_every and step % self.config.log_every == 0):
+            if last or (self.loop.log_every and step % self.loop.log_every == 0):
                 self._check(meter)
                 meter.report(step)
             loss = self._evaluate(state, step, meter)
@@ -192,7 +191,7 @@ class _Run:
 
     def _evaluate(self, state: State, step: int, meter: Meter) -> float | None:
         """The validation's loss, if this step is one to evaluate and the figures have one."""
-        every = self.config.evaluate_every
+        every = self.loop.evaluate_every
         if self.evaluate is None or not (step == self.steps or (every and step % every == 0)):
             return None
         figures = self.measure(self.evaluate, state, step, meter)
@@ -256,11 +255,11 @@ class _Run:
 
     def _due(self, step: int, elapsed: float) -> bool:
         """Whether it is time to save. Clocks differ, so several processes ask the first's."""
-        due = elapsed > self.config.checkpoint_every_s
+        due = elapsed > self.loop.checkpoint_every_s
         if not backend.several():
             return bool(due)
         if (
-            self.config.log_every and step % self.config.log_every
+            self.loop.log_every and step % self.loop.log_every
         ):  # asking at each step would cost more than it saves
             return False
         return bool(multihost_utils.broadcast_one_to_all(np.array(due)))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
+from fer_jax.schemas import Loop
 from fer_jax.training.logging import Ledger, Recorder, progress_bar
 
 
@@ -25,7 +25,7 @@ class Meter:
         folder: Path,
         first: int,
         steps: int,
-        config: ConfigDict,
+        loop: Loop,
         state: dict[str, Any] | None,
     ) -> None:
         self.ledger = Ledger()
@@ -43,9 +43,9 @@ class Meter:
             self.ledger.seconds.update(state["seconds"])
         # Without a checkpoint what stands there of step 0 is measured, and told, again.
         kept = -1 if state is None else first
-        self._recorder = Recorder(folder, kept, config.get("wandb", ""))
+        self._recorder = Recorder(folder, kept, loop.wandb)
         self._bar = progress_bar(folder.name, steps, first)
-        self._batch_size = config.batch_size
+        self._batch_size = loop.batch_size
         self._before = sum(self.ledger.seconds.values())
         self._started = time.perf_counter()
 

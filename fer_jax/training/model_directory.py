@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float, Float32
-from ml_collections import ConfigDict
+from pydantic_core import to_json
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
@@ -31,6 +31,7 @@ from fer_jax.models import imagenet, pretrained, weight_files
 from fer_jax.models.network import Network
 from fer_jax.padding import in_batches, power_of_two
 from fer_jax.records import FacePipeline, Inference, ModelRecord, Origin
+from fer_jax.schemas.training import Backbone
 from fer_jax.tasks.task import Task
 from fer_jax.training import gradients, inference, integrity
 from fer_jax.training.learner import make_tasks
@@ -79,7 +80,7 @@ def save(
             f"{folder}: the model is not saved, since {_named(not_finite)} not finite; "
             "lower the learning rate and train again"
         )
-    seals = {_ARRAYS: json.dumps(described), _RECORD: _digest(record)}
+    seals = {_ARRAYS: json.dumps(described), _RECORD: _digest(record.model_dump(mode="json"))}
     with atomic_file(folder / "weights.safetensors") as temporary:
         save_file(arrays, temporary, metadata={_SEALS: json.dumps(seals)})
     records.write(folder / "model.json", record)
@@ -97,30 +98,33 @@ def arrays_of(
 
 
 def describe(
-    config: ConfigDict,
+    backbone: Backbone,
+    image_size: int,
     tasks: Mapping[str, Task],
-    root: str,
-    answers: Mapping[str, Inference] | None = None,
+    *,
+    init: str = "",
+    faces: FacePipeline | None = None,
+    inference: Mapping[str, Inference] | None = None,
 ) -> ModelRecord:
-    """The record of a model trained with `config` on the faces of the workdir `root`.
+    """The record of a trained model.
 
-    `init` says which weights it started from, if `config.init` names any; `answers` how test-time
-    answers are made, by task.
+    Args:
+        backbone: of the network.
+        image_size: side in pixels of the images that it was trained on.
+        tasks: by name.
+        init: the weights that training started from, as in `config.init`; "" for random ones.
+        faces: how the faces were found and cropped (see `read_faces`); None if it is not known.
+        inference: how test-time answers are made, by task.
     """
-    fields = {
-        "image_size": config.data.image_size if "data" in config else config.image_size,
-        "backbone": _plain(config.backbone),
-        "tasks": {name: dataclasses.asdict(task) for name, task in tasks.items()},  # type: ignore
-        "labels": {name: list(getattr(task, "classes", ())) for name, task in tasks.items()},
-    }
-    faces = read_faces(root) if root else None
-    parts: dict[str, records.Record | None] = {
-        "init": origin(config.init) if config.get("init") else None,
-        "faces": faces,
-    }
-    known = {name: part.model_dump(mode="json") for name, part in parts.items() if part}
-    known["inference"] = {task: how.model_dump() for task, how in (answers or {}).items()}
-    return records.parse(ModelRecord, json.dumps(fields | known), "the new model's record")
+    return ModelRecord(
+        image_size=image_size,
+        backbone=backbone,
+        tasks={name: dataclasses.asdict(task) for name, task in tasks.items()},  # type: ignore
+        labels={name: tuple(getattr(task, "classes", ())) for name, task in tasks.items()},
+        init=origin(init) if init else None,
+        faces=faces,
+        inference=dict(inference or {}),
+    )
 
 
 def read_faces(root: str | Path) -> FacePipeline | None:
@@ -140,13 +144,17 @@ def read_record(path: str | Path) -> ModelRecord:
         UserError: no model there, or a damaged record.
     """
     file = find(path) / "model.json"
-    try:
-        fields = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {file} ({error}); copy or train the model again") from error
+    fields = _read_json(file)
     if isinstance(fields, dict) and "format" not in fields:
         fields = _from_format_1(fields)
     return records.parse(ModelRecord, json.dumps(fields), file)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {file} ({error}); copy or train the model again") from error
 
 
 def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +204,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         _tell_no_checksums(folder)
     elif {_ARRAYS, _RECORD} - header.keys():
         raise UserError(f"{file} has lost its checksums; copy the model again or train it again")
-    elif header[_RECORD] != _digest(record):
+    elif header[_RECORD] != _digest(_read_json(folder / "model.json")):
         raise UserError(
             f"{folder / 'model.json'} is not the one that was saved with the weights; copy both "
             "files again or train the model again"
@@ -270,8 +278,9 @@ def _tell_no_checksums(folder: Path) -> None:
     console.warn(f"{folder} was saved before checksums existed: its integrity cannot be checked")
 
 
-def _digest(record: ModelRecord) -> str:
-    return hashlib.sha256(record.model_dump_json().encode()).hexdigest()
+def _digest(fields: Any) -> str:
+    """Of the JSON value of a `model.json`, so that defaults added since do not change it."""
+    return hashlib.sha256(to_json(fields)).hexdigest()
 
 
 def gradient_kernel(task: str) -> str:
@@ -340,7 +349,7 @@ class Model:
         self.record = record
         try:
             self._tasks, _ = make_tasks(record.tasks)
-            network = Network(record.backbone, self._tasks, rngs=nnx.Rngs(0))
+            network = Network(record.backbone.model_dump(), self._tasks, rngs=nnx.Rngs(0))
         except (UserError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise UserError(
                 f"{where}: no network can be built from its record ({error}); copy the model "
@@ -478,7 +487,3 @@ def _check_crops(crops: np.ndarray) -> None:
 
 def _resized(crops: np.ndarray, side: int) -> np.ndarray:
     return np.stack([sources.resize(crop, side) for crop in crops])
-
-
-def _plain(config: ConfigDict) -> Any:
-    return json.loads(config.to_json_best_effort())

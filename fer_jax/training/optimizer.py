@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
-from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError
 from fer_jax.models.repeated import STACKED
+from fer_jax.schemas.training import Optimizer
 from fer_jax.training.state import Tree, replace_leaves, shapes
 
 
-def make_optimizer(config: ConfigDict, steps: int, frozen: Tree) -> optax.GradientTransformation:
+def make_optimizer(config: Optimizer, steps: int, frozen: Tree) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019) with warm-up and a cosine to zero over `steps`.
 
     Fields of `config`: `learning_rate`, the peak; `warmup`, a fraction of the steps;

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from ml_collections import ConfigDict
 
 from fer_jax.crossval import protocols
 from fer_jax.errors import UserError
 from fer_jax.faces.drawing import write_image
 from fer_jax.probes import watching
+from fer_jax.schemas import Probe
 
 
 def study(people=12, per_emotion=4, emotions=4):
@@ -97,9 +97,7 @@ def photographs(tmp_path):
 
 
 def config(root, **fields):
-    return ConfigDict(
-        {"photographs": str(root), "neighbours": 20, "folds": 5, "most": 2000} | fields
-    )
+    return Probe(photographs=str(root), neighbours=20, folds=5, most=2000, **fields)
 
 
 def test_who_is_tested_in_the_end_is_not_watched_and_nobody_is_on_both_sides(photographs):

@@ -5,6 +5,7 @@ import subprocess
 
 import cv2
 import pytest
+
 from tests.report.test_page import rendered
 
 BROWSER = next(

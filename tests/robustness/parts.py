@@ -32,6 +32,7 @@ from fer_jax.crossval import fold_models
 from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES as IMAGE_SUFFIXES
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
+from fer_jax.schemas import validated
 from fer_jax.stages import train
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
@@ -486,9 +487,15 @@ def write_real_model(folder: Path) -> None:
     stages.write_photographs(folder / "faces")
     config = emotion.get_config().unlock()
     config.image_size = 32
-    made = make_tasks(config.tasks.to_dict(), emotion={"classes": EMOTIONS})
+    config = validated(config)
+    made = make_tasks(config.tasks.given(), emotion={"classes": EMOTIONS})
     learner = Learner(config, *made, 1)
-    spec = model_directory.describe(config, learner.tasks, str(folder / "faces"))
+    spec = model_directory.describe(
+        config.backbone,
+        config.image_size,
+        learner.tasks,
+        faces=model_directory.read_faces(folder / "faces"),
+    )
     model_directory.save(folder / "model", learner.init(0), spec)
 
 

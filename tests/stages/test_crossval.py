@@ -261,7 +261,7 @@ def test_photographs_cut_otherwise_than_the_model_knows_are_told(others, taught,
     assert crop_margins(config) == {str(taught[0]): 0.0}
     fields = read_json(taught[0] / "model" / "model.json")
     assert not fields["faces"]["aligned"]
-    assert model_directory.describe(config, {}, str(loose)).faces.aligned
+    assert model_directory.read_faces(loose).aligned
     fields["faces"]["aligned"] = True
     write_json(tmp_path / "given" / "model.json", fields)
     config = tiny(str(others), method="probe", init=str(tmp_path / "given"))

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from ml_collections import ConfigDict
 
 from configs import refine as refine_config
 from fer_jax.crossval.labelled_faces import crop_margins
@@ -19,6 +18,8 @@ from fer_jax.errors import UserError
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, rate
 from fer_jax.records import ModelRecord
+from fer_jax.schemas import Crossval
+from fer_jax.schemas.training import Backbone
 from fer_jax.stages import refine
 from fer_jax.training import model_directory
 
@@ -332,10 +333,10 @@ def test_how_the_faces_were_cut_is_handed_on_to_models_that_train_on_them(tmp_pa
     cut = {"detector": detector, "search": search, "crop": {"size": 80, "margin": 0.5}}
     (extract / "faces.json").write_text(json.dumps({**cut, "aligned": False}))
     refine.run(config_for(extract), tmp_path / "refine")
-    config = ConfigDict({"image_size": SIZE, "backbone": {}})
-    record = model_directory.describe(config, {}, str(tmp_path / "refine"))
+    faces = model_directory.read_faces(tmp_path / "refine")
+    record = model_directory.describe(Backbone(), SIZE, {}, faces=faces)
     model = tmp_path / "pretrain" / "model"
     model.mkdir(parents=True)
     (model / "model.json").write_text(record.model_dump_json())
     asked = {"init": str(model), "seeds": (0,), "photographs": "", "test_photographs": ""}
-    assert crop_margins(ConfigDict(asked)) == {str(model): 0.5}
+    assert crop_margins(Crossval.model_construct(**asked)) == {str(model): 0.5}

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from ml_collections import ConfigDict
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -16,6 +15,7 @@ from fer_jax.errors import UserError
 from fer_jax.models import network as network_module
 from fer_jax.models.network import Network
 from fer_jax.records import FacePipeline, ModelRecord
+from fer_jax.schemas.training import Backbone
 from fer_jax.training import model_directory
 from fer_jax.training.learner import make_tasks
 from fer_jax.training.state import split_network
@@ -46,9 +46,11 @@ def original(tmp_path_factory):
         tasks, _ = make_tasks({"emotion": {"classes": LABELS}})
         _, parameters, statistics = split_network(Network({}, tasks, rngs=nnx.Rngs(0)))
         state = {"parameters": parameters, "statistics": statistics}
-        config = ConfigDict({"image_size": 16, "backbone": {}})
         folder = tmp_path_factory.mktemp("model")
-        model_directory.save(folder, state, model_directory.describe(config, tasks, str(root)))
+        record = model_directory.describe(
+            Backbone(), 16, tasks, faces=model_directory.read_faces(root)
+        )
+        model_directory.save(folder, state, record)
     return folder
 
 

@@ -5,39 +5,38 @@ import json
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from configs import networks
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
+from fer_jax.schemas.training import Backbone, Training
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit, steps_of
 
 SIZE = 32
+BACKBONE = Backbone(
+    width=0.125, depth=(0, 1, 0), stem="tiny", grey=True, normalise="per_image", momentum=0.9
+)
 
 
 def make_config(**fields):
     config = {
-        "backbone": {
-            "width": 0.125,
-            "depth": (0, 1, 0),
-            "stem": "tiny",
-            "grey": True,
-            "normalise": "per_image",
-            "momentum": 0.9,
-        },
+        "stage": "train",
+        "init": "",
+        "epochs": 1.0,
+        "workers": 0,
+        "backbone": dict(BACKBONE),
         "tasks": {"emotion": {"weight": 1.0, "classes": ("a", "b")}},
         "optimizer": networks.optimizer(3e-3),
         "batch_size": 8,
         "accumulate": 1,
         "fsdp": 1,
-        "image_size": SIZE,
         "log_every": 2,
         "evaluate_every": 0,
         "checkpoint_every_s": 1e9,
     }
-    return ConfigDict(config | fields)
+    return Training(**config | fields)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +53,13 @@ def source():
 @pytest.fixture(scope="module")
 def learner():
     config = make_config()
-    return Learner(config, *make_tasks(config.tasks.to_dict()), steps=12)
+    return Learner(config, *make_tasks(config.tasks.given()), steps=12)
 
 
 def train(learner, source, folder, steps=12, **fields):
     config = make_config(**fields)
     batches = iterators.train_iterator(source, batch_size=8, seed=1)
-    return fit(learner, learner.init(5), batches, steps=steps, folder=folder, config=config)
+    return fit(learner, learner.init(5), batches, steps=steps, folder=folder, loop=config)
 
 
 def leaves(state):
@@ -114,12 +113,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(learner, source, tmp_path):
     state = learner.init(5)
     state["parameters"] = jax.tree.map(lambda leaf: leaf * np.nan, state["parameters"])
     with pytest.raises(UserError, match=r"not finite at step 1 \(batch 0: .*no checkpoint yet"):
-        fit(learner, state, batches_of(source), steps=4, folder=tmp_path, config=make_config())
+        fit(learner, state, batches_of(source), steps=4, folder=tmp_path, loop=make_config())
 
 
 def test_a_model_directory_predicts_as_the_learner_does(learner, source, tmp_path):
     fitted = train(learner, source, tmp_path)
-    spec = model_directory.describe(make_config(), learner.tasks, "")
+    spec = model_directory.describe(BACKBONE, SIZE, learner.tasks)
     model_directory.save(tmp_path / "model", fitted.state, spec)
     model = model_directory.load(tmp_path)
     expected = learner.predict(
@@ -131,21 +130,18 @@ def test_a_model_directory_predicts_as_the_learner_does(learner, source, tmp_pat
 
 
 def test_weights_of_another_network_are_refused_by_name(learner, source, tmp_path):
-    spec = model_directory.describe(make_config(), learner.tasks, "")
+    spec = model_directory.describe(BACKBONE, SIZE, learner.tasks)
     model_directory.save(tmp_path / "model", learner.init(0), spec)
-    config = make_config(backbone={**make_config().backbone, "depth": (0, 2, 0)})
-    deeper = Learner(config, *make_tasks(config.tasks.to_dict()), steps=2)
+    config = make_config(backbone={**dict(BACKBONE), "depth": (0, 2, 0)})
+    deeper = Learner(config, *make_tasks(config.tasks.given()), steps=2)
     with pytest.raises(UserError, match=r"missing \(parameters/backbone/block17"):
         model_directory.backbone_leaves(tmp_path, deeper.init(0))
 
 
 @pytest.mark.parametrize(
     ("epochs", "least", "steps"),
-    [(2.0, 0, 25), (2.0, 24, 25), (2.0, 300, 300), (0.01, 0, 1), (2.0, None, 25)],
+    [(2.0, 0, 25), (2.0, 24, 25), (2.0, 300, 300), (0.01, 0, 1)],
 )
 def test_few_images_are_learned_from_for_long_enough(capsys, epochs, least, steps):
-    config = ConfigDict({"stage": "train", "epochs": epochs, "batch_size": 8})
-    if least is not None:
-        config.min_steps = least
-    assert steps_of(config, 100) == steps
+    assert steps_of(make_config(epochs=epochs, min_steps=least), 100) == steps
     assert ("min_steps=300 decides" in capsys.readouterr().out) == (steps == 300)

@@ -12,33 +12,36 @@ from configs import networks
 from fer_jax.errors import UserError
 from fer_jax.models import imagenet
 from fer_jax.records import Origin
+from fer_jax.schemas.training import Backbone, Training
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.workdir import stage
 from tests.models import foreign_files as foreign
 
+BACKBONE = Backbone(width=foreign.WIDTH, depth=foreign.DEPTH)
 
-def make_config(init="", **backbone):
-    fields = {"width": foreign.WIDTH, "depth": foreign.DEPTH, "stem": "full", **backbone}
-    return ConfigDict(
-        {
-            "stage": "train",
-            "init": init,
-            "backbone": fields,
-            "tasks": {"emotion": {"weight": 1.0, "classes": ("a", "b")}},
-            "optimizer": networks.optimizer(3e-3),
-            "batch_size": 8,
-            "accumulate": 1,
-            "fsdp": 1,
-            "image_size": 75,
-        }
+
+def make_learner(**optimizer):
+    config = Training(
+        stage="train",
+        init="",
+        epochs=1.0,
+        backbone=BACKBONE,
+        tasks={"emotion": {"weight": 1.0, "classes": ("a", "b")}},
+        optimizer={**networks.optimizer(3e-3), **optimizer},
+        batch_size=8,
+        **networks.loop(),
     )
+    return Learner(config, *make_tasks(config.tasks.given()), steps=2)
 
 
 @pytest.fixture(scope="module")
 def learner():
-    config = make_config()
-    return Learner(config, *make_tasks(config.tasks.to_dict()), steps=2)
+    return make_learner()
+
+
+def described(learner, init=""):
+    return model_directory.describe(BACKBONE, 75, learner.tasks, init=init)
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +89,7 @@ def test_imagenet(learner, state, truth, published):
 
 
 def test_the_running_average_begins_with_the_same_weights(state, truth, keras_file):
-    config = make_config()
-    config.optimizer.average = 0.9
-    averaging = Learner(config, *make_tasks(config.tasks.to_dict()), steps=2)
+    averaging = make_learner(average=0.9)
     leaves = model_directory.backbone_leaves(str(keras_file), state)
     begun = averaging.begin_with(averaging.init(0), leaves)
     for part in ("parameters", "average"):
@@ -99,24 +100,22 @@ def test_the_running_average_begins_with_the_same_weights(state, truth, keras_fi
 def test_weights_say_where_they_came_from(learner, state, truth, published, tmp_path):
     digest = hashlib.sha256(published.read_bytes()).hexdigest()
     begun = learner.begin_with(state, model_directory.backbone_leaves("imagenet", state))
-    first = model_directory.describe(make_config("imagenet"), learner.tasks, "")
+    first = described(learner, "imagenet")
     assert first.init == Origin(name="weights_notop.h5", sha256=digest)
     model_directory.save(tmp_path / "pretrain" / "model", begun, first)
     check(model_directory.backbone_leaves(tmp_path / "pretrain", state), truth)
 
-    second = model_directory.describe(
-        make_config(str(tmp_path / "pretrain")), learner.tasks, str(tmp_path)
-    )
+    second = described(learner, str(tmp_path / "pretrain"))
     weights = (tmp_path / "pretrain" / "model" / "weights.safetensors").read_bytes()
     assert second.init == Origin(
         name="pretrain", sha256=hashlib.sha256(weights).hexdigest(), init=first.init
     )
     assert str(tmp_path) not in second.model_dump_json()  # a model may be given away
-    assert model_directory.describe(make_config(), learner.tasks, "").init is None
+    assert described(learner).init is None
 
 
 def test_our_own_weights_alone(learner, state, tmp_path):
-    record = model_directory.describe(make_config(), learner.tasks, "")
+    record = described(learner)
     model_directory.save(tmp_path / "m", state, record)
     file = tmp_path / "m" / "weights.safetensors"
     leaves = model_directory.backbone_leaves(file, state)
@@ -125,9 +124,7 @@ def test_our_own_weights_alone(learner, state, tmp_path):
 
 
 def test_damaged_weights_of_ours(learner, state, tmp_path):
-    model_directory.save(
-        tmp_path, state, model_directory.describe(make_config(), learner.tasks, "")
-    )
+    model_directory.save(tmp_path, state, described(learner))
     (tmp_path / "weights.safetensors").write_bytes(b"\x09")
     with pytest.raises(UserError, match="cannot read the weights in"):
         model_directory.backbone_leaves(tmp_path, state)
@@ -159,7 +156,7 @@ def test_a_stage_takes_imagenet_for_no_path(tmp_path, monkeypatch):
 
 
 def test_saving_a_state_again_gives_the_same_bytes(learner, state, tmp_path):
-    record = model_directory.describe(make_config(), learner.tasks, "")
+    record = described(learner)
     files = []
     for number in range(6):
         model_directory.save(tmp_path / str(number), state, record)

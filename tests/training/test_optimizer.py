@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError
+from fer_jax.schemas.training import Optimizer
 from fer_jax.training.optimizer import (
     frozen_mask,
     hold,
@@ -28,17 +28,17 @@ def tree(value):
 
 
 def config(**fields):
-    return ConfigDict(
-        {
-            "learning_rate": 0.1,
-            "warmup": 0.0,
-            "weight_decay": 0.0,
-            "clip": 1e9,
-            "backbone_rate": 1.0,
-            "layer_decay": 1.0,
-            **fields,
-        }
-    )
+    defaults = {
+        "learning_rate": 0.1,
+        "warmup": 0.0,
+        "weight_decay": 0.0,
+        "clip": 1e9,
+        "backbone_rate": 1.0,
+        "layer_decay": 1.0,
+        "freeze": (),
+        "average": 0.0,
+    }
+    return Optimizer(**defaults | fields)
 
 
 def first_update(**fields):

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from ml_collections import ConfigDict
 
 from fer_jax.data import iterators, sources
 from fer_jax.models.layers import BatchNorm
+from fer_jax.schemas import Loop
 from fer_jax.training import sharding
 from fer_jax.training.learner import Learner
 from fer_jax.training.loop import fit
@@ -91,7 +91,7 @@ def make_source():
 
 
 def train(folder, learner=None, *, steps=STEPS, width=16, evaluated=True, before=None, **fields):
-    """`fit` with the tiny learner; `fields` override those of the config."""
+    """`fit` with the tiny learner; `fields` override those of the loop."""
     learner = learner or TinyLearner(width)
     settings = {"log_every": 3, "evaluate_every": 0, "checkpoint_every_s": 1e9, "batch_size": 8}
     source = make_source()
@@ -102,7 +102,7 @@ def train(folder, learner=None, *, steps=STEPS, width=16, evaluated=True, before
             batches,
             steps=steps,
             folder=folder,
-            config=ConfigDict(settings | fields),
+            loop=Loop(**settings | fields),
             evaluate=(lambda state: learner.evaluate(state, eval_batches(source)))
             if evaluated
             else None,

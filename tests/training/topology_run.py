@@ -15,13 +15,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from configs import networks
 from fer_jax import backend
 from fer_jax.data import iterators, sources
 from fer_jax.errors import TerminatedError
 from fer_jax.models import network
+from fer_jax.schemas import Training
 from fer_jax.training import integrity, sharding
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit
@@ -31,18 +31,20 @@ BATCH, STEPS = 16, 20
 
 
 def make_config(fsdp):
-    return ConfigDict(
-        {
-            "backbone": {"grey": False, "dropout": 0.2, "momentum": 0.9},
-            "tasks": {"rotation": {"weight": 1.0, "views": 1}},
-            "optimizer": networks.optimizer(3e-3),
-            "batch_size": BATCH,
-            "accumulate": 1,
-            "fsdp": fsdp,
-            "log_every": 4,
-            "evaluate_every": 10,
-            "checkpoint_every_s": 1e9,
-        }
+    return Training(
+        stage="train",
+        init="",
+        epochs=1.0,
+        workers=0,
+        backbone={"dropout": 0.2, "momentum": 0.9},
+        tasks={"rotation": {"weight": 1.0, "views": 1}},
+        optimizer=networks.optimizer(3e-3),
+        batch_size=BATCH,
+        accumulate=1,
+        fsdp=fsdp,
+        log_every=4,
+        evaluate_every=10,
+        checkpoint_every_s=1e9,
     )
 
 
@@ -66,7 +68,7 @@ def put_exact_batch(batch, mesh, put=sharding.put_batch):
 def run(folder, name, devices, fsdp, steps, *flags):
     sharding.make_mesh = lambda fsdp: on(devices, fsdp)
     config = make_config(fsdp)
-    learner = Learner(config, *make_tasks(config.tasks.to_dict()), STEPS)
+    learner = Learner(config, *make_tasks(config.tasks.given()), STEPS)
     state = jax.tree.map(doubled, learner.init(3))
     train, losses = learner.train, []
 
@@ -101,7 +103,7 @@ def run(folder, name, devices, fsdp, steps, *flags):
             batches,
             steps=steps,
             folder=folder / name,
-            config=config,
+            loop=config,
             evaluate=evaluate,
         )
     leaves = {k: sharding.fetch(v) for k, v in integrity.named_leaves(fitted.state).items()}
