@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.tasks = ConfigDict(described, allow_dotted_keys=True)
     config.data = {
         "dataset": "face_frames",
-        "config": "refined",  # "all": as `extract` left them, with root=WORK/extract
+        "config": "",  # "all": every face, with root=WORK/extract; "": those that `refine` kept
         "root": "",
         "image_size": network["image_size"],
         "cache": size == "small",  # decoded in memory

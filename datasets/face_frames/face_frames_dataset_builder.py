@@ -25,10 +25,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
-        tfds.core.BuilderConfig(name="all", description="Every detected face."),
         tfds.core.BuilderConfig(
             name="refined", description="Faces that detector and verifier agree on."
         ),
+        tfds.core.BuilderConfig(name="all", description="Every detected face."),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "The workdir of the stage `extract` or `refine`: manifest.parquet, and the crops that it "

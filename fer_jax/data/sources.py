@@ -45,7 +45,12 @@ class Batch(TypedDict):
 
 @runtime_checkable
 class Source(Protocol):
-    """What the iterators read from; picklable, so that worker processes can."""
+    """What the iterators read from; picklable, so that worker processes can.
+
+    `classes` are the names of the labels, in their order; empty where they have none.
+    """
+
+    classes: tuple[str, ...]
 
     def __len__(self) -> int: ...
 
@@ -62,6 +67,7 @@ class ArraySource:
         images: uint8 [N, S, S, 3] RGB.
         labels: int32 [N]; left out, every label is -1.
         ids: N strings; left out, "0", "1", ...
+        classes: names of the labels, in their order; empty where they have none.
     """
 
     def __init__(
@@ -69,9 +75,10 @@ class ArraySource:
         images: UInt8[np.ndarray, "n s s 3"],
         labels: Sequence[int] | np.ndarray | None = None,
         ids: Sequence[str] | None = None,
+        classes: tuple[str, ...] = (),
     ) -> None:
         count = len(images)
-        self.images = images
+        self.images, self.classes = images, classes
         self.labels = np.asarray(np.full(count, -1) if labels is None else labels, np.int32)
         self.ids = list(ids) if ids is not None else [str(i) for i in range(count)]
         if len(self.labels) != count or len(self.ids) != count:
@@ -99,7 +106,8 @@ class ArraySource:
     def subset(self, indices: Sequence[int] | np.ndarray) -> ArraySource:
         """The examples at `indices` as a source of their own."""
         rows = np.asarray(indices, np.int64)
-        return ArraySource(self.images[rows], self.labels[rows], [self.ids[i] for i in rows])
+        ids = [self.ids[i] for i in rows]
+        return ArraySource(self.images[rows], self.labels[rows], ids, self.classes)
 
 
 class RecordSource:
@@ -114,6 +122,8 @@ class RecordSource:
     def __init__(self, folder: str | os.PathLike[str], split: str, image_size: int) -> None:
         self.folder, self.split, self.image_size = os.fspath(folder), split, image_size
         builder = tfds.builder_from_directory(self.folder)
+        label = dict(builder.info.features).get("label")
+        self.classes = tuple(getattr(label, "names", None) or ())
         try:
             # Encoded images are decoded here: TFDS would hand back four channels or sixteen bits.
             self._records = builder.as_data_source(
@@ -153,7 +163,7 @@ class RecordSource:
             ids[index] = example["id"]
 
         _in_threads(fill, range(len(self)))
-        return ArraySource(images, labels, ids)
+        return ArraySource(images, labels, ids, self.classes)
 
     def _example(self, index: int, record: dict[str, Any]) -> Example:
         # Builders that were not written for this project have no ids.
@@ -182,17 +192,17 @@ def open_source(
     data_dir: str | os.PathLike[str] | None = None,
     cache: bool | None = None,
 ) -> RecordSource | ArraySource:
-    """The examples of a data set's split, whose records are written first where they are not.
+    """The examples of a data set's split; its records are written first if they are missing.
 
     Args:
-        name: the data set, a folder under `datasets/`.
+        name: the data set (see `builders.builder_class`).
         config: one of its configs, by name or as an object; None for the first.
         split: a TFDS split expression, as "train" or "train+validation".
         root: the folder that the data set's README describes.
         image_size: S; images are resized to [S, S].
         data_dir: where the records go; left out, `root/records`.
-        cache: whether to decode everything once and keep it in memory, so that reading costs next
-            to nothing; None does so for up to 1 GiB (S * S * 3 bytes an example).
+        cache: whether to decode all examples once and keep them in memory; None does so for up to
+            1 GiB (S * S * 3 bytes per example).
 
     Raises:
         UserError: no such data set, config or split, or a root that does not hold what it should.
@@ -202,6 +212,31 @@ def open_source(
     if cache is None:
         cache = len(source) * image_size**2 * 3 <= _CACHED_UNASKED
     return source.in_memory() if cache else source
+
+
+def read_faces(
+    root: str | os.PathLike[str],
+    photos: Iterable[str],
+    image_size: int,
+    data_dir: str | os.PathLike[str],
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """The aligned faces of some photographs, from the data set `persian_emotion`.
+
+    Args:
+        root: a workdir of the stage `photographs`.
+        photos: the column `photo` of its table, for each face wanted, in that order.
+        image_size: S; images are resized to [S, S].
+        data_dir: the folder of the records.
+
+    Raises:
+        UserError: `root` is no such workdir, or a crop cannot be read.
+    """
+    faces = open_source(
+        "persian_emotion", None, "all", root, image_size, data_dir=data_dir, cache=True
+    )
+    assert isinstance(faces, ArraySource)
+    place = {photo: number for number, photo in enumerate(faces.ids)}
+    return faces.images[[place[photo] for photo in photos]]
 
 
 def read_images(

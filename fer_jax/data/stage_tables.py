@@ -28,7 +28,10 @@ _ENTRIES = 10_000  # of a folder that are looked at for pictures
 
 
 def read_photographs(root: str | Path) -> pd.DataFrame:
-    """The table that the stage `photographs` wrote to the workdir `root`.
+    """The labelled faces of the workdir `root` of the stage `photographs`, one row per photograph.
+
+    The columns are those of PHOTOGRAPHS and whatever else the stage wrote. `split` is always there,
+    "" where the labels name none, and `file` is the path of the crop.
 
     Raises:
         UserError: `root` is not such a workdir, the stage has not finished there, or the table is
@@ -41,7 +44,10 @@ def read_photographs(root: str | Path) -> pd.DataFrame:
     ).is_file()
     if unfinished or not file.is_file():
         raise UserError(_not_a_workdir(Path(root)))
-    return read_table(file, PHOTOGRAPHS)
+    table = read_table(file, PHOTOGRAPHS)
+    if "split" not in table.columns:  # an older version wrote it
+        table["split"] = ""
+    return table.assign(file=[str(file.parent / crop) for crop in table["crop"]])
 
 
 def read_table(file: Path, schema: pa.Schema) -> pd.DataFrame:

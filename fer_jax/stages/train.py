@@ -46,7 +46,8 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
         training, validation = (
             _open(config.data, split, workdir) for split in ("train", "validation")
         )
-    tasks, weights = make_tasks(config.tasks.given())
+    emotions = {"classes": training.classes} if training.classes else {}
+    tasks, weights = make_tasks(config.tasks.given(), emotion=emotions)
     _check_enough(config, training, tasks)
     steps = steps_of(config, len(training))
     watched = watching.read_watched(config.probe, config.data.image_size, config.seed)
@@ -211,13 +212,14 @@ def _root(data: schemas.Data) -> str:
 def _open(data: schemas.Data, split: str, workdir: Path) -> sources.Source:
     """The examples. Records lie beside a stage's results, never in a folder of the user's own."""
     root, folders = _root(data), {k: v for k, v in _options(data).items() if v}
-    from_a_stage = (Path(root) / "done.json").is_file()
+    # Faces from videos are shared by all runs; those of people go with the run when it is deleted.
+    shared = all((Path(root) / name).is_file() for name in ("done.json", "manifest.parquet"))
     return sources.open_source(
         data.dataset,
         builders.config_with(data.dataset, **folders) if folders else data.config or None,
         split,
         root,
         data.image_size,
-        data_dir=None if from_a_stage and not folders else workdir / "records",
+        data_dir=None if shared and not folders else workdir / "records",
         cache=data.cache,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
 
@@ -17,16 +18,30 @@ from fer_jax.data import builders
 from fer_jax.data.sources import RecordSource, open_source
 from fer_jax.errors import UserError
 
+EMOTIONS = ("angry", "happy", "neutral", "sad")
+
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
     root = tmp_path / "photographs"
-    for subject in ("ann", "bob", "cid"):
-        for level, emotion in enumerate(("angry", "happy", "neutral", "sad")):
-            file = root / subject / emotion / "1.png"
-            file.parent.mkdir(parents=True)
-            cv2.imwrite(str(file), np.full((12, 12, 3), 60 * level, np.uint8))
+    write_faces(root, [(subject, level) for subject in ("ann", "bob", "cid") for level in range(4)])
     return root
+
+
+def write_faces(root: Path, faces: list[tuple[str, int]]) -> None:
+    """What the stage `photographs` leaves: of each face, the person and the number of its emotion.
+
+    The crop is grey, 60 times that number.
+    """
+    rows = []
+    for number, (subject, level) in enumerate(faces):
+        crop = f"faces/{subject}/{EMOTIONS[level]}/{number}.png"
+        (root / crop).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / crop), np.full((12, 12, 3), 60 * level, np.uint8))
+        photo = f"{subject}/{EMOTIONS[level]}/{number}.jpg"
+        rows.append((photo, subject, EMOTIONS[level], "ok", crop))
+    columns = ["photo", "subject", "emotion", "status", "crop"]
+    pd.DataFrame(rows, columns=columns).to_parquet(root / "photographs.parquet")
 
 
 def stamps(folder: Path) -> dict[str, int]:
@@ -35,27 +50,26 @@ def stamps(folder: Path) -> dict[str, int]:
 
 def test_the_builders_are_those_of_the_folder():
     for name in ("face_frames", "face_verification", "persian_emotion"):
-        builder = builders.builder_module(name).Builder
-        assert builder.name == name
+        assert builders.builder_class(name).name == name
     with pytest.raises(UserError, match="face_frames, face_verification, persian_emotion"):
-        builders.builder_module("imagenet")
+        builders.builder_class("imagenet")
 
 
 def test_records_hold_what_the_folder_holds(photographs, tmp_path):
-    source = open_source("persian_emotion", "four", "train", photographs, 6, data_dir=tmp_path)
+    source = open_source("persian_emotion", None, "all", photographs, 6, data_dir=tmp_path)
     examples = [source[i] for i in range(len(source))]
     assert len(examples) == 12
     for example in examples:
         emotion = example["id"].split("/")[1]
-        level = ("angry", "happy", "neutral", "sad").index(emotion)
+        level = EMOTIONS.index(emotion)
         assert example["label"] == level
         assert example["image"].shape == (6, 6, 3) and (example["image"] == 60 * level).all()
 
 
 def test_cached_and_read_each_time_are_the_same(photographs, tmp_path):
     where = {"root": photographs, "image_size": 6, "data_dir": tmp_path}
-    read = open_source("persian_emotion", None, "train", **where, cache=False)
-    kept = open_source("persian_emotion", None, "train", **where, cache=True)
+    read = open_source("persian_emotion", None, "all", **where, cache=False)
+    kept = open_source("persian_emotion", None, "all", **where, cache=True)
     assert isinstance(read, RecordSource) and not isinstance(kept, RecordSource)
     rows = [7, 0, 7, 3]
     for name in ("image", "label"):
@@ -66,32 +80,39 @@ def test_cached_and_read_each_time_are_the_same(photographs, tmp_path):
 
 def test_built_once_and_again_when_the_input_changed(photographs, tmp_path):
     records = tmp_path / "records"
-    first = builders.build("persian_emotion", "four", photographs, records).data_path
+    first = builders.build("persian_emotion", None, photographs, records).data_path
     before = stamps(records)
-    assert builders.build("persian_emotion", "four", photographs, records).data_path == first
+    assert builders.build("persian_emotion", None, photographs, records).data_path == first
     assert stamps(records) == before
 
-    cv2.imwrite(str(photographs / "ann" / "sad" / "2.png"), np.zeros((12, 12, 3), np.uint8))
-    builder = builders.build("persian_emotion", "four", photographs, records)
+    write_faces(photographs, [("ann", 0), ("bob", 1), ("cid", 2)])
+    builder = builders.build("persian_emotion", None, photographs, records)
     assert builder.data_path != first and not Path(first).exists()
-    assert builder.info.splits["train"].num_examples == 13
+    assert builder.info.splits.total_num_examples == 3
 
 
-def test_another_config_does_not_take_the_place_of_the_first(photographs, tmp_path):
-    config = builders.builder_module("persian_emotion").PersianEmotionConfig(
-        name="two", emotions=("happy", "sad"), ignore=("angry", "neutral")
+def test_another_config_does_not_take_the_place_of_the_first(monkeypatch, tmp_path):
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "my_configs.py").write_text(
+        STANDARD % "str(file)" + "    BUILDER_CONFIGS = [\n"
+        "        tfds.core.BuilderConfig(name=name, description='') for name in ('one', 'two')\n"
+        "    ]\n    name = 'with_configs'\n"
     )
-    four = builders.build("persian_emotion", "four", photographs, tmp_path / "records")
-    two = builders.build("persian_emotion", config, photographs, tmp_path / "records")
-    assert two.info.splits["train"].num_examples == 6
-    assert two.info.features["label"].names == ["happy", "sad"]
-    assert Path(four.data_path).exists()
+    (tmp_path / "my_pictures").mkdir()
+    (tmp_path / "my_configs.py").rename(tmp_path / "my_pictures" / "my_configs.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    built = [
+        builders.build("my_pictures.my_configs", config, tmp_path, tmp_path / "records")
+        for config in ("one", "two")
+    ]
+    assert all(Path(one.data_path).exists() for one in built)
 
 
 def test_an_interrupted_build_leaves_nothing_that_looks_finished(
     photographs, tmp_path, monkeypatch
 ):
-    builder = builders.builder_module("persian_emotion").Builder
+    builder = builders.builder_class("persian_emotion")
 
     def interrupted(self, labels):
         yield from list(whole(self, labels))[:3]
@@ -100,16 +121,14 @@ def test_an_interrupted_build_leaves_nothing_that_looks_finished(
     whole = builder._generate_examples
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(builder, "_generate_examples", interrupted)
-        builders.build("persian_emotion", "four", photographs, tmp_path / "records")
+        builders.build("persian_emotion", None, photographs, tmp_path / "records")
     assert not list((tmp_path / "records").iterdir())
-    source = open_source(
-        "persian_emotion", "four", "train", photographs, 6, data_dir=tmp_path / "records"
-    )
-    assert len(source) == 12
+    where = {"root": photographs, "image_size": 6, "data_dir": tmp_path / "records"}
+    assert len(open_source("persian_emotion", None, "all", **where)) == 12
 
 
 def test_two_runs_that_want_the_same_records_write_them_once(photographs, tmp_path, monkeypatch):
-    builder = builders.builder_module("persian_emotion").Builder
+    builder = builders.builder_class("persian_emotion")
     began = []
 
     def slow(self, labels):
@@ -121,13 +140,13 @@ def test_two_runs_that_want_the_same_records_write_them_once(photographs, tmp_pa
     monkeypatch.setattr(builder, "_generate_examples", slow)
     with ThreadPoolExecutor(2) as pool:
         build = functools.partial(
-            builders.build, "persian_emotion", "four", photographs, tmp_path / "records"
+            builders.build, "persian_emotion", None, photographs, tmp_path / "records"
         )
         built = [future.result() for future in [pool.submit(build), pool.submit(build)]]
-    assert [one.info.splits["train"].num_examples for one in built] == [12, 12]
-    assert len(began) == 1
+    assert [one.info.splits.total_num_examples for one in built] == [12, 12]
+    assert len(began) == 2  # splits of one build
     assert [path.name for path in (tmp_path / "records").iterdir()] == [
-        Path(built[0].data_path).parents[2].name
+        Path(built[0].data_path).parents[1].name
     ]
 
 
@@ -147,14 +166,14 @@ def test_the_same_input_gives_the_same_bytes(photographs, tmp_path):
     ("change", "words"),
     [
         ({"name": "faces"}, "no data set is called 'faces'"),
-        ({"config": "five"}, "its configs are: four"),
-        ({"split": "test"}, "no split 'test'; it has train"),
+        ({"config": "five"}, "its configs are: none"),
+        ({"split": "test"}, "no split 'test'; it has train, validation"),
         ({"root": "absent"}, "no folder"),
     ],
 )
 def test_a_wrong_request_is_told(photographs, tmp_path, change, words):
     request = {
-        "name": "persian_emotion", "config": "four", "split": "train", "root": photographs,
+        "name": "persian_emotion", "config": None, "split": "train", "root": photographs,
         "image_size": 6, "data_dir": tmp_path / "records",
     } | change  # fmt: skip
     with pytest.raises(UserError, match=words):
@@ -257,12 +276,12 @@ def test_a_builder_that_needs_tensorflow_is_told_what_does_not(standard_builder,
 
 def test_tfds_finds_the_builders_by_name(photographs, tmp_path):
     builders.register()
-    builder = tfds.builder("persian_emotion/four", data_dir=tmp_path / "own")
+    builder = tfds.builder("persian_emotion", data_dir=tmp_path / "own")
     builder.download_and_prepare(
         file_format="array_record",
         download_config=tfds.download.DownloadConfig(manual_dir=str(photographs)),
     )
-    read = tfds.data_source("persian_emotion/four", split="train", data_dir=tmp_path / "own")
+    read = tfds.data_source("persian_emotion", split="all", data_dir=tmp_path / "own")
     assert len(read) == 12 and read[0]["image"].shape == (12, 12, 3)
     for name in ("face_frames", "face_verification"):
         assert tfds.builder(name, data_dir=tmp_path).name == name

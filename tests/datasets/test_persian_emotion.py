@@ -1,101 +1,164 @@
-"""Labelled photographs as records: no person in two splits, no metadata, upright."""
+"""Labelled faces as records: those of the stage `photographs`, and no person in two splits."""
 
-import io
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
+from configs import photographs as photographs_config
+from configs import pretrain
 from fer_jax.data import builders
+from fer_jax.data.sources import open_source, read_faces, read_images
+from fer_jax.data.stage_tables import read_photographs
 from fer_jax.errors import UserError
+from fer_jax.stages import photographs, train
+from fer_jax.workdir import read_json
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 SPLITS = {"ann": "train", "bob": "train", "cid": "validation", "dee": "test"}
 
 
-def records(root: Path, split: str) -> list[dict]:
-    builder = builders.build("persian_emotion", "four", root, root.parent / "records")
-    return list(builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()}))
+def run(photos: Path, workdir: Path, **fields) -> Path:
+    config = photographs_config.get_config()
+    config.update({"photos": str(photos), "aligned": True, **fields})
+    config.crop.size = 32
+    photographs.run(config, workdir)
+    return workdir
+
+
+def open_split(root: Path, split: str, size: int = 32):
+    return open_source("persian_emotion", None, split, root, size, data_dir=root.parent / "r")
+
+
+def people(root: Path, split: str) -> set[str]:
+    return {photo.split("/")[0].split("_")[0] for photo in open_split(root, split).ids}
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Four people, four emotions, a `labels.csv` with splits; JPEGs lying on their side."""
-    root = tmp_path / "photographs"
+def photos(tmp_path: Path) -> Path:
+    """Four people, four emotions, a `labels.csv` with splits; the JPEGs hold metadata."""
+    folder = tmp_path / "photos"
     lines = ["path,subject,emotion,split"]
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turn by 90 degrees to the right
     exif[0x010E] = "SECRET-NAME"
-    pixels = np.zeros((20, 32, 3), np.uint8)
-    pixels[:, :16] = 255  # the left half is bright: the upper one, once upright
+    rng = np.random.default_rng(0)
     for subject, split in SPLITS.items():
         for emotion in EMOTIONS:
-            file = root / f"{subject}_{emotion}.jpg"
+            file = folder / f"{subject}_{emotion}.jpg"
             file.parent.mkdir(exist_ok=True)
-            Image.fromarray(pixels).save(file, exif=exif, quality=95)
+            pixels = rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(file, exif=exif)
             lines.append(f"{file.name},{subject},{emotion.title()},{split}")
-    (root / "labels.csv").write_text("\n".join(lines))
-    return root
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
 
 
-def test_no_person_is_in_two_splits(root):
-    found = defaultdict(set)
-    count = 0
-    for split in ("train", "validation", "test"):
-        for record in records(root, split):
-            found[record["subject"].decode()].add(split)
-            count += 1
-    assert count == 16
-    assert found == {subject: {split} for subject, split in SPLITS.items()}
+def test_no_person_is_in_two_splits(photos, tmp_path):
+    root = run(photos, tmp_path / "photographs")
+    splits = ("train", "validation", "test")
+    assert [people(root, split) for split in splits] == [{"ann", "bob"}, {"cid"}, {"dee"}]
+    assert len(open_split(root, "all").ids) == 16
 
 
-def test_a_person_given_two_splits_is_refused(root):
-    table = root / "labels.csv"
-    table.write_text(table.read_text().replace("ann,Sad,train", "ann,Sad,test"))
-    with pytest.raises(UserError, match="'ann' is in several splits: test, train"):
-        records(root, "train")
+def test_without_splits_a_tenth_of_the_people_validates(photos, tmp_path):
+    table = (photos / "labels.csv").read_text()
+    (photos / "labels.csv").write_text(
+        "\n".join(line.rpartition(",")[0] for line in table.splitlines())
+    )
+    root = run(photos, tmp_path / "photographs")
+    held = people(root, "validation")
+    assert len(held) == 1 and people(root, "train") == set(SPLITS) - held
 
 
-def test_pictures_are_upright_and_carry_no_metadata(root):
-    for record in records(root, "train"):
-        assert b"SECRET" not in record["image"] and b"Exif" not in record["image"]
-        image = Image.open(io.BytesIO(record["image"]))
-        assert image.size == (20, 32) and not image.getexif()
-        pixels = np.asarray(image)
-        assert pixels[:12].min() > 230 and pixels[20:].max() < 25
+def test_records_are_the_crops_bit_for_bit_and_hold_no_metadata(photos, tmp_path):
+    root = run(photos, tmp_path / "photographs")
+    table = read_photographs(root)
+    for size in (32, 20):
+        read = read_faces(root, table["photo"], size, tmp_path / "r")
+        np.testing.assert_array_equal(read, read_images(table["file"], size))
+    (folder,) = (tmp_path / "r").iterdir()
+    assert folder.name.startswith("persian_emotion-")
+    assert not any(b"SECRET" in file.read_bytes() for file in folder.rglob("*") if file.is_file())
 
 
-def test_lossless_pictures_stay_so(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
-    for emotion in EMOTIONS:
-        file = tmp_path / "photographs" / "ann" / emotion / "1.png"
-        file.parent.mkdir(parents=True)
-        Image.fromarray(pixels).save(file)
-    for record in records(tmp_path / "photographs", "train"):
-        assert (np.asarray(Image.open(io.BytesIO(record["image"]))) == pixels).all()
+def test_labels_are_the_emotions_of_the_photographs(photos, tmp_path):
+    root = run(photos, tmp_path / "photographs", emotions=("sad", "happy"), ignore=EMOTIONS[::2])
+    source = open_split(root, "all")
+    assert source.classes == ("happy", "sad") and len(source) == 8
+    for photo, label in zip(source.ids, source.labels, strict=True):
+        assert source.classes[label] in photo
+
+
+def test_a_photograph_without_a_face_is_in_no_record(photos, tmp_path):
+    root = run(photos, tmp_path / "photographs")
+    table = read_photographs(root)
+    table.loc[0, ["status", "crop"]] = "no_face", ""
+    table.drop(columns="file").to_parquet(root / "photographs.parquet")
+    assert len(open_split(root, "all")) == 15
+
+
+def test_whoever_does_not_consent_is_in_no_record_and_ids_can_be_pseudonyms(photos, tmp_path):
+    ledger = ["subject,share,train,demo,revoked", "ann,no,yes,no,", "bob,no,no,no,"]
+    ledger += ["cid,yes,yes,yes,2026-01-31", "dee,no,yes,no,"]
+    (photos / "consent.csv").write_text("\n".join(ledger))
+    assert people(run(photos, tmp_path / "photographs"), "all") == {"ann", "dee"}
+    drawn = people(run(photos, tmp_path / "drawn", pseudonymise=True), "all")
+    assert len(drawn) == 2 and not drawn & set(SPLITS)
+
+
+def test_the_records_of_a_withdrawn_person_are_written_again_without_them(photos, tmp_path):
+    header = "subject,share,train,demo,revoked\n"
+    rows = [f"{name},no,yes,no,\n" for name in SPLITS]
+    (photos / "consent.csv").write_text(header + "".join(rows))
+    root = run(photos, tmp_path / "photographs")
+    assert people(root, "train") == {"ann", "bob"}
+    rows[0] = "ann,no,yes,no,yes\n"
+    (photos / "consent.csv").write_text(header + "".join(rows))
+    run(photos, root)
+    assert people(root, "train") == {"bob"}
+    assert len(list((tmp_path / "r").iterdir())) == 1
+
+
+@pytest.mark.parametrize("kind", ["photos", "refine"])
+def test_another_folder_is_refused_with_what_to_give(photos, tmp_path, kind):
+    if kind == "refine":
+        photos = tmp_path / "refine"
+        photos.mkdir()
+        (photos / "config.json").write_text('{"stage": "refine"}')
+    with pytest.raises(UserError, match="not a workdir of `photographs`"):
+        open_split(photos, "train")
+
+
+def test_a_damaged_crop_is_named(photos, tmp_path):
+    root = run(photos, tmp_path / "photographs")
+    crop = Path(read_photographs(root)["file"][0])
+    crop.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=crop.name):
+        open_split(root, "all")
+
+
+def test_the_stage_train_learns_emotions_from_it(photos, tmp_path):
+    root = run(photos, tmp_path / "photographs", emotions=("sad", "happy"), ignore=EMOTIONS[::2])
+    config = pretrain.get_config("emotion")
+    config.data.update({"dataset": "persian_emotion", "root": str(root), "image_size": 32})
+    config.backbone.depth = (0, 0, 0)
+    config.batch_size, config.epochs = 4, 1.0
+    summary = train.run(config, tmp_path / "w")
+    assert (summary["train_images"], summary["validation_images"]) == (4, 2)
+    model = read_json(tmp_path / "w" / "model" / "model.json")
+    assert model["labels"] == {"emotion": ["happy", "sad"]}
+    assert model["faces"]["aligned"] is True
+    assert not (root / "records").exists()  # they are deleted with the training, if somebody goes
 
 
 @pytest.mark.parametrize("name", ["face_frames", "face_verification", "persian_emotion"])
 def test_what_tfds_asks_of_a_data_set_is_there(name, tmp_path):
     from tensorflow_datasets.core import dataset_metadata
 
-    builder = builders.builder_module(name).Builder
+    builder = builders.builder_class(name)
     metadata = builder.get_metadata()
     assert metadata.description and metadata.citation.startswith("@")
     assert metadata.tags and set(metadata.tags) <= set(dataset_metadata.valid_tags())
     assert str(builder.VERSION) in builder.RELEASE_NOTES
     assert builder(data_dir=str(tmp_path)).info.description == metadata.description.strip()
-
-
-def test_whoever_does_not_consent_is_in_no_record(root):
-    ledger = ["subject,share,train,demo,revoked", "ann,no,yes,no,", "bob,no,no,no,"]
-    ledger += ["cid,yes,yes,yes,2026-01-31", "dee,no,yes,no,"]
-    (root / "consent.csv").write_text("\n".join(ledger))
-    found = {r["subject"].decode() for split in ("train", "test") for r in records(root, split)}
-    assert found == {"ann", "dee"}
-    (root / "consent.csv").write_text("\n".join(ledger[:-1]))
-    with pytest.raises(UserError, match="the subject 'dee' has no row"):
-        records(root, "train")

@@ -70,10 +70,8 @@ def study(tmp_path, monkeypatch):
     asked.update({"photos": str(photos), "aligned": True, "emotions": ("happy", "sad")})
     photographs.run(asked, work / "photographs")
 
-    builder = builders.builder_module("persian_emotion")
-    two = builder.PersianEmotionConfig(name="two", emotions=("happy", "sad"))
-    finished(work / "train", "train", data={"root": str(photos)})
-    builders.build("persian_emotion", two, photos, work / "train" / "records")
+    finished(work / "train", "train", data={"root": str(work / "photographs")})
+    builders.build("persian_emotion", None, work / "photographs", work / "train" / "records")
 
     table = pd.read_parquet(work / "photographs" / "photographs.parquet")
     answers = table[["photo", "subject", "emotion", "status"]].assign(fold=0, seed=0)
