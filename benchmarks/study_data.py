@@ -28,7 +28,6 @@ import pandas as pd
 
 from fer_jax.auditing import likeness
 from fer_jax.data import manifest
-from fer_jax.data.sources import read_images
 from fer_jax.workdir import write_json
 
 
@@ -77,11 +76,11 @@ def drawn(faces: pd.DataFrame, number: int, rng: np.random.Generator) -> pd.Data
 
 def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     """The faces that resemble none of those measured on as a copy does."""
-    shown = read_images(measured["file"], likeness.SIZE)
+    shown = likeness.Faces.read(measured["file"].tolist())
     before = len(faces)
     while True:  # each round finds the nearest copy of each face
-        crops = read_images(faces["file"], likeness.SIZE)
-        found = sorted({near for _, near, _ in likeness.copies(shown, crops)})
+        others = likeness.Faces.read(faces["file"].tolist())
+        found = sorted({near for _, near, _ in likeness.copies(shown, others)})
         if not found:
             print(f"{before - len(faces)} faces left out as copies of faces measured on")
             return faces

@@ -128,7 +128,7 @@ class ModelRecord(Record):
         return self
 
 
-class StudyProtocol(Record):
+class CrossvalProtocol(Record):
     """How a cross-validation was run: `protocol.json` beside its predictions.
 
     Runs of older versions lack some of the fields, and methods add fields of their own.

@@ -27,7 +27,7 @@ from configs import (
 )
 from fer_jax import schemas, stages
 from fer_jax.auditing import leakage
-from fer_jax.crossval import fold_models, protocols
+from fer_jax.crossval import methods, protocols
 from fer_jax.errors import UserError
 from fer_jax.faces.mtcnn import Detector
 from fer_jax.faces.selection import Limits
@@ -333,7 +333,8 @@ def test_choices_are_those_of_the_code():
 
     crossval = stage_schemas.Crossval
     assert choices(crossval, "protocol") == set(protocols.PROTOCOLS)
-    assert choices(crossval, "method") == set(fold_models.METHODS)
+    known = {module.name for module in pkgutil.iter_modules(methods.__path__)}
+    assert set(get_args(stage_schemas.BuiltInMethod)) == known
     assert get_args(stage_schemas.LeakKind) == leakage.KINDS
     backbone = training_schemas.Backbone
     assert choices(backbone, "normalise") == set(network.NORMALISATIONS)

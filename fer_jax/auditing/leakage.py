@@ -10,7 +10,7 @@ A leak is a photograph or a person on both sides. Those between the sides of a f
 
 and those between the people tested and what the network was pretrained on:
 
-    pretraining_labels      it was taught these very photographs, or others of these ids
+    pretraining_labels      it was trained on these photographs, or on others of these ids
     pretraining_duplicate   a test photograph is among the pretraining faces
     pretraining_person      a test person looks like somebody in the pretraining videos
     pretraining_name        a pretraining video bears a test person's id in its name
@@ -20,19 +20,21 @@ What was pretrained on is read from the configs of the workdirs that led to `con
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int, Shaped
 
 from fer_jax import outputs
 from fer_jax.auditing import likeness
+from fer_jax.auditing.likeness import Faces
 from fer_jax.crossval.protocols import Fold
 from fer_jax.data import manifest, names, sources, stage_tables
 from fer_jax.data.lineage import ancestors
@@ -67,7 +69,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pretraining:
     """What a network was pretrained on, as far as its workdirs tell.
 
     `photographs` are workdirs of labelled photographs, `faces` those of unlabelled ones; `known`
@@ -79,16 +81,7 @@ class Pool:
     known: bool = True
 
 
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """Faces to compare: files, descriptors, pictures of SIZE pixels."""
-
-    files: list[str]
-    crops: UInt8[np.ndarray, "n s s 3"]
-    features: np.ndarray = field(repr=False)
-
-
-def lineage(*inits: str) -> Pool:
+def pretraining_of(*inits: str) -> Pretraining:
     """What the models at `inits`, and those that they started from, were trained on."""
     ancestry = ancestors(inits)
     photographs: dict[str, None] = {}
@@ -104,31 +97,26 @@ def lineage(*inits: str) -> Pool:
             else:  # moved, deleted, or in a format that cannot be searched
                 known = False
         known = known and not workdir.inputs.get("data.folders")  # pictures without a manifest
-    return Pool(tuple(photographs), tuple(faces), known)
+    return Pretraining(tuple(photographs), tuple(faces), known)
 
 
-def audit(table: pd.DataFrame, folds: Sequence[Fold], pool: Pool | None = None) -> list[Leak]:
+def audit(
+    table: pd.DataFrame, folds: Sequence[Fold], pretraining: Pretraining | None = None
+) -> list[Leak]:
     """Every leak that was found, the surest first within a kind.
 
     Args:
-      table: a row a photograph: `photo`, `subject`, `status`, `file` (of its aligned face) and, if
-        it is there, `digest` (of the picture's pixels).
-      folds: positions into the table.
-      pool: what the network was pretrained on; None for nothing.
+        table: a row per photograph: `photo`, `subject`, `status`, `file` (of its aligned face) and,
+            if it is known, `digest` (of the picture's pixels).
+        folds: positions into the table.
+        pretraining: what the network was pretrained on; None for nothing.
     """
-    found = [*_ids(table, folds)]
-    faces = _faces(table)
-    positions = np.flatnonzero((table["status"] == "ok").to_numpy())
-    crossing = _crossing(folds, len(table))
-    found += _identical(table, crossing)
-    found += _near(table, faces, positions, crossing)
-    found += _same_person(table, faces, positions, folds)
-    if pool is not None:
-        tested = np.unique(np.concatenate([fold.test for fold in folds]))
-        for root in pool.photographs:
-            found += _taught(table, tested, faces, positions, root)
-        for root in pool.faces:
-            found += _pretrained(table, tested, faces, positions, root)
+    tested = _Tested.of(table, folds)
+    found = [*_ids(tested), *_identical(tested), *_near(tested), *_same_person(tested)]
+    for root in pretraining.photographs if pretraining else ():
+        found += _labelled(tested, root)
+    for root in pretraining.faces if pretraining else ():
+        found += _unlabelled(tested, root)
     unique = {(leak.kind, leak.tested, leak.other): leak for leak in found}
     return sorted(unique.values(), key=lambda leak: (KINDS.index(leak.kind), -leak.score))
 
@@ -170,20 +158,70 @@ def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: P
     forbidden = [leak for leak in leaks if leak.kind not in allowed]
     if not forbidden:
         return
-    told = ", ".join(f"{number} {kind}" for kind, number in counts(forbidden).items())
+    found = ", ".join(f"{number} {kind}" for kind, number in counts(forbidden).items())
     some = "; ".join(f"{leak.kind}: {leak.tested} and {leak.other}" for leak in forbidden[:3])
     names = ",".join(repr(kind) for kind in counts(forbidden))
     raise UserError(
-        f"people or pictures would stand on both sides: {told} ({some}); see {folder}/leaks.csv "
-        f"and suspects.png; mend the labels, or, if they are none, go on with "
+        f"people or pictures would stand on both sides: {found} ({some}); see {folder}/leaks.csv "
+        f"and suspects.png; correct the labels, or, if these are no leaks, go on with "
         f'--config.allow_leaks="({names},)", which the report will say'
     )
 
 
-def _ids(table: pd.DataFrame, folds: Sequence[Fold]) -> Iterator[Leak]:
-    people = table["subject"].astype(str).to_numpy()
-    for fold in folds:
-        train, test = set(people[_seen(fold)]), set(people[fold.test])
+@dataclass(frozen=True, eq=False)
+class _Tested:
+    """The photographs that are tested, and for each fold those that its model sees before.
+
+    Attributes:
+        table: a row per photograph.
+        faces: of the rows `rows` of the table.
+        fold_of: the fold [N] that tests each photograph; -1 for none.
+        seen: which photographs [folds, N] a fold trains or chooses on.
+    """
+
+    table: pd.DataFrame
+    faces: Faces
+    rows: Int[np.ndarray, " faces"]
+    fold_of: Int[np.ndarray, " n"]
+    seen: Bool[np.ndarray, "folds n"]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, folds: Sequence[Fold]) -> _Tested:
+        fold_of = np.full(len(table), -1)
+        seen = np.zeros((len(folds), len(table)), bool)
+        for number, fold in enumerate(folds):
+            fold_of[fold.test] = number
+            seen[number, [*fold.train, *fold.validation]] = True
+        found = (table["status"] == "ok").to_numpy()
+        faces = Faces.read(table["file"][found].tolist())
+        return cls(table, faces, np.flatnonzero(found), fold_of, seen)
+
+    @functools.cached_property
+    def people(self) -> Shaped[np.ndarray, " n"]:
+        """The person on each photograph."""
+        return self.table["subject"].astype(str).to_numpy()
+
+    @functools.cached_property
+    def sides(self) -> list[tuple[set[str], set[str]]]:
+        """For each fold the people that its model sees, and those that are tested."""
+        return [
+            (set(self.people[seen]), set(self.people[self.fold_of == number]))
+            for number, seen in enumerate(self.seen)
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """The people that any fold tests, ascending."""
+        return sorted(set(self.people[self.fold_of >= 0]))
+
+    def meet(self, tested: Any, other: Any) -> Any:
+        """Whether the fold that tests the photographs at `tested` sees those at `other`."""
+        fold = self.fold_of[tested]
+        return (fold >= 0) & self.seen[fold, other]
+
+
+def _ids(tested: _Tested) -> Iterator[Leak]:
+    for train, test in tested.sides:
         for name in sorted(train & test):
             yield Leak("shared_id", name, name)
         plain = {_plain(name): name for name in sorted(train)}
@@ -192,183 +230,101 @@ def _ids(table: pd.DataFrame, folds: Sequence[Fold]) -> Iterator[Leak]:
                 yield Leak("similar_id", name, plain[_plain(name)])
 
 
-def _seen(fold: Fold) -> np.ndarray:
-    """Whom a model is taught or chosen on."""
-    return np.concatenate([fold.train, fold.validation])
-
-
 def _plain(name: str) -> str:
     """An id without case, signs and leading zeros: "P_01" and "p1" are one."""
     kept = "".join(letter for letter in names.key(name) if letter.isalnum())
     return re.sub(r"(?<!\d)0+(?=\d)", "", kept) or names.key(name)
 
 
-def _crossing(folds: Sequence[Fold], size: int) -> Any:
-    """Which pairs (tested, trained on) meet in a fold."""
-    if len(folds) == 1:
-        return _Given(folds[0], size)
-    fold_of = np.full(size, -1)
-    train = np.zeros((len(folds), size), bool)
-    for number, fold in enumerate(folds):
-        fold_of[fold.test] = number
-        train[number, fold.train] = True
-    return np.where(fold_of[:, None] >= 0, train[fold_of], False)
-
-
-@dataclass(frozen=True, eq=False)
-class _Given:
-    """The pairs of a single fold, without a matrix of all photographs."""
-
-    fold: Fold
-    size: int
-
-    def __getitem__(self, rows: Any) -> Any:
-        tested = np.isin(np.arange(self.size), self.fold.test)
-        trained = np.isin(np.arange(self.size), _seen(self.fold))
-        first, second = rows
-        return tested[first] & trained[second]
-
-
-def _faces(table: pd.DataFrame) -> _Side:
-    files = table["file"][table["status"] == "ok"].tolist()
-    crops = sources.read_images(files, likeness.SIZE)
-    return _Side(files, crops, likeness.descriptors(crops))
-
-
-def _identical(table: pd.DataFrame, crossing: Any) -> Iterator[Leak]:
+def _identical(tested: _Tested) -> Iterator[Leak]:
     """By the pixels of the whole picture, so also where no face was found."""
-    if "digest" not in table.columns:
+    if "digest" not in tested.table.columns:
         return
-    photos, files = table["photo"].to_numpy(), table["file"].to_numpy()
-    for _, rows in table.groupby("digest").indices.items():
-        for a in rows:
-            for b in rows:
-                if a != b and crossing[a, b]:
-                    both = (files[a], files[b]) if table["status"].iloc[a] == "ok" else ()
-                    yield Leak("identical_picture", photos[a], photos[b], 1.0, both)
-                    break
+    photos, files = tested.table["photo"].to_numpy(), tested.table["file"].to_numpy()
+    for _, rows in tested.table.groupby("digest").indices.items():
+        for row in rows:
+            others = rows[tested.meet(row, rows) & (rows != row)]
+            if len(others):
+                found = tested.table["status"].iloc[row] == "ok"
+                pair = (files[row], files[others[0]]) if found else ()
+                yield Leak("identical_picture", photos[row], photos[others[0]], 1.0, pair)
 
 
-def _near(
-    table: pd.DataFrame, faces: _Side, positions: np.ndarray, crossing: Any
-) -> Iterator[Leak]:
+def _near(tested: _Tested) -> Iterator[Leak]:
     """Of each tested face the nearest one on the other side, if registering shows one picture."""
-    photos = table["photo"].to_numpy()
-    mean = faces.features.mean(axis=0)
-    units = likeness.centred(faces.features, mean)
-    for start in range(0, len(units), 512):
-        block = np.arange(start, min(start + 512, len(units)))
-        mask = crossing[positions[block][:, None], positions[None]]
-        if not mask.any():
-            continue
-        mirrored = likeness.descriptors(np.ascontiguousarray(faces.crops[block][:, :, ::-1]))
-        alike = np.maximum(units[block] @ units.T, likeness.centred(mirrored, mean) @ units.T)
-        alike = np.where(mask, alike, -1.0)
-        for row, other in zip(block, alike.argmax(axis=1), strict=True):
-            if alike[row - start, other] < likeness.NEAR:
-                continue
-            score = likeness.same_picture(faces.crops[row], faces.crops[other])
-            if score >= likeness.SAME_PICTURE:
-                pair = (faces.files[row], faces.files[other])
-                yield Leak(
-                    "near_duplicate", photos[positions[row]], photos[positions[other]], score, pair
-                )
+    photos, files, rows = tested.table["photo"].to_numpy(), tested.faces.files, tested.rows
+
+    def meet(block: slice) -> Bool[np.ndarray, "b faces"]:
+        return tested.meet(rows[block][:, None], rows[None])
+
+    for one, other, score in likeness.copies(tested.faces, tested.faces, meet):
+        pair = (files[one], files[other])
+        yield Leak("near_duplicate", photos[rows[one]], photos[rows[other]], score, pair)
 
 
-def _same_person(
-    table: pd.DataFrame, faces: _Side, positions: np.ndarray, folds: Sequence[Fold]
-) -> Iterator[Leak]:
-    people = table["subject"].astype(str).to_numpy()
-    owners = people[positions]
-    names, alike = likeness.people_alike(faces.features, owners.tolist())
-    sides = [(set(people[_seen(fold)]), set(people[fold.test])) for fold in folds]
-    for i, first in enumerate(names):
-        for j, second in enumerate(names):
-            if i == j or alike[i, j] < likeness.SAME_PERSON:
-                continue
-            if any(second in train and first in test for train, test in sides):
-                pair = tuple(faces.files[np.flatnonzero(owners == n)[0]] for n in (first, second))
-                one, other = sorted((first, second))
-                yield Leak("same_person", one, other, float(alike[i, j]), pair)
+def _same_person(tested: _Tested) -> Iterator[Leak]:
+    owners = tested.people[tested.rows]
+    names, alike = likeness.people_alike(tested.faces.features, owners.tolist())
+    for i, j in zip(*np.nonzero(alike >= likeness.SAME_PERSON), strict=True):
+        first, second = names[i], names[j]
+        if i != j and any(second in train and first in test for train, test in tested.sides):
+            pair = tuple(
+                tested.faces.files[np.flatnonzero(owners == name)[0]] for name in (first, second)
+            )
+            one, other = sorted((first, second))
+            yield Leak("same_person", one, other, float(alike[i, j]), pair)
 
 
-def _taught(
-    table: pd.DataFrame, tested: np.ndarray, faces: _Side, positions: np.ndarray, root: str
-) -> Iterator[Leak]:
-    """Labelled photographs that the network was taught before."""
+def _labelled(tested: _Tested, root: str) -> Iterator[Leak]:
+    """Labelled photographs that the network was trained on before."""
     other = stage_tables.read_photographs(root)
-    people = table["subject"].astype(str).to_numpy()
-    taught = {_plain(name): name for name in other["subject"].astype(str).unique()}
-    for name in sorted(set(people[tested])):
-        if _plain(name) in taught:
-            yield Leak("pretraining_labels", name, f"{taught[_plain(name)]} in {root}")
+    trained = {_plain(name): name for name in other["subject"].astype(str).unique()}
+    for name in tested.names:
+        if _plain(name) in trained:
+            yield Leak("pretraining_labels", name, f"{trained[_plain(name)]} in {root}")
     found = other[other["status"] == "ok"]
-    files = [str(Path(root) / crop) for crop in found["crop"]]
-    yield from _among(table, tested, faces, positions, files, found["photo"].tolist())
+    faces = Faces.read([str(Path(root) / crop) for crop in found["crop"]])
+    yield from _among(tested, faces, found["photo"].tolist())
 
 
-def _pretrained(
-    table: pd.DataFrame, tested: np.ndarray, faces: _Side, positions: np.ndarray, root: str
-) -> Iterator[Leak]:
+def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
     """Unlabelled faces, in videos."""
     rows = manifest.read_manifest(Path(root) / "manifest.parquet")
-    people = table["subject"].astype(str).to_numpy()
     videos_of: dict[str, list[str]] = {}
     for video in sorted(set(rows["video"])):
         for word in {_plain(word) for word in re.split(r"[^\w]|_", names.key(video)) if word}:
             videos_of.setdefault(word, []).append(video)
-    for name in sorted(set(people[tested])):
+    for name in tested.names:
         if len(_plain(name)) >= _SHORTEST_NAME:
             for video in videos_of.get(_plain(name), []):
                 yield Leak("pretraining_name", name, video)
     rows = rows[rows["status"] == manifest.KEPT]
-    files = [str(Path(root) / crop) for crop in rows["crop"]]
-    yield from _among(table, tested, faces, positions, files, rows["video"].tolist())
-    pool = sources.read_images(files, likeness.SIZE)
+    faces = Faces.read([str(Path(root) / crop) for crop in rows["crop"]])
+    yield from _among(tested, faces, rows["video"].tolist())
     tracks = (rows["video"] + " track " + rows["track"].astype(str)).tolist()
-    yield from _people_in_videos(table, tested, faces, positions, pool, tracks, files)
+    yield from _people_in_videos(tested, faces, tracks)
 
 
-def _among(
-    table: pd.DataFrame,
-    tested: np.ndarray,
-    faces: _Side,
-    positions: np.ndarray,
-    files: list[str],
-    names: list[str],
-) -> Iterator[Leak]:
-    """Tested faces that are also among those of `files`."""
-    rows = np.flatnonzero(np.isin(positions, tested))
-    if not len(rows) or not files:
-        return
-    photos = table["photo"].to_numpy()
-    pool = sources.read_images(files, likeness.SIZE)
-    for one, near, same in likeness.copies(faces.crops[rows], pool):
-        pair = (faces.files[rows[one]], files[near])
-        yield Leak("pretraining_duplicate", photos[positions[rows[one]]], names[near], same, pair)
+def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
+    """Tested faces that are also among `faces`, each of which has a name."""
+    rows = np.flatnonzero(tested.fold_of[tested.rows] >= 0)
+    photos = tested.table["photo"].to_numpy()[tested.rows[rows]]
+    own = tested.faces.take(rows)
+    for one, near, score in likeness.copies(own, faces):
+        pair = (own.files[one], faces.files[near])
+        yield Leak("pretraining_duplicate", photos[one], names[near], score, pair)
 
 
-def _people_in_videos(
-    table: pd.DataFrame,
-    tested: np.ndarray,
-    faces: _Side,
-    positions: np.ndarray,
-    pool: UInt8[np.ndarray, "n s s 3"],
-    tracks: list[str],
-    files: list[str],
-) -> Iterator[Leak]:
+def _people_in_videos(tested: _Tested, faces: Faces, tracks: list[str]) -> Iterator[Leak]:
     """A weak test: it finds a person whose track resembles the photographs, not every one."""
-    people = table["subject"].astype(str).to_numpy()
-    owners = [f"person {people[p]}" for p in positions]
-    features = np.concatenate([faces.features, likeness.descriptors(pool)])
-    names, alike = likeness.people_alike(features, [*owners, *(f"track {t}" for t in tracks)])
-    ours = {f"person {name}" for name in people[tested]}
-    for i, person in enumerate(names):
-        for j, track in enumerate(names):
-            if person in ours and track.startswith("track ") and alike[i, j] > likeness.SAME_PERSON:
-                pair = (
-                    faces.files[owners.index(person)],
-                    files[tracks.index(track.removeprefix("track "))],
-                )
-                name, video = person.removeprefix("person "), track.removeprefix("track ")
-                yield Leak("pretraining_person", name, video, float(alike[i, j]), pair)
+    owners = [f"person {name}" for name in tested.people[tested.rows]]
+    others = [f"track {name}" for name in tracks]
+    features = np.concatenate([tested.faces.features, faces.features])
+    names, alike = likeness.people_alike(features, [*owners, *others])
+    ours = {f"person {name}" for name in tested.names}
+    for i, j in zip(*np.nonzero(alike > likeness.SAME_PERSON), strict=True):
+        person, track = names[i], names[j]
+        if person in ours and track in others:
+            pair = (tested.faces.files[owners.index(person)], faces.files[others.index(track)])
+            name, video = person.removeprefix("person "), track.removeprefix("track ")
+            yield Leak("pretraining_person", name, video, float(alike[i, j]), pair)

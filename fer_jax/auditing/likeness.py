@@ -13,12 +13,14 @@ copies, other photographs of a person, and different people reach.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 
+from fer_jax.data.sources import read_images
 from fer_jax.training.gradients import descriptors
 
 SIZE = 80  # pixels, of the faces compared
@@ -28,16 +30,26 @@ NEAR = 0.45  # cosine between descriptors; below it no copy was found
 _DIMENSIONS, _SHRINKAGE = 40, 0.1
 _MOST_FACES = 12  # of a person
 
-Crops = UInt8[np.ndarray, "n s s 3"]
+_ROWS = 512  # faces compared at once with all others
 
 
-def centred(
-    features: Float32[np.ndarray, "n f"], mean: Float32[np.ndarray, " f"]
-) -> Float32[np.ndarray, "n f"]:
-    """Unit vectors of the features' differences from a mean face."""
-    difference = features - mean
-    norm = np.linalg.norm(difference, axis=1, keepdims=True)
-    return np.asarray(difference / np.maximum(norm, 1e-9), np.float32)
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """Faces to compare: their files, pictures of SIZE pixels, and descriptors."""
+
+    files: list[str]
+    crops: UInt8[np.ndarray, "n s s 3"]
+    features: Float32[np.ndarray, "n f"]
+
+    @classmethod
+    def read(cls, files: list[str]) -> Faces:
+        """The faces in these files."""
+        crops = read_images(files, SIZE)
+        return cls(files, crops, descriptors(crops))
+
+    def take(self, rows: Int[np.ndarray, " m"]) -> Faces:
+        """The faces at these positions."""
+        return Faces([self.files[row] for row in rows], self.crops[rows], self.features[rows])
 
 
 def same_picture(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s s 3"]) -> float:
@@ -52,24 +64,38 @@ def same_picture(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s
 
 
 def copies(
-    faces: UInt8[np.ndarray, "n s s 3"], pool: UInt8[np.ndarray, "m s s 3"]
-) -> list[tuple[int, int, float]]:
+    faces: Faces, pool: Faces, compared: Callable[[slice], np.ndarray] | None = None
+) -> Iterator[tuple[int, int, float]]:
     """Of each face the nearest of the pool, where registering shows one picture.
 
-    Returns positions in `faces` and in `pool`, and the correlation of the two.
+    Args:
+        faces, pool: may be the same.
+        compared: whether each face of a block is compared [block, pool] with those of the pool;
+            None for all.
+
+    Yields positions in `faces` and in `pool`, and the correlation of the two.
     """
-    own, others = descriptors(faces), descriptors(pool)
-    mirrored = descriptors(np.ascontiguousarray(faces[:, :, ::-1]))
-    mean = np.concatenate([others, own]).mean(axis=0)
-    units = centred(others, mean)
-    alike = np.maximum(centred(own, mean) @ units.T, centred(mirrored, mean) @ units.T)
-    found = []
-    for row, near in enumerate(alike.argmax(axis=1)):
-        if alike[row, near] >= NEAR:
-            same = same_picture(faces[row], pool[near])
-            if same >= SAME_PICTURE:
-                found.append((row, int(near), same))
-    return found
+    if not len(faces.files) or not len(pool.files):
+        return
+    both = [pool.features] if faces is pool else [pool.features, faces.features]
+    mean = np.concatenate(both).mean(axis=0)
+    others = _centred(pool.features, mean).T
+    for start in range(0, len(faces.files), _ROWS):
+        block = slice(start, start + _ROWS)
+        mask = None if compared is None else compared(block)
+        if mask is not None and not mask.any():
+            continue
+        mirrored = descriptors(np.ascontiguousarray(faces.crops[block][:, :, ::-1]))
+        views = (faces.features[block], mirrored)
+        alike = np.maximum(*(_centred(view, mean) @ others for view in views))
+        if mask is not None:
+            alike = np.where(mask, alike, -1.0)
+        for row, near in enumerate(alike.argmax(axis=1), start=start):
+            if alike[row - start, near] < NEAR:
+                continue
+            score = same_picture(faces.crops[row], pool.crops[near])
+            if score >= SAME_PICTURE:
+                yield row, int(near), score
 
 
 def people_alike(
@@ -99,6 +125,15 @@ def people_alike(
     whitened -= whitened.mean(axis=0)
     whitened /= np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), 1e-9)
     return kept, np.asarray(whitened @ whitened.T)
+
+
+def _centred(
+    features: Float32[np.ndarray, "n f"], mean: Float32[np.ndarray, " f"]
+) -> Float32[np.ndarray, "n f"]:
+    """Unit vectors of the features' differences from a mean face."""
+    difference = features - mean
+    norm = np.linalg.norm(difference, axis=1, keepdims=True)
+    return np.asarray(difference / np.maximum(norm, 1e-9), np.float32)
 
 
 def _some(rows: np.ndarray) -> np.ndarray:

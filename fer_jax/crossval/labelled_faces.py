@@ -1,70 +1,108 @@
-"""The photographs that a study is about: their table, their faces, their folds."""
+"""The labelled photographs of a cross-validation: their table, their faces, their folds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int, Int32, UInt8
 
 from fer_jax import schemas
 from fer_jax.crossval import protocols
-from fer_jax.crossval.fold import Faces, inits
 from fer_jax.data import sources, stage_tables
 from fer_jax.errors import UserError
 from fer_jax.training import model_directory
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
-    """The photographs; `images` uint8 [N, S, S, 3] are the faces, at the positions `place`."""
+class FaceSet:
+    """Some labelled faces.
 
-    photographs: pd.DataFrame
-    images: np.ndarray
+    Attributes:
+        images: uint8 [n, S, S, 3] RGB.
+        labels: positions in the class names.
+        photos: ids of the photographs.
+        people: the person on each.
+        files: the aligned faces in their full size.
+    """
+
+    images: UInt8[np.ndarray, "n s s 3"]
+    labels: Int32[np.ndarray, " n"]
+    photos: list[str]
+    people: list[str]
+    files: list[str]
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @property
+    def source(self) -> sources.ArraySource:
+        """The faces for `fer_jax.data.iterators`."""
+        return sources.ArraySource(self.images, self.labels, self.photos)
+
+    def take(self, rows: Sequence[int]) -> FaceSet:
+        """The faces at these positions."""
+        texts = ([column[row] for row in rows] for column in (self.photos, self.people, self.files))
+        return FaceSet(self.images[rows], self.labels[rows], *texts)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPhotographs:
+    """The photographs to train and to test on.
+
+    Attributes:
+        table: a row per photograph, see `read_table`; those without a face have no place.
+        images: uint8 [faces, S, S, 3] RGB, at the positions in the column `place`.
+        labels: class names, ascending.
+        left_out: number of photographs whose emotion is not in both sets.
+    """
+
+    table: pd.DataFrame
+    images: UInt8[np.ndarray, "n s s 3"]
     labels: list[str]
     left_out: int
 
     @property
     def subjects(self) -> list[str]:
-        """Of each photograph, its person's pseudonym."""
-        return self.photographs["subject"].tolist()
+        """The pseudonym of the person on each photograph."""
+        return self.table["subject"].tolist()
 
     @property
     def emotions(self) -> list[str]:
-        """Of each photograph."""
-        return self.photographs["emotion"].tolist()
+        """The emotion on each photograph."""
+        return self.table["emotion"].tolist()
 
-    def folds(self, config: schemas.LabelledFaces) -> list[protocols.Fold]:
-        """By `protocol`, `folds` and `fold_seed` of the config."""
+    def folds(self, protocol: str, folds: int, seed: int) -> list[protocols.Fold]:
+        """See `protocols.make_folds`."""
         return protocols.make_folds(
             self.subjects,
             self.emotions,
-            protocol=config.protocol,
-            folds=config.folds,
-            seed=config.fold_seed,
-            splits=self.photographs["split"].tolist(),
+            protocol=protocol,
+            folds=folds,
+            seed=seed,
+            splits=self.table["split"].tolist(),
         )
 
-    def with_face(self, rows: np.ndarray) -> np.ndarray:
-        """Those of the rows in which a face was found."""
-        return rows[(self.photographs["status"].to_numpy() == "ok")[rows]]
+    def with_face(self, rows: Int[np.ndarray, " n"] | None = None) -> Int[np.ndarray, " m"]:
+        """Those of the rows, or of all, in which a face was found."""
+        rows = np.arange(len(self.table)) if rows is None else rows
+        return rows[(self.table["status"].to_numpy() == "ok")[rows]]
 
-    def faces(self, rows: np.ndarray) -> Faces:
+    def faces(self, rows: Int[np.ndarray, " n"]) -> FaceSet:
         """The faces of these rows, each of which must have one."""
-        table = self.photographs.iloc[rows]
-        codes = np.array([self.labels.index(e) for e in table["emotion"]], np.int32)
-        return Faces(
-            sources.ArraySource(
-                self.images[table["place"].to_numpy()], codes, table["photo"].tolist()
-            ),
-            table["subject"].tolist(),
-            table["file"].tolist(),
+        table = self.table.iloc[rows]
+        return FaceSet(
+            self.images[table["place"].to_numpy()],
+            np.searchsorted(self.labels, table["emotion"].tolist()).astype(np.int32),
+            *(table[column].tolist() for column in ("photo", "subject", "file")),
         )
 
 
-def read_study(config: schemas.LabelledFaces) -> Study:
-    """The photographs of one set, or, across sets, of both, the second to be tested.
+def read_photographs(config: schemas.LabelledFaces) -> LabelledPhotographs:
+    """The photographs of one set or, across sets, of both, the second to be tested.
 
     Reads the fields `photographs`, `test_photographs`, `protocol` and `image_size`.
 
@@ -73,10 +111,9 @@ def read_study(config: schemas.LabelledFaces) -> Study:
     """
     if not config.photographs:
         raise UserError("give --config.photographs, the workdir of a run of the stage photographs")
-    across = config.protocol == "cross_set"
     table = read_table(config.photographs)
     left_out = 0
-    if across:
+    if config.protocol == "cross_set":
         tested = read_table(config.test_photographs).assign(split=protocols.TEST)
         table = table[table["split"] != protocols.TEST] if (table["split"] != "").any() else table
         table = table.assign(split=table["split"].where(table["split"] != "", protocols.TRAIN))
@@ -94,7 +131,7 @@ def read_study(config: schemas.LabelledFaces) -> Study:
     found = (table["status"] == "ok").to_numpy()
     table["place"] = np.where(found, np.cumsum(found) - 1, -1)
     images = sources.read_images(table["file"][found], config.image_size)
-    return Study(table, images, sorted(table["emotion"].unique()), left_out)
+    return LabelledPhotographs(table, images, sorted(table["emotion"].unique()), left_out)
 
 
 def read_table(root: str) -> pd.DataFrame:
@@ -109,17 +146,16 @@ def read_table(root: str) -> pd.DataFrame:
     return table.assign(file=[str(Path(root) / crop) for crop in table["crop"]])
 
 
-def crop_margins(config: schemas.Crossval) -> dict[str, float]:
-    """The crop margins of the models at `init` and of the photographs, by path.
+def crop_margins(inits: Iterable[str], roots: Iterable[str]) -> dict[str, float]:
+    """The crop margins of the models at `inits` and of the photographs in the workdirs `roots`.
 
-    As a part of the template's side. Paths whose margin is not known are left out: weight files,
-    and photographs that others have cut (`aligned`).
+    By path, as a part of the template's side. Empty paths and those whose margin is not known are
+    left out: weight files, and photographs that others have cropped (`aligned`).
     """
     known = {
         init: model_directory.read_record(init).faces
-        for init in filter(None, inits(config).values())
-        if model_directory.is_model(init)
+        for init in inits
+        if init and model_directory.is_model(init)
     }
-    for root in filter(None, (config.photographs, config.test_photographs)):
-        known[root] = model_directory.read_faces(root)
+    known |= {root: model_directory.read_faces(root) for root in roots if root}
     return {path: faces.crop.margin for path, faces in known.items() if faces and not faces.aligned}

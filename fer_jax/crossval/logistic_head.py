@@ -1,24 +1,24 @@
-"""A linear head on features of a frozen backbone: what few photographs are best learned by.
+"""A linear head on features of a frozen backbone: the best method for few photographs.
 
-Features of every photograph are computed once; each fold then fits a multinomial logistic
-regression with an L2 penalty, which takes milliseconds. The strength of the penalty and the
-temperature are chosen by cross-validation over the people of the training side; whoever is tested
-takes no part in it.
+Each fold fits a multinomial logistic regression with an L2 penalty, which takes milliseconds. The
+strength of the penalty and the temperature are chosen by cross-validation over the people of the
+training side; held-out people take no part in it.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fer_jax.errors import UserError
@@ -27,37 +27,28 @@ from fer_jax.training.inference import scale
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C: smaller is stronger
 _INNER_FOLDS = 5
+_NEVER = -1e4  # logit of a class that nobody shows
 
 
-@dataclass(frozen=True)
-class Probe:
-    """A fitted head. `c` and `temperature` were chosen on inner validation people."""
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear layer on features, without its temperature.
 
-    model: Pipeline
-    classes: int
+    `c`, the penalty, and `temperature` were chosen on inner validation people.
+    """
+
+    kernel: Float[np.ndarray, "f c"]
+    bias: Float[np.ndarray, " c"]
     c: float
-    temperature: float
+    temperature: float = 1.0
 
     def probabilities(self, features: Float[np.ndarray, "n views f"]) -> Float[np.ndarray, "n c"]:
-        """Class probabilities, averaged over each photograph's views."""
-        return _probabilities(self.model, features, self.classes)
-
-    def linear(self) -> tuple[Float[np.ndarray, "f c"], Float[np.ndarray, " c"]]:
-        """Kernel and bias of the same head as one linear layer on features, without temperature."""
-        scaler, regression = self.model[0], self.model[1]
-        rows, intercept = regression.coef_, regression.intercept_
-        if len(regression.classes_) == 2:  # scikit-learn keeps the second class alone
-            rows = np.concatenate([-rows, rows]) / 2
-            intercept = np.concatenate([-intercept, intercept]) / 2
-        rows = rows / scaler.scale_
-        kernel = np.zeros((rows.shape[1], self.classes))
-        bias = np.full(self.classes, -1e4)  # classes that nobody showed
-        kernel[:, regression.classes_] = rows.T
-        bias[regression.classes_] = intercept - rows @ scaler.mean_
-        return kernel, bias
+        """Class probabilities before the temperature, averaged over the views."""
+        mean: np.ndarray = softmax(features @ self.kernel + self.bias, axis=-1).mean(axis=1)
+        return mean
 
 
-def fit_probe(
+def fit_head(
     features: Float[np.ndarray, "n views f"],
     labels: Int[np.ndarray, " n"],
     people: Sequence[str],
@@ -65,89 +56,72 @@ def fit_probe(
     classes: int,
     seed: int,
     validation: tuple[Float[np.ndarray, "m views f"], Int[np.ndarray, " m"]] | None = None,
-) -> Probe:
-    """Fits the head on all of these photographs, with what their people say is best.
+) -> Head:
+    """Fits the head on all of these photographs, with what is best for people not trained on.
 
-    Views are in the order of `inference.mirrored_too`; the head is fitted on the whole face and
-    its mirror image. With fewer than two people nothing can be chosen: the strongest penalty and
+    Views are in the order of `inference.views`; the head is fitted on the whole face and its
+    mirror image. With fewer than two people nothing can be chosen: the strongest penalty and
     temperature 1 are taken.
 
     Args:
-      features: of each photograph and view.
-      labels: 0 .. classes - 1.
-      people: of each photograph.
-      classes: number of classes; those that nobody here shows get probability 0.
-      seed: of the inner folds.
-      validation: features and labels of other people to choose on; without them, five-fold
-        cross-validation over `people`.
+        features: of each photograph and view.
+        labels: 0 .. classes - 1.
+        people: the person on each photograph.
+        classes: number of classes; those that nobody here shows get probability 0.
+        seed: of the inner folds.
+        validation: features and labels of other people to choose on; without them, five-fold
+            cross-validation over `people`.
+
+    Raises:
+        UserError: the photographs show one emotion only.
     """
+    everything = np.arange(len(labels))
     if validation is not None:
-        held_out = {
-            c: _probabilities(_fit(features, labels, c), validation[0], classes) for c in PENALTIES
-        }
-        c, temperature = _best(held_out, validation[1])
-        return Probe(_fit(features, labels, c), classes, c, temperature)
-    names = np.asarray([str(person) for person in people])
-    found = len(np.unique(names))
-    if found < 2:
-        return Probe(_fit(features, labels, PENALTIES[0]), classes, PENALTIES[0], 1.0)
-    splitter = GroupKFold(min(_INNER_FOLDS, found), shuffle=True, random_state=seed)
-    inner = list(splitter.split(labels, groups=names))
-    held_out = {c: _held_out(features, labels, inner, c, classes) for c in PENALTIES}
-    c, temperature = _best(held_out, labels)
-    return Probe(_fit(features, labels, c), classes, c, temperature)
-
-
-def _best(
-    held_out: dict[float, Float[np.ndarray, "n c"]], labels: Int[np.ndarray, " n"]
-) -> tuple[float, float]:
-    """The penalty of the least log loss at its own temperature, and that temperature."""
-    found = []
-    for c, probabilities in held_out.items():
-        temperature = fit_temperature(probabilities, labels)
+        tested, truth = validation
+        splits: list[tuple[np.ndarray, np.ndarray]] = [(everything, np.arange(len(truth)))]
+    else:
+        tested, truth = features, labels
+        groups = np.asarray(people, dtype=str)
+        parts = min(_INNER_FOLDS, len(np.unique(groups)))
+        if parts < 2:
+            return _fit(features, labels, PENALTIES[0], classes)
+        splitter = GroupKFold(parts, shuffle=True, random_state=seed)
+        splits = list(splitter.split(labels, groups=groups))
+    tried = []
+    for c in PENALTIES:
+        probabilities = np.full((len(truth), classes), 1.0 / classes)
+        for train, test in splits:
+            if validation is not None or len(np.unique(labels[train])) > 1:
+                head = _fit(features[train], labels[train], c, classes)
+                probabilities[test] = head.probabilities(tested[test])
+        temperature = fit_temperature(probabilities, truth)
         tempered = scale(probabilities, temperature)
-        loss = log_loss(labels, tempered, labels=np.arange(probabilities.shape[1]))
-        found.append((round(float(loss), 9), c, temperature))
-    _, c, temperature = min(found)
-    return c, temperature
-
-
-def _held_out(
-    features: Float[np.ndarray, "n views f"],
-    labels: Int[np.ndarray, " n"],
-    inner: Sequence[tuple[np.ndarray, np.ndarray]],
-    c: float,
-    classes: int,
-) -> Float[np.ndarray, "n c"]:
-    """Probabilities of each photograph by a head that has not seen its person."""
-    probabilities = np.full((len(labels), classes), 1.0 / classes)
-    for train, test in inner:
-        if len(np.unique(labels[train])) > 1:
-            model = _fit(features[train], labels[train], c)
-            probabilities[test] = _probabilities(model, features[test], classes)
-    return probabilities
+        loss = log_loss(truth, tempered, labels=np.arange(classes))
+        tried.append((round(float(loss), 9), c, temperature))
+    _, c, temperature = min(tried)
+    return replace(_fit(features, labels, c, classes), temperature=temperature)
 
 
 def _fit(
-    features: Float[np.ndarray, "n views f"], labels: Int[np.ndarray, " n"], c: float
-) -> Pipeline:
+    features: Float[np.ndarray, "n views f"], labels: Int[np.ndarray, " n"], c: float, classes: int
+) -> Head:
     if len(np.unique(labels)) < 2:
         raise UserError("the people trained on show one emotion only; nothing can be told apart")
-    # Learned from: the face and its mirror image. They are one photograph: C is halved.
-    features = features[:, :: max(1, features.shape[1] // 2)][:, :2]
-    views = features.shape[1]
+    # The face and its mirror image are one photograph: C is halved.
+    shown = features[:, :: max(1, features.shape[1] // 2)][:, :2]
+    views = shown.shape[1]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=c / views, max_iter=200))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties need not converge
-        model.fit(features.reshape(-1, features.shape[-1]), labels.repeat(views))
-    return model
-
-
-def _probabilities(
-    model: Pipeline, features: Float[np.ndarray, "n views f"], classes: int
-) -> Float[np.ndarray, "n c"]:
-    count, views, width = features.shape
-    found = model.predict_proba(features.reshape(-1, width)).reshape(count, views, -1).mean(axis=1)
-    probabilities = np.zeros((count, classes))
-    probabilities[:, model.classes_] = found
-    return probabilities
+        model.fit(shown.reshape(-1, shown.shape[-1]), labels.repeat(views))
+    scaler, regression = model
+    rows, intercept = regression.coef_, regression.intercept_
+    if len(regression.classes_) == 2:  # scikit-learn keeps the second class alone
+        rows = np.concatenate([-rows, rows]) / 2
+        intercept = np.concatenate([-intercept, intercept]) / 2
+    rows = rows / scaler.scale_
+    kernel = np.zeros((rows.shape[1], classes))
+    bias = np.full(classes, _NEVER)
+    kernel[:, regression.classes_] = rows.T
+    bias[regression.classes_] = intercept - rows @ scaler.mean_
+    return Head(kernel, bias, c)

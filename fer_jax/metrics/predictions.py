@@ -80,7 +80,7 @@ def read_predictions(name: str, workdir: Path) -> Predictions:
             f"run '{name}': no predictions.parquet in {workdir}; give the workdir of a finished "
             f"crossval as --config.runs.{name}"
         )
-    protocol = records.read(records.StudyProtocol, workdir / "protocol.json")
+    protocol = records.read(records.CrossvalProtocol, workdir / "protocol.json")
     known = protocol.model_dump(
         exclude_unset=True
     )  # fields that an older version lacks stay absent

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
 from fer_jax.schemas.faces import Crop, Detector, Limits, Negatives
 from fer_jax.schemas.fields import (
@@ -43,6 +44,18 @@ LeakKind: TypeAlias = Literal[
     "pretraining_labels", "pretraining_duplicate", "pretraining_person", "pretraining_name",
 ]  # fmt: skip
 AllowedLeaks: TypeAlias = Annotated[Items[Annotated[LeakKind, AnyCase]], AfterValidator(unique)]
+BuiltInMethod: TypeAlias = Literal["fine_tune", "probe", "as_is"]
+
+
+def _built_in_or_dotted(name: str) -> str:
+    """A dotted name is left to the user; of others, the case does not matter."""
+    known, lower = get_args(BuiltInMethod), name.strip().lower()
+    if "." not in name and lower not in known:
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, known))})
+    return name if "." in name else lower
+
+
+Method: TypeAlias = Annotated[Text, AfterValidator(_built_in_or_dotted)]
 Side: TypeAlias = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
 Person: TypeAlias = Annotated[int, Field(ge=0, le=1_000_000)]
 FewPeople: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]
@@ -204,7 +217,7 @@ class Crossval(Training, LabelledFaces):
     seeds: Seeds
     shots: Count
     allow_leaks: AllowedLeaks
-    method: Annotated[Literal["fine_tune", "probe", "as_is"], AnyCase]
+    method: Method
     features: Annotated[
         Items[Annotated[Literal["backbone", "gradients"], AnyCase]],
         Field(min_length=1),
@@ -227,7 +240,7 @@ class Crossval(Training, LabelledFaces):
                 yield "tasks", "must name the task emotion"
             if reason := self.too_small(self.image_size):
                 yield "image_size", reason
-        elif "{seed}" in self.init:
+        elif "{seed}" in self.init and "." not in self.method:
             yield "init", f"must be one model, without {{seed}}, for method={self.method!r}"
         if self.method == "as_is" and not self.init:
             yield "init", "must be an emotion model for method='as_is'"

@@ -14,7 +14,7 @@ from typing import Any
 
 from fer_jax import console, schemas
 from fer_jax.auditing import leakage
-from fer_jax.crossval.labelled_faces import read_study
+from fer_jax.crossval.labelled_faces import read_photographs
 from fer_jax.workdir import stage
 
 
@@ -22,25 +22,26 @@ from fer_jax.workdir import stage
     inputs=lambda config: [config.photographs, config.test_photographs, config.init, config.pool]
 )
 def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
-    """Looks for every kind of leak between the folds of a study, and its pretraining.
+    """Looks for every kind of leak between the folds, and with the pretraining.
 
     Raises:
         UserError: a leak whose kind `config.allow_leaks` does not name.
     """
-    study = read_study(config)
-    pool = leakage.lineage(config.init)
+    photographs = read_photographs(config)
+    folds = photographs.folds(config.protocol, config.folds, config.fold_seed)
+    pretraining = leakage.pretraining_of(config.init)
     if config.pool:
-        pool = replace(pool, faces=(*pool.faces, config.pool))
-    found = leakage.audit(study.photographs, study.folds(config), pool)
+        pretraining = replace(pretraining, faces=(*pretraining.faces, config.pool))
+    found = leakage.audit(photographs.table, folds, pretraining)
     leakage.write(found, workdir / "leaks")
     for leak in found:
         console.say(f"[audit] {leak.kind}: {leak.tested} and {leak.other} ({leak.score:.2f})")
-    leakage.stop_unless_allowed(found, tuple(config.allow_leaks), workdir / "leaks")
+    leakage.stop_unless_allowed(found, config.allow_leaks, workdir / "leaks")
     return {
-        "photographs": len(study.photographs),
-        "people": study.photographs["subject"].nunique(),
-        "pretraining_sets": len(pool.photographs) + len(pool.faces),
-        "pretraining_known": pool.known,
+        "photographs": len(photographs.table),
+        "people": photographs.table["subject"].nunique(),
+        "pretraining_sets": len(pretraining.photographs) + len(pretraining.faces),
+        "pretraining_known": pretraining.known,
         "leaks": len(found),
         **{f"leaks_{kind}": number for kind, number in leakage.counts(found).items()},
     }

@@ -1,8 +1,6 @@
-"""What is done at test time: several views of a face, averaged, and the temperature."""
+"""Test-time inference: several views of a face, and the temperature of its probabilities."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -17,45 +15,24 @@ Images = UInt8[np.ndarray, "n s s 3"]
 
 
 def views(images: Images, count: int) -> list[Images]:
-    """The images, and with `count` 5 also four crops of 90 % of the side, enlarged again.
+    """The images, with `count` 5 four crops of 90 % of the side, and the mirror image of each.
+
+    Crops are enlarged to the side of the images. All mirror images follow all crops.
 
     Raises:
         ValueError: `count` is neither 1 nor 5.
     """
     if count not in (1, CROPS):
         raise ValueError(f"{count} test crops are not offered; use 1 or {CROPS}")
+    side = images.shape[1]
+    small = max(1, round(_CROP * side))
+    corners = [(top, left) for top in (0, side - small) for left in (0, side - small)]
     found = [images]
-    if count == CROPS:
-        side = images.shape[1]
-        small = max(1, round(_CROP * side))
-        for top in (0, side - small):
-            for left in (0, side - small):
-                part = images[:, top : top + small, left : left + small]
-                found.append(
-                    np.stack(
-                        [cv2.resize(p, (side, side), interpolation=cv2.INTER_LINEAR) for p in part]
-                    )
-                    if len(part)
-                    else images
-                )
-    return found
-
-
-def mirrored(images: Images) -> Images:
-    """The mirror images."""
-    return np.ascontiguousarray(images[:, :, ::-1])
-
-
-def mirrored_too(shown: Sequence[Images]) -> list[Images]:
-    """The views, and then the mirror image of each."""
-    return [*shown, *(mirrored(view) for view in shown)]
-
-
-def averaged(
-    probabilities: Callable[[Images], Float[np.ndarray, "n c"]], images: Images, count: int
-) -> Float[np.ndarray, "n c"]:
-    """Mean over the views of the class probabilities that a function gives for each view."""
-    return np.mean([probabilities(view) for view in views(images, count)], axis=0)
+    for top, left in corners if count == CROPS else ():
+        part = images[:, top : top + small, left : left + small]
+        enlarged = [cv2.resize(p, (side, side), interpolation=cv2.INTER_LINEAR) for p in part]
+        found.append(np.reshape(enlarged, images.shape).astype(np.uint8))
+    return [*found, *(np.ascontiguousarray(view[:, :, ::-1]) for view in found)]
 
 
 def scale(

@@ -45,7 +45,7 @@ def make_tasks(
 
 
 class Learner:
-    """Trains, evaluates and predicts; each function is compiled exactly once.
+    """Trains and evaluates; each function is compiled exactly once.
 
     The compiled functions take one batch shape only: another one is an error, not a second
     compilation. So every fold of a cross-validation runs through the same program.
@@ -87,10 +87,6 @@ class Learner:
             ),
             "evaluate": step.make_eval_step(self._graphdef, self.tasks),
             "depths": step.make_depths_step(self._graphdef),
-            **{
-                f"predict_{name}": step.make_predict_step(self._graphdef, name, task)
-                for name, task in self.tasks.items()
-            },
         }
         self._compiled: dict[str, Any] = {}
         self.compile_seconds: dict[str, float] = {}
@@ -136,15 +132,6 @@ class Learner:
                 totals[name] = totals.get(name, np.zeros(2)) + np.asarray(pair, np.float64)
         return {name: float(total / max(count, 1)) for name, (total, count) in totals.items()}
 
-    def predict(self, state: State, task: str, batches: Iterable[HostBatch]) -> np.ndarray:
-        """Class probabilities float32 [n, C] of the real examples, in the batches' order."""
-        parts = []
-        for batch in batches:
-            compiled = self._compile(f"predict_{task}", state, batch)
-            probabilities = compiled(state, sharding.put_batch(batch, self.mesh))
-            parts.append(np.asarray(probabilities)[batch["mask"]])
-        return np.concatenate(parts)
-
     def depths(self, state: State, batches: Iterable[HostBatch]) -> dict[str, np.ndarray]:
         """Pooled outputs float32 [n, C] of the real examples at several depths, shallow to deep.
 
@@ -161,7 +148,7 @@ class Learner:
         return {name: np.concatenate(rows) for name, rows in parts.items()}
 
     def logits(self, state: State, task: str, images: jax.Array) -> jax.Array:
-        """A head's outputs in inference, traceable: for whom `predict` is not enough."""
+        """A head's outputs in inference, traceable by JAX."""
         network = merge_network(self._graphdef, **for_use(state))
         return network(task, images, train=False)
 

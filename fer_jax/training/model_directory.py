@@ -6,6 +6,7 @@ read: a damaged model gives an error, never an answer.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -17,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Float32
+from jaxtyping import Float32, Int, UInt8
 from pydantic_core import to_json
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
@@ -34,6 +35,7 @@ from fer_jax.records import FacePipeline, Inference, ModelRecord, Origin
 from fer_jax.schemas.training import Backbone
 from fer_jax.tasks.task import Task
 from fer_jax.training import gradients, inference, integrity
+from fer_jax.training.grad_cam import GradCam
 from fer_jax.training.learner import make_tasks
 from fer_jax.training.state import (
     State,
@@ -44,7 +46,7 @@ from fer_jax.training.state import (
     shapes,
     split_network,
 )
-from fer_jax.training.step import make_logits_step
+from fer_jax.training.step import make_features_step, make_head_step
 from fer_jax.workdir import atomic_file
 
 FACES = "faces.json"  # in the workdir of a stage that cuts faces: how it does so
@@ -54,26 +56,25 @@ _ARRAYS, _RECORD = "arrays", "record"
 _SHOWN = 3  # names in a message
 
 
-def save(
-    folder: Path,
-    state: State,
-    record: ModelRecord,
-    gradient_kernels: Mapping[str, np.ndarray] | None = None,
-) -> None:
-    """Writes the weights of a state and the record that says how to use them.
+def save(folder: Path, state: State, record: ModelRecord) -> None:
+    """Writes the weights of a state and the record that says how to use them; see `write`."""
+    write(folder, arrays_of(state), record)
+
+
+def write(folder: Path, weights: Mapping[str, np.ndarray], record: ModelRecord) -> None:
+    """Writes a model directory.
 
     Args:
         folder: is made if it does not exist.
-        state: its running average is saved if it has one.
+        weights: float arrays by path, as `read_weights` returns them.
         record: becomes `model.json`.
-        gradient_kernels: float32 [gradients.WIDTH, classes] by task, for each task whose head
-            also reads gradients.
 
     Raises:
         UserError: weights that are not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = arrays_of(state, gradient_kernels)
+    # safetensors writes the memory of an array as it is, whatever its strides.
+    arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     described, not_finite = integrity.describe(arrays)
     if not_finite:
         raise UserError(
@@ -86,15 +87,9 @@ def save(
     records.write(folder / "model.json", record)
 
 
-def arrays_of(
-    state: State, gradient_kernels: Mapping[str, np.ndarray] | None = None
-) -> dict[str, np.ndarray]:
-    """The arrays of a model by path, as `read_weights` gives them; see `save`."""
-    arrays = dict(flatten(jax.device_get(for_use(state))))
-    for task, kernel in (gradient_kernels or {}).items():
-        arrays[gradient_kernel(task)] = np.float32(kernel)
-    # safetensors writes the memory of an array as it is, whatever its strides.
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+def arrays_of(state: State) -> dict[str, np.ndarray]:
+    """The weights of a state by path, on this host; its running average if it has one."""
+    return dict(flatten(jax.device_get(for_use(state))))
 
 
 def describe(
@@ -336,6 +331,8 @@ class Model:
         record: of a model directory.
         weights: float arrays by path, as `read_weights` returns them.
         where: names the model in errors.
+        batch: rows of each batch; None: powers of two up to `BATCH`, so that a single face does
+            not cost a whole batch.
 
     Raises:
         UserError: the record describes no network, or the weights, labels and tasks do not fit.
@@ -344,21 +341,44 @@ class Model:
     BATCH = 64
 
     def __init__(
-        self, record: ModelRecord, weights: Mapping[str, np.ndarray], where: str = "the model"
+        self,
+        record: ModelRecord,
+        weights: Mapping[str, np.ndarray],
+        where: str = "the model",
+        *,
+        batch: int | None = None,
     ) -> None:
-        self.record = record
         try:
             self._tasks, _ = make_tasks(record.tasks)
-            network = Network(record.backbone.model_dump(), self._tasks, rngs=nnx.Rngs(0))
+            network = nnx.eval_shape(
+                lambda: Network(record.backbone.model_dump(), self._tasks, rngs=nnx.Rngs(0))
+            )
         except (UserError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise UserError(
                 f"{where}: no network can be built from its record ({error}); copy the model "
                 "again or train it again"
             ) from error
+        self._width = int(network.backbone.features)
         self._graphdef, parameters, statistics = split_network(network)
-        state = {"parameters": parameters, "statistics": statistics}
-        self._kernels = {}
-        wanted = abstract(state)
+        self._empty = {"parameters": parameters, "statistics": statistics}
+        self._batch = batch
+        self._compiled: dict[tuple[str, str], Any] = {}
+        self._fill(record, weights, where)
+
+    def replaced(self, record: ModelRecord, weights: Mapping[str, np.ndarray]) -> Model:
+        """A model of the same network and tasks; it shares the compiled functions of this one.
+
+        Args:
+            record: differs from that of this model in anything but the network and the tasks.
+            weights: as in `weights`.
+        """
+        model = copy.copy(self)
+        model._fill(record, weights, "the model")
+        return model
+
+    def _fill(self, record: ModelRecord, weights: Mapping[str, np.ndarray], where: str) -> None:
+        self.record = record
+        wanted = abstract(self._empty)
         for name, task in self._tasks.items():
             classes = tuple(getattr(task, "classes", ()))
             if record.labels.get(name, ()) != classes:
@@ -367,7 +387,7 @@ class Model:
                     f"the outputs are {', '.join(classes) or 'not classes'}; copy the model again "
                     "or train it again"
                 )
-            if record.inference.get(name, Inference()).gradients:
+            if self.reads_gradients(name):
                 wanted[gradient_kernel(name)] = jax.ShapeDtypeStruct(
                     (gradients.WIDTH, len(classes)), np.float32
                 )
@@ -379,13 +399,31 @@ class Model:
                     f"{where}: {name} is {weights[name].dtype} and must be {leaf.dtype}; copy the "
                     "model again or train it again"
                 )
-        self._state = replace_leaves(state, dict(weights))
+        self._state = replace_leaves(self._empty, dict(weights))
         self._kernels = {
             name: weights[gradient_kernel(name)]
             for name in self._tasks
-            if gradient_kernel(name) in wanted
+            if self.reads_gradients(name)
         }
-        self._logits: dict[str, Any] = {}
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """All arrays by path, as `read_weights` returns them."""
+        kernels = {gradient_kernel(task): kernel for task, kernel in self._kernels.items()}
+        return flatten(self._state) | kernels
+
+    @property
+    def width(self) -> int:
+        """Number of features of the backbone."""
+        return self._width
+
+    def reads_gradients(self, task: str) -> bool:
+        """Whether the head of a task also reads histograms of oriented gradients."""
+        return self.record.inference.get(task, Inference()).gradients
+
+    def save(self, folder: Path) -> None:
+        """Writes the model directory."""
+        write(folder, self.weights, self.record)
 
     def probabilities(self, task: str, crops: np.ndarray) -> Float32[np.ndarray, "n c"]:
         """Class probabilities of aligned faces, for one of the model's tasks.
@@ -408,61 +446,100 @@ class Model:
         _check_crops(crops)
         if not len(crops):
             return np.zeros((0, len(labels)), np.float32)
-        fine = _resized(crops, gradients.SIDE) if task in self._kernels else None
-        mean = self.of_images(task, _resized(crops, self.record.image_size), fine)
+        fine = _resized(crops, gradients.SIDE) if self.reads_gradients(task) else None
+        images = _resized(crops, self.record.image_size)
+        mean = self.answers(task, self.features(task, images, fine))
         how = self.record.inference.get(task, Inference())
         if how.temperature != 1.0:
             mean = inference.scale(mean, how.temperature)
         return np.asarray(mean, np.float32)
 
-    def of_images(
-        self, task: str, images: np.ndarray, fine: np.ndarray | None = None
-    ) -> Float[np.ndarray, "n c"]:
-        """Probabilities before the temperature, of faces that are resized already.
+    def features(
+        self,
+        task: str,
+        images: UInt8[np.ndarray, "n s s 3"],
+        fine: UInt8[np.ndarray, "n t t 3"] | None = None,
+    ) -> Float32[np.ndarray, "n v f"]:
+        """What the head of a task reads of faces, for v views: crops, then their mirror images.
 
         Args:
             task: one of the model's tasks.
-            images: uint8 [n, image_size, image_size, 3].
-            fine: uint8 [n, gradients.SIDE, gradients.SIDE, 3], of the same faces; needed if the
-                task reads gradients.
+            images: RGB, of the side `record.image_size`; n is at least 1.
+            fine: RGB, the same faces, of the side `gradients.SIDE`; needed if the task reads
+                gradients, which follow after the `width` features of the backbone.
         """
-        if not len(images):
-            return np.zeros((0, len(self.record.labels[task])), np.float32)
         count = self.record.inference.get(task, Inference()).crops
-        seen = inference.views(images, count)
-        details = [None] * len(seen) if fine is None else inference.views(fine, count)
-        parts = [
-            self._one_view(task, view, detail) for view, detail in zip(seen, details, strict=True)
-        ]
-        return np.mean(parts, axis=0)
+        seen = np.stack([self.pooled(task, view) for view in inference.views(images, count)], 1)
+        if not self.reads_gradients(task):
+            return seen
+        assert fine is not None, f"{task} reads gradients"
+        lines = [gradients.descriptors(view) for view in inference.views(fine, count)]
+        return np.concatenate([seen, np.stack(lines, axis=1)], axis=-1)
 
-    def _one_view(
-        self, task: str, images: np.ndarray, fine: np.ndarray | None
+    def answers(
+        self, task: str, features: Float32[np.ndarray, "n v f"]
     ) -> Float32[np.ndarray, "n c"]:
-        """The mean over the images and their mirror images; `fine` is for the gradients."""
-        both = self._network_logits(task, images)
-        if fine is not None:
-            kernel = self._kernels[task]
-            both = [
-                logits + gradients.descriptors(pictures) @ kernel
-                for logits, pictures in zip(both, (fine, inference.mirrored(fine)), strict=True)
-            ]
-        plain, mirrored = (softmax(logits, axis=-1) for logits in both)
-        return (plain + mirrored) / 2
+        """Class probabilities before the temperature: the mean over the views of `features`."""
+        if not len(features):
+            return np.zeros((0, len(self.record.labels[task])), np.float32)
+        rows = features.reshape(-1, features.shape[-1])
+        head = self._function("head", task)
+        logits = self._in_batches(lambda part: head(self._state, part), rows[:, : self.width])
+        if self.reads_gradients(task):
+            logits = logits + rows[:, self.width :] @ self._kernels[task]
+        shape = (*features.shape[:2], -1)
+        mean: np.ndarray = softmax(logits, axis=-1).reshape(shape).mean(axis=1)
+        return mean
 
-    def _network_logits(self, task: str, images: np.ndarray) -> list[np.ndarray]:
-        """Logits [n, c] of the images and of their mirror images."""
-        if task not in self._logits:
-            function = make_logits_step(self._graphdef, task, self._tasks[task])
-            self._logits[task] = jax.jit(function, compiler_options=compiler_options())
-        compiled = self._logits[task]
+    def heat(
+        self,
+        task: str,
+        images: UInt8[np.ndarray, "n s s 3"],
+        classes: Int[np.ndarray, " n"],
+    ) -> Float32[np.ndarray, "n h w"]:
+        """Where the network looked for one class of each image, from 0 to 1 (`grad_cam`)."""
+        cam = self._compiled.setdefault(("cam", ""), GradCam(self.record.backbone.model_dump()))
+        kernel = self._state["parameters"]["heads"][task]["linear"]["kernel"]
+        return cam(self._state, kernel, images, classes)
 
-        def logits(part: np.ndarray) -> Any:
-            return compiled(self._state, {"image": part, "label": np.zeros(len(part), np.int32)})
+    def pooled(self, task: str, images: np.ndarray) -> Float32[np.ndarray, "n f"]:
+        """Pooled features of the images as the task shows them to the network."""
+        function = self._function("features", task)
+        found: np.ndarray = self._in_batches(lambda part: function(self._state, part), images)
+        return found
 
-        # Sizes are powers of two, so that a single face does not cost a whole batch.
-        both = in_batches(logits, images, size=lambda left: power_of_two(left, most=self.BATCH))
-        return list(both)
+    def _function(self, kind: str, task: str) -> Any:
+        if (kind, task) not in self._compiled:
+            make = {"features": make_features_step, "head": make_head_step}[kind]
+            function = make(self._graphdef, task, self._tasks[task])
+            self._compiled[kind, task] = jax.jit(function, compiler_options=compiler_options())
+        return self._compiled[kind, task]
+
+    def _in_batches(self, function: Any, rows: np.ndarray) -> Any:
+        def size(left: int) -> int:
+            return self._batch or power_of_two(left, most=self.BATCH)
+
+        return in_batches(function, rows, size=size)
+
+
+def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
+    """An untrained model: the backbone at `path`, which is `config.init`, and random heads.
+
+    The backbone is random for "". Kernels that read gradients are 0.
+
+    Raises:
+        UserError: as `backbone_leaves`.
+    """
+    tasks, _ = make_tasks(record.tasks)
+    network = Network(record.backbone.model_dump(), tasks, rngs=nnx.Rngs(0))
+    _, parameters, statistics = split_network(network)
+    state = {"parameters": parameters, "statistics": statistics}
+    arrays = arrays_of(state) | (backbone_leaves(path, state) if path else {})
+    for task, how in record.inference.items():
+        if how.gradients:
+            shape = (gradients.WIDTH, len(record.labels[task]))
+            arrays[gradient_kernel(task)] = np.zeros(shape, np.float32)
+    return Model(record, arrays, batch=batch)
 
 
 def load(path: str | Path) -> Model:

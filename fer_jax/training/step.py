@@ -156,35 +156,34 @@ def make_eval_step(
     return eval_step
 
 
-def make_logits_step(
+def make_features_step(
     graphdef: nnx.GraphDef[Any], task_name: str, task: Task
-) -> Callable[[State, Batch], tuple[jax.Array, jax.Array]]:
-    """Logits [B, C] of one task for each image, and for its mirror image."""
+) -> Callable[[State, jax.Array], jax.Array]:
+    """Pooled features [B, F] of images [B, S, S, 3] as a task shows them to the network.
 
-    def logits_step(state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    A task that shows r inputs for each image gives [B, r * F].
+    """
+
+    def features_step(state: State, images: jax.Array) -> jax.Array:
         network = merge_network(graphdef, **for_use(state))
+        labels = jnp.zeros(len(images), jnp.int32)
+        inputs, _ = task.prepare(jax.random.key(0), images, labels, train=False)
+        return network.features(inputs, train=False).reshape(len(images), -1)
 
-        def logits(images: jax.Array) -> jax.Array:
-            inputs, _ = task.prepare(jax.random.key(0), images, batch["label"], train=False)
-            return network.head(task_name, network.features(inputs, train=False), train=False)
-
-        images = batch["image"]
-        return logits(images), logits(images[:, :, ::-1])
-
-    return logits_step
+    return features_step
 
 
-def make_predict_step(
+def make_head_step(
     graphdef: nnx.GraphDef[Any], task_name: str, task: Task
-) -> Callable[[State, Batch], jax.Array]:
-    """Class probabilities [B, C] of one task, averaged over each image and its mirror image."""
-    logits_step = make_logits_step(graphdef, task_name, task)
+) -> Callable[[State, jax.Array], jax.Array]:
+    """Logits [B, C] of one task from the features of `make_features_step`."""
 
-    def predict_step(state: State, batch: Batch) -> jax.Array:
-        plain, mirrored = logits_step(state, batch)
-        return (jax.nn.softmax(plain) + jax.nn.softmax(mirrored)) / 2
+    def head_step(state: State, features: jax.Array) -> jax.Array:
+        network = merge_network(graphdef, **for_use(state))
+        rows = features.reshape(-1, network.backbone.features)
+        return network.head(task_name, rows, train=False)
 
-    return predict_step
+    return head_step
 
 
 def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], dict[str, jax.Array]]:

@@ -197,13 +197,13 @@ def test_a_test_person_in_the_pretraining_videos_is_found(clean, tmp_path):
     seen = videos(tmp_path / "a", clean, rows, "x.mp4", lambda image: encoded(image, 60))
     kinds = {
         (leak.kind, leak.other)
-        for leak in leakage.audit(study, one_out(study), leakage.Pool(faces=(seen,)))
+        for leak in leakage.audit(study, one_out(study), leakage.Pretraining(faces=(seen,)))
     }
     assert ("pretraining_duplicate", "x.mp4") in kinds
     unseen = videos(tmp_path / "b", clean, other, "x.mp4")
-    assert leakage.audit(study, one_out(study), leakage.Pool(faces=(unseen,))) == []
+    assert leakage.audit(study, one_out(study), leakage.Pretraining(faces=(unseen,))) == []
     named = videos(tmp_path / "c", clean, other, "2024/p726_talks.mp4")
-    (leak,) = leakage.audit(study, one_out(study), leakage.Pool(faces=(named,)))
+    (leak,) = leakage.audit(study, one_out(study), leakage.Pretraining(faces=(named,)))
     assert (leak.kind, leak.tested) == ("pretraining_name", "p726")
 
 
@@ -218,13 +218,13 @@ def test_lineage_leads_through_the_workdirs_to_what_was_pretrained_on(planted, t
         },
     }.items():
         write_json(tmp_path / name / "config.json", config)
-    pool = leakage.lineage(str(tmp_path / "emotion"))
-    assert pool == leakage.Pool((str(root / "work"),), (), True)  # each set once
-    assert not leakage.lineage(str(tmp_path / "nowhere")).known
+    pool = leakage.pretraining_of(str(tmp_path / "emotion"))
+    assert pool == leakage.Pretraining((str(root / "work"),), (), True)  # each set once
+    assert not leakage.pretraining_of(str(tmp_path / "nowhere")).known
     moved = {"stage": "train", "data": {"root": str(tmp_path / "moved")}, "init": ""}
     write_json(tmp_path / "pretrain" / "config.json", moved)
-    assert not leakage.lineage(str(tmp_path / "emotion")).known
-    assert leakage.lineage("") == leakage.Pool()
+    assert not leakage.pretraining_of(str(tmp_path / "emotion")).known
+    assert leakage.pretraining_of("") == leakage.Pretraining()
     taught = leakage.audit(table, one_out(table), pool)
     names = {leak.tested for leak in taught if leak.kind == "pretraining_labels"}
     assert names == {f"p{person}" for person in PEOPLE}
@@ -237,14 +237,14 @@ def test_the_best_model_of_a_training_was_trained_on_the_same_photographs(plante
     write_json(tmp_path / "pretrain" / "config.json", config)
     write_json(tmp_path / "pretrain" / "best" / "model" / "model.json", {})
     (tmp_path / "pretrain" / "best" / "model" / "weights.safetensors").touch()
-    pool = leakage.lineage(str(tmp_path / "pretrain" / part))
-    assert pool == leakage.Pool((str(root / "work"),), (), True)
+    pool = leakage.pretraining_of(str(tmp_path / "pretrain" / part))
+    assert pool == leakage.Pretraining((str(root / "work"),), (), True)
 
 
 def test_pictures_in_folders_of_the_user_cannot_be_searched(tmp_path):
     config = {"stage": "train", "data": {"root": "", "folders": {"faces": str(tmp_path)}}}
     write_json(tmp_path / "verify" / "config.json", config)
-    assert not leakage.lineage(str(tmp_path / "verify")).known
+    assert not leakage.pretraining_of(str(tmp_path / "verify")).known
 
 
 def test_a_leak_stops_the_run_unless_its_kind_is_allowed(found, tmp_path):
@@ -270,19 +270,21 @@ def test_likeness_of_a_face_with_itself_and_with_another(clean):
 
 @pytest.mark.parametrize(("one", "other"), [("P_01", "p۱"), ("علي", "علی"), ("كاوه", "کاوه")])
 def test_two_spellings_of_an_id_in_train_and_test_are_a_leak(one, other):
-    table = pd.DataFrame({"subject": [one, other]})
+    fields = {"photo": "", "status": "no_face", "file": ""}
+    table = pd.DataFrame({"subject": [one, other], **fields})
     folds = [Fold(train=np.array([0]), test=np.array([1]))]
-    (leak,) = leakage._ids(table, folds)
+    (leak,) = leakage.audit(table, folds)
     assert (leak.kind, leak.tested, leak.other) == ("similar_id", other, one)
 
 
 def test_a_person_that_pretraining_saw_in_another_spelling_is_a_leak(tmp_path):
-    table = pd.DataFrame({"subject": ["P1", "علی"]})
+    fields = {"photo": "", "status": "no_face", "file": ""}
+    table = pd.DataFrame({"subject": ["P1", "علی"], **fields})
     pretrained = pd.DataFrame(
         {"subject": ["p١", "كاوه"], "photo": "", "crop": "", "status": "", "emotion": ""}
     )
     pretrained.to_parquet(tmp_path / "photographs.parquet")
-    no_faces = leakage._Side([], np.zeros((0, 8, 8, 3), np.uint8), np.zeros((0, 1)))
-    tested, positions = np.arange(2), np.zeros(0, int)
-    (leak,) = leakage._taught(table, tested, no_faces, positions, str(tmp_path))
+    folds = [Fold(train=np.zeros(0, int), test=np.arange(2))]
+    known = leakage.Pretraining(photographs=(str(tmp_path),))
+    (leak,) = leakage.audit(table, folds, known)
     assert (leak.kind, leak.tested) == ("pretraining_labels", "P1")

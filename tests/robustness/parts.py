@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import load_file, save_file
 
 from configs import emotion, evaluate, extract, photographs, predict
-from fer_jax.crossval import fold_models
+from fer_jax.crossval.methods import fine_tune
 from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES as IMAGE_SUFFIXES
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
@@ -654,7 +654,7 @@ def quick_training(*, with_network: bool = True) -> Iterator[None]:
         raise ReachedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fold_models, "fit", reached)
+        patch.setattr(fine_tune, "fit", reached)
         patch.setattr(train, "fit", reached)
         if not with_network:
             patch.setattr(Learner, "init", reached)

@@ -12,11 +12,12 @@ from configs import audit as audit_config
 from configs import emotion as emotion_config
 from configs import photographs as photographs_config
 from configs import predict as predict_config
-from fer_jax.crossval import fold_models
-from fer_jax.crossval.frozen_models import LinearProbe
-from fer_jax.crossval.labelled_faces import crop_margins, read_study
+from fer_jax.crossval import method
+from fer_jax.crossval.labelled_faces import crop_margins, read_photographs
+from fer_jax.crossval.methods import fine_tune, probe
 from fer_jax.errors import UserError
 from fer_jax.people import EMOTIONS, photograph
+from fer_jax.schemas import validated
 from fer_jax.stages import audit, crossval, photographs, predict
 from fer_jax.training import model_directory
 from fer_jax.training.inference import scale
@@ -60,24 +61,29 @@ def tiny(faces, **fields):
     return config
 
 
-def check_shipped(workdir, fold, photos, out):
-    """`predict` on the original photographs gives the fold's probabilities, calibrated."""
-    rows = answers(workdir).query("fold == @fold and status == 'ok'").set_index("photo")
-    (out / "in").mkdir(parents=True)
-    for photo in rows.index:
-        shutil.copy(Path(photos) / photo, out / "in" / photo)
-    config = predict_config.get_config()
-    model = workdir / "folds" / f"seed0_fold{fold}" / "model"
-    config.update({"model": str(model), "input": str(out / "in"), "annotate": False})
-    predict.run(config, out / "predict")
-    found = pd.read_csv(out / "predict" / "predictions.csv").set_index("source")
-    assert sorted(found.index) == sorted(rows.index)  # one face on each
-    labels = [name for name in rows.columns if name.startswith("calibrated_")]
-    shipped = found.loc[rows.index, [name.replace("calibrated_", "prob_") for name in labels]]
-    np.testing.assert_allclose(shipped.to_numpy(), rows[labels].to_numpy(), atol=1e-5)
-    assert (rows["temperature"] != 1).all()
-    tempered = scale(rows.filter(like="prob_").to_numpy(), rows["temperature"].to_numpy())
-    np.testing.assert_allclose(rows[labels].to_numpy(), tempered, atol=1e-6)
+def check_shipped(workdir, photos, out):
+    """`predict` gives the calibrated probabilities of every fold for every person tested in it.
+
+    It is given the original photographs and the model of the fold.
+    """
+    table = answers(workdir)
+    assert (table["status"] == "ok").all() and (table["temperature"] != 1).all()
+    labels = [name for name in table.columns if name.startswith("calibrated_")]
+    for (seed, fold), rows in table.set_index("photo").groupby(["seed", "fold"]):
+        folder = out / f"seed{seed}_fold{fold}"
+        (folder / "in").mkdir(parents=True)
+        for photo in rows.index:
+            shutil.copy(Path(photos) / photo, folder / "in" / photo)
+        config = predict_config.get_config()
+        model = workdir / "folds" / folder.name / "model"
+        config.update({"model": str(model), "input": str(folder / "in"), "annotate": False})
+        predict.run(config, folder / "predict")
+        found = pd.read_csv(folder / "predict" / "predictions.csv").set_index("source")
+        assert sorted(found.index) == sorted(rows.index)  # one face on each
+        shipped = found.loc[rows.index, [name.replace("calibrated_", "prob_") for name in labels]]
+        np.testing.assert_allclose(shipped.to_numpy(), rows[labels].to_numpy(), atol=1e-5)
+        tempered = scale(rows.filter(like="prob_").to_numpy(), rows["temperature"].to_numpy())
+        np.testing.assert_allclose(rows[labels].to_numpy(), tempered, atol=1e-6)
     return model_directory.read_record(model)
 
 
@@ -97,7 +103,7 @@ def taught(faces, tmp_path_factory):
 
 
 def test_what_fine_tuning_measured_is_what_predict_ships(taught, faces, tmp_path):
-    record = check_shipped(taught[0], 1, faces.removesuffix("_faces"), tmp_path)
+    record = check_shipped(taught[0], faces.removesuffix("_faces"), tmp_path)
     assert record.inference["emotion"].crops == 5 and record.faces.search.border == 0.25
     everyone = model_directory.read_record(taught[0]).inference["emotion"]
     choices = [read_json(f)["tried"] for f in taught[0].glob("folds/*/inner/choice.json")]
@@ -154,16 +160,16 @@ def test_the_model_of_everyone_takes_the_median_of_all_choices_after_a_kill_too(
     tried = [read_json(file)["tried"] for file in workdir.glob("folds/*/inner/choice.json")]
     steps = [min(rows, key=lambda row: row["log_loss"])["steps"] for rows in tried]
     used = []
-    fit = fold_models.FineTune._fit
+    fit = fine_tune.fit
 
-    def no_longer_than_a_step(self, faces, seed, folder, steps):
+    def no_longer_than_a_step(*args, steps, **rest):
         used.append(steps)
-        return fit(self, faces, seed, folder, 1)
+        return fit(*args, steps=1, **rest)
 
-    monkeypatch.setattr(fold_models.FineTune, "_fit", no_longer_than_a_step)
-    monkeypatch.setattr(fold_models.model_directory, "save", lambda *_: None)
-    fresh = fold_models.make(config, list(EMOTIONS), 15.0)  # another process than the folds'
-    fresh.save_everyone(read_study(config).faces(np.arange(20)), 0, workdir)
+    monkeypatch.setattr(fine_tune, "fit", no_longer_than_a_step)
+    fresh = method.make(validated(config), list(EMOTIONS), 15.0)  # another process than the folds'
+    faces = read_photographs(validated(config)).faces(np.arange(20))
+    fresh.fit_everyone(faces, seed=0, workdir=workdir)
     assert used == [int(np.median(steps))]
 
 
@@ -178,16 +184,16 @@ def test_a_weight_file_is_a_beginning_for_the_whole_network(taught, faces, tmp_p
 def test_a_weight_file_is_a_beginning_for_a_probe(taught, faces):
     file = taught[0] / "model" / "weights.safetensors"
     config = tiny(faces, method="probe", features=("backbone",), init=str(file))
-    probe = fold_models.make(config, list(EMOTIONS), 15.0)
-    kernel = probe.backbone.state["parameters"]["backbone"]["conv_7b"]["conv"]["kernel"]
-    kept = model_directory.read_weights(taught[0])["parameters/backbone/conv_7b/conv/kernel"]
-    np.testing.assert_array_equal(kernel, kept)
+    faces = read_photographs(validated(config)).faces(np.arange(3))
+    found = method.make(validated(config), list(EMOTIONS), 15.0).backbone.features(faces)
+    model = model_directory.load(taught[0])
+    np.testing.assert_allclose(found[:, 0], model.pooled("emotion", faces.images), atol=1e-5)
 
 
 def test_a_model_that_looks_at_another_size_is_refused_as_it_is(taught, faces):
     config = tiny(faces, method="as_is", init=str(taught[0]), image_size=64)
     with pytest.raises(UserError, match=r"give --config\.image_size=48"):
-        fold_models.make(config, list(EMOTIONS), 15.0)
+        method.make(validated(config), list(EMOTIONS), 15.0)
 
 
 def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(faces, tmp_path):
@@ -199,7 +205,7 @@ def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(
     assert set(answers(tmp_path / "w")["subject"]) == {"p745"}
     assert summary["photographs"] == 4 and summary["folds"] == 1
     assert read_json(tmp_path / "w" / "protocol.json")["people_disjoint"]
-    record = check_shipped(tmp_path / "w", 0, faces.removesuffix("_faces"), tmp_path / "p")
+    record = check_shipped(tmp_path / "w", faces.removesuffix("_faces"), tmp_path / "p")
     assert record.inference["emotion"].gradients
     assert model_directory.read_record(tmp_path / "w").inference["emotion"].gradients
 
@@ -216,7 +222,7 @@ def test_across_sets_only_shared_emotions_are_asked(faces, others, taught, tmp_p
     assert summary["other_emotions_left_out"] == 4  # a fifth is of the set's own test
     assert [c for c in table if c.startswith("prob_")] == [f"prob_{name}" for name in THREE]
     assert table.filter(like="prob_").sum(axis=1).between(0.999, 1.001).all()
-    check_shipped(tmp_path / "w", 0, others.removesuffix("_faces"), tmp_path / "p")
+    check_shipped(tmp_path / "w", others.removesuffix("_faces"), tmp_path / "p")
 
 
 def test_a_model_taught_by_the_test_people_is_not_used_unasked(faces, taught, tmp_path):
@@ -258,25 +264,24 @@ def test_photographs_cut_otherwise_than_the_model_knows_are_told(others, taught,
     crossval.run(config, tmp_path / "other")
     assert f"0 for {taught[0]}, 0.5 for {loose}" in capsys.readouterr().err
     write_json(loose / "faces.json", settings | {"aligned": True})
-    assert crop_margins(config) == {str(taught[0]): 0.0}
+    assert crop_margins([config.init], [config.photographs]) == {str(taught[0]): 0.0}
     fields = read_json(taught[0] / "model" / "model.json")
     assert not fields["faces"]["aligned"]
     assert model_directory.read_faces(loose).aligned
     fields["faces"]["aligned"] = True
     write_json(tmp_path / "given" / "model.json", fields)
-    config = tiny(str(others), method="probe", init=str(tmp_path / "given"))
-    assert crop_margins(config) == {str(others): 0.0}
+    assert crop_margins([str(tmp_path / "given")], [str(others)]) == {str(others): 0.0}
 
 
 def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
     sizes = []
 
-    class Counting(LinearProbe):
-        def run(self, train, test, inner, **rest):
-            sizes.append(np.bincount(train.source.labels).tolist())
-            return super().run(train, test, inner, **rest)
+    class Counting(probe.LinearProbe):
+        def fit(self, train, inner, **rest):
+            sizes.append(np.bincount(train.labels).tolist())
+            return super().fit(train, inner, **rest)
 
-    monkeypatch.setitem(fold_models.METHODS, "probe", Counting)
+    monkeypatch.setattr(probe, "METHOD", Counting)
     crossval.run(tiny(faces, method="probe", shots=2), tmp_path / "w")
     assert sizes == [[2, 2, 2, 2]] * 2
 

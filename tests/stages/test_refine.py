@@ -18,7 +18,6 @@ from fer_jax.errors import UserError
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, rate
 from fer_jax.records import ModelRecord
-from fer_jax.schemas import Crossval
 from fer_jax.schemas.training import Backbone
 from fer_jax.stages import refine
 from fer_jax.training import model_directory
@@ -338,5 +337,4 @@ def test_how_the_faces_were_cut_is_handed_on_to_models_that_train_on_them(tmp_pa
     model = tmp_path / "pretrain" / "model"
     model.mkdir(parents=True)
     (model / "model.json").write_text(record.model_dump_json())
-    asked = {"init": str(model), "seeds": (0,), "photographs": "", "test_photographs": ""}
-    assert crop_margins(Crossval.model_construct(**asked)) == {str(model): 0.5}
+    assert crop_margins([str(model)], ["", ""]) == {str(model): 0.5}

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from configs import pipeline as pipeline_config
 from configs import remove as remove_config
 from fer_jax import workdir
-from fer_jax.crossval import fold_models
-from fer_jax.crossval.fold import Answers
+from fer_jax.crossval.method import Facts
+from fer_jax.crossval.methods import probe
 from fer_jax.errors import UserError
 from fer_jax.report import page, plots
 from fer_jax.stages import crossval, photographs, pipeline, remove
@@ -28,21 +28,37 @@ environment = functools.cache(workdir.environment)
 template = functools.cache(page._template)
 
 
-class Stub:
+class StubModel:
     """Answers without a network, and saves a model that knows whom it saw."""
 
-    wants_inner = False
-    chosen_by = ""
-    facts: dict = {}  # noqa: RUF012
+    temperature, chosen = None, ""
+
+    def __init__(self, faces):
+        self.people = sorted(set(faces.people))
+
+    def probabilities(self, faces):
+        return np.full((len(faces), 2), 0.5, np.float32)
+
+    def heat(self, faces, classes):
+        return None
+
+    def save(self, folder):
+        write_json(folder / "model.json", {"people": self.people})
+
+
+class Stub:
+    """A method of cross-validation whose models are stubs."""
+
+    facts = Facts()
 
     def __init__(self, *_):
         pass
 
-    def run(self, train, test, inner, *, seed, folder):
-        return Answers(np.full((len(test.people), 2), 0.5, np.float32), None, "")
+    def fit(self, train, inner, *, seed, folder):
+        return StubModel(train)
 
-    def save_everyone(self, faces, seed, workdir):
-        write_json(workdir / "model" / "model.json", {"people": sorted(set(faces.people))})
+    def fit_everyone(self, faces, *, seed, workdir):
+        return StubModel(faces)
 
     def speed(self):
         return {}
@@ -50,12 +66,12 @@ class Stub:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setitem(fold_models.METHODS, "probe", Stub)
+    monkeypatch.setattr(probe, "METHOD", Stub)
     monkeypatch.setattr(crossval.leakage, "audit", lambda *_: [])
     # What takes longest, and says nothing about people.
     monkeypatch.setattr(plots, "_svg", lambda *_: "<svg/>")
     monkeypatch.setattr(workdir, "environment", environment)
-    monkeypatch.setattr(report, "_template", template)
+    monkeypatch.setattr(page, "_template", template)
     rng = np.random.default_rng(0)
     for person in (GONE, *STAY):
         for emotion in EMOTIONS:

@@ -1,0 +1,70 @@
+"""No training: the emotion model at `config.init`, restricted to the labels of the photographs.
+
+The people trained on by other methods serve for the temperature only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_jax import schemas
+from fer_jax.crossval.labelled_faces import FaceSet
+from fer_jax.crossval.method import Facts
+from fer_jax.crossval.models import FrozenBackbone, NetworkModel
+from fer_jax.errors import UserError
+from fer_jax.metrics import calibration
+from fer_jax.recogniser import TASK
+from fer_jax.training import model_directory
+
+
+class AsItIs:
+    """See the head of this file."""
+
+    facts = Facts(chosen_by="temperature, on the people not held out", frozen=True)
+
+    def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
+        given = model_directory.read_record(config.init)
+        if config.image_size != given.image_size:
+            raise UserError(
+                f"crossval: the model in {config.init} takes {given.image_size} pixels, and "
+                f"config.image_size is {config.image_size}; give "
+                f"--config.image_size={given.image_size}"
+            )
+        known = given.labels.get(TASK, ())
+        unknown = [label for label in labels if label not in known]
+        if unknown:
+            raise UserError(
+                f"crossval: the model in {config.init} does not know {', '.join(unknown)}; it "
+                f"knows {', '.join(known) or 'no emotion'}"
+            )
+        columns = [known.index(label) for label in labels]
+        weights = model_directory.read_weights(config.init)
+        kernel = weights[f"parameters/heads/{TASK}/linear/kernel"]
+        lines = weights.get(model_directory.gradient_kernel(TASK))
+        if lines is not None:
+            kernel = np.concatenate([kernel, lines])
+        self._kernel = kernel[:, columns]
+        self._bias = weights[f"parameters/heads/{TASK}/linear/bias"][columns]
+        self._backbone = FrozenBackbone(config, labels, gradients=lines is not None)
+
+    def fit(
+        self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
+    ) -> NetworkModel:
+        """Fits the temperature on `train`."""
+        untempered = self._backbone.with_head(self._kernel, self._bias).probabilities(train)
+        temperature = calibration.fit_temperature(untempered, train.labels)
+        return self._backbone.with_head(self._kernel, self._bias, temperature=temperature)
+
+    def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
+        """Fits the temperature on all faces."""
+        return self.fit(faces, None, seed=seed, folder=workdir)
+
+    def speed(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+METHOD = AsItIs

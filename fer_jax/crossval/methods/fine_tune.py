@@ -1,0 +1,167 @@
+"""Fine-tuning: the network, or as much of it as the optimizer moves, is trained in each fold.
+
+Every fit, also those on inner people, runs through one compiled step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import log_loss
+
+from fer_jax import outputs, schemas
+from fer_jax.crossval.labelled_faces import FaceSet
+from fer_jax.crossval.method import Facts, inits
+from fer_jax.crossval.models import NetworkModel, record_of, with_inference
+from fer_jax.data import iterators
+from fer_jax.metrics import calibration
+from fer_jax.recogniser import TASK
+from fer_jax.training import model_directory
+from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.training.loop import fit, steps_of
+from fer_jax.training.model_directory import Model
+from fer_jax.training.state import State
+from fer_jax.workdir import read_json, write_json
+
+_CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner people
+
+
+class FineTune:
+    """See the head of this file."""
+
+    def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
+        self.config, self.labels = config, labels
+        self.steps = steps_of(config, mean_size)
+        tasks, weights = make_tasks(config.tasks.given(), emotion={"classes": tuple(labels)})
+        self.learner = Learner(config, tasks, weights, self.steps)
+        self._inits = inits(config)
+        # Read once; weights that do not fit stop the run before anything is written.
+        state = self.learner.init(0) if config.init else {}
+        self._backbones = {
+            init: model_directory.backbone_leaves(init, state)
+            for init in set(self._inits.values()) - {""}
+        }
+        self.facts = Facts(
+            chosen_by="steps and temperature, on inner people" if config.inner.share else "",
+            wants_inner=True,
+            steps=self.steps,
+        )
+        self._models: dict[str, Model] = {}
+        self._speed: dict[str, float] = {}
+
+    def fit(
+        self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
+    ) -> NetworkModel:
+        """Trains for the steps that were best for inner people, who also give the temperature."""
+        chosen: dict[str, Any] = {"steps": self.steps, "temperature": None}
+        if inner:
+            chosen = self._choose(*inner, seed, folder / _CHOICE)
+        model = self._train(train, seed, folder, chosen["steps"], chosen["temperature"])
+        for finished in (folder, folder / "inner"):
+            outputs.delete_folder(finished / "checkpoints")
+        text = f"steps={chosen['steps']}" if inner else ""
+        return NetworkModel(model, chosen["temperature"], text)
+
+    def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
+        """Trains for the median steps of the folds, whose median temperature the model gets."""
+        choices = [_best(_tried(file)) for file in sorted(workdir.glob(f"folds/*/{_CHOICE}"))]
+        steps, temperature = self.steps, None
+        if choices:
+            steps = int(np.median([choice["steps"] for choice in choices]))
+            temperature = float(np.median([choice["temperature"] for choice in choices]))
+        model = self._train(faces, seed, workdir / "everyone", steps, temperature)
+        outputs.delete_folder(workdir / "everyone" / "checkpoints")
+        return NetworkModel(model, temperature)
+
+    def speed(self) -> dict[str, Any]:
+        """Steps, compilations, and the figures of the last fit."""
+        compiled = self.learner.compile_seconds
+        return {
+            "steps_per_fold": self.steps,
+            **self._speed,
+            "compilations": int("train" in compiled),
+            "compile_s": round(sum(compiled.values()), 2),
+        }
+
+    def _choose(self, train: FaceSet, validation: FaceSet, seed: int, file: Path) -> dict[str, Any]:
+        """The steps of the least log loss on people not trained on, and the temperature there."""
+        # What a killed run has tried already: its checkpoint lies beyond, and cannot go back.
+        tried = _tried(file)
+        for share in sorted(self.config.inner.checkpoints)[len(tried) :]:
+            steps = max(1, round(share * self.steps))
+            model = NetworkModel(self._train(train, seed, file.parent, steps, None))
+            probabilities = model.probabilities(validation)
+            temperature = calibration.fit_temperature(probabilities, validation.labels)
+            tempered = calibration.scale(probabilities, temperature)
+            classes = np.arange(len(self.labels))
+            loss = float(log_loss(validation.labels, tempered, labels=classes))
+            tried.append({"log_loss": loss, "steps": steps, "temperature": temperature})
+            write_json(file, {"tried": tried})
+        return _best(tried)
+
+    def _train(
+        self, faces: FaceSet, seed: int, folder: Path, steps: int, temperature: float | None
+    ) -> Model:
+        state = self.learner.init(seed)
+        init = self._inits[seed]
+        if init:
+            leaves = self._backbones[init] | _head_leaves(init, self.labels, state)
+            state = self.learner.begin_with(state, leaves)
+        batches = iterators.train_iterator(
+            faces.source, batch_size=self.config.batch_size, seed=seed
+        )
+        fitted = fit(self.learner, state, batches, steps=steps, folder=folder, loop=self.config)
+        # The first step of the first fit is the one that compiles.
+        first = {k: v for k, v in self._speed.items() if k == "first_step_s"}
+        self._speed = {**fitted.speed(), **first}
+        return self._model(init, fitted.state, temperature)
+
+    def _model(self, init: str, state: State, temperature: float | None) -> Model:
+        """The model of a state; those of one `init` share compiled functions and record."""
+        weights = model_directory.arrays_of(state)
+        if init not in self._models:
+            record = record_of(self.config, self.config.backbone, self.learner.tasks, init)
+            self._models[init] = Model(record, weights, batch=self.config.batch_size)
+        base = self._models[init]
+        return base.replaced(with_inference(base.record, temperature=temperature or 1.0), weights)
+
+
+def _tried(file: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_json(file, tried=list)["tried"] if file.exists() else []
+    return found
+
+
+def _best(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return min(tried, key=lambda row: row["log_loss"])
+
+
+def _head_leaves(
+    path: str, labels: Sequence[str], state: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """The linear head of the emotion model at `path` for those of `labels` that it knows, by path.
+
+    Classes that both have keep their weights, the others take those of `state`. Empty if `path` is
+    no model directory, or its head is missing or has another shape.
+    """
+    if not model_directory.is_model(path):
+        return {}
+    known = model_directory.read_record(path).labels.get(TASK, ())
+    weights = model_directory.read_weights(path)
+    leaves: dict[str, np.ndarray] = {}
+    for name in ("kernel", "bias"):
+        place = f"parameters/heads/{TASK}/linear/{name}"
+        own = state["parameters"]["heads"][TASK]["linear"][name]
+        if place not in weights or weights[place].shape[:-1] != own.shape[:-1]:
+            return {}
+        merged = np.array(own)
+        for position, label in enumerate(labels):
+            if label in known:
+                merged[..., position] = weights[place][..., known.index(label)]
+        leaves[place] = merged
+    return leaves
+
+
+METHOD = FineTune

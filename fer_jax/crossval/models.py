@@ -1,0 +1,152 @@
+"""Models of folds: they answer in cross-validation by the code with which `predict` answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from fer_jax import schemas
+from fer_jax.crossval.labelled_faces import FaceSet
+from fer_jax.data.sources import read_images
+from fer_jax.recogniser import TASK
+from fer_jax.records import Inference, ModelRecord
+from fer_jax.schemas.training import Backbone
+from fer_jax.tasks.task import Task
+from fer_jax.training import gradients, model_directory
+from fer_jax.training.learner import make_tasks
+from fer_jax.training.model_directory import Model
+
+_HEAD = f"parameters/heads/{TASK}/linear"
+
+
+def record_of(
+    config: schemas.Crossval, backbone: Backbone, tasks: Mapping[str, Task], init: str
+) -> ModelRecord:
+    """The record of a network trained on the photographs of a config; its temperature is 1."""
+    return model_directory.describe(
+        backbone,
+        config.image_size,
+        tasks,
+        init=init,
+        faces=model_directory.read_faces(config.photographs),
+        inference={TASK: Inference(crops=config.test_crops)},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkModel:
+    """A network and its head.
+
+    Attributes:
+        model: with the temperature, and what else its model directory holds.
+        temperature: None if none was fitted; that of `model` is 1 then.
+        chosen: what was chosen on inner validation people.
+        seen: features that were computed before, of a frozen backbone.
+    """
+
+    model: Model
+    temperature: float | None = None
+    chosen: str = ""
+    seen: FrozenFeatures | None = None
+
+    def probabilities(self, faces: FaceSet) -> Float[np.ndarray, "n c"]:
+        """Class probabilities before the temperature; n may be 0."""
+        if not len(faces):
+            return np.zeros((0, len(self.model.record.labels[TASK])), np.float32)
+        features = self.seen(faces) if self.seen else _features(self.model, faces)
+        return self.model.answers(TASK, features)
+
+    def heat(
+        self, faces: FaceSet, classes: Int[np.ndarray, " n"]
+    ) -> Float32[np.ndarray, "n h w"] | None:
+        """Grad-CAM (`fer_jax.training.grad_cam`); None if the head reads gradients alone."""
+        if not self.model.weights[f"{_HEAD}/kernel"].any():
+            return None
+        return self.model.heat(TASK, faces.images, classes)
+
+    def save(self, folder: Path) -> None:
+        """Writes the model directory."""
+        self.model.save(folder)
+
+
+class FrozenFeatures:
+    """What a linear head reads of faces if the backbone is not trained: computed once per face."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: dict[str, np.ndarray] = {}
+
+    def __call__(self, faces: FaceSet) -> Float32[np.ndarray, "n v f"]:
+        """Features of each face and view (see `Model.features`); n is at least 1."""
+        new = {photo: row for row, photo in enumerate(faces.photos) if photo not in self._known}
+        if new:
+            found = _features(self._model, faces.take(list(new.values())))
+            self._known |= dict(zip(new, found, strict=True))
+        return np.stack([self._known[photo] for photo in faces.photos])
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+class FrozenBackbone:
+    """A backbone that is not trained, for methods that fit a linear head to its features.
+
+    Args:
+        config: of the stage; `init` names the weights, "" random ones.
+        labels: class names.
+        gradients: whether the head also reads histograms of oriented gradients.
+
+    Attributes:
+        width: number of features of the backbone; gradients follow after them.
+        features: the features float32 [n, views, f] of a `FaceSet`; the first view is the face as
+            it is, view `views // 2` its mirror image.
+    """
+
+    def __init__(
+        self, config: schemas.Crossval, labels: Sequence[str], *, gradients: bool = False
+    ) -> None:
+        known = model_directory.is_model(config.init)
+        backbone = model_directory.read_record(config.init).backbone if known else config.backbone
+        tasks, _ = make_tasks({TASK: {}}, emotion={"classes": tuple(labels)})
+        record = record_of(config, backbone, tasks, config.init)
+        self._model = model_directory.begin(
+            config.init, with_inference(record, gradients=gradients), batch=Model.BATCH
+        )
+        self.width = self._model.width
+        self.features = FrozenFeatures(self._model)
+
+    def with_head(
+        self,
+        kernel: Float[np.ndarray, "f c"],
+        bias: Float[np.ndarray, " c"],
+        *,
+        temperature: float | None = None,
+        chosen: str = "",
+    ) -> NetworkModel:
+        """The model whose logits are `features @ kernel + bias`."""
+        arrays = self._model.weights | {
+            f"{_HEAD}/kernel": np.float32(kernel[: self.width]),
+            f"{_HEAD}/bias": np.float32(bias),
+        }
+        if self._model.reads_gradients(TASK):
+            arrays[model_directory.gradient_kernel(TASK)] = np.float32(kernel[self.width :])
+        record = with_inference(self._model.record, temperature=temperature or 1.0)
+        model = self._model.replaced(record, arrays)
+        return NetworkModel(model, temperature, chosen, self.features)
+
+
+def with_inference(record: ModelRecord, **changes: Any) -> ModelRecord:
+    """The record with other fields in `inference` of the emotions."""
+    how = record.inference[TASK].model_copy(update=changes)
+    return record.model_copy(update={"inference": {**record.inference, TASK: how}})
+
+
+def _features(model: Model, faces: FaceSet) -> Float32[np.ndarray, "n v f"]:
+    # Gradients are those of the files: at 48 pixels fine lines are gone.
+    fine = read_images(faces.files, gradients.SIDE) if model.reads_gradients(TASK) else None
+    return model.features(TASK, faces.images, fine)
