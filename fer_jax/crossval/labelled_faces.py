@@ -128,9 +128,14 @@ def read_photographs(config: schemas.LabelledFaces) -> LabelledPhotographs:
     if table["photo"].duplicated().any():
         twice = table["photo"][table["photo"].duplicated()].iloc[0]
         raise UserError(f"cross_set: both sets have a photograph called {twice}; rename a folder")
+    return read_faces(table, config.image_size, left_out)
+
+
+def read_faces(table: pd.DataFrame, image_size: int, left_out: int = 0) -> LabelledPhotographs:
+    """The photographs of a table as `read_table` gives it, with their faces in memory."""
     found = (table["status"] == "ok").to_numpy()
-    table["place"] = np.where(found, np.cumsum(found) - 1, -1)
-    images = sources.read_images(table["file"][found], config.image_size)
+    table = table.assign(place=np.where(found, np.cumsum(found) - 1, -1))
+    images = sources.read_images(table["file"][found], image_size)
     return LabelledPhotographs(table, images, sorted(table["emotion"].unique()), left_out)
 
 

@@ -58,30 +58,28 @@ def make_folds(
 ) -> list[Fold]:
     """Splits photographs into folds.
 
-    Each photograph is tested in exactly one of them, but for the protocols that are given their
-    split, "fixed_split" and "cross_set": these have one fold, which tests what is called "test".
-
-    Which people are tested together depends on the people, their emotions and the seed, not on
-    the order of the rows.
+    Each photograph is tested in exactly one of them, except by "fixed_split" and "cross_set",
+    which are given their split: their one fold tests what is called "test". Who is tested together
+    depends on the people, their emotions and the seed, not on the order of the rows.
 
     Args:
-      subjects: pseudonymous id of the person, one a photograph.
-      emotions: label, one a photograph.
-      protocol: "leave_one_subject_out" (as many folds as people; `folds` and `seed` play no
-        part), "grouped_kfold" (people shuffled by `seed`, spread so that the emotions are
-        balanced over folds as far as whole people allow), "fixed_split" (by the column `split`
-        of the labels), "cross_set" (one set of people is trained on, another tested), or
-        "random" (photographs shuffled, people on both sides: only for showing how much that
-        flatters).
-      folds: number of folds of the k-fold protocols, at least 2.
-      seed: of the shuffling.
-      splits: "train", "validation" or "test", one a photograph, for the protocols that are given
-        their split.
+        subjects: pseudonym of the person on each photograph.
+        emotions: label of each photograph.
+        protocol: "leave_one_subject_out" (as many folds as people; `folds` and `seed` play no
+            part), "grouped_kfold" (people shuffled by `seed`, spread so that the emotions are
+            balanced over folds as far as whole people allow), "fixed_split" (by the column `split`
+            of the labels), "cross_set" (one set of people is trained on, another tested), or
+            "random" (photographs shuffled, people on both sides: only for showing how much that
+            flatters).
+        folds: number of folds of the k-fold protocols, at least 2.
+        seed: of the shuffling.
+        splits: "train", "validation" or "test" for each photograph, for the protocols that are
+            given their split.
 
     Raises:
-      UserError: unknown protocol, fewer than two folds, fewer people (or photographs) than folds,
-        a split that is missing or has another name.
-      RuntimeError: a person ended up on both sides of a fold that promises otherwise.
+        UserError: unknown protocol, fewer than two folds, fewer people (or photographs) than
+            folds, a split that is missing or has another name.
+        RuntimeError: a person is on both sides of a fold that promises otherwise.
     """
     if len(subjects) != len(emotions):
         raise ValueError(f"{len(subjects)} subjects but {len(emotions)} emotions")
@@ -91,20 +89,13 @@ def make_folds(
         raise UserError(f"unknown protocol '{protocol}'; {hint}")
     if protocol in GIVEN:
         return [_given(protocol, splits, len(subjects))]
-    if protocol != "leave_one_subject_out" and folds < 2:
-        raise UserError(f"{folds} folds are too few; {protocol} needs 2 or more")
     people = _people(subjects)
-    labels = np.asarray([str(emotion) for emotion in emotions], dtype=str)
-    made = [Fold(train, test) for train, test in _PROTOCOLS[protocol](people, labels, folds, seed)]
+    labels = np.asarray(emotions, dtype=str)
+    made = [Fold(train, test) for train, test in _SPLITTERS[protocol](people, labels, folds, seed)]
     require_partition(made, len(people))
-    if keeps_people_apart(protocol):
+    if protocol != "random":
         require_disjoint_people(made, people)
     return made
-
-
-def keeps_people_apart(protocol: str) -> bool:
-    """Whether the protocol promises that no person stands on both sides of a fold."""
-    return protocol != "random"
 
 
 def require_disjoint_people(folds: Sequence[Fold], subjects: Sequence[str] | np.ndarray) -> None:
@@ -154,18 +145,18 @@ def inner_split(
     Raises:
       UserError: the rows show fewer than two people.
     """
-    found = len({names.key(str(subjects[row])) for row in rows})
+    people = _people(subjects)[rows]
+    found = len(np.unique(people))
     if found < 2:
         raise UserError(
             f"inner validation needs at least 2 people to train on, a fold has {found}; "
             "add people, or set --config.inner.share=0"
         )
-    parts = min(found, max(2, round(1.0 / share)))
     inner = make_folds(
-        [str(subjects[row]) for row in rows],
-        [str(emotions[row]) for row in rows],
+        people.tolist(),
+        np.asarray(emotions)[rows].tolist(),
         protocol="grouped_kfold",
-        folds=parts,
+        folds=min(found, max(2, round(1.0 / share))),
         seed=seed,
     )[0]
     return rows[inner.train], rows[inner.test]
@@ -178,8 +169,7 @@ def few_shots(
     if not shots:
         return rows
     rng = np.random.default_rng([seed, len(rows)])
-    labels = np.asarray([str(emotions[row]) for row in rows])
-    kept = [rng.permutation(rows[labels == label])[:shots] for label in np.unique(labels)]
+    kept = [rng.permutation(group)[:shots] for group in _by_emotion(rows, emotions)]
     return np.sort(np.concatenate(kept))
 
 
@@ -188,21 +178,26 @@ def balanced(
 ) -> Int[np.ndarray, " m"]:
     """The rows with those of rarer emotions repeated until each occurs as often as the commonest.
 
-    So classes are balanced without another compilation, and by nobody's labels but those of the
-    people trained on.
+    So classes are balanced without another compilation, and by the labels of the people trained on
+    alone.
     """
     rng = np.random.default_rng([seed, len(rows)])
-    labels = np.asarray([str(emotions[row]) for row in rows])
-    classes, counts = np.unique(labels, return_counts=True)
+    groups = _by_emotion(rows, emotions)
+    most = max(map(len, groups))
     more = [
-        rng.permutation(np.resize(rng.permutation(rows[labels == name]), counts.max() - count))
-        for name, count in zip(classes, counts, strict=True)
+        rng.permutation(np.resize(rng.permutation(group), most - len(group))) for group in groups
     ]
     return np.concatenate([rows, *more])
 
 
+def _by_emotion(rows: np.ndarray, emotions: Sequence[str]) -> list[np.ndarray]:
+    """The rows of each emotion, in alphabetical order."""
+    labels = np.asarray(emotions, dtype=str)[rows]
+    return [rows[labels == label] for label in np.unique(labels)]
+
+
 def _people(subjects: Sequence[str] | np.ndarray) -> np.ndarray:
-    """The person of each photograph, so that two spellings of one subject are one person."""
+    """The person on each photograph, so that two spellings of one subject are one person."""
     return np.asarray([names.key(str(subject)) for subject in subjects], dtype=str)
 
 
@@ -219,36 +214,23 @@ def _given(protocol: str, splits: Sequence[str], photographs: int) -> Fold:
         raise UserError(
             f"{protocol}: unknown splits {', '.join(unknown)}; use train, validation and test"
         )
-    for needed in (TRAIN, TEST):
-        if needed not in given:
-            raise UserError(f"{protocol}: no photograph has the split '{needed}'")
-    train, test, validation = (
-        np.flatnonzero(given == name).astype(np.int64) for name in (TRAIN, TEST, VALIDATION)
-    )
-    return Fold(train, test, validation)
+    sides = [np.flatnonzero(given == name) for name in (TRAIN, TEST, VALIDATION)]
+    for name, rows in zip((TRAIN, TEST), sides, strict=False):
+        if not rows.size:
+            raise UserError(f"{protocol}: no photograph has the split '{name}'")
+    return Fold(*sides)
 
 
 def _leave_one_subject_out(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
-    del folds, seed  # The people decide.
-    found = len(np.unique(people))
-    if found < 2:
-        raise UserError(
-            f"leave_one_subject_out needs at least 2 people, the photographs show {found}; "
-            "add people"
-        )
+    del folds, seed  # the people decide
+    _require("leave_one_subject_out", 2, len(np.unique(people)), "people")
     return LeaveOneGroupOut().split(people, labels, groups=people)
 
 
 def _grouped_kfold(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
-    found = len(np.unique(people))
-    if found < folds:
-        advice = f"lower the folds to {found}, or add people" if found >= 2 else "add people"
-        raise UserError(
-            f"grouped_kfold with {folds} folds needs at least {folds} people, the photographs "
-            f"show {found}; {advice}"
-        )
+    _require("grouped_kfold", folds, len(np.unique(people)), "people")
     _, counts = np.unique(labels, return_counts=True)
-    if counts.max() >= folds:  # Else scikit-learn refuses to stratify.
+    if counts.max() >= folds:  # else scikit-learn refuses to stratify
         balanced = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             # "The least populated class has fewer members than splits": balanced as far as it goes.
@@ -262,22 +244,28 @@ def _grouped_kfold(people: np.ndarray, labels: np.ndarray, folds: int, seed: int
 
 
 def _random(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
-    if len(people) < folds:
-        raise UserError(
-            f"random with {folds} folds needs at least {folds} photographs, there are "
-            f"{len(people)}; lower the folds"
-        )
+    _require("random", folds, len(people), "photographs")
     _, counts = np.unique(labels, return_counts=True)
     make = StratifiedKFold if counts.min() >= folds else KFold
     return make(folds, shuffle=True, random_state=seed).split(people, labels)
 
 
-_PROTOCOLS: dict[str, _Splitter] = {
+def _require(protocol: str, folds: int, found: int, units: str) -> None:
+    """Raises UserError unless there are as many people, or photographs, as folds."""
+    if folds < 2:
+        raise UserError(f"{folds} folds are too few; {protocol} needs 2 or more")
+    if found < folds:
+        advice = f"lower the folds to {found}, or add {units}" if found >= 2 else f"add {units}"
+        there = "the photographs show" if units == "people" else "there are"
+        raise UserError(f"{protocol} needs at least {folds} {units}, {there} {found}; {advice}")
+
+
+_SPLITTERS: dict[str, _Splitter] = {
     "leave_one_subject_out": _leave_one_subject_out,
     "grouped_kfold": _grouped_kfold,
     "random": _random,
 }
 
 GIVEN = ("fixed_split", "cross_set")
-PROTOCOLS = (*_PROTOCOLS, *GIVEN)
+PROTOCOLS = (*_SPLITTERS, *GIVEN)
 """Names that `config.protocol` may take."""

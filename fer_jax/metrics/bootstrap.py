@@ -57,26 +57,18 @@ def replicate(
 def estimate(
     by_person: Float[np.ndarray, "P C C1"], *, samples: int, seed: int
 ) -> dict[str, Estimate]:
-    """Each measure with its interval, from one confusion matrix a person.
+    """Each measure with its interval, from one confusion matrix per person.
 
     With a single person nothing can be resampled: the interval is a point, and means nothing.
     """
-    draws = draw_people(len(by_person), samples=samples, seed=seed)
-    replicates = replicate(by_person, draws)
-    left_out = measures(leave_one_out(by_person))
-    return {
-        name: Estimate(
-            float(value),
-            *_bounded(float(value), replicates[name], left_out[name], people=len(by_person)),
-        )
-        for name, value in measures(by_person.sum(axis=0)).items()
-    }
-
-
-def leave_one_out(by_person: Float[np.ndarray, "P C C1"]) -> Float[np.ndarray, "P C C1"]:
-    """The pooled confusion matrix without each person in turn; with one person, that of all."""
-    pooled = by_person.sum(axis=0)
-    return pooled[None] - by_person if len(by_person) > 1 else pooled[None]
+    people, found = len(by_person), {}
+    for name, (value, replicates, left_out) in _resampled(by_person, samples, seed).items():
+        if np.ptp(replicates) < 1e-12 and people > 1 and value in (0.0, 1.0):
+            exact = stats.binomtest(round(value * people), people).proportion_ci(LEVEL, "exact")
+            found[name] = Estimate(value, float(exact.low), float(exact.high))
+        else:
+            found[name] = Estimate(value, *interval(value, replicates, left_out))
+    return found
 
 
 def estimate_difference(
@@ -91,21 +83,31 @@ def estimate_difference(
     Both hold the same people in the same order, and each sample draws the same people for both:
     what makes a person hard for the two runs alike cancels.
     """
-    draws = draw_people(len(first), samples=samples, seed=seed)
-    drawn_first, drawn_second = replicate(first, draws), replicate(second, draws)
-    whole_first, whole_second = measures(first.sum(axis=0)), measures(second.sum(axis=0))
-    left_first, left_second = (measures(leave_one_out(run)) for run in (first, second))
+    runs = [_resampled(run, samples, seed) for run in (first, second)]
+    found = {}
+    for name, parts in runs[0].items():
+        value, *rest = (one - other for one, other in zip(parts, runs[1][name], strict=True))
+        found[name] = Estimate(value, *interval(value, *rest))
+    return found
+
+
+def _resampled(
+    by_person: Float[np.ndarray, "P C C1"], samples: int, seed: int
+) -> dict[str, tuple[float, Float[np.ndarray, " S"], Float[np.ndarray, " P"]]]:
+    """By measure: that of all people, of each bootstrap sample, and without each person in turn."""
+    left_out = measures(leave_one_out(by_person))
+    draws = draw_people(len(by_person), samples=samples, seed=seed)
+    replicates = replicate(by_person, draws)
     return {
-        name: Estimate(
-            float(whole_first[name] - whole_second[name]),
-            *interval(
-                float(whole_first[name] - whole_second[name]),
-                drawn_first[name] - drawn_second[name],
-                left_first[name] - left_second[name],
-            ),
-        )
-        for name in whole_first
+        name: (float(value), replicates[name], left_out[name])
+        for name, value in measures(by_person.sum(axis=0)).items()
     }
+
+
+def leave_one_out(by_person: Float[np.ndarray, "P C C1"]) -> Float[np.ndarray, "P C C1"]:
+    """The pooled confusion matrix without each person in turn; with one person, that of all."""
+    pooled = by_person.sum(axis=0)
+    return pooled[None] - by_person if len(by_person) > 1 else pooled[None]
 
 
 def interval(
@@ -143,17 +145,3 @@ def interval(
     scale = np.maximum(1.0 - acceleration * shifted, 1e-6)
     low, high = np.quantile(replicates, stats.norm.cdf(bias + shifted / scale))
     return float(low), float(high)
-
-
-def _bounded(
-    value: float,
-    replicates: Float[np.ndarray, " S"],
-    left_out: Float[np.ndarray, " P"],
-    *,
-    people: int,
-) -> tuple[float, float]:
-    """`interval` of a share, which at 0 or 1 without any spread is that of people as trials."""
-    if np.ptp(replicates) < 1e-12 and people > 1 and value in (0.0, 1.0):
-        found = stats.binomtest(round(value * people), people).proportion_ci(LEVEL, "exact")
-        return float(found.low), float(found.high)
-    return interval(value, replicates, left_out)

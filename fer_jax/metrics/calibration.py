@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.metrics import brier_score_loss, log_loss
+from sklearn.metrics import log_loss
 
 from fer_jax.metrics.predictions import Predictions
 from fer_jax.training.inference import scale
@@ -72,7 +72,7 @@ def scores(
     clipped /= clipped.sum(axis=1, keepdims=True)
     return {
         "log_loss": float(log_loss(truth, clipped, labels=labels)),
-        "brier": float(_brier(truth, clipped)),
+        "brier": float(((clipped - np.eye(len(labels))[truth]) ** 2).sum(axis=1).mean()),
         "ece": calibration_error(probabilities.max(axis=1), right),
     }
 
@@ -81,8 +81,7 @@ def answered(
     probabilities: Float[np.ndarray, "N C"], no_face: Bool[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N C"]:
     """The probabilities, and 1 / C for each class where no face was found."""
-    classes = probabilities.shape[1]
-    return np.where(no_face[:, None], 1.0 / classes, probabilities)
+    return np.where(no_face[:, None], 1.0 / probabilities.shape[1], probabilities)
 
 
 def reliability(
@@ -163,12 +162,3 @@ def fit_temperature(probabilities: Float[np.ndarray, "N C"], truth: Int[np.ndarr
 
     bounds = tuple(np.log(_TEMPERATURES))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
-
-
-def _brier(truth: Int[np.ndarray, " N"], probabilities: Float[np.ndarray, "N C"]) -> float:
-    classes = probabilities.shape[1]
-    if classes == 2:  # scikit-learn wants the second column alone, and counts it once
-        return 2 * float(brier_score_loss(truth, probabilities[:, 1], labels=[0, 1]))
-    return float(
-        brier_score_loss(truth, probabilities, labels=np.arange(classes), scale_by_half=False)
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from fer_jax import records
 from fer_jax.data.stage_tables import read_table
 from fer_jax.errors import UserError
+from fer_jax.records import CrossvalProtocol
 
 _SUM_TOLERANCE = 1e-3  # of a row's probabilities, which may be float16
 COLUMNS = ("photo", "subject", "emotion", "fold", "seed", "status")
@@ -38,7 +39,7 @@ class Predictions:
     truth: Int[np.ndarray, " N"]
     predicted: Int[np.ndarray, " N"]
     probabilities: Float[np.ndarray, "N C"]
-    protocol: Mapping[str, Any]
+    protocol: CrossvalProtocol
     temperatures: Float[np.ndarray, " N"] | None = None
 
     @property
@@ -80,11 +81,8 @@ def read_predictions(name: str, workdir: Path) -> Predictions:
             f"run '{name}': no predictions.parquet in {workdir}; give the workdir of a finished "
             f"crossval as --config.runs.{name}"
         )
-    protocol = records.read(records.CrossvalProtocol, workdir / "protocol.json")
-    known = protocol.model_dump(
-        exclude_unset=True
-    )  # fields that an older version lacks stay absent
-    return from_table(name, read_table(path, _schema(protocol.labels)), known, str(path))
+    protocol = records.read(CrossvalProtocol, workdir / "protocol.json")
+    return from_table(name, read_table(path, _schema(protocol.labels)), protocol, str(path))
 
 
 def _schema(labels: Sequence[Any]) -> pa.Schema:
@@ -95,10 +93,10 @@ def _schema(labels: Sequence[Any]) -> pa.Schema:
 
 
 def from_table(
-    name: str, table: pd.DataFrame, protocol: Mapping[str, Any], where: str
+    name: str, table: pd.DataFrame, protocol: CrossvalProtocol, where: str
 ) -> Predictions:
     """Checks a table of predictions and turns it into arrays; `where` names it in errors."""
-    labels = tuple(str(label) for label in protocol["labels"])
+    labels = tuple(protocol.labels)
     scores = [f"prob_{label}" for label in labels]
     missing = [column for column in (*COLUMNS, *scores) if column not in table.columns]
     if missing:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fer_jax.metrics import bootstrap, calibration, measures
@@ -80,7 +79,8 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
         "per_class": _records(measures.per_class(predictions)),
         "per_person": _records(people),
         "confusion": by_person.sum(axis=0).round(6).tolist(),
-        "protocol": dict(predictions.protocol),
+        # Fields that runs of older versions lack stay absent.
+        "protocol": predictions.protocol.model_dump(exclude_unset=True),
         "warnings": stamps(predictions),
         "unseen": unseen(predictions),
     }
@@ -89,8 +89,7 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
 def compare(first: Predictions, second: Predictions, *, samples: int, seed: int) -> dict[str, Any]:
     """`first` minus `second` on the same folds, or the reason why they cannot be compared."""
     names = {"first": first.name, "second": second.name}
-    reason = incomparable(first, second)
-    if reason:
+    if reason := incomparable(first, second):
         return {**names, "comparable": False, "reason": reason}
     by_person = [measures.confusion_by_person(run) for run in (first, second)]
     differences = bootstrap.estimate_difference(*by_person, samples=samples, seed=seed)
@@ -108,43 +107,29 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
 
 def stamps(predictions: Predictions) -> list[dict[str, str]]:
     """What forbids reading the figures as performance on people never seen: title and text."""
-    found = []
-    protocol = predictions.protocol
+    protocol, found = predictions.protocol, {}
     shared = predictions.people_in_several_folds()
-    if protocol.get("protocol") == "random":
-        found.append(
-            {
-                "title": "Random split",
-                "text": "The same people stand in training and in test. The model may know the "
-                "face instead of the emotion, and the figures flatter it.",
-            }
+    if protocol.protocol == "random":
+        found["Random split"] = (
+            "The same people stand in training and in test. The model may know the face instead of "
+            "the emotion, and the figures flatter it."
         )
-    elif shared or not protocol.get("people_disjoint", False):
+    elif shared or not protocol.people_disjoint:
         who = f" ({len(shared)} people were tested in more than one fold)" if shared else ""
-        found.append(
-            {
-                "title": "People on both sides",
-                "text": f"People of the test folds were trained on{who}. The figures do not say "
-                "how the model does on people it never saw.",
-            }
+        found["People on both sides"] = (
+            f"People of the test folds were trained on{who}. The figures do not say how the model "
+            "does on people it never saw."
         )
-    if protocol.get("pretraining_saw_test_people"):
-        found.append(
-            {
-                "title": "Pretraining saw test people",
-                "text": "Faces of people in the test folds were among the unlabelled faces of "
-                "the pretraining.",
-            }
+    if protocol.pretraining_saw_test_people:
+        found["Pretraining saw test people"] = (
+            "Faces of people in the test folds were among the unlabelled faces of the pretraining."
         )
-    for kind, number in dict(protocol.get("leaks", {})).items():
-        found.append(
-            {
-                "title": f"Leak allowed: {kind}",
-                "text": f"The auditor found {number} and the run went on since "
-                f"--config.allow_leaks names them. {LEAK_WORDS.get(kind, '')}",
-            }
+    for kind, number in protocol.leaks.items():
+        found[f"Leak allowed: {kind}"] = (
+            f"The auditor found {number} and the run went on since --config.allow_leaks names "
+            f"them. {LEAK_WORDS.get(kind, '')}"
         )
-    return found
+    return [{"title": title, "text": text} for title, text in found.items()]
 
 
 def unseen(predictions: Predictions) -> str:
@@ -156,19 +141,16 @@ def unseen(predictions: Predictions) -> str:
     if stamps(predictions):
         return "not held out"
     protocol = predictions.protocol
-    pretrained = protocol.get("pretraining") or protocol.get("init") == "pretrained"
-    if pretrained and protocol.get("pretraining_saw_test_people") is not False:
+    pretrained = protocol.pretraining or protocol.init == "pretrained"
+    if pretrained and protocol.pretraining_saw_test_people is not False:
         return "held out"
     return "never seen"
 
 
 def person_table(results: Mapping[str, Any]) -> pd.DataFrame:
     """`per_person.csv`: one row a run and person, worst first within a run."""
-    tables = [
-        pd.DataFrame(run["per_person"]).assign(run=name) for name, run in results["runs"].items()
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    return table[["run", *(column for column in table.columns if column != "run")]]
+    tables = {name: pd.DataFrame(run["per_person"]) for name, run in results["runs"].items()}
+    return pd.concat(tables, names=["run"]).reset_index("run").reset_index(drop=True)
 
 
 def incomparable(first: Predictions, second: Predictions) -> str:
@@ -181,21 +163,10 @@ def incomparable(first: Predictions, second: Predictions) -> str:
 
 
 def _split(predictions: Predictions) -> set[tuple[Any, ...]]:
-    columns: Sequence[np.ndarray] = (
-        predictions.photos,
-        predictions.subjects,
-        predictions.truth,
-        predictions.folds,
-        predictions.seeds,
-    )
-    return set(zip(*(column.tolist() for column in columns), strict=True))
+    columns = ("photos", "subjects", "truth", "folds", "seeds")
+    return set(zip(*(getattr(predictions, name).tolist() for name in columns), strict=True))
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     """Rows as plain Python values, NaN as None."""
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [{str(k): _plain(v) for k, v in row.items()} for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    return table.astype(object).where(table.notna(), None).to_dict("records")

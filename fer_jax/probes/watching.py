@@ -1,8 +1,8 @@
-"""Watching a pretext: what the features of the moment tell about emotions, at several depths.
+"""Probes during pretraining: what the features know about emotions, at several depths.
 
-Labelled photographs pass through the backbone as it is, and two probes answer for people whom they
-have not seen: the nearest neighbours, which have nothing to learn, and a linear head. Neither
-teaches the network anything, and neither chooses anything.
+Labelled photographs pass through the backbone as it is, and two probes answer for held-out people:
+the nearest neighbours, which have nothing to learn, and a linear head. Neither trains the network,
+and neither chooses anything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -23,8 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from fer_jax.crossval import protocols
-from fer_jax.crossval.labelled_faces import read_table
-from fer_jax.data import iterators, sources
+from fer_jax.crossval.labelled_faces import FaceSet, read_faces, read_table
+from fer_jax.data import iterators
 from fer_jax.errors import UserError
 from fer_jax.schemas import Probe
 from fer_jax.training import sharding
@@ -39,50 +38,46 @@ PENALTY = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """Labelled faces, whose they are, and the folds that keep people apart."""
+    """Labelled faces to probe, and the folds that keep people apart."""
 
-    source: sources.ArraySource
+    faces: FaceSet
     emotions: list[str]
-    people: list[str]
     folds: list[protocols.Fold]
     neighbours: int
 
     def features(self, learner: Learner, state: State) -> dict[str, Float[np.ndarray, "n c"]]:
-        """By depth, shallow to deep. All processes must ask, and all are told."""
+        """By depth, shallow to deep. All processes must call it, and all get the same."""
         local = sharding.local_batch_size(learner.config.batch_size)
-        batches = iterators.eval_batches(self.source, batch_size=local, shard=sharding.shard())
+        batches = iterators.eval_batches(
+            self.faces.source, batch_size=local, shard=sharding.shard()
+        )
         return learner.depths(state, batches)
 
     def figures(self, learner: Learner, state: State) -> dict[str, float]:
-        """Accuracies of both probes at each depth, and what the commonest emotion would reach."""
-        found = probe(
-            self.features(learner, state),
-            self.source.labels,
-            self.folds,
-            neighbours=self.neighbours,
-        )
-        return {**found, "probe/chance": float(np.bincount(self.source.labels).max() / self.count)}
-
-    @property
-    def count(self) -> int:
-        """Number of photographs."""
-        return len(self.source)
+        """Accuracies of both probes at each depth, and the share of the commonest emotion."""
+        features, labels = self.features(learner, state), self.faces.labels
+        found = probe(features, labels, self.folds, neighbours=self.neighbours)
+        return {**found, "probe/chance": float(np.bincount(labels).max() / len(labels))}
 
     def summary(self, workdir: Path) -> dict[str, int | float]:
-        """For done.json: how many were watched, and what was found before the first step."""
-        return {
-            "probe_photographs": self.count,
-            "probe_people": len(set(self.people)),
-            **at_the_start(workdir),
+        """For done.json: counts, and the accuracies before the first step, from metrics.jsonl."""
+        lines = read_metrics(workdir)
+        first: dict[str, float] = next((line for line in lines if line.get("step") == 0), {})
+        before = {
+            name.replace("validation/", "start/", 1): value
+            for name, value in first.items()
+            if name.startswith("validation/probe/") and not name.endswith("/chance")
         }
+        people = len(set(self.faces.people))
+        return {"probe_photographs": len(self.faces), "probe_people": people, **before}
 
 
 def read_watched(config: Probe, image_size: int, seed: int) -> Watched | None:
     """The photographs of `config.photographs`, a workdir of the stage `photographs`; None for "".
 
-    Photographs without a face are left out, and so are those whose `split` is "test": who is
-    tested in the end should not be looked at on the way. Of more than `config.most`, whole people
-    are drawn by `seed` until no other fits. There are `config.folds` folds, or as many as people.
+    Photographs without a face are left out, and so are those whose `split` is "test", since they
+    are tested on in the end. Of more than `config.most`, whole people are drawn by `seed` until no
+    other fits. There are `config.folds` folds, or as many as people.
 
     Raises:
         UserError: no table there, or fewer than two people or emotions in it.
@@ -98,24 +93,16 @@ def read_watched(config: Probe, image_size: int, seed: int) -> Watched | None:
     table = read_table(str(root))
     table = table[(table["status"] == "ok") & (table["split"] != protocols.TEST)]
     table = table[table["subject"].isin(draw_people(table["subject"].tolist(), config.most, seed))]
-    people, emotions = table["subject"].astype(str).tolist(), table["emotion"].astype(str).tolist()
-    if len(set(people)) < 2 or len(set(emotions)) < 2:
+    people, emotions = table["subject"].nunique(), table["emotion"].nunique()
+    if people < 2 or emotions < 2:
         raise UserError(
-            f"config.probe.photographs={root} shows {len(set(people))} people and "
-            f"{len(set(emotions))} emotions; probes need two of each"
+            f"config.probe.photographs={root} shows {people} people and {emotions} emotions; "
+            "probes need two of each"
         )
-    labels, _ = pd.factorize(np.array(emotions), sort=True)
-    source = sources.ArraySource(
-        sources.read_images(table["file"], image_size), labels, table["photo"].tolist()
-    )
-    folds = protocols.make_folds(
-        people,
-        emotions,
-        protocol="grouped_kfold",
-        folds=min(config.folds, len(set(people))),
-        seed=seed,
-    )
-    return Watched(source, emotions, people, folds, config.neighbours)
+    photographs = read_faces(table, image_size)
+    folds = photographs.folds("grouped_kfold", min(config.folds, people), seed)
+    faces = photographs.faces(photographs.with_face())
+    return Watched(faces, photographs.emotions, folds, config.neighbours)
 
 
 def draw_people(people: Sequence[str], most: int, seed: int) -> set[str]:
@@ -140,17 +127,17 @@ def probe(
     *,
     neighbours: int,
 ) -> dict[str, float]:
-    """Shares of photographs that are answered rightly by others' photographs.
+    """Accuracies of both probes on people that they have not seen.
 
     "probe/knn/DEPTH": a vote of the `neighbours` nearest by cosine similarity s, each with weight
     exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on features as they are.
     "probe/linear/DEPTH": multinomial logistic regression with C = 0.01 on standardised features.
 
     Args:
-      features: of each photograph, by depth.
-      labels: of each photograph.
-      folds: who is answered for by whom; each photograph is tested once.
-      neighbours: as many as there are, if fewer are trained on.
+        features: of each photograph, by depth.
+        labels: of each photograph.
+        folds: each photograph is tested once.
+        neighbours: all of them, if fewer are trained on.
 
     NaN for a depth whose features are not finite: the loop then stops the run, and says where.
     """
@@ -201,18 +188,3 @@ def _linear(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndar
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(known, labels).predict(asked)
-
-
-def at_the_start(workdir: Path) -> dict[str, float]:
-    """What the probes said before the first step, by name: "start/probe/...", from metrics.jsonl.
-
-    Empty where nothing was measured then.
-    """
-    lines = read_metrics(workdir)
-    first: dict[str, float] = next((line for line in lines if line.get("step") == 0), {})
-    wanted = "validation/probe/"
-    return {
-        name.replace("validation/", "start/", 1): value
-        for name, value in first.items()
-        if name.startswith(wanted) and name != f"{wanted}chance"
-    }

@@ -6,14 +6,13 @@ A face is blurred unless its person consents to `share` (see `fer_jax.data.conse
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, UInt8
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -57,28 +56,47 @@ class Map:
 def gallery(run: Predictions, workdir: Path, drawn: bool) -> dict[str, list[Shown]]:
     """`right`: right answers, the surest first; `wrong`: the most confident mistakes.
 
-    Empty where the run holds no maps of where its models looked, or the faces are gone.
+    Empty where the run holds no maps of where its models looked, or the faces are gone. `drawn`
+    says that nobody shown exists.
     """
-    root = Path(str(run.protocol.get("photographs", "")))
-    table = _photographs(root)
-    heat = _heat(workdir, run.seed_values[0])
-    if table is None or not heat:
+    root = Path(run.protocol.photographs)
+    heat: dict[str, np.ndarray] = {}
+    for file in sorted(workdir.glob(f"folds/seed{run.seed_values[0]}_fold*/heat.npz")):
+        with np.load(file) as stored:
+            heat |= dict(zip(stored["photo"].astype(str), stored["heat"], strict=True))
+    if not heat or not (root / "photographs.parquet").is_file():
         return {"right": [], "wrong": []}
+    table = stage_tables.read_photographs(root).set_index("photo")
     best = run.probabilities
     if run.temperatures is not None:
         best = scale(best, run.temperatures)
     confidence = np.where(run.no_face, 0.0, best.max(axis=1))
-    first = run.seeds == run.seed_values[0]
+
+    def shown(row: int) -> Shown:
+        photo: Any = str(run.photos[row])
+        record = table.loc[photo]
+        share = drawn or bool(record.get("share", False))
+        face = read_images([root / record["crop"]], _SIDE)[0]
+        picture = overlaid(face if share else blurred(face), np.asarray(heat[photo], np.float32))
+        return Shown(
+            data_address(picture),
+            run.labels[run.truth[row]],
+            run.labels[run.predicted[row]],
+            float(confidence[row]),
+            str(run.subjects[row]),
+            not share,
+        )
+
     right = run.predicted == run.truth
+    candidates = (run.seeds == run.seed_values[0]) & ~run.no_face
     chosen = {}
     for name, wanted in (("right", right), ("wrong", ~right)):
-        rows = np.flatnonzero(first & wanted & ~run.no_face)
-        rows = rows[np.argsort(-confidence[rows], kind="stable")][:SHOWN]
-        chosen[name] = [
-            _shown(run, int(row), float(confidence[row]), root, table, heat, drawn)
-            for row in rows
-            if run.photos[row] in heat and run.photos[row] in table.index
+        rows = np.flatnonzero(candidates & wanted)
+        surest = rows[np.argsort(-confidence[rows], kind="stable")][:SHOWN]
+        known = [
+            row for row in surest if run.photos[row] in heat and run.photos[row] in table.index
         ]
+        chosen[name] = [shown(int(row)) for row in known]
     return chosen
 
 
@@ -108,9 +126,7 @@ def map_of(
     centred = features - features.mean(axis=0)
     reduced = PCA(min(30, *centred.shape), random_state=0).fit_transform(centred)
     perplexity = min(30.0, (len(features) - 1) / 3)
-    with threadpool_limits(
-        1
-    ):  # on a busy machine its threads wait for each other, 10 times as long
+    with threadpool_limits(1):  # on a busy machine its threads wait for each other
         places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
     return Map(
         np.asarray(places, np.float64),
@@ -126,45 +142,6 @@ def _silhouette(features: Float[np.ndarray, "n f"], groups: Sequence[str]) -> fl
     if not 1 < len(set(groups)) < len(groups):
         return float("nan")
     return float(silhouette_score(features, groups))
-
-
-def _photographs(root: Path) -> pd.DataFrame | None:
-    if not (root / "photographs.parquet").is_file():
-        return None
-    return stage_tables.read_photographs(root).set_index("photo")
-
-
-def _heat(workdir: Path, seed: int) -> dict[str, np.ndarray]:
-    """Where the models of the folds looked, by photograph."""
-    found: dict[str, np.ndarray] = {}
-    for file in sorted(workdir.glob(f"folds/seed{seed}_fold*/heat.npz")):
-        with np.load(file) as stored:
-            found |= dict(zip(stored["photo"].astype(str), stored["heat"], strict=True))
-    return found
-
-
-def _shown(
-    run: Predictions,
-    row: int,
-    confidence: float,
-    root: Path,
-    table: pd.DataFrame,
-    heat: Mapping[str, np.ndarray],
-    drawn: bool,
-) -> Shown:
-    photo: Any = str(run.photos[row])
-    record = table.loc[photo]
-    share = drawn or bool(record.get("share", False))
-    face = read_images([root / record["crop"]], _SIDE)[0]
-    picture = overlaid(face if share else blurred(face), np.asarray(heat[photo], np.float32))
-    return Shown(
-        data_address(picture),
-        run.labels[run.truth[row]],
-        run.labels[run.predicted[row]],
-        confidence,
-        str(run.subjects[row]),
-        not share,
-    )
 
 
 def blurred(face: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:

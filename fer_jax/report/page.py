@@ -19,33 +19,34 @@ from markupsafe import Markup
 
 from fer_jax.errors import UserError
 from fer_jax.metrics.measures import MEASURES
+from fer_jax.records import CrossvalProtocol
 from fer_jax.report import plots
 from fer_jax.report.gallery import Map, Shown
 from fer_jax.workdir import read_json
 
 _FEW_PEOPLE = 10
-_PROTOCOL_WORDS = {
-    "leave_one_subject_out": "Leave one subject out",
-    "grouped_kfold": "k-fold by people",
-    "random": "k-fold at random",
-    "fixed_split": "A fixed split",
-    "cross_set": "Trained on one set, tested on another",
-}
+_PROTOCOL_WORDS = {  # what it is called, and who is held out
+    "leave_one_subject_out": (
+        "Leave one subject out", "one person a fold; the model is trained on all the others",
+    ),
+    "grouped_kfold": (
+        "k-fold by people", "whole people; nobody stands in training and test of one fold",
+    ),
+    "random": ("k-fold at random", "photographs, not people"),
+    "fixed_split": ("A fixed split", "the people whom the labels name for the test"),
+    "cross_set": ("Trained on one set, tested on another", "all people of the second set"),
+}  # fmt: skip
 _METHOD_WORDS = {
     "fine_tune": "the whole network is trained",
     "probe": "a linear head on the frozen backbone",
     "as_is": "an emotion model without further training",
 }
-# In this order: the ampersand of an entity is none of the text.
-_MARKDOWN = (
-    ("&", "&amp;"),
-    ("<", "&lt;"),
-    (">", "&gt;"),
-    ("|", "\\|"),
-    ("[", "\\["),
-    ("]", "\\]"),
-    ("\r", " "),
-)
+_MARKDOWN = str.maketrans(
+    {
+        "&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "[": "\\[", "]": "\\]",
+        "\r": " ", "\n": " ",
+    }
+)  # fmt: skip
 _MEASURE_WORDS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -78,27 +79,19 @@ def read_stages(folders: Sequence[str]) -> list[StageRecord]:
                 "its end, or take the folder out of config.context or config.runs"
             )
         done = read_json(folder / "done.json", stage=str, summary=dict)
-        records.append(
-            StageRecord(
-                stage=str(done["stage"]),
-                folder=folder.name,
-                summary=done["summary"],
-                config=_read_if_present(folder / "config.json"),
-                environment=_read_if_present(folder / "environment.json"),
-            )
-        )
+        records.append(_record(folder, str(done["stage"]), done["summary"]))
     return records
 
 
 def read_own(workdir: Path) -> StageRecord:
     """The record of the evaluation itself, which is still under way."""
-    return StageRecord(
-        stage="evaluate",
-        folder=workdir.name,
-        summary={},
-        config=_read_if_present(workdir / "config.json"),
-        environment=_read_if_present(workdir / "environment.json"),
-    )
+    return _record(workdir, "evaluate", {})
+
+
+def _record(folder: Path, stage: str, summary: Mapping[str, Any]) -> StageRecord:
+    files = (folder / "config.json", folder / "environment.json")
+    found = (dict(read_json(file)) if file.is_file() else {} for file in files)
+    return StageRecord(stage, folder.name, summary, *found)
 
 
 def render(
@@ -120,7 +113,7 @@ def render(
     return _template("report.html.jinja").render(
         faces=faces or {"right": [], "wrong": []},
         face_map=face_map,
-        figures=_figures(results) | _map_figures(face_map),
+        figures=_figures(results, face_map),
         **_facts_of(results, stages, own),
     )
 
@@ -146,13 +139,8 @@ def _template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": _percent,
-        "points": _points,
-        "place": _place,
-        "count": _count,
-        "pretty": _pretty,
-    }
+    for kind in (_percent, _points, _place, _count, _pretty):
+        environment.filters[kind.__name__.removeprefix("_")] = kind
     return environment.get_template(name)
 
 
@@ -161,12 +149,13 @@ def _facts_of(
 ) -> dict[str, Any]:
     """What all templates are filled from."""
     main = results["runs"][results["main"]]
+    protocol = CrossvalProtocol.model_validate(main["protocol"])
     generated = is_generated(stages)
     return {
         "results": results,
         "main": main,
-        "protocol": _protocol_facts(main, generated),
-        "seen": _seen(main["protocol"]),
+        "protocol": _protocol_facts(main, protocol, generated),
+        "seen": _seen(protocol),
         "generated": generated,
         "uninformed": {
             "log_loss": float(np.log(len(results["labels"]))),
@@ -203,102 +192,77 @@ def verdict(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def _figures(results: Mapping[str, Any]) -> dict[str, str]:
+def _figures(results: Mapping[str, Any], face_map: Map | None) -> dict[str, str]:
     main = results["runs"][results["main"]]
-    rows = main["per_person"]
-    names = [row["subject"] for row in rows]
+    accuracy = {row["subject"]: row["accuracy"] for row in main["per_person"]}
     other, other_name = None, ""
-    comparable = [c["second"] for c in results["comparisons"] if c["comparable"]]
-    if comparable:
-        other_name = comparable[0]
-        table = {r["subject"]: r["accuracy"] for r in results["runs"][other_name]["per_person"]}
-        other = np.asarray([table[name] for name in names], np.float64)
+    for name in [c["second"] for c in results["comparisons"] if c["comparable"]][:1]:
+        people = {row["subject"]: row for row in results["runs"][name]["per_person"]}
+        other = np.asarray([people[who]["accuracy"] for who in accuracy], np.float64)
+        other_name = name
+    chance, sure = main["chance"]["uniform"], main["calibration"]
+    reached = np.asarray([*accuracy.values()], np.float64)
     drawn = {
         "confusion": plots.confusion(np.asarray(main["confusion"], np.float64), results["labels"]),
-        "people": plots.people(
-            names,
-            np.asarray([row["accuracy"] for row in rows], np.float64),
-            main["chance"]["uniform"],
-            other,
-        ),
+        "people": plots.people([*accuracy], reached, chance, other),
+        "reliability": plots.reliability(sure["reliability"]),
+        "coverage": plots.coverage(sure["coverage"], chance),
     }
-    sure = main["calibration"]
-    drawn["reliability"] = plots.reliability(sure["reliability"])
-    drawn["coverage"] = plots.coverage(sure["coverage"], main["chance"]["uniform"])
+    if face_map is not None:
+        for name, groups in (("emotion", face_map.emotions), ("person", face_map.people)):
+            drawn[f"by_{name}"] = plots.embedding(face_map.places, groups, f"by-{name}")
     return {**{name: Markup(svg) for name, svg in drawn.items()}, "other_name": other_name}
 
 
-def _map_figures(face_map: Map | None) -> dict[str, str]:
-    if face_map is None:
-        return {}
-    return {
-        "by_emotion": Markup(plots.embedding(face_map.places, face_map.emotions, "by-emotion")),
-        "by_person": Markup(plots.embedding(face_map.places, face_map.people, "by-person")),
-    }
-
-
-def _protocol_facts(main: Mapping[str, Any], generated: bool) -> list[tuple[str, str]]:
+def _protocol_facts(
+    main: Mapping[str, Any], protocol: CrossvalProtocol, generated: bool
+) -> list[tuple[str, str]]:
     """Rows of the protocol box: who was held out, and what the model had seen before."""
-    protocol = main["protocol"]
-    name = protocol.get("protocol", "")
-    folds, seeds = protocol.get("folds"), protocol.get("seeds", [])
-    held_out = {
-        "leave_one_subject_out": "one person a fold; the model is trained on all the others",
-        "grouped_kfold": "whole people; nobody stands in training and test of one fold",
-        "random": "photographs, not people",
-        "fixed_split": "the people whom the labels name for the test",
-        "cross_set": "all people of the second set",
-    }.get(name, "not stated")
-    facts = [
-        ("Protocol", _PROTOCOL_WORDS.get(name, name or "not stated")),
-        ("Held out", held_out),
-        ("People", f"{main['people']}{' (generated by a program)' if generated else ''}"),
-        ("Photographs", str(main["photographs"])),
-        ("Folds", str(len(folds)) if isinstance(folds, list) else str(folds)),
-        ("Seeds", ", ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds)),
-        ("Model", _METHOD_WORDS.get(protocol.get("method", ""), protocol.get("method", ""))),
-        ("Chosen", protocol.get("chosen_by") or "nothing: all was set before anyone was tested"),
-        ("Pretraining", _pretraining(protocol)),
-        ("Test people in pretraining", _seen(protocol)),
-        ("Leaks", _leaks(protocol)),
-    ]
-    if protocol.get("features"):
-        facts.append(("Features", " and ".join(protocol["features"])))
-    if protocol.get("shots"):
-        facts.append(("Low-shot", f"{protocol['shots']} photographs of each emotion a fold"))
-    for key, label in (("init", "Starts from"), ("steps", "Steps a fold"), ("image_size", "Image")):
-        if protocol.get(key):
-            unit = " px" if key == "image_size" else ""
-            facts.append((label, f"{protocol[key]}{unit}"))
-    return facts
+    name, method = protocol.protocol, protocol.method
+    called, held_out = _PROTOCOL_WORDS.get(name, (name or "not stated", "not stated"))
+    pretraining = "none: from scratch"
+    if protocol.pretraining or protocol.init == "pretrained":
+        undescribed = "a model that was not described (--config.pretraining)"
+        pretraining = protocol.pretraining or undescribed
+    facts = {
+        "Protocol": called,
+        "Held out": held_out,
+        "People": f"{main['people']}{' (generated by a program)' if generated else ''}",
+        "Photographs": str(main["photographs"]),
+        "Folds": str(protocol.folds),
+        "Seeds": ", ".join(map(str, protocol.seeds)),
+        "Model": _METHOD_WORDS.get(method, method),
+        "Chosen": protocol.chosen_by or "nothing: all was set before anyone was tested",
+        "Pretraining": pretraining,
+        "Test people in pretraining": _seen(protocol),
+        "Leaks": _leaks(protocol),
+        "Features": " and ".join(protocol.features),
+        "Low-shot": f"{protocol.shots} photographs of each emotion a fold" * (protocol.shots > 0),
+        "Starts from": protocol.init,
+        "Steps a fold": f"{protocol.steps or ''}",
+        "Image": f"{protocol.image_size} px" if protocol.image_size else "",
+    }
+    optional = ("Features", "Low-shot", "Starts from", "Steps a fold", "Image")
+    return [(label, value) for label, value in facts.items() if value or label not in optional]
 
 
-def _pretraining(protocol: Mapping[str, Any]) -> str:
-    if protocol.get("pretraining"):
-        return str(protocol["pretraining"])
-    if protocol.get("init") == "pretrained":
-        return "a model that was not described (--config.pretraining)"
-    return "none: from scratch"
-
-
-def _leaks(protocol: Mapping[str, Any]) -> str:
+def _leaks(protocol: CrossvalProtocol) -> str:
     """What the auditor found; not every run had one."""
-    if "leaks" not in protocol:
+    if "leaks" not in protocol.model_fields_set:
         return "not looked for"
-    found = ", ".join(f"{number} {kind}" for kind, number in protocol["leaks"].items())
-    if found:
+    if protocol.leaks:
+        found = ", ".join(f"{number} {kind}" for kind, number in protocol.leaks.items())
         return f"allowed by name: {found}"
-    if not protocol.get("pretraining_known", True):
+    if not protocol.pretraining_known:
         return "none found between folds; what the network was pretrained on could not be searched"
     return "none found by the auditor"
 
 
-def _seen(protocol: Mapping[str, Any]) -> str:
+def _seen(protocol: CrossvalProtocol) -> str:
     """Whether unlabelled faces of the people tested were pretrained on, as far as is recorded."""
-    if not protocol.get("pretraining") and protocol.get("init") != "pretrained":
+    if not protocol.pretraining and protocol.init != "pretrained":
         return "no"
-    words = {True: "yes", False: "no", None: "not known"}
-    return words[protocol.get("pretraining_saw_test_people")]
+    return {True: "yes", False: "no", None: "not known"}[protocol.pretraining_saw_test_people]
 
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -316,18 +280,11 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _read_if_present(path: Path) -> dict[str, Any]:
-    return dict(read_json(path)) if path.is_file() else {}
-
-
 def _in_markdown(value: Any) -> Any:
     """Text that neither HTML, a link, an image nor a table's columns can come out of."""
     if not isinstance(value, str):
         return value
-    text = " ".join(value.split("\n"))
-    for character, instead in _MARKDOWN:
-        text = text.replace(character, instead)
-    return text
+    return value.translate(_MARKDOWN)
 
 
 def _percent(value: float | None, digits: int = 1) -> str:

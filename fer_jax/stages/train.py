@@ -179,9 +179,9 @@ def _draw_all(
     batch = source.batch(rows)
     task_pictures.draw(workdir / "tasks.png", learner, weights, batch["image"], batch["label"])
     if watched is not None:
-        who = watched.emotions, watched.people
+        who = watched.emotions, watched.faces.people
         file = workdir / "neighbours.png"
-        face_pictures.draw_neighbours(file, features, watched.source.images, *who)
+        face_pictures.draw_neighbours(file, features, watched.faces.images, *who)
         face_pictures.draw_embedding(workdir / "embedding.png", features, *who)
 
 

@@ -101,8 +101,7 @@ def test_no_fold_is_empty_where_greedy_balancing_leaves_one():
 
 
 def test_a_splitter_that_leaks_is_stopped(monkeypatch):
-    splitters = {**protocols._PROTOCOLS, "grouped_kfold": protocols._PROTOCOLS["random"]}
-    monkeypatch.setattr(protocols, "_PROTOCOLS", splitters)
+    monkeypatch.setitem(protocols._SPLITTERS, "grouped_kfold", protocols._SPLITTERS["random"])
     subjects, emotions = study()
     with pytest.raises(RuntimeError, match="people on both sides"):
         make_folds(subjects, emotions, protocol="grouped_kfold", folds=5, seed=0)

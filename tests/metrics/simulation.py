@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fer_jax.crossval.protocols import make_folds
+from fer_jax.metrics import predictions
+from fer_jax.records import CrossvalProtocol
 from fer_jax.workdir import write_json
 
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -75,6 +77,13 @@ def simulate(
         "steps": 120,
         "image_size": 64,
     }
+
+
+def from_table(
+    name: str, table: pd.DataFrame, protocol: dict[str, Any], where: str
+) -> predictions.Predictions:
+    """`predictions.from_table` with the protocol as `simulate` gives it."""
+    return predictions.from_table(name, table, CrossvalProtocol(**protocol), where)
 
 
 def write_run(folder: Path, table: pd.DataFrame, protocol: dict[str, Any]) -> Path:

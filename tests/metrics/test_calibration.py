@@ -4,8 +4,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from fer_jax.metrics import calibration
-from fer_jax.metrics.predictions import from_table
-from tests.metrics.simulation import LABELS, simulate
+from tests.metrics.simulation import LABELS, from_table, simulate
 
 
 def overconfident(rows=4000, temperature=0.4, classes=4, seed=0):

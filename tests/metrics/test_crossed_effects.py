@@ -5,8 +5,7 @@ import pytest
 from scipy import stats
 
 from fer_jax.metrics import crossed_effects
-from fer_jax.metrics.predictions import from_table
-from tests.metrics.simulation import simulate
+from tests.metrics.simulation import from_table, simulate
 
 
 def run(name, **options):

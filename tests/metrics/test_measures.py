@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from fer_jax.metrics import measures
-from fer_jax.metrics.predictions import from_table
-from tests.metrics.simulation import simulate
+from tests.metrics.simulation import from_table, simulate
 
 
 def worked_example():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.metrics.predictions import from_table, read_predictions
-from tests.metrics.simulation import LABELS, simulate, write_run
+from fer_jax.metrics.predictions import read_predictions
+from tests.metrics.simulation import LABELS, from_table, simulate, write_run
 
 
 def test_answers_are_the_largest_probability_and_no_face_is_its_own_answer():

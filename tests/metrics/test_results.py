@@ -3,8 +3,7 @@ import json
 import pytest
 
 from fer_jax.metrics import results
-from fer_jax.metrics.predictions import from_table
-from tests.metrics.simulation import simulate
+from tests.metrics.simulation import from_table, simulate
 
 
 def run(name, **options):

@@ -102,14 +102,14 @@ def config(root, **fields):
 
 def test_who_is_tested_in_the_end_is_not_watched_and_nobody_is_on_both_sides(photographs):
     watched = watching.read_watched(config(photographs), 16, seed=0)
-    assert watched.source.ids == [
+    assert watched.faces.photos == [
         "a/sad.png",
         *(f"{p}/{e}.png" for p in "bcd" for e in ("happy", "sad")),
     ]
-    assert watched.source.labels.tolist() == [1, 0, 1, 0, 1, 0, 1]
-    assert watched.source.images[:, 0, 0, 0].tolist() == [20, 40, 60, 80, 100, 120, 140]
+    assert watched.faces.labels.tolist() == [1, 0, 1, 0, 1, 0, 1]
+    assert watched.faces.images[:, 0, 0, 0].tolist() == [20, 40, 60, 80, 100, 120, 140]
     assert len(watched.folds) == 4  # as many as people
-    people = np.array(watched.people)
+    people = np.array(watched.faces.people)
     for fold in watched.folds:
         assert not set(people[fold.train]) & set(people[fold.test])
     (photographs / "metrics.jsonl").write_text(

@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.metrics.predictions import from_table
 from fer_jax.report import comparison
-from tests.metrics.simulation import simulate
+from tests.metrics.simulation import from_table, simulate
 
 SEEDS = (0, 1, 2)
 

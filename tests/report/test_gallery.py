@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fer_jax.metrics.predictions import from_table
 from fer_jax.people import photograph
 from fer_jax.report import gallery
-from tests.metrics.simulation import simulate
+from tests.metrics.simulation import from_table, simulate
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,9 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.metrics import results
-from fer_jax.metrics.predictions import from_table
 from fer_jax.report import page
 from fer_jax.report.gallery import Map, Shown
-from tests.metrics.simulation import simulate, write_stage
+from tests.metrics.simulation import from_table, simulate, write_stage
 
 OWN = page.StageRecord("evaluate", "out", {}, {}, {})
 VOID = {"meta", "link", "br", "img", "hr", "input"}

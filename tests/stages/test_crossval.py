@@ -283,7 +283,7 @@ def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
 
     monkeypatch.setattr(probe, "METHOD", Counting)
     crossval.run(tiny(faces, method="probe", shots=2), tmp_path / "w")
-    assert sizes == [[2, 2, 2, 2]] * 2
+    assert sizes == [[2, 2, 2, 2]] * 3  # two folds, and everyone
 
 
 @pytest.mark.parametrize(
