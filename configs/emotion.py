@@ -49,7 +49,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.allow_leaks = ()
 
     # "fine_tune"; "probe": a logistic regression on features of the frozen backbone, computed
-    # once; "as_is": the emotion model at `init` without training, for emotions that it knows.
+    # once; "as_is": the emotion model at `init` without training, for emotions that it knows; or
+    # the dotted name of a module of your own (docs/add_a_method.md).
     config.method = "fine_tune"
     # Of the probe: "backbone", and "gradients" (histograms of oriented gradients) beside it.
     config.features = ("backbone",)

@@ -6,8 +6,9 @@ light, dark and print.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -52,18 +53,15 @@ def confusion(matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str]) -> str:
     """Heat map of the confusion matrix: shares of each true emotion, counts below."""
     classes = len(labels)
     columns = classes + 1 if matrix[:, classes].any() else classes
-    names = [*labels, "no face"][:columns]
     support = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, support, out=np.zeros_like(matrix), where=support > 0)
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": "confusion"}):
-        figure = Figure(figsize=(1.3 + 0.82 * columns, 0.75 + 0.72 * classes), layout="constrained")
-        axes = figure.add_subplot()
-        for row in range(classes):
-            for column in range(columns):
-                _cell(axes, row, column, float(shares[row, column]), float(matrix[row, column]))
+
+    def draw(axes: Axes) -> None:
+        for row, column in itertools.product(range(classes), range(columns)):
+            _cell(axes, row, column, float(shares[row, column]), float(matrix[row, column]))
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(classes - 0.5, -0.5)
-        axes.set_xticks(range(columns), names)
+        axes.set_xticks(range(columns), [*labels, "no face"][:columns])
         axes.set_yticks(range(classes), labels)
         axes.tick_params(length=0)
         axes.xaxis.tick_top()
@@ -71,7 +69,9 @@ def confusion(matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str]) -> str:
         axes.set_xlabel("answer", labelpad=8)
         axes.set_ylabel("truth", labelpad=8)
         axes.spines[:].set_visible(False)
-        return _svg(figure, "confusion", "Confusion matrix: a row a true emotion")
+
+    size = (1.3 + 0.82 * columns, 0.75 + 0.72 * classes)
+    return _plot("confusion", "Confusion matrix: a row a true emotion", size, draw)
 
 
 def people(
@@ -82,17 +82,28 @@ def people(
 ) -> str:
     """Accuracy by person, with the chance level as a dashed line.
 
-    A bar a person in the order given from the top, and for a second run, `other`, a mark; for
-    more than 60 people how many of them reach which accuracy, without names.
+    A bar for each person in the order given from the top, and for a second run, `other`, a mark;
+    for more than 60 people how many of them reach which accuracy, without names.
     """
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": "people"}):
-        if len(names) <= _NAMED_PEOPLE:
-            figure = _bars(names, accuracy, other)
-            description = "Accuracy of each person, lowest first"
+    count, many = len(names), len(names) > _NAMED_PEOPLE
+
+    def draw(axes: Axes) -> None:
+        if many:
+            edges = np.linspace(0, 1, 11)
+            axes.hist(accuracy, edges.tolist(), rwidth=0.9, color=_ACCENT, linewidth=0)
+            if other is not None:
+                counts, _ = np.histogram(other, edges)
+                middles = (edges[:-1] + edges[1:]) / 2
+                axes.plot(middles, counts, "D", ms=6, mfc=_OTHER, mec=_PAPER, mew=1, clip_on=False)
+            axes.set_ylabel("people")
         else:
-            figure = _histogram(accuracy, other)
-            description = "How many people reach which accuracy"
-        axes = figure.axes[0]
+            places = np.arange(count)
+            axes.barh(places, accuracy, height=0.62, color=_ACCENT, linewidth=0)
+            if other is not None:
+                axes.plot(other, places, "D", ms=5.5, mfc=_OTHER, mec=_PAPER, mew=1, clip_on=False)
+            axes.set_ylim(count - 0.4, -0.6)
+            axes.set_yticks(places, names)
+        axes.tick_params(axis="y", length=0)
         axes.axvline(chance, color=_MUTED, linewidth=1, linestyle=(0, (3, 3)))
         axes.annotate(
             "chance", (chance, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
@@ -101,69 +112,67 @@ def people(
         axes.set_xlim(0, 1)
         axes.set_xticks(np.linspace(0, 1, 5), ["0", "25", "50", "75", "100 %"])
         axes.spines["left"].set_visible(False)
-        return _svg(figure, "people", description)
+
+    if many:
+        return _plot("people", "How many people reach which accuracy", (5.2, 3.4), draw)
+    size = (5.2, 0.9 + 0.26 * count)
+    return _plot("people", "Accuracy of each person, lowest first", size, draw)
 
 
 def reliability(bins: Sequence[Mapping[str, float]]) -> str:
-    """Confidence against accuracy: a bar a bin, the diagonal for what would be honest."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": "reliability"}):
-        figure = Figure(figsize=(4.4, 3.7), layout="constrained")
-        axes = figure.add_subplot()
-        most = max(row["count"] for row in bins)
+    """Confidence against accuracy: a bar for each bin, and the diagonal of honest confidence."""
+    most = max(row["count"] for row in bins)
+
+    def draw(axes: Axes) -> None:
         for row in bins:
             width = row["high"] - row["low"]
-            axes.bar(
-                row["low"] + width / 2,
-                row["accuracy"],
-                width * 0.9,
-                color=_ACCENT,
-                alpha=0.25 + 0.75 * row["count"] / most,
-                linewidth=0,
-            )
+            middle, shade = row["low"] + width / 2, 0.25 + 0.75 * row["count"] / most
+            axes.bar(middle, row["accuracy"], width * 0.9, color=_ACCENT, alpha=shade, linewidth=0)
             axes.text(
-                row["low"] + width / 2,
-                row["accuracy"] + 0.02,
-                f"{row['count']:.0f}",
-                ha="center",
-                color=_MUTED,
-                fontsize=8,
-            )
+                middle, row["accuracy"] + 0.02, f"{row['count']:.0f}",
+                ha="center", color=_MUTED, fontsize=8,
+            )  # fmt: skip
         axes.plot([0, 1], [0, 1], "--", color=_MUTED, linewidth=1)
         axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="share that is right")
-        return _svg(figure, "reliability", "Reliability diagram: confidence against accuracy")
+
+    description = "Reliability diagram: confidence against accuracy"
+    return _plot("reliability", description, (4.4, 3.7), draw)
 
 
 def coverage(rows: Sequence[Mapping[str, float]], chance: float) -> str:
     """Accuracy among the photographs answered, against how many are answered."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": "coverage"}):
-        figure = Figure(figsize=(4.4, 3.7), layout="constrained")
-        axes = figure.add_subplot()
-        share = [100 * row["coverage"] for row in rows]
-        accuracy = [100 * row["accuracy"] for row in rows]
+    share = [100 * row["coverage"] for row in rows]
+    accuracy = [100 * row["accuracy"] for row in rows]
+
+    def draw(axes: Axes) -> None:
         axes.plot(share, accuracy, color=_ACCENT, linewidth=1.8, drawstyle="steps-post")
         axes.plot(share[:1], accuracy[:1], "o", color=_ACCENT, ms=6, clip_on=False)
         axes.axhline(100 * chance, color=_MUTED, linewidth=1, linestyle="--")
         axes.set(xlim=(0, 100), ylim=(0, 102))
         axes.set(xlabel="photographs answered, %", ylabel="of these right, %")
-        return _svg(figure, "coverage", "Accuracy against coverage, if the model may abstain")
+
+    description = "Accuracy against coverage, if the model may abstain"
+    return _plot("coverage", description, (4.4, 3.7), draw)
 
 
 def embedding(places: Float[np.ndarray, "n 2"], groups: Sequence[str], name: str) -> str:
     """Faces as points, coloured by group; with more than seven groups, signs differ too."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(4.6, 4.4), layout="constrained")
-        known = points(figure.add_subplot(), places, groups)
-        columns = min(4, len(known))
+
+    def draw(axes: Axes) -> None:
+        known = points(axes, places, groups)
         if len(known) <= _NAMED_PEOPLE:
-            figure.legend(
-                loc="outside lower center", ncols=columns, frameon=False, fontsize=8,
+            assert isinstance(axes.figure, Figure)
+            axes.figure.legend(
+                loc="outside lower center", ncols=min(4, len(known)), frameon=False, fontsize=8,
                 handletextpad=0.2, columnspacing=1.0,
             )  # fmt: skip
-        return _svg(figure, name, f"Faces as points, coloured by {name.removeprefix('by-')}")
+
+    description = f"Faces as points, coloured by {name.removeprefix('by-')}"
+    return _plot(name, description, (4.6, 4.4), draw)
 
 
 def points(axes: Axes, places: Float[np.ndarray, "n 2"], groups: Sequence[str]) -> list[str]:
-    """A mark a face, by group; with more than seven groups, signs differ too; the groups."""
+    """A mark for each face, by group; with more than seven groups, signs differ too; the groups."""
     known = sorted(set(groups))
     for number, group in enumerate(known):
         rows = [i for i, other in enumerate(groups) if other == group]
@@ -172,38 +181,6 @@ def points(axes: Axes, places: Float[np.ndarray, "n 2"], groups: Sequence[str]) 
         axes.plot(*places[rows].T, sign, color=colour, ms=5, mew=0, label=group, alpha=0.9)
     axes.set_axis_off()
     return known
-
-
-def _bars(
-    names: Sequence[str],
-    accuracy: Float[np.ndarray, " P"],
-    other: Float[np.ndarray, " P"] | None,
-) -> Figure:
-    count = len(names)
-    places = np.arange(count)
-    figure = Figure(figsize=(5.2, 0.9 + 0.26 * count), layout="constrained")
-    axes = figure.add_subplot()
-    axes.barh(places, accuracy, height=0.62, color=_ACCENT, linewidth=0)
-    if other is not None:
-        axes.plot(other, places, "D", ms=5.5, mfc=_OTHER, mec=_PAPER, mew=1, clip_on=False)
-    axes.set_ylim(count - 0.4, -0.6)
-    axes.set_yticks(places, names)
-    axes.tick_params(axis="y", length=0)
-    return figure
-
-
-def _histogram(accuracy: Float[np.ndarray, " P"], other: Float[np.ndarray, " P"] | None) -> Figure:
-    edges = np.linspace(0, 1, 11)
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.hist(accuracy, edges.tolist(), rwidth=0.9, color=_ACCENT, linewidth=0)
-    if other is not None:
-        counts, _ = np.histogram(other, edges)
-        middles = (edges[:-1] + edges[1:]) / 2
-        axes.plot(middles, counts, "D", ms=6, mfc=_OTHER, mec=_PAPER, mew=1, clip_on=False)
-    axes.set_ylabel("people")
-    axes.tick_params(axis="y", length=0)
-    return figure
 
 
 def _cell(axes: Axes, row: int, column: int, share: float, count: float) -> None:
@@ -229,6 +206,16 @@ def _cell(axes: Axes, row: int, column: int, share: float, count: float) -> None
         column, row + 0.25, f"{count:g}" if count.is_integer() else f"{count:.1f}",
         ha="center", va="center", color=ink, fontsize=8, alpha=0.8,
     )  # fmt: skip
+
+
+def _plot(
+    name: str, description: str, size: tuple[float, float], draw: Callable[[Axes], None]
+) -> str:
+    """What `draw` draws, of a size in inches, as an element of the page."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
+        return _svg(figure, name, description)
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:

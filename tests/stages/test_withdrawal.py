@@ -168,11 +168,10 @@ def test_a_withdrawal_after_a_kill_within_a_step(place, monkeypatch, point):
         if point == "sheet":
             patch.setattr(photographs, "_sheet", killed)
         elif point == "model":
-            patch.setattr(Stub, "save_everyone", killed)
+            patch.setattr(Stub, "fit_everyone", killed)
         else:
-            patch.setattr(
-                Stub, "run", killed
-            )  # no table has the person yet, but a config leads to it
+            # No table has the person yet, but a config leads to it.
+            patch.setattr(Stub, "fit", killed)
         run(place)
     crops = {p.read_bytes() for p in (place / "w").rglob("*.png") if GONE in p.parts}
     write_ledger(place, "2026-11-26")
