@@ -130,11 +130,12 @@ class FrozenBackbone:
     ) -> NetworkModel:
         """The model whose logits are `features @ kernel + bias`."""
         arrays = self._model.weights | {
-            f"{_HEAD}/kernel": np.float32(kernel[: self.width]),
-            f"{_HEAD}/bias": np.float32(bias),
+            f"{_HEAD}/kernel": np.asarray(kernel[: self.width], np.float32),
+            f"{_HEAD}/bias": np.asarray(bias, np.float32),
         }
         if self._model.reads_gradients(TASK):
-            arrays[trained_model.gradient_kernel(TASK)] = np.float32(kernel[self.width :])
+            lines = np.asarray(kernel[self.width :], np.float32)
+            arrays[trained_model.gradient_kernel(TASK)] = lines
         record = with_inference(self._model.record, temperature=temperature or 1.0)
         model = self._model.replaced(record, arrays)
         return NetworkModel(model, temperature, chosen, self.features)

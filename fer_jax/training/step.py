@@ -157,7 +157,7 @@ def make_eval_step(
 
 
 def make_features_step(
-    graphdef: nnx.GraphDef[Any], task_name: str, task: Task
+    graphdef: nnx.GraphDef[Any], task: Task
 ) -> Callable[[State, jax.Array], jax.Array]:
     """Pooled features [B, F] of images [B, S, S, 3] as a task shows them to the network.
 
@@ -174,7 +174,7 @@ def make_features_step(
 
 
 def make_head_step(
-    graphdef: nnx.GraphDef[Any], task_name: str, task: Task
+    graphdef: nnx.GraphDef[Any], task_name: str
 ) -> Callable[[State, jax.Array], jax.Array]:
     """Logits [B, C] of one task from the features of `make_features_step`."""
 

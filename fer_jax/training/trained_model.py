@@ -182,14 +182,13 @@ class Model:
     def answers(
         self, task: str, features: Float32[np.ndarray, "n v f"]
     ) -> Float32[np.ndarray, "n c"]:
-        """Class probabilities before the temperature: the mean over the views of `features`."""
-        if not len(features):
-            return np.zeros((0, len(self.record.labels[task])), np.float32)
+        """Class probabilities before the temperature, averaged over the views; n is at least 1."""
         rows = features.reshape(-1, features.shape[-1])
-        head = self._function("head", task)
-        logits = self._in_batches(lambda part: head(self._state, part), rows[:, : self.width])
         if self.reads_gradients(task):
-            logits = logits + rows[:, self.width :] @ self._kernels[task]
+            seen, lines = np.split(rows, [self.width], axis=1)
+            logits = self._run("head", task, seen) + lines @ self._kernels[task]
+        else:
+            logits = self._run("head", task, rows)
         shape = (*features.shape[:2], -1)
         mean: np.ndarray = softmax(logits, axis=-1).reshape(shape).mean(axis=1)
         return mean
@@ -201,28 +200,31 @@ class Model:
         classes: Int[np.ndarray, " n"],
     ) -> Float32[np.ndarray, "n h w"]:
         """Where the network looked for one class of each image, from 0 to 1 (`grad_cam`)."""
-        cam = self._compiled.setdefault(("cam", ""), GradCam(self.record.backbone.model_dump()))
+        if ("heat", task) not in self._compiled:
+            self._compiled["heat", task] = GradCam(self.record.backbone.model_dump())
         kernel = self._state["parameters"]["heads"][task]["linear"]["kernel"]
-        return cam(self._state, kernel, images, classes)
+        heat: np.ndarray = self._compiled["heat", task](self._state, kernel, images, classes)
+        return heat
 
     def pooled(self, task: str, images: np.ndarray) -> Float32[np.ndarray, "n f"]:
         """Pooled features of the images as the task shows them to the network."""
-        function = self._function("features", task)
-        found: np.ndarray = self._in_batches(lambda part: function(self._state, part), images)
-        return found
+        return self._run("features", task, images)
 
-    def _function(self, kind: str, task: str) -> Any:
+    def _run(self, kind: str, task: str, rows: np.ndarray) -> Float32[np.ndarray, "n f"]:
+        """The compiled function `kind` of a task, on all rows."""
         if (kind, task) not in self._compiled:
-            make = {"features": make_features_step, "head": make_head_step}[kind]
-            function = make(self._graphdef, task, self._tasks[task])
-            self._compiled[kind, task] = jax.jit(function, compiler_options=compiler_options())
-        return self._compiled[kind, task]
-
-    def _in_batches(self, function: Any, rows: np.ndarray) -> Any:
-        def size(left: int) -> int:
-            return self._batch or power_of_two(left, most=self.BATCH)
-
-        return in_batches(function, rows, size=size)
+            made = {
+                "features": make_features_step(self._graphdef, self._tasks[task]),
+                "head": make_head_step(self._graphdef, task),
+            }
+            self._compiled[kind, task] = jax.jit(made[kind], compiler_options=compiler_options())
+        compiled = self._compiled[kind, task]
+        found: np.ndarray = in_batches(
+            lambda part: compiled(self._state, part),
+            rows,
+            size=lambda left: self._batch or power_of_two(left, most=self.BATCH),
+        )
+        return found
 
 
 def gradient_kernel(task: str) -> str:
