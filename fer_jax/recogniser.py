@@ -1,7 +1,7 @@
 """From a picture to its faces, their aligned crops, and calibrated probabilities.
 
-This is the pipeline that cross-validation measures: faces are searched for, aligned and answered
-for as the model's record says.
+This is the pipeline that cross-validation measures: the model's record says how faces are found,
+aligned and classified.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What would let a model know the people it is tested on, looked for before it is trained.
+"""Leakage between training and test faces, searched for before a model is trained.
 
 A leak is a photograph or a person on both sides. Those between the sides of a fold:
 
     shared_id           the same subject is trained on and tested
-    similar_id          two ids that look like one: p1 and p01
+    similar_id          two ids that look alike: p1 and p01
     identical_picture   the same pixels under two names
     near_duplicate      one picture in two versions: compressed, resized, cropped, mirrored, …
     same_person         two ids whose faces look like one person
@@ -12,8 +12,8 @@ and those between the people tested and what the network was pretrained on:
 
     pretraining_labels      it was trained on these photographs, or on others of these ids
     pretraining_duplicate   a test photograph is among the pretraining faces
-    pretraining_person      a test person looks like somebody in the pretraining videos
-    pretraining_name        a pretraining video bears a test person's id in its name
+    pretraining_person      a test person looks like a person in the pretraining videos
+    pretraining_name        a pretraining video has a test person's id in its name
 
 What was pretrained on is read from the configs of the workdirs that led to `config.init`.
 """
@@ -56,7 +56,7 @@ _SHORTEST_NAME = 3  # letters of an id that may be looked for in a video's name
 
 @dataclass(frozen=True)
 class Leak:
-    """One suspect pair: what is tested, and where it stands on the other side.
+    """One suspect pair: what is tested, and what it resembles on the other side.
 
     `pictures` are files of the two faces, for the contact sheet.
     """
@@ -70,7 +70,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a network was pretrained on, as far as its workdirs tell.
+    """What a network was pretrained on, as far as its workdirs show.
 
     `photographs` are workdirs of labelled photographs, `faces` those of unlabelled ones; `known`
     is False where a model came without the workdir that made it.

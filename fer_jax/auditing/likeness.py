@@ -1,6 +1,6 @@
-"""How alike two aligned faces are: the same picture, or the same person.
+"""How similar two aligned faces are: the same picture, or the same person.
 
-Three steps, each dearer and surer than the one before:
+Three steps, each more expensive and more reliable than the one before:
 
     descriptors     gradients of every face; nearest neighbours by cosine, mirror images too
     same_picture    registers two faces onto each other and correlates their fine structure

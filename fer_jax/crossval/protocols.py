@@ -1,8 +1,8 @@
 """Who is trained on, who is tested on, and on whom choices are made.
 
 A protocol turns the subjects and emotions of the photographs into folds. Every protocol but
-`random` keeps each person on one side of each fold; `random` has to be asked for by name, and
-the report of a run that used it is stamped. Whatever is chosen (steps, temperature, the strength
+`random` keeps each person on one side of each fold; `random` has to be chosen by name, and
+the report of a run that used it says so. Whatever is chosen (steps, temperature, the strength
 of a penalty) is chosen on people of the training side: `inner_split`.
 """
 

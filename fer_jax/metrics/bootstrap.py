@@ -1,9 +1,9 @@
 """Intervals by resampling people.
 
-Photographs of one person resemble each other, so people are what is drawn: with replacement, as
+Photographs of one person resemble each other, so people are resampled: with replacement, as
 many as there are, each with all of their photographs (the cluster bootstrap; Field and Welsh,
 2007, doi:10.1111/j.1467-9868.2007.00593.x). The seeds of a run are averaged within a person
-before, so that more seeds do not pass for more people.
+before, so that more seeds do not count as more people.
 
 The interval is BCa (Efron 1987, doi:10.1080/01621459.1987.10478410): bias-corrected and
 accelerated, which follows the skew that accuracies near 100 % have. Its normal quantiles are
@@ -12,9 +12,9 @@ replaced by those that make the percentile interval of a mean as wide as Student
 few. Chosen by simulation among six methods; `benchmarks/coverage.py` and docs/results.md hold
 what each covers.
 
-Where every resample gives the same figure, as when nobody was ever mistaken, nothing can be
-resampled. The interval of a measure that stands at 0 or 1 is then the exact one of Clopper and
-Pearson with people as trials: 15 people of 15 without an error leave room for 78 %.
+If every resample gives the same figure, for example without any error, resampling gives no
+interval. That of a measure of 0 or 1 is then the exact one of Clopper and Pearson with people as
+trials: 15 people of 15 without an error give a lower limit of 78 %.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def estimate_difference(
 ) -> dict[str, Estimate]:
     """`first` minus `second`, with the interval of the paired difference.
 
-    Both hold the same people in the same order, and each sample draws the same people for both:
-    what makes a person hard for the two runs alike cancels.
+    Both hold the same people in the same order, and each sample draws the same people for both, so
+    that what makes a person difficult for both runs cancels.
     """
     runs = [_resampled(run, samples, seed) for run in (first, second)]
     found = {}
@@ -122,12 +122,12 @@ def interval(
     """The BCa interval; see the head of this file.
 
     Args:
-      value: the figure of all people.
-      replicates: the figure of each resample.
-      left_out: the figure without each person in turn, which gives the acceleration.
-      expand: whether to widen it for few people.
+        value: the figure of all people.
+        replicates: the figure of each resample.
+        left_out: the figure without each person in turn, which gives the acceleration.
+        expand: whether to widen it for few people.
     """
-    # Rounding must not pass for a difference between resamples.
+    # Differences by rounding are none between resamples.
     replicates = np.round(replicates, 12)
     if replicates.min() == replicates.max():
         return float(replicates[0]), float(replicates[0])
@@ -143,7 +143,7 @@ def interval(
     spread = (centred**2).sum()
     acceleration = (centred**3).sum() / (6.0 * spread**1.5) if spread > 0 else 0.0
     shifted = bias + np.array([-quantile, quantile])
-    # Beyond this the correction turns round and means nothing: the end of the resamples then.
+    # Beyond this the correction changes sign: the end of the resamples is taken then.
     scale = np.maximum(1.0 - acceleration * shifted, 1e-6)
     low, high = np.quantile(replicates, stats.norm.cdf(bias + shifted / scale))
     return float(low), float(high)

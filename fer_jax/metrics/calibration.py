@@ -1,13 +1,12 @@
-"""How far probabilities can be believed: log loss, Brier score, calibration error, abstaining.
+"""How reliable probabilities are: log loss, Brier score, calibration error, abstaining.
 
-A photograph in which no face was found has no probabilities. It counts as wrong with the
-probabilities of somebody who does not know: 1 / C for each of C classes. It is the first on which
-the model abstains.
+A photograph in which no face was found has no probabilities. It counts as wrong, with 1 / C for
+each of C classes. It is the first on which the model abstains.
 
 Temperature scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) divides the logarithms of the
 probabilities by a number T and normalises again: the answers stay, the confidence changes. T is
-fitted by the stage `crossval` on people of the training side whom the model of that fit has not
-seen, never on those who are tested.
+fitted by the stage `crossval` on people of the training side that the model of that fit has not
+seen, never on held-out people.
 """
 
 from __future__ import annotations

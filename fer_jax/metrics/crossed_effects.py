@@ -1,8 +1,8 @@
-"""Intervals for what both people and seeds vary: every seed is tested on the same people.
+"""Intervals over both people and seeds: every seed is tested on the same people.
 
-A seed stands for whatever is drawn anew with it: initial weights, order, the pretraining, the
-labelled faces of a low-shot run. Resampling people alone tells how the gain would vary with other
-people, for these very seeds; where seeds differ much that interval is far too narrow.
+A seed decides the initial weights, the order of examples, the pretraining, and the labelled faces
+of a low-shot run. Resampling people alone shows how the gain varies with other people for the same
+seeds; if seeds differ much, that interval is far too narrow.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
@@ -28,10 +29,10 @@ class Gain:
 
 
 def gains(first: Predictions, second: Predictions) -> Float[np.ndarray, "seeds people"]:
-    """How many more of each person's photographs `first` gets right than `second`, by seed.
+    """How many more photographs of each person `first` classifies right than `second`, by seed.
 
-    In units of the photographs of a mean person, so that the mean over all is the difference of
-    the accuracies. Both must test the same photographs with the same seeds.
+    In units of the mean number of photographs of a person, so that the mean over all is the
+    difference of the accuracies. Both must test the same photographs with the same seeds.
     """
     hits = [_hits(run) for run in (first, second)]
     return (hits[0] - hits[1]) * len(first.people) / first.photographs
@@ -74,8 +75,5 @@ def gain(differences: Float[np.ndarray, "seeds people"]) -> Gain:
 
 
 def _hits(run: Predictions) -> Float[np.ndarray, "seeds people"]:
-    seeds, seed = np.unique(run.seeds, return_inverse=True)
-    people, person = np.unique(run.subjects.astype(str), return_inverse=True)
-    hits = np.zeros((len(seeds), len(people)))
-    np.add.at(hits, (seed, person), run.predicted == run.truth)
-    return hits
+    right = pd.Series((run.predicted == run.truth).astype(float))
+    return right.groupby([run.seeds, run.subjects.astype(str)]).sum().unstack().to_numpy()

@@ -1,15 +1,15 @@
-"""Measures of a classifier of which every answer counts, "no face found" among them.
+"""Measures of a classifier; "no face found" counts as an answer.
 
-All measures are functions of a confusion matrix [C, C + 1]: a row a true class, a column an
+All measures are functions of a confusion matrix [C, C + 1]: a row per true class, a column per
 answer, in the order of the labels; the last column counts the photographs in which no face was
 found. Such a photograph
 
     is wrong in the accuracy,
     is missed in its class's recall, hence in the balanced accuracy,
-    is missed in its class's recall, and spoils no class's precision, in the macro-F1.
+    is missed in its class's recall, and lowers no class's precision, in the macro-F1.
 
-This is what scikit-learn computes when "no face" is one more answer that is never true. Classes
-of which there is no photograph are left out of the balanced accuracy and the macro-F1.
+This is what scikit-learn computes if "no face" is one more answer that is never true. Classes
+without photographs are left out of the balanced accuracy and the macro-F1.
 
 With several seeds the matrix is averaged over them: each photograph weighs the same.
 """
@@ -25,7 +25,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from fer_jax.metrics.predictions import Predictions
 
 MEASURES = ("accuracy", "balanced_accuracy", "macro_f1")
-_MOST_EXACT = 15  # people of whom all exchanges are tried
+_MOST_EXACT = 15  # people up to which all exchanges are tried
 
 
 def confusion(
@@ -38,7 +38,7 @@ def confusion(
 
 
 def confusion_by_person(predictions: Predictions) -> Float[np.ndarray, "P C C+1"]:
-    """One confusion matrix a person (in the order of `predictions.people`), averaged over seeds."""
+    """One confusion matrix per person, in the order of `predictions.people`; a mean over seeds."""
     classes = len(predictions.labels)
     _, person = np.unique(predictions.subjects.astype(str), return_inverse=True)
     counts = np.zeros((person.max() + 1, classes, classes + 1))
@@ -67,13 +67,13 @@ def measures(matrix: Float[np.ndarray, "*batch C C+1"]) -> dict[str, Float[np.nd
 
 
 def chance(truth: Int[np.ndarray, " N"], classes: int) -> dict[str, float]:
-    """Accuracy without looking: guessing uniformly, and always naming the commonest emotion."""
+    """Accuracy of a uniform guess, and of always answering with the commonest emotion."""
     shares = np.bincount(truth, minlength=classes) / len(truth)
     return {"uniform": 1.0 / classes, "commonest": float(shares.max())}
 
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """Precision, recall, F1, photographs and faces not found, one row an emotion."""
+    """Precision, recall, F1, photographs and faces not found, one row per emotion."""
     classes = np.arange(len(predictions.labels))
     precision, recall, f1, support = precision_recall_fscore_support(
         predictions.truth, predictions.predicted, labels=classes, zero_division=0.0
@@ -93,7 +93,7 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
 
 
 def per_person(predictions: Predictions) -> pd.DataFrame:
-    """One row a person, lowest accuracy first: counts, accuracy and recall of each emotion.
+    """One row per person, lowest accuracy first: counts, accuracy and recall of each emotion.
 
     Counts are averages over seeds; the recall of an emotion that a person does not show is NaN.
     """
@@ -117,11 +117,9 @@ def per_person(predictions: Predictions) -> pd.DataFrame:
 
 
 def per_seed(predictions: Predictions) -> dict[int, float]:
-    """Accuracy of each seed: how much luck in training is worth."""
-    right = predictions.predicted == predictions.truth
-    return {
-        seed: float(right[predictions.seeds == seed].mean()) for seed in predictions.seed_values
-    }
+    """Accuracy of each seed."""
+    right = pd.Series(predictions.predicted == predictions.truth)
+    return right.groupby(predictions.seeds).mean().to_dict()
 
 
 def exact_mcnemar(
@@ -130,7 +128,7 @@ def exact_mcnemar(
     """McNemar's test (1947), exact: do two runs fail on photographs equally often?
 
     Args:
-      first, second: share of seeds in which each run is right, one a photograph, same order.
+        first, second: share of seeds in which each run is right, of the same photographs.
 
     With one seed the discordant photographs are those that one run gets right and the other
     wrong. With several, those on which one run is right in more seeds (a sign test over
@@ -148,12 +146,12 @@ def permutation_over_people(
 ) -> dict[str, float | int | bool]:
     """Paired permutation test of the difference in accuracy, with people as the units.
 
-    If two runs are alike, it is as likely as not that their answers about a person were given by
-    the other run: every exchange of whole people is equally likely (Fisher 1935, section 21).
-    Unlike McNemar's test it does not take the photographs of one person for independent.
+    If two runs are equally good, every exchange of their answers about whole people is equally
+    likely (Fisher 1935, section 21). Unlike McNemar's test it does not assume that the photographs
+    of one person are independent.
 
     Args:
-      first, second: one confusion matrix a person, the same people in the same order.
+        first, second: one confusion matrix per person, the same people in the same order.
 
     All 2**P exchanges are tried up to 15 people, else 20,000 drawn ones. Two-sided.
     """

@@ -1,4 +1,4 @@
-"""What one run of cross-validation said about each photograph, read and checked."""
+"""The predictions of one run of cross-validation, read and checked."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Predictions:
     """A row is one photograph tested in one seed; N rows, C classes.
 
     Every seed tests the same photographs, each once. `predicted` is a position in `labels`, or
-    C where no face was found: that answer belongs to no class and is always wrong.
-    `temperatures` are those fitted on inner validation people, None where none were.
+    C if no face was found, which is always wrong. `temperatures` were fitted on inner validation
+    people; None if none were.
     """
 
     name: str

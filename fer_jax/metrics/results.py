@@ -1,4 +1,4 @@
-"""Everything that is said about a set of runs, as plain numbers: the content of `measures.json`."""
+"""All figures of a set of runs, as plain numbers: the content of `metrics.json`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def evaluate(
     """Measures of every run, and the paired difference between `main` and each of the others.
 
     Args:
-      runs: predictions by name.
-      main: the run that the report is about.
-      samples: bootstrap samples.
-      seed: of the bootstrap.
+        runs: predictions by name.
+        main: the run that the report is about.
+        samples: bootstrap samples.
+        seed: of the bootstrap.
 
     Returns a tree of dicts, lists, strings, numbers and None, fit for JSON.
     """
-    # The subject of the report first; a ConfigDict hands names over in alphabetical order.
+    # The subject of the report first; configs have names in alphabetical order.
     runs = {main: runs[main], **runs}
     drawn = {"samples": samples, "seed": seed}
     return {
@@ -148,7 +148,7 @@ def unseen(predictions: Predictions) -> str:
 
 
 def person_table(results: Mapping[str, Any]) -> pd.DataFrame:
-    """`per_person.csv`: one row a run and person, worst first within a run."""
+    """`per_person.csv`: one row per run and person, worst first within a run."""
     tables = {name: pd.DataFrame(run["per_person"]) for name, run in results["runs"].items()}
     return pd.concat(tables, names=["run"]).reset_index("run").reset_index(drop=True)
 

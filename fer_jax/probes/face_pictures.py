@@ -1,6 +1,6 @@
-"""neighbours.png and embedding.png: which faces a backbone takes for alike.
+"""neighbours.png and embedding.png: which faces are similar to a backbone.
 
-They show labelled people: for those who may see them, and to be passed on to nobody else.
+They show labelled people: do not pass them on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def draw_neighbours(
     emotions: Sequence[str],
     people: Sequence[str],
 ) -> None:
-    """Some faces, and beside each those of other people that are nearest by cosine similarity."""
+    """Some faces, and next to each those of other people that are nearest by cosine similarity."""
     nearest = neighbours(features, people, NEIGHBOURS)
     queries = choose_queries(emotions, people, QUERIES)
     shown = nearest.shape[1] + 1

@@ -51,14 +51,14 @@ def draw(
     images: UInt8[np.ndarray, "b s s 3"],
     labels: Int[np.ndarray, " b"],
 ) -> None:
-    """Draws a block a task, a row an image.
+    """Draws a block per task, a row per image.
 
     Args:
         file: what to write.
         learner: with the tasks.
         weights: `parameters` and `statistics` on this host.
         images: the examples.
-        labels: theirs, -1 for none.
+        labels: of the examples, -1 for none.
     """
     blocks = {
         name: shown(task, *_looked(learner, name, weights, images, labels), len(images))
@@ -75,7 +75,7 @@ def draw(
 
 
 def shown(task: Task, inputs: Any, targets: Any, outputs: Any, images: int) -> Shown:
-    """What there is to show of a task's inputs, targets and outputs for so many images.
+    """What is shown of a task's inputs, targets and outputs for this number of images.
 
     A task with integer targets and logits has answers; if it can `undo` them, its inputs are shown
     undone by the answer and by the truth. Of any other the inputs of each image are shown.
@@ -191,7 +191,7 @@ def show(axes: Axes, picture: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def mark(axes: Axes, right: bool) -> None:
-    """A frame and a sign: right or wrong, also for those who see no red or green."""
+    """A frame and a sign, right or wrong, which does not rely on red and green alone."""
     colour = RIGHT if right else WRONG
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(colour)

@@ -1,4 +1,4 @@
-"""What methods gain over a reference, setting by setting: a table and a picture."""
+"""What methods gain over a reference in each setting: a table and a picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLOUR, _CLEAR = "#444444", "#c8553d"
 def table(
     setting: str, runs: Mapping[str, Predictions], reference: str, *, samples: int, seed: int
 ) -> pd.DataFrame:
-    """One row a method: accuracy and macro-F1 with intervals, and what it gains on `reference`.
+    """One row per method: accuracy and macro-F1 with intervals, and what it gains on `reference`.
 
     `low` and `high` are the interval of the accuracy over people, seeds averaged before. The
     columns `gain`, `gain_low`, `gain_high` and `p` are the paired difference in accuracy with its
@@ -124,7 +124,7 @@ def _clear(row: Mapping[Any, Any]) -> bool:
 
 
 def draw(rows: pd.DataFrame, reference: str, file: Path) -> None:
-    """A panel a setting: gains on the reference with intervals, those that exclude 0 in colour."""
+    """A panel per setting: gains with intervals; those that exclude 0 are in colour."""
     settings = list(rows["setting"].unique())
     tallest = int(rows.groupby("setting").size().max())
     size = (3.4 * len(settings) + 1.2, 0.36 * tallest + 1.2)

@@ -1,4 +1,4 @@
-"""Faces in the report: what the model looked at, its surest mistakes, how faces lie.
+"""Faces in the report: where the model looked, its most confident mistakes, a map of faces.
 
 A face is blurred unless its person consents to `share` (see `fer_jax.data.consent`), or is drawn.
 """
@@ -44,7 +44,7 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Faces as points; the silhouettes say how well emotions, and people, stand apart."""
+    """Faces as points; the silhouettes say how well emotions, and people, are separated."""
 
     places: Float[np.ndarray, "n 2"]
     emotions: list[str]
@@ -138,14 +138,14 @@ def map_of(
 
 
 def _silhouette(features: Float[np.ndarray, "n f"], groups: Sequence[str]) -> float:
-    """Rousseeuw 1987: from -1 to 1, high where groups stand apart; NaN where it has no meaning."""
+    """Rousseeuw 1987: from -1 to 1, high for separate groups; NaN if it is not defined."""
     if not 1 < len(set(groups)) < len(groups):
         return float("nan")
     return float(silhouette_score(features, groups))
 
 
 def blurred(face: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:
-    """A mosaic of 9 × 9 squares: what is left says where light and dark are, not who it is."""
+    """A mosaic of 9 × 9 squares, in which a person cannot be recognised."""
     small = cv2.resize(face, (_MOSAIC, _MOSAIC), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
 
@@ -165,7 +165,7 @@ def overlaid(
 
 
 def data_address(picture: UInt8[np.ndarray, "h w 3"]) -> str:
-    """The picture as a JPEG inside an address, so that the page asks nobody for it."""
+    """The picture as a JPEG in a data: URL, so that the page loads nothing."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 82]
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), options)
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -45,7 +45,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _NAMED_PEOPLE = 60
-# Okabe and Ito 2008: told apart also by the colour-blind, and readable on light and dark paper.
+# Okabe and Ito 2008: distinct for colour-blind readers, and readable on light and dark paper.
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#999999")
 
 
