@@ -1,17 +1,64 @@
-"""Parts that a config names: one of the package's own modules, or a module of the user's."""
+"""Parts that a config selects by name: the package's own, or a module of the user's."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from fer_jax.errors import UserError
 
 
 def load(kind: str, name: str, package: str, attribute: str) -> Any:
-    """The attribute of the module that `name` names."""
+    """The attribute `attribute` of the module that `name` selects.
+
+    Args:
+        kind: what is selected, for error messages, e.g. "task".
+        name: without a dot the name of a module in `package`, with one any importable module.
+        package: where the parts of this project are, e.g. "fer_jax.tasks".
+        attribute: e.g. "TASK".
+
+    Raises:
+        UserError: no such module, or it has no such attribute.
+    """
+    module_name = name if "." in name else f"{package}.{name}"
     try:
-        module = importlib.import_module(name if "." in name else f"{package}.{name}")
-        return getattr(module, attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"no {kind} is called {name!r}: {error}") from error
+        module = importlib.import_module(module_name)
+    except (ModuleNotFoundError, TypeError, ValueError) as error:
+        valid_name = all(part.isidentifier() for part in module_name.split("."))
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if valid_name and not f"{module_name}.".startswith(f"{missing}."):
+            raise  # the module exists, but something that it imports does not
+        known = names(package, attribute)
+        raise UserError(
+            f'{kind} "{name}": no module {module_name}{did_you_mean(name, known)}; there are '
+            f"{', '.join(known)}, and the dotted name of any module on the Python path"
+        ) from error
+    if not hasattr(module, attribute):
+        raise UserError(f'{kind} "{name}": {module_name} has no attribute {attribute}')
+    return getattr(module, attribute)
+
+
+def names(package: str, attribute: str) -> list[str]:
+    """The modules of `package` that define `attribute`; none of them is imported."""
+    spec = importlib.util.find_spec(package)
+    found = pkgutil.iter_modules((spec and spec.submodule_search_locations) or ())
+    return [module.name for module in found if _defines(f"{package}.{module.name}", attribute)]
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """ " (did you mean 'rotation'?)", or "" if no known name is similar."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _defines(module: str, attribute: str) -> bool:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return False
+    lines = Path(spec.origin).read_text(encoding="utf-8").splitlines()
+    return any(line.startswith((f"{attribute} =", f"{attribute}:")) for line in lines)

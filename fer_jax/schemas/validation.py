@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fer_jax.errors import UserError
+from fer_jax.plugins import did_you_mean
 from fer_jax.schemas.fields import CROSS_FIELD, Stage
 from fer_jax.schemas.stages import STAGES
 
@@ -86,7 +86,7 @@ def _problems(
             yield _problem(place[:-1], message, given, prefix)
         elif detail["type"] == "extra_forbidden":
             fields = list(schema.model_fields) if len(place) == 1 else []
-            yield f"{_name(place, prefix)} does not exist{_similar(place[-1], fields)}"
+            yield f"{_name(place, prefix)} does not exist{did_you_mean(str(place[-1]), fields)}"
         else:
             yield _problem(place, _message(detail), given, prefix)
 
@@ -127,15 +127,10 @@ def _message(detail: ErrorDetails) -> str:
             return f"has an unknown stage; there are {', '.join(STAGES)}"
         case "literal_error":
             choices = re.findall("'([^']+)'", detail["ctx"]["expected"])
-            hint = _similar(detail["input"], choices)
+            hint = did_you_mean(str(detail["input"]), choices)
             return re.sub("^Input should", "must", detail["msg"]) + hint
     text = re.sub(r"^(Input|Value|Tuple|Dictionary) should", "must", detail["msg"])
     return re.sub(" after validation, not .*", "", text)
-
-
-def _similar(value: Any, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(value), known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _name(place: _Location, prefix: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from types import ModuleType
 
 from fer_jax.errors import UserError
+from fer_jax.plugins import did_you_mean
 
 
 def find_stage(name: str) -> ModuleType:
@@ -18,7 +18,8 @@ def find_stage(name: str) -> ModuleType:
     """
     known = sorted(module.name for module in pkgutil.iter_modules(__path__))
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the stages are {', '.join(known)}"
-        raise UserError(f"there is no stage {name!r} (config.stage); {hint}")
+        raise UserError(
+            f"there is no stage {name!r} (config.stage){did_you_mean(name, known)}; there are "
+            f"{', '.join(known)}"
+        )
     return importlib.import_module(f"{__name__}.{name}")

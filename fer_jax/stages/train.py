@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,8 +20,6 @@ from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit, steps_of
 from fer_jax.training.state import State, for_use
 from fer_jax.workdir import atomic_file, stage
-
-Measure: TypeAlias = Callable[[State], Mapping[str, float]]
 
 
 @stage(
@@ -40,32 +39,49 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     first step and at each evaluation what the features know about emotions. Several processes may
     run it together.
     """
-    if not config.data.place:
+    data = config.data
+    if not data.place:
         raise UserError("give --config.data.root, the folder that the images lie in")
     with backend.first_one_then_the_others("records"):  # opening them may write them
-        training, validation = (
-            _open(config.data, split, workdir) for split in ("train", "validation")
-        )
+        training, validation = (_open(data, split, workdir) for split in ("train", "validation"))
     emotions = {"classes": training.classes} if training.classes else {}
     tasks, weights = make_tasks(config.tasks.given(), emotion=emotions)
     _check_enough(config, training, tasks)
     steps = steps_of(config, len(training))
-    watched = watching.read_watched(config.probe, config.data.image_size, config.seed)
+    watched = watching.read_watched(config.probe, data.image_size, config.seed)
 
     learner = Learner(config, tasks, weights, steps)
-    state = _begin(learner, config)
+    state = learner.init(config.seed)
+    if config.init:
+        state = learner.begin_with(state, model_directory.backbone_leaves(config.init, state))
+    record = model_directory.describe(
+        config.backbone,
+        data.image_size,
+        tasks,
+        init=config.init,
+        faces=model_directory.read_faces(data.place),
+    )
     if backend.writes():
         table = parameter_table.draw(state["parameters"], learner.frozen)
         with atomic_file(workdir / "parameters.txt") as temporary:
             temporary.write_text(table)
-    probed = (lambda state: watched.figures(learner, state)) if watched else None
+    probed = partial(watched.figures, learner) if watched else None
+    part = {"batch_size": sharding.local_batch_size(config.batch_size), "shard": sharding.shard()}
+
+    def evaluate(state: State) -> Mapping[str, float]:
+        figures = learner.evaluate(state, iterators.eval_batches(validation, **part))
+        if figures:
+            losses = (weight * figures[f"{name}/loss"] for name, weight in weights.items())
+            figures["loss"] = sum(losses)
+        return {**figures, **(probed(state) if probed else {})}
+
+    def save(name: str, state: State) -> None:
+        arrays = jax.tree.map(sharding.fetch, for_use(state))  # all processes take part
+        if backend.writes():
+            model_directory.save(workdir / name, model_directory.arrays_of(arrays), record)
 
     with iterators.train_iterator(
-        training,
-        batch_size=sharding.local_batch_size(config.batch_size),
-        seed=config.seed,
-        workers=config.workers,
-        shard=sharding.shard(),
+        training, seed=config.seed, workers=config.workers, **part
     ) as batches:
         fitted = fit(
             learner,
@@ -74,60 +90,25 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
             steps=steps,
             folder=workdir,
             loop=config,
-            evaluate=_evaluation(learner, weights, validation, probed),
+            evaluate=evaluate,
             before=probed,
-            best=lambda state: _save_model(workdir / "best" / "model", state, config, learner),
+            best=partial(save, "best/model"),
         )
     if backend.writes():
-        records.write(workdir / records.DATA, config.data)
-    _save_model(workdir / "model", fitted.state, config, learner)
+        records.write(workdir / records.DATA, data)
+    save("model", fitted.state)
     _draw(workdir, learner, fitted.state, validation if len(validation) else training, watched)
+    began_with = record.init
     return {
         "train_images": len(training),
         "validation_images": len(validation),
         "steps": steps,
-        **_began_with(config.init),
+        **({"init": began_with.name, "init_sha256": began_with.sha256} if began_with else {}),
         **(watched.summary(workdir) if watched else {}),
         **{name: round(value, 4) for name, value in fitted.figures.items()},
         **fitted.speed(),
         **{f"{purpose}_s": round(spent, 2) for purpose, spent in fitted.seconds.items()},
     }
-
-
-def _begin(learner: Learner, config: schemas.Train) -> State:
-    """Random weights, or those that `config.init` names in the backbone."""
-    state = learner.init(config.seed)
-    if not config.init:
-        return state
-    return learner.begin_with(state, model_directory.backbone_leaves(config.init, state))
-
-
-def _evaluation(
-    learner: Learner,
-    weights: Mapping[str, float],
-    validation: sources.Source,
-    probed: Measure | None,
-) -> Measure:
-    """The tasks' figures on the validation images, if there are any, and the probes'."""
-    local = sharding.local_batch_size(learner.config.batch_size)
-
-    def evaluate(state: State) -> Mapping[str, float]:
-        batches = iterators.eval_batches(validation, batch_size=local, shard=sharding.shard())
-        figures = learner.evaluate(state, batches)
-        if figures:
-            figures["loss"] = sum(
-                weight * figures[f"{name}/loss"] for name, weight in weights.items()
-            )
-        return {**figures, **(probed(state) if probed else {})}
-
-    return evaluate
-
-
-def _began_with(init: str) -> dict[str, str]:
-    if not init:
-        return {}
-    origin = model_directory.origin(init)
-    return {"init": origin.name, "init_sha256": origin.sha256}
 
 
 def _check_enough(
@@ -152,52 +133,27 @@ def _draw(
 ) -> None:
     """All processes gather what the pictures show, the first one draws them.
 
-    The model is saved by then: a picture that cannot be drawn, as by a fault in a task's own
-    `undo`, is told and does not end the run.
+    The model is saved by then. So a picture that cannot be drawn, such as by a fault in a task's
+    own `undo`, gives a warning and does not end the run.
     """
     weights = jax.tree.map(sharding.fetch, for_use(state))
     features = watched.features(learner, state)["features"] if watched else np.zeros((0, 1))
     if not backend.writes():
         return
+    rows = np.linspace(0, len(source) - 1, min(task_pictures.EXAMPLES, len(source))).astype(int)
     try:
-        _draw_all(workdir, learner, weights, source, watched, features)
+        curves.draw(workdir)
+        shown = source.batch(rows)
+        task_pictures.draw(workdir / "tasks.png", learner, weights, shown["image"], shown["label"])
+        if watched is not None:
+            who = watched.emotions, watched.faces.people
+            file = workdir / "neighbours.png"
+            face_pictures.draw_neighbours(file, features, watched.faces.images, *who)
+            face_pictures.draw_embedding(workdir / "embedding.png", features, *who)
     except Exception as error:
         console.warn(
             f"train: the pictures in {workdir} are not complete: {type(error).__name__}: {error}"
         )
-
-
-def _draw_all(
-    workdir: Path,
-    learner: Learner,
-    weights: State,
-    source: sources.Source,
-    watched: watching.Watched | None,
-    features: np.ndarray,
-) -> None:
-    curves.draw(workdir)
-    rows = np.linspace(0, len(source) - 1, min(task_pictures.EXAMPLES, len(source))).astype(int)
-    batch = source.batch(rows)
-    task_pictures.draw(workdir / "tasks.png", learner, weights, batch["image"], batch["label"])
-    if watched is not None:
-        who = watched.emotions, watched.faces.people
-        file = workdir / "neighbours.png"
-        face_pictures.draw_neighbours(file, features, watched.faces.images, *who)
-        face_pictures.draw_embedding(workdir / "embedding.png", features, *who)
-
-
-def _save_model(folder: Path, state: State, config: schemas.Train, learner: Learner) -> None:
-    """All processes gather the arrays, the first one writes them."""
-    arrays = jax.tree.map(sharding.fetch, for_use(state))
-    if backend.writes():
-        spec = model_directory.describe(
-            config.backbone,
-            config.data.image_size,
-            learner.tasks,
-            init=config.init,
-            faces=model_directory.read_faces(config.data.place),
-        )
-        model_directory.save(folder, model_directory.arrays_of(arrays), spec)
 
 
 def _open(data: schemas.Data, split: str, workdir: Path) -> sources.Source:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import importlib
-import pkgutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -15,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
+from fer_jax import plugins
 from fer_jax.errors import UserError
 from fer_jax.tasks.augment import Augment
 
@@ -72,35 +69,13 @@ def make(name: str, **fields: Any) -> Task:
     attribute `TASK` is the task's class. Lists become tuples, and a mapping given as `augment`
     becomes an `Augment`. Raises UserError for an unknown name or field.
     """
-    module_name = name if "." in name else f"fer_jax.tasks.{name}"
-    task = getattr(_import(module_name, name), "TASK", None)
-    if task is None:
-        raise UserError(f'task "{name}": {module_name} has no attribute TASK naming its class')
+    task = plugins.load("task", name, "fer_jax.tasks", "TASK")
     known = [field.name for field in dataclasses.fields(task) if field.init]
     for field in fields:
         if field not in known:
-            near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = plugins.did_you_mean(field, known, cutoff=0.0)
             raise UserError(f'task "{name}" has no field {field}{hint}')
     return task(**{field: _plain(field, value) for field, value in fields.items()})
-
-
-def _import(module_name: str, name: str) -> Any:
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise  # the task's module is there, something that it imports is not
-        raise UserError(
-            f'task "{name}": no module {module_name}; there are {", ".join(names())}, and the '
-            "dotted name of any module on the Python path"
-        ) from error
-
-
-def names() -> list[str]:
-    """The tasks that stand in fer_jax/tasks."""
-    found = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    return [name for name in found if hasattr(_import(f"fer_jax.tasks.{name}", name), "TASK")]
 
 
 def _plain(field: str, value: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from pydantic import Json, ValidationError
 from pydantic_core import to_json
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
@@ -24,6 +25,7 @@ from fer_jax import console, records
 from fer_jax.errors import UserError
 from fer_jax.models import imagenet, pretrained, weight_files
 from fer_jax.records import FacePipeline, Inference, ModelRecord, Origin
+from fer_jax.schemas.fields import Section
 from fer_jax.schemas.training import Backbone
 from fer_jax.tasks.task import Task
 from fer_jax.training import integrity
@@ -31,10 +33,20 @@ from fer_jax.training.state import State, flatten, for_use, shapes
 from fer_jax.workdir import atomic_file
 
 FACES = "faces.json"  # in the workdir of a stage that cuts faces: how it does so
-# In the header of the weights. Under one key, since safetensors writes keys in no certain order.
-_SEALS = "fer_jax"
-_ARRAYS, _RECORD = "arrays", "record"
+_SEALS = "fer_jax"  # one key, since safetensors writes keys in no certain order
 _SHOWN = 3  # names in a message
+
+
+class _Seals(Section):
+    """Checksums in the header of the weights; None in files that have none.
+
+    Attributes:
+        arrays: see `integrity.describe`, by path.
+        record: of `model.json`.
+    """
+
+    arrays: Json[dict[str, Any]] | None = None
+    record: str | None = None
 
 
 def save(folder: Path, weights: Mapping[str, np.ndarray], record: ModelRecord) -> None:
@@ -57,7 +69,8 @@ def save(folder: Path, weights: Mapping[str, np.ndarray], record: ModelRecord) -
             f"{folder}: the model is not saved, since {_named(not_finite)} not finite; "
             "lower the learning rate and train again"
         )
-    seals = {_ARRAYS: json.dumps(described), _RECORD: _digest(record.model_dump(mode="json"))}
+    digest = _digest(record.model_dump(mode="json"))
+    seals = {"arrays": json.dumps(described), "record": digest}
     with atomic_file(folder / "weights.safetensors") as temporary:
         save_file(arrays, temporary, metadata={_SEALS: json.dumps(seals)})
     records.write(folder / "model.json", record)
@@ -170,12 +183,12 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     record = read_record(folder)
     if not file.is_file():
         raise UserError(f"{folder} has a model.json but no {file.name}; copy the whole folder")
-    arrays, header = _read_arrays(file)
+    arrays, seals = _read_arrays(file)
     if record.format == 1:
         _tell_no_checksums(folder)
-    elif {_ARRAYS, _RECORD} - header.keys():
+    elif seals.arrays is None or seals.record is None:
         raise UserError(f"{file} has lost its checksums; copy the model again or train it again")
-    elif header[_RECORD] != _digest(_read_json(folder / "model.json")):
+    elif seals.record != _digest(_read_json(folder / "model.json")):
         raise UserError(
             f"{folder / 'model.json'} is not the one that was saved with the weights; copy both "
             "files again or train the model again"
@@ -183,16 +196,15 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_arrays(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a safetensors file and its header, checked as far as it has checksums."""
-    header = _header(file)
+def _read_arrays(file: Path) -> tuple[dict[str, np.ndarray], _Seals]:
+    """The arrays of a safetensors file, checked as far as it has checksums."""
+    seals = _seals(file)
     try:
         arrays = load_file(file)
     except (OSError, SafetensorError, TypeError, ValueError, KeyError) as error:
         raise _unreadable(file, error) from error
     described, not_finite = integrity.describe(arrays)
-    if _ARRAYS in header:
-        saved = _saved_arrays(file, header[_ARRAYS])
+    if (saved := seals.arrays) is not None:
         names = saved.keys() | described.keys()
         damaged = sorted(name for name in names if saved.get(name) != described.get(name))
         if damaged:
@@ -208,30 +220,20 @@ def _read_arrays(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             f"{file}: {_named(integers)} {arrays[integers[0]].dtype}, not floating point; copy "
             "the model again or train it again"
         )
-    return arrays, header
+    return arrays, seals
 
 
-def _saved_arrays(file: Path, text: str) -> dict[str, Any]:
-    try:
-        saved = json.loads(text)
-    except ValueError as error:
-        raise _unreadable(file, error) from error
-    return saved if isinstance(saved, dict) else {}
-
-
-def _header(file: Path) -> dict[str, str]:
-    """The checksums in a safetensors file; empty if it has none."""
+def _seals(file: Path) -> _Seals:
     try:
         with safe_open(file, framework="np") as opened:
-            seals = json.loads((opened.metadata() or {}).get(_SEALS, "{}"))
-        if not isinstance(seals, dict) or not all(isinstance(text, str) for text in seals.values()):
-            raise ValueError("its checksums are damaged")
-        return seals
+            return _Seals.model_validate_json((opened.metadata() or {}).get(_SEALS, "{}"))
+    except ValidationError as error:
+        raise _unreadable(file, "its checksums are damaged") from error
     except (OSError, SafetensorError, ValueError) as error:
         raise _unreadable(file, error) from error
 
 
-def _unreadable(file: Path, error: Exception) -> UserError:
+def _unreadable(file: Path, error: Exception | str) -> UserError:
     return UserError(f"cannot read the weights in {file} ({error}); copy or train the model again")
 
 
@@ -274,7 +276,7 @@ def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
     file = _weight_file(path)
     if (file.parent / "model.json").is_file():
         read_weights(file.parent)  # for its checks
-    elif file.suffix == ".safetensors" and _ARRAYS in _header(file):
+    elif file.suffix == ".safetensors" and _seals(file).arrays is not None:
         _read_arrays(file)
     return pretrained.read_backbone(file, wanted)
 

@@ -135,10 +135,10 @@ def test_loss_falls_on_one_batch(name, fields, images, labels):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("rotatoin", {}, "no module fer_jax.tasks.rotatoin"),
+        ("rotatoin", {}, r"no module fer_jax.tasks.rotatoin \(did you mean 'rotation'"),
         ("permutations", {}, "no attribute TASK"),
         ("no_such_package.task", {}, "no module no_such_package.task"),
-        ("jigsaw", {"grids": 2}, "no field grids; did you mean grid"),
+        ("jigsaw", {"grids": 2}, r"no field grids \(did you mean 'grid'"),
         ("jigsaw", {"grid": 2, "permutations": 25}, "24 permutations"),
         ("jigsaw", {"grid": 1}, "grid 1"),
         ("jigsaw", {"mode": "pieces"}, 'mode "pieces"'),
