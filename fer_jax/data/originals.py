@@ -145,17 +145,17 @@ def _read(file: Path, person: Person) -> _Table | None:
         raise UserError(f"{'; '.join(problems[:10])}; correct that first")
     gone = [row for row in rows if person.is_named(row.value["subject"])]
     kept = [row for row in rows if not person.is_named(row.value["subject"])]
-    return _Table(file, tuple(kept), tuple(gone), _text_without(file, {row.place for row in gone}))
+    return _Table(file, tuple(kept), tuple(gone), _text_without(file, {row.line for row in gone}))
 
 
-def _text_without(file: Path, places: set[str]) -> str:
-    """The text of a table without the rows at `places`; a row may have several lines."""
+def _text_without(file: Path, gone: set[int]) -> str:
+    """The text of a table without the rows that end on the lines `gone`."""
     with file.open(newline="", encoding="utf-8") as content:
         lines = io.StringIO(content.read(), newline="").readlines()
     kept, start = [], 0
     reader = csv.reader(lines)
     for _ in reader:
-        if f"{file}, line {reader.line_num}" not in places:
+        if reader.line_num not in gone:
             kept += lines[start : reader.line_num]
         start = reader.line_num
     return "".join(kept)

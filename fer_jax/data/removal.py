@@ -217,8 +217,8 @@ def people_to_remove(photos: Path, work: Path) -> list[str]:
     Empty where the ledger has problems, which the stage `photographs` reports.
     """
     root = originals.root_of(photos)
-    ledger, problems = consent.read_consent(root / consent.NAME)
-    withheld = [] if problems else [row.subject for row in ledger.values() if row.withheld]
+    ledger = consent.read_ledger(root)
+    withheld = [] if ledger.problems else ledger.withheld
     contents = read_contents(work) if withheld and work.is_dir() else []
     own = ("photographs", PIPELINE)
     if not any(one.stage not in own for one in contents):
@@ -354,14 +354,14 @@ def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
 def _would_return(plan: Plan) -> Iterator[str]:
     """Photographs that are not given, and from which the next run would read the person again."""
     for found in plan.sources[len(plan.originals) :]:
-        ledger, problems = consent.read_consent(found.root / consent.NAME)
-        rows = [row for row in ledger.values() if plan.person.is_named(row.subject)]
-        withheld = rows and not problems and all(row.withheld for row in rows)
+        ledger = consent.read_ledger(found.root)
+        rows = [row for row in ledger.people.values() if plan.person.is_named(row.subject)]
+        withheld = rows and not ledger.problems and all(row.withheld for row in rows)
         if (found.files or found.problems) and not withheld:
             yield (
                 f"{found.root} still holds photographs of the person: add "
                 f"--config.photos={found.root} to delete them, or write the day of the withdrawal "
-                f"into {found.root / consent.NAME}"
+                f"into {ledger.file}"
             )
 
 

@@ -30,10 +30,16 @@ class TableError(UserError):
 
 @dataclass(frozen=True)
 class Row:
-    """One row: the text of each wanted column, stripped, and `place`, its file and line."""
+    """The text of each wanted column, stripped, and the line on which the row ends, from 1."""
 
-    place: str
+    file: Path
+    line: int
     value: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        """The file and line, for messages."""
+        return f"{self.file}, line {self.line}"
 
 
 def find(folder: Path, name: str) -> Path | None:
@@ -95,7 +101,8 @@ def read_rows(
                     f"{place}: the {column} has a line break and a comma; is a quote missing?"
                 )
                 continue
-            rows.append(Row(place, {name: found.get(name, "") for name in (*required, *optional)}))
+            value = {name: found.get(name, "") for name in (*required, *optional)}
+            rows.append(Row(file, lines.line_num, value))
     except csv.Error as error:
         raise TableError(f"{file}, line {lines.line_num}: not a table with commas: {error}") from (
             error

@@ -55,7 +55,7 @@ def place(tmp_path, monkeypatch):
     # What takes longest, and says nothing about people.
     monkeypatch.setattr(plots, "_svg", lambda *_: "<svg/>")
     monkeypatch.setattr(workdir, "environment", environment)
-    monkeypatch.setattr(report, "_template", template)
+    monkeypatch.setattr(page, "_template", template)
     rng = np.random.default_rng(0)
     for person in (GONE, *STAY):
         for emotion in EMOTIONS:
