@@ -138,7 +138,7 @@ class FineTune:
         if init:
             head = head_leaves(init, TASK, self.labels, state)
             state = self.learner.begin_with(state, {**self._backbones[init], **head})
-        batches = iterators.train_iterator(
+        batches = iterators.TrainIterator(
             faces.source, batch_size=self.config.batch_size, seed=seed
         )
         fitted = fit(

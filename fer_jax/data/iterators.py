@@ -1,8 +1,8 @@
 """Batches for the training loop, read ahead by Grain, resumed exactly.
 
-What batch number `t` holds is a function of the seed alone; Grain evaluates it ahead of the loop,
-in threads or in worker processes. So the batches depend neither on the number of workers nor on
-that of hosts, and the position to resume from is a number.
+Which examples batch number `t` has is a function of the seed alone; Grain evaluates it ahead of the
+loop, in threads or in worker processes. So the batches depend neither on the number of workers nor
+on that of hosts, and the position to resume from is a number.
 """
 
 from __future__ import annotations
@@ -32,10 +32,32 @@ _THREADS = 4
 
 
 class TrainIterator(Iterator[IteratorBatch]):
-    """Endless batches, shuffled anew each epoch; see `train_iterator`."""
+    """Endless training batches, as `Batch` and `mask`, bool [B].
+
+    Each epoch has every example once, in another order; a batch may span two epochs, so all are
+    full and `mask` is True throughout.
+
+    Args:
+        source: of the examples.
+        batch_size: B, the examples in one batch of this process.
+        seed: 0 to 2**32 - 1; decides every order.
+        workers: processes that read; 0 reads in threads of this one, which suffices for sources
+            in memory, and for small images.
+        shard: (index, count) of this process among those that train together. Their batches, side
+            by side, are the batch of `B * count` that one process alone would see.
+
+    Raises:
+        UserError: there is no example.
+    """
 
     def __init__(
-        self, source: Source, *, batch_size: int, seed: int, workers: int, shard: tuple[int, int]
+        self,
+        source: Source,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         if len(source) == 0:
             raise UserError("there is no example to train on")
@@ -65,7 +87,7 @@ class TrainIterator(Iterator[IteratorBatch]):
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """A JSON-able position, to be saved beside the train state."""
+        """The position, as JSON, to be saved with the train state."""
         return {"next_batch": self._next_batch, **self._identity}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -111,38 +133,13 @@ class TrainIterator(Iterator[IteratorBatch]):
         return iter(ahead)
 
 
-def train_iterator(
-    source: Source,
-    *,
-    batch_size: int,
-    seed: int,
-    workers: int = 0,
-    shard: tuple[int, int] = (0, 1),
-) -> TrainIterator:
-    """Endless training batches {"image": uint8 [B,S,S,3], "label": int32 [B], "mask": bool [B]}.
-
-    Each epoch shows every example once, in another order; a batch may span two epochs, so all are
-    full and `mask` is True throughout.
-
-    Args:
-        source: where examples come from.
-        batch_size: B, the examples of one batch of this process.
-        seed: 0 to 2**32 - 1; decides every order.
-        workers: processes that read; 0 reads in threads of this one, which suffices for sources
-            in memory, and for small images.
-        shard: (index, count) of this process among those that train together. Their batches, side
-            by side, are the batch of `B * count` that one process alone would see.
-    """
-    return TrainIterator(source, batch_size=batch_size, seed=seed, workers=workers, shard=shard)
-
-
 def eval_batches(
     source: Source, *, batch_size: int, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[IteratorBatch]:
-    """One pass over `source`, in order, in batches as those of `train_iterator`.
+    """One pass over `source`, in order, in batches as those of `TrainIterator`.
 
-    All batches have B rows; where the examples end, the rest is zeros, labelled 0, with `mask`
-    False. Processes that evaluate together (`shard`) see equally many batches.
+    All batches have B rows; rows after the last example are zeros with the label 0 and `mask`
+    False. Processes that evaluate together (`shard`) get equally many batches.
     """
     index, count = shard
     whole = batch_size * count
@@ -209,7 +206,7 @@ class _InOrder:
 
 @dataclasses.dataclass(frozen=True)
 class _Load:
-    """Reads the examples at `indices` and pads them to `size`."""
+    """Reads the examples at `indices`, and pads them to `size` rows."""
 
     source: Source
     size: int

@@ -60,7 +60,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
             temporary.write_text(table)
     probed = (lambda state: watched.figures(learner, state)) if watched else None
 
-    with iterators.train_iterator(
+    with iterators.TrainIterator(
         training,
         batch_size=sharding.local_batch_size(config.batch_size),
         seed=config.seed,

@@ -207,7 +207,7 @@ def test_no_tensorflow(photographs, tmp_path):
         "from fer_jax.data import iterators, sources\n"
         f"s = sources.open_source('persian_emotion', None, 'train', {str(photographs)!r}, 6,"
         f" data_dir={str(tmp_path)!r})\n"
-        "next(iterators.train_iterator(s, batch_size=4, seed=0))\n"
+        "next(iterators.TrainIterator(s, batch_size=4, seed=0))\n"
         "assert not {'tensorflow', 'torch'} & set(sys.modules)\n"
     )
     root = Path(builders.__file__).parents[2]
