@@ -28,7 +28,7 @@ LEVELS = {
 }
 LEAVES = {
     "errors", "workdir", "outputs", "locking", "backend", "console", "environment", "failures",
-    "figures", "files", "interrupts", "padding", "records", "schemas", "spreadsheets", "workers",
+    "figures", "files", "interrupts", "padding", "plugins", "records", "schemas", "spreadsheets", "workers",
 }  # fmt: skip
 # Rooms of one level stand apart, but for these doors.
 DOORS = {

@@ -14,6 +14,7 @@ from fer_jax import workdir
 from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.models import network
 from fer_jax.records import ModelRecord
+from fer_jax.report import page
 from fer_jax.stages import render
 from fer_jax.training import model_directory
 from tests.training.tiny import TinyBackbone
@@ -83,6 +84,6 @@ def replace_all(replace: Replace = setattr, *, models: bool = True) -> None:
     replace(render, "_draw_all", draw_here)
     replace(network, "InceptionResNetV2", TinyBackbone)
     replace(workdir, "environment", lambda: {"stand_in": True})
-    replace(report, "datetime", StoppedClock)
+    replace(page, "datetime", StoppedClock)
     if models:
         replace(model_directory, "load", load_model)
