@@ -133,7 +133,7 @@ def remove_person(
         before()
         done = _carry_out(plan)
     for found in plan.originals:  # last, since a killed run finds the rest by them
-        done.rows += found.rows
+        done.rows += len(found.rows)
         originals.delete_rows(found, plan.person)
     done.left = _left(plan, work, photos)
     return done

@@ -30,9 +30,10 @@ class TableError(UserError):
 
 @dataclass(frozen=True)
 class Row:
-    """The text of each wanted column, stripped, and the line on which the row ends, from 1."""
+    """The text of each wanted column, stripped, and the lines on which the row is, from 1."""
 
     file: Path
+    first_line: int
     line: int
     value: dict[str, str]
 
@@ -84,7 +85,9 @@ def read_rows(
     try:
         header = [names.key(name) for name in next(lines, [])]
         _check_header(file, header, required, optional, others)
+        end = lines.line_num
         for cells in lines:
+            first_line, end = end + 1, lines.line_num
             if not any(cell.strip() for cell in cells):
                 continue
             place = f"{file}, line {lines.line_num}"
@@ -102,7 +105,7 @@ def read_rows(
                 )
                 continue
             value = {name: found.get(name, "") for name in (*required, *optional)}
-            rows.append(Row(file, lines.line_num, value))
+            rows.append(Row(file, first_line, lines.line_num, value))
     except csv.Error as error:
         raise TableError(f"{file}, line {lines.line_num}: not a table with commas: {error}") from (
             error
