@@ -1,4 +1,4 @@
-"""Reading the Parquet tables that stages write, and saying what is wrong when that fails."""
+"""Parquet tables of the stages: written with a schema, and read with one line for what is wrong."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES
+from fer_jax.workdir import atomic_file
 
 PHOTOGRAPHS = pa.schema(
     [
@@ -78,6 +79,23 @@ def read_table(file: Path, schema: pa.Schema) -> pd.DataFrame:
         ) from error
 
 
+def write_table(file: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
+    """Writes the columns of `schema` to a Parquet file, atomically.
+
+    Raises:
+        ValueError: columns are missing or unknown, or a value is missing or of the wrong kind.
+    """
+    odd = sorted(set(frame.columns) ^ set(schema.names))
+    if odd:
+        raise ValueError(f"columns missing or unknown: {', '.join(odd)}")
+    try:
+        table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
+    except (ValueError, TypeError) as error:  # Arrow's own errors are both
+        raise ValueError(f"cannot write {file}: {error}") from error
+    with atomic_file(file) as temporary:
+        pq.write_table(table, temporary)
+
+
 def _not_a_workdir(root: Path) -> str:
     """Why `root` has no table of photographs, and what to give instead."""
     wanted = "a workdir of `photographs`"
@@ -88,16 +106,15 @@ def _not_a_workdir(root: Path) -> str:
         if stage == "photographs":
             return f"the stage `photographs` has not finished in {root}; run it again first"
         return f"{root} is a workdir of `{stage}`, not {wanted}; give the workdir of that stage"
-    if root.is_file() or (root / "labels.csv").is_file() or _holds_pictures(root):
+    files = itertools.islice(root.rglob("*"), _ENTRIES)
+    has_pictures = any(file.suffix.lower() in _PICTURES for file in files)
+    if root.is_file() or (root / "labels.csv").is_file() or has_pictures:
         kind = "a file" if root.is_file() else "a folder of photographs"
         return (
             f"{root} is {kind}, not {wanted}; run launch.py --config=configs/photographs.py "
             f"--config.photos={root} --workdir=W first and give W"
         )
-    return (
-        f"{root} is not {wanted}: it has no photographs.parquet; run that stage and give its "
-        f"--workdir"
-    )
+    return f"{root} is not {wanted} (no photographs.parquet); run that stage and give its --workdir"
 
 
 def _stage_of(root: Path) -> str:
@@ -105,8 +122,3 @@ def _stage_of(root: Path) -> str:
         return str(json.loads((root / "config.json").read_text("utf-8"))["stage"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another stage"
-
-
-def _holds_pictures(root: Path) -> bool:
-    files = itertools.islice(root.rglob("*"), _ENTRIES)
-    return any(file.suffix.lower() in _PICTURES for file in files)
