@@ -159,9 +159,7 @@ def _hold_out(
     crops: pd.DataFrame, rows: np.ndarray, split: np.ndarray, name: str, share: float
 ) -> None:
     sources, frames = (crops[column].iloc[rows].tolist() for column in ("source", "frame"))
-    rule = held_out(sources, frames, share)
-    held = [rule(source, frame) for source, frame in zip(sources, frames, strict=True)]
-    split[rows[np.array(held, bool)]] = name
+    split[rows[held_out(sources, frames, share)]] = name
 
 
 def _pictures(folder: str) -> list[Path]:

@@ -63,7 +63,7 @@ class TrainIterator(Iterator[IteratorBatch]):
             raise UserError("there is no example to train on")
         index, count = shard
         self._source, self._workers = source, workers
-        self._whole_batches = _Shuffled(len(source), seed, batch_size * count, 0, 1)
+        self._whole_batches = _Rows(len(source), batch_size * count, seed=seed)
         self._identity = {
             "examples": len(source),
             "global_batch": batch_size * count,
@@ -72,7 +72,7 @@ class TrainIterator(Iterator[IteratorBatch]):
         self._next_batch = 0
         self._batches = (
             grain.MapDataset.range(sys.maxsize)
-            .map(_Shuffled(len(source), seed, batch_size, index, count))
+            .map(_Rows(len(source), batch_size, index, count, seed))
             .map(_Load(source, batch_size))
         )
         self._reader: grain.DatasetIterator | None = None
@@ -146,7 +146,7 @@ def eval_batches(
     steps = -(-len(source) // whole)
     batches = (
         grain.MapDataset.range(steps)
-        .map(_InOrder(len(source), batch_size, index, count))
+        .map(_Rows(len(source), batch_size, index, count))
         .map(_Load(source, batch_size))
     )
     reader = iter(batches.to_iter_dataset(_read_options()))
@@ -167,41 +167,31 @@ def _permutation(length: int, seed: int, epoch: int) -> Int64[np.ndarray, " leng
 
 
 @dataclasses.dataclass(frozen=True)
-class _Shuffled:
-    """The indices of a process's part of training batch `step`, from epochs strung together.
+class _Rows:
+    """The indices of a process's part of batch `step`.
 
-    Grain's own shuffle gives the same guarantees, but takes 20 microseconds an index, which would
-    be most of the cost of a small image in memory.
+    With a seed, they come from shuffled epochs, one after the other; without, they are in order,
+    and fewer or none at the end. Grain's own shuffle gives the same guarantees, but takes 20
+    microseconds per index, which would be most of the cost of a small image in memory.
     """
 
     length: int
-    seed: int
     size: int
-    index: int
-    count: int
+    index: int = 0
+    count: int = 1
+    seed: int | None = None
 
-    def __call__(self, step: int) -> Int64[np.ndarray, " size"]:
+    def __call__(self, step: int) -> Int64[np.ndarray, " rows"]:
         start = (int(step) * self.count + self.index) * self.size
-        epochs, places = np.divmod(np.arange(start, start + self.size), self.length)
+        rows = np.arange(start, start + self.size)
+        if self.seed is None:
+            return rows[rows < self.length]
+        epochs, places = np.divmod(rows, self.length)
         parts = [
             _permutation(self.length, self.seed, int(epoch))[places[epochs == epoch]]
             for epoch in np.unique(epochs)
         ]
         return np.concatenate(parts)
-
-
-@dataclasses.dataclass(frozen=True)
-class _InOrder:
-    """The indices of a process's part of evaluation batch `step`; fewer, or none, at the end."""
-
-    length: int
-    size: int
-    index: int
-    count: int
-
-    def __call__(self, step: int) -> Int64[np.ndarray, " rows"]:
-        start = (int(step) * self.count + self.index) * self.size
-        return np.arange(min(start, self.length), min(start + self.size, self.length))
 
 
 @dataclasses.dataclass(frozen=True)

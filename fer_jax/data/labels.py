@@ -14,6 +14,7 @@ import pandas as pd
 from fer_jax.data import consent, names, pseudonyms, tables
 from fer_jax.errors import UserError
 from fer_jax.faces import images
+from fer_jax.files import below
 
 NAME = "labels.csv"
 COLUMNS = ("path", "photo", "subject", "emotion", "split", "share", "ledger_line")
@@ -167,7 +168,11 @@ def _known(emotions: Sequence[str]) -> dict[str, str]:
 
 def _read_folder(root: Path) -> _Found:
     found = _Found([], [], [])
-    for file in _files(root):
+    try:
+        files = [path for path in below(root, hidden=False) if not path.is_dir()]
+    except OSError as error:
+        raise UserError(f"cannot read the folder {error.filename} ({error.strerror})") from error
+    for file in files:
         parts = file.relative_to(root).parts
         if file.suffix.lower() not in images.SUFFIXES:
             is_table = len(parts) == 1 and file.name in _NOT_LISTED
@@ -222,24 +227,6 @@ def _check_names(found: _Found, known: dict[str, str], ignore: set[str]) -> tupl
         for name, places in unknown.items()
     )
     return rows, ignored
-
-
-def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """All files except hidden ones; linked folders are followed, but not in circles."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"cannot read the folder {folder} ({error.strerror})") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _files(entry, above | {real})
-        else:
-            yield entry
 
 
 def _is_utf8(name: str) -> bool:

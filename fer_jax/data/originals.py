@@ -8,7 +8,7 @@ has to solve first.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fer_jax.data import consent, pseudonyms, tables
 from fer_jax.data.person import Person
 from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES
+from fer_jax.files import below
 from fer_jax.locking import turn_in
 
 _MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may hold thumbnails
@@ -169,7 +170,7 @@ def _find_in_folders(found: Originals, person: Person) -> None:
     listed = {str(file) for file in found.listed}
     for own in sorted(found.root.iterdir()):
         if person.is_named(own.name) and own.is_dir():
-            for path in _below(own):
+            for path in below(own):
                 if path.is_dir():
                     found.folders.append(path)
                 elif os.path.realpath(path) not in listed and (
@@ -182,16 +183,6 @@ def _find_in_folders(found: Originals, person: Person) -> None:
                 found.folders.append(real)
         elif person.is_named(own.name) and own.is_symlink():  # its folder is gone
             found.folders.append(own)
-
-
-def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Everything below a folder, the innermost first; linked folders are followed, though not in
-    circles."""
-    real = os.path.realpath(folder)
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and os.path.realpath(entry) not in above | {real}:
-            yield from _below(entry, above | {real})
-        yield entry
 
 
 def _take(found: Originals, file: Path) -> None:
