@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fer_jax.data.lineage import read_workdir
 from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES
 from fer_jax.workdir import atomic_file
@@ -40,10 +40,8 @@ def read_photographs(root: str | Path) -> pd.DataFrame:
     """
     file = Path(root) / "photographs.parquet"
     # The table of an earlier run may still list people who have withdrawn since.
-    unfinished = (file.parent / "config.json").is_file() and not (
-        file.parent / "done.json"
-    ).is_file()
-    if unfinished or not file.is_file():
+    begun, done = (file.with_name(name).is_file() for name in ("config.json", "done.json"))
+    if not file.is_file() or (begun and not done):
         raise UserError(_not_a_workdir(Path(root)))
     table = read_table(file, PHOTOGRAPHS)
     if "split" not in table.columns:  # an older version wrote it
@@ -102,7 +100,8 @@ def _not_a_workdir(root: Path) -> str:
     if (root / "photographs" / "photographs.parquet").is_file():
         return f"{root} is not {wanted}, but contains one; give {root / 'photographs'}"
     if (root / "config.json").is_file():
-        stage = _stage_of(root)
+        workdir = read_workdir(root)
+        stage = workdir.stage if workdir else "another stage"
         if stage == "photographs":
             return f"the stage `photographs` has not finished in {root}; run it again first"
         return f"{root} is a workdir of `{stage}`, not {wanted}; give the workdir of that stage"
@@ -115,10 +114,3 @@ def _not_a_workdir(root: Path) -> str:
             f"--config.photos={root} --workdir=W first and give W"
         )
     return f"{root} is not {wanted} (no photographs.parquet); run that stage and give its --workdir"
-
-
-def _stage_of(root: Path) -> str:
-    try:
-        return str(json.loads((root / "config.json").read_text("utf-8"))["stage"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "another stage"
