@@ -129,7 +129,7 @@ def network_rows(
         learner = Learner(config, {"jigsaw": whole}, {"jigsaw": 1.0}, options.network)
         state, size = learner.init(options.seed), config.batch_size
         training = sources.ArraySource(images[:-held_out])
-        with iterators.train_iterator(training, batch_size=size, seed=options.seed) as batches:
+        with iterators.TrainIterator(training, batch_size=size, seed=options.seed) as batches:
             for _ in range(options.network):
                 state, _ = learner.train(state, next(batches))
         testing = sources.ArraySource(images[-held_out:])

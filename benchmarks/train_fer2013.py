@@ -65,7 +65,7 @@ def main() -> None:
     fitted = fit(
         learner,
         learner.init(flags.seed),
-        iterators.train_iterator(images["train"], batch_size=config.batch_size, seed=flags.seed),
+        iterators.TrainIterator(images["train"], batch_size=config.batch_size, seed=flags.seed),
         steps=steps,
         folder=flags.workdir,
         loop=config,

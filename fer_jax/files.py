@@ -1,10 +1,11 @@
-"""Opening files that a user names: only regular ones, since a named pipe blocks its reader."""
+"""Files and folders that a user names: regular files alone are opened, circles of links end."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 _KINDS = (
@@ -35,3 +36,24 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
     if size > most:
         raise OSError(errno.EFBIG, f"it has {size} bytes, more than {most}", os.fspath(path))
     return Path(path).read_bytes()
+
+
+def below(
+    folder: Path, *, hidden: bool = True, above: frozenset[str] = frozenset()
+) -> Iterator[Path]:
+    """Everything below a folder, sorted, folders after what is in them.
+
+    Links are followed, but not in circles. `hidden` says whether names that start with a point
+    count; `above` are the folders on the way here.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for entry in sorted(folder.iterdir()):
+        if hidden or not entry.name.startswith("."):
+            if entry.is_dir():
+                yield from below(entry, hidden=hidden, above=above | {real})
+            yield entry

@@ -1,4 +1,9 @@
-"""One process at a time in a folder."""
+"""One process at a time in a folder.
+
+The lock is the kernel's, on the folder itself: it ends with the process, however that ends, and
+leaves no file behind. Other machines may not see it on a network file system, and where there are
+no such locks (Windows, some network file systems), nothing is locked.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +21,18 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file systems
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path, who: str) -> Iterator[None]:
     """Makes the folder and locks it, so that no second run deletes what this one is writing.
 
-    The lock is the kernel's, so it ends with the process, however that ends. Of several processes
-    of one run the first one locks. Other machines may not see the lock on a network file system,
-    and where there are no such locks nothing is locked. A new folder in which nothing was written
-    is removed again.
+    Of several processes of one run, the first one locks. A new folder in which nothing was written
+    is removed again. Errors begin with `who`.
 
     Raises:
-        UserError: another process is at work there, or the folder cannot be made; it says so in
-            the name of `who`.
+        UserError: another process is at work there, or the folder cannot be made.
     """
     if not backend.writes():
         yield
@@ -42,7 +44,14 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
         raise UserError(
             f"{who}: cannot write to {folder} ({error.strerror}); choose another --workdir"
         ) from error
-    with _locked(folder, who):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(turn_in(folder, wait=False))
+        except BlockingIOError as error:
+            raise UserError(
+                f"{who}: another process is at work in {folder}; wait until it is done or stop it, "
+                f"or give another --workdir"
+            ) from error
         try:
             yield
         finally:
@@ -51,14 +60,14 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def turn_in(folder: Path) -> Iterator[None]:
+def turn_in(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Waits until no other process is in such a block for the same folder, which must exist.
 
     For short work on files that several stages share, such as the table of pseudonyms. Not for a
-    stage's workdir, which `alone_in` locks for the whole run. Where there are no such locks,
-    nothing waits.
+    stage's workdir, which `alone_in` locks for the whole run.
 
     Raises:
+        BlockingIOError: another process is in such a block, and `wait` is false.
         OSError: the folder cannot be read.
     """
     if fcntl is None:
@@ -67,36 +76,10 @@ def turn_in(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno not in _NO_LOCKS_HERE:
                 raise
         yield
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, who: str) -> Iterator[None]:
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _lock(descriptor, folder, who)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path, who: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(
-            f"{who}: another process is at work in {folder}; wait until it is done or stop it, or "
-            f"give another --workdir"
-        ) from error
-    except OSError as error:
-        if error.errno not in _NO_LOCKS_HERE:
-            raise

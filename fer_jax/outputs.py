@@ -25,6 +25,7 @@ from pathlib import Path
 from fer_jax.errors import UserError
 
 RECORD = "written.jsonl"
+_KINDS = ("file", "folder", "partial", "deleted")
 
 
 def begin(workdir: Path) -> None:
@@ -56,11 +57,7 @@ def written(workdir: Path) -> frozenset[str]:
     record = _record(workdir)
     files = {name for name in record.of_kind("file") if os.path.lexists(workdir / name)}
     for folder in record.of_kind("folder"):
-        files |= {
-            path.relative_to(workdir).as_posix()
-            for path in (workdir / folder).rglob("*")
-            if path.is_symlink() or not path.is_dir()
-        }
+        files |= {path.relative_to(workdir).as_posix() for path in _files(workdir / folder)}
     return frozenset(files)
 
 
@@ -70,22 +67,28 @@ def check(path: str | os.PathLike[str]) -> None:
     That is if something is there that no stage wrote, or if a symbolic link leads from the workdir
     to another place.
     """
-    target = _absolute(path)
-    owner = _owner(target)
-    if owner is None:
-        return
-    _check_place(target, owner)
-    if os.path.lexists(target):
-        _check(_record(owner), target, owner)
+    target, record = _at(path)
+    if record is not None:
+        record.check_place(target)
+        if os.path.lexists(target):
+            record.check(target)
 
 
-def claim(path: str | os.PathLike[str]) -> None:
+def claim(path: str | os.PathLike[str], kind: str = "file") -> None:
     """Records that the running stage is about to write the file at `path`.
 
     Raises:
         UserError: something is there that no stage wrote.
     """
-    _claim(Path(path), "file")
+    target, record = _at(path)
+    if record is None:
+        return
+    record.check_place(target)
+    may_be_there = kind == "folder" and target.is_dir() and not target.is_symlink()
+    if os.path.lexists(target) and not (may_be_there and not any(target.iterdir())):
+        record.check(target, kind)
+    else:
+        record.add(kind, target)
 
 
 def claim_folder(path: str | os.PathLike[str]) -> None:
@@ -93,7 +96,7 @@ def claim_folder(path: str | os.PathLike[str]) -> None:
 
     An empty folder may be there already.
     """
-    _claim(Path(path), "folder")
+    claim(path, "folder")
 
 
 @contextlib.contextmanager
@@ -102,10 +105,9 @@ def partial(path: str | os.PathLike[str]) -> Iterator[None]:
 
     It is deleted afterwards if it is still there.
     """
-    target = _absolute(path)
-    owner = _owner(target)
-    if owner is not None:
-        _add(owner, ("partial", _name(target, owner)))
+    target, record = _at(path)
+    if record is not None:
+        record.add("partial", target)
     try:
         yield
     finally:
@@ -118,15 +120,14 @@ def delete(path: str | os.PathLike[str]) -> None:
     Raises:
         UserError: no stage wrote it.
     """
-    target = _absolute(path)
-    owner = _owner(target)
+    target, record = _at(path)
     if not os.path.lexists(target):
         return
-    if owner is not None:
-        _check(_record(owner), target, owner)
+    if record is not None:
+        record.check(target)
     target.unlink()
-    if owner is not None:
-        _add(owner, ("deleted", _name(target, owner)))
+    if record is not None:
+        record.add("deleted", target)
 
 
 def delete_folder(path: str | os.PathLike[str], *, but: Collection[Path] = ()) -> None:
@@ -135,31 +136,29 @@ def delete_folder(path: str | os.PathLike[str], *, but: Collection[Path] = ()) -
     Other files stay, those of `but`, and the folders that hold them. A symbolic link is not
     followed.
     """
-    target = _absolute(path)
-    owner = _owner(target)
+    target, record = _at(path)
     if target.is_symlink() or not target.is_dir():
         return
-    if owner is None:
+    if record is None:
         shutil.rmtree(target)
         return
-    record, deleted = _record(owner), []
-    if record.in_folder(_name(target, owner)):
+    record.refresh()
+    if record.is_in_folder(target):
         shutil.rmtree(target)
-        _add(owner, ("deleted", _name(target, owner)))
+        record.add("deleted", target)
         return
+    deleted = []
     for parent, folders, names in os.walk(target, topdown=False):
-        for name in names:
-            file = Path(parent) / name
-            relative = _name(file, owner)
-            if relative in record and file not in but:
+        for file in (Path(parent) / name for name in names):
+            if file in record and file not in but:
                 file.unlink()
-                deleted.append(("deleted", relative))
+                deleted.append(file)
         for name in folders:
             with contextlib.suppress(OSError):  # not empty
                 (Path(parent) / name).rmdir()
     with contextlib.suppress(OSError):
         target.rmdir()
-    _add(owner, *deleted)
+    record.add("deleted", *deleted)
 
 
 def replace_folder(source: Path, path: str | os.PathLike[str]) -> None:
@@ -168,18 +167,15 @@ def replace_folder(source: Path, path: str | os.PathLike[str]) -> None:
     Raises:
         UserError: a file is in the older folder that no stage wrote; nothing is deleted then.
     """
-    target = _absolute(path)
-    owner = _owner(target)
+    target, record = _at(path)
     if os.path.lexists(target):
-        older = [file for file in target.rglob("*") if file.is_symlink() or not file.is_dir()]
-        for file in older if target.is_dir() and not target.is_symlink() else [target]:
+        is_folder = target.is_dir() and not target.is_symlink()
+        for file in _files(target) if is_folder else [target]:
             check(file)
         delete_folder(target)
-    if owner is not None:
+    if record is not None:
         files = [file for file in source.rglob("*") if not file.is_dir()]
-        name = _name(target, owner)
-        names = [f"{name}/{file.relative_to(source).as_posix()}" for file in files]
-        _add(owner, *[("file", name) for name in names])
+        record.add("file", *[target / file.relative_to(source) for file in files])
     source.replace(target)
 
 
@@ -194,69 +190,99 @@ def abandon(workdir: Path, names: Iterable[str]) -> None:
         (workdir / RECORD).unlink(missing_ok=True)
 
 
-def forget(workdir: Path, names: Iterable[str] = ()) -> None:
-    """Rewrites the record without deleted files, and without `names`, relative to `workdir`."""
+def forget(workdir: Path) -> None:
+    """Rewrites the record without files that are deleted, whose names may tell of people."""
     if (workdir / RECORD).is_file():
-        _record(workdir).rewrite(without=frozenset(names))
+        _record(workdir).rewrite()
 
 
 class _Record:
     """What `written.jsonl` of a workdir says: "file", "folder" or "partial" by name.
 
-    A line that is cut short, as by a full disk, counts for nothing.
-
-    Raises:
-        UserError: there is text in the file, and not one line of a record.
+    `refresh` reads what was appended since the last time. A line that is cut short, as by a full
+    disk, counts for nothing.
     """
 
     def __init__(self, workdir: Path) -> None:
+        self.workdir = workdir
         self._file = workdir / RECORD
         self._seen = b""
         self.kinds: dict[str, str] = {}
-        self._read(self._file.read_bytes())
 
-    def is_current(self) -> bool:
-        """Reads what was appended since the last look; False if the file has become another."""
-        text = self._file.read_bytes()
-        if not text.startswith(self._seen):
-            return False
-        self._read(text)
-        return True
-
-    def _read(self, text: bytes) -> None:
-        lines = text[len(self._seen) :].splitlines()
-        events = [event for event in map(_event, lines) if event]
-        if lines and not events and not self._seen:
-            raise UserError(
-                f"{self._file} is not a record of what a stage wrote; move it away, or choose "
-                f"another --workdir"
-            )
-        self._seen = text[: text.rfind(b"\n") + 1]  # the rest is read again, when it is whole
-        for kind, name in events:
-            if kind == "deleted":
-                self.kinds.pop(name, None)
-            else:
-                self.kinds[name] = kind
+    def refresh(self) -> None:
+        """Raises UserError if there is text in the file, and not one line of a record."""
+        with _reading:
+            text = self._file.read_bytes()
+            if not text.startswith(self._seen):  # the file has become another one
+                self._seen, self.kinds = b"", {}
+            lines = text[len(self._seen) :].splitlines()
+            events = [event for event in map(_event, lines) if event]
+            if lines and not events and not self._seen:
+                raise UserError(
+                    f"{self._file} is not a record of what a stage wrote; move it away, or choose "
+                    f"another --workdir"
+                )
+            self._seen = text[: text.rfind(b"\n") + 1]  # the rest is read again, when it is whole
+            for kind, name in events:
+                if kind == "deleted":
+                    self.kinds.pop(name, None)
+                else:
+                    self.kinds[name] = kind
 
     def of_kind(self, kind: str) -> list[str]:
+        self.refresh()
         return [name for name, found in self.kinds.items() if found == kind]
 
-    def in_folder(self, name: str) -> bool:
-        """Whether `name` is, or lies in, a folder that a library fills or a temporary one."""
-        parts = name.split("/")
+    def name(self, target: Path) -> str:
+        return target.relative_to(self.workdir).as_posix()
+
+    def is_in_folder(self, target: Path) -> bool:
+        """Whether `target` is, or is in, a folder that a library fills or a temporary one."""
+        parts = self.name(target).split("/")
         heads = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
         return any(self.kinds.get(head) in ("folder", "partial") for head in heads)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.kinds or self.in_folder(name)
+    def __contains__(self, target: Path) -> bool:
+        return self.name(target) in self.kinds or self.is_in_folder(target)
 
-    def rewrite(self, without: frozenset[str] = frozenset()) -> None:
-        """Writes the file anew: one line per file and folder that there still is."""
+    def check(self, target: Path, kind: str = "file") -> None:
+        """Raises UserError if something else than a stage's own file or folder is at `target`."""
+        self.check_place(target)
+        self.refresh()
+        # No stage makes links: one to a file of the user's would be appended to.
+        took_its_place = kind == "file" and (target.is_symlink() or target.is_dir())
+        if took_its_place or target not in self:
+            raise UserError(
+                f"{target} is not a {kind} that a stage wrote into {self.workdir}, so it is not "
+                f"replaced or deleted; move it away, or choose another --workdir"
+            )
+
+    def check_place(self, target: Path) -> None:
+        """Raises UserError if a linked folder in the workdir leads out of it."""
+        real = Path(os.path.realpath(target.parent))
+        if not real.is_relative_to(os.path.realpath(self.workdir)):
+            raise UserError(
+                f"{target.parent} is, or lies behind, a symbolic link that leads out of "
+                f"{self.workdir}, to {real}; remove that link, or make the whole workdir a link"
+            )
+
+    def add(self, kind: str, *targets: Path) -> None:
+        """Appends lines. They are short, so those of several processes do not mix.
+
+        Each has a line break before it too, in case the last one was cut short.
+        """
+        lines = (json.dumps({kind: self.name(target)}) for target in targets)
+        text = "".join(f"\n{line}\n" for line in lines)
+        with self._file.open("a") as file:
+            file.write(text)
+
+    def rewrite(self) -> None:
+        """Writes the file anew: one line per file and folder that still exists."""
+        self.refresh()
         temporary = self._file.with_name(f".{RECORD}.{os.getpid()}.partial")
         with temporary.open("w") as file:
             for name, kind in self.kinds.items():
-                there = os.path.lexists(self._file.parent / name)
-                if there and kind != "partial" and name not in without:
+                if kind != "partial" and os.path.lexists(self.workdir / name):
                     file.write(json.dumps({kind: name}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -268,22 +294,19 @@ _reading = threading.Lock()
 
 
 def _record(workdir: Path) -> _Record:
-    """The record of a workdir, of which only what is new since the last call is read."""
-    with _reading:
-        known = _records.get(workdir)
-        if known is None or not known.is_current():
-            known = _records[workdir] = _Record(workdir)
-        return known
+    return _records.setdefault(workdir, _Record(workdir))
 
 
-def _add(workdir: Path, *events: tuple[str, str]) -> None:
-    """Appends lines. They are short, so those of several processes do not mix.
+def _at(path: str | os.PathLike[str]) -> tuple[Path, _Record | None]:
+    """The absolute path, and the record of the nearest folder above it that has one.
 
-    Each has a line break before it too, in case the last one was cut short.
+    Without `..`, and with links as they are: a link is not what it points to.
     """
-    text = "".join(f"\n{json.dumps({kind: name})}\n" for kind, name in events)
-    with (workdir / RECORD).open("a") as file:
-        file.write(text)
+    target = Path(os.path.abspath(path))  # noqa: PTH100
+    for folder in target.parents:
+        if (folder / RECORD).is_file():
+            return target, _record(folder)
+    return target, None
 
 
 def _event(line: bytes) -> tuple[str, str] | None:
@@ -292,59 +315,12 @@ def _event(line: bytes) -> tuple[str, str] | None:
         ((kind, name),) = json.loads(line).items()
     except (AttributeError, TypeError, ValueError, RecursionError):
         return None
-    known = kind in ("file", "folder", "partial", "deleted")
-    return (kind, name) if known and _is_inside(name) else None
+    return (kind, name) if kind in _KINDS and _is_inside(name) else None
 
 
-def _absolute(path: str | os.PathLike[str]) -> Path:
-    """Without `..`, and with links as they are: a link is not what it points to."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def _owner(target: Path) -> Path | None:
-    """The nearest folder above `target` that has a record."""
-    return next((folder for folder in target.parents if (folder / RECORD).is_file()), None)
-
-
-def _name(target: Path, owner: Path) -> str:
-    return target.relative_to(owner).as_posix()
-
-
-def _claim(path: Path, kind: str) -> None:
-    target = _absolute(path)
-    owner = _owner(target)
-    if owner is None:
-        return
-    _check_place(target, owner)
-    if os.path.lexists(target) and not (kind == "folder" and _is_empty(target)):
-        _check(_record(owner), target, owner, kind)
-    else:
-        _add(owner, (kind, _name(target, owner)))
-
-
-def _check(record: _Record, target: Path, owner: Path, kind: str = "file") -> None:
-    _check_place(target, owner)
-    # No stage makes links: one to a file of the user's would be appended to.
-    took_its_place = kind == "file" and (target.is_symlink() or target.is_dir())
-    if took_its_place or _name(target, owner) not in record:
-        raise UserError(
-            f"{target} is not a {kind} that a stage wrote into {owner}, so it is not replaced or "
-            f"deleted; move it away, or choose another --workdir"
-        )
-
-
-def _check_place(target: Path, owner: Path) -> None:
-    """A linked folder in a workdir could lead among the user's originals."""
-    real = Path(os.path.realpath(target.parent))
-    if not real.is_relative_to(os.path.realpath(owner)):
-        raise UserError(
-            f"{target.parent} is, or lies behind, a symbolic link that leads out of {owner}, to "
-            f"{real}; remove that link, or make the whole workdir a link"
-        )
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+def _files(folder: Path) -> list[Path]:
+    """All that is below a folder and no folder itself."""
+    return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
 
 
 def _is_inside(name: object) -> bool:

@@ -31,6 +31,7 @@ from fer_jax import backend, console, outputs
 from fer_jax.environment import environment
 from fer_jax.errors import UserError
 from fer_jax.failures import ERROR_LOG
+from fer_jax.files import below
 from fer_jax.locking import alone_in
 from fer_jax.schemas import Stage, completed, validated
 
@@ -290,7 +291,8 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         return hashlib.sha256((root / "done.json").read_bytes()).hexdigest()
     if not os.path.lexists(root):
         return "absent"
-    return _digest_of_files((str(file.relative_to(root)), file) for file in _files_below(root))
+    files = [file for file in below(root) if not file.is_dir()] if root.is_dir() else [root]
+    return _digest_of_files((str(file.relative_to(root)), file) for file in files)
 
 
 def _digest_of_files(files: Iterable[tuple[str, Path]]) -> str:
@@ -299,19 +301,6 @@ def _digest_of_files(files: Iterable[tuple[str, Path]]) -> str:
         entry = f"{name}\0{_content_digest(file)}\n"
         digest.update(entry.encode(errors="surrogateescape"))  # names need not be UTF-8
     return digest.hexdigest()
-
-
-def _files_below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Everything below a folder that is not a folder, sorted; links are followed, not in circles.
-
-    A path that is not a folder gives itself.
-    """
-    real = os.path.realpath(folder)
-    if not folder.is_dir():
-        yield folder
-    elif real not in above:
-        for entry in sorted(folder.iterdir()):
-            yield from _files_below(entry, above | {real})
 
 
 def _content_digest(file: Path) -> str:

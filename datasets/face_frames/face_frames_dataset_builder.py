@@ -57,9 +57,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             faces = faces[faces["status"] == "kept"]
         if faces.empty:
             raise UserError(f"{root}/manifest.parquet holds no face; look at what extract counted")
-        rule = held_out(faces["video"].tolist(), faces["frame"].tolist(), _VALIDATION_SHARE)
-        validates = faces[["video", "frame"]].apply(lambda row: rule(*row), axis=1)
-        splits = {"train": faces[~validates], "validation": faces[validates]}
+        held = held_out(faces["video"].tolist(), faces["frame"].tolist(), _VALIDATION_SHARE)
+        splits = {"train": faces[~held], "validation": faces[held]}
         return {
             name: self._generate_examples(root, rows)
             for name, rows in splits.items()

@@ -22,10 +22,9 @@ from fer_jax.people import texture
 
 _SHARE = 0.2  # of the sources, each for validation and for the test
 _FEWEST_FOR_A_TEST = 3  # sources that are left when validation has been taken
-_SURE = 0.97  # the least detector score of a crop that is taught as a face
+_SURE = 0.97  # the lowest detector score of a crop that is an example of a face
 _FACES_A_TEXTURE = 4
 _FEWEST_TEXTURES = 32
-_TEXTURE_SIZE = 96  # pixels, where there is no crop to take the size from
 
 
 @dataclasses.dataclass
@@ -58,10 +57,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def input_digest(self, root: Path) -> str:
         """Changes when the records would. Raises UserError if there is nothing to make them of."""
         config = self.builder_config
-        if not _is_extracted(root) and not (config.faces and config.nonfaces):
-            _tables(root)  # says what is missing
         digest = hashlib.sha256(f"{config.faces}\n{config.nonfaces}".encode())
-        for file in _tables(root) if _is_extracted(root) else ():
+        for file in _tables(root, config):
             digest.update(file.read_bytes())
         for folder in (config.faces, config.nonfaces):
             for file in _pictures(folder):
@@ -85,65 +82,43 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         root, config = Path(dl_manager.manual_dir), self.builder_config
         parts = [_of_folder(config.faces, True), _of_folder(config.nonfaces, False)]
-        if _is_extracted(root):
-            parts.append(_of_extraction(root, needs_faces=not config.faces))
-        elif not (config.faces and config.nonfaces):
-            _tables(root)  # says what is missing
+        if tables := _tables(root, config):
+            parts.append(_of_extraction(*tables, needs_faces=not config.faces))
         crops = pd.concat([part for part in parts if len(part)], ignore_index=True)
-        split = _split(crops)
-        faces = crops["label"] == "face"
+        crops["split"] = _split(crops)
+        faces = crops[crops["label"] == "face"]
         for name in ("train", "validation"):
-            if not (faces & (split == name)).any():
+            if name not in set(faces["split"]):
                 raise UserError(
                     f"the faces in {config.faces or root} come from too few sources: none is left "
                     f"for {name}; extract from more videos, or give more --config.faces"
                 )
-        wanted = max(_FEWEST_TEXTURES, int(faces.sum()) // _FACES_A_TEXTURE)
-        textures = pd.Series(range(wanted))
-        place = textures % round(1 / _SHARE)
-        texture_split = np.select([place == 0, place == 1], ["validation", "test"], "train")
-        first = crops.loc[faces, "crop"].iloc[0]
-        size = min(read_image(root / first).shape[:2]) if len(crops) else _TEXTURE_SIZE
+        side = min(read_image(root / faces["crop"].iloc[0]).shape[:2])
+        textures = _textures(max(_FEWEST_TEXTURES, len(faces) // _FACES_A_TEXTURE))
+        textures = textures[textures["split"].isin(crops["split"])]
+        examples = pd.concat([crops, textures], ignore_index=True)
         return {
-            name: self._generate_examples(
-                root, crops[split == name], textures[texture_split == name], size
-            )
-            for name in ("train", "validation", "test")
-            if (split == name).any()
+            split: self._generate_examples(root, rows, side)
+            for split, rows in examples.groupby("split")
         }
 
     def _generate_examples(
-        self, root: Path, crops: pd.DataFrame, textures: pd.Series, size: int
+        self, root: Path, examples: pd.DataFrame, side: int
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for crop in crops.itertuples():
-            own = crop.kind == "folder"
-            yield (
-                crop.id,
-                {
-                    "image": _square(Path(crop.crop)) if own else _encoded(root / crop.crop),
-                    "label": crop.label,
-                    "id": crop.id,
-                    "kind": crop.kind,
-                },
-            )
-        for seed in textures:
-            name = f"texture/{seed}"
-            yield (
-                name,
-                {
-                    "image": _jpeg(texture(int(seed), (size, size))),
-                    "label": "nonface",
-                    "id": name,
-                    "kind": "texture",
-                },
-            )
+        for row in examples.itertuples():
+            if row.kind == "texture":
+                image = _jpeg(texture(int(row.crop), (side, side)))
+            elif row.kind == "folder":
+                image = _square(Path(row.crop))
+            else:
+                image = io.BytesIO(read_encoded(root / row.crop))
+            yield row.id, {"image": image, "label": row.label, "id": row.id, "kind": row.kind}
 
 
-def _of_extraction(root: Path, needs_faces: bool) -> pd.DataFrame:
+def _of_extraction(manifest: Path, negatives: Path, needs_faces: bool) -> pd.DataFrame:
     """The crops of `extract`: id, crop, source, frame, kind, label."""
-    manifest, negatives = _tables(root)
     faces = read_manifest(manifest)
-    # A mug that the detector half believed in must not be taught as a face.
+    # A mug that the detector half believed in must not be a training example of a face.
     sure = (faces["status"] == "kept") & (faces["detector_score"] >= _SURE)
     faces = faces[sure].assign(kind="face", label="face")
     if faces.empty and needs_faces:
@@ -184,9 +159,7 @@ def _hold_out(
     crops: pd.DataFrame, rows: np.ndarray, split: np.ndarray, name: str, share: float
 ) -> None:
     sources, frames = (crops[column].iloc[rows].tolist() for column in ("source", "frame"))
-    rule = held_out(sources, frames, share)
-    held = [rule(source, frame) for source, frame in zip(sources, frames, strict=True)]
-    split[rows[np.array(held, bool)]] = name
+    split[rows[held_out(sources, frames, share)]] = name
 
 
 def _pictures(folder: str) -> list[Path]:
@@ -199,10 +172,6 @@ def _pictures(folder: str) -> list[Path]:
     if not found:
         raise UserError(f"no picture lies below {folder}")
     return found
-
-
-def _encoded(file: Path) -> io.BytesIO:
-    return io.BytesIO(read_encoded(file))
 
 
 def _square(file: Path) -> io.BytesIO:
@@ -219,13 +188,19 @@ def _jpeg(image: Any) -> io.BytesIO:
     return io.BytesIO(data.tobytes())
 
 
-def _is_extracted(root: Path) -> bool:
-    return (root / "manifest.parquet").is_file() and (root / "negatives.parquet").is_file()
+def _textures(count: int) -> pd.DataFrame:
+    """Generated pictures in the columns of `_of_extraction` and their `split`; `crop` is a seed."""
+    seeds = np.arange(count)
+    place = seeds % round(1 / _SHARE)
+    table = pd.DataFrame({"crop": seeds.astype(str), "kind": "texture", "label": "nonface"})
+    split = np.select([place == 0, place == 1], ["validation", "test"], "train")
+    return table.assign(id="texture/" + table["crop"], split=split)
 
 
-def _tables(root: Path) -> tuple[Path, Path]:
+def _tables(root: Path, config: FaceVerificationConfig) -> tuple[Path, ...]:
+    """The tables of `extract`; none where there are none and the folders suffice."""
     files = (root / "manifest.parquet", root / "negatives.parquet")
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{root} holds no {file.name}; give the workdir of extract")
-    return files
+    missing = [file.name for file in files if not file.is_file()]
+    if missing and not (config.faces and config.nonfaces):
+        raise UserError(f"{root} holds no {missing[0]}; give the workdir of extract")
+    return () if missing else files

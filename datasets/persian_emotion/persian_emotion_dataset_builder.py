@@ -55,9 +55,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         faces["split"] = faces["split"].replace("", "train")
         if "validation" not in set(faces["split"]):
             train = faces[faces["split"] == "train"]
-            rule = held_out(train["subject"].tolist(), train.index.tolist(), _VALIDATION_SHARE)
-            held = [row.Index for row in train.itertuples() if rule(row.subject, row.Index)]
-            faces.loc[held, "split"] = "validation"
+            held = held_out(train["subject"].tolist(), train.index.tolist(), _VALIDATION_SHARE)
+            faces.loc[train.index[held], "split"] = "validation"
         return {split: self._generate_examples(rows) for split, rows in faces.groupby("split")}
 
     def _generate_examples(self, faces: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:

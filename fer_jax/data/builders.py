@@ -18,13 +18,14 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from jaxtyping import Bool
 from tensorflow_datasets.core import registered
 
 from fer_jax import outputs, plugins
@@ -84,10 +85,8 @@ def _builder_files() -> dict[str, Path]:
     }
 
 
-def held_out(
-    sources: Sequence[str], places: Sequence[int], share: float
-) -> Callable[[str, int], bool]:
-    """Which examples are for validation: a function from a source and a place in it.
+def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Bool[np.ndarray, " n"]:
+    """Which examples are for validation.
 
     Whole sources (videos, people) are held out, chosen by a hash of their names, so that similar
     examples are never in both splits. Of a single source, the last places are held out, at least
@@ -100,13 +99,12 @@ def held_out(
     """
     names = sorted(set(sources), key=lambda name: hashlib.sha256(name.encode()).digest())
     if len(names) > 1:
-        held = frozenset(names[: max(1, round(share * len(names)))])
-        return lambda source, place: source in held
+        return np.isin(np.asarray(sources, str), names[: max(1, round(share * len(names)))])
     distinct = np.unique(places)
     if len(distinct) < 2:
-        return lambda source, place: False
+        return np.zeros(len(sources), bool)
     first_held = distinct[min(math.ceil((1 - share) * len(distinct) - 1e-9), len(distinct) - 1)]
-    return lambda source, place: bool(place >= first_held)
+    return np.asarray(places) >= first_held
 
 
 def config_with(name: str, **fields: str) -> tfds.core.BuilderConfig:

@@ -1,6 +1,6 @@
-"""The consent ledger: what each person has allowed to be done with their photographs.
+"""The consent ledger: what each person allows to be done with their photographs.
 
-`consent.csv` lies beside the photographs or their table:
+`consent.csv` is in the folder of the photographs, or in that of their table:
 
     subject,share,train,demo,revoked
     p01,no,yes,no,
@@ -18,115 +18,115 @@ further column `note` is free text; other columns are refused, since they could 
 from __future__ import annotations
 
 import datetime
-import os
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_jax.data import names, tables
 
-COLUMNS = ("subject", "share", "train", "demo", "revoked")
-OPTIONAL = ("note",)
 NAME = "consent.csv"
-# Of files that may be a ledger in another format, or one that was given a second suffix.
+_COLUMNS = ("subject", "share", "train", "demo", "revoked")
+# Of files that may be a ledger in another format, or one with a second suffix.
 _LEDGER_SUFFIXES = frozenset(("", ".csv", ".numbers", ".ods", ".tsv", ".txt", ".xls", ".xlsx"))
 _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 @dataclass(frozen=True)
 class Consent:
-    """What one person allows; `place` is the file and line."""
+    """What one person allows; `row` is where it says so.
+
+    `withheld` says whether the person's photographs may not be used.
+    """
 
     subject: str
     share: bool
-    train: bool
-    demo: bool
-    revoked: bool
-    place: str
+    withheld: bool
+    row: tables.Row = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A consent ledger as it was when it was read.
+
+    `people` are its rows by the key of each subject (`names.key`). If there are `problems`, it
+    must not be used. `description` says which ledger it is and when it was read, without names.
+    """
+
+    file: Path
+    people: Mapping[str, Consent] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    description: str = "none, so nobody's consent is on record"
 
     @property
-    def withheld(self) -> str:
-        """Why this person's photographs may not be used; "" where they may."""
-        if self.revoked:
-            return "consent revoked"
-        return "" if self.train else "no consent to train"
+    def withheld(self) -> list[str]:
+        """The subjects whose consent is absent or withdrawn."""
+        return [row.subject for row in self.people.values() if row.withheld]
 
 
-def read_consent(file: Path) -> tuple[dict[str, Consent], list[str]]:
-    """The ledger by the key of each subject (see `fer_jax.data.names`), and its problems.
+def read_ledger(folder: Path) -> Ledger:
+    """The ledger in a folder.
 
-    Where nothing is at `file`, the ledger is empty and has no problems. Whatever else is there and
-    is not a complete ledger is a problem, since someone may have withdrawn in it: a broken link, a
-    folder, a malformed row, an unknown column, a ledger with another name or in another format.
+    Where nothing is called so, the ledger is empty and has no problems. Anything else that is not
+    a complete ledger is a problem, since someone may have withdrawn in it: a broken link, a folder,
+    a malformed row, an unknown column, a ledger with another name or in another format.
     """
+    file = folder / NAME
     try:
-        if tables.find(file.parent, file.name) is None:
-            return {}, [
-                f"{other}: this looks like a consent ledger and would not be read; save it as "
-                f"{NAME} (CSV in UTF-8), or give it another name"
-                for other in sorted(file.parent.iterdir())
-                if _looks_like_a_ledger(other)
-            ]
-        rows, problems = tables.read_rows(file, COLUMNS, OPTIONAL, others=False)
+        if tables.find(folder, NAME) is None:
+            others = [other for other in sorted(folder.iterdir()) if _looks_like_a_ledger(other)]
+            words = "this looks like a consent ledger and would not be read; save it as"
+            found = [f"{other}: {words} {NAME} (CSV in UTF-8), or rename it" for other in others]
+            return Ledger(file, problems=tuple(found))
+        digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        rows, problems = tables.read_rows(file, _COLUMNS, ("note",), others=False)
+    except OSError as error:
+        return Ledger(file, problems=(f"cannot read {file} ({error.strerror})",))
     except tables.TableError as error:
-        return {}, [str(error)]
-    ledger: dict[str, Consent] = {}
-    for line in rows:
-        row = _row(line.value, line.place, problems)
-        if row is None:
-            continue
-        same = names.key(row.subject)
-        if same in ledger:
-            before = ledger[same]
+        return Ledger(file, problems=(str(error),))
+    people: dict[str, Consent] = {}
+    for row in rows:
+        subject = row.value["subject"]
+        before = people.get(names.key(subject))
+        if before is not None:
+            spelled = "" if before.subject == subject else f", as {names.shown(before.subject)}"
             problems.append(
-                f"{row.place}: {names.shown(row.subject)} is already in {before.place}"
-                + ("" if before.subject == row.subject else f", as {names.shown(before.subject)}")
+                f"{row.place}: {names.shown(subject)} is already in {before.row.place}{spelled}"
             )
-        ledger.setdefault(same, row)
-    return ledger, problems
-
-
-def missing_people(
-    ledger: Mapping[str, Consent], places: Mapping[str, str], file: Path
-) -> list[str]:
-    """A problem for each subject (`places`: where each was read) that the ledger lacks."""
-    if not ledger and not os.path.lexists(file):
-        return []
-    return [
-        f"{place}: the subject {subject!r} has no row in {file}"
-        for subject, place in places.items()
-        if names.key(subject) not in ledger
-    ]
+            continue
+        found = _problems(row.value)
+        problems += [f"{row.place}: {problem}" for problem in found]
+        if not found:
+            share, train = (_WORDS[names.key(row.value[name])] for name in ("share", "train"))
+            revoked = names.key(row.value["revoked"])
+            withdrawn = bool(revoked) and _WORDS.get(revoked, True)
+            people[names.key(subject)] = Consent(subject, share, withdrawn or not train, row)
+    when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    description = f"{NAME} as of {when}, SHA-256 {digest[:16]}"
+    return Ledger(file, people, tuple(problems), description)
 
 
 def _looks_like_a_ledger(file: Path) -> bool:
-    """Whether a file is called as a ledger that was saved or copied under another name."""
+    """Whether a file has the name of a ledger that was saved or copied under another one."""
     name = names.key(file.name)
-    called_so = re.match(r"consents?(?![^\W\d_])", name) is not None
-    return called_so and Path(name).suffix in _LEDGER_SUFFIXES and not file.is_dir()
+    named_so = re.match(r"consents?(?![^\W\d_])", name) is not None
+    return named_so and Path(name).suffix in _LEDGER_SUFFIXES and not file.is_dir()
 
 
-def _row(value: dict[str, str], place: str, problems: list[str]) -> Consent | None:
-    found = len(problems)
-    if not names.key(value["subject"]):
-        problems.append(f"{place}: no subject")
-    answers = {}
+def _problems(value: Mapping[str, str]) -> list[str]:
+    """What is wrong with a row of the ledger."""
+    found = [] if names.key(value["subject"]) else ["no subject"]
     for name in ("share", "train", "demo"):
-        word = names.key(value[name])
-        if word not in _WORDS:
-            problems.append(f"{place}: {name} is {names.shown(value[name])}; write yes or no")
-        answers[name] = _WORDS.get(word, False)
+        if names.key(value[name]) not in _WORDS:
+            found.append(f"{name} is {names.shown(value[name])}; write yes or no")
     revoked = names.key(value["revoked"])
     if revoked and revoked not in _WORDS:
         try:
             datetime.date.fromisoformat(revoked)
         except ValueError:
-            problems.append(
-                f"{place}: revoked is {names.shown(value['revoked'])}; write a day as "
-                "2026-03-31, yes, or leave it empty"
+            found.append(
+                f"revoked is {names.shown(value['revoked'])}; write a day as 2026-03-31, yes, or "
+                f"leave it empty"
             )
-    if len(problems) > found:
-        return None
-    withdrawn = bool(revoked) and _WORDS.get(revoked, True)
-    return Consent(value["subject"], **answers, revoked=withdrawn, place=place)
+    return found

@@ -1,8 +1,8 @@
 """Batches for the training loop, read ahead by Grain, resumed exactly.
 
-What batch number `t` holds is a function of the seed alone; Grain evaluates it ahead of the loop,
-in threads or in worker processes. So the batches depend neither on the number of workers nor on
-that of hosts, and the position to resume from is a number.
+Which examples batch number `t` has is a function of the seed alone; Grain evaluates it ahead of the
+loop, in threads or in worker processes. So the batches depend neither on the number of workers nor
+on that of hosts, and the position to resume from is a number.
 """
 
 from __future__ import annotations
@@ -32,16 +32,38 @@ _THREADS = 4
 
 
 class TrainIterator(Iterator[IteratorBatch]):
-    """Endless batches, shuffled anew each epoch; see `train_iterator`."""
+    """Endless training batches, as `Batch` and `mask`, bool [B].
+
+    Each epoch has every example once, in another order; a batch may span two epochs, so all are
+    full and `mask` is True throughout.
+
+    Args:
+        source: of the examples.
+        batch_size: B, the examples in one batch of this process.
+        seed: 0 to 2**32 - 1; decides every order.
+        workers: processes that read; 0 reads in threads of this one, which suffices for sources
+            in memory, and for small images.
+        shard: (index, count) of this process among those that train together. Their batches, side
+            by side, are the batch of `B * count` that one process alone would see.
+
+    Raises:
+        UserError: there is no example.
+    """
 
     def __init__(
-        self, source: Source, *, batch_size: int, seed: int, workers: int, shard: tuple[int, int]
+        self,
+        source: Source,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         if len(source) == 0:
             raise UserError("there is no example to train on")
         index, count = shard
         self._source, self._workers = source, workers
-        self._whole_batches = _Shuffled(len(source), seed, batch_size * count, 0, 1)
+        self._whole_batches = _Rows(len(source), batch_size * count, seed=seed)
         self._identity = {
             "examples": len(source),
             "global_batch": batch_size * count,
@@ -50,7 +72,7 @@ class TrainIterator(Iterator[IteratorBatch]):
         self._next_batch = 0
         self._batches = (
             grain.MapDataset.range(sys.maxsize)
-            .map(_Shuffled(len(source), seed, batch_size, index, count))
+            .map(_Rows(len(source), batch_size, index, count, seed))
             .map(_Load(source, batch_size))
         )
         self._reader: grain.DatasetIterator | None = None
@@ -65,7 +87,7 @@ class TrainIterator(Iterator[IteratorBatch]):
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """A JSON-able position, to be saved beside the train state."""
+        """The position, as JSON, to be saved with the train state."""
         return {"next_batch": self._next_batch, **self._identity}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -111,45 +133,20 @@ class TrainIterator(Iterator[IteratorBatch]):
         return iter(ahead)
 
 
-def train_iterator(
-    source: Source,
-    *,
-    batch_size: int,
-    seed: int,
-    workers: int = 0,
-    shard: tuple[int, int] = (0, 1),
-) -> TrainIterator:
-    """Endless training batches {"image": uint8 [B,S,S,3], "label": int32 [B], "mask": bool [B]}.
-
-    Each epoch shows every example once, in another order; a batch may span two epochs, so all are
-    full and `mask` is True throughout.
-
-    Args:
-        source: where examples come from.
-        batch_size: B, the examples of one batch of this process.
-        seed: 0 to 2**32 - 1; decides every order.
-        workers: processes that read; 0 reads in threads of this one, which suffices for sources
-            in memory, and for small images.
-        shard: (index, count) of this process among those that train together. Their batches, side
-            by side, are the batch of `B * count` that one process alone would see.
-    """
-    return TrainIterator(source, batch_size=batch_size, seed=seed, workers=workers, shard=shard)
-
-
 def eval_batches(
     source: Source, *, batch_size: int, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[IteratorBatch]:
-    """One pass over `source`, in order, in batches as those of `train_iterator`.
+    """One pass over `source`, in order, in batches as those of `TrainIterator`.
 
-    All batches have B rows; where the examples end, the rest is zeros, labelled 0, with `mask`
-    False. Processes that evaluate together (`shard`) see equally many batches.
+    All batches have B rows; rows after the last example are zeros with the label 0 and `mask`
+    False. Processes that evaluate together (`shard`) get equally many batches.
     """
     index, count = shard
     whole = batch_size * count
     steps = -(-len(source) // whole)
     batches = (
         grain.MapDataset.range(steps)
-        .map(_InOrder(len(source), batch_size, index, count))
+        .map(_Rows(len(source), batch_size, index, count))
         .map(_Load(source, batch_size))
     )
     reader = iter(batches.to_iter_dataset(_read_options()))
@@ -170,22 +167,26 @@ def _permutation(length: int, seed: int, epoch: int) -> Int64[np.ndarray, " leng
 
 
 @dataclasses.dataclass(frozen=True)
-class _Shuffled:
-    """The indices of a process's part of training batch `step`, from epochs strung together.
+class _Rows:
+    """The indices of a process's part of batch `step`.
 
-    Grain's own shuffle gives the same guarantees, but takes 20 microseconds an index, which would
-    be most of the cost of a small image in memory.
+    With a seed, they come from shuffled epochs, one after the other; without, they are in order,
+    and fewer or none at the end. Grain's own shuffle gives the same guarantees, but takes 20
+    microseconds per index, which would be most of the cost of a small image in memory.
     """
 
     length: int
-    seed: int
     size: int
-    index: int
-    count: int
+    index: int = 0
+    count: int = 1
+    seed: int | None = None
 
-    def __call__(self, step: int) -> Int64[np.ndarray, " size"]:
+    def __call__(self, step: int) -> Int64[np.ndarray, " rows"]:
         start = (int(step) * self.count + self.index) * self.size
-        epochs, places = np.divmod(np.arange(start, start + self.size), self.length)
+        rows = np.arange(start, start + self.size)
+        if self.seed is None:
+            return rows[rows < self.length]
+        epochs, places = np.divmod(rows, self.length)
         parts = [
             _permutation(self.length, self.seed, int(epoch))[places[epochs == epoch]]
             for epoch in np.unique(epochs)
@@ -194,22 +195,8 @@ class _Shuffled:
 
 
 @dataclasses.dataclass(frozen=True)
-class _InOrder:
-    """The indices of a process's part of evaluation batch `step`; fewer, or none, at the end."""
-
-    length: int
-    size: int
-    index: int
-    count: int
-
-    def __call__(self, step: int) -> Int64[np.ndarray, " rows"]:
-        start = (int(step) * self.count + self.index) * self.size
-        return np.arange(min(start, self.length), min(start + self.size, self.length))
-
-
-@dataclasses.dataclass(frozen=True)
 class _Load:
-    """Reads the examples at `indices` and pads them to `size`."""
+    """Reads the examples at `indices`, and pads them to `size` rows."""
 
     source: Source
     size: int

@@ -1,12 +1,12 @@
-"""Labelled photographs: `root/<subject>/<emotion>/*`, or a `labels.csv`; validated all at once."""
+"""Labelled photographs: `root/<subject>/<emotion>/*` or a `labels.csv`, all problems at once."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +14,14 @@ import pandas as pd
 from fer_jax.data import consent, names, pseudonyms, tables
 from fer_jax.errors import UserError
 from fer_jax.faces import images
+from fer_jax.files import below
 
 NAME = "labels.csv"
-COLUMNS = ("path", "photo", "subject", "emotion", "split", "share")
-_TABLES = frozenset((NAME, consent.NAME, pseudonyms.NAME))
-_LITTER = frozenset(("thumbs.db", "desktop.ini"))  # what file managers leave behind
+COLUMNS = ("path", "photo", "subject", "emotion", "split", "share", "ledger_line")
+_NOT_LISTED = frozenset((NAME, consent.NAME, pseudonyms.NAME))
+_LEFT_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini"))
 _MOST_WARNINGS = 20
-_MOST_PROBLEMS = 200  # printed; a column that is empty throughout makes thousands
+_MOST_PROBLEMS = 200  # printed; an empty column makes thousands
 _LONGEST_PROBLEM = 380  # characters
 
 
@@ -33,24 +34,26 @@ def read_labels(
     """Reads which photograph shows which subject with which emotion.
 
     Names of emotions and subjects are compared by `fer_jax.data.names.key`: letter case, Arabic or
-    Persian letters and digits, vowel signs and joiners do not count. Emotions come back as they are
-    spelled in `emotions`; a subject with several spellings comes back under one of them, and a
-    warning says so.
+    Persian letters and digits, vowel signs and joiners do not count. Emotions are returned as they
+    are spelled in `emotions`. A subject with several spellings is returned under one of them, with
+    a warning.
 
     Args:
         path: a folder `<subject>/<emotion>/<photograph>`; or a table with the columns `path`
-            (relative to the table, inside its folder), `subject`, `emotion` and, if wanted,
+            (relative to the table, inside its folder), `subject`, `emotion` and, optionally,
             `split`; or a folder with such a table in `labels.csv`.
         emotions: the closed set of labels.
         ignore: emotions whose photographs are left out.
 
     Returns:
-        One row a photograph, sorted by `photo`: `path` (absolute), `photo` (unique: the path
+        One row per photograph, sorted by `photo`: `path` (absolute), `photo` (unique: the path
         relative to the folder or table), `subject`, `emotion`, `split` ("" where none is given),
-        `share` (whether the face may be shown in a report). `attrs["warnings"]` is a list of
-        sentences, `attrs["merged"]` the number of subjects with several spellings,
-        `attrs["ignored"]` that of photographs left out by emotion, `attrs["withheld"]` that of
-        photographs of people who do not consent (see `fer_jax.data.consent`).
+        `share` (whether a report may show the face), `ledger_line` (the line of the consent ledger
+        that includes the person, 0 without a ledger). `attrs` has a list of "warnings"; the number
+        of subjects with several spellings ("merged"), of photographs of ignored emotions
+        ("ignored"), of other files ("not_photographs"), of photographs ("withheld") and of people
+        in the ledger ("people_without_consent") without consent; and "consent_ledger", which
+        describes the ledger.
 
     Raises:
         UserError: with every problem found, each with its file and line.
@@ -58,34 +61,53 @@ def read_labels(
     source = Path(path)
     if not os.path.lexists(source):
         raise UserError(f"there is no folder or table of photographs at {source}")
+    known = _known(emotions)
     folder = source if source.is_dir() else source.parent
     table = tables.find(folder, NAME) if source.is_dir() else source
-    reader = _Reader(tuple(emotions), frozenset(names.key(name) for name in ignore))
-    rows = list(reader.table(table) if table else reader.folder(source))
-    problems = [*reader.problems, *reader.unknown_emotions()]
-    if not (rows or problems or reader.ignored):
+    found = _read_table(table) if table else _read_folder(source)
+    rows, ignored = _check_names(found, known, {names.key(name) for name in ignore})
+    others = _not_photographs(found.others)
+    if not (rows or found.problems or ignored):
         raise UserError(
             f"{source} holds no photograph; it should hold <subject>/<emotion>/<photograph> "
-            f"or {NAME}" + "".join(f"; {told}" for told in _unlike_photographs(reader.litter))
+            f"or {NAME}" + "".join(f"; {warning}" for warning in others)
         )
     rows, merged = _merge_spellings(rows)
-    problems += [*_duplicates(rows), *_unreadable(rows), *_split_people(rows)]
-    ledger = _ledger(folder, rows, problems)
+    ledger = consent.read_ledger(folder)
+    problems = [*found.problems, *_duplicates(rows), *_unreadable(rows), *_split_people(rows)]
+    problems += [*ledger.problems, *_not_in(ledger, rows), *_overlooked(ledger.file, rows)]
     if problems:
-        raise UserError(_told(source, problems, _those(merged)))
+        raise UserError(_message(source, problems, _first(merged)))
     if not rows:
-        raise UserError(f"{source}: all {reader.ignored} photographs are of ignored emotions")
-    kept, withheld = _consenting(rows, ledger)
+        raise UserError(f"{source}: all {ignored} photographs are of ignored emotions")
+    kept = []
+    for row in sorted(rows, key=lambda row: row.photo):
+        person = ledger.people.get(names.key(row.subject))
+        share, line = (person.share, person.row.line) if person else (False, 0)
+        if not (person and person.withheld):
+            fields = (row.path, row.photo, row.subject, row.emotion, row.split)
+            kept.append((*fields, share, line))
     if not kept:
         raise UserError(f"{source}: nobody in {consent.NAME} consents to train; nothing is left")
-    labels = pd.DataFrame([dataclasses.astuple(row)[:-1] for row in kept], columns=list(COLUMNS))
-    warnings = _those(merged) + _single_emotions(labels) + _unlike_photographs(reader.litter)
+    labels = pd.DataFrame(kept, columns=list(COLUMNS)).astype({"ledger_line": "int32"})
+    withheld = {row.subject for row in rows} - set(labels["subject"])
+    left_out = (
+        f"{len(rows) - len(kept)} photographs of {len(withheld)} people are left out, since "
+        f"{consent.NAME} does not allow them"
+    )
     labels.attrs = {
-        "warnings": warnings + withheld,
+        "warnings": [
+            *_first(merged),
+            *_single_emotions(labels),
+            *others,
+            *([left_out] if withheld else []),
+        ],
         "merged": len(merged),
-        "ignored": reader.ignored,
-        "not_photographs": len(reader.litter),
+        "ignored": ignored,
+        "not_photographs": len(found.others),
         "withheld": len(rows) - len(kept),
+        "people_without_consent": len(ledger.withheld),
+        "consent_ledger": ledger.description,
     }
     return labels
 
@@ -94,11 +116,12 @@ def files_read(path: str | os.PathLike[str]) -> list[Path]:
     """The files that are read with the folder or table of photographs at `path`.
 
     The consent ledger and the pseudonyms, whether or not there are any, and the pictures that a
-    table names as far as it can be read; those in a folder lie in it.
+    table names as far as it can be read; those in a folder are below it.
     """
     source = Path(path)
     folder = source if source.is_dir() else source.parent
-    files = [folder / consent.NAME, _ledger_above(folder), folder / pseudonyms.NAME]
+    above = folder.absolute().parent / consent.NAME
+    files = [folder / consent.NAME, above, folder / pseudonyms.NAME]
     if not source.is_file():
         return files
     with contextlib.suppress(tables.TableError):  # `read_labels` will say so
@@ -109,170 +132,101 @@ def files_read(path: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Row:
+    """A photograph, where it was read, and what is wrong with its path."""
+
     path: str
     photo: str
     subject: str
     emotion: str
     split: str
-    share: bool
-    place: str  # where the row was read, for messages
+    place: str
+    problem: str = ""
 
 
-def _consenting(
-    rows: Sequence[_Row], ledger: dict[str, consent.Consent]
-) -> tuple[list[_Row], list[str]]:
-    """The rows that may be used, sorted and with `share`; and a sentence about the others."""
-    ordered = sorted(rows, key=lambda row: row.photo)
-    if not ledger:
-        return ordered, []
-    people = {row.subject: ledger[names.key(row.subject)] for row in rows}
-    kept = [
-        dataclasses.replace(row, share=people[row.subject].share)
-        for row in ordered
-        if not people[row.subject].withheld
-    ]
-    withheld = sum(1 for person in people.values() if person.withheld)
-    told = [
-        f"{len(rows) - len(kept)} photographs of {withheld} people are left out, since "
-        f"{consent.NAME} does not allow them"
-    ]
-    return kept, told if withheld else []
+@dataclass(frozen=True)
+class _Found:
+    """What a folder or table holds, `others` being files that are not photographs."""
+
+    rows: list[_Row]
+    problems: list[str]
+    others: list[Path]
 
 
-def _ledger(folder: Path, rows: Sequence[_Row], problems: list[str]) -> dict[str, consent.Consent]:
-    """The consent ledger in the folder; its problems and the people whom it lacks are added.
-
-    A ledger elsewhere among the photographs, or above them, which would not be read, is a problem
-    too.
-    """
-    ledger, found = consent.read_consent(folder / consent.NAME)
-    problems += found
-    if not found:
-        places = {row.subject: row.place for row in reversed(rows)}
-        problems += consent.missing_people(ledger, places, folder / consent.NAME)
-    above = _ledger_above(folder)
-    if os.path.lexists(above) and not os.path.lexists(folder / consent.NAME):
-        problems.append(f"{above}: a ledger here is not read; copy it to {folder / consent.NAME}")
-    root = folder.absolute()
-    folders = {os.path.dirname(row.path) for row in rows}  # noqa: PTH120 (there are many rows)
-    below = {place for name in folders for place in (Path(name), *Path(name).parents)}
-    problems += [
-        f"{place / consent.NAME}: a ledger here is not read; move its rows to "
-        f"{folder / consent.NAME}"
-        for place in sorted(below)
-        if root in place.parents and os.path.lexists(place / consent.NAME)
-    ]
-    return ledger
+def _known(emotions: Sequence[str]) -> dict[str, str]:
+    """The emotions by their keys."""
+    known = {names.key(name): name for name in emotions}
+    if len(known) < len(emotions):
+        listed = ", ".join(map(names.shown, emotions))
+        raise UserError(f"--config.emotions names one emotion twice: {listed}")
+    for name in emotions:  # they become folders, as subjects do
+        if problem := tables.id_problem(name, "emotion"):
+            raise UserError(f"--config.emotions: {problem}")
+    return known
 
 
-def _ledger_above(folder: Path) -> Path:
-    """Where a ledger lies that was put beside the folder of photographs rather than into it."""
-    return folder.absolute().parent / consent.NAME
-
-
-class _Reader:
-    """Collects problems while it reads, rather than stopping at the first."""
-
-    def __init__(self, emotions: tuple[str, ...], ignore: frozenset[str]) -> None:
-        self.emotions = {names.key(name): name for name in emotions}
-        if len(self.emotions) < len(emotions):
-            told = ", ".join(map(names.shown, emotions))
-            raise UserError(f"--config.emotions names one emotion twice: {told}")
-        for name in emotions:  # they become folders, as subjects do
-            if problem := tables.id_problem(name, "emotion"):
-                raise UserError(f"--config.emotions: {problem}")
-        self._unknown: dict[str, list[str]] = {}  # where each unknown emotion was read
-        self.ignore = ignore
-        self.problems: list[str] = []
-        self.litter: list[Path] = []
-        self.ignored = 0
-
-    def folder(self, root: Path) -> Iterator[_Row]:
-        for file in _files(root):
-            parts = file.relative_to(root).parts
-            if file.suffix.lower() not in images.SUFFIXES:
-                table = len(parts) == 1 and file.name in _TABLES
-                if file.name.lower() not in _LITTER and not table:
-                    self.litter.append(file)
-                continue
-            if len(parts) != 3:
-                self.problems.append(f"{file}: does not lie in {root}/<subject>/<emotion>/")
-                continue
-            if not _is_utf8("/".join(parts)):
-                self.problems.append(f"{str(file)!a}: the name is not UTF-8; rename it")
-                continue
-            if problem := tables.id_problem(parts[0], "subject"):
-                self.problems.append(f"{file}: {problem}")
-                continue
-            emotion = self._emotion(parts[1], str(file.parent))
-            if emotion:
-                path, photo = str(file.absolute()), "/".join(parts)
-                yield _Row(path, photo, parts[0], emotion, "", False, str(file))
-
-    def table(self, file: Path) -> Iterator[_Row]:
-        rows, problems = tables.read_rows(file, ("path", "subject", "emotion"), ("split",))
-        self.problems.extend(problems)
-        for line in rows:
-            row = self._table_row(file, line.place, line.value)
-            if row:
-                yield row
-
-    def _table_row(self, file: Path, place: str, value: dict[str, str]) -> _Row | None:
-        found = len(self.problems)
-        if problem := tables.path_problem(value["path"]):
-            self.problems.append(f"{place}: {problem}")
-        elif not os.path.isfile(tables.path_below(file, value["path"])):  # noqa: PTH113 (any name)
-            self.problems.append(f"{place}: there is no file {file.parent / value['path']}")
-        if problem := tables.id_problem(value["subject"], "subject"):  # becomes a folder
-            self.problems.append(f"{place}: {problem}")
-        emotion = self._emotion(value["emotion"], place)
-        if len(self.problems) > found or not emotion:
-            return None
-        path = tables.path_below(file, value["path"])
-        photo = Path(os.path.normpath(value["path"])).as_posix()
-        split = names.key(value["split"])
-        return _Row(str(path), photo, value["subject"], emotion, split, False, place)
-
-    def _emotion(self, name: str, place: str) -> str | None:
-        """The emotion as the config spells it; None if it is ignored, or unknown and noted."""
-        folded = names.key(name)
-        if folded in self.ignore:
-            self.ignored += 1
-            return None
-        if folded not in self.emotions:
-            self._unknown.setdefault(name, []).append(place)
-            return None
-        return self.emotions[folded]
-
-    def unknown_emotions(self) -> list[str]:
-        """One problem for each emotion that the config does not name."""
-        known = ", ".join(self.emotions.values())
-        return [
-            f"{places[0]}: unknown emotion {names.shown(name)}; known are {known}; "
-            + (f"{len(places) - 1} more photographs have it; " if len(places) > 1 else "")
-            + "correct it, or add it to --config.emotions or --config.ignore"
-            for name, places in self._unknown.items()
-        ]
-
-
-def _files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """All files except hidden ones; linked folders are followed, though not in circles."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
+def _read_folder(root: Path) -> _Found:
+    found = _Found([], [], [])
     try:
-        entries = sorted(folder.iterdir())
+        files = [path for path in below(root, hidden=False) if not path.is_dir()]
     except OSError as error:
-        raise UserError(f"cannot read the folder {folder} ({error.strerror})") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _files(entry, above | {real})
+        raise UserError(f"cannot read the folder {error.filename} ({error.strerror})") from error
+    for file in files:
+        parts = file.relative_to(root).parts
+        if file.suffix.lower() not in images.SUFFIXES:
+            is_table = len(parts) == 1 and file.name in _NOT_LISTED
+            if file.name.lower() not in _LEFT_BY_SYSTEMS and not is_table:
+                found.others.append(file)
+        elif len(parts) != 3:
+            found.problems.append(f"{file}: is not in {root}/<subject>/<emotion>/")
+        elif not _is_utf8("/".join(parts)):
+            found.problems.append(f"{str(file)!a}: the name is not UTF-8; rename it")
         else:
-            yield entry
+            path, photo = str(file.absolute()), "/".join(parts)
+            found.rows.append(_Row(path, photo, parts[0], parts[1], "", str(file)))
+    return found
+
+
+def _read_table(file: Path) -> _Found:
+    lines, problems = tables.read_rows(file, ("path", "subject", "emotion"), ("split",))
+    rows = []
+    for line in lines:
+        name, subject, emotion, split = line.value.values()
+        path = tables.path_below(file, name)
+        problem = tables.path_problem(name)
+        if not problem and not os.path.isfile(path):  # noqa: PTH113 (of any name)
+            problem = f"there is no file {file.parent / name}"
+        photo = Path(os.path.normpath(name)).as_posix()
+        split = names.key(split)
+        rows.append(_Row(str(path), photo, subject, emotion, split, line.place, problem))
+    return _Found(rows, problems, [])
+
+
+def _check_names(found: _Found, known: dict[str, str], ignore: set[str]) -> tuple[list[_Row], int]:
+    """The rows with the emotions of the config, and how many are ignored.
+
+    Adds problems of paths, subjects and emotions, one for each emotion that is not known.
+    """
+    rows, ignored = [], 0
+    unknown: dict[str, list[str]] = {}
+    for row in found.rows:
+        problems = [row.problem, tables.id_problem(row.subject, "subject")]
+        found.problems.extend(f"{row.place}: {problem}" for problem in problems if problem)
+        emotion = names.key(row.emotion)
+        if emotion in ignore:
+            ignored += 1
+        elif emotion not in known:
+            unknown.setdefault(row.emotion, []).append(row.place)
+        elif not any(problems):
+            rows.append(replace(row, emotion=known[emotion]))
+    found.problems.extend(
+        f"{places[0]}: unknown emotion {names.shown(name)}; known are {', '.join(known.values())}; "
+        + (f"{len(places) - 1} more photographs have it; " if len(places) > 1 else "")
+        + "correct it, or add it to --config.emotions or --config.ignore"
+        for name, places in unknown.items()
+    )
+    return rows, ignored
 
 
 def _is_utf8(name: str) -> bool:
@@ -304,7 +258,7 @@ def _unreadable(rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _split_people(rows: Iterable[_Row]) -> Iterator[str]:
-    """Nobody may be in two splits; and splits are given for all or for none."""
+    """Nobody may be in two splits, and splits are given for all rows or for none."""
     splits: dict[str, dict[str, str]] = {}
     without = []
     for row in rows:
@@ -323,26 +277,46 @@ def _split_people(rows: Iterable[_Row]) -> Iterator[str]:
             yield f"{row.place}: no split, where other rows have one"
 
 
+def _not_in(ledger: consent.Ledger, rows: Sequence[_Row]) -> Iterator[str]:
+    """The people whom a ledger without problems lacks."""
+    if os.path.lexists(ledger.file) and not ledger.problems:
+        for subject, place in {row.subject: row.place for row in reversed(rows)}.items():
+            if names.key(subject) not in ledger.people:
+                yield f"{place}: the subject {subject!r} has no row in {ledger.file}"
+
+
+def _overlooked(ledger: Path, rows: Sequence[_Row]) -> Iterator[str]:
+    """Ledgers above or among the photographs that are not read."""
+    root = ledger.parent.absolute()
+    above = root.parent / consent.NAME
+    if os.path.lexists(above) and not os.path.lexists(ledger):
+        yield f"{above}: a ledger here is not read; copy it to {ledger}"
+    folders = {os.path.dirname(row.path) for row in rows}  # noqa: PTH120 (there are many rows)
+    for place in sorted({place for name in folders for place in (Path(name), *Path(name).parents)}):
+        if root in place.parents and os.path.lexists(place / consent.NAME):
+            yield f"{place / consent.NAME}: a ledger here is not read; move its rows to {ledger}"
+
+
 def _single_emotions(frame: pd.DataFrame) -> list[str]:
     counts = frame.groupby("subject")["emotion"].agg(["nunique", "first"])
     single = counts[counts["nunique"] == 1]
-    told = [
+    named = [
         f"subject {subject!r} has photographs of one emotion only ({row['first']})"
         for subject, row in single.head(_MOST_WARNINGS).iterrows()
     ]
-    more = len(single) - len(told)
-    return told + ([f"... and so have {more} more subjects"] if more else [])
+    more = len(single) - len(named)
+    return named + ([f"... and so have {more} more subjects"] if more else [])
 
 
-def _unlike_photographs(files: Sequence[Path]) -> list[str]:
+def _not_photographs(files: Sequence[Path]) -> list[str]:
     if not files:
         return []
-    names = ", ".join(str(file) for file in files[:5]) + (", ..." if len(files) > 5 else "")
-    told = [f"{len(files)} files are not photographs by their names and were left out: {names}"]
-    return told + sorted({images.advice(file) for file in files} - {""})
+    some = ", ".join(str(file) for file in files[:5]) + (", ..." if len(files) > 5 else "")
+    first = f"{len(files)} files are not photographs by their names and were left out: {some}"
+    return [first, *sorted({images.advice(file) for file in files} - {""})]
 
 
-def _told(source: Path, problems: Sequence[str], notes: Sequence[str]) -> str:
+def _message(source: Path, problems: Sequence[str], notes: Sequence[str]) -> str:
     lines = [f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
     lines += [
         problem if len(problem) <= _LONGEST_PROBLEM else f"{problem[:_LONGEST_PROBLEM]}…"
@@ -360,23 +334,23 @@ def _merge_spellings(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
     for row in rows:
         spellings.setdefault(names.key(row.subject), set()).add(row.subject)
     one = {key: names.spelling(found) for key, found in spellings.items()}
-    told = [
+    merged = [
         f"the spellings {', '.join(map(_with_code_points, sorted(found)))} are read as one "
         f"subject, {one[key]!r}"
         for key, found in spellings.items()
         if len(found) > 1
     ]
-    return [dataclasses.replace(row, subject=one[names.key(row.subject)]) for row in rows], told
+    return [replace(row, subject=one[names.key(row.subject)]) for row in rows], merged
 
 
-def _those(merged: list[str]) -> list[str]:
-    """The first of the sentences about merged spellings, and how many there are more."""
+def _first(merged: list[str]) -> list[str]:
+    """The first of the sentences about merged spellings, and how many more there are."""
     more = len(merged) - _MOST_WARNINGS
     rest = [f"... and so are those of {more} more subjects"] if more > 0 else []
     return merged[:_MOST_WARNINGS] + rest
 
 
 def _with_code_points(name: str) -> str:
-    """A name as it is shown, and its code points where these alone tell it from another."""
+    """A name, with its code points where these alone tell it from another."""
     points = " ".join(f"U+{ord(letter):04X}" for letter in name)
     return repr(name) if name.isascii() else f"{name!r} ({points})"

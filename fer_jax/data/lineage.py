@@ -11,7 +11,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from fer_jax import outputs
 
 # The fields of all stages that name an input. `probe.photographs` is not among them: a training
 # is measured on these photographs, and its weights do not depend on them.
@@ -39,6 +41,9 @@ class Workdir:
     def made_from(self) -> frozenset[Path]:
         """All the paths in `inputs`."""
         return frozenset(path for paths in self.inputs.values() for path in paths)
+
+
+W = TypeVar("W", bound=Workdir)
 
 
 @dataclass(frozen=True)
@@ -93,13 +98,20 @@ def workdir_of(path: Path) -> Workdir | None:
 
 
 def workdirs_below(folder: Path) -> list[Workdir]:
-    """All workdirs at or below `folder`, sorted; symbolic links are not followed."""
-    found = (
-        read_workdir(Path(parent))
-        for parent, _, files in os.walk(folder.resolve())
-        if "config.json" in files
-    )
-    return sorted((one for one in found if one), key=lambda workdir: workdir.folder)
+    """All workdirs at or below `folder`, and below folders outside to which links in it lead.
+
+    They are sorted. Where a removal was killed, only the record may be left: the stage is "" then.
+    """
+    real = folder.resolve()
+    found: dict[Path, Workdir] = {}
+    for root in (real, *_linked_folders(real)):
+        for parent, _, files in os.walk(root):
+            one = read_workdir(Path(parent)) if "config.json" in files else None
+            if one is None and outputs.RECORD in files:
+                one = Workdir(Path(parent), "", {})
+            if one is not None:
+                found[one.folder] = one
+    return [found[place] for place in sorted(found)]
 
 
 def ancestors(paths: Iterable[str]) -> Ancestry:
@@ -122,7 +134,7 @@ def ancestors(paths: Iterable[str]) -> Ancestry:
     return Ancestry(tuple(found.values()), tuple(unknown))
 
 
-def descendants(folders: Iterable[Path], among: Iterable[Workdir]) -> list[Workdir]:
+def descendants(folders: Iterable[Path], among: Iterable[W]) -> list[W]:
     """The workdirs `among` that were made from one in `folders`, or from such a one, and so on.
 
     Those in `folders` are left out. Each comes after one that it was made from: when they are
@@ -131,7 +143,7 @@ def descendants(folders: Iterable[Path], among: Iterable[Workdir]) -> list[Workd
     known = {workdir.folder: workdir for workdir in among}
     sources = {folder: _sources(workdir, known) for folder, workdir in known.items()}
     reached = {folder.resolve() for folder in folders}
-    made: list[Workdir] = []
+    made: list[W] = []
     while children := [
         workdir
         for folder, workdir in known.items()
@@ -140,6 +152,20 @@ def descendants(folders: Iterable[Path], among: Iterable[Workdir]) -> list[Workd
         made += children
         reached |= {child.folder for child in children}
     return made
+
+
+def _linked_folders(folder: Path) -> list[Path]:
+    linked = [
+        (Path(parent) / name).resolve()
+        for parent, names, _ in os.walk(folder)
+        for name in names
+        if (Path(parent) / name).is_symlink()
+    ]
+    return [
+        path
+        for path in dict.fromkeys(linked)
+        if not path.is_relative_to(folder) and not folder.is_relative_to(path)
+    ]
 
 
 def _sources(workdir: Workdir, known: Mapping[Path, Workdir]) -> set[Path]:

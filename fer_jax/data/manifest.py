@@ -1,7 +1,7 @@
-"""The manifest: one row a detected face, the only truth about faces; and its list of non-faces.
+"""The manifest, one row per detected face, and the list of non-faces.
 
-Nothing is ever deleted from a manifest: a face that is thrown out gets the status "removed" and
-a reason.
+Nothing is ever deleted from a manifest: a face that is refused gets the status "removed" and a
+reason.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fer_jax.data.stage_tables import read_table
-from fer_jax.workdir import atomic_file
+from fer_jax.data.stage_tables import read_table, write_table
 
 KEPT, REMOVED = "kept", "removed"
 BACKGROUND, HARD = "background", "hard"
@@ -55,7 +53,7 @@ def read_manifest(path: str | os.PathLike[str]) -> pd.DataFrame:
     """The rows of a manifest; `box` and `landmarks` are float32 arrays [4] and [10] a cell.
 
     Raises:
-        UserError: the file is absent, or no manifest.
+        UserError: the file is missing, or not a manifest.
     """
     return read_table(Path(path), SCHEMA)[SCHEMA.names]
 
@@ -64,44 +62,31 @@ def write_manifest(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
     """Writes a manifest atomically.
 
     Raises:
-        ValueError: columns are missing or unknown, a value is of the wrong kind or missing, an
-            id occurs twice, or a status is unknown.
+        ValueError: see `write_table`; an id occurs twice, or a status is unknown.
     """
-    if frame["face_id"].duplicated().any():
-        twice = frame["face_id"][frame["face_id"].duplicated()].iloc[0]
-        raise ValueError(f"face_id {twice} occurs twice")
+    twice = frame["face_id"][frame["face_id"].duplicated()]
+    if len(twice):
+        raise ValueError(f"face_id {twice.iloc[0]} occurs twice")
     unknown = set(frame["status"]) - {KEPT, REMOVED}
     if unknown:
         raise ValueError(f"unknown status {sorted(unknown)}")
-    _write(path, frame, SCHEMA)
+    write_table(Path(path), frame, SCHEMA)
 
 
 def read_negatives(path: str | os.PathLike[str]) -> pd.DataFrame:
     """The rows of a list of non-faces.
 
     Raises:
-        UserError: the file is absent, or no such list.
+        UserError: the file is missing, or not such a list.
     """
     return read_table(Path(path), NEGATIVES_SCHEMA)[NEGATIVES_SCHEMA.names]
 
 
 def write_negatives(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
-    """Writes a list of non-faces atomically; raises `ValueError` as `write_manifest`."""
-    _write(path, frame, NEGATIVES_SCHEMA)
+    """Writes a list of non-faces atomically; errors are those of `write_table`."""
+    write_table(Path(path), frame, NEGATIVES_SCHEMA)
 
 
 def empty(schema: pa.Schema) -> pd.DataFrame:
     """A table without rows."""
     return schema.empty_table().to_pandas()
-
-
-def _write(path: str | os.PathLike[str], frame: pd.DataFrame, schema: pa.Schema) -> None:
-    if set(frame.columns) != set(schema.names):
-        odd = sorted(set(frame.columns) ^ set(schema.names))
-        raise ValueError(f"columns missing or unknown: {', '.join(odd)}")
-    try:
-        table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
-    except (ValueError, TypeError) as error:  # Arrow's own errors are both
-        raise ValueError(f"cannot write {path}: {error}") from error
-    with atomic_file(path) as temporary:
-        pq.write_table(table, temporary)

@@ -7,10 +7,8 @@ has to solve first.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from fer_jax.data import consent, pseudonyms, tables
 from fer_jax.data.person import Person
 from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES
+from fer_jax.files import below
 from fer_jax.locking import turn_in
 
 _MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may hold thumbnails
@@ -27,35 +26,24 @@ _MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may h
 class Originals:
     """What a folder of photographs has of a person.
 
-    `files` are the photographs and the links to them, `folders` the person's folders and links to
-    such, `listed` all the files that the table gives to other people, and `problems` say what has
-    to be done by hand before anything is deleted.
+    Attributes:
+        root: the folder, with links resolved.
+        files: the photographs and the links to them.
+        folders: the person's folders and links to such.
+        rows: the rows of tables that are about the person.
+        listed: all files that the table gives to other people.
+        problems: what has to be done by hand before anything is deleted.
     """
 
     root: Path
     files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
-    tables: list[_Table] = field(default_factory=list)
+    rows: list[tables.Row] = field(default_factory=list)
     listed: frozenset[Path] = frozenset()
     problems: list[str] = field(default_factory=list)
 
-    @property
-    def rows(self) -> int:
-        """How many rows of tables are about the person."""
-        return sum(len(table.gone) for table in self.tables)
-
     def __bool__(self) -> bool:
         return bool(self.files or self.folders or self.rows or self.problems)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The rows of a table, and its text without those in `gone`, byte for byte."""
-
-    file: Path
-    kept: tuple[tables.Row, ...]
-    gone: tuple[tables.Row, ...]
-    text: str
 
 
 def root_of(photos: Path) -> Path:
@@ -73,18 +61,16 @@ def find_originals(photos: Path, person: Person) -> Originals:
         raise UserError(f"there is no folder or table of photographs at {photos}")
     found = Originals(Path(os.path.realpath(root_of(photos))))
     labels = photos if photos.is_file() else found.root / "labels.csv"
-    named = [labels, found.root / consent.NAME, found.root / pseudonyms.NAME]
-    for file in named:
-        table = _read(file, person)
-        if table is not None and table.gone:
-            found.tables.append(table)
-            if not _inside(found.root, Path(os.path.realpath(file))):
-                found.problems.append(
-                    f"{file} is a link to {os.path.realpath(file)}, outside {found.root}; delete "
-                    f"the person's rows there by hand"
-                )
-    if os.path.lexists(labels):
-        _find_listed(found, labels, person)
+    for file in (labels, found.root / consent.NAME, found.root / pseudonyms.NAME):
+        kept, gone = _read(file, person)
+        found.rows += gone
+        if gone and not Path(os.path.realpath(file)).is_relative_to(found.root):
+            found.problems.append(
+                f"{file} is a link to {os.path.realpath(file)}, outside {found.root}; delete the "
+                f"person's rows there by hand"
+            )
+        if file == labels:
+            _find_listed(found, kept, gone)
     if person.is_distinct or not os.path.lexists(labels):
         _find_in_folders(found, person)
     _find_links(found)
@@ -111,16 +97,18 @@ def delete_files(found: Originals) -> None:
 def delete_rows(found: Originals, person: Person) -> None:
     """Deletes the person's rows from the tables; every other byte stays.
 
-    The tables are read again, since somebody may have added rows after `found` was made.
+    The tables are read again, since somebody may have added rows since `found` was made.
 
     Raises:
         UserError: a table cannot be read any more.
     """
     with turn_in(found.root):  # a run of `photographs` may be adding pseudonyms
-        for table in found.tables:
-            now = _read(table.file, person)
-            if now is not None and now.gone:
-                _replace_text(Path(os.path.realpath(table.file)), now.text)
+        for file in dict.fromkeys(row.file for row in found.rows):
+            _, gone = _read(file, person)
+            lines = {line for row in gone for line in range(row.first_line, row.line + 1)}
+            with file.open(newline="", encoding="utf-8") as content:
+                kept = [text for line, text in enumerate(content, 1) if line not in lines]
+            _replace_text(Path(os.path.realpath(file)), "".join(kept))
 
 
 def _replace_text(file: Path, text: str) -> None:
@@ -136,43 +124,29 @@ def _replace_text(file: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _read(file: Path, person: Person) -> _Table | None:
-    """A table with the person's rows apart; None where there is none."""
+def _read(file: Path, person: Person) -> tuple[list[tables.Row], list[tables.Row]]:
+    """The rows of a table that are about other people, and those about the person."""
     if not os.path.lexists(file):
-        return None
+        return [], []
     rows, problems = tables.read_rows(file, ("subject",), ("path",))
     if problems:  # a row that cannot be read may be the person's
         raise UserError(f"{'; '.join(problems[:10])}; correct that first")
-    gone = [row for row in rows if person.is_named(row.value["subject"])]
-    kept = [row for row in rows if not person.is_named(row.value["subject"])]
-    return _Table(file, tuple(kept), tuple(gone), _text_without(file, {row.place for row in gone}))
+    kept: list[tables.Row] = []
+    gone: list[tables.Row] = []
+    for row in rows:
+        (gone if person.is_named(row.value["subject"]) else kept).append(row)
+    return kept, gone
 
 
-def _text_without(file: Path, places: set[str]) -> str:
-    """The text of a table without the rows at `places`; a row may have several lines."""
-    with file.open(newline="", encoding="utf-8") as content:
-        lines = io.StringIO(content.read(), newline="").readlines()
-    kept, start = [], 0
-    reader = csv.reader(lines)
-    for _ in reader:
-        if f"{file}, line {reader.line_num}" not in places:
-            kept += lines[start : reader.line_num]
-        start = reader.line_num
-    return "".join(kept)
-
-
-def _find_listed(found: Originals, labels: Path, person: Person) -> None:
-    """The photographs in the rows of `labels`."""
-    table = _read(labels, person)
-    if table is None:
-        return
+def _find_listed(found: Originals, kept: Sequence[tables.Row], gone: Sequence[tables.Row]) -> None:
+    """The photographs in the rows of the labels."""
     others: dict[Path, str] = {}
-    for row in table.kept:
+    for row in kept:
         if not tables.path_problem(row.value["path"]):
-            file = Path(os.path.realpath(tables.path_below(labels, row.value["path"])))
+            file = Path(os.path.realpath(tables.path_below(row.file, row.value["path"])))
             others.setdefault(file, f"{row.place}, gives it to {row.value['subject']}")
     found.listed = frozenset(others)
-    for row in table.gone:
+    for row in gone:
         path = row.value["path"]
         if not path:
             continue
@@ -181,7 +155,7 @@ def _find_listed(found: Originals, labels: Path, person: Person) -> None:
                 f"{row.place}: {problem}, or delete it by hand and delete the row"
             )
             continue
-        file = tables.path_below(labels, path)
+        file = tables.path_below(row.file, path)
         other = others.get(Path(os.path.realpath(file)))
         if other:
             found.problems.append(f"{row.place}: {path} is there twice; {other}; correct the table")
@@ -196,7 +170,7 @@ def _find_in_folders(found: Originals, person: Person) -> None:
     listed = {str(file) for file in found.listed}
     for own in sorted(found.root.iterdir()):
         if person.is_named(own.name) and own.is_dir():
-            for path in _below(own):
+            for path in below(own):
                 if path.is_dir():
                     found.folders.append(path)
                 elif os.path.realpath(path) not in listed and (
@@ -205,26 +179,16 @@ def _find_in_folders(found: Originals, person: Person) -> None:
                     _take(found, path)
             found.folders.append(own)
             real = Path(os.path.realpath(own))
-            if own.is_symlink() and _inside(found.root, real):
+            if own.is_symlink() and real.is_relative_to(found.root):
                 found.folders.append(real)
         elif person.is_named(own.name) and own.is_symlink():  # its folder is gone
             found.folders.append(own)
 
 
-def _below(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Everything below a folder, the innermost first; linked folders are followed, though not in
-    circles."""
-    real = os.path.realpath(folder)
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and os.path.realpath(entry) not in above | {real}:
-            yield from _below(entry, above | {real})
-        yield entry
-
-
 def _take(found: Originals, file: Path) -> None:
     """Adds a photograph and the links that lead to it, or the problem with it."""
     hops = _hops(file)
-    outside = [hop for hop in hops if not _inside(found.root, hop)]
+    outside = [hop for hop in hops if not hop.is_relative_to(found.root)]
     if outside and outside[-1].exists():
         found.problems.append(
             f"{file} is a photograph outside {found.root}, behind a link: delete {outside[-1]} by "
@@ -257,7 +221,3 @@ def _find_links(found: Originals) -> None:
             file = Path(parent) / name
             if file.is_symlink() and os.path.realpath(file) in gone:
                 found.files.insert(0, file)
-
-
-def _inside(root: Path, path: Path) -> bool:
-    return path.is_relative_to(root)

@@ -1,4 +1,4 @@
-"""Names of people become ids that say nothing, by a table that stays with the photographs."""
+"""Names of people become drawn ids, by a table that stays with the photographs."""
 
 from __future__ import annotations
 
@@ -24,28 +24,31 @@ COLUMNS = ("subject", "pseudonym")
 def pseudonymise(labels: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The labels with drawn ids for `subject`, and `photo` without the names of files.
 
-    `folder/pseudonyms.csv` (subject, pseudonym) says who is who. It is read, and gets a row for
-    each new subject; it is the owner's, and no workdir holds a copy. Ids are drawn, not computed,
-    so that nobody can find out a name by trying names.
+    `folder/pseudonyms.csv` (subject, pseudonym) says who is who, and gets a row for each new
+    subject; it is the owner's, and no workdir has a copy. Ids are drawn, not computed, so that
+    nobody can find a name by trying names.
 
     Raises:
         UserError: the table is damaged or cannot be written, or a pseudonym is the name of another
             subject.
     """
-    subjects = labels["subject"].map(_with_new_ids(sorted(labels["subject"].unique()), folder))
-    digests = labels["photo"].map(lambda photo: hashlib.sha256(photo.encode()).hexdigest())
-    salted = [
-        hashlib.sha256(f"{subject}{digest}".encode()).hexdigest()[:12]
-        for subject, digest in zip(subjects, digests, strict=True)
+    ids = _ids(sorted(labels["subject"].unique()), folder)
+    subjects = labels["subject"].map(ids)
+    photos = [
+        f"{subject}/{emotion}/{_digest(subject + _digest(photo))[:12]}"
+        for subject, emotion, photo in zip(
+            subjects, labels["emotion"], labels["photo"], strict=True
+        )
     ]
-    photos = subjects + "/" + labels["emotion"] + "/" + pd.Series(salted, index=labels.index)
-    changed = labels.assign(subject=subjects, photo=photos)
-    changed.attrs = labels.attrs
-    return changed
+    return labels.assign(subject=subjects, photo=photos)
 
 
-def _with_new_ids(subjects: list[str], folder: Path) -> dict[str, str]:
-    """The pseudonym of each subject, drawn and written down for those that have none.
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ids(subjects: list[str], folder: Path) -> dict[str, str]:
+    """The pseudonym of each subject, drawn and written to the table for those that have none.
 
     Runs that do so at the same time take turns, so that no id is lost.
     """
@@ -53,8 +56,14 @@ def _with_new_ids(subjects: list[str], folder: Path) -> dict[str, str]:
         with turn_in(folder):
             known = read_pseudonyms(folder)
             ids = {names.key(subject): pseudonym for subject, pseudonym in known.items()}
-            _check_other_names(ids, subjects, folder / NAME)
-            taken = {names.key(name) for name in (*known, *known.values(), *subjects)}
+            people = {*ids, *map(names.key, subjects)}
+            for subject, pseudonym in ids.items():
+                if names.key(pseudonym) in people - {subject}:
+                    raise UserError(
+                        f"{folder / NAME}: the pseudonym {names.shown(pseudonym)} is the name of "
+                        f"another subject; choose another pseudonym"
+                    )
+            taken = {*people, *map(names.key, known.values())}
             drawn: dict[str, str] = {}
             for subject in subjects:
                 if names.key(subject) not in ids:
@@ -67,18 +76,6 @@ def _with_new_ids(subjects: list[str], folder: Path) -> dict[str, str]:
     except OSError as error:
         raise UserError(f"cannot write {folder / NAME} ({error.strerror})") from error
     return {subject: ids[names.key(subject)] for subject in subjects}
-
-
-def _check_other_names(ids: dict[str, str], subjects: list[str], file: Path) -> None:
-    """Raises UserError if a pseudonym is the name of another subject, whether listed or not."""
-    people = {*ids, *map(names.key, subjects)}
-    for subject, pseudonym in ids.items():
-        name = names.key(pseudonym)
-        if name != subject and name in people:
-            raise UserError(
-                f"{file}: the pseudonym {names.shown(pseudonym)} is the name of another subject; "
-                f"choose another pseudonym"
-            )
 
 
 def _append(file: Path, drawn: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ All is found before anything is deleted: the photographs and rows (`fer_jax.data
 the workdirs that hold the person or were made from such a one (`fer_jax.data.lineage`). In these,
 only files that a stage recorded as its own are deleted (`fer_jax.outputs`):
 
-- a workdir of one row per picture (`photographs`, `predict`) loses the person's rows and pictures
+- a workdir with one row per picture (`photographs`, `predict`) loses the person's rows and pictures
   and the contact sheets, and keeps those of other people;
 - any other workdir is emptied, with the models in it, since a model cannot forget a person, and
   since folds, reports and records mix people. The same command makes it again.
@@ -34,39 +34,33 @@ from fer_jax.workdir import atomic_file
 _BY_PICTURE = ("photographs", "predict")  # stages whose tables have one row per picture
 _PICTURES = frozenset((".png", ".jpg"))
 _WATCHED = ("neighbours.png", "embedding.png")  # of a training: the faces that it was probed on
-_OF_A_RUN = frozenset(("done.json", "error.log"))  # not true any more, and with names
+_OF_A_RUN = frozenset(("done.json", "error.log"))  # no longer true, and with names
 _TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".log", ".md", ".txt"))
 _NAMED_AT_MOST = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
+class Contents(Workdir):
     """A workdir, the files in it that stages recorded as their own, and the tables among them."""
 
-    workdir: Workdir
-    written: tuple[str, ...]
-    tables: Mapping[str, pd.DataFrame]
-
-    @property
-    def folder(self) -> Path:
-        """The workdir's folder."""
-        return self.workdir.folder
-
-    @property
-    def stage(self) -> str:
-        """The stage that wrote it; "" where its config is gone."""
-        return self.workdir.stage
+    written: tuple[str, ...] = ()
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass
 class Plan:
     """What a removal will do; nothing is deleted yet.
 
-    `originals` are to be deleted; `sources` are what all folders of photographs, given or not,
-    have of the person. `reduced` workdirs keep other people's rows, `emptied` ones keep nothing,
-    nearest to the photographs first, `watched` ones lose two pictures, and `named` ones the files
-    that have the person's name. `kept` are predictions that a model in an emptied workdir made of
-    other pictures. `problems` have to be solved first, by hand.
+    Attributes:
+        originals: photographs and rows to delete.
+        sources: what all folders of photographs, given or not, have of the person.
+        reduced: workdirs that keep other people's rows.
+        emptied: workdirs that keep nothing, nearest to the photographs first.
+        watched: trainings that lose two pictures.
+        named: workdirs that lose the files that have the person's name.
+        kept: predictions that a model in an emptied workdir made of other pictures.
+        videos: videos with the person's name, which stay.
+        problems: what has to be solved by hand first.
     """
 
     person: Person
@@ -93,10 +87,16 @@ class Plan:
 class Removed:
     """What was done; paths as text.
 
-    `models` saw the person and were deleted, `kept` are workdirs of predictions that they made,
-    and `left` are files that still name the person, for the user to look at.
+    Attributes:
+        nobody: whether nobody has that name; nothing was deleted then.
+        files: what was deleted.
+        rows: how many rows of tables were deleted.
+        models: models that saw the person and were deleted.
+        kept: workdirs of predictions that these models made.
+        left: files that still name the person, for the user to look at.
     """
 
+    nobody: bool = False
     files: list[str] = field(default_factory=list)
     rows: int = 0
     models: list[str] = field(default_factory=list)
@@ -104,26 +104,17 @@ class Removed:
     left: list[str] = field(default_factory=list)
 
 
-class NobodyError(UserError):
-    """Nobody has the name that was given; `left` are files that have it all the same."""
-
-    def __init__(self, message: str, left: list[str]) -> None:
-        super().__init__(message)
-        self.left = left
-
-
 def remove_person(
     name: str, photos: Path | None, work: Path, before: Callable[[], None] = lambda: None
 ) -> Removed:
     """Removes a person from the photographs at `photos` (a folder or table) and from all workdirs
-    under `work`.
+    below `work`.
 
-    Killed half-way, the same call does the rest. `name` is an id as it stands in the labels, or
-    its pseudonym; spellings that Unicode holds for the same are the same. `before` is called when
-    everything is known and before anything is deleted.
+    If it is killed, the same call does the rest. `name` is an id as in the labels, or its
+    pseudonym, in any of its spellings. `before` is called when everything is known and before
+    anything is deleted.
 
     Raises:
-        NobodyError: nobody has that name.
         UserError: something has to be done by hand first, or another process is at work in a
             workdir that would change. Nothing is deleted then.
     """
@@ -134,40 +125,28 @@ def remove_person(
     roots += [originals.root_of(photos)] if photos else []
     plan = make_plan(find_person(name, roots), photos, contents, work)
     if not plan:
-        places = " or ".join(str(place) for place in (photos, f"under {work}") if place)
-        left = _left(plan, work, photos)
-        raise NobodyError(f"remove: there is nobody called {name!r} in {places}", left)
+        return Removed(nobody=True, left=_left(plan, work, photos))
     if plan.problems:
-        told = "; ".join(plan.problems[:_NAMED_AT_MOST])
-        raise UserError(f"remove: nothing was deleted: {told}; then give the same command again")
+        listed = "; ".join(plan.problems[:_NAMED_AT_MOST])
+        raise UserError(f"remove: nothing was deleted: {listed}; then give the same command again")
     with _alone(plan.changed, contents):
         before()
         done = _carry_out(plan)
-    for found in plan.originals:  # last, by what a killed run finds the rest; waits for its turn
-        done.rows += found.rows
+    for found in plan.originals:  # last, since a killed run finds the rest by them
+        done.rows += len(found.rows)
         originals.delete_rows(found, plan.person)
     done.left = _left(plan, work, photos)
     return done
 
 
 def read_contents(work: Path) -> list[Contents]:
-    """All workdirs under `work`, those behind links in it, and those that a killed removal has
-    half emptied.
+    """All workdirs below `work` with what is in them.
 
     Raises:
         UserError: the record of a workdir is damaged.
     """
-    found: dict[Path, Workdir] = {}
-    real = work.resolve()
-    for root in (real, *_linked_folders(real)):
-        found |= {workdir.folder: workdir for workdir in workdirs_below(root)}
-        for parent, _, files in os.walk(root):
-            if outputs.RECORD in files:
-                found.setdefault(Path(parent), Workdir(Path(parent), "", {}))
-    return [
-        _read_contents(found[folder], [one for one in found if folder in one.parents])
-        for folder in sorted(found)
-    ]
+    found = workdirs_below(work)
+    return [_read_contents(one, [other.folder for other in found]) for one in found]
 
 
 def make_plan(
@@ -187,22 +166,20 @@ def make_plan(
     ]
     plan = Plan(person, given, [*given, *others])
     plan.problems += [problem for found in given for problem in found.problems]
-    holders = {one.folder for one in contents if _holds(one, plan)}
-    made = {one.folder: None for one in descendants(holders, [one.workdir for one in contents])}
-    by_folder = {one.folder: one for one in contents}
+    holders = [one for one in contents if _holds(one, plan)]
+    affected = [*holders, *descendants([one.folder for one in holders], contents)]
     pipelines = {one.folder for one in contents if one.stage == PIPELINE}
-    for folder in (*sorted(holders), *made):
-        one = by_folder[folder]
-        if folder in holders and one.stage in _BY_PICTURE:
+    for one in affected:
+        if one in holders and one.stage in _BY_PICTURE:
             plan.reduced.append(one)
-        elif one.stage == "predict" and not pipelines & set(folder.parents):
+        elif one.stage == "predict" and not pipelines & set(one.folder.parents):
             plan.kept.append(one)
         else:
             plan.emptied.append(one)
-        plan.videos += _videos_of(one.workdir, person)
+        plan.videos += _videos_of(one, person)
     for one in contents:
-        if one.folder not in holders | made.keys():
-            if one.workdir.probed in holders | made.keys():
+        if one not in affected:
+            if one.probed in [other.folder for other in affected]:
                 plan.watched.append(one)
             if _names(one, person):
                 plan.named.append(one)
@@ -211,52 +188,38 @@ def make_plan(
 
 
 def people_to_remove(photos: Path, work: Path) -> list[str]:
-    """The people whose consent is withdrawn, and from whose photographs more was made under `work`
+    """The people whose consent is withdrawn, and from whose photographs more was made below `work`
     than the stage `photographs` drops by itself when it runs again.
 
     Empty where the ledger has problems, which the stage `photographs` reports.
     """
     root = originals.root_of(photos)
-    ledger, problems = consent.read_consent(root / consent.NAME)
-    withheld = [] if problems else [row.subject for row in ledger.values() if row.withheld]
+    ledger = consent.read_ledger(root)
+    withheld = [] if ledger.problems else ledger.withheld
     contents = read_contents(work) if withheld and work.is_dir() else []
-    own = ("photographs", PIPELINE)
-    if not any(one.stage not in own for one in contents):
-        return []
-    found = []
-    for name in withheld:
-        plan = make_plan(find_person(name, [root]), None, contents, work)
-        if any(one.stage not in own for one in plan.changed):
-            found.append(name)
-    return found
+
+    def more(workdirs: Sequence[Contents]) -> bool:
+        return any(one.stage not in ("photographs", PIPELINE) for one in workdirs)
+
+    def is_in_more(name: str) -> bool:
+        return more(make_plan(find_person(name, [root]), None, contents, work).changed)
+
+    return [name for name in withheld if more(contents) and is_in_more(name)]
 
 
-def _linked_folders(work: Path) -> list[Path]:
-    """The folders outside `work` to which links in it lead."""
-    linked = [
-        (Path(parent) / name).resolve()
-        for parent, names, _ in os.walk(work)
-        for name in names
-        if (Path(parent) / name).is_symlink()
-    ]
-    return [
-        path
-        for path in dict.fromkeys(linked)
-        if not path.is_relative_to(work) and not work.is_relative_to(path)
-    ]
-
-
-def _read_contents(workdir: Workdir, inner: Sequence[Path]) -> Contents:
-    """Where there is no record, all files outside the workdirs `inner` count, to be looked at."""
-    if (workdir.folder / outputs.RECORD).is_file():
-        written = tuple(sorted(outputs.written(workdir.folder)))
+def _read_contents(workdir: Workdir, all_folders: Sequence[Path]) -> Contents:
+    """Where there is no record, all files outside of workdirs in it count, to be looked at."""
+    folder = workdir.folder
+    if (folder / outputs.RECORD).is_file():
+        written = tuple(sorted(outputs.written(folder)))
     else:
-        files = [path for path in sorted(workdir.folder.rglob("*")) if path.is_file()]
-        own = [path for path in files if not set(inner) & set(path.parents)]
-        written = tuple(path.relative_to(workdir.folder).as_posix() for path in own)
-    read = {name: _read_table(workdir.folder / name) for name in written}
+        inner = {other for other in all_folders if folder in other.parents}
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        own = [path for path in files if not inner & set(path.parents)]
+        written = tuple(path.relative_to(folder).as_posix() for path in own)
+    read = {name: _read_table(folder / name) for name in written}
     tables = {name: table for name, table in read.items() if table is not None}
-    return Contents(workdir, written, tables)
+    return Contents(folder, workdir.stage, workdir.inputs, workdir.probed, written, tables)
 
 
 def _read_table(file: Path) -> pd.DataFrame | None:
@@ -275,7 +238,7 @@ def _photos_of(contents: Sequence[Contents]) -> list[Path]:
         path
         for one in contents
         for kind in ("photos", "data.root")
-        for path in one.workdir.inputs.get(kind, ())
+        for path in one.inputs.get(kind, ())
         if path.exists() and read_workdir(path) is None
     ]
     return list(dict.fromkeys(named))
@@ -297,9 +260,9 @@ def _videos_of(workdir: Workdir, person: Person) -> list[Path]:
 def _holds(one: Contents, plan: Plan) -> bool:
     """Whether a workdir shows the person, or was made straight from their photographs."""
     person = plan.person
-    inputs = one.workdir.inputs.get("input", ())
+    inputs = one.inputs.get("input", ())
     return (
-        _reads_originals(one.workdir, plan.sources)
+        _reads_originals(one, plan.sources)
         or (one.stage in _BY_PICTURE and any(_shows(name, person) for name in one.written))
         or any(person.rows(table).any() for table in one.tables.values())
         or (person.is_distinct and any(person.in_path(path.name) for path in inputs))
@@ -354,14 +317,14 @@ def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
 def _would_return(plan: Plan) -> Iterator[str]:
     """Photographs that are not given, and from which the next run would read the person again."""
     for found in plan.sources[len(plan.originals) :]:
-        ledger, problems = consent.read_consent(found.root / consent.NAME)
-        rows = [row for row in ledger.values() if plan.person.is_named(row.subject)]
-        withheld = rows and not problems and all(row.withheld for row in rows)
+        ledger = consent.read_ledger(found.root)
+        rows = [row for row in ledger.people.values() if plan.person.is_named(row.subject)]
+        withheld = rows and not ledger.problems and all(row.withheld for row in rows)
         if (found.files or found.problems) and not withheld:
             yield (
                 f"{found.root} still holds photographs of the person: add "
                 f"--config.photos={found.root} to delete them, or write the day of the withdrawal "
-                f"into {found.root / consent.NAME}"
+                f"into {ledger.file}"
             )
 
 
@@ -440,7 +403,7 @@ def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
     """Deletes the person's rows and pictures and the contact sheets. The tables go last."""
     person = plan.person
     rows = {
-        name: person.rows(table) | _from_originals(table, one.workdir, plan.sources)
+        name: person.rows(table) | _from_originals(table, one, plan.sources)
         for name, table in one.tables.items()
     }
     if one.stage == "predict" and all(found.all() for found in rows.values()):

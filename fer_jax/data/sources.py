@@ -82,10 +82,8 @@ class ArraySource:
         self.labels = np.asarray(np.full(count, -1) if labels is None else labels, np.int32)
         self.ids = list(ids) if ids is not None else [str(i) for i in range(count)]
         if len(self.labels) != count or len(self.ids) != count:
-            raise ValueError(
-                f"{count} images, {len(self.labels)} labels and {len(self.ids)} ids: "
-                "they must be as many"
-            )
+            found = f"{count} images, {len(self.labels)} labels and {len(self.ids)} ids"
+            raise ValueError(f"the numbers must be equal: {found}")
 
     @property
     def image_size(self) -> int:
@@ -144,25 +142,21 @@ class RecordSource:
         rows = [int(i) for i in indices]
         records = self._records.__getitems__(rows)
         examples = [self._example(*pair) for pair in zip(rows, records, strict=True)]
-        shape = (0, self.image_size, self.image_size, 3)
-        images = [e["image"] for e in examples]
-        return {
-            "image": np.stack(images) if images else np.zeros(shape, np.uint8),
-            "label": np.asarray([e["label"] for e in examples], np.int32),
-        }
+        images = np.empty((len(rows), self.image_size, self.image_size, 3), np.uint8)
+        for image, example in zip(images, examples, strict=True):
+            image[:] = example["image"]
+        return {"image": images, "label": np.array([e["label"] for e in examples], np.int32)}
 
     def in_memory(self) -> ArraySource:
         """All examples, decoded: S * S * 3 bytes each."""
-        size = self.image_size
-        images = np.empty((len(self), size, size, 3), np.uint8)
         labels, ids = np.empty(len(self), np.int32), [""] * len(self)
 
-        def fill(index: int) -> None:
+        def read(index: int) -> UInt8[np.ndarray, "s s 3"]:
             example = self[index]
-            images[index], labels[index] = example["image"], example["label"]
-            ids[index] = example["id"]
+            labels[index], ids[index] = example["label"], example["id"]
+            return example["image"]
 
-        _in_threads(fill, range(len(self)))
+        images = _in_threads(read, len(self), self.image_size)
         return ArraySource(images, labels, ids, self.classes)
 
     def _example(self, index: int, record: dict[str, Any]) -> Example:
@@ -247,14 +241,8 @@ def read_images(
     Raises:
         ImageError: a file is missing or not a picture that is read.
     """
-    files = [Path(path) for path in paths]
-    images = np.empty((len(files), image_size, image_size, 3), np.uint8)
-
-    def fill(index: int) -> None:
-        images[index] = resize(read_image(files[index]), image_size)
-
-    _in_threads(fill, range(len(files)))
-    return images
+    files = list(paths)
+    return _in_threads(lambda i: resize(read_image(files[i]), image_size), len(files), image_size)
 
 
 def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarray, "s s 3"]:
@@ -266,8 +254,15 @@ def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarr
     return cv2.resize(image, (image_size, image_size), interpolation=method).astype(np.uint8)
 
 
-def _in_threads(function: Callable[[int], None], indices: Iterable[int]) -> None:
-    """OpenCV decodes and files are read without the interpreter's lock."""
+def _in_threads(
+    read: Callable[[int], UInt8[np.ndarray, "s s 3"]], count: int, image_size: int
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """The images 0 to `count` - 1; OpenCV decodes without the interpreter's lock."""
+    images = np.empty((count, image_size, image_size, 3), np.uint8)
+
+    def fill(index: int) -> None:
+        images[index] = read(index)
+
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(function, indices):
-            pass
+        list(pool.map(fill, range(count)))
+    return images

@@ -1,17 +1,18 @@
-"""Reading the Parquet tables that stages write, and saying what is wrong when that fails."""
+"""Parquet tables of the stages: written with a schema, and read with one line for what is wrong."""
 
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fer_jax.data.lineage import read_workdir
 from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES
+from fer_jax.workdir import atomic_file
 
 PHOTOGRAPHS = pa.schema(
     [
@@ -39,10 +40,8 @@ def read_photographs(root: str | Path) -> pd.DataFrame:
     """
     file = Path(root) / "photographs.parquet"
     # The table of an earlier run may still list people who have withdrawn since.
-    unfinished = (file.parent / "config.json").is_file() and not (
-        file.parent / "done.json"
-    ).is_file()
-    if unfinished or not file.is_file():
+    begun, done = (file.with_name(name).is_file() for name in ("config.json", "done.json"))
+    if not file.is_file() or (begun and not done):
         raise UserError(_not_a_workdir(Path(root)))
     table = read_table(file, PHOTOGRAPHS)
     if "split" not in table.columns:  # an older version wrote it
@@ -78,35 +77,40 @@ def read_table(file: Path, schema: pa.Schema) -> pd.DataFrame:
         ) from error
 
 
+def write_table(file: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
+    """Writes the columns of `schema` to a Parquet file, atomically.
+
+    Raises:
+        ValueError: columns are missing or unknown, or a value is missing or of the wrong kind.
+    """
+    odd = sorted(set(frame.columns) ^ set(schema.names))
+    if odd:
+        raise ValueError(f"columns missing or unknown: {', '.join(odd)}")
+    try:
+        table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
+    except (ValueError, TypeError) as error:  # Arrow's own errors are both
+        raise ValueError(f"cannot write {file}: {error}") from error
+    with atomic_file(file) as temporary:
+        pq.write_table(table, temporary)
+
+
 def _not_a_workdir(root: Path) -> str:
     """Why `root` has no table of photographs, and what to give instead."""
     wanted = "a workdir of `photographs`"
     if (root / "photographs" / "photographs.parquet").is_file():
         return f"{root} is not {wanted}, but contains one; give {root / 'photographs'}"
     if (root / "config.json").is_file():
-        stage = _stage_of(root)
+        workdir = read_workdir(root)
+        stage = workdir.stage if workdir else "another stage"
         if stage == "photographs":
             return f"the stage `photographs` has not finished in {root}; run it again first"
         return f"{root} is a workdir of `{stage}`, not {wanted}; give the workdir of that stage"
-    if root.is_file() or (root / "labels.csv").is_file() or _holds_pictures(root):
+    files = itertools.islice(root.rglob("*"), _ENTRIES)
+    has_pictures = any(file.suffix.lower() in _PICTURES for file in files)
+    if root.is_file() or (root / "labels.csv").is_file() or has_pictures:
         kind = "a file" if root.is_file() else "a folder of photographs"
         return (
             f"{root} is {kind}, not {wanted}; run launch.py --config=configs/photographs.py "
             f"--config.photos={root} --workdir=W first and give W"
         )
-    return (
-        f"{root} is not {wanted}: it has no photographs.parquet; run that stage and give its "
-        f"--workdir"
-    )
-
-
-def _stage_of(root: Path) -> str:
-    try:
-        return str(json.loads((root / "config.json").read_text("utf-8"))["stage"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "another stage"
-
-
-def _holds_pictures(root: Path) -> bool:
-    files = itertools.islice(root.rglob("*"), _ENTRIES)
-    return any(file.suffix.lower() in _PICTURES for file in files)
+    return f"{root} is not {wanted} (no photographs.parquet); run that stage and give its --workdir"

@@ -30,10 +30,17 @@ class TableError(UserError):
 
 @dataclass(frozen=True)
 class Row:
-    """One row: the text of each wanted column, stripped, and `place`, its file and line."""
+    """The text of each wanted column, stripped, and the lines on which the row is, from 1."""
 
-    place: str
+    file: Path
+    first_line: int
+    line: int
     value: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        """The file and line, for messages."""
+        return f"{self.file}, line {self.line}"
 
 
 def find(folder: Path, name: str) -> Path | None:
@@ -78,7 +85,9 @@ def read_rows(
     try:
         header = [names.key(name) for name in next(lines, [])]
         _check_header(file, header, required, optional, others)
+        end = lines.line_num
         for cells in lines:
+            first_line, end = end + 1, lines.line_num
             if not any(cell.strip() for cell in cells):
                 continue
             place = f"{file}, line {lines.line_num}"
@@ -95,7 +104,8 @@ def read_rows(
                     f"{place}: the {column} has a line break and a comma; is a quote missing?"
                 )
                 continue
-            rows.append(Row(place, {name: found.get(name, "") for name in (*required, *optional)}))
+            value = {name: found.get(name, "") for name in (*required, *optional)}
+            rows.append(Row(file, first_line, lines.line_num, value))
     except csv.Error as error:
         raise TableError(f"{file}, line {lines.line_num}: not a table with commas: {error}") from (
             error

@@ -57,13 +57,11 @@ def find_or_download(published: Published) -> Path:
     """
     given = os.environ.get("FER_JAX_IMAGENET")
     if given:
-        _check(Path(given), published, "point FER_JAX_IMAGENET at the published file")
-        return Path(given)
+        return _check(Path(given), published, "point FER_JAX_IMAGENET at the published file")
     target = cache_folder() / published.name
     if not target.exists():
         _download(published, target)
-    _check(target, published, "delete it, and it is downloaded again")
-    return target
+    return _check(target, published, "delete it, and it is downloaded again")
 
 
 def cache_folder() -> Path:
@@ -119,8 +117,8 @@ def _fetch(published: Published, partial: Path) -> None:
         raise OSError(f"the connection ended after {got} bytes; start again to continue")
 
 
-def _check(path: Path, published: Published, advice: str) -> None:
-    """Raises `UserError` unless `path` is the published file, byte for byte."""
+def _check(path: Path, published: Published, advice: str) -> Path:
+    """The path; raises `UserError` unless it is the published file, byte for byte."""
     if not path.is_file():
         raise UserError(f"there is no {path}: {advice}, {published.url}")
     size = path.stat().st_size
@@ -130,6 +128,7 @@ def _check(path: Path, published: Published, advice: str) -> None:
             f"{path} is not the published {published.name}: {size} bytes, MD5 {digest}, where "
             f"there should be {published.size} and {published.md5}; {advice}"
         )
+    return path
 
 
 def file_digest(path: Path, algorithm: str) -> str:

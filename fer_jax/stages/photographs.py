@@ -16,7 +16,6 @@ from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from fer_jax import console, outputs, records, schemas
-from fer_jax.data.included import Ledger, read_ledger
 from fer_jax.data.labels import files_read, read_labels
 from fer_jax.data.names import key
 from fer_jax.data.pseudonyms import pseudonymise
@@ -67,8 +66,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     """
     if not config.photos:
         raise UserError("photographs: give the folder or labels.csv by --config.photos=PATH")
-    ledger = read_ledger(Path(config.photos))
-    labels = _read(config, ledger)
+    labels = _read(config)
     crops = _crop_names(labels)
     pipeline = pipeline_of(config)
     detector = make_detector(pipeline.detector)
@@ -123,8 +121,8 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
         "ignored": labels.attrs["ignored"],
         "not_photographs": labels.attrs["not_photographs"],
         "without_consent": labels.attrs["withheld"],
-        "people_without_consent": ledger.withheld,
-        "consent_ledger": ledger.description,
+        "people_without_consent": labels.attrs["people_without_consent"],
+        "consent_ledger": labels.attrs["consent_ledger"],
         **{
             f"photographs_{emotion}": int((table["emotion"] == emotion).sum())
             for emotion in config.emotions
@@ -133,12 +131,11 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _read(config: schemas.Photographs, ledger: Ledger) -> pd.DataFrame:
+def _read(config: schemas.Photographs) -> pd.DataFrame:
     """The labels, with what is odd about them told, under drawn ids if that is asked for."""
     labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
     for warning in labels.attrs["warnings"]:
         console.warn(f"photographs: {warning}")
-    labels["ledger_line"] = ledger.lines_of(labels["subject"])
     if config.pseudonymise:
         photos = Path(config.photos)
         labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)

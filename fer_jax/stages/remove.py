@@ -10,7 +10,7 @@ from typing import Any
 
 from fer_jax import console, outputs, schemas
 from fer_jax.data import names
-from fer_jax.data.removal import NobodyError, Removed, remove_person
+from fer_jax.data.removal import remove_person
 from fer_jax.errors import UserError
 from fer_jax.workdir import read_json, stage, write_json
 
@@ -45,13 +45,12 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
         raise UserError(f"remove: {person!r} is a path, and not the id of a person")
     photos = Path(config.photos).absolute() if config.photos else None
     begun = workdir / _BEGUN
-    try:
-        done = remove_person(person, photos, work, before=lambda: _note(begun, person))
-    except NobodyError as error:
+    done = remove_person(person, photos, work, before=lambda: _note(begun, person))
+    if done.nobody:
         if not _is_noted(begun, person):
-            raise
+            places = " or ".join(str(place) for place in (photos, f"below {work}") if place)
+            raise UserError(f"remove: there is nobody called {person!r} in {places}")
         console.say("[remove] an earlier run of this command had deleted everything already")
-        done = Removed(left=error.left)
     for file in done.files:
         console.say(f"[remove] deleted {file}")
     for model in done.models:

@@ -80,7 +80,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
         if backend.writes():
             model_directory.save(workdir / name, model_directory.arrays_of(arrays), record)
 
-    with iterators.train_iterator(
+    with iterators.TrainIterator(
         training, seed=config.seed, workers=config.workers, **part
     ) as batches:
         fitted = fit(

@@ -183,21 +183,31 @@ def test_a_wrong_request_is_told(photographs, tmp_path, change, words):
 def test_held_out_videos_are_whole_few_and_always_the_same():
     videos = [f"video{i:02d}.mp4" for i in range(20) for _ in range(5)]
     frames = [frame for _ in range(20) for frame in range(5)]
-    rule = builders.held_out(videos, frames, 0.2)
-    held = {video for video in videos if rule(video, 0)}
-    assert len(held) == 4
-    sides = [rule(video, frame) for video, frame in zip(videos, frames, strict=True)]
-    assert sides == [video in held for video in videos]
+    held = builders.held_out(videos, frames, 0.2)
+    names = {video for video, is_held in zip(videos, held, strict=True) if is_held}
+    assert len(names) == 4
+    assert held.tolist() == [video in names for video in videos]
     again = builders.held_out(videos[::-1], frames[::-1], 0.2)
-    assert held == {video for video in videos if again(video, 0)}
+    assert (again[::-1] == held).all()
 
 
 def test_of_a_single_video_the_last_frames_are_held_out():
-    rule = builders.held_out(["a.mp4"] * 10, list(range(10)), 0.2)
-    assert [rule("a.mp4", frame) for frame in range(10)] == [False] * 8 + [True] * 2
-    assert not builders.held_out(["a.mp4"], [0], 0.2)("a.mp4", 0)
-    short = builders.held_out(["a.mp4"] * 5, [0, 1, 1, 1, 1], 0.1)  # four faces on the last
-    assert [short("a.mp4", frame) for frame in (0, 1)] == [False, True]
+    held = builders.held_out(["a.mp4"] * 10, list(range(10)), 0.2)
+    assert held.tolist() == [False] * 8 + [True] * 2
+    assert not builders.held_out(["a.mp4"], [0], 0.2).any()
+    frames = [0, 1, 1, 1, 1]  # four faces on the last
+    short = builders.held_out(["a.mp4"] * 5, frames, 0.1)
+    assert short.tolist() == [False] + [True] * 4
+
+
+def test_a_data_set_of_the_user_is_named_by_its_module(monkeypatch, tmp_path):
+    (tmp_path / "my_faces").mkdir()
+    (tmp_path / "my_faces" / "empty.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"data set.*my_faces.*Builder"):
+        builders.builder_class("my_faces.empty")
+    with pytest.raises(UserError, match=r"data set.*nowhere\.at_all"):
+        builders.builder_class("nowhere.at_all")
 
 
 def test_no_tensorflow(photographs, tmp_path):
@@ -207,7 +217,7 @@ def test_no_tensorflow(photographs, tmp_path):
         "from fer_jax.data import iterators, sources\n"
         f"s = sources.open_source('persian_emotion', None, 'train', {str(photographs)!r}, 6,"
         f" data_dir={str(tmp_path)!r})\n"
-        "next(iterators.train_iterator(s, batch_size=4, seed=0))\n"
+        "next(iterators.TrainIterator(s, batch_size=4, seed=0))\n"
         "assert not {'tensorflow', 'torch'} & set(sys.modules)\n"
     )
     root = Path(builders.__file__).parents[2]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fer_jax.data.iterators import eval_batches, train_iterator
+from fer_jax.data.iterators import TrainIterator, eval_batches
 from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
 
@@ -29,7 +29,7 @@ def labels(batches):
 
 
 def test_every_epoch_shows_each_example_once_in_another_order(source):
-    with train_iterator(source, batch_size=BATCH, seed=1) as iterator:
+    with TrainIterator(source, batch_size=BATCH, seed=1) as iterator:
         seen = labels(take(iterator, EXAMPLES))  # EXAMPLES batches are BATCH epochs
     epochs = seen.reshape(BATCH, EXAMPLES)
     assert all(sorted(epoch) == list(range(EXAMPLES)) for epoch in epochs)
@@ -37,7 +37,7 @@ def test_every_epoch_shows_each_example_once_in_another_order(source):
 
 
 def test_batches_are_full_typed_and_keep_image_and_label_together(source):
-    with train_iterator(source, batch_size=BATCH, seed=1) as iterator:
+    with TrainIterator(source, batch_size=BATCH, seed=1) as iterator:
         for batch in take(iterator, 6):
             assert batch["image"].shape == (BATCH, 4, 4, 3) and batch["image"].dtype == np.uint8
             assert batch["label"].dtype == np.int32 and batch["mask"].all()
@@ -47,18 +47,18 @@ def test_batches_are_full_typed_and_keep_image_and_label_together(source):
 def test_the_seed_decides(source):
     orders = []
     for seed in (1, 1, 2):
-        with train_iterator(source, batch_size=BATCH, seed=seed) as iterator:
+        with TrainIterator(source, batch_size=BATCH, seed=seed) as iterator:
             orders.append(tuple(labels(take(iterator, 6))))
     assert orders[0] == orders[1] != orders[2]
 
 
 @pytest.mark.parametrize("taken", [0, 1, 9])
 def test_a_resumed_iterator_goes_on_where_it_was(source, taken):
-    with train_iterator(source, batch_size=BATCH, seed=3) as iterator:
+    with TrainIterator(source, batch_size=BATCH, seed=3) as iterator:
         take(iterator, taken)
         state = json.loads(json.dumps(iterator.get_state()))
         expected = labels(take(iterator, 5))
-    with train_iterator(source, batch_size=BATCH, seed=3) as resumed:
+    with TrainIterator(source, batch_size=BATCH, seed=3) as resumed:
         take(resumed, 2)
         resumed.set_state(state)
         assert resumed.get_state() == state
@@ -66,20 +66,20 @@ def test_a_resumed_iterator_goes_on_where_it_was(source, taken):
 
 
 def test_workers_give_the_same_batches_and_resume(source):
-    with train_iterator(source, batch_size=BATCH, seed=3) as iterator:
+    with TrainIterator(source, batch_size=BATCH, seed=3) as iterator:
         take(iterator, 2)
         state = iterator.get_state()
         expected = take(iterator, 4)
-    with train_iterator(source, batch_size=BATCH, seed=3, workers=1) as iterator:
+    with TrainIterator(source, batch_size=BATCH, seed=3, workers=1) as iterator:
         iterator.set_state(state)
         for batch, same in zip(take(iterator, 4), expected, strict=True):
             assert all((batch[name] == same[name]).all() for name in same)
 
 
 def test_hosts_side_by_side_see_the_batch_of_one(source):
-    whole = labels(take(train_iterator(source, batch_size=2 * BATCH, seed=5), 6))
+    whole = labels(take(TrainIterator(source, batch_size=2 * BATCH, seed=5), 6))
     parts = [
-        take(train_iterator(source, batch_size=BATCH, seed=5, shard=(host, 2)), 6)
+        take(TrainIterator(source, batch_size=BATCH, seed=5, shard=(host, 2)), 6)
         for host in range(2)
     ]
     both = [np.concatenate([a["label"], b["label"]]) for a, b in zip(*parts, strict=True)]
@@ -95,15 +95,15 @@ def test_hosts_side_by_side_see_the_batch_of_one(source):
     ],
 )
 def test_a_state_of_other_input_is_refused(source, name, other):
-    state = train_iterator(source, batch_size=BATCH, seed=3).get_state()
+    state = TrainIterator(source, batch_size=BATCH, seed=3).get_state()
     arguments = {"source": source, "batch_size": BATCH, "seed": 3} | other
     with pytest.raises(UserError, match=name):
-        train_iterator(arguments.pop("source"), **arguments).set_state(state)
+        TrainIterator(arguments.pop("source"), **arguments).set_state(state)
 
 
 def test_nothing_to_train_on():
     with pytest.raises(UserError, match="no example"):
-        train_iterator(ArraySource(np.zeros((0, 4, 4, 3), np.uint8)), batch_size=2, seed=0)
+        TrainIterator(ArraySource(np.zeros((0, 4, 4, 3), np.uint8)), batch_size=2, seed=0)
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 3])

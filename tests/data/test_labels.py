@@ -41,14 +41,23 @@ def test_a_folder(root):
     (root / ".hidden" / "x.jpg").write_bytes(b"")
     (root / "ann" / "sad" / "Thumbs.db").write_bytes(b"")
     frame = read_labels(root, FOUR)
-    assert list(frame.columns) == ["path", "photo", "subject", "emotion", "split", "share"]
+    assert list(frame.columns) == [
+        "path",
+        "photo",
+        "subject",
+        "emotion",
+        "split",
+        "share",
+        "ledger_line",
+    ]
     assert frame["photo"].tolist() == [
         "ann/Happy/1.JPG", "ann/sad/1.JPG", "بهار/Happy/1.JPG", "بهار/sad/1.JPG",
     ]  # fmt: skip
     assert frame["emotion"].tolist() == ["happy", "sad", "happy", "sad"]
     assert all(Path(path).is_absolute() and Path(path).is_file() for path in frame["path"])
-    counts = {"merged": 0, "ignored": 0, "not_photographs": 0, "withheld": 0}
-    assert frame.attrs == {"warnings": [], **counts}
+    counts = ("merged", "ignored", "not_photographs", "withheld", "people_without_consent")
+    ledger = {"consent_ledger": "none, so nobody's consent is on record"}
+    assert frame.attrs == {"warnings": [], **dict.fromkeys(counts, 0), **ledger}
 
 
 def test_a_table_given_itself_or_by_its_folder(tmp_path):
@@ -252,7 +261,7 @@ def test_every_problem_of_a_folder_at_once(root):
     with pytest.raises(UserError) as caught:
         read_labels(root, FOUR)
     message = str(caught.value)
-    assert message.count("does not lie in") == 3
+    assert message.count("is not in ") == 3
     assert message.count("unknown emotion 'smug'") == 1
     assert f"cannot read {root}/ann/sad/text.png" in message
     assert "5 problems" in message

@@ -66,7 +66,7 @@ def test_other_folders_where_a_workdir_belongs(photos, tmp_path):
     table().to_parquet(pipeline / "photographs" / "photographs.parquet")
     for root, reason in (
         (labels, f"{labels} is a file, not a workdir of `photographs`; run launch.py"),
-        (empty, "it has no photographs.parquet"),
+        (empty, "(no photographs.parquet)"),
         (extract, "is a workdir of `extract`, not a workdir of `photographs`"),
         (begun, "the stage `photographs` has not finished in"),
         (again, "the stage `photographs` has not finished in"),

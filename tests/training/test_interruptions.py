@@ -182,7 +182,7 @@ def test_the_first_bad_step_and_its_batch_are_named(tmp_path, log_every, checkpo
     good = 7 if checkpoint_every_s == 0 else 0
     assert report["last_checkpoint"] == good
     source = make_source()
-    with iterators.train_iterator(source, batch_size=8, seed=1) as batches:
+    with iterators.TrainIterator(source, batch_size=8, seed=1) as batches:
         eighth = [next(batches) for _ in range(8)][-1]
     seen = [source.images[int(name.removeprefix("face"))] for name in report["examples"]]
     np.testing.assert_array_equal(np.stack(seen), eighth["image"])

@@ -58,7 +58,7 @@ def learner():
 
 def train(learner, source, folder, steps=12, **fields):
     config = make_config(**fields)
-    batches = iterators.train_iterator(source, batch_size=8, seed=1)
+    batches = iterators.TrainIterator(source, batch_size=8, seed=1)
     return fit(learner, learner.init(5), batches, steps=steps, folder=folder, loop=config)
 
 
@@ -77,7 +77,7 @@ def test_loss_falls_and_every_function_is_compiled_once(learner, source, tmp_pat
 
 
 def batches_of(source):
-    return iterators.train_iterator(source, batch_size=8, seed=1)
+    return iterators.TrainIterator(source, batch_size=8, seed=1)
 
 
 def test_a_run_cut_in_two_ends_with_the_same_bits(learner, source, tmp_path):

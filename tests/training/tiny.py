@@ -97,7 +97,7 @@ def train(
     learner = learner or TinyLearner(width)
     settings = {"log_every": 3, "evaluate_every": 0, "checkpoint_every_s": 1e9, "batch_size": 8}
     source = make_source()
-    with iterators.train_iterator(source, batch_size=8, seed=1) as batches:
+    with iterators.TrainIterator(source, batch_size=8, seed=1) as batches:
         return fit(
             learner,
             learner.init(5),

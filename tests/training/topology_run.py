@@ -94,7 +94,7 @@ def run(folder, name, devices, fsdp, steps, *flags):
         figures = learner.evaluate(state, batches)
         return figures | {"loss": figures["rotation/loss"]}
 
-    with iterators.train_iterator(
+    with iterators.TrainIterator(
         source(40, 0), batch_size=local, seed=2, shard=sharding.shard()
     ) as batches:
         fitted = fit(

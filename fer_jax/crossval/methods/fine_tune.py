@@ -110,7 +110,7 @@ class FineTune:
         if init:
             leaves = self._backbones[init] | _head_leaves(init, self.labels, state)
             state = self.learner.begin_with(state, leaves)
-        batches = iterators.train_iterator(
+        batches = iterators.TrainIterator(
             faces.source, batch_size=self.config.batch_size, seed=seed
         )
         fitted = fit(self.learner, state, batches, steps=steps, folder=folder, loop=self.config)
