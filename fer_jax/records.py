@@ -6,7 +6,9 @@ wrong into one line.
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,31 +16,14 @@ import pydantic
 from pydantic import Field
 
 from fer_jax.errors import UserError
+from fer_jax.schemas.faces import Crop, Detector
+from fer_jax.schemas.fields import Section
 from fer_jax.schemas.training import Backbone
+from fer_jax.schemas.validation import explain
 from fer_jax.workdir import write_json
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-_PROBLEMS_SHOWN = 3
 
-
-class Record(pydantic.BaseModel):
-    """A frozen record. Types are not coerced; unknown fields, NaN and Inf are errors."""
-
-    model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False
-    )
-
-
-class DetectorSettings(Record):
-    """The settings of `fer_jax.faces.mtcnn.Detector`; `min_face` in pixels."""
-
-    min_face: int = Field(ge=1, le=10_000)
-    factor: float = Field(gt=0, lt=1)
-    thresholds: tuple[Probability, Probability, Probability]
-    max_faces: int = Field(default=0, ge=0)
-
-
-class Search(Record):
+class Search(Section):
     """At which sizes the detector is shown a picture; 0 switches a step off.
 
     Attributes:
@@ -55,23 +40,16 @@ class Search(Record):
     border: float = Field(default=0.0, ge=0, le=1)
 
 
-class Crop(Record):
-    """Side of an aligned crop in pixels, and its margin as a part of the template's side."""
-
-    size: int = Field(ge=8, le=4096)
-    margin: float = Field(ge=0, le=10)
-
-
-class FacePipeline(Record):
+class FacePipeline(Section):
     """How faces were found and cropped; `aligned` says that others did it, in an unknown way."""
 
-    detector: DetectorSettings
+    detector: Detector
     search: Search
     crop: Crop
     aligned: bool = False
 
 
-class Origin(Record):
+class Origin(Section):
     """Weights that training started from: name, digest, and what those started from."""
 
     name: str
@@ -79,7 +57,7 @@ class Origin(Record):
     init: Origin | None = None
 
 
-class Inference(Record):
+class Inference(Section):
     """How a task's answer is made from an aligned face (`fer_jax.training.inference`).
 
     Attributes:
@@ -93,7 +71,7 @@ class Inference(Record):
     gradients: bool = False
 
 
-class ModelRecord(Record):
+class ModelRecord(Section):
     """`model.json`: everything that is needed to use the weights beside it.
 
     Attributes:
@@ -114,38 +92,35 @@ class ModelRecord(Record):
     labels: dict[str, tuple[Annotated[str, Field(min_length=1)], ...]]
     init: Origin | None = None
     faces: FacePipeline | None = None
-    inference: dict[str, Inference] = {}
+    inference: dict[str, Inference] = Field(default_factory=dict)
 
-    @pydantic.model_validator(mode="after")
-    def _check_labels(self) -> ModelRecord:
+    def faults(self) -> Iterator[tuple[str, str]]:
         for task, labels in self.labels.items():
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
-                raise ValueError(f"labels.{task} has duplicates: {', '.join(twice)}")
-        unknown = sorted((self.labels.keys() | self.inference.keys()) - self.tasks.keys())
-        if unknown:
-            raise ValueError(f"labels or inference name unknown tasks: {', '.join(unknown)}")
-        return self
+                yield f"labels.{task}", f"has duplicates: {', '.join(twice)}"
+        for field in ("labels", "inference"):
+            unknown = sorted(getattr(self, field).keys() - self.tasks.keys())
+            if unknown:
+                yield field, f"names unknown tasks: {', '.join(unknown)}"
 
 
-class CrossvalProtocol(Record):
+class CrossvalProtocol(Section):
     """How a cross-validation was run: `protocol.json` beside its predictions.
 
     Runs of older versions lack some of the fields, and methods add fields of their own.
     """
 
-    model_config = pydantic.ConfigDict(
-        frozen=True, extra="ignore", strict=True, allow_inf_nan=False
-    )
+    model_config = pydantic.ConfigDict(extra="ignore")
 
     labels: list[str]
     protocol: str = ""
     folds: int | None = Field(default=None, ge=1)
-    seeds: list[int] = []
+    seeds: list[int] = Field(default_factory=list)
     people_disjoint: bool = False
     method: str = ""
     frozen: bool = False
-    features: list[str] = []
+    features: list[str] = Field(default_factory=list)
     steps: int | None = None
     init: str = ""
     pretraining: str = ""
@@ -157,11 +132,11 @@ class CrossvalProtocol(Record):
     chosen_by: str = ""
     image_size: int | None = None
     photographs: str = ""
-    leaks: dict[str, int] = {}
-    allowed_leaks: list[str] = []
+    leaks: dict[str, int] = Field(default_factory=dict)
+    allowed_leaks: list[str] = Field(default_factory=list)
 
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Section)
 
 
 def parse(kind: type[R], text: str | bytes, where: str | os.PathLike[str]) -> R:
@@ -173,7 +148,11 @@ def parse(kind: type[R], text: str | bytes, where: str | os.PathLike[str]) -> R:
     try:
         return kind.model_validate_json(text)
     except pydantic.ValidationError as error:
-        raise UserError(f"{where} is damaged or foreign: {explain(error)}") from error
+        try:
+            given = json.loads(text)
+        except ValueError as no_json:
+            raise UserError(f"{where} is damaged or foreign: {no_json}") from error
+        raise UserError(f"{where} is damaged or foreign: {explain(error, given, kind)}") from error
 
 
 def read(kind: type[R], path: str | os.PathLike[str]) -> R:
@@ -189,23 +168,6 @@ def read(kind: type[R], path: str | os.PathLike[str]) -> R:
     return parse(kind, text, path)
 
 
-def write(path: str | os.PathLike[str], record: Record) -> None:
+def write(path: str | os.PathLike[str], record: Section) -> None:
     """Writes a record as indented JSON, atomically."""
     write_json(path, record.model_dump(mode="json"))
-
-
-def explain(error: pydantic.ValidationError) -> str:
-    """All problems in one line; at most three are spelled out."""
-    problems = error.errors(include_url=False, include_context=False)
-    told = []
-    for problem in problems[:_PROBLEMS_SHOWN]:
-        field = ".".join(str(part) for part in problem["loc"])
-        message = " ".join(problem["msg"].removeprefix("Value error, ").split())
-        value = f", not {str(problem['input'])[:40]!r}" if _is_plain(problem["input"]) else ""
-        told.append(f"{field}: {message}{value}" if field else message)
-    more = len(problems) - len(told)
-    return "; ".join(told) + (f"; and {more} more" if more else "")
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 40)

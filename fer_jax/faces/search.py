@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fer_jax.faces.mtcnn import Detector, Faces
-from fer_jax.records import DetectorSettings, Search
+from fer_jax.records import Search
+from fer_jax.schemas.faces import Detector as DetectorSettings
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 

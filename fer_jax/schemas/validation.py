@@ -1,4 +1,4 @@
-"""A config against its schema; every problem in one line, each named by its flag."""
+"""A config against its schema, and what pydantic finds wrong as one line."""
 
 from __future__ import annotations
 
@@ -39,17 +39,29 @@ def validated(config: ml_collections.ConfigDict) -> Stage | ml_collections.Confi
     try:
         return schema.model_validate(given)
     except ValidationError as error:
-        problems = list(dict.fromkeys(_problems(error, given, schema)))
-        more = f"; and {len(problems) - _MOST} more" if len(problems) > _MOST else ""
-        raise UserError(f"{config.stage}: {'; '.join(problems[:_MOST])}{more}") from None
+        raise UserError(f"{config.stage}: {explain(error, given, schema, '--config')}") from None
+
+
+def explain(error: ValidationError, given: Any, schema: type[BaseModel], prefix: str = "") -> str:
+    """All problems in one line, each by the name of its field; at most ten are spelled out.
+
+    Args:
+        error: what pydantic raised.
+        given: the values that were validated.
+        schema: what they were validated against.
+        prefix: what the names of fields begin with.
+    """
+    problems = list(dict.fromkeys(_problems(error, given, schema, prefix)))
+    more = f"; and {len(problems) - _MOST} more" if len(problems) > _MOST else ""
+    return "; ".join(problems[:_MOST]) + more
 
 
 def _problems(
-    error: ValidationError, given: Mapping[str, Any], schema: type[BaseModel]
+    error: ValidationError, given: Any, schema: type[BaseModel], prefix: str
 ) -> Iterator[str]:
     details = error.errors(include_url=False)
     # A field of a pipeline may be handed to many steps: its fault is told once.
-    details = [detail for detail in details if detail["loc"][:1] != ("steps",)] or details
+    details = [detail for detail in details if not _is_in_a_step(detail["loc"])] or details
     with_invalid_items = {
         place[:-1] for d in details if (place := d["loc"]) and isinstance(place[-1], int)
     }
@@ -59,14 +71,19 @@ def _problems(
         place = _without_tags(detail["loc"])
         if detail["type"] == CROSS_FIELD:
             for field, message in detail["ctx"]["faults"]:
-                yield _problem((*place, *field.split(".")), message, given)
+                yield _problem((*place, *field.split(".")), message, given, prefix)
         elif place and isinstance(place[-1], int):
-            yield _problem(place[:-1], f"item {place[-1] + 1} {_message(detail)}", given)
+            message = f"item {place[-1] + 1} {_message(detail)}"
+            yield _problem(place[:-1], message, given, prefix)
         elif detail["type"] == "extra_forbidden":
             fields = list(schema.model_fields) if len(place) == 1 else []
-            yield f"{_flag(place)} does not exist{_similar(place[-1], fields)}"
+            yield f"{_name(place, prefix)} does not exist{_similar(place[-1], fields)}"
         else:
-            yield _problem(place, _message(detail), given)
+            yield _problem(place, _message(detail), given, prefix)
+
+
+def _is_in_a_step(location: _Location) -> bool:
+    return len(location) > 1 and location[0] == "steps"
 
 
 def _without_tags(location: _Location) -> _Location:
@@ -78,15 +95,15 @@ def _without_tags(location: _Location) -> _Location:
     return tuple(place)
 
 
-def _problem(place: _Location, message: str, given: Mapping[str, Any]) -> str:
-    value: Any = given
+def _problem(place: _Location, message: str, given: Any, prefix: str) -> str:
+    name, value = _name(place, prefix), given
     for key in place:
         if not isinstance(value, Mapping) or key not in value:
-            return f"{_flag(place)} {message}"
+            return f"{name} {message}"
         value = value[key]
-    if isinstance(value, Mapping):
-        return f"{_flag(place)} {message}"
-    return f"{_flag(place)}={_brief.repr(value)} {message}"
+    if isinstance(value, Mapping) or not place:
+        return f"{name} {message}".lstrip()
+    return f"{name}={_brief.repr(value)} {message}"
 
 
 def _message(detail: ErrorDetails) -> str:
@@ -112,7 +129,7 @@ def _similar(value: Any, known: Sequence[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _flag(place: _Location) -> str:
+def _name(place: _Location, prefix: str) -> str:
     """A field as it is written on the command line; a key with dots stands in brackets."""
     parts = (f'["{key}"]' if "." in str(key) else f".{key}" for key in place)
-    return "--config" + "".join(parts)
+    return (prefix + "".join(parts)).lstrip(".")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from fer_jax.faces.selection import REASONS, Limits
 from fer_jax.faces.shards import Job, Settings, Stats
 from fer_jax.faces.video import list_videos
 from fer_jax.figures import save_figure
-from fer_jax.records import Crop, DetectorSettings, FacePipeline, Search
+from fer_jax.records import FacePipeline, Search
 from fer_jax.spreadsheets import safe_table
 from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
@@ -59,12 +58,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
             f"extract: none of the {len(jobs)} videos in {config.videos} gave a frame; "
             f"the reasons are in {workdir / 'skipped.csv'}"
         )
-    settings = jobs[0].settings
-    cut = FacePipeline(
-        detector=DetectorSettings(**asdict(settings.detector)),
-        search=Search(),
-        crop=Crop(size=settings.size, margin=settings.margin),
-    )
+    cut = FacePipeline(detector=config.detector, search=Search(), crop=config.crop)
     records.write(workdir / model_directory.FACES, cut)
     folders = [job.shard for job in jobs]
     faces = _merge(folders, workdir)

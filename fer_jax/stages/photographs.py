@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -160,14 +159,12 @@ def largest_faces(images: Sequence[Image], detector: FaceDetector, search: Searc
 
 def pipeline_of(config: schemas.Photographs) -> FacePipeline:
     """How faces are found and cropped with `config`: what models trained on them must repeat."""
-    search = {"max_side": config.max_side, **_SMALL_PICTURES}
-    fields = {
-        "detector": config.detector.model_dump(),
-        "search": search,
-        "crop": config.crop.model_dump(),
-        "aligned": config.aligned,
-    }
-    return records.parse(FacePipeline, json.dumps(fields), "photographs: the config")
+    return FacePipeline(
+        detector=config.detector,
+        search=Search(max_side=config.max_side, **_SMALL_PICTURES),
+        crop=config.crop,
+        aligned=config.aligned,
+    )
 
 
 def _crop_names(labels: pd.DataFrame) -> list[str]:

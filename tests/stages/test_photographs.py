@@ -16,6 +16,7 @@ from fer_jax.faces.alignment import align, template_points
 from fer_jax.faces.mtcnn import Detector
 from fer_jax.people import photograph, texture
 from fer_jax.records import Search
+from fer_jax.schemas import validated
 from fer_jax.stages import photographs
 from fer_jax.stages.photographs import run
 
@@ -23,7 +24,7 @@ PERSON = 901
 
 
 def searched(max_side: int) -> Search:
-    return photographs.pipeline_of(config(Path(), max_side=max_side)).search
+    return photographs.pipeline_of(validated(config(Path(), max_side=max_side))).search
 
 
 def config(photos: Path | str, **fields: object) -> ConfigDict:

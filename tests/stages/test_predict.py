@@ -27,6 +27,7 @@ from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import Frame, VideoError, sample_frames
 from fer_jax.people import photograph, texture, write_clip
 from fer_jax.records import ModelRecord, Search
+from fer_jax.schemas import validated
 from fer_jax.stages import photographs, predict
 from fer_jax.training import model_directory
 
@@ -496,7 +497,7 @@ def test_the_input_is_never_overwritten(tmp_path, model, no_detector, place):
 def test_small_pictures_and_faces_that_fill_theirs_are_searched_as_photographs_are(
     tmp_path, model, media
 ):
-    pipeline = photographs.pipeline_of(photographs_config.get_config())
+    pipeline = photographs.pipeline_of(validated(photographs_config.get_config()))
     model.record = model.record.model_copy(update={"faces": pipeline})
     portrait = read_image(media / "b one.jpg")
     points = Detector().detect([portrait])[0].landmarks[0]

@@ -154,7 +154,7 @@ RECORD_DAMAGE = {
     "six labels for four outputs": (lambda f: f["labels"]["emotion"].extend(["x", "y"]), "outputs"),
     "duplicate labels": (lambda f: f["labels"].update(emotion=["sad"] * 4), "duplicates: sad"),
     "swapped labels": (lambda f: f["labels"]["emotion"].reverse(), "labels of emotion"),
-    "an empty label": (lambda f: f["labels"]["emotion"].__setitem__(0, ""), "labels.emotion.0"),
+    "an empty label": (lambda f: f["labels"]["emotion"].__setitem__(0, ""), "labels.emotion="),
     "no crop": (lambda f: f["faces"]["crop"].update(size=0), "faces.crop.size"),
     "a margin of text": (lambda f: f["faces"]["crop"].update(margin="0.1"), "faces.crop.margin"),
     "a huge picture": (lambda f: f.update(image_size=100_000), "image_size"),
