@@ -22,6 +22,8 @@ from fer_jax.schemas.training import Backbone
 from fer_jax.schemas.validation import explain
 from fer_jax.workdir import write_json
 
+DATA = "data.json"  # in the workdir of `train`: a `fer_jax.schemas.Data`, what it was trained on
+
 
 class Search(Section):
     """At which sizes the detector is shown a picture; 0 switches a step off.

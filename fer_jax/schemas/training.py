@@ -258,7 +258,7 @@ class Folders(Section):
 
 
 class Data(Section):
-    """The images to train on."""
+    """The images to train on; `data.json` in the workdir of `train`."""
 
     dataset: Name
     config: Text
@@ -266,6 +266,16 @@ class Data(Section):
     image_size: Pixels
     cache: bool
     folders: Folders = Folders()
+
+    @property
+    def given_folders(self) -> dict[str, str]:
+        """The folders that are given, by the name of their field."""
+        return {name: path for name, path in self.folders if path}
+
+    @property
+    def place(self) -> str:
+        """Where the images lie: `root`, or the first folder where only folders are given."""
+        return self.root or next(iter(self.given_folders.values()), "")
 
 
 class Probe(Section):

@@ -24,7 +24,7 @@ from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, judge, operating_threshold, quality
 from fer_jax.figures import save_figure
 from fer_jax.training import model_directory
-from fer_jax.workdir import read_json, stage, write_json
+from fer_jax.workdir import stage, write_json
 
 FACE = 1  # the verifier's class for a face; 0 is everything else
 Scorer = Callable[[UInt8[np.ndarray, "n s s 3"]], Float[np.ndarray, " n"]]
@@ -183,13 +183,19 @@ def _score_held_out(
 ) -> tuple[Scored | None, Scored | None]:
     """The verifier's scores on its own validation and test splits; None where there is none."""
     root, data_dir, variant = folder, None, None
-    if (Path(config.verifier) / "config.json").is_file():  # what it was taught with
-        data = read_json(Path(config.verifier) / "config.json", data=dict)["data"]
-        folders = {name: path for name, path in data.get("folders", {}).items() if path}
-        root = Path(data["root"] or next(iter(folders.values()), folder))
-        if folders:
-            variant = builders.config_with("face_verification", **folders)
+    trained_on = Path(config.verifier) / records.DATA
+    if trained_on.is_file():
+        data = records.read(schemas.Data, trained_on)
+        root = Path(data.place)
+        if data.given_folders:
+            variant = builders.config_with("face_verification", **data.given_folders)
             data_dir = workdir / "records"
+    elif (Path(config.verifier) / "done.json").is_file():
+        console.warn(
+            f"refine: {config.verifier} was written by an older version and does not say what it "
+            f"was trained on, so the verifier is measured on {folder}; if it was trained on other "
+            f"data, train it again"
+        )
     found: list[Scored | None] = []
     for split in ("validation", "test"):
         try:

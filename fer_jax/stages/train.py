@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from fer_jax import backend, console, schemas
+from fer_jax import backend, console, records, schemas
 from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.probes import face_pictures, task_pictures, watching
@@ -25,8 +25,8 @@ Measure: TypeAlias = Callable[[State], Mapping[str, float]]
 
 @stage(
     inputs=lambda config: [
-        _root(config.data),
-        *_options(config.data).values(),
+        config.data.place,
+        *config.data.given_folders.values(),
         config.init,
         config.probe.photographs,
     ],
@@ -40,7 +40,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     step and at each evaluation what the features know about emotions. Several processes may run
     it together.
     """
-    if not _root(config.data):
+    if not config.data.place:
         raise UserError("give --config.data.root, the folder that the images lie in")
     with backend.first_one_then_the_others("records"):  # opening them may write them
         training, validation = (
@@ -77,6 +77,8 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
             evaluate=_evaluation(learner, weights, validation, probed),
             before=probed,
         )
+    if backend.writes():
+        records.write(workdir / records.DATA, config.data)
     _save_model(workdir / "model", fitted.state, config, learner)
     if fitted.best is not None:
         _save_model(workdir / "best" / "model", fitted.best, config, learner)
@@ -134,7 +136,7 @@ def _check_enough(
 ) -> None:
     if len(training) < config.batch_size:
         raise UserError(
-            f"{_root(config.data)} has {len(training)} images to train on, fewer than "
+            f"{config.data.place} has {len(training)} images to train on, fewer than "
             f"config.batch_size={config.batch_size}"
         )
     for name, task in tasks.items():
@@ -194,24 +196,14 @@ def _save_model(folder: Path, state: State, config: schemas.Train, learner: Lear
             config.data.image_size,
             learner.tasks,
             init=config.init,
-            faces=model_directory.read_faces(_root(config.data)),
+            faces=model_directory.read_faces(config.data.place),
         )
         model_directory.save(folder, arrays, spec)
 
 
-def _options(data: schemas.Data) -> dict[str, str]:
-    """The folders that a data set takes beside its root, by the name of its field; "" for none."""
-    return data.folders.model_dump()
-
-
-def _root(data: schemas.Data) -> str:
-    """Where the data lie; that of the first folder where only such are given."""
-    return data.root or next((path for path in _options(data).values() if path), "")
-
-
 def _open(data: schemas.Data, split: str, workdir: Path) -> sources.Source:
     """The examples. Records lie beside a stage's results, never in a folder of the user's own."""
-    root, folders = _root(data), {k: v for k, v in _options(data).items() if v}
+    root, folders = data.place, data.given_folders
     # Faces from videos are shared by all runs; those of people go with the run when it is deleted.
     shared = all((Path(root) / name).is_file() for name in ("done.json", "manifest.parquet"))
     return sources.open_source(
