@@ -9,8 +9,8 @@
 Each writes predictions.parquet and protocol.json as the stage `crossval` does with
 --config.protocol=leave_one_subject_out, so that `evaluate` compares them:
 
-    python launch.py --config=configs/evaluate.py:ours,hog,fer --config.runs.ours=WORK/emotion \
-        --config.runs.hog=WORK/hog --config.runs.fer=WORK/fer --workdir=WORK/evaluation
+    python launch.py --config=configs/evaluate.py --config.runs.model=WORK/emotion \
+        --config.runs.baseline=WORK/hog --workdir=WORK/evaluation
 
 hog: 9 orientations, cells of 8 pixels, blocks of 2 × 2 on the aligned face at 64 pixels, grey; a
 linear SVM whose C is chosen by five-fold cross-validation over the people trained on. fer: the

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from configs import networks
+from configs import argument, emotion
 from fer_jax.training import sharding
 from fer_jax.training.learner import Learner, make_tasks
 
@@ -40,13 +40,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--network", choices=networks.SIZES, default="small")
+    parser.add_argument("--network", choices=argument.SIZES, default="small")
     parser.add_argument("--batch", type=int, default=32, help="images of a pretext step")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=2, help="steps in a row for each round")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options = parser.parse_args()
-    network = networks.network(options.network)
+    network = emotion.get_config(options.network)
     full = options.network == "full"
 
     print(f"# {options.network} network on {jax.devices()[0].device_kind}, batch {options.batch}")
@@ -88,7 +88,7 @@ def step_of(
     config = ConfigDict(
         {
             "backbone": network["backbone"],
-            "optimizer": networks.optimizer(1e-3),
+            "optimizer": {**network["optimizer"], "learning_rate": 1e-3},
             "batch_size": batch,
             "accumulate": 1,
             "fsdp": 1,

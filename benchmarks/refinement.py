@@ -37,7 +37,7 @@ from sklearn.metrics import roc_auc_score
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from configs import networks, verify  # noqa: E402
+from configs import extract, verify  # noqa: E402
 from fer_jax.data import builders, sources  # noqa: E402
 from fer_jax.errors import UserError  # noqa: E402
 from fer_jax.faces.alignment import align  # noqa: E402
@@ -53,7 +53,7 @@ from fer_jax.training import model_directory  # noqa: E402
 
 LOWERED = (0.5, 0.4, 0.05)
 EAGER = (0.4, 0.2, 0.02)  # for training alone
-CROP = networks.network("small")["crop"]
+CROP = extract.get_config().crop
 MORE = "more-"  # begins the names of sources for training alone
 FRAMES = 8  # of each video
 SIDE = 480  # pixels; larger pictures are shrunk

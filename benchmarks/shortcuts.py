@@ -30,14 +30,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from ml_collections import ConfigDict
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from configs import networks
+from configs import emotion
 from fer_jax.data import iterators, sources
 from fer_jax.tasks import jigsaw
 from fer_jax.tasks.augment import MODERATE, Augment, placed
@@ -121,10 +120,11 @@ def network_rows(
 
     Its accuracy is that of evaluation, on the last quarter of the images.
     """
-    network = networks.network("small")
+    network = emotion.get_config("small").unlock()
     held_out = len(images) // 4
     for task, told in tasks.items():
-        config = ConfigDict({**network, "optimizer": networks.optimizer(4e-3), **networks.loop()})
+        config = network.copy_and_resolve_references()
+        config.optimizer.learning_rate = 4e-3
         whole = dataclasses.replace(task, mode="image")
         learner = Learner(config, {"jigsaw": whole}, {"jigsaw": 1.0}, options.network)
         state, size = learner.init(options.seed), config.batch_size

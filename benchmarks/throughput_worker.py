@@ -44,19 +44,19 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
     import jax
     from ml_collections import ConfigDict
 
-    from configs import networks
+    from configs import emotion
     from fer_jax import backend
     from fer_jax.training import flops, sharding
     from fer_jax.training.learner import Learner, make_tasks
 
-    network = networks.network("full")
+    network = emotion.get_config("full")
     backbone = {**network["backbone"], "dropout": 0.0, **job.get("backbone", {})}
     if job["dtype"] != "float32":
         backbone["dtype"] = job["dtype"]
     config = ConfigDict(
         {
             "backbone": backbone,
-            "optimizer": networks.optimizer(1e-3),
+            "optimizer": {**network.optimizer, "learning_rate": 1e-3},
             "batch_size": job["batch"],
             "accumulate": 1,
             "fsdp": 1,

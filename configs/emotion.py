@@ -3,16 +3,10 @@ r"""Learns emotions from labelled photographs and tests on people held out, fold
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --config.init=WORK/pretrain --workdir=WORK/emotion
 
-With an emotion model of other people to begin with, also try a linear head on cached features, on
-the same five folds of people, a minute or two; it was best on 15 real people, and worse than
-fine-tuning on generated ones (docs/results.md), so compare both with configs/evaluate.py:
-    python launch.py --config=configs/emotion.py:probe --config.protocol=grouped_kfold \
-        --config.photographs=WORK/photographs --config.init=MODEL --workdir=WORK/probe
-
-Without --config.init it trains from scratch. `configs/emotion.py:full` takes the published
-network at 299 pixels, to which --config.init=imagenet gives Keras's weights (or name a file of
-Keras or timm: docs/data_layouts.md). `configs/emotion.py:rotation` adds a pretext task as an
-auxiliary loss.
+Without --config.init it trains from scratch. To start from an emotion model of other people, also
+try configs/probe.py. `configs/emotion.py:full` takes the published network at 299 pixels, to which
+--config.init=imagenet gives Keras's weights (or name a file of Keras or timm:
+docs/data_layouts.md). `configs/emotion.py:rotation` adds a pretext task as an auxiliary loss.
 
 Writes predictions.parquet, protocol.json, folds/, and model/: a model of everyone, for predict.
 Every fold trains for the same number of steps through the same compiled program.
@@ -23,15 +17,13 @@ Expect: on the generated people of the demonstration about 80 % (chance 25 %).
 
 from ml_collections import ConfigDict
 
-from configs import networks
+from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size, auxiliary tasks, and "probe", e.g. "full,rotation"."""
-    words = [word.strip() for word in (arg or "").split(",")]
-    probes = "probe" in words
-    size, auxiliary = networks.parse(",".join(word for word in words if word != "probe"))
-    network = networks.network(size)
+    """`arg`: the size and auxiliary tasks, e.g. "full,rotation"."""
+    size, auxiliary = argument.parse(arg)
+    small = size == "small"
     config = ConfigDict()
     config.stage = "crossval"
 
@@ -53,11 +45,23 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.method = "fine_tune"
     # Of the probe: "backbone", and "gradients" (histograms of oriented gradients) beside it.
     config.features = ("backbone",)
-    tasks = {"emotion": {**networks.task("emotion", size), "label_smoothing": 0.1}}
-    tasks |= {name: networks.task(name, size, weight=0.5) for name in auxiliary}
-    config.tasks = ConfigDict(tasks, allow_dotted_keys=True)
-    config.image_size = network["image_size"]
-    config.backbone = network["backbone"]
+    config.tasks = argument.tasks(("emotion",), size)
+    config.tasks.update(argument.tasks(auxiliary, size, weight=0.5))
+    config.tasks.emotion.label_smoothing = 0.1
+    config.image_size = 48 if small else 299
+    config.backbone = {  # Inception-ResNet-v2; small: fewer and narrower blocks
+        "width": 0.125 if small else 1.0,
+        "depth": (1, 1, 1) if small else (10, 20, 10),
+        "stem": "tiny" if small else "full",
+        "grey": small,
+        "normalise": "per_image" if small else "inception",
+        "dropout": 0.2,
+        "momentum": 0.9 if small else 0.99,
+        "frozen_batchnorm": False,
+        "blocks": "auto",
+        "remat": False,
+        "dtype": "auto",
+    }
     # A pretrained workdir or model directory, a weight file, or "imagenet". Of an emotion model
     # with other emotions, those that both have keep their weights. {seed} stands for the seed's
     # number, where each is to begin with a pretraining of its own.
@@ -79,11 +83,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.epochs = 40.0  # at least min_steps, below
     config.min_steps = 300  # 40 epochs of a few dozen photographs would be over before it learned
     config.batch_size = 32
-    config.optimizer = networks.optimizer(6e-3 if size == "small" else 3e-4)
-    config.update(networks.loop())
-    if probes:
-        config.protocol = "leave_one_subject_out"
-        config.method = "probe"
-        config.features = ("backbone", "gradients")
-        config.test_crops = 5
+    config.optimizer = {
+        "learning_rate": 6e-3 if small else 3e-4,
+        "warmup": 0.1,  # of the steps
+        "weight_decay": 0.02,
+        "clip": 1.0,
+        "backbone_rate": 1.0,
+        "layer_decay": 1.0,
+        "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
+        "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
+    }
+    config.log_every = 10  # steps
+    config.evaluate_every = 0  # steps; 0: at the end
+    config.checkpoint_every_s = 20.0
+    config.accumulate = 1  # parts of a batch, one after the other
+    config.fsdp = 1  # devices that share one copy of the parameters
+    config.workers = 0  # processes that read images; 0: threads
+    config.wandb = ""  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
     return config.lock()

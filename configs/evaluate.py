@@ -4,10 +4,15 @@ One run:
     python launch.py --config=configs/evaluate.py --config.runs.model=work/crossval \
         --workdir=work/evaluation
 
-Several on the same folds, side by side, the first one being the subject of the report:
-    python launch.py --config=configs/evaluate.py:pretrained,scratch \
-        --config.runs.pretrained=work/crossval --config.runs.scratch=work/crossval_scratch \
-        --workdir=work/evaluation
+Two on the same folds, with their paired difference; the report is about `model`:
+    python launch.py --config=configs/evaluate.py --config.runs.model=work/crossval \
+        --config.runs.baseline=work/crossval_scratch --workdir=work/evaluation
+
+More runs, or other names, are a config of your own:
+    from configs import evaluate
+
+    def get_config(arg=None):
+        return evaluate.of_runs({"ours": "work/emotion", "hog": "work/hog", "fer": "work/fer"})
 
 Cost: seconds on one core. Result: `metrics.json`, `per_person.csv` and `report.html` in the
 workdir, and on the screen the accuracy with its 95 % interval over people.
@@ -17,17 +22,21 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: names of the runs to compare, with commas between them; "model" by default."""
-    names = [name.strip() for name in (arg or "model").split(",") if name.strip()]
+    """One run, and one to compare it with; `arg` is unused."""
+    del arg
+    return of_runs({"model": "", "baseline": ""})
+
+
+def of_runs(runs: dict[str, str]) -> ConfigDict:
+    """A report on the first of `runs`, compared with the others."""
     config = ConfigDict()
     config.stage = "evaluate"
-    # Workdirs of finished crossval stages, by name.
-    config.runs = ConfigDict(dict.fromkeys(names, ""))
+    # Workdirs of finished crossval stages, by name; those without a workdir are left out.
+    config.runs = runs
     # The run that the report is about.
-    config.main = names[0]
+    config.main = next(iter(runs))
     # Workdirs of other stages, told in the report's table of what happened.
     config.context = ()
     # People are drawn with replacement so many times; a seed gives the same interval again.
-    config.bootstrap = ConfigDict({"samples": 10_000, "seed": 0})
-    config.lock()
-    return config
+    config.bootstrap = {"samples": 10_000, "seed": 0}
+    return config.lock()

@@ -22,25 +22,30 @@ Expect: frames = with_faces + without_faces + failed; on generated people a face
 
 from ml_collections import ConfigDict
 
-from configs import networks
+from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size of network that the crops are for, "small" or "full"."""
-    size, _ = networks.parse(arg)
+    size, _ = argument.parse(arg)
+    small = size == "small"
     config = ConfigDict()
     config.stage = "extract"
 
     config.videos = ""  # a folder of videos, or one
     config.every_s = 0.5  # seconds between the frames that are looked at; 0.0 for every frame
 
-    config.detector = ConfigDict(networks.DETECTOR)
-    config.detector.max_faces = 0  # of a frame, the best ones; 0 for all
+    config.detector = {
+        "min_face": 20,  # pixels
+        "factor": 0.709,
+        "thresholds": (0.6, 0.7, 0.8),
+        "max_faces": 0,  # of a frame, the best ones; 0 for all
+    }
     # Pixels, and part of the template's side: what a model learned on one kind of crop, it does
     # not know on another.
-    config.crop = ConfigDict(networks.network(size)["crop"])
+    config.crop = {"size": 80 if small else 320, "margin": 0.0 if small else 0.1}
     # Background crops a frame; the least score of a doubted candidate that is kept as no face.
-    config.negatives = ConfigDict({"per_frame": 1, "floor": 0.3})
+    config.negatives = {"per_frame": 1, "floor": 0.3}
 
     config.limits = {
         "min_size": 0.0,  # pixels, the shorter side of a face's box

@@ -18,12 +18,13 @@ Expect: a face in nearly every photograph that shows one from the front.
 
 from ml_collections import ConfigDict
 
-from configs import networks
+from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size of network that the crops are for, "small" or "full"."""
-    size, _ = networks.parse(arg)
+    size, _ = argument.parse(arg)
+    small = size == "small"
     config = ConfigDict()
     config.stage = "photographs"
 
@@ -37,9 +38,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.aligned = False  # True: the photographs are cut-out faces, and are only resized
     config.max_side = 1280  # pixels; larger photographs are looked at this small
-    config.detector = ConfigDict(networks.DETECTOR)
+    config.detector = {"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
     # Pixels, and part of the template's side: what a model learned on one kind of crop, it does
     # not know on another.
-    config.crop = ConfigDict(networks.network(size)["crop"])
+    config.crop = {"size": 80 if small else 320, "margin": 0.0 if small else 0.1}
     config.batch = 16  # photographs
     return config.lock()

@@ -6,8 +6,8 @@ r"""Pretrains the backbone on unlabelled faces: jigsaw puzzles, rotation, both t
 After the config's name, with commas between them: the size, `small` (the default) or `full`, and
 the tasks: `--config=configs/pretrain.py:full,jigsaw`. There are rotation, jigsaw, relative_patch,
 simclr and vicreg; one of your own is a dotted module name (docs/add_a_pretext_task.md). Several
-are taught together. One after the other, as rotation and then jigsaw, are two runs, the second
-with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline.py:rotation,then,jigsaw does both.
+are learned together. One after the other, such as rotation and then jigsaw, are two runs, the
+second with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline_in_turn.py does both.
 configs/study.py compares them.
 
 To watch what the features know about emotions while the pretext is learned, give labelled
@@ -26,26 +26,37 @@ Expect: rotation solved almost always (over 95 %), jigsaw far above its chance o
 
 from ml_collections import ConfigDict
 
-from configs import networks
+from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size and tasks, e.g. "full,rotation"."""
-    size, tasks = networks.parse(arg, default_tasks=("rotation", "jigsaw"))
-    network = networks.network(size)
+    size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"))
+    small = size == "small"
     config = ConfigDict()
     config.stage = "train"
 
-    described = {name: networks.task(name, size) for name in tasks}
-    config.tasks = ConfigDict(described, allow_dotted_keys=True)
+    config.tasks = argument.tasks(tasks, size)
     config.data = {
         "dataset": "face_frames",
         "config": "",  # "all": every face, with root=WORK/extract; "": those that `refine` kept
         "root": "",
-        "image_size": network["image_size"],
-        "cache": size == "small",  # decoded in memory
+        "image_size": 48 if small else 299,
+        "cache": small,  # decoded in memory
     }
-    config.backbone = network["backbone"]
+    config.backbone = {  # Inception-ResNet-v2; small: fewer and narrower blocks
+        "width": 0.125 if small else 1.0,
+        "depth": (1, 1, 1) if small else (10, 20, 10),
+        "stem": "tiny" if small else "full",
+        "grey": small,
+        "normalise": "per_image" if small else "inception",
+        "dropout": 0.2,
+        "momentum": 0.9 if small else 0.99,
+        "frozen_batchnorm": False,
+        "blocks": "auto",
+        "remat": False,
+        "dtype": "auto",
+    }
     config.init = ""  # a workdir or model directory to start from, a weight file, or "imagenet"
 
     # Watched before the first step and at each evaluation; "" for not at all.
@@ -56,11 +67,25 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "most": 2000,  # photographs, of whole people drawn by the seed
     }
 
-    config.epochs = 60.0 if size == "full" else 25.0
-    config.batch_size = network["batch_size"]
-    if {"simclr", "vicreg"} & set(tasks):
-        config.batch_size *= 2  # what an image is compared with is the rest of its batch
+    config.epochs = 25.0 if small else 60.0
+    # The tasks that compare an image with the rest of its batch get a larger one.
+    config.batch_size = 128 if {"simclr", "vicreg"} & set(tasks) else 64
     config.seed = 0
-    config.optimizer = networks.optimizer(4e-3 if size == "small" else 1e-3)
-    config.update(networks.loop())
+    config.optimizer = {
+        "learning_rate": 4e-3 if small else 1e-3,
+        "warmup": 0.1,  # of the steps
+        "weight_decay": 0.02,
+        "clip": 1.0,
+        "backbone_rate": 1.0,
+        "layer_decay": 1.0,
+        "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
+        "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
+    }
+    config.log_every = 10  # steps
+    config.evaluate_every = 0  # steps; 0: at the end
+    config.checkpoint_every_s = 20.0
+    config.accumulate = 1  # parts of a batch, one after the other
+    config.fsdp = 1  # devices that share one copy of the parameters
+    config.workers = 0  # processes that read images; 0: threads
+    config.wandb = ""  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
     return config.lock()

@@ -5,96 +5,142 @@ r"""Does solving puzzles of faces help to read emotions? Pretext tasks against n
 
 `pool` holds faces without labels (a workdir of `extract` or `refine`), `people` labelled ones (of
 `photographs`). Each method has three seeds, each seed a pretraining of its own; all are tested on
-the same folds of people held out. `configs/study.py:low_shot` measures how the gain depends on the
-number of labels instead, on `--config.low_shot`, a workdir of `photographs` with the splits train
-and test; `configs/study.py:people,low_shot` does both from the same pretraining.
+the same folds of people held out. configs/study_low_shot.py measures how the gain depends on the
+number of labels; in the same workdir it uses the same pretrainings.
 
 Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (rotation's backbone, then
 jigsaw for as long again), auxiliary (rotation beside the emotions, on the labelled faces), simclr;
 also vicreg, relative_patch, imagenet (with `full`: --config.imagenet=FILE or imagenet) and dotted
 names, which run if they are named: `configs/study.py:full,scratch,simclr,imagenet`. The first one
-named is what the others are compared with. `seeds=5` takes five. Pretraining shows every method
-the pool equally often, but for in_turn, which sees it twice as often; simclr sees two views of
-each face, in batches twice as large. Fine-tuning is the same for all.
+named is what the others are compared with. Pretraining shows every method the pool equally often,
+but for in_turn, which sees it twice as often; simclr sees two views of each face, in batches twice
+as large. Fine-tuning is the same for all.
+
+Other seeds are a config of your own:
+    from configs import study
+
+    def get_config(arg=None):
+        return study.of_people("small", study.METHODS, seeds=(0, 1, 2, 3, 4))
 
 Writes table/study.csv, study.md and study.png: accuracies, and paired differences from scratch
 with 95 % intervals over people and seeds. Killed at any moment, the same command goes on.
 
-Cost: small, 8 epochs of 18,500 faces and both measurements, by estimate some two hours on 2
-CPU cores (not run in one go).
+Cost: small, 8 epochs of 18,500 faces and the measurements, by estimate an hour on 2 CPU cores
+(not run in one go).
 Expect: a gain that grows as labels shrink; docs/results.md has it on real faces.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
-from configs import audit, emotion, networks, pretrain
+from configs import argument, audit, emotion, pretrain
 from fer_jax.errors import UserError
 
-SETTINGS = ("people", "low_shot")
-PROTOCOLS = {"people": "grouped_kfold", "low_shot": "fixed_split"}
-SHOTS = (10, 40, 160)  # labelled faces of each emotion
 METHODS = ("scratch", "rotation", "jigsaw", "jointly", "in_turn", "auxiliary", "simclr")
+SEEDS = (0, 1, 2)
 # What is pretrained, and the method whose backbone that begins with. Other names are tasks.
 PRETRAINED = {"jointly": ("rotation,jigsaw", ""), "in_turn": ("jigsaw", "rotation")}
 NOT_PRETRAINED = ("scratch", "auxiliary", "imagenet")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: size, settings, methods, and seeds, e.g. "full,people,scratch,rotation,seeds=5"."""
-    size, words = networks.parse(arg)
-    counts = [word.removeprefix("seeds=") for word in words if word.startswith("seeds=")]
-    if counts and not (counts[0].isdigit() and int(counts[0])):
-        raise UserError(f"seeds={counts[0]} must be a number of 1 or more")
-    seeds = tuple(range(int(counts[0]) if counts else 3))
-    settings = tuple(word for word in SETTINGS if word in words) or ("people",)
-    methods = tuple(w for w in words if w not in SETTINGS and not w.startswith("seeds=")) or METHODS
+    """`arg`: the size, and tasks or other methods, e.g. "full,scratch,rotation"."""
+    size, methods = argument.parse(arg, default_tasks=METHODS)
+    return of_people(size, methods)
+
+
+def of_people(size: str, methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS) -> ConfigDict:
+    """People held out in folds, with all of their labels."""
+    config = pretrainings(size, methods, seeds, "people", "grouped_kfold")
+    add_measurements(config, size, methods, seeds, "people", "people")
+    add_table(config, "table", methods, ("people",))
+    return config.lock()
+
+
+def pretrainings(
+    size: str, methods: tuple[str, ...], seeds: tuple[int, ...], labelled: str, protocol: str
+) -> ConfigDict:
+    """A pipeline that looks for leaks in the field `labelled`, then pretrains each seed."""
     _check(methods, size)
     config = ConfigDict()
     config.stage = "pipeline"
     config.pool = ""
-    config.people = ""
-    config.low_shot = ""
+    config[labelled] = ""
     config.imagenet = ""
-    pretrained = [name for name in methods if name not in NOT_PRETRAINED]
-    config.needs = (*(["pool"] if pretrained else []), *settings)
+    config.needs = (labelled,)
+    if set(methods) - set(NOT_PRETRAINED):
+        config.needs = ("pool", *config.needs)
     if "imagenet" in methods:
         config.needs += ("imagenet",)
     config.pool_variant = "refined"  # "all" takes the faces as `extract` left them
     config.pretrain_epochs = 8.0
     config.finetune_steps = 300
-    # Kinds of leak that are told and do not stop the run (configs/audit.py), as where nobody knows
-    # who is who. They are looked for first, before hours of pretraining.
+    # Kinds of leak that are reported and do not stop the run (configs/audit.py), as where nobody
+    # knows who is who. They are looked for first, before hours of pretraining.
     config.allow_leaks = ()
+    config.steps = ConfigDict(allow_dotted_keys=True)  # names of tasks
+    config.order = ()
 
-    steps: dict[str, Any] = {f"audit_{setting}": _audit(config, setting) for setting in settings}
+    step = audit.get_config().unlock()
+    step.photographs = f"{{{labelled}}}"
+    step.pool = "{pool}"
+    step.protocol = protocol
+    step.allow_leaks = config.get_ref("allow_leaks")
+    _add(config, f"audit_{labelled}", step)
     for method in methods:
         for seed in seeds if method not in NOT_PRETRAINED else ():
-            _add_pretraining(steps, config, size, method, seed)
-    runs: dict[str, dict[str, str]] = {}
-    for setting in settings:
-        for shots in SHOTS if setting == "low_shot" else (0,):
-            name = f"{setting}_{shots}" if shots else setting
-            runs[name] = {method: f"{{workdir}}/{name}_{method}" for method in methods}
-            for method in methods:
-                step = _measurement(config, size, method, seeds)
-                step.photographs = f"{{{setting}}}"
-                step.shots = shots
-                step.protocol = PROTOCOLS[setting]
-                steps[f"{name}_{method}"] = step
-    steps["table"] = {"stage": "study", "runs": runs, "reference": methods[0]}
-    steps["table"] |= {"settings": tuple(runs), "methods": methods}
-    steps["table"]["bootstrap"] = {"samples": 10_000, "seed": 0}
-    config.steps = ConfigDict(steps, allow_dotted_keys=True)  # names of tasks
-    config.order = tuple(steps)
-    return config.lock()
+            _add_pretraining(config, size, method, seed)
+    return config
+
+
+def add_measurements(
+    config: ConfigDict,
+    size: str,
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    labelled: str,
+    setting: str,
+    *,
+    shots: int = 0,
+) -> None:
+    """The steps `SETTING_METHOD`: fine-tuning, the same for all but for what it begins with."""
+    for method in methods:
+        step = emotion.get_config(f"{size},rotation" if method == "auxiliary" else size).unlock()
+        step.photographs = f"{{{labelled}}}"
+        step.protocol = config.steps[f"audit_{labelled}"].protocol
+        step.seeds = seeds
+        step.shots = shots
+        if method == "imagenet":
+            step.init = "{imagenet}"
+        elif method not in NOT_PRETRAINED:
+            step.init = f"{{workdir}}/{method}_seed{{seed}}"
+            step.pretraining = "the faces in {pool}, without labels"
+        step.epochs = 0.0  # all train for as many steps, however many labels there are
+        step.min_steps = config.get_ref("finetune_steps")
+        step.allow_leaks = config.get_ref("allow_leaks")
+        step.everyone = False
+        step.explain = False
+        _add(config, f"{setting}_{method}", step)
+
+
+def add_table(
+    config: ConfigDict, name: str, methods: tuple[str, ...], settings: tuple[str, ...]
+) -> None:
+    """The last step, which compares the methods in each setting."""
+    table = ConfigDict()
+    table.stage = "study"
+    runs = {s: {method: f"{{workdir}}/{s}_{method}" for method in methods} for s in settings}
+    table.runs = ConfigDict(runs, allow_dotted_keys=True)
+    table.reference = methods[0]
+    table.settings = settings
+    table.methods = methods
+    table.bootstrap = {"samples": 10_000, "seed": 0}
+    _add(config, name, table)
 
 
 def _check(methods: tuple[str, ...], size: str) -> None:
     """Raises UserError for what would fail only when its turn comes."""
     for name in methods:
-        known = name in (*PRETRAINED, *NOT_PRETRAINED) or networks.own_fields(name)
+        known = name in (*PRETRAINED, *NOT_PRETRAINED) or argument.plain_fields(name)
         if not known or name in ("emotion", "verification"):
             raise UserError(
                 f"there is no method {name} for a study: there are {', '.join(METHODS)}, vicreg, "
@@ -104,24 +150,13 @@ def _check(methods: tuple[str, ...], size: str) -> None:
         raise UserError("imagenet's weights are those of the size full: study.py:full,...")
 
 
-def _audit(config: ConfigDict, setting: str) -> ConfigDict:
-    step = audit.get_config().unlock()
-    step.photographs = f"{{{setting}}}"
-    step.pool = "{pool}"
-    step.protocol = PROTOCOLS[setting]
-    step.allow_leaks = config.get_ref("allow_leaks")
-    return step
-
-
-def _add_pretraining(
-    steps: dict[str, Any], config: ConfigDict, size: str, method: str, seed: int
-) -> None:
+def _add_pretraining(config: ConfigDict, size: str, method: str, seed: int) -> None:
     """The step `METHOD_seedN`, after that of the method whose backbone it begins with."""
     name = f"{method}_seed{seed}"
     tasks, first = PRETRAINED.get(method, (method, ""))
     if first:
-        _add_pretraining(steps, config, size, first, seed)
-    if name in steps:
+        _add_pretraining(config, size, first, seed)
+    if name in config.order:
         return
     step = pretrain.get_config(f"{size},{tasks}").unlock()
     step.data.root = "{pool}"
@@ -130,21 +165,9 @@ def _add_pretraining(
     step.init = f"{{workdir}}/{first}_seed{seed}" if first else ""
     step.seed = seed
     step.log_every = 50
-    steps[name] = step
+    _add(config, name, step)
 
 
-def _measurement(config: ConfigDict, size: str, method: str, seeds: tuple[int, ...]) -> ConfigDict:
-    """Fine-tuning, the same for every method but for what it begins with."""
-    step = emotion.get_config(f"{size},rotation" if method == "auxiliary" else size).unlock()
-    step.seeds = seeds
-    if method == "imagenet":
-        step.init = "{imagenet}"
-    elif method not in NOT_PRETRAINED:
-        step.init = f"{{workdir}}/{method}_seed{{seed}}"
-        step.pretraining = "the faces in {pool}, without labels"
-    step.epochs = 0.0  # all are taught as many steps, however many labels there are
-    step.min_steps = config.get_ref("finetune_steps")
-    step.allow_leaks = config.get_ref("allow_leaks")
-    step.everyone = False
-    step.explain = False
-    return step
+def _add(config: ConfigDict, name: str, step: ConfigDict) -> None:
+    config.steps[name] = step
+    config.order += (name,)

@@ -21,36 +21,63 @@ without a face by `--config.nonfaces`: kinds of non-faces that it never saw it l
 
 from ml_collections import ConfigDict
 
-from configs import networks
+from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size."""
-    size, _ = networks.parse(arg)
-    network = networks.network(size)
+    size, _ = argument.parse(arg)
+    small = size == "small"
     config = ConfigDict()
     config.stage = "train"
 
     config.faces = ""  # a folder of pictures, each a face; a subfolder is a source
     config.nonfaces = ""  # likewise, without a face
 
-    config.tasks = {"verification": networks.task("verification", size)}
+    config.tasks = argument.tasks(("verification",), size)
     config.data = {
         "dataset": "face_verification",
         "config": "",
         "root": "",
-        "image_size": 48 if size == "small" else network["image_size"],
-        "cache": size == "small",
+        "image_size": 48 if small else 299,
+        "cache": small,
         # Further crops: folders of pictures that show one face each, and of such that show none.
         "folders": {"faces": config.get_ref("faces"), "nonfaces": config.get_ref("nonfaces")},
     }
-    config.backbone = network["backbone"]
+    config.backbone = {  # Inception-ResNet-v2; small: fewer and narrower blocks
+        "width": 0.125 if small else 1.0,
+        "depth": (1, 1, 1) if small else (10, 20, 10),
+        "stem": "tiny" if small else "full",
+        "grey": small,
+        "normalise": "per_image" if small else "inception",
+        "dropout": 0.2,
+        "momentum": 0.9 if small else 0.99,
+        "frozen_batchnorm": False,
+        "blocks": "auto",
+        "remat": False,
+        "dtype": "auto",
+    }
     config.init = ""  # a workdir or model directory to start from, a weight file, or "imagenet"
 
     config.epochs = 24.0  # at least min_steps, below
     config.min_steps = 500  # 24 epochs of a few hundred crops would be over before it learned
-    config.batch_size = network["batch_size"]
+    config.batch_size = 64
     config.seed = 0
-    config.optimizer = networks.optimizer(2e-3 if size == "small" else 3e-4)
-    config.update(networks.loop())
+    config.optimizer = {
+        "learning_rate": 2e-3 if small else 3e-4,
+        "warmup": 0.1,  # of the steps
+        "weight_decay": 0.02,
+        "clip": 1.0,
+        "backbone_rate": 1.0,
+        "layer_decay": 1.0,
+        "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
+        "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
+    }
+    config.log_every = 10  # steps
+    config.evaluate_every = 0  # steps; 0: at the end
+    config.checkpoint_every_s = 20.0
+    config.accumulate = 1  # parts of a batch, one after the other
+    config.fsdp = 1  # devices that share one copy of the parameters
+    config.workers = 0  # processes that read images; 0: threads
+    config.wandb = ""  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
     return config.lock()

@@ -15,14 +15,14 @@ from absl.testing import flagsaver
 from ml_collections import ConfigDict
 
 import launch as command_line
-from configs import networks
+from configs import argument, emotion, pretrain, verify
 from fer_jax import backend, stages
 from fer_jax.errors import UserError
 from fer_jax.models.network import BACKBONE
 from tests.training.tiny import train
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "networks")
+CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "argument")
 
 
 def launch(*arguments):
@@ -228,9 +228,12 @@ def test_every_config_is_locked_and_says_how_to_use_it(name):
     assert "Cost:" in module["__doc__"]
 
 
-@pytest.mark.parametrize("size", networks.SIZES)
-def test_every_field_of_the_backbone_can_be_given_as_a_flag(size):
+@pytest.mark.parametrize("size", argument.SIZES)
+@pytest.mark.parametrize("module", [emotion, pretrain, verify])
+def test_every_field_of_a_network_can_be_given_as_a_flag_and_is_that_of_its_size(module, size):
     """docs/architecture.md names them; a field that the config lacks is refused by `launch`."""
-    assert set(networks.network(size)["backbone"]) == set(BACKBONE)
-    switched_off = {name: BACKBONE[name] for name in networks.SWITCHES}
-    assert switched_off == networks.SWITCHES
+    backbone = module.get_config(size).backbone.to_dict()
+    assert set(backbone) == set(BACKBONE)
+    assert backbone == emotion.get_config(size).backbone.to_dict()
+    for switch in ("frozen_batchnorm", "blocks", "remat", "dtype"):
+        assert backbone[switch] == BACKBONE[switch]

@@ -17,12 +17,15 @@ from configs import (
     extract,
     photographs,
     pipeline,
+    pipeline_in_turn,
     predict,
     pretrain,
+    probe,
     refine,
     remove,
     render,
     study,
+    study_low_shot,
     verify,
 )
 from fer_jax import schemas, stages
@@ -41,17 +44,17 @@ from fer_jax.tasks.augment import Augment
 SHIPPED = {
     audit: (None,),
     demo: (None, "full"),
-    emotion: (None, "full", "probe", "rotation", "full,rotation", "simclr,my_tasks.upside_down"),
-    evaluate: (None, "pretrained,scratch"),
+    emotion: (None, "full", "rotation", "full,rotation", "simclr,my_tasks.upside_down"),
+    evaluate: (None,),
     extract: (None, "full"),
     photographs: (None, "full"),
     pipeline: (
         None,
         "full",
         "full,rotation,jigsaw",
-        "rotation,then,jigsaw",
         "my_tasks.upside_down",
     ),
+    pipeline_in_turn: (None, "full,jigsaw,rotation,simclr"),
     predict: (None,),
     pretrain: (
         None,
@@ -60,20 +63,20 @@ SHIPPED = {
         "full,rotation,jigsaw,relative_patch,simclr,vicreg",
         "rotation,my_tasks.upside_down",
     ),
+    probe: (None, "full"),
     refine: (None,),
     remove: (None,),
     render: (None,),
     study: (
         None,
-        "low_shot",
-        "people,low_shot",
         "full,scratch,simclr,imagenet",
-        "full,people,scratch,rotation,seeds=5",
         "scratch,vicreg,relative_patch,fer_jax.tasks.rotation",
     ),
+    study_low_shot: (None, "full,scratch,rotation"),
     verify: (None, "full"),
 }
-SINGLE_STAGE = [module for module in SHIPPED if module not in (demo, pipeline, study)]
+PIPELINES = (demo, pipeline, pipeline_in_turn, study, study_low_shot)
+SINGLE_STAGE = [module for module in SHIPPED if module not in PIPELINES]
 OF_ANOTHER_TYPE = {bool: 3, int: "many", float: "many", str: 7, tuple: 7}
 
 
@@ -154,7 +157,7 @@ def test_an_invalid_value_of_any_field_is_refused_by_its_name(module, tmp_path):
     assert tries >= 2 * len(fields)
 
 
-@pytest.mark.parametrize("module", (demo, pipeline, study), ids=name_of)
+@pytest.mark.parametrize("module", PIPELINES, ids=name_of)
 def test_a_pipeline_is_refused_for_any_step_before_the_first_one_runs(module, tmp_path):
     config = module.get_config()
     first_fields = {name: next(leaves(step)) for name, step in config.steps.to_dict().items()}
@@ -228,7 +231,7 @@ OUT_OF_RANGE = [
     (render, "size", (62, 64), "item 1 must be greater than or equal to 64"),
     (render, "newcomers.first_person", 15, "puts person 15 into newcomers and into photographs"),
     (refine, "max_faces_lost", 1.0, "must be less than 1"),
-    (evaluate, "main", "other", "must be one of the runs: model"),
+    (evaluate, "main", "other", "must be one of the runs: baseline, model"),
     (evaluate, "runs", {}, "must have at least 1 item"),
     (evaluate, "bootstrap.samples", 39, "must be greater than or equal to 40"),
     (pipeline, "order", ("extract", "paint"), "names 'paint', which is none of the steps"),

@@ -30,12 +30,12 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     Returns the accuracy of `config.main` with its interval, counts, and the report's path.
 
     Raises:
-      UserError: a run without a workdir, predictions missing or faulty, a folder of
+      UserError: `config.main` without a workdir, predictions missing or faulty, a folder of
         `config.context` whose stage has not finished.
     """
     runs = _read_runs(config)
     measured = results.evaluate(runs, config.main, **dict(config.bootstrap))
-    stages = page.read_stages([*config.context, *config.runs.values()])
+    stages = page.read_stages([*config.context, *filter(None, config.runs.values())])
     write_json(workdir / "metrics.json", measured)
     with atomic_file(workdir / "per_person.csv") as path:
         safe_table(results.person_table(measured)).to_csv(path, index=False)
@@ -54,13 +54,13 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
 
 
 def _read_runs(config: schemas.Evaluate) -> dict[str, Predictions]:
-    for name, folder in config.runs.items():
-        if not folder:
-            raise UserError(
-                f"evaluate: no workdir for the run '{name}'; set --config.runs.{name}=DIR to a "
-                "finished crossval"
-            )
-    return {name: read_predictions(name, Path(folder)) for name, folder in config.runs.items()}
+    if not config.runs[config.main]:
+        raise UserError(
+            f"evaluate: no workdir for the run '{config.main}'; set "
+            f"--config.runs.{config.main}=DIR to a finished crossval"
+        )
+    given = {name: folder for name, folder in config.runs.items() if folder}
+    return {name: read_predictions(name, Path(folder)) for name, folder in given.items()}
 
 
 def _summary(measured: dict[str, Any], report_path: Path) -> dict[str, Any]:

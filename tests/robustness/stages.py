@@ -255,14 +255,14 @@ def _evaluate_prepare(main: Path, side: Path) -> None:
 
 
 def _evaluate_configure(main: Path, side: Path) -> ConfigDict:
-    config = _unlocked(evaluate.get_config("pretrained,scratch"))
+    config = _unlocked(evaluate.of_runs({"pretrained": "", "scratch": ""}))
     config.runs.update({name: str(main / name) for name in ("pretrained", "scratch")})
     config.bootstrap.samples = 50
     return config
 
 
 def _study_configure(main: Path, side: Path) -> ConfigDict:
-    config = study.get_config("people,scratch,jigsaw,seeds=1").steps.table.unlock()
+    config = study.of_people("small", ("scratch", "jigsaw"), seeds=(0,)).steps.table.unlock()
     config.runs.people.update(
         {"scratch": str(main / "scratch"), "jigsaw": str(main / "pretrained")}
     )
@@ -314,7 +314,7 @@ def _pipeline_configure(main: Path, side: Path) -> ConfigDict:
     steps.photographs.emotions = originals.EMOTIONS
     steps.extract.every_s = 0.25
     steps.emotion = _crossval_configure(Path("{workdir}/photographs"), side)
-    steps.evaluate = evaluate.get_config("pretrained").unlock()
+    steps.evaluate = evaluate.of_runs({"pretrained": ""}).unlock()
     steps.evaluate.runs.pretrained = "{workdir}/emotion"
     steps.evaluate.bootstrap.samples = 50
     steps.evaluate.context = ("{workdir}/photographs", "{workdir}/extract")

@@ -1,26 +1,18 @@
-import importlib.util
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from configs.evaluate import get_config, of_runs
 from fer_jax.errors import UserError
 from fer_jax.stages import evaluate
 from tests.metrics.simulation import simulate, write_run, write_stage
 
 
-def get_config(arg=None):
-    path = Path(__file__).parents[2] / "configs" / "evaluate.py"
-    spec = importlib.util.spec_from_file_location("configs_evaluate", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(arg)
-
-
 @pytest.fixture
 def config(tmp_path):
-    config = get_config("pretrained,scratch")
+    config = of_runs({"pretrained": "", "scratch": ""})
     config.bootstrap.samples = 200
     config.runs.pretrained = str(write_run(tmp_path / "p", *simulate(seed=1, no_face=0.05)))
     config.runs.scratch = str(write_run(tmp_path / "s", *simulate(seed=2, skill=0.6)))

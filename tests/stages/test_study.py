@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs import pipeline as pipeline_config
+from configs import pipeline_in_turn as in_turn_config
 from configs import study as study_config
+from configs import study_low_shot as low_shot_config
 from fer_jax.data import manifest
 from fer_jax.errors import UserError
 from fer_jax.stages import pipeline, study
@@ -34,7 +35,7 @@ def finished(tmp_path_factory):
         status=manifest.KEPT, reason="", crop=rows["crop"],
     )  # fmt: skip
     manifest.write_manifest(pool / "manifest.parquet", table)
-    config = study_config.get_config("people,scratch,jigsaw,seeds=2")
+    config = study_config.of_people("small", ("scratch", "jigsaw"), seeds=(0, 1))
     config.update({"pool": str(pool), "people": faces, "pretrain_epochs": 2.0})
     config.update({"finetune_steps": 2, "allow_leaks": ("pretraining_duplicate",)})
     for step in config.steps.values():
@@ -70,7 +71,9 @@ def test_no_model_of_everyone_is_made_where_none_is_wanted(finished):
 
 
 def test_a_reference_that_is_missing_is_named(finished, tmp_path):
-    config = study_config.get_config("people,scratch,jigsaw,seeds=2").steps.table.unlock()
+    config = study_config.of_people(
+        "small", ("scratch", "jigsaw"), seeds=(0, 1)
+    ).steps.table.unlock()
     config.runs.people.scratch = ""
     config.runs.people.jigsaw = str(finished / "people_jigsaw")
     with pytest.raises(UserError, match=r"runs\.people names no workdir for scratch"):
@@ -80,10 +83,8 @@ def test_a_reference_that_is_missing_is_named(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
-        ("people,scratch,rotatoin", "no method rotatoin for a study: there are scratch, rotation"),
-        ("people,scratch,imagenet", "of the size full"),
-        ("people,seeds=x", "seeds=x must be a number"),
-        ("people,seeds=0", "seeds=0 must be a number"),
+        ("scratch,rotatoin", "no method rotatoin for a study: there are scratch, rotation"),
+        ("scratch,imagenet", "of the size full"),
     ],
 )
 def test_what_would_fail_hours_later_fails_at_once(arg, message):
@@ -92,13 +93,22 @@ def test_what_would_fail_hours_later_fails_at_once(arg, message):
 
 
 def test_settings_keep_their_order():
-    config = study_config.get_config("low_shot,people,seeds=1").steps.table
-    assert config.settings == ("people", "low_shot_10", "low_shot_40", "low_shot_160")
+    config = low_shot_config.get_config().steps.table_low_shot
+    assert config.settings == ("low_shot_10", "low_shot_40", "low_shot_160")
     assert config.methods == study_config.METHODS
 
 
+def test_both_studies_share_their_pretrainings():
+    people, few = (
+        module.get_config("scratch,jigsaw") for module in (study_config, low_shot_config)
+    )
+    shared = set(people.order) & set(few.order)
+    assert shared == {"jigsaw_seed0", "jigsaw_seed1", "jigsaw_seed2"}
+    assert all(people.steps[name].to_dict() == few.steps[name].to_dict() for name in shared)
+
+
 def test_what_comes_in_turn_begins_with_what_came_before():
-    config = study_config.get_config("people,scratch,in_turn,seeds=1")
+    config = study_config.of_people("small", ("scratch", "in_turn"), seeds=(0,))
     assert config.order == ("audit_people", "rotation_seed0", "in_turn_seed0", "people_scratch",
                             "people_in_turn", "table")  # fmt: skip
     assert config.steps.in_turn_seed0.init == "{workdir}/rotation_seed0"
@@ -106,20 +116,19 @@ def test_what_comes_in_turn_begins_with_what_came_before():
     assert config.steps.people_in_turn.init == "{workdir}/in_turn_seed{seed}"
 
 
-def test_a_pipeline_teaches_in_turn_what_then_parts():
-    config = pipeline_config.get_config("rotation,then,jigsaw,simclr")
-    assert config.order.index("pretrain_1") + 1 == config.order.index("pretrain")
-    assert set(config.steps.pretrain_1.tasks) == {"rotation"}
-    assert set(config.steps.pretrain.tasks) == {"jigsaw", "simclr"}
-    assert config.steps.pretrain.init == "{workdir}/pretrain_1"
-    assert config.steps.pretrain_1.data.root == config.steps.pretrain.data.root
+def test_a_pipeline_learns_tasks_in_turn():
+    config = in_turn_config.get_config("rotation,jigsaw,simclr")
+    assert config.order[4:7] == ("pretrain_1", "pretrain_2", "pretrain")
+    steps = [config.steps[name] for name in config.order[4:7]]
+    assert [set(step.tasks) for step in steps] == [{"rotation"}, {"jigsaw"}, {"simclr"}]
+    inits = ["", "{workdir}/pretrain_1", "{workdir}/pretrain_2"]
+    assert [step.init for step in steps] == inits
+    assert {step.data.root for step in steps} == {"{workdir}/refine"}
     assert config.steps.emotion.init == "{workdir}/pretrain"
-    with pytest.raises(UserError, match="`then` stands between tasks"):
-        pipeline_config.get_config("then,jigsaw")
 
 
 def test_one_field_sets_all_steps():
-    config = study_config.get_config("low_shot,seeds=2")
+    config = low_shot_config.get_config()
     config.pretrain_epochs = 3.0
     config.finetune_steps = 7
     lengths = {step.epochs for step in config.steps.values() if step.stage == "train"}

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import networks
+from configs import pretrain
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.schemas.training import Backbone, Training
@@ -28,7 +28,7 @@ def make_config(**fields):
         "workers": 0,
         "backbone": dict(BACKBONE),
         "tasks": {"emotion": {"weight": 1.0, "classes": ("a", "b")}},
-        "optimizer": networks.optimizer(3e-3),
+        "optimizer": {**pretrain.get_config().optimizer, "learning_rate": 3e-3},
         "batch_size": 8,
         "accumulate": 1,
         "fsdp": 1,

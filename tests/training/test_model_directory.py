@@ -8,11 +8,12 @@ import pytest
 from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
-from configs import networks
+from configs import pretrain
 from fer_jax.errors import UserError
 from fer_jax.models import imagenet
 from fer_jax.records import Origin
-from fer_jax.schemas.training import Backbone, Training
+from fer_jax.schemas import validated
+from fer_jax.schemas.training import Backbone
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.workdir import stage
@@ -21,18 +22,15 @@ from tests.models import foreign_files as foreign
 BACKBONE = Backbone(width=foreign.WIDTH, depth=foreign.DEPTH)
 
 
-def make_learner(**optimizer):
-    config = Training(
-        stage="train",
-        init="",
-        epochs=1.0,
-        backbone=BACKBONE,
-        tasks={"emotion": {"weight": 1.0, "classes": ("a", "b")}},
-        optimizer={**networks.optimizer(3e-3), **optimizer},
-        batch_size=8,
-        **networks.loop(),
-    )
-    return Learner(config, *make_tasks(config.tasks.given()), steps=2)
+def make_learner(average=0.0):
+    config = pretrain.get_config().unlock()
+    config.tasks = {"emotion": {"weight": 1.0, "classes": ("a", "b")}}
+    config.backbone = dict(BACKBONE)
+    config.batch_size = 8
+    config.data.image_size = 75
+    config.optimizer.average = average
+    record = validated(config)
+    return Learner(record, *make_tasks(record.tasks.given()), steps=2)
 
 
 @pytest.fixture(scope="module")

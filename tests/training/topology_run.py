@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from configs import networks
+from configs import pretrain
 from fer_jax import backend
 from fer_jax.data import iterators, sources
 from fer_jax.errors import TerminatedError
@@ -38,7 +38,7 @@ def make_config(fsdp):
         workers=0,
         backbone={"dropout": 0.2, "momentum": 0.9},
         tasks={"rotation": {"weight": 1.0, "views": 1}},
-        optimizer=networks.optimizer(3e-3),
+        optimizer={**pretrain.get_config().optimizer, "learning_rate": 3e-3},
         batch_size=BATCH,
         accumulate=1,
         fsdp=fsdp,

@@ -1,0 +1,50 @@
+"""The one argument of a config, after its name: the size of the network, and tasks.
+
+`configs/pretrain.py:full,jigsaw` gives "full,jigsaw". The sizes are "small", for two CPU cores, and
+"full", the published network, for an accelerator.
+"""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+SIZES = ("small", "full")
+
+
+def parse(arg: str | None, default_tasks: tuple[str, ...] = ()) -> tuple[str, tuple[str, ...]]:
+    """ "full,jigsaw" as ("full", ("jigsaw",)); the size is "small" where none is named."""
+    words = [word.strip() for word in (arg or "").split(",") if word.strip()]
+    sizes = [word for word in words if word in SIZES]
+    tasks = tuple(word for word in words if word not in SIZES)
+    return (sizes or ["small"])[0], tasks or default_tasks
+
+
+def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
+    """Weight and plain fields of each task, with what suits the size of the network."""
+    full = size == "full"
+    chosen: dict[str, dict[str, Any]] = {
+        "rotation": {"views": 1},  # 4: every image in all four rotations, four times the cost
+        # Tiles that pass the backbone one by one need 75 pixels each: three of them fit into 299.
+        "jigsaw": {
+            "mode": "tiles" if full else "image",
+            "gap": 24 if full else 5,
+            "permutations": 100 if full else 24,
+        },
+        # The small network's stem needs 25 pixels.
+        "relative_patch": {"gap": 24 if full else 5, "tile": 0 if full else 32},
+    }
+    fields = {n: {"weight": weight, **plain_fields(n), **chosen.get(n, {})} for n in names}
+    return ConfigDict(fields, allow_dotted_keys=True)
+
+
+def plain_fields(name: str) -> dict[str, Any]:
+    """The plain fields of a task, with their defaults, so that flags can set them."""
+    try:
+        module = importlib.import_module(name if "." in name else f"fer_jax.tasks.{name}")
+    except ModuleNotFoundError:
+        return {}  # the stage says what is missing
+    kind = getattr(module, "TASK", None)
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}

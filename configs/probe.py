@@ -1,0 +1,26 @@
+r"""A linear head on features of a frozen network, tested on people held out.
+
+    python launch.py --config=configs/probe.py --config.photographs=WORK/photographs \
+        --config.init=MODEL --workdir=WORK/probe
+
+The head is a logistic regression on features of the backbone and histograms of oriented gradients,
+which are computed once. With an emotion model of other people as `init` it was best on 15 real
+people, and worse than fine-tuning on generated ones (docs/results.md), so compare both with
+configs/evaluate.py, on the same folds: --config.protocol=grouped_kfold.
+
+Writes what configs/emotion.py writes. Cost: a minute or two on 2 CPU cores.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import emotion
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """As configs/emotion.py, but for these fields; `arg`: the size."""
+    config = emotion.get_config(arg).unlock()
+    config.method = "probe"
+    config.features = ("backbone", "gradients")
+    config.protocol = "leave_one_subject_out"
+    config.test_crops = 5
+    return config.lock()

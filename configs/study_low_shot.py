@@ -1,0 +1,29 @@
+r"""How does the gain of a pretraining depend on the number of labels? The study with few labels.
+
+    python launch.py --config=configs/study_low_shot.py --config.pool=WORK/refine \
+        --config.low_shot=WORK/photographs --workdir=WORK/study
+
+`low_shot` is a workdir of `photographs` with the splits train and test; of each emotion, 10, 40 and
+160 faces are labelled. Methods and what is written are those of configs/study.py; the table is in
+table_low_shot/. In the workdir of configs/study.py, and with the same methods and fields, it uses
+the pretrainings that are there already.
+
+Cost: three measurements for one of configs/study.py, and the pretrainings if they are not there.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import argument, study
+
+SHOTS = (10, 40, 160)  # labelled faces of each emotion
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: the size, and tasks or other methods, as in configs/study.py."""
+    size, methods = argument.parse(arg, default_tasks=study.METHODS)
+    config = study.pretrainings(size, methods, study.SEEDS, "low_shot", "fixed_split")
+    settings = tuple(f"low_shot_{shots}" for shots in SHOTS)
+    for setting, shots in zip(settings, SHOTS, strict=True):
+        study.add_measurements(config, size, methods, study.SEEDS, "low_shot", setting, shots=shots)
+    study.add_table(config, "table_low_shot", methods, settings)
+    return config.lock()
