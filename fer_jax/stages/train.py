@@ -35,8 +35,8 @@ Measure: TypeAlias = Callable[[State], Mapping[str, float]]
 def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
 
-    With `config.evaluate_every`, `best/model/` is that of the lowest validation loss: the tasks'
-    losses, weighted as in training. With `config.probe.photographs`, probes tell before the first
+    With `config.evaluate_every`, `best/model/` is that of the lowest validation loss so far: the
+    tasks' losses, weighted as in training. With `config.probe.photographs`, probes tell before the first
     step and at each evaluation what the features know about emotions. Several processes may run
     it together.
     """
@@ -76,12 +76,11 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
             loop=config,
             evaluate=_evaluation(learner, weights, validation, probed),
             before=probed,
+            best=lambda state: _save_model(workdir / "best" / "model", state, config, learner),
         )
     if backend.writes():
         records.write(workdir / records.DATA, config.data)
     _save_model(workdir / "model", fitted.state, config, learner)
-    if fitted.best is not None:
-        _save_model(workdir / "best" / "model", fitted.best, config, learner)
     _draw(workdir, learner, fitted.state, validation if len(validation) else training, watched)
     return {
         "train_images": len(training),

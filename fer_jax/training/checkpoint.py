@@ -1,9 +1,8 @@
 """Checkpoints of the train state and of a run's progress together, by Orbax.
 
-    checkpoints/120/       the newest ones, and the one with the best validation
+    checkpoints/120/       the newest ones
         state/             the arrays, in Orbax's layout
         progress/metadata  JSON: the iterator's place, figures, and a checksum of every array
-        metrics/metrics    JSON: the validation loss, where the run was evaluated at that step
     checkpoints/damaged/   what was found damaged on resuming, out of the way
 
 A folder with a number is whole or damaged, never half written: Orbax renames it into place.
@@ -15,7 +14,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +23,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from orbax.checkpoint import checkpoint_managers
 
 from fer_jax import backend, console, outputs
 from fer_jax.errors import UserError
@@ -52,7 +49,7 @@ class NotFiniteError(Exception):
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints in a folder and the best one; saving runs in the background.
+    """The newest `keep` checkpoints in a folder; saving runs in the background.
 
     Used in a `with` block, which waits for the last save. All processes take part in every call.
     """
@@ -75,7 +72,7 @@ class Checkpoints:
             self._open = None
         sys.unraisablehook = self._hook
 
-    def save(self, state: State, progress: dict[str, Any], *, loss: float | None = None) -> None:
+    def save(self, state: State, progress: dict[str, Any]) -> None:
         """Saves both under the state's step; returns before the files are written.
 
         A save that fails since the disk does (full, read-only) is told in one line, the older
@@ -84,7 +81,6 @@ class Checkpoints:
         Args:
             state: the train state.
             progress: JSON-able; what else `restore` should give back.
-            loss: of the validation at this step, if there was one; the lowest is kept.
 
         Raises:
             NotFiniteError: the state holds a NaN or an Inf.
@@ -93,9 +89,7 @@ class Checkpoints:
         leaves, bad = integrity.describe(state)
         if bad:
             raise NotFiniteError(f"{bad[0]} and {len(bad) - 1} more" if bad[1:] else bad[0])
-        sealed = integrity.seal(
-            {"step": step, "leaves": leaves, "loss": loss, "progress": progress}
-        )
+        sealed = integrity.seal({"step": step, "leaves": leaves, "progress": progress})
         self.wait()
         with self._disk_failures_told(step):
             self._manager().save(
@@ -103,7 +97,6 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(sealed)
                 ),
-                metrics={"loss": loss},
             )
             self._pending = step
 
@@ -125,13 +118,10 @@ class Checkpoints:
             UserError: all are damaged, one cannot be read for want of permission, or one is that
                 of another network or optimizer.
         """
-        found = self._found()
         damage: dict[Path, str] = {}
-        for place, path in enumerate(found):
+        for path in self._found():
             restored, reason = _agreed(*_attempt(path, like))
             if restored is not None:
-                rest = [older for older in found[place + 1 :] if _loss(older) == math.inf]
-                damage |= dict.fromkeys(rest, "metrics/metrics cannot be read")
                 self._set_aside(damage, restored.step)
                 return restored
             damage[path] = reason
@@ -150,26 +140,6 @@ class Checkpoints:
         """The step of the newest checkpoint that is written; 0 if there is none."""
         steps = [int(p.name) for p in self._found() if (p / _COMMITTED).is_file()]
         return max(steps, default=0)
-
-    def best_step(self) -> int:
-        """The step with the lowest validation loss among those kept; 0 if none was evaluated."""
-        losses = {path: _loss(path) for path in self._found()}
-        known = {path: loss for path, loss in losses.items() if loss is not None}
-        return int(min(known, key=lambda path: known[path]).name) if known else 0
-
-    def restore_best(self, like: State) -> Restored | None:
-        """The checkpoint of `best_step`; None without one. A damaged one is told, and is none."""
-        self.wait()
-        step = self.best_step()
-        if not step:
-            return None
-        restored, reason = _agreed(*_attempt(self.folder / str(step), like))
-        if restored is None:
-            _warn(
-                f"the best checkpoint, {self.folder / str(step)}, is damaged ({reason}); "
-                f"best/model is not written"
-            )
-        return restored
 
     def _found(self) -> list[Path]:
         """Everything whose name is a step, newest first."""
@@ -203,23 +173,10 @@ class Checkpoints:
             if backend.writes():
                 outputs.claim_folder(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            policies = checkpoint_managers
             self._open = ocp.CheckpointManager(
                 self.folder,
                 options=ocp.CheckpointManagerOptions(
-                    best_fn=_loss_of,
-                    best_mode="min",
-                    preservation_policy=policies.AnyPreservationPolicy(
-                        [
-                            policies.LatestN(self._keep),
-                            policies.BestN(
-                                get_metric_fn=_loss_of,
-                                reverse=True,
-                                n=1,
-                                keep_checkpoints_without_metrics=False,
-                            ),
-                        ]
-                    ),
+                    max_to_keep=self._keep,
                     enable_async_checkpointing=True,
                     cleanup_tmp_directories=True,
                 ),
@@ -314,8 +271,6 @@ def _read_progress(path: Path) -> dict[str, Any]:
         raise ValueError(f"progress/metadata is damaged: {error}") from error
     if content["step"] != int(path.name):
         raise ValueError(f"it is that of step {content['step']}")
-    if _loss(path) != content["loss"]:
-        raise ValueError("metrics/metrics is damaged")
     return content
 
 
@@ -326,22 +281,6 @@ def _read_state(path: Path, like: State) -> State:
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         state: State = reader.restore(path / "state", args=ocp.args.StandardRestore(abstract))
     return state
-
-
-def _loss(path: Path) -> float | None:
-    """The validation loss that Orbax keeps with a checkpoint; None: no such; Inf: damaged."""
-    try:
-        loss = json.loads((path / "metrics" / "metrics").read_text())["loss"]
-        return None if loss is None else float(loss)
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, NotADirectoryError):
-        return math.inf
-
-
-def _loss_of(metrics: Any) -> float:
-    """Infinite without a validation, so that Orbax prefers every checkpoint that had one."""
-    return math.inf if metrics["loss"] is None else float(metrics["loss"])
 
 
 def _of_the_disk(error: BaseException) -> bool:

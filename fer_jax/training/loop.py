@@ -44,8 +44,7 @@ class Fitted:
     """What `fit` returns: the final state, the last figures, and where the time went.
 
     `seconds` is by purpose, over all runs that took part: compile, data_wait, step, evaluate,
-    save, other. `best` is the state with the lowest validation loss of those that were evaluated
-    on the way, None if only the last was.
+    save, other.
     """
 
     state: State
@@ -55,7 +54,6 @@ class Fitted:
     first_step_s: float
     seconds: dict[str, float]
     flops_per_s: float
-    best: State | None = None
 
     def speed(self) -> dict[str, float]:
         """The figures that every training stage reports; utilisation on known accelerators."""
@@ -88,6 +86,7 @@ def fit(
     loop: Loop,
     evaluate: Callable[[State], Mapping[str, float]] | None = None,
     before: Callable[[State], Mapping[str, float]] | None = None,
+    best: Callable[[State], None] | None = None,
 ) -> Fitted:
     """Trains until `steps`, going on from the newest usable checkpoint in `folder`, if any.
 
@@ -95,8 +94,9 @@ def fit(
     place and the figures not yet reported: a run that was killed and resumed ends with the same
     parameters, and with the same lines in metrics.jsonl but for their times.
 
-    `evaluate` gives validation figures; of these, "loss" alone says which checkpoint is best.
-    `before` gives such figures of the state that training begins with, recorded as those of step 0.
+    `evaluate` gives validation figures; `before` gives such figures of the state that training
+    begins with, recorded as those of step 0. `best` gets each state whose validation "loss" is
+    lower than all before it, except where the last state is the only one that is evaluated.
 
     `loop` says how often figures are logged, validated and saved, how large a batch of all
     processes together is, and to which project of Weights & Biases the figures go too, if any.
@@ -115,14 +115,11 @@ def fit(
             batches.set_state(restored.progress["iterator"])
         elif (folder / "metrics.jsonl").exists() and backend.writes():
             console.warn(f"{folder.name}: no checkpoint yet: starts at step 0 again")
-        run = _Run(learner, batches, steps, folder, loop, evaluate, checkpoints, termination)
+        run = _Run(learner, batches, steps, folder, loop, evaluate, best, checkpoints, termination)
         with Meter(folder, first, steps, loop, meter_state) as meter:
             if restored is None and before is not None:
                 run.measure(before, state, 0, meter)
             state = run.train(state, first, meter)
-            best = None
-            if meter.evaluations > 1 and checkpoints.best_step():
-                best = checkpoints.restore_best(state)
             return Fitted(
                 state,
                 meter.figures,
@@ -131,7 +128,6 @@ def fit(
                 meter.first_step_s,
                 meter.seconds_by_purpose(),
                 learner.flops_per_step * meter.images_per_s() / loop.batch_size,
-                None if best is None else best.state,
             )
 
 
@@ -145,6 +141,7 @@ class _Run:
     folder: Path
     loop: Loop
     evaluate: Callable[[State], Mapping[str, float]] | None
+    best: Callable[[State], None] | None
     checkpoints: Checkpoints
     termination: _Termination
 
@@ -157,12 +154,11 @@ class _Run:
             if last or (self.loop.log_every and step % self.loop.log_every == 0):
                 self._check(meter)
                 meter.report(step)
-            loss = self._evaluate(state, step, meter)
-            better = loss is not None and meter.is_best(loss)
+            self._evaluate(state, step, meter)
             terminated = self.termination.agreed(step)
             elapsed = time.perf_counter() - saved
-            if last or better or terminated or self._due(step, elapsed):
-                self._save(state, step, meter, loss)
+            if last or terminated or self._due(step, elapsed):
+                self._save(state, step, meter)
                 saved = time.perf_counter()
             if terminated:
                 self._stop(step)
@@ -189,18 +185,22 @@ class _Run:
         meter.add(step, figures)
         return state
 
-    def _evaluate(self, state: State, step: int, meter: Meter) -> float | None:
-        """The validation's loss, if this step is one to evaluate and the figures have one."""
+    def _evaluate(self, state: State, step: int, meter: Meter) -> None:
+        """Measures and tells the validation's figures, if this step is one to evaluate."""
         every = self.loop.evaluate_every
         if self.evaluate is None or not (step == self.steps or (every and step % every == 0)):
-            return None
+            return
         figures = self.measure(self.evaluate, state, step, meter)
         meter.evaluations += 1
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
         if bad:
             self._check(meter)  # a training step before it may be the first that was not finite
             self._not_finite(step, bad, figures, [])
-        return figures.get(_VALIDATION_LOSS)
+        better = _VALIDATION_LOSS in figures and meter.is_best(figures[_VALIDATION_LOSS])
+        the_only_one = step == self.steps and meter.evaluations == 1
+        if better and self.best is not None and not the_only_one:
+            with meter.ledger("save"):
+                self.best(state)
 
     def measure(
         self, how: Callable[[State], Mapping[str, float]], state: State, step: int, meter: Meter
@@ -213,13 +213,13 @@ class _Run:
         meter.record(step, figures)
         return figures
 
-    def _save(self, state: State, step: int, meter: Meter, loss: float | None) -> None:
+    def _save(self, state: State, step: int, meter: Meter) -> None:
         with meter.ledger("save"):
             self._check(meter)
             meter.secure()
             progress = {"iterator": self.batches.get_state(), "meter": meter.get_state()}
             try:
-                self.checkpoints.save(state, progress, loss=loss)
+                self.checkpoints.save(state, progress)
             except NotFiniteError as error:
                 self._not_finite(step, [str(error)], {}, self.batches.examples(step - 1))
 

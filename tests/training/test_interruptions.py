@@ -12,7 +12,14 @@ from tensorboardX.proto.event_pb2 import Event
 
 from fer_jax.data import iterators
 from fer_jax.errors import TerminatedError, UserError
-from tests.training.tiny import STEPS, TinyLearner, assert_same_bits, make_source, train
+from tests.training.tiny import (
+    STEPS,
+    TinyLearner,
+    assert_same_bits,
+    leaves,
+    make_source,
+    train,
+)
 
 
 class Killed(BaseException):
@@ -58,22 +65,29 @@ def events(folder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    fitted = train(folder, evaluate_every=4)
+    better = []
+    fitted = train(folder, evaluate_every=4, best=kept(better))
     assert [line["step"] for line in lines(folder)] == [3, 4, 6, 8, 9, 12, 12]
-    return folder, fitted
+    return folder, fitted, better[-1]
+
+
+def kept(better):
+    """What appends the arrays of each better state to a list."""
+    return lambda state: better.append(leaves(state))
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 7, STEPS])
 @pytest.mark.parametrize("how", [kill, terminate])
 def test_a_run_that_was_stopped_ends_and_tells_as_one_that_was_not(tmp_path, whole, at, how):
-    interrupted = pytest.raises((Killed, TerminatedError))
-    with interrupted:
-        train(tmp_path, stopping(at, how), evaluate_every=4, checkpoint_every_s=0)
-    fitted = train(tmp_path, evaluate_every=4, checkpoint_every_s=0)
+    better = []
+    settings = {"evaluate_every": 4, "checkpoint_every_s": 0, "best": kept(better)}
+    with pytest.raises((Killed, TerminatedError)):
+        train(tmp_path, stopping(at, how), **settings)
+    fitted = train(tmp_path, **settings)
     assert_same_bits(fitted.state, whole[1].state)
     assert lines(tmp_path) == lines(whole[0])
     assert fitted.figures == whole[1].figures
-    assert_same_bits(fitted.best, whole[1].best)
+    assert_same_bits(better[-1], whole[2])
 
 
 @pytest.mark.parametrize(("at", "saved", "measured"), [(2, 1e9, 2), (2, 0, 1), (7, 0, 1)])
@@ -94,18 +108,20 @@ def test_step_0_is_told_once_whenever_the_run_was_killed(tmp_path, at, saved, me
     assert told[0] == {"step": 0, "validation/probe/knn/features": 0.25}
     assert (0, "validation/probe/knn/features", 0.25) in events(tmp_path)
     assert fitted.figures["validation/probe/knn/features"] == 0.25  # the newest of its name
-    assert fitted.best is not None
 
 
 def test_what_is_measured_before_is_no_evaluation_to_be_the_best_of(tmp_path):
-    assert train(tmp_path, before=lambda state: {"loss": 0.0}).best is None
+    better = []
+    train(tmp_path, before=lambda state: {"loss": 0.0}, best=better.append)
+    assert not better
 
 
 def test_figures_without_a_loss_choose_no_checkpoint(tmp_path):
     learner = TinyLearner()
     learner.evaluate = lambda state, batches: {"probe/knn/features": 0.5}
-    fitted = train(tmp_path, learner, evaluate_every=4)
-    assert fitted.best is None
+    better = []
+    train(tmp_path, learner, evaluate_every=4, best=better.append)
+    assert not better
     told = [line for line in lines(tmp_path) if "validation/probe/knn/features" in line]
     assert [line["step"] for line in told] == [4, 8, 12]
 

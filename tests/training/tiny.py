@@ -90,7 +90,9 @@ def make_source():
     return sources.ArraySource(images, np.arange(20) % 2, [f"face{i}" for i in range(20)])
 
 
-def train(folder, learner=None, *, steps=STEPS, width=16, evaluated=True, before=None, **fields):
+def train(
+    folder, learner=None, *, steps=STEPS, width=16, evaluated=True, before=None, best=None, **fields
+):
     """`fit` with the tiny learner; `fields` override those of the loop."""
     learner = learner or TinyLearner(width)
     settings = {"log_every": 3, "evaluate_every": 0, "checkpoint_every_s": 1e9, "batch_size": 8}
@@ -107,6 +109,7 @@ def train(folder, learner=None, *, steps=STEPS, width=16, evaluated=True, before
             if evaluated
             else None,
             before=before,
+            best=best,
         )
 
 
