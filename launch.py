@@ -15,11 +15,10 @@ from fer_jax import interrupts
 if __name__ == "__main__":
     interrupts.exit_at_once()  # before the imports, which take seconds
 
-import ast
 import difflib
+import runpy
 import sys
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
@@ -65,7 +64,7 @@ def _run(argv: list[str]) -> None:
     from fer_jax import stages
 
     backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    stage = stages.find_stage(_CONFIG.value.stage)
+    stage = stages.find_stage(str(_CONFIG.value.get("stage", "")))
     with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
         stage.run(_CONFIG.value, _WORKDIR.value)
 
@@ -73,60 +72,55 @@ def _run(argv: list[str]) -> None:
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses `argv` and configures logging; returns the arguments that are no flags."""
     try:
+        text, config = _load_config(argv)
         if _HELP & set(argv):
-            _describe_config(argv)
+            _describe(text, config)
+        _check_overrides(argv, config)
         rest: list[str] = flags.FLAGS(argv)
-        _ = _CONFIG.value and _CONFIG.value.stage  # a config that cannot be loaded fails here
     except SystemExit:
         raise
     except BrokenPipeError:  # as in `launch.py --help | head`
         console.discard(sys.stdout)
         sys.exit(0)
+    except flags.UnrecognizedFlagError as error:
+        sys.exit(failures.report(UserError(f"{error}; --helpfull lists the flags")))
+    except (flags.Error, TypeError, ValueError) as error:
+        sys.exit(failures.report(UserError(str(error))))
     except BaseException as error:
-        _stop_at_flags(argv, error)
+        sys.exit(failures.report(error))
     verbosity = flags.FLAGS["verbosity"]
     console.configure(None if verbosity.using_default_value else verbosity.value)
     return rest
 
 
-def _stop_at_flags(argv: list[str], error: BaseException) -> NoReturn:
-    """Exits with one line. Whatever is raised here comes from the arguments or the config file."""
-    if isinstance(error, Exception):
-        error = _raised_by_config(error) or UserError(_flag_problem(argv, error))
-    sys.exit(failures.report(error))
+def _load_config(argv: list[str]) -> tuple[str, ConfigDict]:
+    """The docstring of the config file that `argv` names, and its config without overrides.
 
-
-def _flag_problem(argv: list[str], error: Exception) -> str:
-    if isinstance(error, flags.UnrecognizedFlagError):
-        return f"{error}; --helpfull lists the flags"
-    if isinstance(error, OSError):
-        return f"cannot load the file that --config names: {error}"
-    if isinstance(error, flags.Error):
-        return str(error)
+    absl loads the file too, but would hide where a faulty file or field is wrong.
+    """
+    values = flags.FlagValues()
+    name = flags.DEFINE_string("config", None, "", flag_values=values)
+    values([argument for argument in argv if argument not in _HELP], known_only=True)
+    if name.value is None:
+        return "", ConfigDict()
+    path, colon, argument = name.value.partition(":")
     try:
-        _, config = _load_config(argv)
-    except Exception as failure:
-        cause = _innermost(failure)
-        return f"the file that --config names fails with {type(cause).__name__}: {cause}"
-    return _override_problem(argv, config) or f"--config: {error}"
+        module = runpy.run_path(path)
+        if "get_config" not in module:
+            raise UserError(f"{path} has no function get_config")
+        return module["__doc__"] or "", module["get_config"](*[argument] if colon else [])
+    except UserError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot load {path}, which --config names ({reason})") from error
+    except Exception as error:
+        kind = type(error).__name__
+        raise UserError(f"the file that --config names fails with {kind}: {error}") from error
 
 
-def _raised_by_config(error: BaseException) -> UserError | None:
-    """The UserError that a config raised, which absl may have wrapped."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, UserError):
-        cause = cause.__cause__ or cause.__context__
-    return cause
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
-
-
-def _override_problem(argv: list[str], config: ConfigDict | None) -> str:
-    """What is wrong with the first override of a field that the config does not have."""
+def _check_overrides(argv: list[str], config: ConfigDict) -> None:
+    """Raises `UserError` for the first override of a field that the config does not have."""
     for argument in argv:
         flag = argument.split("=", 1)[0].lstrip("-")
         if not argument.startswith("-") or not flag.startswith("config."):
@@ -136,14 +130,13 @@ def _override_problem(argv: list[str], config: ConfigDict | None) -> str:
             config_path.get_value(field, config)
         except ValueError:
             parent, _, name = field.rpartition(".")
-            return (
+            raise UserError(
                 f"cannot read the field name in --{flag}; a name with characters other than "
                 f"letters, digits and _ is written in brackets: "
                 f'"--config{"." if parent else ""}{parent}[{name!r}]=..."'
-            )
+            ) from None
         except (AttributeError, KeyError, IndexError, TypeError):
-            return _unknown_field(field, list(_fields(config)) if config is not None else [])
-    return ""
+            raise UserError(_unknown_field(field, list(_fields(config)))) from None
 
 
 def _unknown_field(field: str, known: list[str]) -> str:
@@ -162,27 +155,12 @@ def _same_ending(field: str, known: list[str]) -> list[str]:
     return [name for name in known if last[name] in near][:5]
 
 
-def _describe_config(argv: list[str]) -> None:
+def _describe(text: str, config: ConfigDict) -> None:
     """Prints the config file's docstring and its fields, which absl does not know."""
-    text, config = _load_config(argv)
-    if config is None:
-        return
     console.say(*text.splitlines())
     for name, value in _fields(config).items():
         if not isinstance(value, ConfigDict):
             console.say(f"  --config.{name}={value}")
-
-
-def _load_config(argv: list[str]) -> tuple[str, ConfigDict | None]:
-    """The docstring of the config file that `argv` names, and its config without overrides."""
-    values = flags.FlagValues()
-    name = flags.DEFINE_string("config", None, "", flag_values=values)
-    values([argument for argument in argv if argument not in _HELP], known_only=True)
-    if name.value is None:
-        return "", None
-    config = config_flags.config_flags.ConfigFileFlagParser("config").parse(name.value)
-    text = Path(name.value.split(":", 1)[0]).read_text("utf-8")
-    return ast.get_docstring(ast.parse(text)) or "", config
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

@@ -16,6 +16,8 @@ import time
 import traceback
 from pathlib import Path
 
+from absl import flags
+
 from fer_jax import console, interrupts, outputs
 from fer_jax.environment import versions
 from fer_jax.errors import UserError
@@ -61,11 +63,9 @@ def _brief(error: BaseException) -> str:
 
 def _without_removed_person(text: str) -> str:
     """The text without the id that `--config.remove` names: a removal must not keep it."""
-    for argument, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
-        flag, _, person = argument.partition("=")
-        if flag in ("--config.remove", "-config.remove") and (person or following):
-            text = text.replace(person or following, "[removed]")
-    return text
+    config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
+    person = config.get("remove") if config else None
+    return text.replace(person, "[removed]") if person else text
 
 
 def _write_traceback(error: BaseException, workdir: str | os.PathLike[str] | None) -> Path | None:

@@ -4,6 +4,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from fer_jax import failures, outputs
 from fer_jax.errors import TerminatedError, UserError
@@ -100,7 +102,12 @@ def test_where_nothing_can_be_written_the_line_says_how_to_see_the_traceback(mon
 
 @pytest.mark.parametrize("given", [["--config.remove=ann"], ["--config.remove", "ann"]])
 def test_the_log_does_not_keep_the_id_of_a_person_who_is_removed(begun, monkeypatch, given):
-    monkeypatch.setattr(failures.sys, "argv", ["launch.py", *given, "--workdir=w"])
+    argv = ["launch.py", "--config=configs/remove.py", *given, "--workdir=w"]
+    monkeypatch.setattr(failures.sys, "argv", argv)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    values(argv, known_only=True)
+    monkeypatch.setattr(failures.flags, "FLAGS", values)
     failures.report(raised(KeyError("no row of ann")), begun)
     log = (begun / "error.log").read_text()
     assert "ann" not in log and "KeyError: 'no row of [removed]'" in log and "--workdir=w" in log

@@ -36,9 +36,9 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
 
     With `config.evaluate_every`, `best/model/` is that of the lowest validation loss so far: the
-    tasks' losses, weighted as in training. With `config.probe.photographs`, probes tell before the first
-    step and at each evaluation what the features know about emotions. Several processes may run
-    it together.
+    tasks' losses, weighted as in training. With `config.probe.photographs`, probes tell before the
+    first step and at each evaluation what the features know about emotions. Several processes may
+    run it together.
     """
     if not config.data.place:
         raise UserError("give --config.data.root, the folder that the images lie in")
