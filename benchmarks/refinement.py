@@ -49,7 +49,7 @@ from fer_jax.faces.negatives import background_landmarks, typical_landmarks  # n
 from fer_jax.faces.verdicts import operating_threshold, rate  # noqa: E402
 from fer_jax.faces.video import VideoError, list_videos, sample_frames  # noqa: E402
 from fer_jax.stages import train  # noqa: E402
-from fer_jax.training import model_directory  # noqa: E402
+from fer_jax.training import trained_model  # noqa: E402
 
 LOWERED = (0.5, 0.4, 0.05)
 EAGER = (0.4, 0.2, 0.02)  # for training alone
@@ -251,7 +251,7 @@ def teach(config: ConfigDict, data: Path, workdir: Path) -> tuple[Score, float]:
     folders = {kind: str(data / kind) for kind in ("faces", "nonfaces")}
     config.update(folders)
     train.run(config, workdir)
-    model = model_directory.load(workdir)
+    model = trained_model.load(workdir)
 
     def score(images: np.ndarray) -> np.ndarray:
         parts = [

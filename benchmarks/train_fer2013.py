@@ -77,7 +77,7 @@ def main() -> None:
         learner.tasks,
         faces=model_directory.read_faces(flags.photographs),
     )
-    model_directory.save(flags.workdir / "model", fitted.state, spec)
+    model_directory.save(flags.workdir / "model", model_directory.arrays_of(fitted.state), spec)
     # As crossval leaves it, so that the auditor knows what this network was taught.
     plain = config.model_dump(exclude_unset=True)
     write_json(flags.workdir / "config.json", {**plain, "photographs": str(flags.photographs)})

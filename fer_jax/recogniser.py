@@ -16,7 +16,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces.alignment import align
 from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.search import find_faces, make_detector
-from fer_jax.training.model_directory import Model
+from fer_jax.training.trained_model import Model
 
 TASK = "emotion"
 

@@ -113,7 +113,7 @@ def model(tmp_path_factory, faces):
         learner.tasks,
         faces=model_directory.read_faces(faces),
     )
-    model_directory.save(folder / "model", learner.init(0), spec)
+    model_directory.save(folder / "model", model_directory.arrays_of(learner.init(0)), spec)
     return folder
 
 

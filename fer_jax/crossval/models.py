@@ -17,9 +17,9 @@ from fer_jax.recogniser import TASK
 from fer_jax.records import Inference, ModelRecord
 from fer_jax.schemas.training import Backbone
 from fer_jax.tasks.task import Task
-from fer_jax.training import gradients, model_directory
+from fer_jax.training import gradients, model_directory, trained_model
 from fer_jax.training.learner import make_tasks
-from fer_jax.training.model_directory import Model
+from fer_jax.training.trained_model import Model
 
 _HEAD = f"parameters/heads/{TASK}/linear"
 
@@ -114,7 +114,7 @@ class FrozenBackbone:
         backbone = model_directory.read_record(config.init).backbone if known else config.backbone
         tasks, _ = make_tasks({TASK: {}}, emotion={"classes": tuple(labels)})
         record = record_of(config, backbone, tasks, config.init)
-        self._model = model_directory.begin(
+        self._model = trained_model.begin(
             config.init, with_inference(record, gradients=gradients), batch=Model.BATCH
         )
         self.width = self._model.width
@@ -134,7 +134,7 @@ class FrozenBackbone:
             f"{_HEAD}/bias": np.float32(bias),
         }
         if self._model.reads_gradients(TASK):
-            arrays[model_directory.gradient_kernel(TASK)] = np.float32(kernel[self.width :])
+            arrays[trained_model.gradient_kernel(TASK)] = np.float32(kernel[self.width :])
         record = with_inference(self._model.record, temperature=temperature or 1.0)
         model = self._model.replaced(record, arrays)
         return NetworkModel(model, temperature, chosen, self.features)

@@ -21,7 +21,7 @@ from fer_jax.crossval.labelled_faces import (
 from fer_jax.crossval.method import TrainedModel, inits
 from fer_jax.data.stage_tables import read_table
 from fer_jax.recogniser import TASK
-from fer_jax.training import inference, model_directory
+from fer_jax.training import inference, model_directory, trained_model
 from fer_jax.workdir import atomic_file, stage
 
 _SAW = {"yes": True, "no": False, "unknown": None}
@@ -213,7 +213,7 @@ def _explain(model: TrainedModel, test: FaceSet, probabilities: np.ndarray, file
 
 def _embed(faces: FaceSet, workdir: Path) -> None:
     """Features of all faces, as the model of everyone sees them: for the picture of them."""
-    model = model_directory.load(workdir / "model")
+    model = trained_model.load(workdir / "model")
     features = model.pooled(TASK, faces.images)
     with atomic_file(workdir / "embedding.npz") as temporary:
         np.savez_compressed(temporary, photo=np.array(faces.photos, str), features=features)

@@ -26,7 +26,7 @@ from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
 from fer_jax.faces.video import Frame, VideoWriter, sample_frames
 from fer_jax.recogniser import Analysis, Recogniser
 from fer_jax.spreadsheets import safe_cell
-from fer_jax.training import model_directory
+from fer_jax.training import trained_model
 from fer_jax.workdir import atomic_file, stage
 
 _OVERVIEW = 4  # annotated pictures in overview.jpg
@@ -209,7 +209,7 @@ def name_outputs(
 def _load_recogniser(folder: str, max_side: int) -> Recogniser:
     if not folder:
         raise UserError("predict: give a model directory or a training workdir by --config.model")
-    recogniser = Recogniser(model_directory.load(folder), folder, max_side=max_side)
+    recogniser = Recogniser(trained_model.load(folder), folder, max_side=max_side)
     if recogniser.faces.aligned:
         console.warn(
             f"predict: the model in {folder} was trained on faces that others had cut "

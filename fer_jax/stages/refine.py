@@ -23,7 +23,7 @@ from fer_jax.faces import drawing
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, judge, operating_threshold, quality
 from fer_jax.figures import save_figure
-from fer_jax.training import model_directory
+from fer_jax.training import model_directory, trained_model
 from fer_jax.workdir import stage, write_json
 
 FACE = 1  # the verifier's class for a face; 0 is everything else
@@ -167,7 +167,7 @@ def _load_verifier(folder: str) -> tuple[Scorer, int]:
     """A function from crops [n, S, S, 3] to probabilities of "face" [n], and S in pixels."""
     if not folder:
         raise UserError("refine: give the verifier's workdir by --config.verifier=DIR")
-    model = model_directory.load(folder)
+    model = trained_model.load(folder)
     if "verification" not in model.record.labels:
         tasks = ", ".join(model.record.labels) or "no task"
         raise UserError(f"refine: the model in {folder} was trained on {tasks}, not verification")

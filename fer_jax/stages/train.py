@@ -197,7 +197,7 @@ def _save_model(folder: Path, state: State, config: schemas.Train, learner: Lear
             init=config.init,
             faces=model_directory.read_faces(config.data.place),
         )
-        model_directory.save(folder, arrays, spec)
+        model_directory.save(folder, model_directory.arrays_of(arrays), spec)
 
 
 def _open(data: schemas.Data, split: str, workdir: Path) -> sources.Source:

@@ -496,7 +496,7 @@ def write_real_model(folder: Path) -> None:
         learner.tasks,
         faces=model_directory.read_faces(folder / "faces"),
     )
-    model_directory.save(folder / "model", learner.init(0), spec)
+    model_directory.save(folder / "model", model_directory.arrays_of(learner.init(0)), spec)
 
 
 _REAL: dict[str, Path] = {}

@@ -14,8 +14,9 @@ from fer_jax import workdir
 from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.models import network
 from fer_jax.records import ModelRecord
+from fer_jax.report import page
 from fer_jax.stages import render
-from fer_jax.training import model_directory
+from fer_jax.training import model_directory, trained_model
 from tests.training.tiny import TinyBackbone
 
 _LANDMARKS = np.array([[0.42, 0.4], [0.58, 0.4], [0.5, 0.52], [0.44, 0.64], [0.56, 0.64]])
@@ -54,7 +55,7 @@ class StoppedClock(datetime):
         return cls(2026, 1, 1, tzinfo=tz)
 
 
-class BrightnessModel(model_directory.Model):
+class BrightnessModel(trained_model.Model):
     """Probabilities from a crop's mean brightness, for the tasks that its record names."""
 
     def __init__(self, record: ModelRecord) -> None:
@@ -70,7 +71,7 @@ class BrightnessModel(model_directory.Model):
 
 
 def load_model(path: str | Path) -> BrightnessModel:
-    """In place of `model_directory.load`."""
+    """In place of `trained_model.load`."""
     return BrightnessModel(model_directory.read_record(path))
 
 
@@ -83,6 +84,6 @@ def replace_all(replace: Replace = setattr, *, models: bool = True) -> None:
     replace(render, "_draw_all", draw_here)
     replace(network, "InceptionResNetV2", TinyBackbone)
     replace(workdir, "environment", lambda: {"stand_in": True})
-    replace(report, "datetime", StoppedClock)
+    replace(page, "datetime", StoppedClock)
     if models:
-        replace(model_directory, "load", load_model)
+        replace(trained_model, "load", load_model)

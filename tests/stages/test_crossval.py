@@ -19,7 +19,7 @@ from fer_jax.errors import UserError
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.schemas import validated
 from fer_jax.stages import audit, crossval, photographs, predict
-from fer_jax.training import model_directory
+from fer_jax.training import model_directory, trained_model
 from fer_jax.training.inference import scale
 from fer_jax.workdir import read_json, write_json
 
@@ -186,7 +186,7 @@ def test_a_weight_file_is_a_beginning_for_a_probe(taught, faces):
     config = tiny(faces, method="probe", features=("backbone",), init=str(file))
     faces = read_photographs(validated(config)).faces(np.arange(3))
     found = method.make(validated(config), list(EMOTIONS), 15.0).backbone.features(faces)
-    model = model_directory.load(taught[0])
+    model = trained_model.load(taught[0])
     np.testing.assert_allclose(found[:, 0], model.pooled("emotion", faces.images), atol=1e-5)
 
 
@@ -245,7 +245,7 @@ def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp
     )
     config.allow_leaks = ("pretraining_labels",)
     crossval.run(config, tmp_path / "w")
-    model = model_directory.load(tmp_path / "w")
+    model = trained_model.load(tmp_path / "w")
     assert model.record.labels["emotion"] == THREE
     table = pd.read_parquet(f"{others}/photographs.parquet")
     crops = np.stack([cv2.imread(f"{others}/{c}")[..., ::-1] for c in table["crop"]])

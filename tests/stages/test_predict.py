@@ -29,7 +29,7 @@ from fer_jax.people import photograph, texture, write_clip
 from fer_jax.records import ModelRecord, Search
 from fer_jax.schemas import validated
 from fer_jax.stages import photographs, predict
-from fer_jax.training import model_directory
+from fer_jax.training import trained_model
 
 LABELS = ["angry", "happy", "neutral", "sad"]
 PROBABILITIES = [f"prob_{label}" for label in LABELS]
@@ -49,7 +49,7 @@ def record(task="emotion", labels=LABELS, **fields):
     return records.parse(ModelRecord, json.dumps(whole | fields), "the stand-in")
 
 
-class ColourModel(model_directory.Model):
+class ColourModel(trained_model.Model):
     """An "emotion" from a crop's mean colour; remembers the crops that it was shown."""
 
     def __init__(self, made=None) -> None:
@@ -71,7 +71,7 @@ def model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "somewhere").mkdir()
     loaded = ColourModel()
-    monkeypatch.setattr(model_directory, "load", lambda path: loaded)
+    monkeypatch.setattr(trained_model, "load", lambda path: loaded)
     return loaded
 
 
@@ -305,7 +305,7 @@ def test_bad_input_gets_one_line(tmp_path, media, model, monkeypatch):
     with pytest.raises(UserError, match="lies inside the input"):
         predict.run(config_for(tmp_path / "bad"), tmp_path / "bad" / "out")
     other = ColourModel(record("verification", ["nonface", "face"]))
-    monkeypatch.setattr(model_directory, "load", lambda path: other)
+    monkeypatch.setattr(trained_model, "load", lambda path: other)
     with pytest.raises(UserError, match="was trained on verification, not emotion"):
         predict.run(config_for(media), tmp_path / "other")
 

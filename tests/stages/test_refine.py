@@ -20,7 +20,7 @@ from fer_jax.faces.verdicts import Scored, few_faces_note, rate
 from fer_jax.records import ModelRecord
 from fer_jax.schemas.training import Backbone
 from fer_jax.stages import refine
-from fer_jax.training import model_directory
+from fer_jax.training import model_directory, trained_model
 
 SIZE = 32
 
@@ -78,7 +78,7 @@ def validation(monkeypatch):
         flat_crops([*range(101, 201), *range(1, 51)]), np.array([1] * 100 + [0] * 50, np.int32)
     )
     monkeypatch.setattr(sources, "open_source", lambda *args, **kwargs: source)
-    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier())
+    monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
     return source
 
 
@@ -251,7 +251,7 @@ def test_bad_input_gets_one_line(tmp_path, validation, monkeypatch):
     for number, (config, message) in enumerate(cases):
         with pytest.raises(UserError, match=message):
             refine.run(config, tmp_path / str(number))
-    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier("rotation"))
+    monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier("rotation"))
     with pytest.raises(UserError, match="was trained on rotation, not verification"):
         refine.run(config_for(extract), tmp_path / "other")
 
@@ -278,7 +278,7 @@ def write_negative_crops(extract, videos):
 def test_chosen_on_some_videos_and_measured_on_others(tmp_path, monkeypatch):
     extract = write_extract(tmp_path / "extract", [(180 + i, 0.99) for i in range(48)])
     write_negative_crops(extract, 6)
-    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier())
+    monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
     summary = refine.run(config_for(extract), tmp_path / "refine")
 
     def levels(split):
@@ -303,7 +303,7 @@ def test_without_a_test_split_the_figures_say_so(tmp_path, monkeypatch):
     manifest["video"] = [f"clip {i % 2}.mp4" for i in range(48)]
     write_manifest(extract / "manifest.parquet", manifest)
     write_negative_crops(extract, 2)
-    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier())
+    monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
     summary = refine.run(config_for(extract), tmp_path / "refine")
     point = json.loads((tmp_path / "refine" / "threshold.json").read_text())
     assert point["test"] is None and "test_recall" not in summary
@@ -316,7 +316,7 @@ def test_the_sheet_of_disagreements_shows_both_kinds(tmp_path, monkeypatch):
     write_negative_crops(extract, 6)
     negatives = extract / "negatives.parquet"
     cv2.imwrite(str(extract / "negative 1.png"), np.full((40, 40, 3), 250, np.uint8))
-    monkeypatch.setattr(model_directory, "load", lambda path: BrightnessVerifier())
+    monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
     refine.run(config_for(extract, max_faces_lost=0.2), tmp_path / "refine")
     sheet = read_image(tmp_path / "refine" / "disagreements.png")
     for level in (60, 250):  # a face that the verifier refuses, a doubted one that it takes

@@ -16,7 +16,7 @@ from fer_jax.models import network as network_module
 from fer_jax.models.network import Network
 from fer_jax.records import FacePipeline, ModelRecord
 from fer_jax.schemas.training import Backbone
-from fer_jax.training import model_directory
+from fer_jax.training import model_directory, trained_model
 from fer_jax.training.learner import make_tasks
 from fer_jax.training.state import split_network
 from tests.training.tiny import TinyBackbone
@@ -50,7 +50,7 @@ def original(tmp_path_factory):
         record = model_directory.describe(
             Backbone(), 16, tasks, faces=model_directory.read_faces(root)
         )
-        model_directory.save(folder, state, record)
+        model_directory.save(folder, model_directory.arrays_of(state), record)
     return folder
 
 
@@ -66,7 +66,7 @@ def crops(count=2):
 
 def refused(folder):
     with pytest.raises(UserError) as caught:
-        model_directory.load(folder).probabilities("emotion", crops())
+        trained_model.load(folder).probabilities("emotion", crops())
     message = str(caught.value)
     assert "\n" not in message and str(folder) in message and len(message) < 500
     return message
@@ -100,7 +100,7 @@ def as_format_1(fields):
 
 
 def test_a_healthy_model_answers(folder):
-    found = model_directory.load(folder).probabilities("emotion", crops(3))
+    found = trained_model.load(folder).probabilities("emotion", crops(3))
     assert found.shape == (3, 4) and np.allclose(found.sum(1), 1, atol=1e-6)
 
 
@@ -211,9 +211,9 @@ def test_weights_of_another_model(folder):
 
 
 def test_an_old_model_is_loaded_and_says_that_it_cannot_be_checked(folder, capsys):
-    before = model_directory.load(folder)
+    before = trained_model.load(folder)
     change_arrays(folder, lambda arrays: None, old=True)
-    old = model_directory.load(folder)
+    old = trained_model.load(folder)
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 1 and "integrity cannot be checked" in printed[0]
     expected = before.probabilities("emotion", crops())
@@ -222,10 +222,10 @@ def test_an_old_model_is_loaded_and_says_that_it_cannot_be_checked(folder, capsy
 
 
 def test_weights_that_are_not_finite_are_not_saved(folder, tmp_path):
-    model = model_directory.load(folder)
+    model = trained_model.load(folder)
     state = jax.tree.map(lambda leaf: leaf * np.nan, model._state)
     with pytest.raises(UserError, match=r"not saved.*not finite"):
-        model_directory.save(tmp_path / "new", state, model.record)
+        model_directory.save(tmp_path / "new", model_directory.arrays_of(state), model.record)
     assert not list((tmp_path / "new").iterdir())
 
 
@@ -242,31 +242,31 @@ def test_weights_that_are_not_finite_are_not_saved(folder, tmp_path):
     ],
 )
 def test_what_is_not_a_crop_gets_no_answer(folder, given, words):
-    model = model_directory.load(folder)
+    model = trained_model.load(folder)
     with pytest.raises(ValueError, match=f"{words}.*give uint8 RGB crops") as caught:
         model.probabilities("emotion", given)
     assert "\n" not in str(caught.value)
 
 
 def test_an_array_of_any_memory_order_is_saved_as_it_is(folder, tmp_path):
-    model = model_directory.load(folder)
+    model = trained_model.load(folder)
     linear = model._state["parameters"]["heads"]["emotion"]["linear"]
     linear["kernel"] = np.asfortranarray(np.arange(32, dtype=np.float32).reshape(8, 4))
-    model_directory.save(tmp_path / "new", model._state, model.record)
+    model_directory.save(tmp_path / "new", model_directory.arrays_of(model._state), model.record)
     np.testing.assert_array_equal(
         model_directory.read_weights(tmp_path / "new")[KERNEL], linear["kernel"]
     )
 
 
 def test_no_crop_and_no_such_task(folder):
-    model = model_directory.load(folder)
+    model = trained_model.load(folder)
     assert model.probabilities("emotion", crops(0)).shape == (0, 4)
     with pytest.raises(UserError, match="no classes for the task verification"):
         model.probabilities("verification", crops())
 
 
 def test_damage_is_seen_when_training_starts_from_the_model(folder):
-    state = model_directory.load(folder)._state
+    state = trained_model.load(folder)._state
     change_arrays(folder, ARRAY_DAMAGE["another value"])
     for path in (folder, folder / "weights.safetensors"):
         with pytest.raises(UserError, match="checksum"):

@@ -10,7 +10,7 @@ from configs import pretrain
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.schemas.training import Backbone, Training
-from fer_jax.training import model_directory
+from fer_jax.training import model_directory, trained_model
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit, steps_of
 
@@ -119,8 +119,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(learner, source, tmp_path):
 def test_a_model_directory_predicts_as_the_learner_does(learner, source, tmp_path):
     fitted = train(learner, source, tmp_path)
     spec = model_directory.describe(BACKBONE, SIZE, learner.tasks)
-    model_directory.save(tmp_path / "model", fitted.state, spec)
-    model = model_directory.load(tmp_path)
+    model_directory.save(tmp_path / "model", model_directory.arrays_of(fitted.state), spec)
+    model = trained_model.load(tmp_path)
     views = (source.images, source.images[:, :, ::-1])
     logits = jax.jit(lambda state, images: learner.logits(state, "emotion", images))
     expected = np.mean([jax.nn.softmax(logits(fitted.state, view)) for view in views], axis=0)
@@ -131,7 +131,7 @@ def test_a_model_directory_predicts_as_the_learner_does(learner, source, tmp_pat
 
 def test_weights_of_another_network_are_refused_by_name(learner, source, tmp_path):
     spec = model_directory.describe(BACKBONE, SIZE, learner.tasks)
-    model_directory.save(tmp_path / "model", learner.init(0), spec)
+    model_directory.save(tmp_path / "model", model_directory.arrays_of(learner.init(0)), spec)
     config = make_config(backbone={**dict(BACKBONE), "depth": (0, 2, 0)})
     deeper = Learner(config, *make_tasks(config.tasks.given()), steps=2)
     with pytest.raises(UserError, match=r"missing \(parameters/backbone/block17"):

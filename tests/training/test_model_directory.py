@@ -100,7 +100,7 @@ def test_weights_say_where_they_came_from(learner, state, truth, published, tmp_
     begun = learner.begin_with(state, model_directory.backbone_leaves("imagenet", state))
     first = described(learner, "imagenet")
     assert first.init == Origin(name="weights_notop.h5", sha256=digest)
-    model_directory.save(tmp_path / "pretrain" / "model", begun, first)
+    model_directory.save(tmp_path / "pretrain" / "model", model_directory.arrays_of(begun), first)
     check(model_directory.backbone_leaves(tmp_path / "pretrain", state), truth)
 
     second = described(learner, str(tmp_path / "pretrain"))
@@ -114,7 +114,7 @@ def test_weights_say_where_they_came_from(learner, state, truth, published, tmp_
 
 def test_our_own_weights_alone(learner, state, tmp_path):
     record = described(learner)
-    model_directory.save(tmp_path / "m", state, record)
+    model_directory.save(tmp_path / "m", model_directory.arrays_of(state), record)
     file = tmp_path / "m" / "weights.safetensors"
     leaves = model_directory.backbone_leaves(file, state)
     parts = {part: {"backbone": state[part]["backbone"]} for part in ("parameters", "statistics")}
@@ -122,7 +122,7 @@ def test_our_own_weights_alone(learner, state, tmp_path):
 
 
 def test_damaged_weights_of_ours(learner, state, tmp_path):
-    model_directory.save(tmp_path, state, described(learner))
+    model_directory.save(tmp_path, model_directory.arrays_of(state), described(learner))
     (tmp_path / "weights.safetensors").write_bytes(b"\x09")
     with pytest.raises(UserError, match="cannot read the weights in"):
         model_directory.backbone_leaves(tmp_path, state)
@@ -157,6 +157,6 @@ def test_saving_a_state_again_gives_the_same_bytes(learner, state, tmp_path):
     record = described(learner)
     files = []
     for number in range(6):
-        model_directory.save(tmp_path / str(number), state, record)
+        model_directory.save(tmp_path / str(number), model_directory.arrays_of(state), record)
         files.append((tmp_path / str(number) / "weights.safetensors").read_bytes())
     assert len(set(files)) == 1

@@ -17,7 +17,7 @@ from fer_jax.crossval.models import FrozenBackbone, NetworkModel
 from fer_jax.errors import UserError
 from fer_jax.metrics import calibration
 from fer_jax.recogniser import TASK
-from fer_jax.training import model_directory
+from fer_jax.training import model_directory, trained_model
 
 
 class AsItIs:
@@ -43,7 +43,7 @@ class AsItIs:
         columns = [known.index(label) for label in labels]
         weights = model_directory.read_weights(config.init)
         kernel = weights[f"parameters/heads/{TASK}/linear/kernel"]
-        lines = weights.get(model_directory.gradient_kernel(TASK))
+        lines = weights.get(trained_model.gradient_kernel(TASK))
         if lines is not None:
             kernel = np.concatenate([kernel, lines])
         self._kernel = kernel[:, columns]

@@ -22,8 +22,8 @@ from fer_jax.recogniser import TASK
 from fer_jax.training import model_directory
 from fer_jax.training.learner import Learner, make_tasks
 from fer_jax.training.loop import fit, steps_of
-from fer_jax.training.model_directory import Model
 from fer_jax.training.state import State
+from fer_jax.training.trained_model import Model
 from fer_jax.workdir import read_json, write_json
 
 _CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner people
