@@ -32,7 +32,7 @@ from fer_jax.environment import environment
 from fer_jax.errors import UserError
 from fer_jax.failures import ERROR_LOG
 from fer_jax.locking import alone_in
-from fer_jax.schemas import Stage, validated
+from fer_jax.schemas import Stage, completed, validated
 
 Summary = dict[str, Any]
 Config: TypeAlias = Stage | ConfigDict  # a ConfigDict for a stage that has no schema
@@ -223,9 +223,13 @@ def _finished(
 
 
 def _check_same(config: Config, folder: Path) -> None:
-    """Raises `UserError` naming the fields in which `config` differs from the folder's."""
-    before = _flatten(read_json(folder / "config.json"))
-    now = _flatten(_as_json(config))
+    """Raises `UserError` naming the fields in which `config` differs from the folder's.
+
+    A field that came after the folder was written, with a default, is no difference.
+    """
+    saved, given = read_json(folder / "config.json"), _as_json(config)
+    older, newer = completed(saved), completed(given)
+    before, now = _flatten(older or saved), _flatten(newer if older and newer else given)
     missing = object()
     fields = sorted(
         name

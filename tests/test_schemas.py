@@ -40,6 +40,7 @@ from fer_jax.schemas import stages as stage_schemas
 from fer_jax.schemas import training as training_schemas
 from fer_jax.schemas import validated
 from fer_jax.tasks.augment import Augment
+from fer_jax.workdir import write_json
 
 SHIPPED = {
     audit: (None,),
@@ -311,6 +312,27 @@ def test_a_refused_config_leaves_the_workdir_to_the_corrected_one(tmp_path):
     config, workdir = small_render(), tmp_path / "w"
     refusal(changed(config, {"workers": -1}), workdir)
     assert importlib.import_module("fer_jax.stages.render").run(config, workdir)["drawn"] == 0
+
+
+def test_a_field_with_a_default_that_a_workdir_does_not_know_is_no_difference(tmp_path):
+    run = importlib.import_module("fer_jax.stages.photographs").run
+    config = changed(photographs.get_config(), {"detector.max_faces": 0})
+    (tmp_path / "photos").mkdir()
+    config.photos = str(tmp_path / "photos")
+    write_json(
+        tmp_path / "w" / "config.json",
+        photographs.get_config().to_dict() | {"photos": config.photos},
+    )
+    with pytest.raises(UserError, match="max_faces: 0 there, 3 here"):
+        run(changed(config, {"detector.max_faces": 3}), tmp_path / "w")
+    with pytest.raises(UserError, match=r"inputs\.json"):  # it gets that far
+        run(config, tmp_path / "w")
+
+
+def test_another_task_is_a_difference():
+    values = [pretrain.get_config(task).to_dict() for task in ("rotation", "jigsaw")]
+    rotation, jigsaw = (schemas.completed(value)["tasks"] for value in values)
+    assert set(rotation) == {"rotation"} and set(jigsaw) == {"jigsaw"}
 
 
 def small_render():

@@ -26,29 +26,12 @@ from fer_jax.schemas.stages import (
     Render,
     Study,
     Train,
-)
+)  # fmt: skip
 from fer_jax.schemas.training import Data, Loop, Probe, Training
-from fer_jax.schemas.validation import validated
+from fer_jax.schemas.validation import completed, validated
 
 __all__ = [
-    "STAGES",
-    "Audit",
-    "Crossval",
-    "Data",
-    "Evaluate",
-    "Extract",
-    "LabelledFaces",
-    "Loop",
-    "Photographs",
-    "Pipeline",
-    "Predict",
-    "Probe",
-    "Refine",
-    "Remove",
-    "Render",
-    "Stage",
-    "Study",
-    "Train",
-    "Training",
-    "validated",
-]
+    "STAGES", "Audit", "Crossval", "Data", "Evaluate", "Extract", "LabelledFaces", "Loop",
+    "Photographs", "Pipeline", "Predict", "Probe", "Refine", "Remove", "Render", "Stage", "Study",
+    "Train", "Training", "completed", "validated",
+]  # fmt: skip

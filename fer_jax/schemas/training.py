@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_serializer
 
 from fer_jax.schemas.fields import (
     AnyCase,
@@ -152,6 +152,10 @@ class Tasks(Section):
     def named(self) -> frozenset[str]:
         """The names of the tasks that are to be learned."""
         return frozenset(self.model_fields_set)
+
+    @model_serializer(mode="wrap")
+    def _only_named(self, dump: Any) -> dict[str, Any]:
+        return {name: fields for name, fields in dump(self).items() if name in self.named()}
 
     def given(self) -> dict[str, dict[str, Any]]:
         """The fields that are given for each task, by the task's name, in alphabetical order."""

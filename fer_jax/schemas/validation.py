@@ -42,6 +42,15 @@ def validated(config: ml_collections.ConfigDict) -> Stage | ml_collections.Confi
         raise UserError(f"{config.stage}: {explain(error, given, schema, '--config')}") from None
 
 
+def completed(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The values of a `config.json` with all defaults; None if there is no schema they fit."""
+    schema = STAGES.get(str(values.get("stage")))
+    try:
+        return schema.model_validate(values).model_dump() if schema else None
+    except ValidationError:
+        return None
+
+
 def explain(error: ValidationError, given: Any, schema: type[BaseModel], prefix: str = "") -> str:
     """All problems in one line, each by the name of its field; at most ten are spelled out.
 
