@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 import av
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -241,7 +242,9 @@ def _decode(
             broken = packet.is_corrupt
         try:
             for frame in packet.decode():
-                end_s = _end(frame, end_s)
+                if frame.time is not None:
+                    length = _seconds(frame.duration, frame.time_base) or 0.0
+                    end_s = max(end_s, frame.time + length)
                 yield frame
         except av.error.FFmpegError:
             grid.fails(_seconds(packet.pts, packet.time_base))
@@ -279,13 +282,6 @@ def _size_in_header(path: str | os.PathLike[str], index: int) -> tuple[int, int]
 
 def _size(stream: av.VideoStream) -> tuple[int, int]:
     return stream.codec_context.width, stream.codec_context.height
-
-
-def _end(frame: av.VideoFrame, before: float) -> float:
-    """When a frame stops being shown, seconds; `before` where it does not say."""
-    if frame.time is None:
-        return before
-    return max(before, frame.time + (_seconds(frame.duration, frame.time_base) or 0.0))
 
 
 def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
@@ -327,46 +323,33 @@ def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 
 
-class VideoWriter:
-    """Writes an H.264 MP4 (yuv420p, which everything plays); atomic, as a context manager.
+def write_video(
+    path: str | os.PathLike[str], fps: float, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]
+) -> None:
+    """Writes an H.264 MP4 (yuv420p, which every player supports), atomically.
 
     Args:
-        path: the file to write; it appears when the block succeeds.
-        fps: frames a second.
-        size: height and width in pixels of the frames; odd ones gain a row or column, since the
-            format halves the colours.
+        path: the file to write.
+        fps: frames per second.
+        images: RGB. Those of another size than the first are resized to it. Odd sizes gain a row
+            or a column, since the format halves the colours. Without images there is no file.
     """
-
-    def __init__(self, path: str | os.PathLike[str], fps: float, size: tuple[int, int]) -> None:
-        self._path, self._size = path, size
-        self._fps = Fraction(fps).limit_denominator(1001)
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> VideoWriter:
-        temporary = self._stack.enter_context(atomic_file(self._path))
-        self._container = self._stack.enter_context(av.open(str(temporary), "w", format="mp4"))
-        self._stream = self._container.add_stream("libx264", rate=self._fps)
-        self._stream.height, self._stream.width = (length + length % 2 for length in self._size)
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": "20", "preset": "veryfast"}
-        return self
-
-    def write(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Appends a frame, uint8 [H, W, 3] RGB of the writer's size."""
-        if image.shape[:2] != tuple(self._size):
-            raise ValueError(f"a frame of {image.shape[:2]} in a video of {self._size}")
-        padding = [(0, length % 2) for length in self._size]
-        image = np.pad(image, [*padding, (0, 0)], "edge")
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-        self._container.mux(self._stream.encode(frame))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._stack:
-            if kind is None:
-                self._container.mux(self._stream.encode(None))
-            self._stack.pop_all().__exit__(kind, error, trace)
+    images = iter(images)
+    first = next(images, None)
+    if first is None:
+        return
+    height, width = first.shape[:2]
+    with (
+        atomic_file(path) as temporary,
+        av.open(str(temporary), "w", format="mp4") as container,
+    ):
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast"}
+        for image in itertools.chain([first], images):
+            if image.shape != first.shape:
+                image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            image = np.pad(image, [(0, height % 2), (0, width % 2), (0, 0)], "edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))

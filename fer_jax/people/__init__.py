@@ -2,7 +2,7 @@
 
 ``identity`` says who a person is, ``action_units`` what their face does, ``head``, ``features``,
 ``mouth``, ``hair`` and ``bust`` paint reliefs of it, ``lighting`` and ``pose`` turn these into a
-picture, ``renderer`` puts it together, ``photographs`` and ``clips`` decide what is on a picture.
+picture, ``renderer`` combines them, ``photographs`` and ``clips`` decide what a picture shows.
 """
 
 from fer_jax.people.action_units import EMOTIONS, ActionUnits, action_units

@@ -20,7 +20,8 @@ from fer_jax.people.sheet import Sheet
 def express(head: Head, person: Identity, units: ActionUnits, gaze: float) -> Sheet:
     """The sheet of a head that shows ``units`` and looks sideways by ``gaze`` (-1..1)."""
     sheet = head.sheet.copy()
-    _crease_skin(sheet, person, units)
+    _crease_cheeks(sheet, person, units)
+    _crease_forehead(sheet, person, units)
     for side in SIDES:
         _paint_eye(sheet, person, units, side, gaze)
         _paint_brow(sheet, head, person, units, side)
@@ -30,13 +31,8 @@ def express(head: Head, person: Identity, units: ActionUnits, gaze: float) -> Sh
     return sheet
 
 
-def _crease_skin(sheet: Sheet, person: Identity, units: ActionUnits) -> None:
-    """Folds that contraction makes in the skin, in relief and, faintly, in colour."""
-    _crease_cheeks(sheet, person, units)
-    _crease_forehead(sheet, person, units)
-
-
 def _crease_cheeks(sheet: Sheet, person: Identity, units: ActionUnits) -> None:
+    """Folds of smiles and of the nose, in relief and, faintly, in colour."""
     window = sheet.grid.window(-1.0, 1.0, 0.0, 1.05)
     x, y = sheet.grid.x[window], sheet.grid.y[window]
     smile, age = units.lip_corner_puller, person.age
@@ -73,11 +69,7 @@ def _crease_cheeks(sheet: Sheet, person: Identity, units: ActionUnits) -> None:
 def _crease_forehead(sheet: Sheet, person: Identity, units: ActionUnits) -> None:
     window = sheet.grid.window(-0.75, 0.75, person.hairline - 0.1, 0.1)
     x, y = sheet.grid.x[window], sheet.grid.y[window]
-    inner, outer, lowered = (
-        units.inner_brow_raiser,
-        units.outer_brow_raiser,
-        units.brow_lowerer,
-    )
+    inner, outer, lowered = units.inner_brow_raiser, units.outer_brow_raiser, units.brow_lowerer
     # AU 1 alone wrinkles the middle of the forehead, with AU 2 its whole width.
     lines = np.sin((y + 0.10 * np.cos(2.5 * x)) * 40) * bump(
         x, y, (0, -0.56), (0.34 + 0.25 * min(1.0, outer), 0.15)

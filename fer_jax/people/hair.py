@@ -37,18 +37,16 @@ def strands(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
     )
 
 
-def curls(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
-    """Isotropic tufts of curly hair, standard deviation 1."""
-    rng = np.random.default_rng([12, person.person])
-    scales = tuple(max(2, round(grid.resolution * size)) for size in (0.035, 0.07, 0.13))
-    return fractal_noise(rng, grid.shape, scales, 0.4)
-
-
 def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
     """Hair around the face, over forehead and temples, added to a head sheet."""
     grid, style = sheet.grid, person.hair_style
     x, y = grid.x, grid.y
-    texture = curls(person, grid) if style == "curly" else strands(person, grid)
+    if style == "curly":  # tufts without a direction
+        scales = tuple(max(2, round(grid.resolution * size)) for size in (0.035, 0.07, 0.13))
+        rng = np.random.default_rng([12, person.person])
+        texture = fractal_noise(rng, grid.shape, scales, 0.4)
+    else:
+        texture = strands(person, grid)
     volume = {"short": 0.09, "long": 0.16, "bob": 0.17, "curly": 0.28}[style]
     outline = (np.abs(x) / (person.half_width + volume)) ** 2.3 + (
         np.minimum(y, 0) / (person.skull_top - 1.3 * volume)

@@ -10,9 +10,8 @@ from jaxtyping import UInt8
 
 from fer_jax.people.action_units import EMOTIONS, action_units
 from fer_jax.people.background import background
-from fer_jax.people.camera import develop, draw_camera
 from fer_jax.people.identity import identity
-from fer_jax.people.lighting import draw_lighting
+from fer_jax.people.lighting import develop, draw_camera, draw_lighting
 from fer_jax.people.pose import View
 from fer_jax.people.renderer import render
 

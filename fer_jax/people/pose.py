@@ -46,35 +46,25 @@ class View:
         return (roll @ pitch @ yaw).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Placement:
-    """A rectangle of the picture, and for its pixels the column and row on a sheet."""
-
-    left: int
-    top: int
-    columns: Float32[np.ndarray, "h w"]
-    rows: Float32[np.ndarray, "h w"]
-
-
-def place(
+def composite(
+    picture: Float32[np.ndarray, "h w 3"],
+    layer: Float32[np.ndarray, "sh sw 4"],
     view: View,
     grid: Grid,
-    picture: tuple[int, int],
     *,
     bulge: Float32[np.ndarray, "sh sw"] | None = None,
     shift: float = 0.0,
     chin: float = 1.3,
     jaw_drop: float = 0.0,
-) -> Placement | None:
-    """Where the pixels of a ``picture`` (height, width) fall on a sheet seen in ``view``.
+) -> None:
+    """Lays a shaded sheet (RGB times cover, cover) over a picture in ``view``, in place.
 
     With ``bulge`` the sheet turns as a relief by yaw and pitch; without, it only shifts sideways by
     ``shift`` units. ``jaw_drop`` units lengthen the part below the mouth down to ``chin``.
-    None if the sheet lies outside the picture.
     """
-    left, top, right, bottom = _bounds(view, grid, picture)
+    left, top, right, bottom = _bounds(view, grid, picture.shape[:2])
     if right - left < 2 or bottom - top < 2:
-        return None
+        return
     width, height = -(-(right - left) // _COARSE) + 1, -(-(bottom - top) // _COARSE) + 1
     px = left + _COARSE * np.arange(width, dtype=np.float32)[None, :] - view.centre[0]
     py = top + _COARSE * np.arange(height, dtype=np.float32)[:, None] - view.centre[1]
@@ -84,37 +74,23 @@ def place(
     if jaw_drop:
         mouth = chin - 0.45
         y = np.where(y > mouth, mouth + (y - mouth) * (chin - mouth) / (chin + jaw_drop - mouth), y)
-    columns, rows = grid.column(x), grid.row(y)
-    full = (width * _COARSE, height * _COARSE)
+    # From every `_COARSE`-th pixel to every pixel.
+    step = np.array([[1 / _COARSE, 0, 0], [0, 1 / _COARSE, 0]], np.float32)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     columns, rows = (
-        _refine(field, full)[: bottom - top, : right - left] for field in (columns, rows)
-    )
-    return Placement(left, top, columns, rows)
-
-
-def composite(
-    picture: Float32[np.ndarray, "h w 3"],
-    layer: Float32[np.ndarray, "sh sw 4"],
-    placement: Placement | None,
-) -> None:
-    """Lay a shaded sheet (RGB times cover, cover) over a picture, in place."""
-    if placement is None:
-        return
-    seen = cv2.remap(
-        layer,
-        placement.columns,
-        placement.rows,
-        interpolation=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(0, 0, 0, 0),
-    )
-    height, width = placement.columns.shape
-    area = picture[placement.top : placement.top + height, placement.left : placement.left + width]
+        cv2.warpAffine(
+            field.astype(np.float32), step, (width * _COARSE, height * _COARSE),
+            flags=flags, borderMode=cv2.BORDER_REPLICATE,
+        )[: bottom - top, : right - left]
+        for field in (grid.column(x), grid.row(y))
+    )  # fmt: skip
+    seen = cv2.remap(layer, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    area = picture[top:bottom, left:right]
     area *= 1 - seen[..., 3:]
     area += seen[..., :3]
 
 
-def _bounds(view: View, grid: Grid, picture: tuple[int, int]) -> tuple[int, int, int, int]:
+def _bounds(view: View, grid: Grid, picture: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Rectangle of the picture (left, top, right, bottom) that a sheet can reach."""
     cos, sin = np.cos(view.roll), np.sin(view.roll)
     corners = np.array([(x, y) for x in (grid.left, grid.right) for y in (grid.top, grid.bottom)])
@@ -144,15 +120,3 @@ def _turn_back(
         x = 0.4 * x + 0.6 * (u - sy * depth) / cy
         y = 0.4 * y + 0.6 * (v - sp * (depth * cy - sy * x)) / cp
     return x, y
-
-
-def _refine(field: np.ndarray, size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
-    """Values of a field known at every ``_COARSE``-th pixel, at every pixel."""
-    step = np.array([[1 / _COARSE, 0, 0], [0, 1 / _COARSE, 0]], np.float32)
-    return cv2.warpAffine(
-        field.astype(np.float32),
-        step,
-        size,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )

@@ -13,7 +13,7 @@ from fer_jax.people.features import express
 from fer_jax.people.head import head_at_rest
 from fer_jax.people.identity import Identity
 from fer_jax.people.lighting import Lighting, shade
-from fer_jax.people.pose import View, composite, place
+from fer_jax.people.pose import View, composite
 
 _RESOLUTIONS = (72, 144, 288)  # pixels per unit that sheets are painted at
 _JAW_DROP = 0.12  # units by which a full AU 26 lengthens the face
@@ -28,27 +28,22 @@ def render(
 ) -> Float32[np.ndarray, "h w 3"]:
     """Draw a person over a background; both are linear light, 0..1 and somewhat above."""
     picture = background.copy()
-    size = (picture.shape[0], picture.shape[1])
     resolution = next((r for r in _RESOLUTIONS if r >= view.scale), _RESOLUTIONS[-1])
     lag = -0.12 * float(np.sin(view.yaw))  # what hangs from the head follows its turn
 
     hair = hair_behind(person, resolution // 2)
     if hair is not None:
-        composite(picture, shade(hair, lighting), place(view, hair.grid, size, shift=lag))
+        composite(picture, shade(hair, lighting), view, hair.grid, shift=lag)
 
     body = bust(person, resolution // 2)
-    upright = View(view.centre, view.scale)
-    composite(
-        picture,
-        _lit_bust(person, resolution // 2, lighting),
-        place(upright, body.grid, size, shift=0.5 * lag),
-    )
+    layer = _lit_bust(person, resolution // 2, lighting)
+    composite(picture, layer, View(view.centre, view.scale), body.grid, shift=0.5 * lag)
 
     head = head_at_rest(person, resolution)
     face = express(head, person, units, view.gaze)
+    layer = shade(face, lighting.turned(view.rotation()))
     drop = _JAW_DROP * units.jaw_drop + 0.04 * units.lips_part
-    placement = place(view, face.grid, size, bulge=head.bulge, chin=person.chin, jaw_drop=drop)
-    composite(picture, shade(face, lighting.turned(view.rotation())), placement)
+    composite(picture, layer, view, face.grid, bulge=head.bulge, chin=person.chin, jaw_drop=drop)
     return picture
 
 

@@ -21,12 +21,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from fer_jax import console, records, schemas
-from fer_jax.data import manifest
 from fer_jax.errors import UserError
 from fer_jax.faces import overview, runners, shards
-from fer_jax.faces.mtcnn import Detector
-from fer_jax.faces.selection import REASONS, Limits
-from fer_jax.faces.shards import Job, Settings, Stats
+from fer_jax.faces.selection import REASONS
+from fer_jax.faces.shards import Job, Stats
 from fer_jax.faces.video import list_videos
 from fer_jax.figures import save_figure
 from fer_jax.records import FacePipeline, Search
@@ -60,9 +58,8 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
         )
     cut = FacePipeline(detector=config.detector, search=Search(), crop=config.crop)
     records.write(workdir / model_directory.FACES, cut)
-    folders = [job.shard for job in jobs]
-    faces = _merge(folders, workdir)
-    histograms = overview.histograms(faces, jobs[0].settings.limits)
+    faces = shards.merge([job.shard for job in jobs], workdir)
+    histograms = overview.histograms(faces, config.limits)
     save_figure(histograms, workdir / "quality.png", dpi=110)
     looked_at = sum(one.kept_frames for one in new.values())
     return {
@@ -80,27 +77,12 @@ def _jobs(config: schemas.Extract, workdir: Path) -> list[Job]:
     """One job a video, in the order of their paths."""
     if not config.videos:
         raise UserError("extract: give the folder of videos by --config.videos=DIR")
-    settings = _settings(config)
     root = Path(config.videos)
     jobs = []
     for path in list_videos(root):
         video = shards.video_id(path, root)
-        jobs.append(Job(path, video, workdir / "shards" / shards.shard_name(video), settings))
+        jobs.append(Job(path, video, workdir / "shards" / shards.shard_name(video), config))
     return jobs
-
-
-def _settings(config: schemas.Extract) -> Settings:
-    return Settings(
-        every_s=float(config.every_s),
-        detector=Detector(**config.detector.model_dump()),
-        size=config.crop.size,
-        margin=float(config.crop.margin),
-        negatives=config.negatives.per_frame,
-        floor=float(config.negatives.floor),
-        batch=config.batch,
-        seed=config.seed,
-        limits=Limits(**config.limits.model_dump()),
-    )
 
 
 def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:
@@ -113,13 +95,7 @@ def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str
             first[:] = first or [time.time()]
             bar.update(frames)
 
-        if config.runner:
-            options = [f"--runner={config.runner}", *config.runner_options.split()]
-            running = runners.on_beam(jobs, options, progress)
-        elif config.workers:
-            running = runners.in_processes(jobs, config.workers, progress)
-        else:
-            running = runners.here(jobs, progress)
+        running = runners.run(jobs, config, progress)
         for number, one in enumerate(running, 1):
             stats[one.video] = one
             bar.set_postfix_str(f"{number}/{len(jobs)} videos")
@@ -137,25 +113,6 @@ def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
         verdict = f"{one.kept_frames} frames kept" if one.kept_frames else "skipped"
         console.say(f"[extract] {one.video}: {one.detail}; {verdict}")
     return sum(not one.kept_frames for one in bad)
-
-
-def _merge(folders: list[Path], workdir: Path) -> pd.DataFrame:
-    """Writes the tables of all videos; returns the faces."""
-    faces = shards.merge(
-        folders,
-        lambda shard: manifest.read_manifest(shard / "manifest.parquet"),
-        workdir,
-        manifest.SCHEMA,
-    )
-    manifest.write_manifest(workdir / "manifest.parquet", faces)
-    negatives = shards.merge(
-        folders,
-        lambda shard: manifest.read_negatives(shard / "negatives.parquet"),
-        workdir,
-        manifest.NEGATIVES_SCHEMA,
-    )
-    manifest.write_negatives(workdir / "negatives.parquet", negatives)
-    return faces
 
 
 def _totals(stats: Sequence[Stats], rows: pd.DataFrame) -> dict[str, int]:
