@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -125,7 +125,7 @@ class Detector(settings.Detector):
         squares = _Candidates(*(np.concatenate(column) for column in columns))
         pixels = patches.join_images(images)
         if len(squares.scores):
-            scores, offsets = _look(_refine_boxes, "rnet", pixels, squares)
+            scores, offsets = _look("rnet", networks.refinement_network, 24, pixels, squares)
             boxes = box_rules.regress(squares.boxes, offsets)
             refined = _Candidates(squares.image, boxes, scores).take(scores > self.thresholds[1])
             kept = box_rules.suppress_in_groups(*refined, threshold=_IMAGE_OVERLAP)
@@ -133,7 +133,7 @@ class Detector(settings.Detector):
             squares = refined._replace(boxes=box_rules.to_square(refined.boxes))
         if not len(squares.scores):
             return [_no_faces() for _ in images]
-        answers = _look(_output_boxes, "onet", pixels, squares)
+        answers = _look("onet", networks.output_network, 48, pixels, squares)
         return _final_faces(squares, answers, images, least)
 
     def _propose(self, image: Image, number: int) -> _Candidates:
@@ -206,25 +206,20 @@ def _propose_cells(
     return scores, jnp.concatenate([offset.reshape(-1, 4) for _, offset in outputs])
 
 
-@jax.jit
-def _refine_boxes(weights: networks.Weights, *cut: Any) -> tuple[Array, ...]:
-    return networks.refinement_network(weights, patches.cut(*cut, size=24))
-
-
-@jax.jit
-def _output_boxes(weights: networks.Weights, *cut: Any) -> tuple[Array, ...]:
-    return networks.output_network(weights, patches.cut(*cut, size=48))
+@functools.partial(jax.jit, static_argnames=("network", "size"))
+def _look_at(
+    weights: networks.Weights, *cut: Any, network: networks.Network, size: int
+) -> tuple[Array, ...]:
+    return network(weights, patches.cut(*cut, size=size))
 
 
 def _look(
-    program: Callable[..., tuple[Array, ...]],
-    name: str,
-    pixels: patches.Pixels,
-    candidates: _Candidates,
+    name: str, network: networks.Network, size: int, pixels: patches.Pixels, candidates: _Candidates
 ) -> tuple[np.ndarray, ...]:
-    """What a network says of every candidate."""
+    """What a network, with the weights `name`, says of every candidate, seen at `size` pixels."""
+    look_at = functools.partial(_look_at, _weights(name), pixels.values, network=network, size=size)
     answers: tuple[np.ndarray, ...] = in_batches(
-        lambda *part: program(_weights(name), pixels.values, *part),
+        look_at,
         pixels.start[candidates.image],
         pixels.height[candidates.image],
         pixels.width[candidates.image],

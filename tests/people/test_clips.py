@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fer_jax.people import EMOTIONS, clip_frames, write_clip, write_scene
-from fer_jax.people.clips import _drift, _entrance, _perform
+from fer_jax.people.pictures import _drift, _entrance, _perform
 from fer_jax.people.scenes import scene_frames
 
 SIZE = (96, 128)

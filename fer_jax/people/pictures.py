@@ -1,4 +1,4 @@
-"""Short clips: people who move into an emotion, and scenes without anybody."""
+"""Labelled photographs, clips of people who move into an emotion, and scenes without anybody."""
 
 from __future__ import annotations
 
@@ -21,6 +21,43 @@ from fer_jax.people.scenes import scene_frames
 Frame = UInt8[np.ndarray, "h w 3"]
 _LATECOMERS = 0.08  # share of the clips in which the person enters after the start
 _TALKERS = 0.5  # share of the clips in which the person talks
+
+
+def photograph(
+    person: int, emotion: str, index: int, size: tuple[int, int] = (240, 320)
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Photograph ``index`` of a person showing one of EMOTIONS, RGB of ``size`` (height, width).
+
+    Pose, light, background, camera and strength of the emotion differ from one photograph to the
+    next, whoever is on it and whatever the emotion. The same arguments give the same picture.
+
+    Raises:
+        ValueError: for an emotion that is not one of EMOTIONS.
+    """
+    rng = np.random.default_rng([1, person, EMOTIONS.index(emotion), index])
+    height, width = size
+    view = View(
+        centre=(width * float(rng.uniform(0.36, 0.64)), height * float(rng.uniform(0.44, 0.53))),
+        scale=height * float(rng.uniform(0.22, 0.29)),
+        yaw=float(rng.normal(0, 0.17)),
+        pitch=float(rng.normal(0, 0.09)),
+        roll=float(rng.normal(0, 0.08)),
+        gaze=float(rng.normal(0, 0.35)),
+    )
+    units = action_units(emotion, float(rng.uniform(0.65, 1.1)), rng)
+    light = render(identity(person), units, view, draw_lighting(rng), background(rng, size))
+    return develop(light, draw_camera(rng), rng)
+
+
+def write_photograph(
+    path: Path, person: int, emotion: str, index: int, size: tuple[int, int] = (240, 320)
+) -> None:
+    """Write ``photograph(...)`` to ``path`` as JPEG."""
+    image = photograph(person, emotion, index, size)
+    encoded, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])
+    if not encoded:
+        raise OSError(f"{path}: OpenCV could not encode the photograph")
+    path.write_bytes(data.tobytes())
 
 
 def clip_frames(
