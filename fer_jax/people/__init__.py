@@ -1,8 +1,8 @@
 """Generated people: photographs and clips of faces that belong to nobody.
 
 ``identity`` says who a person is, ``action_units`` what their face does, ``head``, ``features``,
-``mouth``, ``hair`` and ``bust`` paint reliefs of it, ``lighting`` and ``pose`` turn these into a
-picture, ``renderer`` combines them, ``pictures`` decides what a photograph or a clip shows.
+``hair`` and ``bust`` paint reliefs of it, ``lighting`` lights them, ``renderer`` turns and combines
+them, ``pictures`` decides what a photograph or a clip shows.
 """
 
 from fer_jax.people.action_units import EMOTIONS

@@ -14,8 +14,7 @@ from fer_jax.people.action_units import EMOTIONS, ActionUnits, action_units
 from fer_jax.people.background import background
 from fer_jax.people.identity import identity
 from fer_jax.people.lighting import develop, draw_camera, draw_lighting
-from fer_jax.people.pose import View
-from fer_jax.people.renderer import render
+from fer_jax.people.renderer import View, render
 from fer_jax.people.scenes import scene_frames
 
 Frame = UInt8[np.ndarray, "h w 3"]

@@ -40,7 +40,12 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: no folder is given, no video is in it, or none of the videos can be read.
     """
-    jobs = _jobs(config, workdir)
+    if not config.videos:
+        raise UserError("extract: give the folder of videos by --config.videos=DIR")
+    root, jobs = Path(config.videos), []
+    for path in list_videos(root):
+        video = shards.video_id(path, root)
+        jobs.append(Job(path, video, workdir / "shards" / shards.shard_name(video), config))
     stats = {job.video: found for job in jobs if (found := shards.finished(job))}
     missing = [job for job in jobs if job.video not in stats]
     if stats:
@@ -71,18 +76,6 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
         "wall_s": round(time.time() - started, 2),
         "time_to_first_frame_s": round(first_frame_at - started, 2) if looked_at else 0.0,
     }
-
-
-def _jobs(config: schemas.Extract, workdir: Path) -> list[Job]:
-    """One job a video, in the order of their paths."""
-    if not config.videos:
-        raise UserError("extract: give the folder of videos by --config.videos=DIR")
-    root = Path(config.videos)
-    jobs = []
-    for path in list_videos(root):
-        video = shards.video_id(path, root)
-        jobs.append(Job(path, video, workdir / "shards" / shards.shard_name(video), config))
-    return jobs
 
 
 def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:

@@ -158,8 +158,8 @@ class Report:
             yield frame, analysis
 
 
-def list_media(path: str) -> tuple[list[MediaFile], list[MediaFile], list[MediaFile]]:
-    """The images, the videos and the other files at `path`, sorted by name.
+def list_media(place: str) -> tuple[list[MediaFile], list[MediaFile], list[MediaFile]]:
+    """The images, the videos and the other files at `place`, sorted by name.
 
     A folder is searched recursively without hidden files. A single file may have any suffix: if
     it is not that of an image, the file is tried as a video.
@@ -167,25 +167,22 @@ def list_media(path: str) -> tuple[list[MediaFile], list[MediaFile], list[MediaF
     Raises:
         UserError: there is no image and no video.
     """
-    if not path:
+    if not place:
         raise UserError("predict: give an image, a video or a folder by --config.input=PATH")
-    root = Path(path).absolute()
+    root = Path(place).absolute()
     if root.exists() and not root.is_dir():
         single = [MediaFile(root.name, root)]
         return (single, [], []) if root.suffix.lower() in IMAGE_SUFFIXES else ([], single, [])
     if not root.is_dir():
         raise UserError(f"predict: there is no {root}; --config.input names a file or a folder")
-    images: list[MediaFile] = []
-    videos: list[MediaFile] = []
-    others: list[MediaFile] = []
-    for file in sorted(root.rglob("*")):
-        relative = file.relative_to(root)
-        if any(part.startswith(".") for part in relative.parts) or file.is_dir():
-            continue
-        suffix = file.suffix.lower()
-        in_videos = videos if suffix in VIDEO_SUFFIXES else others
-        group = images if suffix in IMAGE_SUFFIXES else in_videos
-        group.append(MediaFile(relative.as_posix(), file))
+    files = []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        if not any(part.startswith(".") for part in name.parts) and not path.is_dir():
+            files.append(MediaFile(name.as_posix(), path))
+    images = [file for file in files if file.path.suffix.lower() in IMAGE_SUFFIXES]
+    videos = [file for file in files if file.path.suffix.lower() in VIDEO_SUFFIXES]
+    others = [file for file in files if file not in {*images, *videos}]
     if not images and not videos:
         hints = sorted({advice(file.path) for file in others} - {""})
         raise UserError("; ".join([f"predict: there is no image or video in {root}", *hints]))
