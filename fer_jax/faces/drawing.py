@@ -1,4 +1,4 @@
-"""Pictures for people to look at: annotated photographs and frames, and contact sheets of crops."""
+"""Annotated photographs and frames, and contact sheets of crops."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def annotate(
 ) -> UInt8[np.ndarray, "hh ww 3"]:
     """Draws each face's box and a plate with its likeliest class and a bar for every class.
 
-    A plate stands beside its face, clear of the other faces and plates; where there is no room
-    for the full one, a small one with unnamed bars takes its place.
+    A plate is placed next to its face, clear of the other faces and plates. Without room for the
+    full plate, a small one with unnamed bars replaces it.
 
     Args:
         image: RGB.
@@ -153,8 +153,8 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Writes an RGB picture atomically, in the format that the path's suffix names.
 
     Raises:
-        UserError: the disk does not take it.
-        ValueError: the format does not take a picture of this size.
+        UserError: the file cannot be written.
+        ValueError: the format cannot hold a picture of this size.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, 94] if path.suffix.lower() in {".jpg", ".jpeg"} else []
     taken, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
@@ -269,6 +269,6 @@ def _fit(crop: UInt8[np.ndarray, "h w 3"], cell: int) -> UInt8[np.ndarray, "hh w
 
 @functools.cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which every matplotlib brings along and which has Arabic and Persian letters."""
+    """DejaVu Sans, which matplotlib contains and which has Arabic and Persian letters."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)

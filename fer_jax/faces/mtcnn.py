@@ -216,7 +216,7 @@ def _look_at(
 def _look(
     name: str, network: networks.Network, size: int, pixels: patches.Pixels, candidates: _Candidates
 ) -> tuple[np.ndarray, ...]:
-    """What a network, with the weights `name`, says of every candidate, seen at `size` pixels."""
+    """The outputs of a network with the weights `name` for every candidate at `size` pixels."""
     look_at = functools.partial(_look_at, _weights(name), pixels.values, network=network, size=size)
     answers: tuple[np.ndarray, ...] = in_batches(
         look_at,

@@ -1,4 +1,4 @@
-"""Faces in pictures of any size: the same search for photographs, videos and predictions."""
+"""The search for faces in pictures of any size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 
 @runtime_checkable
 class FaceDetector(Protocol):
-    """What finds faces in pictures at the size at which they are shown to it."""
+    """Finds faces in pictures of moderate size."""
 
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         """The faces of each picture, best first."""

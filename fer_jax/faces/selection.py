@@ -1,4 +1,4 @@
-"""Which face crops of a video are worth keeping, and why the others are not."""
+"""Which face crops of a video are kept, and why the others are removed."""
 
 from __future__ import annotations
 

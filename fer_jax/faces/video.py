@@ -1,4 +1,4 @@
-"""Frames out of videos at their true times, and frames into a video."""
+"""Reads frames of videos at their true times, and writes videos."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ Reason = Literal[
     "unreadable", "not_a_video", "no_video_stream", "too_large", "no_frames", "damaged"
 ]
 
-# A file may promise this much more than its frames show before it counts as cut short.
+# A file counts as truncated if its frames end this much before the stated end.
 _END_TOLERANCE_S = 0.5
-# A file that promises more than a year is not believed.
+# Stated ends of more than a year are ignored.
 _LONGEST_S = 366 * 86_400.0
 
 
@@ -64,7 +64,7 @@ class Frame:
 
 @dataclass
 class SampleCounts:
-    """What became of a video's frames; filled while `sample_frames` runs.
+    """Counts of a video's frames, filled while `sample_frames` runs.
 
     Attributes:
         decoded: frames decoded, sampled or not.
@@ -80,7 +80,7 @@ class SampleCounts:
 def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
     """The files below `folder` whose suffix is a video's, sorted by path; or the file itself.
 
-    Linked folders are not entered, so that a loop of links is no trap.
+    Linked folders are not entered, since links may form a loop.
 
     Raises:
         UserError: there is no such folder, or no video in it.
@@ -89,7 +89,7 @@ def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
     if root.is_file():
         return [root]
     if not root.is_dir():
-        raise UserError(f"{folder} is no folder and no file; give a folder of videos")
+        raise UserError(f"{folder} is not a folder or a file; give a folder of videos")
     found = sorted(
         Path(parent) / name
         for parent, _, names in os.walk(root)
@@ -106,13 +106,13 @@ def sample_frames(
 ) -> Iterator[Frame]:
     """The first frame of every `every_s` seconds from the first frame on; all for 0.
 
-    Holds one frame at a time. Rotation that the file asks for is applied. Frames without a
+    Holds one frame at a time. The rotation that the file states is applied. Frames without a
     presentation time are skipped and counted.
 
     Raises:
         VideoError: nothing can be decoded; or, after the last frame that could be, reason
-            "damaged": some samples were lost, as counted in `counts.failed`. Whatever a file
-            does to the decoder ends in this error.
+            "damaged": some samples were lost, as counted in `counts.failed`. Every other exception
+            of the decoder becomes this error.
     """
     counts = SampleCounts() if counts is None else counts
     grid = _Grid(every_s)
@@ -156,7 +156,7 @@ class _Grid:
         self._failed_frames = 0  # when every frame is a sample
 
     def takes(self, time_s: float) -> bool:
-        """Whether the frame at this time is the first of its cell; if so, the cell is done."""
+        """Whether the frame at this time is the first of its cell, which is then done."""
         if self._origin is None:
             self._origin = time_s
         if not self._every_s:
@@ -170,14 +170,14 @@ class _Grid:
         return True
 
     def fails(self, time_s: float | None) -> None:
-        """Notes a frame that could not be decoded; another one of its cell makes up for it."""
+        """Notes a frame that could not be decoded; another frame of its cell replaces it."""
         if not self._every_s or self._origin is None or time_s is None:
             self._failed_frames += 1
         elif self._cell(time_s) not in self._recent:
             self._failed.add(self._cell(time_s))
 
     def ends(self, last_s: float, promised_s: float, fps: float) -> None:
-        """Notes that the last frame ends at `last_s`, though the file promised more."""
+        """Notes that the last frame ends at `last_s`, before the stated end."""
         if not self._every_s:
             self._failed_frames += max(1, round((promised_s - last_s) * fps))
         elif self._origin is not None:
@@ -216,15 +216,15 @@ def _open(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]
 
 
 def _container(path: str | os.PathLike[str], **options: str) -> av.container.InputContainer:
-    # Absolute, since FFmpeg would take a name such as "a:b.mp4" for a protocol. Titles may be in
-    # any encoding.
+    # Absolute, since FFmpeg reads a name such as "a:b.mp4" as a protocol. Titles may have any
+    # encoding.
     return av.open(str(Path(path).absolute()), options=options, metadata_errors="replace")
 
 
 def _decode(
     path: str | os.PathLike[str], container: av.container.InputContainer, grid: _Grid
 ) -> Iterator[av.VideoFrame]:
-    """All frames that can be decoded, in order of presentation; what fails is noted in `grid`."""
+    """All frames that can be decoded, in order of presentation; failures go to `grid`."""
     stream = _picture_stream(path, container)
     stream.thread_type = "AUTO"
     stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
@@ -238,7 +238,7 @@ def _decode(
         except av.error.FFmpegError:
             broken = True
             break
-        if packet.size:  # the last one is marked as corrupt when the file ends within it
+        if packet.size:  # the last packet is marked as corrupt if the file ends within it
             broken = packet.is_corrupt
         try:
             for frame in packet.decode():
@@ -258,23 +258,23 @@ def _decode(
 def _picture_stream(
     path: str | os.PathLike[str], container: av.container.InputContainer
 ) -> av.VideoStream:
-    """The first stream of moving pictures; the cover of a song is not one."""
+    """The first video stream that is not the cover of a song."""
     cover = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
         if stream.disposition & cover:
             continue
         width, height = _size(stream)
-        if not width * height:  # FFmpeg forgets a size that it refuses
+        if not width * height:  # FFmpeg drops a size that it refuses
             width, height = _size_in_header(path, stream.index)
         if width * height > MOST_PIXELS:
-            detail = f"its frames have {width} x {height} pixels, more than is ever filmed"
+            detail = f"its frames have {width} x {height} pixels, more than any camera records"
             raise VideoError(path, "too_large", detail)
         return stream
     raise VideoError(path, "no_video_stream", "holds no moving pictures, only sound")
 
 
 def _size_in_header(path: str | os.PathLike[str], index: int) -> tuple[int, int]:
-    """Width and height that the container states for a stream; nothing is decoded."""
+    """Width and height of a stream as the container states them, without decoding."""
     with _container(path, codec_whitelist="none") as container:
         stream = container.streams[index]
         return _size(stream) if isinstance(stream, av.VideoStream) else (0, 0)
@@ -289,10 +289,7 @@ def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
 
 
 def _promised_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """When the pictures end by what the file says of itself, seconds.
-
-    0 where it says nothing, or something absurd.
-    """
+    """The end of the pictures in seconds as the file states it; 0 without a plausible value."""
     promised = 0.0
     if stream.duration is not None and stream.time_base is not None:
         promised = float(((stream.start_time or 0) + stream.duration) * stream.time_base)

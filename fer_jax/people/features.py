@@ -92,7 +92,17 @@ def _paint_eye(sheet: Sheet, person: Identity, units: ActionUnits, side: int, ga
     px = 1.0 / sheet.grid.resolution
     along = side * (x - eye) / person.eye_width  # -1 at the inner corner, 1 at the outer
     arch = np.clip(1 - along**2, 0, 1)
-    upper, lower = _lids(person, units, along, arch)
+    opening = max(0.03, 1 - units.blink)
+    sad = min(1.0, units.inner_brow_raiser * units.lip_corner_depressor)
+    raised = units.cheek_raiser * units.lip_corner_puller
+    above = 1 + 0.40 * units.upper_lid_raiser - 0.22 * units.lid_tightener
+    above -= 0.20 * units.cheek_raiser + 0.26 * sad
+    below = 0.62 * (1 - 0.70 * raised - 0.45 * units.lid_tightener)
+    tilt = (person.eye_tilt + 0.035 * sad) * along
+    closed = 0.03 * (1 - opening)
+    upper = -person.eye_height * max(0.05, above) * opening * arch**0.75 + tilt + closed * arch
+    lower = person.eye_height * max(0.1, below) * max(0.3, opening) * arch**0.8 + tilt
+    lower = np.maximum(lower, upper)
     slit = smoothstep(-px, px, y - upper) * smoothstep(-px, px, lower - y) * (np.abs(along) < 1)
 
     shadow = 1 - 0.45 * ridge(y - upper, 0.05) - 0.25 * along**4
@@ -120,23 +130,6 @@ def _paint_eye(sheet: Sheet, person: Identity, units: ActionUnits, side: int, ga
     sheet.paint(window, skin * 0.30, 0.5 * ridge(y - lower, 0.013 + 0.4 * px) * ends)
     crease = upper - 0.052 + 0.022 * units.upper_lid_raiser - 0.01 * units.inner_brow_raiser
     sheet.paint(window, skin * 0.35, 0.6 * ridge(y - crease, 0.014 + 0.4 * px) * ends)
-
-
-def _lids(
-    person: Identity, units: ActionUnits, along: np.ndarray, arch: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Heights of the upper and lower lid along the eye."""
-    opening = max(0.03, 1 - units.blink)
-    sad = min(1.0, units.inner_brow_raiser * units.lip_corner_depressor)
-    raised = units.cheek_raiser * units.lip_corner_puller
-    above = 1 + 0.40 * units.upper_lid_raiser - 0.22 * units.lid_tightener
-    above -= 0.20 * units.cheek_raiser + 0.26 * sad
-    below = 0.62 * (1 - 0.70 * raised - 0.45 * units.lid_tightener)
-    tilt = (person.eye_tilt + 0.035 * sad) * along
-    closed = 0.03 * (1 - opening)
-    upper = -person.eye_height * max(0.05, above) * opening * arch**0.75 + tilt + closed * arch
-    lower = person.eye_height * max(0.1, below) * max(0.3, opening) * arch**0.8 + tilt
-    return upper, np.maximum(lower, upper)
 
 
 def _paint_brow(sheet: Sheet, head: Head, person: Identity, units: ActionUnits, side: int) -> None:

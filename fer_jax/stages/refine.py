@@ -244,21 +244,20 @@ def _scores(verifier: trained_model.Model, batches: Iterable[Images]) -> Float[n
 def _figures(
     validation: Scored, test: Scored | None, threshold: float, max_faces_lost: float
 ) -> dict[str, Any]:
-    """What threshold.json says: the figures of both splits, and a note on what they do not say."""
+    """The content of threshold.json: the figures of both splits, and a note on their limits."""
     figures: dict[str, Any] = {
         "max_faces_lost": max_faces_lost,
         "validation": quality(validation, threshold),
         "test": quality(test, threshold) if test else None,
     }
-    if test:
-        note = few_faces_note(figures["test"], "test", max_faces_lost)
-    else:
-        note = (
+    split = "test" if test else "validation"
+    note = few_faces_note(figures[split], split, max_faces_lost)
+    if not test:
+        untested = (
             "too few sources for a test split: the threshold was chosen on the faces that it is "
             "measured on"
         )
-        few = few_faces_note(figures["validation"], "validation", max_faces_lost)
-        note = f"{note}; {few}" if few else note
+        note = f"{untested}; {note}" if note else untested
     return figures | {"note": note}
 
 

@@ -1,10 +1,9 @@
 """The cascade for accelerators: one compiled program from pixels to O-Net's candidates.
 
-Shapes are fixed: of each image the best `CELLS` cells of P-Net, `SQUARES` squares of R-Net and
-`CANDIDATES` of O-Net are carried along, the rest of the room is empty. Where an image has more,
-the program says so, and the caller takes the other path for it, so that both find the same.
-Suppression in one pass (see `boxes.suppress`) needs no loop: every box is compared with every
-better one at once.
+Shapes are fixed: each image has room for `CELLS` cells of P-Net, `SQUARES` squares of R-Net and
+`CANDIDATES` of O-Net. The program marks images with more, which the caller sends to the other
+path, so that both find the same. Suppression in one pass (see `boxes.suppress`) needs no loop:
+every box is compared with every better one at once.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ CELLS, SQUARES, CANDIDATES = 1024, 256, 64
 
 
 class Found(NamedTuple):
-    """O-Net's view of up to `CANDIDATES` squares an image; see `overflow` before using it."""
+    """O-Net's outputs for up to `CANDIDATES` squares per image; check `overflow` first."""
 
     squares: Float[Array | np.ndarray, "b k 4"]
     scores: Float[Array | np.ndarray, "b k"]  # 0 where there is no candidate
@@ -109,7 +108,7 @@ def _look(
     squares: _Boxes,
     side: int = 24,
 ) -> tuple[Array, ...]:
-    """What a network says of every square."""
+    """A network's outputs for every square."""
     count, height, width = images.shape[:3]
     room = squares.scores.shape[1]
     image = jnp.repeat(jnp.arange(count), room)
