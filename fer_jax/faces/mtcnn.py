@@ -124,15 +124,11 @@ class Detector(settings.Detector):
             columns = zip(*proposed, strict=True)
         squares = _Candidates(*(np.concatenate(column) for column in columns))
         pixels = patches.join_images(images)
-        if len(squares.scores):
-            scores, offsets = _look("rnet", networks.refinement_network, 24, pixels, squares)
-            boxes = box_rules.regress(squares.boxes, offsets)
-            refined = _Candidates(squares.image, boxes, scores).take(scores > self.thresholds[1])
-            kept = box_rules.suppress_in_groups(*refined, threshold=_IMAGE_OVERLAP)
-            refined = refined.take(kept)
-            squares = refined._replace(boxes=box_rules.to_square(refined.boxes))
-        if not len(squares.scores):
-            return [_no_faces() for _ in images]
+        scores, offsets = _look("rnet", networks.refinement_network, 24, pixels, squares)
+        boxes = box_rules.regress(squares.boxes, offsets)
+        refined = _Candidates(squares.image, boxes, scores).take(scores > self.thresholds[1])
+        refined = refined.take(box_rules.suppress_in_groups(*refined, threshold=_IMAGE_OVERLAP))
+        squares = refined._replace(boxes=box_rules.to_square(refined.boxes))
         answers = _look("onet", networks.output_network, 48, pixels, squares)
         return _final_faces(squares, answers, images, least)
 

@@ -42,7 +42,10 @@ def head_at_rest(person: Identity, resolution: int) -> Head:
     rng = np.random.default_rng([13, person.person])
     scales = tuple(max(2, round(resolution * size)) for size in (0.03, 0.06, 0.12, 0.35))
     texture = fractal_noise(rng, grid.shape, scales, 0.5)
-    width = face_half_width(person, y)
+    # Half the width of the face: a dome above the eyes, a jaw below.
+    dome = np.clip(1 - np.abs(np.minimum(y, 0) / person.skull_top) ** 2.4, 1e-4, 1) ** 0.5
+    jaw = np.clip(1 - np.clip(y / person.chin, 0, 1) ** person.jaw, 1e-4, 1) ** 0.55
+    width = person.half_width * np.where(y < 0, dome, jaw * (1 - 0.11 * smoothstep(0, 1, y)))
     face = smoothstep(0, 0.045, 1 - np.abs(x) / np.maximum(width, 1e-3))
     face *= smoothstep(0, 0.04, person.chin - y) * smoothstep(0, 0.04, y - person.skull_top)
 
@@ -73,13 +76,6 @@ def head_at_rest(person: Identity, resolution: int) -> Head:
     bulge = 0.95 * across * down + cv2.GaussianBlur(nose, (0, 0), 3)
     skin = (sheet.gloss > 0.05).astype(np.float32)
     return Head(sheet, bulge.astype(np.float32), skin, texture)
-
-
-def face_half_width(person: Identity, y: np.ndarray) -> np.ndarray:
-    """Half width of the face at height ``y``: a dome above the eyes, a jaw below."""
-    dome = np.clip(1 - np.abs(np.minimum(y, 0) / person.skull_top) ** 2.4, 1e-4, 1) ** 0.5
-    jaw = np.clip(1 - np.clip(y / person.chin, 0, 1) ** person.jaw, 1e-4, 1) ** 0.55
-    return person.half_width * np.where(y < 0, dome, jaw * (1 - 0.11 * smoothstep(0, 1, y)))
 
 
 def _add_features_of_the_skull(sheet: Sheet, person: Identity) -> None:

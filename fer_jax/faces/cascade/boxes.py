@@ -52,11 +52,11 @@ def suppress_in_groups(
     over: Literal["union", "smaller"] = "union",
 ) -> Int[np.ndarray, " kept"]:
     """`suppress` within each group (image, or level of an image) by itself; groups ascending."""
-    order = np.argsort(groups, kind="stable")
-    ends = np.flatnonzero(np.diff(groups[order])) + 1
-    members = np.split(order, ends) if len(order) else []
-    kept = [rows[suppress(boxes[rows], scores[rows], threshold, over)] for rows in members]
-    return np.concatenate([*kept, np.zeros(0, int)]).astype(int)
+    kept = [np.zeros(0, int)]
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        kept.append(rows[suppress(boxes[rows], scores[rows], threshold, over)])
+    return np.concatenate(kept)
 
 
 def regress(boxes: AnyBoxes, offsets: AnyBoxes) -> AnyBoxes:
