@@ -120,7 +120,9 @@ def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
 
 
 def ours(whole_on_device: bool | None) -> Timed:
-    detector = mtcnn.Detector(detection_peers.MIN_FACE, thresholds=detection_peers.THRESHOLDS)
+    detector = mtcnn.Detector(
+        min_face=detection_peers.MIN_FACE, thresholds=detection_peers.THRESHOLDS
+    )
 
     def detect(images: list[np.ndarray]) -> tuple[list[np.ndarray], Spent]:
         started, cpu = time.perf_counter(), time.process_time()

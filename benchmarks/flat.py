@@ -14,6 +14,7 @@ import argparse
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,10 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fer_jax.faces import shards  # noqa: E402
-from fer_jax.faces.mtcnn import Detector  # noqa: E402
-from fer_jax.faces.selection import Limits  # noqa: E402
-from fer_jax.faces.video import VideoWriter, sample_frames  # noqa: E402
+from fer_jax.faces import shards, video  # noqa: E402
 from fer_jax.people import write_clip  # noqa: E402
+from fer_jax.schemas.faces import Crop, Detector, Limits, Negatives  # noqa: E402
+from fer_jax.schemas.stages import Extract  # noqa: E402
 
 SIZE = 240, 320
 WINDOW = 1000  # frames
@@ -38,9 +38,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20000)
     parser.add_argument("--min-face", type=int, default=40)
     options = parser.parse_args()
-    video = options.workdir / f"{options.frames}.mp4"
-    if not video.exists():
-        write_video(video, options.frames)
+    path = options.workdir / f"{options.frames}.mp4"
+    if not path.exists():
+        write_video(path, options.frames)
 
     rows: list[tuple[int, float, float, float]] = []
     done = 0
@@ -52,13 +52,14 @@ def main() -> None:
             rows.append((done, time.perf_counter(), time.process_time(), resident()))
             print(f"{done} frames, {rows[-1][3]:.0f} MB", flush=True)
 
-    settings = shards.Settings(
-        every_s=0.0, detector=Detector(min_face=options.min_face), size=80, margin=0.0,
-        negatives=1, floor=0.3, batch=8, seed=0, limits=Limits(),
+    config = Extract(
+        stage="extract", videos=str(path), every_s=0.0, crop=Crop(size=80, margin=0.0),
+        detector=Detector(min_face=options.min_face), negatives=Negatives(per_frame=1, floor=0.3),
+        limits=Limits(), batch=8, workers=0, runner="", runner_options="", seed=0,
     )  # fmt: skip
     shard = options.workdir / "shard"
     shutil.rmtree(shard, ignore_errors=True)
-    stats = shards.extract(shards.Job(video, video.name, shard, settings), progress)
+    stats = shards.extract(shards.Job(path, path.name, shard, config), progress)
     table = by_window(rows)
     print(table.to_string(index=False))
     print(f"{stats.frames} frames = {stats.with_faces} with faces + {stats.without_faces} without "
@@ -93,13 +94,16 @@ def write_video(path: Path, frames: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     clip = path.with_name("clip.mp4")
     write_clip(clip, 501, "happy", 0, 30, 10, SIZE)
-    images = [frame.image for frame in sample_frames(clip, 0.0)]
+    images = [frame.image for frame in video.sample_frames(clip, 0.0)]
     images += images[::-1]
-    with VideoWriter(path, 25, SIZE) as writer:
+
+    def lit() -> Iterator[np.ndarray]:
         for number in range(frames):
             light = 1 + 0.2 * np.sin(number / 700)
             image = images[number % len(images)].astype(np.float32) * light
-            writer.write(np.clip(image, 0, 255).astype(np.uint8))
+            yield np.clip(image, 0, 255).astype(np.uint8)
+
+    video.write_video(path, 25, lit())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writing figures, with the names of people and files drawn as they are."""
+"""Writing figures. The names of people and files in them are not parsed as formulas."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def svg_text(figure: Figure) -> str:
 def _write(figure: Figure, file: Path | io.StringIO, **options: Any) -> None:
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        # A `$` in a name is not a formula; matplotlib would refuse it, or swallow it.
+        # matplotlib would take `$` in a name for a formula.
         text.set_parse_math(False)
     figure.savefig(file, **options)

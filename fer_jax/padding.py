@@ -26,7 +26,8 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
 
     Args:
         function: from arrays [b, ...] to a pytree of arrays [b, ...], row by row.
-        columns: arrays [n, ...] with n of at least 1; each batch takes the same rows of all.
+        columns: arrays [n, ...]; each batch takes the same rows of all. n may be 0, which costs
+            one batch of padding.
         size: how many rows the next batch has. The last one is padded with zeros.
 
     Returns:
@@ -34,7 +35,7 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
     """
     start, rows = 0, len(columns[0])
     results: list[Any] = []
-    while start < rows:
+    while start < rows or not results:
         batch = size(rows - start)
         parts = [pad(column[start : start + batch], batch) for column in columns]
         results.append(function(*parts))

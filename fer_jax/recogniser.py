@@ -42,9 +42,7 @@ class Recogniser:
 
     def __init__(self, model: Model, where: str, *, max_side: int = 0) -> None:
         record = model.record
-        if not record.labels.get(TASK):
-            tasks = ", ".join(record.labels) or "no task"
-            raise UserError(f"the model in {where} was trained on {tasks}, not {TASK}")
+        check_task(model, TASK, where)
         if record.faces is None:
             raise UserError(
                 f"the model in {where} does not say how its faces were found and cropped; train "
@@ -77,3 +75,10 @@ class Recogniser:
         ends = np.cumsum([len(faces) for faces in found])
         rows = np.split(probabilities, ends[:-1])
         return [Analysis(faces, part) for faces, part in zip(found, rows, strict=True)]
+
+
+def check_task(model: Model, task: str, where: str) -> None:
+    """Raises a `UserError` if the model in `where` has no classes for `task`."""
+    if not model.record.labels.get(task):
+        tasks = ", ".join(model.record.labels) or "no task"
+        raise UserError(f"the model in {where} was trained on {tasks}, not {task}")

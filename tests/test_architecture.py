@@ -43,7 +43,7 @@ DOORS = {
 KEEPERS = {
     "orbax": {"training/checkpoint.py"},
     "h5py": {"models/weight_files.py"},
-    "av": {"faces/video.py", "people/clips.py"},
+    "av": {"faces/video.py", "people/pictures.py"},
     "grain": {"data/"},
     "tensorflow_datasets": {"data/"},
 }
@@ -107,7 +107,7 @@ def test_neither_tensorflow_nor_torch_is_imported():
         ("cv2.imdecode(", {"faces/images.py"}),
         ("cv2.imread(", set()),
         ("Image.open(", set()),
-        ("av.open(", {"faces/video.py", "people/clips.py"}),
+        ("av.open(", {"faces/video.py", "people/pictures.py"}),
         (".savefig(", {"figures.py"}),
     ],
 )

@@ -32,10 +32,7 @@ from fer_jax import schemas, stages
 from fer_jax.auditing import leakage
 from fer_jax.crossval import methods, protocols
 from fer_jax.errors import UserError
-from fer_jax.faces.mtcnn import Detector
-from fer_jax.faces.selection import Limits
 from fer_jax.models import inception_resnet_v2, network
-from fer_jax.schemas import faces as face_schemas
 from fer_jax.schemas import stages as stage_schemas
 from fer_jax.schemas import training as training_schemas
 from fer_jax.schemas import validated
@@ -378,8 +375,6 @@ def test_fields_and_defaults_are_those_of_the_code():
 
     assert defaults(training_schemas.Backbone) == network.BACKBONE
     assert defaults(training_schemas.Augment) == of_dataclass(Augment)
-    assert defaults(face_schemas.Detector) == of_dataclass(Detector)
-    assert defaults(face_schemas.Limits) == of_dataclass(Limits)
 
 
 @pytest.mark.parametrize("name", training_schemas.Tasks.model_fields)

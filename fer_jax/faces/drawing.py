@@ -1,19 +1,19 @@
-"""Pictures for people to look at: annotated photographs and frames, and contact sheets of crops."""
+"""Annotated photographs and frames, and contact sheets of crops."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from fer_jax.errors import UserError
+from fer_jax.faces.cascade.boxes import shared_area
 from fer_jax.workdir import atomic_file
 
 Colour = tuple[int, int, int]
@@ -40,21 +40,6 @@ _PAPER: Colour = (250, 250, 248)
 _PRINT: Colour = (34, 38, 46)
 
 
-class _Rect(NamedTuple):
-    """A rectangle in pixels: left, top, right, bottom; right and bottom are outside of it."""
-
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-
-    def overlap(self, other: _Rect) -> int:
-        """The area in square pixels that the two share."""
-        width = min(self.x1, other.x1) - max(self.x0, other.x0)
-        height = min(self.y1, other.y1) - max(self.y0, other.y0)
-        return max(width, 0) * max(height, 0)
-
-
 def annotate(
     image: UInt8[np.ndarray, "h w 3"],
     boxes: Float[np.ndarray, "n 4"],
@@ -63,8 +48,8 @@ def annotate(
 ) -> UInt8[np.ndarray, "hh ww 3"]:
     """Draws each face's box and a plate with its likeliest class and a bar for every class.
 
-    A plate stands beside its face, clear of the other faces and plates; where there is no room
-    for the full one, a small one with unnamed bars takes its place.
+    A plate is placed next to its face, clear of the other faces and plates. Without room for the
+    full plate, a small one with unnamed bars replaces it.
 
     Args:
         image: RGB.
@@ -81,7 +66,7 @@ def annotate(
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     height, width = image.shape[:2]
     size = int(np.clip(round(min(height, width) / 30), 13, 34))
-    faces = [_Rect(*(round(float(v) * factor) for v in box)) for box in boxes]
+    faces = np.round(np.reshape(boxes, (-1, 4)).astype(np.float64) * factor).astype(int)
 
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
@@ -89,14 +74,17 @@ def annotate(
     for face, colour in zip(faces, colours, strict=True):
         _draw_box(draw, face, colour, thickness=max(2, size // 7))
 
-    plates: list[_Rect] = []
-    for i, face in enumerate(faces):
-        row = probabilities[i]
-        drawn = [_full_plate(row, labels, size), _small_plate(row, labels, size)]
-        taken = faces[:i] + faces[i + 1 :] + plates
-        plate, place = _choose(drawn, face, taken, width, height, gap=size // 3)
-        canvas.paste(plate, (place.x0, place.y0), plate)
-        plates.append(place)
+    taken = faces
+    for number, (face, row) in enumerate(zip(faces, probabilities, strict=True)):
+        others = np.delete(taken, number, axis=0)
+        for plate in (_full_plate(row, labels, size), _small_plate(row, labels, size)):
+            places = _places(plate.size, face, (width, height), gap=size // 3)
+            cost = shared_area(places, face[None])[:, 0] + 2 * shared_area(places, others).sum(1)
+            if not cost.min():
+                break
+        place = places[cost.argmin()]
+        canvas.paste(plate, tuple(place[:2].tolist()), plate)
+        taken = np.concatenate([taken, place[None]])
     return np.array(canvas)
 
 
@@ -165,8 +153,8 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Writes an RGB picture atomically, in the format that the path's suffix names.
 
     Raises:
-        UserError: the disk does not take it.
-        ValueError: the format does not take a picture of this size.
+        UserError: the file cannot be written.
+        ValueError: the format cannot hold a picture of this size.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, 94] if path.suffix.lower() in {".jpg", ".jpeg"} else []
     taken, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
@@ -180,11 +168,13 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
         raise UserError(f"cannot write {path} ({error.strerror})") from error
 
 
-def _draw_box(draw: ImageDraw.ImageDraw, box: _Rect, colour: Colour, thickness: int) -> None:
+def _draw_box(
+    draw: ImageDraw.ImageDraw, box: Int[np.ndarray, " 4"], colour: Colour, thickness: int
+) -> None:
     """A coloured frame between two dark hairlines, so that it stands out on any background."""
     frame = [(-k, colour) for k in range(thickness + 1)]
     for inset, shade in [(-thickness - 1, _DARK), (1, _DARK), *frame]:
-        x0, y0, x1, y1 = box.x0 + inset, box.y0 + inset, box.x1 - inset, box.y1 - inset
+        x0, y0, x1, y1 = (box + inset * np.array([1, 1, -1, -1])).tolist()
         if x1 > x0 and y1 > y0:
             draw.rectangle((x0, y0, x1, y1), outline=shade)
 
@@ -235,45 +225,26 @@ def _small_plate(
     return plate
 
 
-def _choose(
-    plates: Sequence[Image.Image],
-    face: _Rect,
-    taken: Sequence[_Rect],
-    width: int,
-    height: int,
-    gap: int,
-) -> tuple[Image.Image, _Rect]:
-    """The first plate that has a free place beside its face; else the last, placed best."""
-    best: tuple[int, Image.Image, _Rect] | None = None
-    for plate in plates:
-        best = None
-        for place in _places(plate.width, plate.height, face, width, height, gap):
-            cost = place.overlap(face) + 2 * sum(place.overlap(other) for other in taken)
-            if best is None or cost < best[0]:
-                best = (cost, plate, place)
-        if best is not None and best[0] == 0:
-            break
-    assert best is not None
-    return best[1], best[2]
-
-
-def _places(w: int, h: int, face: _Rect, width: int, height: int, gap: int) -> list[_Rect]:
-    """Where a w x h plate may stand: right of, left of, below, above or in the face."""
+def _places(
+    plate: tuple[int, int], face: Int[np.ndarray, " 4"], picture: tuple[int, int], gap: int
+) -> Int[np.ndarray, "9 4"]:
+    """Where a plate may stand: right of, left of, below, above or in the face; sizes (w, h)."""
+    (w, h), (x0, y0, x1, y1) = plate, face.tolist()
     lines = 1 + gap  # keeps clear of the box's own frame
     corners = [
-        (face.x1 + lines, face.y0),
-        (face.x0 - lines - w, face.y0),
-        (face.x0, face.y1 + lines),
-        (face.x0, face.y0 - lines - h),
-        (face.x1 + lines, face.y1 - h),
-        (face.x0 - lines - w, face.y1 - h),
-        (face.x1 - w, face.y1 + lines),
-        (face.x1 - w, face.y0 - lines - h),
-        (face.x0, face.y1 - h),
+        (x1 + lines, y0),
+        (x0 - lines - w, y0),
+        (x0, y1 + lines),
+        (x0, y0 - lines - h),
+        (x1 + lines, y1 - h),
+        (x0 - lines - w, y1 - h),
+        (x1 - w, y1 + lines),
+        (x1 - w, y0 - lines - h),
+        (x0, y1 - h),
     ]
-    w, h = min(w, width), min(h, height)
-    inside = [(min(max(x, 0), width - w), min(max(y, 0), height - h)) for x, y in corners]
-    return [_Rect(x, y, x + w, y + h) for x, y in inside]
+    size = np.minimum(plate, picture)
+    inside = np.clip(corners, 0, picture - size)
+    return np.concatenate([inside, inside + size], 1)
 
 
 def _heading(probabilities: Float[np.ndarray, " classes"], labels: Sequence[str]) -> str:
@@ -298,6 +269,6 @@ def _fit(crop: UInt8[np.ndarray, "h w 3"], cell: int) -> UInt8[np.ndarray, "hh w
 
 @functools.cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which every matplotlib brings along and which has Arabic and Persian letters."""
+    """DejaVu Sans, which matplotlib contains and which has Arabic and Persian letters."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)

@@ -1,4 +1,4 @@
-"""Reading pictures: which kinds are read, how large they may be, and their pixels as RGB."""
+"""Reading pictures as RGB: supported formats, the largest size, and what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from fer_jax.files import read_file
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2"}
 )
-# Twice 8K. A larger picture takes gigabytes on its way to the faces.
+# Twice 8K. A larger picture needs gigabytes in the detector.
 MOST_PIXELS = 1 << 26
 _MOST_BYTES = 1 << 30  # of a file; so many pixels need less, even without compression
 
-# The type is found from the content, as OpenCV finds it. Other readers of Pillow are not tried:
-# one of them hands the file to Ghostscript.
+# The format is detected from the content, as in OpenCV. Other readers of Pillow are not tried: one
+# of them passes the file to Ghostscript.
 _READERS = (
     JpegImageFile, PngImageFile, TiffImageFile, BmpImageFile, WebPImageFile, PpmImageFile,
     Jpeg2KImageFile, GifImageFile,
@@ -78,8 +78,8 @@ def read_encoded(path: str | os.PathLike[str]) -> bytes:
 def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes a picture to uint8 [H, W, 3] RGB, upright.
 
-    16 bits become 8, grey and palettes become RGB, transparency is laid on mid-grey, and the
-    EXIF orientation is applied. Of some kinds that are cut short, what is there is returned.
+    16 bits become 8, grey and palettes become RGB, transparency is blended with mid-grey, and the
+    EXIF orientation is applied. Truncated files of some formats are decoded as far as possible.
 
     Raises:
         ImageError: not a picture of a kind that is read, more than 67 million pixels (which is
@@ -87,11 +87,11 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """
     try:
         header = _header(content)
-        # Of 16-bit grey, Pillow would make white.
+        # Pillow would turn 16-bit grey into white.
         if header.has_transparency_data and not header.mode.startswith("I"):
             return _on_grey(header)
         if isinstance(header, PngImageFile):
-            # OpenCV 5 believes the length of a chunk, and makes room for up to 4 GB.
+            # OpenCV 5 trusts the length of a chunk and allocates up to 4 GB.
             header.verify()
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except ImageError:
@@ -104,9 +104,9 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def fault(path: str | os.PathLike[str]) -> str | None:
-    """What keeps a picture from being read to its end; None if nothing does.
+    """Why a picture cannot be read to its end; None if it can.
 
-    Stricter than `read_image`: a picture that is cut short is a fault.
+    Stricter than `read_image`: a truncated picture is a fault.
     """
     try:
         _header(read_file(path, _MOST_BYTES)).load()
@@ -118,7 +118,7 @@ def fault(path: str | os.PathLike[str]) -> str | None:
 
 
 def advice(path: str | os.PathLike[str]) -> str:
-    """What to do with a file whose suffix is that of pictures that are not read; else ""."""
+    """How to convert a file of a format that is not read, by its suffix; else ""."""
     kind = _NOT_READ.get(Path(path).suffix.lower())
     return _convert(kind) if kind else ""
 
@@ -135,10 +135,10 @@ def _named(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _header(content: bytes) -> ImageFile.ImageFile:
-    """The picture with its size and kind known and nothing decoded.
+    """The picture with its size and format, before anything is decoded.
 
     Raises:
-        ImageError: it is not of a kind that is read, or too large.
+        ImageError: the format is not read, or the picture is too large.
     """
     if not content:
         raise ImageError("it is empty")
@@ -147,7 +147,7 @@ def _header(content: bytes) -> ImageFile.ImageFile:
     for reader in _READERS:
         try:
             header = reader(io.BytesIO(content))
-        except SyntaxError:  # how Pillow says that it is of another kind
+        except SyntaxError:  # another format
             continue
         except Exception as error:  # of any type: the bytes may be anything
             raise ImageError(f"the picture is damaged ({_reason(error)})") from error
@@ -162,7 +162,7 @@ def _header(content: bytes) -> ImageFile.ImageFile:
 
 
 def _on_grey(picture: ImageFile.ImageFile) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture with transparency on mid-grey; colour and transparency are turned together."""
+    """A picture with transparency on mid-grey, upright."""
     upright = ImageOps.exif_transpose(picture).convert("RGBA")
     ground = Image.new("RGB", upright.size, (_GREY, _GREY, _GREY))
     ground.paste(upright, mask=upright)

@@ -1,17 +1,18 @@
 """Face detection: MTCNN (Zhang et al. 2016, arXiv:1604.02878) with the weights of mtcnn 1.0.0.
 
-    faces = detect([image, another])        # images: uint8 [H, W, 3] RGB, of any sizes
+    faces = Detector(min_face=40).detect([image, another])  # uint8 [H, W, 3] RGB, of any sizes
     faces[0].boxes, faces[0].scores, faces[0].landmarks
 
-Finds what the package `mtcnn` finds, but for two faults of it, which are absent here: a larger
-`min_face` loses no larger faces, and images of several sizes in one call do not move boxes.
+It finds what the package `mtcnn` finds, without two of its faults: a larger `min_face` loses no
+larger faces, and images of several sizes in one call do not move boxes.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,18 +26,18 @@ from fer_jax.faces.cascade import boxes as box_rules
 from fer_jax.faces.cascade import networks, on_device, patches, pyramid
 from fer_jax.faces.cascade.weights import load_weights
 from fer_jax.padding import in_batches, pad, power_of_two
+from fer_jax.schemas import faces as settings
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 
 _IMAGES_AT_ONCE = 16
 _IMAGES_ON_DEVICE, _PIXELS_ON_DEVICE = 64, 1 << 25  # of a program; some 3 GB at most
-# Images are looked at side by side: one alone keeps hardly more than one core busy.
+# One image hardly keeps more than one core busy, so several are searched side by side.
 _THREADS = min(os.cpu_count() or 1, 8)
-# Candidates go through R- and O-Net in batches of these sizes and no other, so that every
-# program is compiled once: the largest that is filled, the smallest for the rest.
+# Candidates go through R- and O-Net in batches of these sizes: the largest that is filled, the
+# smallest for the rest.
 _BATCH_SIZES = (512, 128, 32, 8)
-
-_LEVEL_OVERLAP, _IMAGE_OVERLAP, _FINAL_OVERLAP = 0.5, 0.7, 0.7
+_IMAGE_OVERLAP = 0.7
 
 
 @dataclass(frozen=True)
@@ -73,31 +74,8 @@ class _Candidates(NamedTuple):
         return _Candidates(*(column[rows] for column in self))
 
 
-@dataclass(frozen=True)
-class Detector:
-    """MTCNN at fixed settings. Holds no state; equal settings share compiled programs.
-
-    Attributes:
-        min_face: the side in pixels of the smallest face to look for.
-        factor: the scale from one level of the pyramid to the next.
-        thresholds: the least scores after P-, R- and O-Net.
-        max_faces: the most faces of an image, the best ones; 0 for all.
-    """
-
-    min_face: int = 20
-    factor: float = 0.709
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8)
-    max_faces: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "thresholds", tuple(self.thresholds))
-        if (
-            self.min_face < 1
-            or not 0 < self.factor < 1
-            or len(self.thresholds) != 3
-            or self.max_faces < 0
-        ):
-            raise ValueError(f"no detector has the settings {self}")
+class Detector(settings.Detector):
+    """MTCNN at fixed settings. It holds no state; equal settings share compiled programs."""
 
     def detect(
         self,
@@ -106,24 +84,27 @@ class Detector:
         floor: float | None = None,
         whole_on_device: bool | None = None,
     ) -> list[Faces]:
-        """The faces of each image; images may differ in size.
+        """The faces of each image, best first; they do not depend on the other images.
 
         Args:
-            images: uint8 [H, W, 3] RGB each.
-            floor: also return O-Net's candidates down to this score. Those at or above the third
+            images: uint8 [H, W, 3] RGB each, upright, of any sizes.
+            floor: also return O-Net's candidates down to this score. Those above the third
                 threshold stay as they are without it.
             whole_on_device: whether to run all up to the last suppression in one program of
                 fixed shapes, which accelerators want, or to sort boxes on the host in between;
                 None does so where there is an accelerator. Both find the same faces.
+
+        Raises:
+            UserError: the package `mtcnn`, which holds the weights, is missing.
         """
         least = self.thresholds[2] if floor is None else min(floor, self.thresholds[2])
         if whole_on_device is None:
             whole_on_device = jax.default_backend() != "cpu"
-        method = self._detect_on_device if whole_on_device else self._detect
-        at_once = _IMAGES_AT_ONCE
+        method, at_once = self._on_host, _IMAGES_AT_ONCE
         if whole_on_device and images:
             largest = max(image.shape[0] * image.shape[1] for image in images)
             at_once = int(np.clip(_PIXELS_ON_DEVICE // max(largest, 1), 1, _IMAGES_ON_DEVICE))
+            method = self._on_device
         found: list[Faces] = []
         for start in range(0, len(images), at_once):
             found += method(images[start : start + at_once], least)
@@ -136,17 +117,45 @@ class Detector:
         is_face = faces.scores > self.thresholds[2]
         return faces.take(~is_face | (np.cumsum(is_face) <= self.max_faces))
 
-    def _detect(self, images: Sequence[Image], least: float) -> list[Faces]:
-        proposed = self._propose(images)
-        if not len(proposed.scores):
-            return [_no_faces() for _ in images]
-        pool = patches.pool_images(images)
-        refined = self._refine(pool, proposed)
-        return self._output(pool, refined, least)
+    def _on_host(self, images: Sequence[Image], least: float) -> list[Faces]:
+        """The networks are compiled; boxes are sorted by NumPy in between."""
+        with ThreadPoolExecutor(_THREADS) as threads:
+            proposed = threads.map(self._propose, images, itertools.count())
+            columns = zip(*proposed, strict=True)
+        squares = _Candidates(*(np.concatenate(column) for column in columns))
+        pixels = patches.join_images(images)
+        scores, offsets = _look("rnet", networks.refinement_network, 24, pixels, squares)
+        boxes = box_rules.regress(squares.boxes, offsets)
+        refined = _Candidates(squares.image, boxes, scores).take(scores > self.thresholds[1])
+        refined = refined.take(box_rules.suppress_in_groups(*refined, threshold=_IMAGE_OVERLAP))
+        squares = refined._replace(boxes=box_rules.to_square(refined.boxes))
+        answers = _look("onet", networks.output_network, 48, pixels, squares)
+        return _final_faces(squares, answers, images, least)
 
-    def _detect_on_device(self, images: Sequence[Image], least: float) -> list[Faces]:
-        """As `_detect`, images of one size together in batches of a power of two."""
-        by_size: dict[tuple[int, int], list[int]] = {}
+    def _propose(self, image: Image, number: int) -> _Candidates:
+        """The squares in one image that P-Net proposes, in pixels of the image."""
+        levels = pyramid.levels(*image.shape[:2], self.min_face, self.factor)
+        if not levels:
+            return _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
+        canvas = pyramid.on_canvas(image)
+        outputs = _propose_cells(_weights("pnet"), canvas, levels)
+        scores, offsets = (np.asarray(output) for output in outputs)
+        cells = pyramid.cells(*canvas.shape[:2], self.min_face, self.factor)
+        chosen = np.flatnonzero(scores > self.thresholds[0])
+        scores = scores[chosen]
+        corner = np.stack([cells.x[chosen], cells.y[chosen]], 1).astype(np.float64)
+        # 1 and 12, with a size of 11: mtcnn counts pixels from one, as the Matlab original did.
+        boxes = np.concatenate([corner + 1, corner + pyramid.CELL], 1)
+        boxes = boxes + offsets[chosen] * (pyramid.CELL - 1)
+        boxes /= cells.scale[chosen, None]
+        kept = box_rules.suppress_in_groups(cells.level[chosen], boxes, scores, threshold=0.5)
+        kept = kept[box_rules.suppress(boxes[kept], scores[kept], _IMAGE_OVERLAP)]
+        squares = box_rules.to_square(boxes[kept])
+        return _Candidates(np.full(len(kept), number), squares, scores[kept])
+
+    def _on_device(self, images: Sequence[Image], least: float) -> list[Faces]:
+        """As `_on_host`, images of one size together in batches of a power of two."""
+        by_size: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
             by_size.setdefault(image.shape[:2], []).append(number)
         running = [(rows, self._start([images[i] for i in rows])) for rows in by_size.values()]
@@ -157,14 +166,12 @@ class Detector:
             *parts, overflow = (np.asarray(output) for output in outputs)
             for place, number in enumerate(rows):
                 if overflow[place]:
-                    (found[number],) = self._detect([images[number]], least)
+                    (found[number],) = self._on_host([images[number]], least)
                     continue
                 used = parts[1][place] > 0
-                boxes, scores, offsets, landmarks = (part[place][used] for part in parts)
-                squares = _Candidates(np.zeros(len(boxes), int), boxes.astype(float), scores)
-                size = np.array([images[number].shape[1::-1] * 2])
-                heads = (scores, offsets, landmarks)
-                (found[number],) = _final_faces(squares, heads, size, least)
+                boxes, *answers = (part[place][used] for part in parts)
+                squares = _Candidates(np.zeros(len(boxes), int), boxes.astype(float), answers[0])
+                (found[number],) = _final_faces(squares, answers, [images[number]], least)
         return found
 
     def _start(self, images: list[Image]) -> on_device.Found | None:
@@ -179,93 +186,6 @@ class Detector:
         weights = {name: _weights(name) for name in ("pnet", "rnet", "onet")}
         sizes = np.array([height, width], np.int32)
         return on_device.candidates(weights, batch, sizes, levels, cells, self.thresholds[:2])
-
-    def _propose(self, images: Sequence[Image]) -> _Candidates:
-        """P-Net on every level of every image; squares that R-Net is to look at."""
-        none = _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
-        with ThreadPoolExecutor(_THREADS) as threads:
-            parts = [none, *threads.map(self._propose_in, images, range(len(images)))]
-        return _Candidates(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-    def _propose_in(self, image: Image, number: int) -> _Candidates:
-        """The squares that P-Net proposes in one image."""
-        levels = pyramid.levels(*image.shape[:2], self.min_face, self.factor)
-        if not levels:
-            return _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
-        canvas = pyramid.on_canvas(image)
-        outputs = _propose_cells(_weights("pnet"), canvas, levels)
-        scores, offsets = (np.asarray(output) for output in outputs)
-        cells = pyramid.cells(*canvas.shape[:2], self.min_face, self.factor)
-        boxes, scores = _propose_boxes(scores, offsets, cells, self.thresholds[0])
-        return _Candidates(np.full(len(scores), number), boxes, scores)
-
-    def _refine(self, pool: patches.Pool, candidates: _Candidates) -> _Candidates:
-        """R-Net: fewer and better placed squares."""
-        scores, offsets = _look(_refine_boxes, "rnet", pool, candidates)
-        kept = _Candidates(
-            candidates.image, box_rules.regress(candidates.boxes, offsets), scores
-        ).take(scores > self.thresholds[1])
-        kept = kept.take(box_rules.suppress_in_groups(*kept, threshold=_IMAGE_OVERLAP))
-        return kept._replace(boxes=box_rules.to_square(kept.boxes))
-
-    def _output(self, pool: patches.Pool, squares: _Candidates, least: float) -> list[Faces]:
-        """O-Net: the final boxes, scores and landmarks, image by image."""
-        if not len(squares.scores):
-            return [_no_faces() for _ in pool.start]
-        outputs = _look(_output_boxes, "onet", pool, squares)
-        return _final_faces(squares, outputs, np.stack([pool.width, pool.height] * 2, 1), least)
-
-
-def _final_faces(
-    squares: _Candidates,
-    outputs: Sequence[np.ndarray],
-    sizes: Int[np.ndarray, "images 4"],
-    least: float,
-) -> list[Faces]:
-    """Faces of every image from O-Net's scores, offsets and landmarks of its squares.
-
-    `sizes` holds each image's width, height, width, height.
-    """
-    scores, offsets, parts = outputs
-    size = squares.boxes[:, None, 2:] - squares.boxes[:, None, :2] + 1
-    landmarks = squares.boxes[:, None, :2] + parts * size - 1
-    chosen = np.flatnonzero(scores > least)
-    boxes = box_rules.regress(squares.boxes, offsets)
-    final = _Candidates(squares.image, boxes, scores).take(chosen)
-    rows = box_rules.suppress_in_groups(*final, threshold=_FINAL_OVERLAP, over="smaller")
-    final, landmarks = final.take(rows), landmarks[chosen][rows].astype(np.float32)
-    inside = np.clip(final.boxes, 0, sizes[final.image] - 1).astype(np.float32)
-    every = Faces(inside, final.scores, landmarks)
-    return [every.take(final.image == number) for number in range(len(sizes))]
-
-
-def detect(
-    images: Sequence[Image],
-    *,
-    min_face: int = 20,
-    factor: float = 0.709,
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8),
-    max_faces: int = 0,
-) -> list[Faces]:
-    """The faces of each image, best first: the whole of this module in one call.
-
-    Args:
-        images: uint8 [H, W, 3] RGB each, of any sizes, upright. An empty sequence gives an empty
-            list; images smaller than a face give no faces.
-        min_face: the side in pixels of the smallest face to look for. A larger one is faster,
-            and loses no face that is larger still.
-        factor: the scale from one level of the pyramid to the next, in (0, 1).
-        thresholds: the least scores after P-, R- and O-Net, each in 0..1.
-        max_faces: the most faces of an image, the best ones; 0 for all.
-
-    Returns:
-        One `Faces` an image, in order. What is found in an image does not depend on the others.
-
-    Raises:
-        ValueError: a setting is out of its range.
-        UserError: the package `mtcnn`, which holds the weights, is absent.
-    """
-    return Detector(min_face, factor, thresholds, max_faces).detect(images)
 
 
 @jax.jit
@@ -282,47 +202,23 @@ def _propose_cells(
     return scores, jnp.concatenate([offset.reshape(-1, 4) for _, offset in outputs])
 
 
-@jax.jit
-def _refine_boxes(weights: networks.Weights, *cut: Any) -> tuple[Array, ...]:
-    return networks.refinement_network(weights, patches.cut(*cut, size=24))
-
-
-@jax.jit
-def _output_boxes(weights: networks.Weights, *cut: Any) -> tuple[Array, ...]:
-    return networks.output_network(weights, patches.cut(*cut, size=48))
-
-
-def _propose_boxes(
-    scores: Float[np.ndarray, " cells"],
-    offsets: Float[np.ndarray, "cells 4"],
-    cells: pyramid.Cells,
-    threshold: float,
-) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]:
-    """The squares of one image that P-Net proposes, in image pixels, and their scores."""
-    chosen = np.flatnonzero(scores > threshold)
-    scores = scores[chosen]
-    corner = np.stack([cells.x[chosen], cells.y[chosen]], 1).astype(np.float64)
-    # 1 and 12, with a size of 11: mtcnn counts pixels from one, as the Matlab original did.
-    boxes = np.concatenate([corner + 1, corner + pyramid.CELL], 1)
-    boxes = boxes + offsets[chosen] * (pyramid.CELL - 1)
-    boxes /= cells.scale[chosen, None]
-    kept = box_rules.suppress_in_groups(cells.level[chosen], boxes, scores, _LEVEL_OVERLAP)
-    kept = kept[box_rules.suppress(boxes[kept], scores[kept], _IMAGE_OVERLAP)]
-    return box_rules.to_square(boxes[kept]), scores[kept]
+@functools.partial(jax.jit, static_argnames=("network", "size"))
+def _look_at(
+    weights: networks.Weights, *cut: Any, network: networks.Network, size: int
+) -> tuple[Array, ...]:
+    return network(weights, patches.cut(*cut, size=size))
 
 
 def _look(
-    program: Callable[..., tuple[Array, ...]],
-    name: str,
-    pool: patches.Pool,
-    candidates: _Candidates,
+    name: str, network: networks.Network, size: int, pixels: patches.Pixels, candidates: _Candidates
 ) -> tuple[np.ndarray, ...]:
-    """What a network says of every candidate."""
+    """The outputs of a network with the weights `name` for every candidate at `size` pixels."""
+    look_at = functools.partial(_look_at, _weights(name), pixels.values, network=network, size=size)
     answers: tuple[np.ndarray, ...] = in_batches(
-        lambda *part: program(_weights(name), pool.pixels, *part),
-        pool.start[candidates.image],
-        pool.height[candidates.image],
-        pool.width[candidates.image],
+        look_at,
+        pixels.start[candidates.image],
+        pixels.height[candidates.image],
+        pixels.width[candidates.image],
         candidates.boxes.astype(np.float32),
         size=batch_size,
     )
@@ -332,6 +228,24 @@ def _look(
 def batch_size(left: int) -> int:
     """How many of the candidates that are left go through a network together."""
     return next((size for size in _BATCH_SIZES if size <= left), _BATCH_SIZES[-1])
+
+
+def _final_faces(
+    squares: _Candidates, answers: Sequence[np.ndarray], images: Sequence[Image], least: float
+) -> list[Faces]:
+    """Faces of every image from O-Net's scores, offsets and landmarks of its squares."""
+    scores, offsets, parts = answers
+    size = squares.boxes[:, None, 2:] - squares.boxes[:, None, :2] + 1
+    landmarks = squares.boxes[:, None, :2] + parts * size - 1
+    chosen = np.flatnonzero(scores > least)
+    boxes = box_rules.regress(squares.boxes, offsets)
+    final = _Candidates(squares.image, boxes, scores).take(chosen)
+    rows = box_rules.suppress_in_groups(*final, threshold=0.7, over="smaller")
+    final, landmarks = final.take(rows), landmarks[chosen][rows].astype(np.float32)
+    sizes = np.array([image.shape[1::-1] * 2 for image in images])
+    inside = np.clip(final.boxes, 0, sizes[final.image] - 1).astype(np.float32)
+    every = Faces(inside, final.scores, landmarks)
+    return [every.take(final.image == number) for number in range(len(images))]
 
 
 @functools.cache

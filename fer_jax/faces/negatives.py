@@ -1,4 +1,4 @@
-"""Where to cut crops that show no face, for teaching a verifier what a face is not."""
+"""Places without a face, whose crops train the verifier."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def background_landmarks(
     image_size: tuple[int, int],
     margin: float,
 ) -> Float[np.ndarray, "5 2"] | None:
-    """Landmarks of no face: a face's, scaled, turned and moved to where nothing was detected.
+    """The landmarks of a face, scaled, turned and moved to where nothing was detected.
 
-    Aligned like a face's, their crop shows background with the same borders and the same blur
-    from resampling that a face's has, so that only what it shows tells it from a face.
+    The crop of these landmarks has the borders and the blur from resampling of a real face, so
+    that only its content differs.
 
     Args:
         rng: the random source.
-        landmarks: of a face, (x, y) in pixels.
+        landmarks: (x, y) in pixels.
         taken: boxes (x0, y0, x1, y1) that the crop must not touch.
         image_size: height and width in pixels; the landmarks stay within.
         margin: the margin of the crop, as in `align`.
@@ -51,7 +51,7 @@ def background_landmarks(
 def typical_landmarks(
     rng: np.random.Generator, image_size: tuple[int, int]
 ) -> Float[np.ndarray, "5 2"]:
-    """The template's landmarks at the size of a face that fills a third of the image or so."""
+    """The template's landmarks at the size of a face that fills about a third of the image."""
     return TEMPLATE * min(image_size) * rng.uniform(0.2, 0.5)
 
 

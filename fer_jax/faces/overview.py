@@ -1,4 +1,4 @@
-"""Histograms of what extraction measured, to choose its limits by."""
+"""Histograms of what extraction measured, as a basis for its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures that say how good a face crop is, and whether two crops show nearly the same."""
+"""Quality measures of a face crop, and a hash to find crops that are nearly the same."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-# How far the tip of the nose stands out before the eyes, in distances between the eyes; a round
-# figure for adults, good for ordering faces by yaw to within some ten degrees.
+# Protrusion of the tip of the nose in distances between the eyes. The value is typical of adults
+# and orders faces by yaw to within some ten degrees.
 _NOSE_PROTRUSION = 0.55
 
 _HASH_INPUT, _HASH_SIDE = 32, 8
@@ -29,8 +29,8 @@ def brightness(crop: UInt8[np.ndarray, "h w 3"]) -> float:
 def yaw(landmarks: Float[np.ndarray, "5 2"]) -> float:
     """How far the head is turned, in degrees, estimated from the five landmarks (x, y).
 
-    0 looks into the camera, positive is turned to the viewer's right. From the nose's distance
-    to the midline of eyes and mouth, taken along the line of the eyes, so that tilt of the head
+    0 looks into the camera, positive is turned to the viewer's right. The estimate is the nose's
+    distance to the midline of eyes and mouth, along the line of the eyes, so that tilt of the head
     does not matter.
     """
     left, right, nose, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
@@ -38,7 +38,7 @@ def yaw(landmarks: Float[np.ndarray, "5 2"]) -> float:
     across = right - left
     distance = np.hypot(*across)
     if distance == 0:
-        return 90.0  # both eyes at one place: a full profile
+        return 90.0  # both eyes at one point: a full profile
     across /= distance
     down = np.array([-across[1], across[0]])
     length = (mouth - eyes) @ down
@@ -48,7 +48,7 @@ def yaw(landmarks: Float[np.ndarray, "5 2"]) -> float:
 
 
 def perceptual_hash(crop: UInt8[np.ndarray, "h w 3"]) -> int:
-    """64 bits that stay nearly the same under small changes of light, noise and compression.
+    """64 bits that hardly change with light, noise and compression.
 
     The signs, against their median, of the 8 × 8 lowest frequencies of the 32 × 32 luma's
     cosine transform (Zauner 2010, "Implementation and benchmarking of perceptual image hash

@@ -1,7 +1,7 @@
 """Where videos are extracted: in this process, in several, or on a cluster through Apache Beam.
 
-A runner takes jobs and yields the counts of each, in any order. What a job writes depends on the
-job alone, so that every runner ends with the same files.
+A runner yields the counts of each job, in any order. What a job writes depends on the job alone,
+so that every runner ends with the same files.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fer_jax import outputs
 from fer_jax.errors import UserError
 from fer_jax.faces import shards
 from fer_jax.faces.shards import Job, Stats
+from fer_jax.schemas import Extract
 from fer_jax.workdir import read_json, write_json
 from fer_jax.workers import WorkerPool
 
@@ -32,18 +33,22 @@ _COMPILATION_OPTIONS = (
 )
 
 
-def here(jobs: Sequence[Job], progress: Progress) -> Iterator[Stats]:
-    """One video after the other; `progress` is told of frames as they are done."""
-    for job in jobs:
-        yield shards.extract(job, progress)
-
-
-def in_processes(jobs: Sequence[Job], workers: int, progress: Progress) -> Iterator[Stats]:
-    """In several processes, each of which extracts one video at a time.
+def run(jobs: Sequence[Job], config: Extract, progress: Progress) -> Iterator[Stats]:
+    """Extracts the videos where `config` says; `progress` gets numbers of frames.
 
     Raises:
-        UserError: a process was ended from outside.
+        UserError: a worker process was ended from outside; Beam is missing or knows no such runner.
     """
+    if config.runner:
+        return _on_beam(
+            jobs, [f"--runner={config.runner}", *config.runner_options.split()], progress
+        )
+    if config.workers:
+        return _in_processes(jobs, config.workers, progress)
+    return (shards.extract(job, progress) for job in jobs)
+
+
+def _in_processes(jobs: Sequence[Job], workers: int, progress: Progress) -> Iterator[Stats]:
     try:
         with WorkerPool(workers, _prepare_worker, _compilation_options()) as pool:
             running = [pool.submit(shards.extract, job) for job in jobs]
@@ -53,20 +58,13 @@ def in_processes(jobs: Sequence[Job], workers: int, progress: Progress) -> Itera
                 yield stats
     except BrokenProcessPool as error:
         raise UserError(
-            "extract: a worker process was ended from outside, most likely for want of memory; "
+            "extract: a worker process was ended from outside, most likely because memory ran out; "
             "run again with a smaller --config.workers, finished videos are kept"
         ) from error
 
 
-def on_beam(jobs: Sequence[Job], options: Sequence[str], progress: Progress) -> Iterator[Stats]:
-    """As a pipeline of Apache Beam, whose options (`--runner=...`) are `options`.
-
-    Videos and workdir lie where every worker sees them under the same path. The counts come
-    back through files beside the shards.
-
-    Raises:
-        UserError: Beam is not installed, or knows no such runner.
-    """
+def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Iterator[Stats]:
+    """Videos and workdir must have the same path on every worker. Counts come back as files."""
     try:
         import apache_beam as beam  # type: ignore[import-not-found, unused-ignore]
         from apache_beam.options.pipeline_options import (  # type: ignore[import-not-found, unused-ignore]
@@ -74,7 +72,7 @@ def on_beam(jobs: Sequence[Job], options: Sequence[str], progress: Progress) -> 
         )
     except ImportError as error:
         raise UserError(
-            "extract: --config.runner wants Apache Beam; run: pip install -r requirements-beam.txt"
+            "extract: --config.runner needs Apache Beam; run: pip install -r requirements-beam.txt"
         ) from error
     if not jobs:
         return
@@ -87,7 +85,7 @@ def on_beam(jobs: Sequence[Job], options: Sequence[str], progress: Progress) -> 
     ):
         work = [(number, job, folder, settings) for number, job in enumerate(jobs)]
         try:
-            pipeline = beam.Pipeline(options=PipelineOptions(list(options)))
+            pipeline = beam.Pipeline(options=PipelineOptions(options))
         except ValueError as error:
             raise UserError(f"extract: --config.runner: {error}") from error
         with pipeline:
@@ -103,7 +101,7 @@ def on_beam(jobs: Sequence[Job], options: Sequence[str], progress: Progress) -> 
 def _extract_on_worker(work: tuple[int, Job, str, dict[str, Any]]) -> None:
     number, job, folder, options = work
     _prepare_worker(options)
-    # A worker that took the job over from one that was thought dead finds it done.
+    # The job may have been done by a worker that was taken for dead.
     stats = shards.finished(job) or shards.extract(job)
     write_json(Path(folder, f"{number}.json"), asdict(stats))
 

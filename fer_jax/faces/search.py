@@ -1,4 +1,4 @@
-"""Faces in pictures of any size: the same search for photographs, videos and predictions."""
+"""The search for faces in pictures of any size."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 
 @runtime_checkable
 class FaceDetector(Protocol):
-    """What finds faces in pictures at the size at which they are shown to it."""
+    """Finds faces in pictures of moderate size."""
 
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         """The faces of each picture, best first."""
 
 
 def make_detector(settings: DetectorSettings) -> Detector:
-    """The detector of a record."""
+    """The detector with these settings."""
     return Detector(**settings.model_dump())
 
 
 def find_faces(images: Sequence[Image], detector: FaceDetector, search: Search) -> list[Faces]:
     """All faces of each picture, best first, in pixels of the picture.
 
-    A large picture is reduced, since a face in it is no dot; a small one is enlarged, since MTCNN
-    does not find faces below 20 pixels. Pictures without a face are searched again with their
-    border continued, which finds faces that fill the picture.
+    A large picture is reduced; a small one is enlarged, since MTCNN does not find faces below 20
+    pixels. Pictures without a face are searched again with their border continued, which finds
+    faces that fill the picture.
 
     Args:
         images: uint8 [H, W, 3] RGB each, of any sizes.
@@ -50,10 +50,10 @@ def find_faces(images: Sequence[Image], detector: FaceDetector, search: Search) 
     return found
 
 
-def largest(faces: Faces) -> int:
-    """The row of the face with the largest box; there must be one."""
+def largest(faces: Faces) -> Faces:
+    """The face with the largest box alone; there must be one."""
     sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
-    return int(np.argmax(sides[:, 0] * sides[:, 1]))
+    return faces.take([int(np.argmax(sides[:, 0] * sides[:, 1]))])
 
 
 def scaled(image: Image, search: Search) -> Image:

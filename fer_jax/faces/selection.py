@@ -1,46 +1,15 @@
-"""Which face crops of a video are worth keeping, and why the others are not."""
+"""Which face crops of a video are kept, and why the others are removed."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from fer_jax.faces.quality import hash_distance
+from fer_jax.schemas.faces import Limits
 
-# Every reason that extraction gives, in the order in which they are looked for.
+# The reasons of extraction, in the order in which they are tested.
 REASONS = ("small", "blurred", "dark", "bright", "turned", "duplicate", "thinned")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a crop must be to be kept; the defaults keep everything.
-
-    Attributes:
-        min_size: the shorter side of the face's box, pixels; below: "small".
-        min_sharpness: see `quality.sharpness`; below: "blurred".
-        min_brightness, max_brightness: mean luma in 0..255; outside: "dark", "bright".
-        max_yaw: degrees to either side; beyond: "turned".
-        min_hash_distance: bits, 0..64, in which a crop's hash must differ from those of all
-            crops that were kept of its track; nearer: "duplicate".
-        per_track: the most crops of a track, evenly spread over it; others: "thinned". 0 for all.
-    """
-
-    min_size: float = 0.0
-    min_sharpness: float = 0.0
-    min_brightness: float = 0.0
-    max_brightness: float = 255.0
-    max_yaw: float = 90.0
-    min_hash_distance: int = 0
-    per_track: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_brightness <= self.max_brightness:
-            raise ValueError("min_brightness must lie between 0 and max_brightness")
-        least = min(self.min_size, self.min_sharpness, self.max_yaw)
-        if least < 0 or self.per_track < 0 or not 0 <= self.min_hash_distance <= 64:
-            raise ValueError(f"no crop can be judged by {self}")
 
 
 def sizes(faces: pd.DataFrame) -> np.ndarray:
@@ -54,7 +23,7 @@ def reasons(faces: pd.DataFrame, limits: Limits) -> list[str]:
 
     Args:
         faces: rows of a manifest in the order of their frames.
-        limits: what is asked of them.
+        limits: what a crop must be to be kept.
     """
     found = np.select(
         [

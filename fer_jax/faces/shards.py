@@ -1,10 +1,10 @@
 """One video becomes one shard: a folder with the crops, the rows and the counts of that video.
 
     manifest.parquet, crops/<frame>_<face>.jpg        the faces
-    negatives.parquet, negatives/<frame>_<n>.jpg      crops of what is no face
+    negatives.parquet, negatives/<frame>_<n>.jpg      crops without a face
     stats.json                                        counts; what is wrong with the video, if so
 
-A shard appears whole or not at all, and depends on nothing but the video and the settings.
+A shard appears whole or not at all, and depends on nothing but the video and the config.
 """
 
 from __future__ import annotations
@@ -25,42 +25,18 @@ from jaxtyping import Float, UInt8
 from fer_jax.data import manifest
 from fer_jax.faces import quality, selection
 from fer_jax.faces.alignment import align
-from fer_jax.faces.mtcnn import Detector, Faces
+from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.negatives import background_landmarks, touches, typical_landmarks
+from fer_jax.faces.search import make_detector
 from fer_jax.faces.shots import CutFinder
 from fer_jax.faces.tracks import Tracker
 from fer_jax.faces.video import Frame, SampleCounts, VideoError, sample_frames
+from fer_jax.schemas import Extract
 from fer_jax.workdir import atomic_folder, read_json, write_json
 
 _JPEG_QUALITY = 95
-# Where a face was seen this long ago, one may still be that the detector misses.
+# Where a face was seen this long ago, there may still be one that the detector misses.
 _REMEMBERED_S = 2.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a shard depends on, besides its video.
-
-    Attributes:
-        every_s: seconds between samples; 0 takes every frame.
-        detector: the face detector.
-        size, margin: of the crops, as in `align`.
-        negatives: background crops to cut a frame.
-        floor: the least detector score of a candidate that becomes a hard negative.
-        batch: frames detected together.
-        seed: of the random places of background crops.
-        limits: which crops are kept.
-    """
-
-    every_s: float
-    detector: Detector
-    size: int
-    margin: float
-    negatives: int
-    floor: float
-    batch: int
-    seed: int
-    limits: selection.Limits
 
 
 @dataclass(frozen=True)
@@ -70,11 +46,11 @@ class Job:
     path: Path
     video: str
     shard: Path
-    settings: Settings
+    config: Extract
 
 
-@dataclass
-class Stats:
+@dataclass(kw_only=True)
+class Stats(SampleCounts):
     """The counts of one video. `error` and `detail` are "" for a sound one."""
 
     video: str
@@ -82,38 +58,35 @@ class Stats:
     frames: int = 0
     with_faces: int = 0
     without_faces: int = 0
-    failed: int = 0
     faces: int = 0
     kept: int = 0
     negatives: int = 0
     cuts: int = 0
-    decoded: int = 0
-    without_time: int = 0
     error: str = ""
     detail: str = ""
 
     @property
     def kept_frames(self) -> int:
-        """Frames that could be looked at."""
+        """Frames that could be decoded."""
         return self.with_faces + self.without_faces
 
 
 def video_id(path: Path, root: Path) -> str:
     """The video's path below `root` with forward slashes; its name when it is `root` itself."""
     relative = path.relative_to(root).as_posix() if path != root else path.name
-    # Names that are no UTF-8 are possible on Linux, and impossible in a table.
+    # Linux allows names that are not UTF-8; a table does not.
     return os.fsencode(relative).decode("utf-8", "backslashreplace")
 
 
 def shard_name(video: str) -> str:
-    """A short ASCII folder name, a different one for every video id."""
+    """A short ASCII folder name, unique to the video id."""
     stem = Path(video).stem.encode("ascii", "ignore").decode()
     readable = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)[:40]
     return f"{readable}-{hashlib.sha256(video.encode()).hexdigest()[:12]}"
 
 
 def finished(job: Job) -> Stats | None:
-    """The counts of a shard that is there already and whose video has not changed since."""
+    """The counts of a shard that exists and whose video has not changed since."""
     if not (job.shard / "stats.json").exists():
         return None
     stats = Stats(**read_json(job.shard / "stats.json"))
@@ -121,11 +94,11 @@ def finished(job: Job) -> Stats | None:
 
 
 def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> Stats:
-    """Extracts one video into its shard; `progress` is told of frames as they are done.
+    """Extracts one video into its shard; `progress` gets the number of frames as they are done.
 
-    A video that is none, or is damaged, raises nothing: what could be decoded is kept, and the
-    counts say what is wrong. One at which something breaks leaves no shard, so that a later run
-    tries it again; only a disk that takes no more ends the run.
+    A file that is damaged or not a video raises nothing: what could be decoded is kept, and the
+    counts say what is wrong. After any other failure there is no shard, so that a later run tries
+    the video again; only errors of the disk end the run.
     """
     try:
         return _extract(job, progress)
@@ -133,48 +106,41 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
         raise
     except Exception as error:
         detail = f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
-        return Stats(job.video, _source(job.path), error="broken", detail=detail)
+        return Stats(video=job.video, source=_source(job.path), error="broken", detail=detail)
 
 
 def _extract(job: Job, progress: Callable[[int], None]) -> Stats:
-    stats = Stats(job.video, _source(job.path))
-    counts = SampleCounts()
+    stats = Stats(video=job.video, source=_source(job.path))
+    config, detector = job.config, make_detector(job.config.detector)
     with atomic_folder(job.shard) as folder:
         writer = _ShardWriter(folder, job, stats)
-        for frames in _batches(job, counts, stats):
+        samples = _samples(job, stats)
+        while frames := list(itertools.islice(samples, config.batch)):
             images = [frame.image for frame in frames]
-            found = job.settings.detector.detect(images, floor=job.settings.floor)
-            for frame, faces in zip(frames, found, strict=True):
-                writer.add(frame, faces)
+            found = detector.detect(images, floor=config.negatives.floor)
+            for frame, candidates in zip(frames, found, strict=True):
+                writer.add(frame, candidates)
             progress(len(frames))
-        stats.decoded, stats.without_time = counts.decoded, counts.without_time
-        stats.failed = counts.failed
-        stats.frames += counts.failed
-        if stats.frames != stats.with_faces + stats.without_faces + stats.failed:
-            raise RuntimeError(f"{job.video}: frames were lost on the way: {stats}")
+        stats.frames += stats.failed
+        if stats.frames != stats.kept_frames + stats.failed:
+            raise RuntimeError(f"{job.video}: the counts of frames do not add up: {stats}")
         writer.close()
         write_json(folder / "stats.json", asdict(stats))
     return stats
 
 
-def _batches(job: Job, counts: SampleCounts, stats: Stats) -> Iterator[list[Frame]]:
-    """The video's samples in lists of the batch size, counted; an error ends it and is noted."""
-
-    def samples() -> Iterator[Frame]:
-        try:
-            for frame in sample_frames(job.path, job.settings.every_s, counts):
-                stats.frames += 1
-                yield frame
-        except VideoError as error:
-            stats.error, stats.detail = error.reason, error.detail
-
-    stream = samples()
-    while frames := list(itertools.islice(stream, job.settings.batch)):
-        yield frames
+def _samples(job: Job, stats: Stats) -> Iterator[Frame]:
+    """The video's samples, counted; an error ends them and is noted."""
+    try:
+        for frame in sample_frames(job.path, job.config.every_s, stats):
+            stats.frames += 1
+            yield frame
+    except VideoError as error:
+        stats.error, stats.detail = error.reason, error.detail
 
 
 def _source(path: Path) -> list[int]:
-    """Size and time of change of a file, to notice that it has become another."""
+    """Size and modification time of a file, to notice that it was replaced."""
     try:
         status = path.stat()
     except OSError:
@@ -183,41 +149,51 @@ def _source(path: Path) -> list[int]:
 
 
 class _ShardWriter:
-    """Writes crops as they come, and the tables at the end."""
+    """Writes crops frame by frame, and the tables at the end."""
 
     def __init__(self, folder: Path, job: Job, stats: Stats) -> None:
         self._folder, self._job, self._stats = folder, job, stats
         self._tracker, self._cuts = Tracker(), CutFinder()
-        self._rows: list[dict[str, Any]] = []
-        self._negative_rows: list[dict[str, Any]] = []
+        self._faces: list[dict[str, Any]] = []
+        self._negatives: list[dict[str, Any]] = []
         self._last: tuple[float, Faces] | None = None  # the last faces seen, and when
         self._key = int.from_bytes(hashlib.sha256(job.video.encode()).digest()[:8], "big")
         (folder / "crops").mkdir()
         (folder / "negatives").mkdir()
 
     def add(self, frame: Frame, candidates: Faces) -> None:
-        """Takes in one frame and all that the detector saw on it, down to the floor."""
-        is_face = candidates.scores > self._job.settings.detector.thresholds[2]
-        faces, others = candidates.take(is_face), candidates.take(~is_face)
+        """Takes one frame and all candidates of the detector, down to the floor."""
+        is_face = candidates.scores > self._job.config.detector.thresholds[2]
+        faces = candidates.take(is_face)
         if self._cuts.update(frame.image):
             self._stats.cuts += 1
             self._tracker.forget()
-        tracks = self._tracker.update(frame.time_s, faces.boxes)
-        for number in range(len(faces)):
-            self._add_face(frame, faces, number, int(tracks[number]))
-        self._add_negatives(frame, faces, others)
+        for number, track in enumerate(self._tracker.update(frame.time_s, faces.boxes)):
+            self._add_face(frame, faces, number, int(track))
+        self._add_negatives(frame, faces, candidates.take(~is_face))
         if len(faces):
             self._last = frame.time_s, faces
         self._stats.with_faces += len(faces) > 0
         self._stats.without_faces += len(faces) == 0
         self._stats.faces += len(faces)
 
+    def close(self) -> None:
+        """Writes the tables."""
+        faces = pd.DataFrame(self._faces, columns=manifest.SCHEMA.names)
+        if len(faces):
+            faces["reason"] = selection.reasons(faces, self._job.config.limits)
+            faces["status"] = np.where(faces["reason"] == "", manifest.KEPT, manifest.REMOVED)
+        self._stats.kept = int((faces["status"] == manifest.KEPT).sum())
+        self._stats.negatives = len(self._negatives)
+        manifest.write_manifest(self._folder / "manifest.parquet", faces)
+        negatives = pd.DataFrame(self._negatives, columns=manifest.NEGATIVES_SCHEMA.names)
+        manifest.write_negatives(self._folder / "negatives.parquet", negatives)
+
     def _add_face(self, frame: Frame, faces: Faces, number: int, track: int) -> None:
         landmarks = faces.landmarks[number]
         name = f"{frame.index:07d}_{number:02d}"
-        crop = self._cut(frame, landmarks)
-        _write_jpeg(self._folder / "crops" / f"{name}.jpg", crop)
-        self._rows.append(
+        crop = self._write_crop(f"crops/{name}.jpg", frame, landmarks)
+        self._faces.append(
             {
                 "face_id": f"{self._job.shard.name}/{name}",
                 "video": self._job.video,
@@ -238,83 +214,65 @@ class _ShardWriter:
             }
         )
 
-    def _add_negatives(self, frame: Frame, faces: Faces, others: Faces) -> None:
-        near = self._remembered(frame.time_s)
-        people = np.concatenate([faces.boxes, near.boxes if near else faces.boxes[:0]])
-        for number in range(len(others)):
-            if not touches(others.boxes[number], people):
-                score = float(others.scores[number])
-                self._add_negative(frame, others.landmarks[number], manifest.HARD, score)
-        rng = np.random.default_rng([self._job.settings.seed, self._key, frame.index])
-        taken = np.concatenate([people, others.boxes])
+    def _add_negatives(self, frame: Frame, faces: Faces, doubted: Faces) -> None:
+        """Candidates that the detector refused, and places without any candidate."""
+        config, people = self._job.config, faces.boxes
+        if self._last and frame.time_s - self._last[0] <= _REMEMBERED_S:
+            people = np.concatenate([people, self._last[1].boxes])
+        for box, landmarks, score in zip(
+            doubted.boxes, doubted.landmarks, doubted.scores, strict=True
+        ):
+            if not touches(box, people):
+                self._add_negative(frame, landmarks, manifest.HARD, float(score))
+        rng = np.random.default_rng([config.seed, self._key, frame.index])
+        taken = np.concatenate([people, doubted.boxes])
         size = frame.image.shape[:2]
-        for _ in range(self._job.settings.negatives):
-            model = faces if len(faces) else self._last[1] if self._last else None
-            landmarks = background_landmarks(
-                rng,
-                model.landmarks[0] if model else typical_landmarks(rng, size),
-                taken,
-                size,
-                self._job.settings.margin,
-            )
-            if landmarks is not None:
-                self._add_negative(frame, landmarks, manifest.BACKGROUND, np.nan)
-
-    def _remembered(self, time_s: float) -> Faces | None:
-        recent = self._last is not None and time_s - self._last[0] <= _REMEMBERED_S
-        return self._last[1] if self._last and recent else None
+        like = faces if len(faces) else self._last[1] if self._last else None
+        for _ in range(config.negatives.per_frame):
+            shape = like.landmarks[0] if like else typical_landmarks(rng, size)
+            place = background_landmarks(rng, shape, taken, size, config.crop.margin)
+            if place is not None:
+                self._add_negative(frame, place, manifest.BACKGROUND, np.nan)
 
     def _add_negative(
         self, frame: Frame, landmarks: Float[np.ndarray, "5 2"], kind: str, score: float
     ) -> None:
-        name = f"{frame.index:07d}_{len(self._negative_rows):06d}.jpg"
-        _write_jpeg(self._folder / "negatives" / name, self._cut(frame, landmarks))
-        self._negative_rows.append(
-            {
-                "crop": f"negatives/{name}",
-                "video": self._job.video,
-                "frame": frame.index,
-                "kind": kind,
-                "detector_score": score,
-            }
+        name = f"negatives/{frame.index:07d}_{len(self._negatives):06d}.jpg"
+        self._write_crop(name, frame, landmarks)
+        row = {"crop": name, "video": self._job.video, "frame": frame.index, "kind": kind}
+        self._negatives.append(row | {"detector_score": score})
+
+    def _write_crop(
+        self, name: str, frame: Frame, landmarks: Float[np.ndarray, "5 2"]
+    ) -> UInt8[np.ndarray, "s s 3"]:
+        crop = align(
+            frame.image, landmarks, self._job.config.crop.size, self._job.config.crop.margin
         )
-        self._stats.negatives += 1
-
-    def _cut(self, frame: Frame, landmarks: Float[np.ndarray, "5 2"]) -> np.ndarray:
-        return align(frame.image, landmarks, self._job.settings.size, self._job.settings.margin)
-
-    def close(self) -> None:
-        """Writes the tables."""
-        faces = _table(self._rows, manifest.SCHEMA)
-        if len(faces):
-            faces["reason"] = selection.reasons(faces, self._job.settings.limits)
-            faces["status"] = np.where(faces["reason"] == "", manifest.KEPT, manifest.REMOVED)
-        self._stats.kept = int((faces["status"] == manifest.KEPT).sum())
-        manifest.write_manifest(self._folder / "manifest.parquet", faces)
-        negatives = _table(self._negative_rows, manifest.NEGATIVES_SCHEMA)
-        manifest.write_negatives(self._folder / "negatives.parquet", negatives)
+        bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        (self._folder / name).write_bytes(data.tobytes())
+        return crop
 
 
-def _table(rows: list[dict[str, Any]], schema: Any) -> pd.DataFrame:
-    return pd.DataFrame(rows) if rows else manifest.empty(schema)
+def merge(shards: list[Path], workdir: Path) -> pd.DataFrame:
+    """Writes the tables of all shards as one each, with crops relative to `workdir`.
 
-
-def _write_jpeg(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    path.write_bytes(data.tobytes())
-
-
-def merge(
-    shards: list[Path],
-    read: Callable[[Path], pd.DataFrame],
-    root: Path,
-    schema: Any,
-) -> pd.DataFrame:
-    """The tables of all shards that there are as one, its crops relative to `root`."""
+    Returns:
+        The rows of the faces.
+    """
     shards = [shard for shard in shards if shard.is_dir()]
-    tables = [read(shard) for shard in shards]
-    for table, shard in zip(tables, shards, strict=True):
-        table["crop"] = f"{shard.relative_to(root).as_posix()}/" + table["crop"]
-    tables = [table for table in tables if len(table)]
-    return pd.concat(tables, ignore_index=True) if tables else manifest.empty(schema)
+
+    def joined(read: Callable[[Path], pd.DataFrame], name: str, schema: Any) -> pd.DataFrame:
+        tables = []
+        for shard in shards:
+            table = read(shard / name)
+            table["crop"] = f"{shard.relative_to(workdir).as_posix()}/" + table["crop"]
+            if len(table):
+                tables.append(table)
+        return pd.concat(tables, ignore_index=True) if tables else manifest.empty(schema)
+
+    faces = joined(manifest.read_manifest, "manifest.parquet", manifest.SCHEMA)
+    manifest.write_manifest(workdir / "manifest.parquet", faces)
+    negatives = joined(manifest.read_negatives, "negatives.parquet", manifest.NEGATIVES_SCHEMA)
+    manifest.write_negatives(workdir / "negatives.parquet", negatives)
+    return faces

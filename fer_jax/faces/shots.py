@@ -11,11 +11,11 @@ _THUMBNAIL = 64  # pixels a side
 
 
 class CutFinder:
-    """Tells whether a frame begins a new shot, frame by frame in order.
+    """Finds the frames that begin a new shot; takes frames in order.
 
     A cut is where the colours of two successive samples differ: half the sum of absolute
-    differences of their 8×8×8 RGB histograms (0 to 1) is above `threshold`. Colours move little
-    while a camera follows somebody, and wholly when another one takes over.
+    differences of their 8×8×8 RGB histograms (0 to 1) is above `threshold`. Colours change little
+    within a shot and much from one camera to another.
     """
 
     def __init__(self, threshold: float = 0.6) -> None:

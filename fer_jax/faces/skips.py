@@ -1,4 +1,4 @@
-"""Sources that cannot be used: each fails alone, is counted, and has its reason written down."""
+"""Sources that cannot be used: each is counted and listed with its reason."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Skips:
         return len({name for name, _ in self.rows})
 
     def add(self, name: str, reason: str) -> None:
-        """Notes why a source, or a part of it, is left out."""
+        """Records why a source, or a part of it, is left out."""
         self.rows.append((name, " ".join(reason.split())))
 
     @contextlib.contextmanager
     def each(self, name: str, what: str = "") -> Iterator[None]:
-        """Turns a failure of the source `name` in the block into a row, and goes on.
+        """Turns an exception in the block into a row for the source `name`.
 
-        What is not the source's fault is raised: a full or read-only disk, a refused output, an
-        interruption. `what` says what failed, where that is not the source as a whole.
+        Exceptions with another cause are raised: a full or read-only disk, a refused output, an
+        interruption. `what` names what failed, if it is not the source as a whole.
         """
         try:
             yield

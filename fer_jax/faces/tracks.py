@@ -23,7 +23,7 @@ class Tracker:
         self._known: dict[int, tuple[float, Float[np.ndarray, " 4"]]] = {}
 
     def forget(self) -> None:
-        """Forgets every face, as a scene cut asks: whoever comes next is somebody new."""
+        """Forgets every face, as after a scene cut."""
         self._known = {}
 
     def update(self, time_s: float, boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, " n"]:

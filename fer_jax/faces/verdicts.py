@@ -1,4 +1,4 @@
-"""What the verifier's scores mean: where to cut, how well that does, and each crop's verdict."""
+"""The verifier's scores: the threshold, its quality, and the verdict on each crop."""
 
 from __future__ import annotations
 
@@ -95,8 +95,9 @@ def rate(
 ) -> dict[str, Any]:
     """The share of successes among the trials, with two 95 % intervals.
 
-    Wilson's takes every crop for independent. `by_source` draws whole sources with replacement
-    (cluster bootstrap, percentiles), since crops of one video are alike; None for a single one.
+    Wilson's assumes independent crops. `by_source` draws whole sources with replacement (cluster
+    bootstrap, percentiles), since crops of one video are alike; None for a single source. Without
+    trials all are None.
     """
     won, tried = (successes & trials).astype(float), trials.astype(float)
     _, place = np.unique(np.asarray(sources, str), return_inverse=True)
@@ -108,19 +109,12 @@ def rate(
         draws = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), _RESAMPLES)
         low, high = np.percentile(draws @ wins / (draws @ counts), [2.5, 97.5])
         by_source = {"low": float(low), "high": float(high)}
-    return proportion(int(won.sum()), int(tried.sum())) | {"by_source": by_source}
-
-
-def proportion(successes: int, trials: int) -> dict[str, float | None]:
-    """A share and its 95 % Wilson interval; None for all three without trials."""
-    if not trials:
-        return {"value": None, "low": None, "high": None}
-    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    return {
-        "value": successes / trials,
-        "low": float(interval.low),
-        "high": float(interval.high),
-    }
+    found, of = int(won.sum()), int(tried.sum())
+    if not of:
+        return {"value": None, "low": None, "high": None, "by_source": by_source}
+    wilson = stats.binomtest(found, of).proportion_ci(0.95, method="wilson")
+    interval = {"low": float(wilson.low), "high": float(wilson.high)}
+    return {"value": found / of, **interval, "by_source": by_source}
 
 
 def judge(
@@ -131,8 +125,8 @@ def judge(
 ) -> pd.DataFrame:
     """A copy of the manifest with `verifier_score`, `status` and `reason`.
 
-    A face is removed if either detector says no: reason "detector", "verifier" or
-    "detector+verifier". What was removed before stays removed, its reason in front.
+    A face is removed if the detector or the verifier refuses it: reason "detector", "verifier" or
+    "detector+verifier". Faces that were removed before stay removed, with the old reason first.
     """
     # In the precision that the manifest keeps: a score of 0.9 is no less than 0.9.
     detector = manifest["detector_score"].to_numpy(np.float32) < np.float32(min_detector_score)

@@ -1,19 +1,20 @@
-"""Frames out of videos at their true times, and frames into a video."""
+"""Reads frames of videos at their true times, and writes videos."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 import av
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -31,9 +32,9 @@ Reason = Literal[
     "unreadable", "not_a_video", "no_video_stream", "too_large", "no_frames", "damaged"
 ]
 
-# A file may promise this much more than its frames show before it counts as cut short.
+# A file counts as truncated if its frames end this much before the stated end.
 _END_TOLERANCE_S = 0.5
-# A file that promises more than a year is not believed.
+# Stated ends of more than a year are ignored.
 _LONGEST_S = 366 * 86_400.0
 
 
@@ -63,7 +64,7 @@ class Frame:
 
 @dataclass
 class SampleCounts:
-    """What became of a video's frames; filled while `sample_frames` runs.
+    """Counts of a video's frames, filled while `sample_frames` runs.
 
     Attributes:
         decoded: frames decoded, sampled or not.
@@ -79,7 +80,7 @@ class SampleCounts:
 def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
     """The files below `folder` whose suffix is a video's, sorted by path; or the file itself.
 
-    Linked folders are not entered, so that a loop of links is no trap.
+    Linked folders are not entered, since links may form a loop.
 
     Raises:
         UserError: there is no such folder, or no video in it.
@@ -88,7 +89,7 @@ def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
     if root.is_file():
         return [root]
     if not root.is_dir():
-        raise UserError(f"{folder} is no folder and no file; give a folder of videos")
+        raise UserError(f"{folder} is not a folder or a file; give a folder of videos")
     found = sorted(
         Path(parent) / name
         for parent, _, names in os.walk(root)
@@ -105,13 +106,13 @@ def sample_frames(
 ) -> Iterator[Frame]:
     """The first frame of every `every_s` seconds from the first frame on; all for 0.
 
-    Holds one frame at a time. Rotation that the file asks for is applied. Frames without a
+    Holds one frame at a time. The rotation that the file states is applied. Frames without a
     presentation time are skipped and counted.
 
     Raises:
         VideoError: nothing can be decoded; or, after the last frame that could be, reason
-            "damaged": some samples were lost, as counted in `counts.failed`. Whatever a file
-            does to the decoder ends in this error.
+            "damaged": some samples were lost, as counted in `counts.failed`. Every other exception
+            of the decoder becomes this error.
     """
     counts = SampleCounts() if counts is None else counts
     grid = _Grid(every_s)
@@ -155,7 +156,7 @@ class _Grid:
         self._failed_frames = 0  # when every frame is a sample
 
     def takes(self, time_s: float) -> bool:
-        """Whether the frame at this time is the first of its cell; if so, the cell is done."""
+        """Whether the frame at this time is the first of its cell, which is then done."""
         if self._origin is None:
             self._origin = time_s
         if not self._every_s:
@@ -169,14 +170,14 @@ class _Grid:
         return True
 
     def fails(self, time_s: float | None) -> None:
-        """Notes a frame that could not be decoded; another one of its cell makes up for it."""
+        """Notes a frame that could not be decoded; another frame of its cell replaces it."""
         if not self._every_s or self._origin is None or time_s is None:
             self._failed_frames += 1
         elif self._cell(time_s) not in self._recent:
             self._failed.add(self._cell(time_s))
 
     def ends(self, last_s: float, promised_s: float, fps: float) -> None:
-        """Notes that the last frame ends at `last_s`, though the file promised more."""
+        """Notes that the last frame ends at `last_s`, before the stated end."""
         if not self._every_s:
             self._failed_frames += max(1, round((promised_s - last_s) * fps))
         elif self._origin is not None:
@@ -215,15 +216,15 @@ def _open(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]
 
 
 def _container(path: str | os.PathLike[str], **options: str) -> av.container.InputContainer:
-    # Absolute, since FFmpeg would take a name such as "a:b.mp4" for a protocol. Titles may be in
-    # any encoding.
+    # Absolute, since FFmpeg reads a name such as "a:b.mp4" as a protocol. Titles may have any
+    # encoding.
     return av.open(str(Path(path).absolute()), options=options, metadata_errors="replace")
 
 
 def _decode(
     path: str | os.PathLike[str], container: av.container.InputContainer, grid: _Grid
 ) -> Iterator[av.VideoFrame]:
-    """All frames that can be decoded, in order of presentation; what fails is noted in `grid`."""
+    """All frames that can be decoded, in order of presentation; failures go to `grid`."""
     stream = _picture_stream(path, container)
     stream.thread_type = "AUTO"
     stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
@@ -237,11 +238,13 @@ def _decode(
         except av.error.FFmpegError:
             broken = True
             break
-        if packet.size:  # the last one is marked as corrupt when the file ends within it
+        if packet.size:  # the last packet is marked as corrupt if the file ends within it
             broken = packet.is_corrupt
         try:
             for frame in packet.decode():
-                end_s = _end(frame, end_s)
+                if frame.time is not None:
+                    length = _seconds(frame.duration, frame.time_base) or 0.0
+                    end_s = max(end_s, frame.time + length)
                 yield frame
         except av.error.FFmpegError:
             grid.fails(_seconds(packet.pts, packet.time_base))
@@ -255,23 +258,23 @@ def _decode(
 def _picture_stream(
     path: str | os.PathLike[str], container: av.container.InputContainer
 ) -> av.VideoStream:
-    """The first stream of moving pictures; the cover of a song is not one."""
+    """The first video stream that is not the cover of a song."""
     cover = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
         if stream.disposition & cover:
             continue
         width, height = _size(stream)
-        if not width * height:  # FFmpeg forgets a size that it refuses
+        if not width * height:  # FFmpeg drops a size that it refuses
             width, height = _size_in_header(path, stream.index)
         if width * height > MOST_PIXELS:
-            detail = f"its frames have {width} x {height} pixels, more than is ever filmed"
+            detail = f"its frames have {width} x {height} pixels, more than any camera records"
             raise VideoError(path, "too_large", detail)
         return stream
     raise VideoError(path, "no_video_stream", "holds no moving pictures, only sound")
 
 
 def _size_in_header(path: str | os.PathLike[str], index: int) -> tuple[int, int]:
-    """Width and height that the container states for a stream; nothing is decoded."""
+    """Width and height of a stream as the container states them, without decoding."""
     with _container(path, codec_whitelist="none") as container:
         stream = container.streams[index]
         return _size(stream) if isinstance(stream, av.VideoStream) else (0, 0)
@@ -281,22 +284,12 @@ def _size(stream: av.VideoStream) -> tuple[int, int]:
     return stream.codec_context.width, stream.codec_context.height
 
 
-def _end(frame: av.VideoFrame, before: float) -> float:
-    """When a frame stops being shown, seconds; `before` where it does not say."""
-    if frame.time is None:
-        return before
-    return max(before, frame.time + (_seconds(frame.duration, frame.time_base) or 0.0))
-
-
 def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
     return None if ticks is None or time_base is None else float(ticks * time_base)
 
 
 def _promised_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """When the pictures end by what the file says of itself, seconds.
-
-    0 where it says nothing, or something absurd.
-    """
+    """The end of the pictures in seconds as the file states it; 0 without a plausible value."""
     promised = 0.0
     if stream.duration is not None and stream.time_base is not None:
         promised = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
@@ -327,46 +320,33 @@ def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 
 
-class VideoWriter:
-    """Writes an H.264 MP4 (yuv420p, which everything plays); atomic, as a context manager.
+def write_video(
+    path: str | os.PathLike[str], fps: float, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]
+) -> None:
+    """Writes an H.264 MP4 (yuv420p, which every player supports), atomically.
 
     Args:
-        path: the file to write; it appears when the block succeeds.
-        fps: frames a second.
-        size: height and width in pixels of the frames; odd ones gain a row or column, since the
-            format halves the colours.
+        path: the file to write.
+        fps: frames per second.
+        images: RGB. Those of another size than the first are resized to it. Odd sizes gain a row
+            or a column, since the format halves the colours. Without images there is no file.
     """
-
-    def __init__(self, path: str | os.PathLike[str], fps: float, size: tuple[int, int]) -> None:
-        self._path, self._size = path, size
-        self._fps = Fraction(fps).limit_denominator(1001)
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> VideoWriter:
-        temporary = self._stack.enter_context(atomic_file(self._path))
-        self._container = self._stack.enter_context(av.open(str(temporary), "w", format="mp4"))
-        self._stream = self._container.add_stream("libx264", rate=self._fps)
-        self._stream.height, self._stream.width = (length + length % 2 for length in self._size)
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": "20", "preset": "veryfast"}
-        return self
-
-    def write(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Appends a frame, uint8 [H, W, 3] RGB of the writer's size."""
-        if image.shape[:2] != tuple(self._size):
-            raise ValueError(f"a frame of {image.shape[:2]} in a video of {self._size}")
-        padding = [(0, length % 2) for length in self._size]
-        image = np.pad(image, [*padding, (0, 0)], "edge")
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-        self._container.mux(self._stream.encode(frame))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._stack:
-            if kind is None:
-                self._container.mux(self._stream.encode(None))
-            self._stack.pop_all().__exit__(kind, error, trace)
+    images = iter(images)
+    first = next(images, None)
+    if first is None:
+        return
+    height, width = first.shape[:2]
+    with (
+        atomic_file(path) as temporary,
+        av.open(str(temporary), "w", format="mp4") as container,
+    ):
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast"}
+        for image in itertools.chain([first], images):
+            if image.shape != first.shape:
+                image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            image = np.pad(image, [(0, height % 2), (0, width % 2), (0, 0)], "edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))

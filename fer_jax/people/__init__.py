@@ -1,24 +1,23 @@
 """Generated people: photographs and clips of faces that belong to nobody.
 
 ``identity`` says who a person is, ``action_units`` what their face does, ``head``, ``features``,
-``mouth``, ``hair`` and ``bust`` paint reliefs of it, ``lighting`` and ``pose`` turn these into a
-picture, ``renderer`` puts it together, ``photographs`` and ``clips`` decide what is on a picture.
+``hair`` and ``bust`` paint reliefs of it, ``lighting`` lights them, ``renderer`` turns and combines
+them, ``pictures`` decides what a photograph or a clip shows.
 """
 
-from fer_jax.people.action_units import EMOTIONS, ActionUnits, action_units
-from fer_jax.people.background import background, texture
-from fer_jax.people.clips import clip_frames, write_clip, write_scene
-from fer_jax.people.identity import Identity, identity
-from fer_jax.people.photographs import photograph, write_photograph
+from fer_jax.people.action_units import EMOTIONS
+from fer_jax.people.background import texture
+from fer_jax.people.pictures import (
+    clip_frames,
+    photograph,
+    write_clip,
+    write_photograph,
+    write_scene,
+)
 
 __all__ = [
     "EMOTIONS",
-    "ActionUnits",
-    "Identity",
-    "action_units",
-    "background",
     "clip_frames",
-    "identity",
     "photograph",
     "texture",
     "write_clip",

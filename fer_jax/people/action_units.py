@@ -11,7 +11,7 @@ EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 @dataclass(frozen=True)
 class ActionUnits:
-    """Intensities, 0 at rest and 1 at full contraction; the number of the unit in FACS beside."""
+    """Intensities, 0 at rest and 1 at full contraction; comments give the numbers in FACS."""
 
     inner_brow_raiser: float = 0.0  # AU 1
     outer_brow_raiser: float = 0.0  # AU 2

@@ -91,23 +91,16 @@ def _room(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     for _ in range(rng.integers(0, 3)):
         left, top, wide = rng.uniform(0, 0.85), rng.uniform(0.03, 0.45), rng.uniform(0.1, 0.25)
         _rectangle(image, left, top, left + wide, top + wide, _colour(rng, 0.3) * 0.5)
-        _rectangle(
-            image,
-            left + 0.015,
-            top + 0.02,
-            left + wide - 0.015,
-            top + wide - 0.02,
-            _colour(rng, 0.5),
-        )
+        right, bottom = left + wide - 0.015, top + wide - 0.02
+        _rectangle(image, left + 0.015, top + 0.02, right, bottom, _colour(rng, 0.5))
     if rng.random() < 0.6:
         shelf, book = rng.uniform(0.35, 0.8), rng.uniform(-0.1, 0.5)
         end = book + rng.uniform(0.3, 0.8)
         _rectangle(image, book - 0.02, shelf, end + 0.02, shelf + 0.03, _colour(rng, 0.3) * 0.5)
         while book < end:
             wide = rng.uniform(0.015, 0.05)
-            _rectangle(
-                image, book, shelf - rng.uniform(0.12, 0.26), book + wide, shelf, _colour(rng, 0.8)
-            )
+            top = shelf - rng.uniform(0.12, 0.26)
+            _rectangle(image, book, top, book + wide, shelf, _colour(rng, 0.8))
             book += wide
     if rng.random() < 0.4:
         x, y, radius = rng.uniform(0, 1) * width, rng.uniform(0.1, 0.6) * height, 0.08 * height
@@ -179,9 +172,8 @@ def _light_spots(rng: np.random.Generator, image: np.ndarray, count: int) -> np.
     spots = np.zeros_like(image)
     for _ in range(count):
         centre = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
-        colour = np.array([1.0, rng.uniform(0.7, 1.0), rng.uniform(0.4, 1.0)]) * rng.uniform(
-            0.1, 0.4
-        )
+        colour = np.array([1.0, rng.uniform(0.7, 1.0), rng.uniform(0.4, 1.0)])
+        colour *= rng.uniform(0.1, 0.4)
         radius = int(height * rng.uniform(0.015, 0.05))
         cv2.circle(spots, centre, radius, tuple(float(c) for c in colour), -1)
     return np.clip(image + spots, 0, 1)

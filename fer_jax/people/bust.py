@@ -19,8 +19,43 @@ def bust(person: Identity, resolution: int) -> Sheet:
     sheet = Sheet.blank(grid)
     x, y = grid.x, grid.y
     rng = np.random.default_rng([17, person.person])
-    _paint_neck(sheet, person)
-    _paint_clothes(sheet, person, fractal_noise(rng, grid.shape, (2, 4, 16), 0.4))
+    man = person.hair_style in ("short", "bald", "curly")
+    width = (0.62 if man else 0.53) + 0.22 * np.clip(y - 1.2, 0, 3) ** 2
+    neck = smoothstep(0, 0.05, width - np.abs(x)) * smoothstep(0.45, 0.6, y)
+    neck = neck * smoothstep(2.6, 2.4, y)
+    sheet.relief[:] = 0.55 * np.sqrt(np.clip(1 - (x / (width * 1.05)) ** 2, 0, 1))
+    for side in (-1, 1):  # the two muscles that frame the throat
+        sheet.relief[:] += 0.03 * ridge(x - side * (0.42 - 0.22 * (y - 1.0)), 0.09)
+    under_chin = 0.62 * smoothstep(1.75, 1.15, y)
+    sheet.albedo[:] = linear(person.skin) * (0.92 - under_chin)[..., None]
+    sheet.cover[:] = neck
+    sheet.gloss[:] = 0.05
+
+    # Clothes.
+    aside = np.abs(x)
+    shoulders = 1.50 + 0.75 * (1 - np.exp(-aside / 1.1)) + 1.3 * np.clip(aside - 1.75, 0, 2) ** 2
+    depth = {"round": 1.78, "collar": 1.95, "vee": 2.15}[person.neckline]
+    throat = (
+        depth
+        - {"round": 1.1 * aside**2.5, "collar": 0.9 * aside, "vee": 1.15 * aside}[person.neckline]
+    )
+    cloth = smoothstep(0.0, 0.05, y - np.maximum(shoulders, throat))
+    wrinkles = np.sin(5 * x + 2.5 * y + person.person) * np.sin(3.1 * x - 2.2 * y)
+    body = 0.8 * np.sqrt(np.clip(1 - (aside / 2.75) ** 2, 0, 1))
+    body = body - 0.5 * np.exp(-np.clip(y - shoulders, 0, 9) * 2.2) + 0.04 * wrinkles
+    tone = 1 + 0.05 * fractal_noise(rng, grid.shape, (2, 4, 16), 0.4)
+    if person.person % 3 == 0:
+        tone = tone * (1 - 0.30 * smoothstep(0.0, 0.3, np.sin(14 * y)))
+    if person.neckline == "collar":
+        flap = ridge(y - throat - 0.14, 0.13, flat=True) * smoothstep(0.75, 0.6, aside)
+        tone = tone * (1 + 0.25 * flap)
+        body = body + 0.05 * flap
+    else:
+        tone = tone * (1 - 0.25 * ridge(y - np.maximum(shoulders, throat) - 0.09, 0.02))
+    sheet.relief[:] = np.where(cloth > 0.5, body, sheet.relief)
+    sheet.cover_with(linear(person.cloth) * tone[..., None].astype(np.float32), cloth)
+    sheet.gloss[:] *= 1 - cloth
+
     if person.hair_style == "hijab":
         folds = fabric_folds(person, x, y)
         edge = np.abs(x) - 0.95 - 0.50 * smoothstep(0.8, 2.2, y) - 0.03 * folds
@@ -50,45 +85,3 @@ def hair_behind(person: Identity, resolution: int) -> Sheet | None:
     sheet.albedo[:] = 0.75 * hair_colour(person, texture, sheet.grid)
     sheet.cover[:] = hair
     return sheet
-
-
-def _paint_neck(sheet: Sheet, person: Identity) -> None:
-    x, y = sheet.grid.x, sheet.grid.y
-    man = person.hair_style in ("short", "bald", "curly")
-    width = (0.62 if man else 0.53) + 0.22 * np.clip(y - 1.2, 0, 3) ** 2
-    neck = smoothstep(0, 0.05, width - np.abs(x)) * smoothstep(0.45, 0.6, y)
-    neck = neck * smoothstep(2.6, 2.4, y)
-    sheet.relief[:] = 0.55 * np.sqrt(np.clip(1 - (x / (width * 1.05)) ** 2, 0, 1))
-    for side in (-1, 1):  # the two muscles that frame the throat
-        sheet.relief[:] += 0.03 * ridge(x - side * (0.42 - 0.22 * (y - 1.0)), 0.09)
-    under_chin = 0.62 * smoothstep(1.75, 1.15, y)
-    sheet.albedo[:] = linear(person.skin) * (0.92 - under_chin)[..., None]
-    sheet.cover[:] = neck
-    sheet.gloss[:] = 0.05
-
-
-def _paint_clothes(sheet: Sheet, person: Identity, weave: np.ndarray) -> None:
-    x, y = sheet.grid.x, sheet.grid.y
-    aside = np.abs(x)
-    shoulders = 1.50 + 0.75 * (1 - np.exp(-aside / 1.1)) + 1.3 * np.clip(aside - 1.75, 0, 2) ** 2
-    depth = {"round": 1.78, "collar": 1.95, "vee": 2.15}[person.neckline]
-    throat = (
-        depth
-        - {"round": 1.1 * aside**2.5, "collar": 0.9 * aside, "vee": 1.15 * aside}[person.neckline]
-    )
-    cloth = smoothstep(0.0, 0.05, y - np.maximum(shoulders, throat))
-    wrinkles = np.sin(5 * x + 2.5 * y + person.person) * np.sin(3.1 * x - 2.2 * y)
-    body = 0.8 * np.sqrt(np.clip(1 - (aside / 2.75) ** 2, 0, 1))
-    body = body - 0.5 * np.exp(-np.clip(y - shoulders, 0, 9) * 2.2) + 0.04 * wrinkles
-    tone = 1 + 0.05 * weave
-    if person.person % 3 == 0:
-        tone = tone * (1 - 0.30 * smoothstep(0.0, 0.3, np.sin(14 * y)))
-    if person.neckline == "collar":
-        flap = ridge(y - throat - 0.14, 0.13, flat=True) * smoothstep(0.75, 0.6, aside)
-        tone = tone * (1 + 0.25 * flap)
-        body = body + 0.05 * flap
-    else:
-        tone = tone * (1 - 0.25 * ridge(y - np.maximum(shoulders, throat) - 0.09, 0.02))
-    sheet.relief[:] = np.where(cloth > 0.5, body, sheet.relief)
-    sheet.cover_with(linear(person.cloth) * tone[..., None].astype(np.float32), cloth)
-    sheet.gloss[:] *= 1 - cloth

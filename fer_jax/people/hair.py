@@ -37,18 +37,16 @@ def strands(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
     )
 
 
-def curls(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
-    """Isotropic tufts of curly hair, standard deviation 1."""
-    rng = np.random.default_rng([12, person.person])
-    scales = tuple(max(2, round(grid.resolution * size)) for size in (0.035, 0.07, 0.13))
-    return fractal_noise(rng, grid.shape, scales, 0.4)
-
-
 def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
     """Hair around the face, over forehead and temples, added to a head sheet."""
     grid, style = sheet.grid, person.hair_style
     x, y = grid.x, grid.y
-    texture = curls(person, grid) if style == "curly" else strands(person, grid)
+    if style == "curly":  # tufts without a direction
+        scales = tuple(max(2, round(grid.resolution * size)) for size in (0.035, 0.07, 0.13))
+        rng = np.random.default_rng([12, person.person])
+        texture = fractal_noise(rng, grid.shape, scales, 0.4)
+    else:
+        texture = strands(person, grid)
     volume = {"short": 0.09, "long": 0.16, "bob": 0.17, "curly": 0.28}[style]
     outline = (np.abs(x) / (person.half_width + volume)) ** 2.3 + (
         np.minimum(y, 0) / (person.skull_top - 1.3 * volume)
@@ -58,7 +56,16 @@ def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> 
     lowest = {"short": 0.12, "long": 1.75, "bob": 0.98, "curly": 0.25}[style]
     silhouette *= 1 - smoothstep(lowest - 0.10, lowest + 0.10, y + 0.03 * texture)
 
-    hairline = _hairline(person, x)
+    # The height where the hair begins over the forehead.
+    if style in ("short", "curly"):  # recedes at the temples, more so with age
+        recess = (0.05 + 0.12 * person.age) * ridge(np.abs(x) - 0.42, 0.22)
+        hairline = person.hairline - recess + 0.62 * np.abs(x) ** 3.4
+    elif person.fringe:
+        hairline = person.hairline + 0.40 - 0.07 * np.cos(2.4 * (x - person.parting))
+        hairline = np.maximum(hairline - 0.5 * np.abs(x) ** 3, person.hairline)
+    else:
+        parted = smoothstep(0.0, 0.7, np.abs(x - person.parting))
+        hairline = person.hairline - 0.12 + 0.42 * parted**1.5 + 0.30 * np.abs(x) ** 3
     above = smoothstep(-0.04, 0.04, hairline - y + 0.022 * texture)
     # Below the cheekbones hair hangs straight, it does not follow the jaw.
     frame = np.maximum(face_width, 0.93 * person.half_width * (y > 0))
@@ -74,19 +81,6 @@ def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> 
     sheet.albedo[:] *= (1 - 0.45 * shadow * (1 - hair))[..., None]
     sheet.cover_with(hair_colour(person, texture, grid), hair)
     sheet.gloss[:] *= 1 - hair
-
-
-def _hairline(person: Identity, x: np.ndarray) -> np.ndarray:
-    """Height where the hair begins over the forehead."""
-    style = person.hair_style
-    if style in ("short", "curly"):  # recedes beside the forehead, more so with age
-        recess = (0.05 + 0.12 * person.age) * ridge(np.abs(x) - 0.42, 0.22)
-        return person.hairline - recess + 0.62 * np.abs(x) ** 3.4
-    parted = smoothstep(0.0, 0.7, np.abs(x - person.parting))
-    if person.fringe:
-        length = person.hairline + 0.40 - 0.07 * np.cos(2.4 * (x - person.parting))
-        return np.maximum(length - 0.5 * np.abs(x) ** 3, person.hairline)
-    return person.hairline - 0.12 + 0.42 * parted**1.5 + 0.30 * np.abs(x) ** 3
 
 
 def hair_colour(person: Identity, texture: np.ndarray, grid: Grid) -> Float32[np.ndarray, "h w 3"]:

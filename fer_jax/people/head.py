@@ -42,12 +42,22 @@ def head_at_rest(person: Identity, resolution: int) -> Head:
     rng = np.random.default_rng([13, person.person])
     scales = tuple(max(2, round(resolution * size)) for size in (0.03, 0.06, 0.12, 0.35))
     texture = fractal_noise(rng, grid.shape, scales, 0.5)
-    width = face_half_width(person, y)
+    # Half the width of the face: a dome above the eyes, a jaw below.
+    dome = np.clip(1 - np.abs(np.minimum(y, 0) / person.skull_top) ** 2.4, 1e-4, 1) ** 0.5
+    jaw = np.clip(1 - np.clip(y / person.chin, 0, 1) ** person.jaw, 1e-4, 1) ** 0.55
+    width = person.half_width * np.where(y < 0, dome, jaw * (1 - 0.11 * smoothstep(0, 1, y)))
     face = smoothstep(0, 0.045, 1 - np.abs(x) / np.maximum(width, 1e-3))
     face *= smoothstep(0, 0.04, person.chin - y) * smoothstep(0, 0.04, y - person.skull_top)
 
     sheet.cover[:] = face
-    sheet.relief[:] = _skull(person, x, y, width) + 0.0035 * texture
+    tip = person.nose_length
+    rise = smoothstep(-0.22, tip, y) * (1 - smoothstep(tip + 0.02, tip + 0.13, y))
+    bridge = 0.62 * person.nose_height * rise
+    nose = bridge * ridge(x, person.nose_width * (0.10 + 0.05 * float(rise.max())))
+    across = np.sqrt(np.clip(1 - (x / (width * 1.03)) ** 2, 0, 1))
+    dome = np.sqrt(np.clip(1 - (np.abs(y) / -person.skull_top) ** 2.4, 0, 1))
+    down = np.where(y < 0, dome, np.sqrt(np.clip(1 - (np.abs(y) / 1.78) ** 2.6, 0, 1)))
+    sheet.relief[:] = (0.92 * across * down + nose) + 0.0035 * texture
     _add_features_of_the_skull(sheet, person)
     sheet.albedo[:] = linear(person.skin) * (1 + 0.035 * texture)[..., None]
     sheet.gloss[:] = 0.13 + 0.10 * bump(x, y, (0, 0.3), (0.25, 0.4)) + 0.04 * texture
@@ -60,39 +70,12 @@ def head_at_rest(person: Identity, resolution: int) -> Head:
         paint_hijab(sheet, person, width)
     elif person.hair_style != "bald":
         paint_front_hair(sheet, person, width)
-    bulge = _bulge(person, x, y)
-    skin = (sheet.gloss > 0.05).astype(np.float32)
-    return Head(sheet, bulge.astype(np.float32), skin, texture)
-
-
-def face_half_width(person: Identity, y: np.ndarray) -> np.ndarray:
-    """Half width of the face at height ``y``: a dome above the eyes, a jaw below."""
-    dome = np.clip(1 - np.abs(np.minimum(y, 0) / person.skull_top) ** 2.4, 1e-4, 1) ** 0.5
-    jaw = np.clip(1 - np.clip(y / person.chin, 0, 1) ** person.jaw, 1e-4, 1) ** 0.55
-    return person.half_width * np.where(y < 0, dome, jaw * (1 - 0.11 * smoothstep(0, 1, y)))
-
-
-def _skull(person: Identity, x: np.ndarray, y: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Height of the smooth head, with the ridge of the nose."""
-    across = np.sqrt(np.clip(1 - (x / (width * 1.03)) ** 2, 0, 1))
-    dome = np.sqrt(np.clip(1 - (np.abs(y) / -person.skull_top) ** 2.4, 0, 1))
-    down = np.where(y < 0, dome, np.sqrt(np.clip(1 - (np.abs(y) / 1.78) ** 2.6, 0, 1)))
-    return 0.92 * across * down + _nose(person, x, y)
-
-
-def _nose(person: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    tip = person.nose_length
-    rise = smoothstep(-0.22, tip, y) * (1 - smoothstep(tip + 0.02, tip + 0.13, y))
-    bridge = 0.62 * person.nose_height * rise
-    return bridge * ridge(x, person.nose_width * (0.10 + 0.05 * float(rise.max())))
-
-
-def _bulge(person: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Depth used to turn the head: its slopes stay below what folds over at the largest turn."""
+    # The depth by which the head turns is so smooth that nothing folds over at the largest turn.
     across = 1 - np.minimum(np.abs(x) / 1.2, 1.2) ** 2.2
     down = 1 - np.minimum(np.abs(y) / 1.9, 1.0) ** 2.4
-    nose = cv2.GaussianBlur(_nose(person, x, y), (0, 0), 3)
-    return 0.95 * across * down + nose
+    bulge = 0.95 * across * down + cv2.GaussianBlur(nose, (0, 0), 3)
+    skin = (sheet.gloss > 0.05).astype(np.float32)
+    return Head(sheet, bulge.astype(np.float32), skin, texture)
 
 
 def _add_features_of_the_skull(sheet: Sheet, person: Identity) -> None:

@@ -1,4 +1,4 @@
-"""Light on a sheet: soft skin-like diffuse light, occlusion, cast shadow and highlights."""
+"""Light on a sheet (diffuse, occlusion, cast shadow, highlights), and the camera that takes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from fer_jax.people.fields import Colour
 from fer_jax.people.sheet import Sheet
@@ -61,8 +61,24 @@ def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
     half /= np.linalg.norm(half)
     mirror = (half[2] - slope_x * half[0] - slope_y * half[1]) * inverse
 
-    lit = 1 - _cast_shadow(sheet, light)
-    sky = _ambient_occlusion(sheet) * (0.85 + 0.15 * slope_y * inverse)
+    # Cast shadow: how far the relief towards the light stands above the ray to it.
+    blocked = np.zeros(sheet.grid.shape, np.float32)
+    sideways = float(np.hypot(light[0], light[1]))
+    for reach in _SHADOW_REACH if sideways >= 0.05 else ():
+        step = (light[:2] / sideways) * reach * resolution
+        shift = np.array([[1, 0, -step[0]], [0, 1, -step[1]]], np.float32)
+        size = sheet.grid.shape[::-1]
+        neighbour = cv2.warpAffine(sheet.relief, shift, size, borderMode=cv2.BORDER_REPLICATE)
+        ray = reach * float(light[2]) / sideways
+        np.maximum(blocked, (neighbour - sheet.relief - ray) / reach, out=blocked)
+    lit = 1 - np.clip(cv2.blur(blocked, (5, 5)) * 1.6, 0, 0.6)
+
+    # Ambient occlusion: relief against its own blur, 1 in the open and 0.5 in hollows.
+    window = (int(0.22 * resolution) | 1,) * 2
+    mean = cv2.blur(cv2.blur(sheet.relief, window), window)
+    open_sky = 1 - np.clip((mean - sheet.relief) * 4.0, 0, 0.5)
+    sky = open_sky * (0.85 + 0.15 * slope_y * inverse)
+
     np.maximum(mirror, 0, out=mirror)
     for _ in range(4):  # to the 16th power
         np.square(mirror, out=mirror)
@@ -80,26 +96,31 @@ def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
     return shaded
 
 
-def _cast_shadow(sheet: Sheet, light: np.ndarray) -> np.ndarray:
-    """0 (lit) .. 0.6: how far the relief towards the light stands above the ray to it."""
-    sideways = float(np.hypot(light[0], light[1]))
-    if sideways < 0.05:
-        return np.zeros(sheet.grid.shape, np.float32)
-    blocked = np.zeros(sheet.grid.shape, np.float32)
-    height, width = sheet.grid.shape
-    for reach in _SHADOW_REACH:
-        step = (light[:2] / sideways) * reach * sheet.grid.resolution
-        shift = np.array([[1, 0, -step[0]], [0, 1, -step[1]]], np.float32)
-        neighbour = cv2.warpAffine(
-            sheet.relief, shift, (width, height), borderMode=cv2.BORDER_REPLICATE
-        )
-        ray = reach * float(light[2]) / sideways
-        np.maximum(blocked, (neighbour - sheet.relief - ray) / reach, out=blocked)
-    return np.clip(cv2.blur(blocked, (5, 5)) * 1.6, 0, 0.6)
+@dataclass(frozen=True)
+class Camera:
+    """``gain`` [3] exposure and white balance, ``blur`` sigma in pixels, ``noise`` sigma 0..1."""
+
+    gain: tuple[float, float, float]
+    blur: float
+    noise: float
 
 
-def _ambient_occlusion(sheet: Sheet) -> np.ndarray:
-    """1 in the open .. 0.5 in hollows: relief against its own blur."""
-    size = int(0.22 * sheet.grid.resolution) | 1
-    mean = cv2.blur(cv2.blur(sheet.relief, (size, size)), (size, size))
-    return 1 - np.clip((mean - sheet.relief) * 4.0, 0, 0.5)
+def draw_camera(rng: np.random.Generator) -> Camera:
+    """A random camera of ordinary quality."""
+    red, green, blue = (rng.uniform(0.8, 1.3) * rng.uniform(0.9, 1.1, 3)).tolist()
+    return Camera(
+        (red, green, blue), float(rng.uniform(0.35, 0.75)), float(rng.uniform(0.004, 0.016))
+    )
+
+
+def develop(
+    light: Float32[np.ndarray, "h w 3"], camera: Camera, rng: np.random.Generator
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Take a photograph of linear ``light`` (gamma 2); ``rng`` draws the noise."""
+    image = cv2.GaussianBlur(light, (0, 0), camera.blur)
+    image *= np.asarray(camera.gain, np.float32)
+    np.sqrt(np.maximum(image, 0, out=image), out=image)
+    noise = np.float32(camera.noise) * rng.standard_normal(image.shape[:2], dtype=np.float32)
+    image += noise[..., None]
+    image *= 255
+    return np.clip(image, 0, 255, out=image).astype(np.uint8)

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fer_jax.people.background import background
-from fer_jax.people.camera import develop, draw_camera
 from fer_jax.people.fields import bump, ridge, smoothstep
+from fer_jax.people.lighting import develop, draw_camera
 
 _OBJECTS = 5
 

@@ -13,19 +13,27 @@ Luma: TypeAlias = Annotated[float, Field(ge=0, le=255)]
 
 
 class Detector(Section):
-    """See fer_jax/faces/mtcnn.py. Faces below 12 pixels make the detector enlarge the picture."""
+    """The settings of MTCNN.
 
-    min_face: Annotated[int, Field(ge=6, le=4096)] = 20  # pixels
+    Attributes:
+        min_face: side in pixels of the smallest face to look for. Faces below 12 pixels make the
+            detector enlarge the picture. A larger value is faster and loses no larger faces.
+        factor: scale from one level of the pyramid to the next.
+        thresholds: the least scores after P-, R- and O-Net.
+        max_faces: the most faces of an image, the best ones; 0 for all.
+    """
+
+    min_face: Annotated[int, Field(ge=6, le=4096)] = 20
     factor: Annotated[float, Field(ge=0.1, le=0.95)] = 0.709
     thresholds: Annotated[Items[Probability], Field(min_length=3, max_length=3)] = (0.6, 0.7, 0.8)
     max_faces: Count = 0
 
 
 class Crop(Section):
-    """How a face is cut out."""
+    """Side of an aligned crop in pixels, and its margin as a part of the template's side."""
 
-    size: Annotated[int, Field(ge=8, le=4096)]  # pixels
-    margin: Annotated[float, Field(ge=0, le=2)]  # part of the template's side
+    size: Annotated[int, Field(ge=8, le=4096)]
+    margin: Annotated[float, Field(ge=0, le=2)]
 
 
 class Negatives(Section):
@@ -36,7 +44,17 @@ class Negatives(Section):
 
 
 class Limits(Section):
-    """See fer_jax/faces/selection.py."""
+    """What a crop must be to be kept; the defaults keep everything.
+
+    Attributes:
+        min_size: the shorter side of the face's box, pixels; below: "small".
+        min_sharpness: see `fer_jax.faces.quality.sharpness`; below: "blurred".
+        min_brightness, max_brightness: mean luma; outside: "dark", "bright".
+        max_yaw: degrees to either side; beyond: "turned".
+        min_hash_distance: bits in which a crop's hash must differ from those of all crops that
+            were kept of its track; nearer: "duplicate".
+        per_track: the most crops of a track, evenly spread over it; others: "thinned". 0 for all.
+    """
 
     min_size: NotNegative = 0.0
     min_sharpness: NotNegative = 0.0

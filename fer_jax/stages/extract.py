@@ -21,12 +21,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from fer_jax import console, records, schemas
-from fer_jax.data import manifest
 from fer_jax.errors import UserError
 from fer_jax.faces import overview, runners, shards
-from fer_jax.faces.mtcnn import Detector
-from fer_jax.faces.selection import REASONS, Limits
-from fer_jax.faces.shards import Job, Settings, Stats
+from fer_jax.faces.selection import REASONS
+from fer_jax.faces.shards import Job, Stats
 from fer_jax.faces.video import list_videos
 from fer_jax.figures import save_figure
 from fer_jax.records import FacePipeline, Search
@@ -42,7 +40,12 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: no folder is given, no video is in it, or none of the videos can be read.
     """
-    jobs = _jobs(config, workdir)
+    if not config.videos:
+        raise UserError("extract: give the folder of videos by --config.videos=DIR")
+    root, jobs = Path(config.videos), []
+    for path in list_videos(root):
+        video = shards.video_id(path, root)
+        jobs.append(Job(path, video, workdir / "shards" / shards.shard_name(video), config))
     stats = {job.video: found for job in jobs if (found := shards.finished(job))}
     missing = [job for job in jobs if job.video not in stats]
     if stats:
@@ -60,9 +63,8 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
         )
     cut = FacePipeline(detector=config.detector, search=Search(), crop=config.crop)
     records.write(workdir / model_directory.FACES, cut)
-    folders = [job.shard for job in jobs]
-    faces = _merge(folders, workdir)
-    histograms = overview.histograms(faces, jobs[0].settings.limits)
+    faces = shards.merge([job.shard for job in jobs], workdir)
+    histograms = overview.histograms(faces, config.limits)
     save_figure(histograms, workdir / "quality.png", dpi=110)
     looked_at = sum(one.kept_frames for one in new.values())
     return {
@@ -76,33 +78,6 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _jobs(config: schemas.Extract, workdir: Path) -> list[Job]:
-    """One job a video, in the order of their paths."""
-    if not config.videos:
-        raise UserError("extract: give the folder of videos by --config.videos=DIR")
-    settings = _settings(config)
-    root = Path(config.videos)
-    jobs = []
-    for path in list_videos(root):
-        video = shards.video_id(path, root)
-        jobs.append(Job(path, video, workdir / "shards" / shards.shard_name(video), settings))
-    return jobs
-
-
-def _settings(config: schemas.Extract) -> Settings:
-    return Settings(
-        every_s=float(config.every_s),
-        detector=Detector(**config.detector.model_dump()),
-        size=config.crop.size,
-        margin=float(config.crop.margin),
-        negatives=config.negatives.per_frame,
-        floor=float(config.negatives.floor),
-        batch=config.batch,
-        seed=config.seed,
-        limits=Limits(**config.limits.model_dump()),
-    )
-
-
 def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:
     """Extracts the videos; the counts of each, and when the first frame was done."""
     stats: dict[str, Stats] = {}
@@ -113,13 +88,7 @@ def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str
             first[:] = first or [time.time()]
             bar.update(frames)
 
-        if config.runner:
-            options = [f"--runner={config.runner}", *config.runner_options.split()]
-            running = runners.on_beam(jobs, options, progress)
-        elif config.workers:
-            running = runners.in_processes(jobs, config.workers, progress)
-        else:
-            running = runners.here(jobs, progress)
+        running = runners.run(jobs, config, progress)
         for number, one in enumerate(running, 1):
             stats[one.video] = one
             bar.set_postfix_str(f"{number}/{len(jobs)} videos")
@@ -139,38 +108,16 @@ def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
     return sum(not one.kept_frames for one in bad)
 
 
-def _merge(folders: list[Path], workdir: Path) -> pd.DataFrame:
-    """Writes the tables of all videos; returns the faces."""
-    faces = shards.merge(
-        folders,
-        lambda shard: manifest.read_manifest(shard / "manifest.parquet"),
-        workdir,
-        manifest.SCHEMA,
-    )
-    manifest.write_manifest(workdir / "manifest.parquet", faces)
-    negatives = shards.merge(
-        folders,
-        lambda shard: manifest.read_negatives(shard / "negatives.parquet"),
-        workdir,
-        manifest.NEGATIVES_SCHEMA,
-    )
-    manifest.write_negatives(workdir / "negatives.parquet", negatives)
-    return faces
-
-
 def _totals(stats: Sequence[Stats], rows: pd.DataFrame) -> dict[str, int]:
-    """The sums over all videos, checked: no sampled frame and no face is lost."""
+    """The sums over all videos, whose frames were checked one by one; no face may be lost."""
     names = ("frames", "with_faces", "without_faces", "failed", "faces", "kept", "negatives")
     totals = {name: sum(getattr(one, name) for one in stats) for name in (*names, "cuts")}
-    with_faces, without, failed = (totals[n] for n in ("with_faces", "without_faces", "failed"))
-    if totals["frames"] != with_faces + without + failed:
-        raise RuntimeError(f"frames were lost on the way: {totals}")
     reasons = {name: int((rows["reason"] == name).sum()) for name in REASONS}
     if not totals["faces"] == len(rows) == totals["kept"] + sum(reasons.values()):
         raise RuntimeError(f"faces were lost on the way: {totals}, {len(rows)} rows, {reasons}")
     console.say(
-        f"[extract] {totals['frames']} frames sampled = {with_faces} with faces "
-        f"+ {without} without + {failed} failed"
+        f"[extract] {totals['frames']} frames sampled = {totals['with_faces']} with faces "
+        f"+ {totals['without_faces']} without + {totals['failed']} failed"
     )
     if given := {name: count for name, count in reasons.items() if count}:
         parts = " ".join(f"+ {count} {name}" for name, count in given.items())

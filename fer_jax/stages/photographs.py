@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from fer_jax import console, outputs, records, schemas
@@ -24,8 +24,10 @@ from fer_jax.errors import UserError
 from fer_jax.faces import drawing
 from fer_jax.faces.alignment import align
 from fer_jax.faces.images import read_image
-from fer_jax.faces.search import FaceDetector, find_faces, largest, make_detector
+from fer_jax.faces.mtcnn import Faces
+from fer_jax.faces.search import find_faces, largest, make_detector
 from fer_jax.records import FacePipeline, Search
+from fer_jax.schemas.faces import Crop
 from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
@@ -33,23 +35,9 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 
 FOUND, NO_FACE = "ok", "no_face"
 # Small pictures, and those that a face fills; MTCNN finds no face below 20 pixels.
-_SMALL_PICTURES = {"enlarge_below": 80, "enlarge_to": 160, "border": 0.25}
+_SMALL_PICTURES: dict[str, Any] = {"enlarge_below": 80, "enlarge_to": 160, "border": 0.25}
 _ON_SHEET = 160
 _LONGEST_STEM = 200  # bytes of a crop's name; file systems allow 255 with all that is added
-
-
-class Face(NamedTuple):
-    """The largest face of a photograph; `landmarks` is None where none was found.
-
-    Attributes:
-        landmarks: float [5, 2], (x, y) in pixels of the photograph.
-        score: the detector's, NaN where it was not asked or found none.
-        found: how many faces the photograph has.
-    """
-
-    landmarks: Float[np.ndarray, "5 2"] | None
-    score: float
-    found: int
 
 
 @stage(
@@ -70,6 +58,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     crops = _crop_names(labels)
     pipeline = pipeline_of(config)
     detector = make_detector(pipeline.detector)
+    write = partial(_write, workdir, pipeline.crop)
     rows: list[dict[str, Any]] = []
     started = time.perf_counter()
     with (
@@ -77,25 +66,17 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
         tqdm(total=len(labels), desc="photographs", unit="photo", disable=None) as bar,
     ):
         for start in range(0, len(labels), config.batch):
-            part = labels.iloc[start : start + config.batch]
-            images = list(pool.map(read_image, part["path"]))
-            faces = (
-                [Face(None, float("nan"), 1)] * len(images)
-                if config.aligned
-                else largest_faces(images, detector, pipeline.search)
-            )
-            names = crops[start : start + config.batch]
-            rows += pool.map(partial(_write, workdir, config), images, faces, names)
-            bar.update(len(part))
+            batch = slice(start, start + config.batch)
+            images = list(pool.map(read_image, labels["path"].iloc[batch]))
+            found: Sequence[Faces | None] = [None] * len(images)
+            if not config.aligned:
+                found = find_faces(images, detector, pipeline.search)
+            rows += pool.map(write, images, found, crops[batch])
+            bar.update(len(images))
     seconds = time.perf_counter() - started
 
-    table = pd.concat(
-        [
-            labels[["photo", "subject", "emotion", "split", "share", "ledger_line"]],
-            pd.DataFrame(rows),
-        ],
-        axis=1,
-    )
+    columns = ["photo", "subject", "emotion", "split", "share", "ledger_line"]
+    table = pd.concat([labels[columns], pd.DataFrame(rows)], axis=1)
     without = table[table["status"] == NO_FACE]
     if len(without) == len(table):
         raise UserError(
@@ -108,7 +89,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     records.write(workdir / model_directory.FACES, pipeline)
     with atomic_file(workdir / "photographs.parquet") as temporary:
         table.to_parquet(temporary)
-    # Of photographs that are gone since; the record has their names, too.
+    # Deletes crops of photographs that are gone; the record has their names, too.
     outputs.delete_folder(workdir / "faces", but={workdir / crop for crop in table["crop"] if crop})
     outputs.forget(workdir)
     drawing.write_image(workdir / "sheet.png", _sheet(table, workdir))
@@ -132,7 +113,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
 
 
 def _read(config: schemas.Photographs) -> pd.DataFrame:
-    """The labels, with what is odd about them told, under drawn ids if that is asked for."""
+    """The labels, with a warning for what is odd, under pseudonyms if the config asks for them."""
     labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
     for warning in labels.attrs["warnings"]:
         console.warn(f"photographs: {warning}")
@@ -140,18 +121,6 @@ def _read(config: schemas.Photographs) -> pd.DataFrame:
         photos = Path(config.photos)
         labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)
     return labels
-
-
-def largest_faces(images: Sequence[Image], detector: FaceDetector, search: Search) -> list[Face]:
-    """The largest face of each photograph, as `find_faces` finds them."""
-    chosen = []
-    for faces in find_faces(images, detector, search):
-        if not len(faces):
-            chosen.append(Face(None, float("nan"), 0))
-            continue
-        row = largest(faces)
-        chosen.append(Face(faces.landmarks[row], float(faces.scores[row]), len(faces)))
-    return chosen
 
 
 def pipeline_of(config: schemas.Photographs) -> FacePipeline:
@@ -168,7 +137,7 @@ def _crop_names(labels: pd.DataFrame) -> list[str]:
     """A path below the workdir for each photograph; the name alone, where that is enough."""
     folders = "faces/" + labels["subject"] + "/" + labels["emotion"] + "/"
     stems = labels["photo"].map(lambda photo: PurePosixPath(photo).stem)
-    # A disk may not tell apart what differs in case or in the form of Unicode.
+    # File systems may ignore case and the form of Unicode.
     shared = (folders + stems).map(key).duplicated(keep=False)
     long = stems.map(lambda stem: len(stem.encode()) > _LONGEST_STEM)
     like_ours = stems.str.contains(r"-[0-9a-f]{8}$", case=False)  # never equal to one of ours
@@ -178,32 +147,36 @@ def _crop_names(labels: pd.DataFrame) -> list[str]:
 
 
 def _write(
-    workdir: Path, config: schemas.Photographs, image: Image, face: Face, name: str
+    workdir: Path, settings: Crop, image: Image, faces: Faces | None, name: str
 ) -> dict[str, Any]:
-    """Writes the crop, which holds pixels only (no EXIF), and returns its row."""
-    found = face.found > 0
-    if found:
-        size = config.crop.size
-        crop = (
-            resize(image, size)
-            if face.landmarks is None
-            else align(image, face.landmarks, size, config.crop.margin)
+    """Writes the crop of the largest face as pixels only (no EXIF) and returns the row.
+
+    Without `faces`, the photograph is a cut-out face.
+    """
+    found, score, crop = 1, np.float32(np.nan), image
+    if faces is None:
+        crop = resize(image, settings.size)
+    elif found := len(faces):
+        face = largest(faces)
+        crop, score = (
+            align(image, face.landmarks[0], settings.size, settings.margin),
+            face.scores[0],
         )
-        file = workdir / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        drawing.write_image(file, crop)
+    if found:
+        (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+        drawing.write_image(workdir / name, crop)
     return {
-        # Of the pixels, so that a copy shows under any name.
+        # Of the pixels, so that a copy is recognised under any name.
         "digest": hashlib.sha256(image.tobytes()).hexdigest()[:32],
         "status": FOUND if found else NO_FACE,
-        "detector_score": np.float32(face.score),
-        "faces_found": face.found,
+        "detector_score": score,
+        "faces_found": found,
         "crop": name if found else "",
     }
 
 
 def _sheet(table: pd.DataFrame, workdir: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """A page of the crops, person by person; a part of them, evenly, where they are many."""
+    """A page of crops, person by person; evenly chosen ones where there are many."""
     found = table[table["status"] == FOUND].sort_values(["subject", "emotion", "photo"])
     shown = found.iloc[:: -(-len(found) // _ON_SHEET)]
     return drawing.contact_sheet(

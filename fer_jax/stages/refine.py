@@ -1,10 +1,10 @@
-"""refine: keeps the faces on which the detector and the verifier agree, and says why not."""
+"""refine: keeps the faces on which the detector and the verifier agree, and gives reasons."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from fer_jax.faces import drawing
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, judge, operating_threshold, quality
 from fer_jax.figures import save_figure
+from fer_jax.recogniser import check_task
 from fer_jax.training import model_directory, trained_model
 from fer_jax.workdir import stage, write_json
 
+TASK = "verification"
+Images = UInt8[np.ndarray, "n s s 3"]
 FACE = 1  # the verifier's class for a face; 0 is everything else
-Scorer = Callable[[UInt8[np.ndarray, "n s s 3"]], Float[np.ndarray, " n"]]
 
 
 @stage(inputs=lambda config: [config.faces, config.verifier])
@@ -35,14 +37,17 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     """Scores every crop with the verifier and sets `status` and `reason` in the manifest.
 
     Raises:
-        UserError: no faces to refine, a model that is no verifier, or no validation faces.
+        UserError: no faces to refine, a model that is not a verifier, or no validation faces.
     """
     manifest, folder = _read_faces(config.faces)
-    scorer, image_size = _load_verifier(config.verifier)
+    if not config.verifier:
+        raise UserError("refine: give the verifier's workdir by --config.verifier=DIR")
+    verifier = trained_model.load(config.verifier)
+    check_task(verifier, TASK, config.verifier)
 
-    validation, test = _score_held_out(scorer, config, folder, workdir, image_size)
+    validation, test = _score_held_out(verifier, config, folder, workdir)
     if validation is None:
-        raise UserError("refine: the verifier's data have no validation split; train it anew")
+        raise UserError("refine: the verifier's data have no validation split; train it again")
     threshold = operating_threshold(validation.scores[validation.is_face], config.max_faces_lost)
     figures = _figures(validation, test, threshold, config.max_faces_lost)
     if figures["note"]:
@@ -50,8 +55,8 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
 
     started = time.perf_counter()
     paths = [folder / crop for crop in manifest["crop"]]
-    scores = _score_crops(scorer, paths, image_size, config.batch)
-    seconds = time.perf_counter() - started
+    scores = _score_crops(verifier, paths, config.batch)
+    speed = len(paths) / max(time.perf_counter() - started, 1e-9)
 
     refined = judge(manifest, scores, threshold, config.min_detector_score)
     refined["crop"] = [os.path.relpath(path, workdir) for path in paths]
@@ -63,63 +68,71 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     cut = model_directory.read_faces(folder)
     if cut:
         records.write(workdir / model_directory.FACES, cut)
-    drawing.write_image(workdir / "removed.png", removed_sheet(refined, workdir, config.sheet))
-    doubted = _doubted(scorer, folder, image_size, config.batch)
-    sheet = disagreements(refined, workdir, doubted, threshold, config.sheet)
+    shown = refined.assign(path=paths)
+    doubted = _doubted(verifier, folder, config.batch)
+    drawing.write_image(workdir / "removed.png", removed_sheet(shown, config.sheet))
+    sheet = disagreements(shown, doubted, threshold, config.sheet)
     drawing.write_image(workdir / "disagreements.png", sheet)
-    measured, name = (test, "test") if test else (validation, "validation")
-    histogram = score_histogram(scores, measured, name, threshold)
+    measured, split = (test, "test") if test else (validation, "validation")
+    histogram = score_histogram(scores, measured, split, threshold)
     save_figure(histogram, workdir / "scores.png", dpi=110)
-    return _summary(refined, threshold, figures, len(paths) / max(seconds, 1e-9))
+    return {
+        **_counts(refined),
+        "threshold": threshold,
+        "validation_recall": figures["validation"]["recall"]["value"],
+        "validation_precision": figures["validation"]["precision"]["value"],
+        **(
+            {
+                "test_recall": figures["test"]["recall"]["value"],
+                "test_nonfaces_removed": figures["test"]["nonfaces_removed"]["value"],
+            }
+            if test
+            else {}
+        ),
+        "faces_per_s": round(speed, 1),
+    }
 
 
-def removed_sheet(manifest: pd.DataFrame, folder: Path, limit: int) -> UInt8[np.ndarray, "h w 3"]:
-    """A contact sheet of removed crops, the verifier's surest faces first.
+def removed_sheet(faces: pd.DataFrame, limit: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A contact sheet of removed crops by falling verifier score; evenly spaced ones of many.
 
-    Where more than `limit` were removed, evenly spaced ones of that order stand for all.
+    Args:
+        faces: rows of a manifest with `path`, the file of the crop.
+        limit: the most crops to show.
     """
-    removed = manifest[manifest["status"] == REMOVED]
+    removed = faces[faces["status"] == REMOVED]
+    title = f"{len(removed)} of {len(faces)} faces removed"
     removed = removed.sort_values(["verifier_score", "face_id"], ascending=[False, True])
-    title = f"{len(removed)} of {len(manifest)} faces removed"
     if len(removed) > limit:
         removed = removed.iloc[np.linspace(0, len(removed) - 1, limit).round().astype(int)]
         title += f", {limit} of them shown"
-    captions = [
-        f"{row.reason}\nMTCNN {row.detector_score:.3f}\nverifier {row.verifier_score:.3f}"
-        for row in removed.itertuples()
-    ]
-    crops = [read_image(folder / crop) for crop in removed["crop"]]
-    return drawing.contact_sheet(crops, captions, title=title)
+    return _sheet(removed.assign(caption=removed["reason"]), title)
 
 
 def disagreements(
-    manifest: pd.DataFrame,
-    folder: Path,
-    doubted: pd.DataFrame,
-    threshold: float,
-    limit: int,
+    faces: pd.DataFrame, doubted: pd.DataFrame, threshold: float, limit: int
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A contact sheet of what MTCNN and the verifier see differently, the widest apart first.
+    """A contact sheet of crops on which MTCNN and the verifier disagree most.
 
-    First the faces of MTCNN that the verifier refuses, then the candidates (`doubted`: path,
-    detector_score, verifier_score) that MTCNN refused and the verifier takes for faces.
+    Faces of MTCNN that the verifier refuses come first, then the candidates (`doubted`: path,
+    detector_score, verifier_score) that MTCNN refused and the verifier accepts.
     """
-    refused = manifest[manifest["reason"].str.endswith("verifier")]
-    refused = refused[~refused["reason"].str.contains("detector")]
-    refused = refused.assign(path=[folder / crop for crop in refused["crop"]], by="verifier: no")
-    taken = doubted[doubted["verifier_score"] >= threshold].assign(by="MTCNN: no")
-    chosen = [
-        refused.sort_values(["verifier_score", "path"]).head(limit // 2),
-        taken.sort_values(["detector_score", "path"]).head(limit // 2),
-    ]
-    rows = [row for part in chosen for row in part.itertuples()]
+    reason = faces["reason"]
+    refused = faces[reason.str.endswith("verifier") & ~reason.str.contains("detector")]
+    accepted = doubted[doubted["verifier_score"] >= threshold]
+    title = f"{len(refused)} faces refused by the verifier, {len(accepted)} others taken for faces"
+    refused = refused.sort_values(["verifier_score", "path"]).head(limit // 2)
+    accepted = accepted.sort_values(["detector_score", "path"]).head(limit // 2)
+    rows = pd.concat([refused.assign(caption="verifier: no"), accepted.assign(caption="MTCNN: no")])
+    return _sheet(rows, title)
+
+
+def _sheet(rows: pd.DataFrame, title: str) -> UInt8[np.ndarray, "h w 3"]:
     captions = [
-        f"{row.by}\nMTCNN {row.detector_score:.3f}\nverifier {row.verifier_score:.3f}"
-        for row in rows
+        f"{row.caption}\nMTCNN {row.detector_score:.3f}\nverifier {row.verifier_score:.3f}"
+        for row in rows.itertuples()
     ]
-    title = f"{len(refused)} faces refused by the verifier, {len(taken)} others taken for faces"
-    crops = [read_image(str(row.path)) for row in rows]
-    return drawing.contact_sheet(crops, captions, title=title)
+    return drawing.contact_sheet([read_image(path) for path in rows["path"]], captions, title=title)
 
 
 def score_histogram(
@@ -163,25 +176,10 @@ def _read_faces(folder: str) -> tuple[pd.DataFrame, Path]:
     return manifest, path
 
 
-def _load_verifier(folder: str) -> tuple[Scorer, int]:
-    """A function from crops [n, S, S, 3] to probabilities of "face" [n], and S in pixels."""
-    if not folder:
-        raise UserError("refine: give the verifier's workdir by --config.verifier=DIR")
-    model = trained_model.load(folder)
-    if "verification" not in model.record.labels:
-        tasks = ", ".join(model.record.labels) or "no task"
-        raise UserError(f"refine: the model in {folder} was trained on {tasks}, not verification")
-
-    def score(crops: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, " n"]:
-        return np.asarray(model.probabilities("verification", crops))[:, FACE]
-
-    return score, model.record.image_size
-
-
 def _score_held_out(
-    scorer: Scorer, config: schemas.Refine, folder: Path, workdir: Path, image_size: int
+    verifier: trained_model.Model, config: schemas.Refine, folder: Path, workdir: Path
 ) -> tuple[Scored | None, Scored | None]:
-    """The verifier's scores on its own validation and test splits; None where there is none."""
+    """The verifier's scores of its own validation and test splits; None without such a split."""
     root, data_dir, variant = folder, None, None
     trained_on = Path(config.verifier) / records.DATA
     if trained_on.is_file():
@@ -200,82 +198,86 @@ def _score_held_out(
     for split in ("validation", "test"):
         try:
             source = sources.open_source(
-                "face_verification", variant, split, root, image_size, data_dir=data_dir
-            )
+                "face_verification", variant, split, root, verifier.record.image_size,
+                data_dir=data_dir,
+            )  # fmt: skip
         except sources.NoSplitError:
             found.append(None)
             continue
-        found.append(_score_source(scorer, source, config.batch))
+        found.append(_score_source(verifier, source, config.batch))
     return found[0], found[1]
 
 
 def _score_source(
-    scorer: Scorer, source: sources.RecordSource | sources.ArraySource, batch: int
+    verifier: trained_model.Model, source: sources.RecordSource | sources.ArraySource, batch: int
 ) -> Scored:
-    scores, is_face = np.zeros(len(source), np.float32), np.zeros(len(source), bool)
-    for start in range(0, len(source), batch):
-        rows = np.arange(start, min(start + batch, len(source)))
-        examples = source.batch(rows)
-        scores[rows], is_face[rows] = scorer(examples["image"]), examples["label"] == FACE
-    # The first two parts of an id name the shard, the folder or the texture.
-    ids = (source[i]["id"] for i in range(len(source)))
-    return Scored(scores, is_face, ["/".join(name.split("/")[:2]) for name in ids])
+    is_face: list[bool] = []
+    origins: list[str] = []
+
+    def batches() -> Iterator[Images]:
+        for start in range(0, len(source), batch):
+            examples = [source[i] for i in range(start, min(start + batch, len(source)))]
+            is_face.extend(bool(example["label"] == FACE) for example in examples)
+            # The first two parts of an id name the shard, the folder or the texture.
+            origins.extend("/".join(example["id"].split("/")[:2]) for example in examples)
+            yield np.stack([example["image"] for example in examples])
+
+    scores = _scores(verifier, batches())
+    return Scored(scores, np.array(is_face, bool), origins)
+
+
+def _score_crops(
+    verifier: trained_model.Model, paths: Sequence[Path], batch: int
+) -> Float[np.ndarray, " n"]:
+    """The verifier's scores of the crops at `paths`; holds one batch of them at a time."""
+    starts = tqdm(range(0, len(paths), batch), desc="refine", unit="batch", disable=None)
+    size = verifier.record.image_size
+    return _scores(verifier, (sources.read_images(paths[i : i + batch], size) for i in starts))
+
+
+def _scores(verifier: trained_model.Model, batches: Iterable[Images]) -> Float[np.ndarray, " n"]:
+    """The probability of "face" of every image."""
+    parts = [verifier.probabilities(TASK, images)[:, FACE] for images in batches]
+    return np.concatenate([*parts, np.zeros(0, np.float32)])
 
 
 def _figures(
     validation: Scored, test: Scored | None, threshold: float, max_faces_lost: float
 ) -> dict[str, Any]:
-    """What threshold.json says: the figures of both splits, and a note on what they do not say."""
+    """The content of threshold.json: the figures of both splits, and a note on their limits."""
     figures: dict[str, Any] = {
         "max_faces_lost": max_faces_lost,
         "validation": quality(validation, threshold),
         "test": quality(test, threshold) if test else None,
     }
-    if test:
-        note = few_faces_note(figures["test"], "test", max_faces_lost)
-    else:
-        note = (
+    split = "test" if test else "validation"
+    note = few_faces_note(figures[split], split, max_faces_lost)
+    if not test:
+        untested = (
             "too few sources for a test split: the threshold was chosen on the faces that it is "
             "measured on"
         )
-        few = few_faces_note(figures["validation"], "validation", max_faces_lost)
-        note = f"{note}; {few}" if few else note
+        note = f"{untested}; {note}" if note else untested
     return figures | {"note": note}
 
 
-def _doubted(scorer: Scorer, folder: Path, image_size: int, batch: int) -> pd.DataFrame:
-    """The candidates that MTCNN refused, with path, its score and the verifier's."""
-    file = folder / "negatives.parquet"
+def _doubted(verifier: trained_model.Model, folder: Path, batch: int) -> pd.DataFrame:
+    """The candidates that MTCNN refused: path, detector_score, verifier_score."""
     columns = ["path", "detector_score", "verifier_score"]
+    file = folder / "negatives.parquet"
     if not file.is_file():
         return pd.DataFrame(columns=columns)
     table = read_negatives(file)
     table = table[table["kind"] == HARD]
     paths = [folder / crop for crop in table["crop"]]
-    scores = _score_crops(scorer, paths, image_size, batch)
+    scores = _score_crops(verifier, paths, batch)
     return table.assign(path=paths, verifier_score=scores)[columns]
 
 
-def _score_crops(
-    scorer: Scorer, paths: Sequence[Path], image_size: int, batch: int
-) -> Float[np.ndarray, " n"]:
-    """The verifier's scores of the crops at `paths`, in their order; holds one batch at a time."""
-    scores = np.zeros(len(paths), np.float32)
-    with tqdm(total=len(paths), desc="refine", unit="face", disable=None) as bar:
-        for start in range(0, len(paths), batch):
-            chunk = paths[start : start + batch]
-            scores[start : start + len(chunk)] = scorer(sources.read_images(chunk, image_size))
-            bar.update(len(chunk))
-    return scores
-
-
-def _summary(
-    refined: pd.DataFrame, threshold: float, figures: dict[str, Any], speed: float
-) -> dict[str, Any]:
-    """The stage's figures; the three reasons exclude each other."""
-    reasons = refined["reason"].str.split("+")
-    detector = reasons.apply(lambda parts: "detector" in parts)
-    verifier = reasons.apply(lambda parts: "verifier" in parts)
+def _counts(refined: pd.DataFrame) -> dict[str, int]:
+    """How many faces were removed; the three reasons exclude each other."""
+    detector = refined["reason"].str.split("+").map(lambda parts: "detector" in parts)
+    verifier = refined["reason"].str.split("+").map(lambda parts: "verifier" in parts)
     removed = refined["status"] == REMOVED
     return {
         "faces": len(refined),
@@ -284,16 +286,4 @@ def _summary(
         "removed_by_detector": int((detector & ~verifier).sum()),
         "removed_by_verifier": int((verifier & ~detector).sum()),
         "removed_by_both": int((detector & verifier).sum()),
-        "threshold": threshold,
-        "validation_recall": figures["validation"]["recall"]["value"],
-        "validation_precision": figures["validation"]["precision"]["value"],
-        **(
-            {
-                "test_recall": figures["test"]["recall"]["value"],
-                "test_nonfaces_removed": figures["test"]["nonfaces_removed"]["value"],
-            }
-            if figures["test"]
-            else {}
-        ),
-        "faces_per_s": round(speed, 1),
     }

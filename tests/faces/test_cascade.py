@@ -79,10 +79,10 @@ def test_proposals_do_not_see_the_canvas_around_an_image(size):
 def test_patches_are_bilinear_and_empty_outside():
     first = np.zeros((20, 30, 3), np.uint8)
     ramp = np.broadcast_to(np.arange(40, dtype=np.uint8)[None, :, None], (50, 40, 3)).copy()
-    pool = patches.pool_images([first, ramp])
+    pixels = patches.join_images([first, ramp])
     box = np.array([[-20.0, 0, 60, 50]], np.float32)
-    place = (pool.start[1:], pool.height[1:], pool.width[1:])
-    cut = np.asarray(patches.cut(pool.pixels, *place, box, size=24))
+    place = (pixels.start[1:], pixels.height[1:], pixels.width[1:])
+    cut = np.asarray(patches.cut(pixels.values, *place, box, size=24))
     x = (-20 + np.arange(24) / 23 * 80) / 40 * 39
     inside = (x >= 0) & (x <= 39)
     np.testing.assert_allclose(cut[0, 3, inside, 0], (x[inside] - 127.5) / 128, atol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.faces import video
-from fer_jax.faces.video import SampleCounts, VideoError, VideoWriter, list_videos, sample_frames
+from fer_jax.faces.video import SampleCounts, VideoError, list_videos, sample_frames, write_video
 
 SIZE = 96, 128  # height, width
 
@@ -157,10 +157,12 @@ def test_negative_steps_are_refused(tmp_path):
 
 @pytest.mark.parametrize("size", [(64, 80), (65, 81)])
 def test_written_video_reads_back(tmp_path, size):
-    with VideoWriter(tmp_path / "out" / "a.mp4", 12.5, size) as writer:
+    def images():
         for number in range(10):
-            writer.write(np.full((*size, 3), 20 * number, np.uint8))
-        assert not (tmp_path / "out" / "a.mp4").exists()
+            assert not (tmp_path / "out" / "a.mp4").exists()
+            yield np.full((*size, 3), 20 * number, np.uint8)
+
+    write_video(tmp_path / "out" / "a.mp4", 12.5, images())
     frames, _, error = sample(tmp_path / "out" / "a.mp4", 0.0)
     assert [len(frames), frames[0].image.shape, error] == [
         10,
@@ -172,13 +174,21 @@ def test_written_video_reads_back(tmp_path, size):
 
 
 def test_a_failed_writing_leaves_no_file(tmp_path):
-    with (
-        pytest.raises(ValueError, match="a frame of"),
-        VideoWriter(tmp_path / "a.mp4", 5.0, (64, 64)) as writer,
-    ):
-        writer.write(np.zeros((64, 64, 3), np.uint8))
-        writer.write(np.zeros((32, 64, 3), np.uint8))
+    def images():
+        yield np.zeros((64, 64, 3), np.uint8)
+        raise ValueError("no more frames")
+
+    with pytest.raises(ValueError, match="no more frames"):
+        write_video(tmp_path / "a.mp4", 5.0, images())
+    write_video(tmp_path / "a.mp4", 5.0, [])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_another_size_are_resized_to_the_first(tmp_path):
+    sides = (64, 32, 64)
+    write_video(tmp_path / "a.mp4", 5.0, [np.full((s, 64, 3), 90, np.uint8) for s in sides])
+    frames, _, error = sample(tmp_path / "a.mp4", 0.0)
+    assert [frame.image.shape for frame in frames] == [(64, 64, 3)] * 3 and error is None
 
 
 def test_videos_are_listed_through_all_folders(tmp_path):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fer_jax.people import EMOTIONS, clip_frames, write_clip, write_scene
-from fer_jax.people.clips import _drift, _entrance, _perform
+from fer_jax.people.pictures import _drift, _entrance, _perform
 from fer_jax.people.scenes import scene_frames
 
 SIZE = (96, 128)
@@ -24,9 +24,7 @@ def test_frames_are_the_same_each_time():
 
 def test_clips_start_near_rest_and_end_in_the_emotion():
     for emotion, unit in {"happy": "lip_corner_puller", "angry": "brow_lowerer"}.items():
-        curves = np.array(
-            [[getattr(u, unit) for u in shown.units] for shown in performances(emotion)]
-        )
+        curves = np.array([[getattr(u, unit) for _, u in shown] for shown in performances(emotion)])
         assert curves[:, 0].mean() < 0.45
         assert curves[:, -1].mean() > 0.6
         assert curves[:, -1].std() > 0.1  # not everybody shows it as strongly
@@ -34,18 +32,18 @@ def test_clips_start_near_rest_and_end_in_the_emotion():
 
 def test_people_blink_and_talk_and_look_around():
     shown = [p for emotion in EMOTIONS for p in performances(emotion)]
-    blinks = np.array([[u.blink > 0.5 for u in p.units] for p in shown])
+    blinks = np.array([[u.blink > 0.5 for _, u in p] for p in shown])
     assert 0.02 < blinks.mean() < 0.09
-    talking = np.mean([max(u.jaw_drop for u in p.units) > 0.05 for p in shown])
+    talking = np.mean([max(u.jaw_drop for _, u in p) > 0.05 for p in shown])
     assert 0.3 < talking < 0.7
-    assert 0.1 < np.std([[v.yaw for v in p.views] for p in shown]) < 0.2
+    assert 0.1 < np.std([[v.yaw for v, _ in p] for p in shown]) < 0.2
 
 
 def test_a_few_people_enter_late():
     shown = [p for emotion in EMOTIONS for p in performances(emotion)]
-    late = [abs(p.views[0].centre[0] - 160) > 200 for p in shown]
+    late = [abs(p[0][0].centre[0] - 160) > 200 for p in shown]
     assert 0.02 < np.mean(late) < 0.16
-    assert all(100 < p.views[-1].centre[0] < 220 for p in shown)
+    assert all(100 < p[-1][0].centre[0] < 220 for p in shown)
     assert _entrance(12)[0] == pytest.approx(1.1) and _entrance(12)[-1] == 0
 
 

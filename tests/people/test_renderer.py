@@ -5,8 +5,7 @@ import pytest
 from fer_jax.people.action_units import ActionUnits
 from fer_jax.people.identity import identity
 from fer_jax.people.lighting import Lighting
-from fer_jax.people.pose import View
-from fer_jax.people.renderer import render
+from fer_jax.people.renderer import View, render
 
 SIZE = (160, 160)
 GREY = np.full((*SIZE, 3), 0.2, np.float32)

@@ -6,6 +6,7 @@ from configs import extract as extract_config
 from fer_jax.errors import UserError
 from fer_jax.faces import runners, shards
 from fer_jax.people import write_clip, write_scene
+from fer_jax.schemas import validated
 from fer_jax.stages import extract
 
 
@@ -59,7 +60,8 @@ def test_one_or_the_other(videos, tmp_path):
 def test_a_worker_that_takes_over_does_not_do_it_again(videos, tmp_path, monkeypatch):
     config = config_for(videos / "scene.mp4")
     extract.run(config, tmp_path / "work")
-    (job,) = extract._jobs(config, tmp_path / "work")
+    (shard,) = (tmp_path / "work" / "shards").iterdir()
+    job = shards.Job(videos / "scene.mp4", "scene.mp4", shard, validated(config))
     monkeypatch.setattr(shards, "extract", lambda job: pytest.fail("extracted twice"))
     runners._extract_on_worker((0, job, str(tmp_path), {}))
     assert (tmp_path / "0.json").read_text() == (job.shard / "stats.json").read_text()

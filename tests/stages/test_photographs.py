@@ -27,6 +27,12 @@ def searched(max_side: int) -> Search:
     return photographs.pipeline_of(validated(config(Path(), max_side=max_side))).search
 
 
+def largest_face(image: np.ndarray, max_side: int = 1280) -> np.ndarray:
+    """Landmarks [5, 2] of the largest face."""
+    (faces,) = search.find_faces([image], Detector(), searched(max_side))
+    return search.largest(faces).landmarks[0]
+
+
 def config(photos: Path | str, **fields: object) -> ConfigDict:
     config = photographs_config.get_config()
     config.update({"photos": str(photos), **fields})
@@ -106,15 +112,15 @@ def test_a_crop_shows_the_face_at_its_place(finished):
     """Aligning a crop once more changes next to nothing: the landmarks lie on the template."""
     row = table(finished[0]).loc["ann/Happy/1.png"]
     crop = cv2.imread(str(finished[0] / row["crop"]))[..., ::-1]
-    face = photographs.largest_faces([np.ascontiguousarray(crop)], Detector(), searched(1280))[0]
+    landmarks = largest_face(np.ascontiguousarray(crop))
     asked = finished[2].crop
-    assert np.abs(face.landmarks - template_points(asked.size, asked.margin)).mean() < 3
+    assert np.abs(landmarks - template_points(asked.size, asked.margin)).mean() < 3
 
 
 def _aligned(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    face = photographs.largest_faces([image], Detector(), searched(1280))[0]
+    landmarks = largest_face(image)
     asked = config(Path()).crop
-    return align(image, face.landmarks, asked.size, asked.margin).astype(float), face.landmarks
+    return align(image, landmarks, asked.size, asked.margin).astype(float), landmarks
 
 
 def test_run_again_does_nothing_and_another_config_is_refused(finished):
@@ -143,29 +149,28 @@ def test_killed_and_run_again_ends_the_same(finished, tmp_path, monkeypatch):
 @pytest.mark.parametrize("factor", [4.0, 0.25])
 def test_landmarks_are_those_of_the_photograph_at_any_size(portrait, factor):
     """1280 and 80 pixels: above and below what the detector is shown."""
-    place = photographs.largest_faces([portrait], Detector(), searched(320))[0].landmarks
+    place = largest_face(portrait, 320)
     method = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
     scaled = cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=method)
-    found = photographs.largest_faces([scaled], Detector(), searched(320))[0].landmarks
+    found = largest_face(scaled, 320)
     assert np.abs((found + 0.5) / factor - 0.5 - place).max() < 6
 
 
 def test_the_second_look_gives_landmarks_of_the_photograph(portrait):
-    place = photographs.largest_faces([portrait], Detector(), searched(1280))[0].landmarks
+    place = largest_face(portrait)
     found = search._look([portrait], Detector(), Search(max_side=1280), border=0.25)[0].landmarks[0]
     assert np.abs(found - place).max() < 4
 
 
 def test_a_face_that_fills_a_small_picture(portrait):
     """48 x 48 pixels, cut close, as FER2013 has them."""
-    points = photographs.largest_faces([portrait], Detector(), searched(1280))[0].landmarks
+    points = largest_face(portrait)
     x, y = points.mean(0)
     half = 1.3 * np.linalg.norm(points[0] - points[1])
     tight = portrait[int(y - half) : int(y + half), int(x - half) : int(x + half)]
     tight = cv2.resize(tight, (48, 48), interpolation=cv2.INTER_AREA)
-    face = photographs.largest_faces([tight], Detector(), searched(1280))[0]
     expected = (points - (int(x - half), int(y - half)) + 0.5) * 48 / (2 * half) - 0.5
-    assert np.abs(face.landmarks - expected).max() < 3
+    assert np.abs(largest_face(tight) - expected).max() < 3
 
 
 def test_cut_out_faces_are_only_resized(tmp_path):

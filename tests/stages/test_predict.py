@@ -22,7 +22,7 @@ from fer_jax.faces.alignment import align
 from fer_jax.faces.drawing import write_image
 from fer_jax.faces.images import read_image
 from fer_jax.faces.mtcnn import Detector, Faces
-from fer_jax.faces.search import find_faces
+from fer_jax.faces.search import find_faces, largest
 from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import Frame, VideoError, sample_frames
 from fer_jax.people import photograph, texture, write_clip
@@ -262,7 +262,7 @@ def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
 
 def test_large_pictures_come_in_smaller_batches():
     def item(name, side):
-        return predict.Source(name, None), Frame(0, 0.0, np.zeros((side, side, 3), np.uint8))
+        return predict.MediaFile(name, None), Frame(0, 0.0, np.zeros((side, side, 3), np.uint8))
 
     items = [item("a", 100), item("b", 4200), *(item(str(i), 10) for i in range(5))]
     sizes = [len(batch) for batch in predict._batches(iter(items), 3)]
@@ -324,16 +324,6 @@ def test_a_model_that_does_not_say_how_faces_are_cut(tmp_path, media, model):
         predict.run(config_for(media), tmp_path / "out")
 
 
-def test_file_names_that_are_no_utf8_have_a_row_too(tmp_path):
-    source = predict.Source(os.fsdecode(b"\xff.png"), tmp_path)
-    nothing = Faces(np.zeros((0, 4), np.float32), np.zeros(0), np.zeros((0, 5, 2), np.float32))
-    with predict._open_table(tmp_path / "a.csv") as file:
-        report = predict.Report(file, LABELS, Skips())
-        frame = Frame(0, 0.0, np.zeros((2, 2, 3), np.uint8))
-        report.add(source, frame, recogniser.Analysis(nothing, np.zeros((0, 4), np.float32)))
-    assert pd.read_csv(tmp_path / "a.csv")["source"].tolist() == ["\\udcff.png"]
-
-
 def small_video(path, size=(48, 64), codec="mpeg4"):
     """Three frames; the container is that of the suffix."""
     with av.open(str(path), "w") as container:
@@ -353,6 +343,14 @@ def no_detector(monkeypatch):
     monkeypatch.setattr(
         recogniser, "make_detector", fake_detector(lambda image: [0.9] * (min(image.shape[:2]) > 7))
     )
+
+
+def test_file_names_that_are_no_utf8_have_a_row_too(tmp_path, model, no_detector):
+    (tmp_path / "in").mkdir()
+    picture = cv2.imencode(".png", np.full((60, 60, 3), 90, np.uint8))[1].tobytes()
+    (tmp_path / "in" / os.fsdecode(b"\xff.png")).write_bytes(picture)
+    predict.run(config_for(tmp_path / "in", annotate=False), tmp_path / "out")
+    assert rows_of(tmp_path / "out")["source"].tolist() == ["\\udcff.png"]
 
 
 def test_odd_sources_fail_alone(tmp_path, model, no_detector):
@@ -402,7 +400,7 @@ def test_pipes_huge_pictures_and_kinds_of_cameras_are_skipped_with_a_reason(
     with (tmp_path / "out" / "skipped.csv").open() as file:
         reasons = {row["source"]: row["reason"] for row in csv.DictReader(file)}
     for name, told in {
-        "pipe.png": "named pipe", "pipe.mp4": "named pipe", "pipe": "neither an image",
+        "pipe.png": "named pipe", "pipe.mp4": "named pipe", "pipe": "not an image",
         "gone.png": "No such file", "IMG_1.HEIC": "HEIC pictures are not read; convert",
         "huge.png": "9000 x 9000 pixels",
     }.items():  # fmt: skip
@@ -421,8 +419,8 @@ def test_a_single_file_that_cannot_be_read_is_told_why(tmp_path, model, no_detec
 
 def test_no_two_copies_go_to_one_place(tmp_path):
     names = ["a.tiff", "a.tiff.png", "A.TIFF.PNG", "b.tiff", "b.tiff.png/c.png", "x" * 300 + ".bmp"]
-    images = [predict.Source(name, tmp_path / name) for name in names]
-    videos = [predict.Source(name, tmp_path / name) for name in ("v.mov", "v.mov.mp4", "v.avi")]
+    images = [predict.MediaFile(name, tmp_path / name) for name in names]
+    videos = [predict.MediaFile(name, tmp_path / name) for name in ("v.mov", "v.mov.mp4", "v.avi")]
     places = predict.name_outputs(images, videos, tmp_path)
     assert len({str(place).casefold() for place in places.values()}) == 9
     assert places["A.TIFF.PNG"] == tmp_path / "A.TIFF.PNG"  # the first that keeps its name
@@ -507,6 +505,6 @@ def test_small_pictures_and_faces_that_fill_theirs_are_searched_as_photographs_a
     tight = cv2.resize(tight, (48, 48), interpolation=cv2.INTER_AREA)
     write_image(tmp_path / "tight.png", tight)
     assert predict.run(config_for(tmp_path / "tight.png"), tmp_path / "out")["faces"] == 1
-    face = photographs.largest_faces([tight], Detector(), pipeline.search)[0]
-    expected = align(tight, face.landmarks, pipeline.crop.size, pipeline.crop.margin)
+    (faces,) = find_faces([tight], Detector(), pipeline.search)
+    expected = align(tight, largest(faces).landmarks[0], pipeline.crop.size, pipeline.crop.margin)
     np.testing.assert_array_equal(model.seen[0], expected[None])

@@ -25,7 +25,7 @@ from fer_jax.training import model_directory, trained_model
 SIZE = 32
 
 
-class BrightnessVerifier:
+class BrightnessVerifier(trained_model.Model):
     """Takes a crop's mean brightness / 255 for the probability of a face."""
 
     def __init__(self, task: str = "verification") -> None:

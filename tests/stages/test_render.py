@@ -48,7 +48,8 @@ def test_every_file_is_there(rendered):
             for e in ("angry", "happy", "neutral", "sad")
         ),
     }
-    assert cv2.imread(str(workdir / "sheet.png")).shape == (120, 960, 3)
+    sheet = cv2.imread(str(workdir / "sheet.png"))
+    assert sheet.shape[1] > 8 * 128 and (sheet < 250).mean() > 0.3  # eight faces in a row
 
 
 def test_a_killed_run_draws_only_what_is_missing(rendered, tmp_path):

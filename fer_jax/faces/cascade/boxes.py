@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 Boxes = Float[np.ndarray, "n 4"]
+AnyBoxes: TypeAlias = Any  # float [..., 4] of NumPy or JAX
 
 _BLOCK = 1024  # rows and columns of the overlap table that are held at once
 
@@ -32,7 +33,7 @@ def suppress(
         block = slice(start, start + _BLOCK)
         for first in range(0, start + 1, _BLOCK):
             above = slice(first, first + _BLOCK)
-            shared = _shared_area(boxes[above], boxes[block])
+            shared = shared_area(boxes[above], boxes[block])
             base = (
                 areas[above, None] + areas[block] - shared
                 if over == "union"
@@ -51,35 +52,37 @@ def suppress_in_groups(
     over: Literal["union", "smaller"] = "union",
 ) -> Int[np.ndarray, " kept"]:
     """`suppress` within each group (image, or level of an image) by itself; groups ascending."""
-    order = np.argsort(groups, kind="stable")
-    ends = np.flatnonzero(np.diff(groups[order])) + 1
-    members = np.split(order, ends) if len(order) else []
-    kept = [rows[suppress(boxes[rows], scores[rows], threshold, over)] for rows in members]
-    return np.concatenate([*kept, np.zeros(0, int)]).astype(int)
+    kept = [np.zeros(0, int)]
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        kept.append(rows[suppress(boxes[rows], scores[rows], threshold, over)])
+    return np.concatenate(kept)
 
 
-def regress(boxes: Boxes, offsets: Float[np.ndarray, "n 4"]) -> Boxes:
+def regress(boxes: AnyBoxes, offsets: AnyBoxes) -> AnyBoxes:
     """Moves each edge by its offset, given in widths and heights (of pixels, hence the 1)."""
-    size = boxes[:, 2:] - boxes[:, :2] + 1
-    return boxes + offsets * np.concatenate([size, size], 1)
+    size = boxes[..., 2:] - boxes[..., :2] + 1
+    return boxes + offsets * boxes.__array_namespace__().concat([size, size], axis=-1)
 
 
-def to_square(boxes: Boxes) -> Boxes:
+def to_square(boxes: AnyBoxes) -> AnyBoxes:
     """Boxes with the same centres whose sides are the longer of both."""
-    size = boxes[:, 2:] - boxes[:, :2]
-    corner = boxes[:, :2] + size / 2 - size.max(1, keepdims=True) / 2
-    return np.concatenate([corner, corner + size.max(1, keepdims=True)], 1)
+    size = boxes[..., 2:] - boxes[..., :2]
+    longer = size.max(-1, keepdims=True)
+    corner = boxes[..., :2] + size / 2 - longer / 2
+    return boxes.__array_namespace__().concat([corner, corner + longer], axis=-1)
 
 
 def intersection_over_union(a: Boxes, b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
     """The IoU of every box of `a` with every box of `b`; 0 where both are empty."""
-    shared = _shared_area(a, b)
+    shared = shared_area(a, b)
     area_a, area_b = (np.prod(np.maximum(x[:, 2:] - x[:, :2], 0), axis=1) for x in (a, b))
     union = area_a[:, None] + area_b - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def _shared_area(a: Boxes, b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+def shared_area(a: Real[np.ndarray, "n 4"], b: Real[np.ndarray, "m 4"]) -> Real[np.ndarray, "n m"]:
+    """The area that each box of `a` shares with each of `b`."""
     width = np.minimum(a[:, None, 2], b[:, 2]) - np.maximum(a[:, None, 0], b[:, 0])
     height = np.minimum(a[:, None, 3], b[:, 3]) - np.maximum(a[:, None, 1], b[:, 1])
     return np.maximum(width, 0) * np.maximum(height, 0)

@@ -1,10 +1,9 @@
 """The cascade for accelerators: one compiled program from pixels to O-Net's candidates.
 
-Shapes are fixed: of each image the best `CELLS` cells of P-Net, `SQUARES` squares of R-Net and
-`CANDIDATES` of O-Net are carried along, the rest of the room is empty. Where an image has more,
-the program says so, and the caller takes the other path for it, so that both find the same.
-Suppression in one pass (see `boxes.suppress`) needs no loop: every box is compared with every
-better one at once.
+Shapes are fixed: each image has room for `CELLS` cells of P-Net, `SQUARES` squares of R-Net and
+`CANDIDATES` of O-Net. The program marks images with more, which the caller sends to the other
+path, so that both find the same. Suppression in one pass (see `boxes.suppress`) needs no loop:
+every box is compared with every better one at once.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from fer_jax.faces.cascade import networks, patches, pyramid
+from fer_jax.faces.cascade import boxes, networks, patches, pyramid
 
 CELLS, SQUARES, CANDIDATES = 1024, 256, 64
 
 
 class Found(NamedTuple):
-    """O-Net's view of up to `CANDIDATES` squares an image; see `overflow` before using it."""
+    """O-Net's outputs for up to `CANDIDATES` squares per image; check `overflow` first."""
 
     squares: Float[Array | np.ndarray, "b k 4"]
     scores: Float[Array | np.ndarray, "b k"]  # 0 where there is no candidate
@@ -57,11 +56,11 @@ def candidates(
         thresholds: P-Net's and R-Net's.
     """
     proposed, too_many_cells = _proposed(weights["pnet"], images, levels, cells, thresholds[0])
-    squares, too_many_squares = _first(_square(proposed), SQUARES)
+    squares, too_many_squares = _first(proposed, SQUARES)
     scores, offsets = _look(networks.refinement_network, weights["rnet"], images, sizes, squares)
     scores = jnp.where((squares.scores > 0) & (scores > thresholds[1]), scores, 0.0)
-    refined = _suppress(_Boxes(_regress(squares.boxes, offsets), scores), 0.7)
-    final, too_many = _first(_square(refined), CANDIDATES)
+    refined = _suppress(_Boxes(boxes.regress(squares.boxes, offsets), scores), 0.7)
+    final, too_many = _first(refined, CANDIDATES)
     scores, offsets, parts = _look(
         networks.output_network, weights["onet"], images, sizes, final, side=48
     )
@@ -109,7 +108,7 @@ def _look(
     squares: _Boxes,
     side: int = 24,
 ) -> tuple[Array, ...]:
-    """What a network says of every square."""
+    """A network's outputs for every square."""
     count, height, width = images.shape[:3]
     room = squares.scores.shape[1]
     image = jnp.repeat(jnp.arange(count), room)
@@ -126,36 +125,24 @@ def _look(
     return tuple(output.reshape(count, room, *output.shape[1:]) for output in outputs)
 
 
-def _first(boxes: _Boxes, room: int) -> tuple[_Boxes, Bool[Array, " b"]]:
-    """The best `room` boxes of each image, and which images have more."""
-    scores, order = jax.lax.top_k(boxes.scores, min(room, boxes.scores.shape[1]))
-    chosen = jnp.take_along_axis(boxes.boxes, order[..., None], 1)
-    return _Boxes(chosen, scores), (boxes.scores > 0).sum(1) > room
+def _first(found: _Boxes, room: int) -> tuple[_Boxes, Bool[Array, " b"]]:
+    """The best `room` boxes of each image as squares, and which images have more."""
+    scores, order = jax.lax.top_k(found.scores, min(room, found.scores.shape[1]))
+    chosen = jnp.take_along_axis(boxes.to_square(found.boxes), order[..., None], 1)
+    return _Boxes(chosen, scores), (found.scores > 0).sum(1) > room
 
 
 def _suppress(
-    boxes: _Boxes, threshold: float, together: Bool[Array, "b k k"] | None = None
+    found: _Boxes, threshold: float, together: Bool[Array, "b k k"] | None = None
 ) -> _Boxes:
     """Sets to 0 the scores of boxes that a better one covers; `together`: which may at all."""
-    order = jnp.argsort(-boxes.scores, axis=1, stable=True)
+    order = jnp.argsort(-found.scores, axis=1, stable=True)
     rank = jnp.argsort(order, axis=1)
-    better = (rank[:, None] < rank[:, :, None]) & (boxes.scores > 0)[:, None]
-    a, b = boxes.boxes[:, :, None], boxes.boxes[:, None]
+    better = (rank[:, None] < rank[:, :, None]) & (found.scores > 0)[:, None]
+    a, b = found.boxes[:, :, None], found.boxes[:, None]
     side = jnp.maximum(jnp.minimum(a[..., 2:], b[..., 2:]) - jnp.maximum(a[..., :2], b[..., :2]), 0)
     shared = side[..., 0] * side[..., 1]
-    area = (boxes.boxes[..., 2:] - boxes.boxes[..., :2]).prod(-1)
+    area = (found.boxes[..., 2:] - found.boxes[..., :2]).prod(-1)
     covers = shared > threshold * (area[:, :, None] + area[:, None] - shared)
     covers &= better if together is None else better & together
-    return boxes._replace(scores=jnp.where(covers.any(2), 0.0, boxes.scores))
-
-
-def _regress(boxes: Float[Array, "b k 4"], offsets: Float[Array, "b k 4"]) -> Float[Array, "b k 4"]:
-    size = boxes[..., 2:] - boxes[..., :2] + 1
-    return boxes + offsets * jnp.concatenate([size, size], -1)
-
-
-def _square(boxes: _Boxes) -> _Boxes:
-    size = boxes.boxes[..., 2:] - boxes.boxes[..., :2]
-    longer = size.max(-1, keepdims=True)
-    corner = boxes.boxes[..., :2] + size / 2 - longer / 2
-    return boxes._replace(boxes=jnp.concatenate([corner, corner + longer], -1))
+    return found._replace(scores=jnp.where(covers.any(2), 0.0, found.scores))

@@ -11,28 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-_SMALLEST_POOL = 2**21  # pixels: eight frames of 640 × 360 fit
+_SMALLEST_ROOM = 2**21  # pixels: eight frames of 640 × 360 fit
 
 
-class Pool(NamedTuple):
+class Pixels(NamedTuple):
     """The pixels of several images one after the other, and where each image lies in them."""
 
-    pixels: UInt8[Array | np.ndarray, "p 3"]
+    values: UInt8[Array | np.ndarray, "p 3"]
     start: Int[np.ndarray, " images"]
     height: Int[np.ndarray, " images"]
     width: Int[np.ndarray, " images"]
 
 
-def pool_images(images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Pool:
+def join_images(images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Pixels:
     """Joins images; the room is a power of two, so that sizes share compiled programs."""
     heights, widths = np.array([image.shape[:2] for image in images], np.int32).T
     ends = np.cumsum(heights.astype(np.int64) * widths)
-    room = max(_SMALLEST_POOL, 1 << int(ends[-1] - 1).bit_length())
+    room = max(_SMALLEST_ROOM, 1 << int(ends[-1] - 1).bit_length())
     pixels = np.empty((room, 3), np.uint8)
     starts = np.concatenate([[0], ends[:-1]])
     for image, start, end in zip(images, starts, ends, strict=True):
         pixels[start:end] = image.reshape(-1, 3)
-    return Pool(jnp.asarray(pixels), starts.astype(np.int32), heights, widths)
+    return Pixels(jnp.asarray(pixels), starts.astype(np.int32), heights, widths)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "stride"))

@@ -1,7 +1,7 @@
-"""The image pyramid that P-Net looks at: which levels there are, and how an image becomes them.
+"""The image pyramid of P-Net: its levels and how they are computed from an image.
 
-An image is put on a canvas that is a little larger at most, so that a folder of pictures of
-many sizes needs few compiled programs; where the image ends inside its canvas is data, not shape.
+An image is put on a slightly larger canvas, so that pictures of many sizes need few compiled
+programs. Where the image ends inside its canvas is data, not shape.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-CELL = 12  # pixels that one cell of P-Net sees
+CELL = 12  # side of the receptive field of a cell of P-Net, pixels
 STRIDE = 2  # pixels from cell to cell
 
 
@@ -53,9 +53,9 @@ def canvas_size(length: int) -> int:
 def scales(height: int, width: int, min_face: int, factor: float) -> list[float]:
     """The scales of the levels: the first shows faces of `min_face` pixels as 12.
 
-    Ends where a level would be smaller than a cell. (mtcnn 1.0.0 counts its levels without
-    regard to `min_face`, so that a larger one asks for levels too small to look at; the error
-    is swallowed and every face of the image is lost.)
+    The last level is at least as large as a cell. (mtcnn 1.0.0 counts its levels independently of
+    `min_face`, so that a larger one leads to levels that are too small; the error is swallowed and
+    every face of the image is lost.)
     """
     found = []
     scale = CELL / min_face
@@ -69,7 +69,7 @@ def scales(height: int, width: int, min_face: int, factor: float) -> list[float]
 def levels(height: int, width: int, min_face: int, factor: float) -> list[Level]:
     """For each level of the image's canvas, how an image of `height` × `width` becomes it.
 
-    Levels that the canvas has and the image has not get a size of 0.
+    Levels of the canvas that the image lacks get a size of 0.
     """
     canvas = canvas_size(height), canvas_size(width)
     found = []

@@ -1,6 +1,6 @@
 """The trained weights of MTCNN, read from the `mtcnn` package without importing it.
 
-Importing `mtcnn` would import TensorFlow; its weights are plain files beside its code.
+Importing `mtcnn` would import TensorFlow; its weights are separate files of the package.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Weights = dict[str, np.ndarray]
 
 _REINSTALL = "pip install --force-reinstall mtcnn==1.0.0"
 
-# joblib unpickles, and a pickle may run anything: only these very bytes are handed to it.
+# joblib unpickles, and a pickle may run any code: only files with these digests are loaded.
 SHA256 = {
     "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
     "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",

@@ -1,9 +1,8 @@
-"""Short clips: people who move into an emotion, and scenes without anybody."""
+"""Labelled photographs, clips of people who move into an emotion, and scenes without anybody."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -13,11 +12,9 @@ from jaxtyping import Float32, UInt8
 
 from fer_jax.people.action_units import EMOTIONS, ActionUnits, action_units
 from fer_jax.people.background import background
-from fer_jax.people.camera import develop, draw_camera
 from fer_jax.people.identity import identity
-from fer_jax.people.lighting import draw_lighting
-from fer_jax.people.pose import View
-from fer_jax.people.renderer import render
+from fer_jax.people.lighting import develop, draw_camera, draw_lighting
+from fer_jax.people.renderer import View, render
 from fer_jax.people.scenes import scene_frames
 
 Frame = UInt8[np.ndarray, "h w 3"]
@@ -25,12 +22,41 @@ _LATECOMERS = 0.08  # share of the clips in which the person enters after the st
 _TALKERS = 0.5  # share of the clips in which the person talks
 
 
-@dataclass(frozen=True)
-class _Performance:
-    """What happens in a clip: the view and the action units of each frame."""
+def photograph(
+    person: int, emotion: str, index: int, size: tuple[int, int] = (240, 320)
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Photograph ``index`` of a person showing one of EMOTIONS, RGB of ``size`` (height, width).
 
-    views: list[View]
-    units: list[ActionUnits]
+    Pose, light, background, camera and strength of the emotion differ from one photograph to the
+    next, whoever is on it and whatever the emotion. The same arguments give the same picture.
+
+    Raises:
+        ValueError: for an emotion that is not one of EMOTIONS.
+    """
+    rng = np.random.default_rng([1, person, EMOTIONS.index(emotion), index])
+    height, width = size
+    view = View(
+        centre=(width * float(rng.uniform(0.36, 0.64)), height * float(rng.uniform(0.44, 0.53))),
+        scale=height * float(rng.uniform(0.22, 0.29)),
+        yaw=float(rng.normal(0, 0.17)),
+        pitch=float(rng.normal(0, 0.09)),
+        roll=float(rng.normal(0, 0.08)),
+        gaze=float(rng.normal(0, 0.35)),
+    )
+    units = action_units(emotion, float(rng.uniform(0.65, 1.1)), rng)
+    light = render(identity(person), units, view, draw_lighting(rng), background(rng, size))
+    return develop(light, draw_camera(rng), rng)
+
+
+def write_photograph(
+    path: Path, person: int, emotion: str, index: int, size: tuple[int, int] = (240, 320)
+) -> None:
+    """Write ``photograph(...)`` to ``path`` as JPEG."""
+    image = photograph(person, emotion, index, size)
+    encoded, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])
+    if not encoded:
+        raise OSError(f"{path}: OpenCV could not encode the photograph")
+    path.write_bytes(data.tobytes())
 
 
 def clip_frames(
@@ -50,8 +76,7 @@ def clip_frames(
     rng = np.random.default_rng([2, person, EMOTIONS.index(emotion), index])
     who = identity(person)
     scenery, lighting, camera = background(rng, size), draw_lighting(rng), draw_camera(rng)
-    performance = _perform(emotion, frames, fps, size, rng)
-    for view, units in zip(performance.views, performance.units, strict=True):
+    for view, units in _perform(emotion, frames, fps, size, rng):
         yield develop(render(who, units, view, lighting, scenery), camera, rng)
 
 
@@ -77,7 +102,8 @@ def write_scene(
 
 def _perform(
     emotion: str, frames: int, fps: int, size: tuple[int, int], rng: np.random.Generator
-) -> _Performance:
+) -> list[tuple[View, ActionUnits]]:
+    """The view and the action units of each frame."""
     height, width = size
     drift = lambda sigma, seconds: _drift(rng, frames, sigma, seconds * fps)  # noqa: E731
     yaw, pitch, roll = drift(0.16, 1.0), drift(0.08, 1.0), drift(0.06, 1.0)
@@ -94,14 +120,12 @@ def _perform(
     talk = np.clip(drift(0.2, 0.2), 0, 1) * (rng.random() < _TALKERS)
     blinks = rng.random(frames) < 0.3 / fps  # about 18 a minute
     motion = np.stack([x, y, yaw, pitch, roll, gaze], axis=1).tolist()
-    views = [View((at_x, at_y), scale, *turn) for at_x, at_y, *turn in motion]
-    units = [
-        rest.towards(apex, float(strength[t])).plus(
-            jaw_drop=float(talk[t]), blink=0.95 * float(blinks[t])
-        )
-        for t in range(frames)
-    ]
-    return _Performance(views, units)
+    shown = []
+    for t, (at_x, at_y, *turn) in enumerate(motion):
+        units = rest.towards(apex, float(strength[t]))
+        units = units.plus(jaw_drop=float(talk[t]), blink=0.95 * float(blinks[t]))
+        shown.append((View((at_x, at_y), scale, *turn), units))
+    return shown
 
 
 def _drift(
@@ -128,12 +152,8 @@ def _encode(path: Path, frames: Iterable[Frame], fps: int, size: tuple[int, int]
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         # The same frames must give the same bytes each time: x264's macroblock tree does not.
-        stream.options = {
-            "crf": "24",
-            "preset": "veryfast",
-            "threads": "1",
-            "x264-params": "mbtree=0",
-        }
+        stream.options = {"crf": "24", "preset": "veryfast", "threads": "1"}
+        stream.options |= {"x264-params": "mbtree=0"}
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
