@@ -13,7 +13,7 @@ DETECTOR = {"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
 
 # Of every backbone, off as in fer_jax/models/network.py; they stand here so that flags can set them
 # (docs/architecture.md, "Fine-tuning").
-SWITCHES = {"frozen_batchnorm": False, "blocks": "auto", "remat": False, "dtype": "auto"}
+SWITCHES = {"frozen_batchnorm": False, "remat": False, "dtype": "auto"}
 
 
 def network(size: str) -> dict[str, Any]:

@@ -48,7 +48,15 @@ class FineTune:
         self.config, self.labels = config, labels
         self.steps = steps_of(config, mean_size)
         tasks = make_tasks(config.tasks.given(), emotion={"classes": tuple(labels)})
-        self.learner = Learner(config, *tasks, self.steps)
+        self.learner = Learner(
+            config.backbone,
+            config.optimizer,
+            *tasks,
+            steps=self.steps,
+            batch_size=config.batch_size,
+            accumulate=config.accumulate,
+            fsdp=config.fsdp,
+        )
         self._inits = inits(config)
         self._backbones: dict[str, dict[str, np.ndarray]] = {}
         if config.init:  # read once; one that does not fit stops us before anything is written

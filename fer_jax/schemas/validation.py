@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fer_jax.errors import UserError
-from fer_jax.schemas.fields import CROSS_FIELD, Stage
+from fer_jax.schemas.fields import CROSS_FIELD, NESTED, Stage
 from fer_jax.schemas.stages import STAGES
 
 _MOST = 10  # problems in a message
@@ -47,7 +47,7 @@ def validated(config: ml_collections.ConfigDict) -> Stage | ml_collections.Confi
 def _problems(
     error: ValidationError, given: Mapping[str, Any], schema: type[BaseModel]
 ) -> Iterator[str]:
-    details = error.errors(include_url=False)
+    details = list(_flat(error.errors(include_url=False)))
     # A field of a pipeline may be handed to many steps: its fault is told once.
     details = [detail for detail in details if detail["loc"][:1] != ("steps",)] or details
     with_invalid_items = {
@@ -67,6 +67,16 @@ def _problems(
             yield f"{_flag(place)} does not exist{_similar(place[-1], fields)}"
         else:
             yield _problem(place, _message(detail), given)
+
+
+def _flat(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """The errors, each of those that a plugin's own record has at its place in the config."""
+    for detail in details:
+        if detail["type"] != NESTED:
+            yield detail
+            continue
+        for inner in detail["ctx"]["errors"]:
+            yield {**inner, "loc": (*detail["loc"], *inner["loc"])}
 
 
 def _without_tags(location: _Location) -> _Location:

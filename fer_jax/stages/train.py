@@ -52,7 +52,16 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     steps = steps_of(config, len(training))
     watched = watching.read_watched(config.probe, config.data.image_size, config.seed)
 
-    learner = Learner(config, tasks, weights, steps)
+    learner = Learner(
+        config.backbone,
+        config.optimizer,
+        tasks,
+        weights,
+        steps=steps,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        fsdp=config.fsdp,
+    )
     state = _begin(learner, config)
     if backend.writes():
         table = parameter_table.draw(state["parameters"], learner.frozen)
@@ -108,7 +117,7 @@ def _evaluation(
     probed: Measure | None,
 ) -> Measure:
     """The tasks' figures on the validation images, if there are any, and the probes'."""
-    local = sharding.local_batch_size(learner.config.batch_size)
+    local = sharding.local_batch_size(learner.batch_size)
 
     def evaluate(state: State) -> Mapping[str, float]:
         batches = iterators.eval_batches(validation, batch_size=local, shard=sharding.shard())

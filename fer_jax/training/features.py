@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from jaxtyping import Float32, UInt8
 from fer_jax.backend import compiler_options
 from fer_jax.models.network import Network
 from fer_jax.padding import in_batches
+from fer_jax.schemas.training import Backbone
 from fer_jax.training import model_directory
 from fer_jax.training.state import merge_network, replace_leaves, split_network
 
@@ -26,16 +26,16 @@ class FrozenBackbone:
     Args:
         path: a model directory, a training workdir, or any weights that `config.init` takes; empty
             for random ones.
-        backbone: the fields of the network, needed where `path` is no model of ours.
+        backbone: used where `path` is not a model directory of this project.
         seed: of the random weights.
 
     Raises:
         UserError: no model at `path`.
     """
 
-    def __init__(self, path: str | Path, backbone: Mapping[str, Any], seed: int = 0) -> None:
+    def __init__(self, path: str | Path, backbone: Backbone, seed: int = 0) -> None:
         ours = bool(path) and model_directory.is_model(path)
-        self.backbone = dict(model_directory.read_record(path).backbone if ours else backbone)
+        self.backbone = model_directory.read_record(path).backbone if ours else backbone
         network = Network(self.backbone, {}, rngs=nnx.Rngs(seed))
         graphdef, parameters, statistics = split_network(network)
         self.state = {"parameters": parameters, "statistics": statistics}

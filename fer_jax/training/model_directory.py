@@ -37,7 +37,6 @@ from fer_jax.training import gradients, inference, integrity
 from fer_jax.training.learner import make_tasks
 from fer_jax.training.state import (
     State,
-    abstract,
     flatten,
     for_use,
     replace_leaves,
@@ -349,7 +348,7 @@ class Model:
         self.record = record
         try:
             self._tasks, _ = make_tasks(record.tasks)
-            network = Network(record.backbone.model_dump(), self._tasks, rngs=nnx.Rngs(0))
+            network = Network(record.backbone, self._tasks, rngs=nnx.Rngs(0))
         except (UserError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise UserError(
                 f"{where}: no network can be built from its record ({error}); copy the model "
@@ -358,7 +357,7 @@ class Model:
         self._graphdef, parameters, statistics = split_network(network)
         state = {"parameters": parameters, "statistics": statistics}
         self._kernels = {}
-        wanted = abstract(state)
+        wanted = flatten(state)
         for name, task in self._tasks.items():
             classes = tuple(getattr(task, "classes", ()))
             if record.labels.get(name, ()) != classes:

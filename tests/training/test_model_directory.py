@@ -14,9 +14,10 @@ from fer_jax.models import imagenet
 from fer_jax.records import Origin
 from fer_jax.schemas.training import Backbone, Training
 from fer_jax.training import model_directory
-from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.training.learner import make_tasks
 from fer_jax.workdir import stage
 from tests.models import foreign_files as foreign
+from tests.training import tiny
 
 BACKBONE = Backbone(width=foreign.WIDTH, depth=foreign.DEPTH)
 
@@ -32,7 +33,7 @@ def make_learner(**optimizer):
         batch_size=8,
         **networks.loop(),
     )
-    return Learner(config, *make_tasks(config.tasks.given()), steps=2)
+    return tiny.make_learner(config, *make_tasks(config.tasks.given()), 2)
 
 
 @pytest.fixture(scope="module")
