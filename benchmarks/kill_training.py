@@ -69,7 +69,7 @@ def train(workdir: str, board_path: str, log: str) -> None:
     from fer_jax import backend
     from fer_jax.data import sources
     from fer_jax.errors import UserError
-    from fer_jax.models import network
+    from fer_jax.models import inception_resnet_v2
     from fer_jax.stages import train as stage
     from fer_jax.training import checkpoint, learner, loop
     from tests.training.tiny import TinyBackbone
@@ -98,7 +98,7 @@ def train(workdir: str, board_path: str, log: str) -> None:
         setattr(owner, method, watched)
 
     stage._open = source
-    network.InceptionResNetV2 = TinyBackbone  # type: ignore[misc]
+    inception_resnet_v2.InceptionResNetV2 = TinyBackbone  # type: ignore[misc]
     in_phase(checkpoint.Checkpoints, "restore", "restore", "start")
     in_phase(learner.Learner, "_compile", "compile", "step")
     in_phase(loop._Run, "_evaluate", "evaluate", "step")

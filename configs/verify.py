@@ -53,7 +53,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "dropout": 0.2,
         "momentum": 0.9 if small else 0.99,
         "frozen_batchnorm": False,
-        "blocks": "auto",
         "remat": False,
         "dtype": "auto",
     }

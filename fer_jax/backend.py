@@ -33,6 +33,13 @@ def compiler_options() -> dict[str, str | bool]:
     return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
+def run_once_options() -> dict[str, str | bool]:
+    """What XLA is told for programs that run once: compile fast rather than run fast."""
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
+
+
 def prepare(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,20 @@ def _defines(module: str, attribute: str) -> bool:
         return False
     lines = Path(spec.origin).read_text(encoding="utf-8").splitlines()
     return any(line.startswith((f"{attribute} =", f"{attribute}:")) for line in lines)
+
+
+def build(kind: str, name: str, package: str, attribute: str, fields: Mapping[str, Any]) -> Any:
+    """The dataclass or pydantic model that `name` selects, with these fields.
+
+    Raises:
+        UserError: see `load`; or it does not have a field.
+    """
+    part = load(kind, name, package, attribute)
+    known = getattr(part, "model_fields", None) or [
+        field.name for field in dataclasses.fields(part) if field.init
+    ]
+    for field in fields:
+        if field not in known:
+            hint = did_you_mean(field, known) or f"; there are {', '.join(known)}"
+            raise UserError(f'{kind} "{name}" has no field {field}{hint}')
+    return part(**fields)

@@ -24,8 +24,9 @@ from fer_jax.people import write_clip, write_photograph
 from fer_jax.schemas import validated
 from fer_jax.stages import crossval, train
 from fer_jax.training import model_directory
-from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.training.learner import make_tasks
 from fer_jax.workdir import read_json
+from tests.training.tiny import make_learner
 
 ROOT = Path(__file__).parents[1]
 SIZE = (96, 128)  # of pictures
@@ -104,7 +105,7 @@ def model(tmp_path_factory, faces):
     """A small emotion model that was taught nothing."""
     folder, config = tmp_path_factory.mktemp("model"), small_network(asked(emotion))
     config = validated(config)
-    learner = Learner(
+    learner = make_learner(
         config, *make_tasks(config.tasks.given(), emotion={"classes": ("happy", "sad")}), 1
     )
     spec = model_directory.describe(

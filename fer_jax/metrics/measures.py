@@ -119,7 +119,9 @@ def per_person(predictions: Predictions) -> pd.DataFrame:
 def per_seed(predictions: Predictions) -> dict[int, float]:
     """Accuracy of each seed."""
     right = pd.Series(predictions.predicted == predictions.truth)
-    return right.groupby(predictions.seeds).mean().to_dict()
+    return {
+        int(seed): float(mean) for seed, mean in right.groupby(predictions.seeds).mean().items()
+    }
 
 
 def exact_mcnemar(

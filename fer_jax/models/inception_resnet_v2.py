@@ -8,19 +8,21 @@ tensor. The names follow Keras: mixed_5b, block35, mixed_6a, block17, mixed_7a, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
+from pydantic import Field
 
 from fer_jax.errors import UserError
-from fer_jax.models.layers import Conv, ConvBN, Kernel, average_pool, draw_kernels, max_pool
-from fer_jax.models.repeated import Repeated
+from fer_jax.models.backbone import Layer, global_mean
+from fer_jax.models.layers import Conv, ConvBN, Kernel, average_pool, max_pool
+from fer_jax.schemas.fields import AnyCase, Items, Section, ShareBelowOne
 
 
 class C(NamedTuple):
@@ -64,184 +66,129 @@ BLOCK_8: list[Branch] = [
 
 SMALLEST_INPUT = {"full": 75, "small": 13, "tiny": 25, "micro": 49}
 
-Layer = Callable[..., Float[Array, "n h w c"]]
+
+class Settings(Section):
+    """The fields of `config.backbone` that are this network's own.
+
+    Fields:
+        width: factor on every channel count, which is rounded to a multiple of 8.
+        depth: residual blocks in the 35x35, 17x17 and 8x8 stages (at 299 pixels).
+        stem: "full" divides height and width by 8 and needs 75 pixels or more. For faces of 32 to
+            96 pixels, "small" divides by 2 (13 or more), "tiny" by 4 (25 or more) and "micro" by 8
+            (49 or more), each about a quarter of the cost of the one before.
+        momentum: of the running statistics of batch normalisation.
+        frozen_batchnorm: normalise with the running statistics in training too, and keep them.
+        remat: keep only the input of each residual block for the backward pass and compute the
+            rest again: less memory, more time.
+    """
+
+    width: Annotated[float, Field(gt=0, le=16)] = 1.0
+    depth: Annotated[
+        Items[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=3, max_length=3)
+    ] = (10, 20, 10)
+    stem: Annotated[Literal["full", "small", "tiny", "micro"], AnyCase] = "full"
+    momentum: ShareBelowOne = 0.99
+    frozen_batchnorm: bool = False
+    remat: bool = False
+
+    @property
+    def smallest_input(self) -> int:
+        """Pixels that an image needs along each side."""
+        return SMALLEST_INPUT[self.stem]
+
+    def make(self, channels: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> InceptionResNetV2:
+        """The network for images of so many channels."""
+        return InceptionResNetV2(self, channels, dtype=dtype, rngs=rngs)
+
+
+BACKBONE = Settings
 
 
 @dataclass(frozen=True)
 class Maker:
     """What all layers of one network have in common."""
 
-    width: float
-    momentum: float
-    frozen_batchnorm: bool
+    settings: Settings
     dtype: DTypeLike | None
-    convs: list[Conv] = field(default_factory=list)  # all that were made
-    stacked: tuple[int, ...] = ()  # axes before an array's own
+    rngs: nnx.Rngs
 
     def channels(self, full: int) -> int:
         """The channel count that stands for `full` at this width."""
-        return scale_channels(full, self.width)
+        return scale_channels(full, self.settings.width)
 
     def conv(self, inputs: int, spec: C, *, padding: str = "SAME") -> ConvBN:
         """A convolution with batch normalisation; `inputs` is the true count, not the full one."""
-        layer = ConvBN(
+        return ConvBN(
             inputs,
             self.channels(spec.outputs),
             spec.kernel,
             stride=spec.stride,
             padding=padding,
-            momentum=self.momentum,
-            frozen=self.frozen_batchnorm,
+            momentum=self.settings.momentum,
+            frozen=self.settings.frozen_batchnorm,
             dtype=self.dtype,
-            stacked=self.stacked,
+            rngs=self.rngs,
         )
-        self.convs.append(layer.conv)
-        return layer
 
-    def projection(self, inputs: int, outputs: int) -> Conv:
-        """A 1x1 convolution with bias; both counts are true ones."""
-        conv = Conv(inputs, outputs, 1, bias=True, dtype=self.dtype, stacked=self.stacked)
-        self.convs.append(conv)
-        return conv
+    def blocks(self, inputs: int, branches: list[Branch], *factors: float) -> nnx.List[Block]:
+        """Residual blocks, one for each factor."""
+        return nnx.List([Block(inputs, branches, factor, self) for factor in factors])
 
 
 class InceptionResNetV2(nnx.Module):
     """Images `[N, h, w, channels]`, already normalised, to features `[N, features]`.
 
     Args:
-        width: factor on every channel count, which is rounded to a multiple of 8.
-        depth: residual blocks in the 35x35, 17x17 and 8x8 stages (at 299 pixels).
-        stem: "full" divides height and width by 8 and wants 75 pixels or more. For faces of 32 to
-            96 pixels, "small" divides by 2 (13 or more), "tiny" by 4 (25 or more) and "micro" by 8
-            (49 or more), each about a quarter of the cost of the one before.
+        settings: the size of the network.
         channels: of the input, 3 for colour and 1 for grey.
-        momentum: of the running statistics of batch normalisation.
-        frozen_batchnorm: normalise with the running statistics in training, too, and keep them.
-        looped: run the residual blocks of a stage as the rounds of a loop: compiles in less than
-            half the time, and is a little slower where images are small (docs/results.md).
-        remat: keep only the input of each residual block for the backward pass and compute the
-            rest again: less memory, more time.
         dtype: of the computation (parameters and statistics stay float32); None follows the input.
         rngs: stream `params` for the initial weights.
 
     Attributes:
         features: length of the pooled feature vector (1536 at width 1).
+        depths: the stages after which probes look: where the size or the kind of block changes.
     """
 
     def __init__(
-        self,
-        width: float = 1.0,
-        depth: Sequence[int] = (10, 20, 10),
-        stem: str = "full",
-        *,
-        channels: int = 3,
-        momentum: float = 0.99,
-        frozen_batchnorm: bool = False,
-        looped: bool = False,
-        remat: bool = False,
-        dtype: DTypeLike | None = None,
-        rngs: nnx.Rngs,
+        self, settings: Settings, channels: int, *, dtype: DTypeLike | None = None, rngs: nnx.Rngs
     ) -> None:
-        if stem not in SMALLEST_INPUT:
-            raise UserError(f'backbone stem "{stem}" is unknown: use one of {list(SMALLEST_INPUT)}')
-        if len(depth) != 3 or min(depth) < 0:
-            raise UserError(f"backbone depth {tuple(depth)} must be three counts, e.g. 10,20,10")
-        if width <= 0:
-            raise UserError(f"backbone width {width} must be above 0")
-        make = Maker(width, momentum, frozen_batchnorm, dtype)
-        self.stem = Stem(channels, stem, make)
-        self.mixed_5b = Branches(self.stem.outputs, MIXED_5B, make)
+        make = Maker(settings, dtype, rngs)
+        n35, n17, n8 = settings.depth
+        self.stem = Stem(channels, settings.stem, make)
+        self.mixed_5b = Mixed5b(self.stem.outputs, MIXED_5B, make)
         n = self.mixed_5b.outputs
-        how = {"looped": looped, "remat": remat}
-        self.block35 = repeated(n, BLOCK_35, (0.17,) * depth[0], make, **how)
-        self.mixed_6a = Branches(n, MIXED_6A, make)
+        self.block35 = make.blocks(n, BLOCK_35, *(0.17,) * n35)
+        self.mixed_6a = Reduction(n, MIXED_6A, make)
         n += self.mixed_6a.outputs
-        self.block17 = repeated(n, BLOCK_17, (0.10,) * depth[1], make, **how)
-        self.mixed_7a = Branches(n, MIXED_7A, make)
+        self.block17 = make.blocks(n, BLOCK_17, *(0.10,) * n17)
+        self.mixed_7a = Reduction(n, MIXED_7A, make)
         n += self.mixed_7a.outputs
-        # The very last block adds its whole residual and keeps the sign.
-        factors = (*(0.20,) * (depth[2] - 1), 1.0)[: depth[2]]
-        self.block8 = repeated(n, BLOCK_8, factors, make, **how, last_keeps_sign=True)
+        # The last block adds its whole residual, without ReLU.
+        self.block8 = make.blocks(n, BLOCK_8, *(*(0.20,) * (n8 - 1), 1.0)[:n8])
         self.conv_7b = make.conv(n, C(1536, 1))
         self.features = make.channels(1536)
-        draw_kernels(make.convs, rngs.params())
+        self.remat = settings.remat
+        ends = {name.split("/")[0]: name for name, _ in self.stages()}
+        self.depths = tuple(ends.values())[1:-1]
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n features"]:
-        for _, stage in self._stages():
-            x = stage(x, train=train)
+        for _, stage in self.stages():
+            if self.remat and isinstance(stage, Block):
+                x = nnx.remat(lambda block, x: block(x, train=train))(stage, x)
+            else:
+                x = stage(x, train=train)
         return global_mean(x)
 
-    def intermediates(
-        self, x: Float[Array, "n h w c"], names: Sequence[str] | None = None
-    ) -> dict[str, Float[Array, ...]]:
-        """Outputs of the blocks called `names` (all if None), in inference, in their order.
-
-        The names are those of `block_names` and "features", the pooled output. Raises UserError
-        for any other.
-        """
-        known = [*self.block_names, "features"]
-        wanted = known if names is None else names
-        for name in wanted:
-            if name not in known:
-                raise UserError(f"the backbone has no block {name}: there are {', '.join(known)}")
-        outputs = {}
-        for name, block in self.blocks():
-            x = block(x, train=False)
-            if name in wanted:
-                outputs[name] = x
-        if "features" in wanted:
-            outputs["features"] = global_mean(x)
-        return outputs
-
-    @property
-    def block_names(self) -> tuple[str, ...]:
-        """Names of all blocks from input to output: stem, mixed_5b, block35_1, ..., conv_7b."""
-        return tuple(name for name, _ in self.blocks())
-
-    @property
-    def depths(self) -> tuple[str, ...]:
-        """Where each stage of the network ends, from shallow to deep; "features" last.
-
-        The names are those of `intermediates`: mixed_5b, the last block35, mixed_6a, the last
-        block17, mixed_7a, the last block8, as far as the network has them.
-        """
-        names = []
-        for name, stage in self._stages():
-            if not isinstance(stage, Repeated):
-                names.append(name)
-            elif stage.count:
-                names.append(f"{name}_{stage.count}")
-        return (*names[1:-1], "features")  # the stem is not asked for, and conv_7b ends in features
-
-    def blocks(self) -> Iterator[tuple[str, Layer]]:
-        """Every block with its name, from input to output, for inference one by one."""
-        for name, stage in self._stages():
-            if isinstance(stage, Repeated):
-                for number in range(stage.count):
-                    yield f"{name}_{number + 1}", stage.block(number)
+    def stages(self) -> Iterator[tuple[str, Layer]]:
+        """Every block with the path of its parameters, from input to output."""
+        for name in (
+            "stem", "mixed_5b", "block35", "mixed_6a", "block17", "mixed_7a", "block8", "conv_7b",
+        ):  # fmt: skip
+            stage = getattr(self, name)
+            if isinstance(stage, nnx.List):
+                yield from ((f"{name}/{number}", block) for number, block in enumerate(stage))
             else:
                 yield name, stage
-
-    def _stages(self) -> Iterator[tuple[str, Layer]]:
-        yield "stem", self.stem
-        yield "mixed_5b", self._mixed_5b
-        yield "block35", self.block35
-        yield "mixed_6a", self._mixed_6a
-        yield "block17", self.block17
-        yield "mixed_7a", self._mixed_7a
-        yield "block8", self.block8
-        yield "conv_7b", self.conv_7b
-
-    def _mixed_5b(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c2"]:
-        *convolutions, pooled = self.mixed_5b.branches
-        outputs = [branch(x, train=train) for branch in convolutions]
-        return jnp.concatenate([*outputs, pooled(average_pool(x), train=train)], axis=-1)
-
-    def _mixed_6a(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 c2"]:
-        return jnp.concatenate([self.mixed_6a(x, train=train), max_pool(x)], axis=-1)
-
-    def _mixed_7a(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 c2"]:
-        return jnp.concatenate([self.mixed_7a(x, train=train), max_pool(x)], axis=-1)
 
 
 class Stem(nnx.Module):
@@ -270,7 +217,7 @@ class Stem(nnx.Module):
         if min(x.shape[1:3]) < smallest:
             raise UserError(
                 f'images of {x.shape[1]}x{x.shape[2]} pixels are too small for stem "{self.kind}", '
-                f"which wants {smallest} or more: use larger images or a smaller stem"
+                f"which needs {smallest} or more: use larger images or a smaller stem"
             )
         if self.kind == "full":
             x = self.conv_2a(self.conv_1a(x, train=train), train=train)
@@ -291,6 +238,22 @@ class Branches(nnx.Module):
         return jnp.concatenate([branch(x, train=train) for branch in self.branches], axis=-1)
 
 
+class Mixed5b(Branches):
+    """Branches of which the last begins with an average pool."""
+
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c2"]:
+        *convolutions, pooled = self.branches
+        outputs = [branch(x, train=train) for branch in convolutions]
+        return jnp.concatenate([*outputs, pooled(average_pool(x), train=train)], axis=-1)
+
+
+class Reduction(Branches):
+    """Branches with stride 2, beside a maximum pool; `outputs` does not count its channels."""
+
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 c2"]:
+        return jnp.concatenate([super().__call__(x, train=train), max_pool(x)], axis=-1)
+
+
 class Chain(nnx.Module):
     """Convolutions one after the other."""
 
@@ -308,48 +271,20 @@ class Chain(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Residual block: x + factor * projection(branches(x)), then ReLU where `rectify` is true."""
+    """Residual block: x + factor * projection(branches(x)), then ReLU unless the factor is 1."""
 
-    def __init__(self, inputs: int, branches: list[Branch], make: Maker) -> None:
+    def __init__(self, inputs: int, branches: list[Branch], factor: float, make: Maker) -> None:
         self.mixed = Branches(inputs, branches, make)
-        self.projection = make.projection(self.mixed.outputs, inputs)
+        self.projection = Conv(
+            self.mixed.outputs, inputs, 1, bias=True, dtype=make.dtype, rngs=make.rngs
+        )
+        self.factor = factor
 
-    def __call__(
-        self,
-        x: Float[Array, "n h w c"],
-        *,
-        train: bool,
-        factor: Float[Array, ""],
-        rectify: Bool[Array, ""] | bool = True,
-    ) -> Float[Array, "n h w c"]:
-        x = x + factor * self.projection(self.mixed(x, train=train))
-        return jax.nn.relu(x) if rectify is True else jnp.where(rectify, jax.nn.relu(x), x)
-
-
-def repeated(
-    inputs: int,
-    branches: list[Branch],
-    factors: tuple[float, ...],
-    make: Maker,
-    *,
-    looped: bool,
-    remat: bool,
-    last_keeps_sign: bool = False,
-) -> Repeated:
-    """Residual blocks in a row, one for each factor."""
-    own: dict[str, tuple[Any, ...]] = {"factor": factors}
-    if last_keeps_sign:
-        own["rectify"] = (*(True,) * (len(factors) - 1), False)[: len(factors)]
-    stacked = replace(make, stacked=(len(factors),))
-    block = Block(inputs, branches, stacked) if factors else None
-    return Repeated(block, own, len(factors), looped=looped, remat=remat)
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
+        x = x + self.factor * self.projection(self.mixed(x, train=train))
+        return x if self.factor == 1 else jax.nn.relu(x)
 
 
 def scale_channels(channels: int, width: float) -> int:
     """`channels * width` rounded to a multiple of 8, at least 8; exact at width 1."""
     return max(8, 8 * math.floor(channels * width / 8 + 0.5))
-
-
-def global_mean(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
-    """Mean over all pixels, in float32 or better."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))

@@ -47,7 +47,7 @@ class Watched:
 
     def features(self, learner: Learner, state: State) -> dict[str, Float[np.ndarray, "n c"]]:
         """By depth, shallow to deep. All processes must call it, and all get the same."""
-        local = sharding.local_batch_size(learner.config.batch_size)
+        local = sharding.local_batch_size(learner.batch_size)
         batches = iterators.eval_batches(
             self.faces.source, batch_size=local, shard=sharding.shard()
         )

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
+
+from fer_jax.errors import UserError
 
 T = TypeVar("T")
 CROSS_FIELD = "cross_field"  # error type; its context holds the faults as (field, message)
+NESTED = "nested"  # error type; its context holds the errors of a record that a plugin checked
 
 
 class Section(BaseModel):
@@ -33,6 +45,18 @@ class Section(BaseModel):
         if faults:
             raise PydanticCustomError(CROSS_FIELD, "fields contradict", {"faults": faults})
         return self
+
+
+@contextlib.contextmanager
+def nested() -> Iterator[None]:
+    """Turns the errors of a record that a plugin checks into errors of the field that holds it."""
+    try:
+        yield
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise PydanticCustomError(NESTED, "invalid fields", {"errors": details}) from error
+    except UserError as error:
+        raise PydanticCustomError("unknown", "{reason}", {"reason": str(error)}) from error
 
 
 class Stage(Section):

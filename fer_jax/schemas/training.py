@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, model_serializer
+from pydantic import ConfigDict, Field, model_serializer, model_validator
 
+from fer_jax import plugins
 from fer_jax.schemas.fields import (
     AnyCase,
     Batch,
@@ -27,13 +29,10 @@ from fer_jax.schemas.fields import (
     Text,
     UniqueNames,
     Workers,
+    nested,
 )
 
-Stem: TypeAlias = Literal["full", "small", "tiny", "micro"]
 FloatType: TypeAlias = Literal["auto", "", "float16", "bfloat16", "float32", "float64"]
-BlockCount: TypeAlias = Annotated[int, Field(ge=0, le=1000)]
-SMALLEST_INPUT: dict[str, int] = {"full": 75, "small": 13, "tiny": 25, "micro": 49}
-"""Pixels that a stem needs; equal to that of fer_jax/models/inception_resnet_v2.py."""
 
 
 class Augment(Section):
@@ -175,19 +174,37 @@ class Tasks(Section):
 
 
 class Backbone(Section):
-    """See fer_jax/models/network.py."""
+    """What the network sees, and which backbone it has.
 
-    width: Annotated[float, Field(gt=0, le=16)] = 1.0
-    depth: Annotated[Items[BlockCount], Field(min_length=3, max_length=3)] = (10, 20, 10)
-    stem: Annotated[Stem, AnyCase] = "full"
+    All other fields are the backbone's own, such as `width`, and are checked by it.
+
+    Attributes:
+        name: a file in fer_jax/models/, or a dotted module; see fer_jax/models/backbone.py.
+        grey: whether the backbone sees one channel of luma.
+        normalise: "inception" is x / 127.5 - 1; "per_image" gives each image mean 0 and variance 1.
+        dropout: on the pooled features.
+        dtype: of the computation; "auto" is bfloat16 on GPU and TPU, on CPU the input's type.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name = "inception_resnet_v2"
     grey: bool = False
     normalise: Annotated[Literal["inception", "per_image"], AnyCase] = "inception"
     dropout: ShareBelowOne = 0.0
-    momentum: ShareBelowOne = 0.99
-    frozen_batchnorm: bool = False
-    blocks: Annotated[Literal["auto", "looped", "laid_out"], AnyCase] = "auto"
-    remat: bool = False
     dtype: Annotated[FloatType | None, AnyCase] = "auto"
+
+    @functools.cached_property
+    def own(self) -> Any:
+        """The backbone's own fields, a `fer_jax.models.backbone.BackboneSettings`."""
+        fields = self.model_extra or {}
+        return plugins.build("backbone", self.name, "fer_jax.models", "BACKBONE", fields)
+
+    @model_validator(mode="after")
+    def _check_own(self) -> Backbone:
+        with nested():
+            assert self.own
+        return self
 
 
 class Optimizer(Section):
@@ -248,10 +265,8 @@ class Training(Stage, Loop):
 
     def too_small(self, image_size: int) -> str:
         """Why images of this size do not fit the stem; "" if they do."""
-        smallest = SMALLEST_INPUT[self.backbone.stem]
-        if image_size >= smallest:
-            return ""
-        return f"must be at least {smallest} pixels for backbone.stem={self.backbone.stem!r}"
+        smallest = self.backbone.own.smallest_input
+        return f"must be at least {smallest} pixels for this backbone" * (image_size < smallest)
 
 
 class Folders(Section):

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from fer_jax.errors import UserError
 from fer_jax.plugins import did_you_mean
-from fer_jax.schemas.fields import CROSS_FIELD, Stage
+from fer_jax.schemas.fields import CROSS_FIELD, NESTED, Stage
 from fer_jax.schemas.stages import STAGES
 
 _MOST = 10  # problems in a message
@@ -68,7 +68,7 @@ def explain(error: ValidationError, given: Any, schema: type[BaseModel], prefix:
 def _problems(
     error: ValidationError, given: Any, schema: type[BaseModel], prefix: str
 ) -> Iterator[str]:
-    details = error.errors(include_url=False)
+    details = list(_flat(error.errors(include_url=False)))
     # A field of a pipeline may be handed to many steps: its fault is told once.
     details = [detail for detail in details if not _is_in_a_step(detail["loc"])] or details
     with_invalid_items = {
@@ -93,6 +93,17 @@ def _problems(
 
 def _is_in_a_step(location: _Location) -> bool:
     return len(location) > 1 and location[0] == "steps"
+
+
+def _flat(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """The errors, each of those that a plugin's own record has at its place in the config."""
+    for detail in details:
+        if detail["type"] != NESTED:
+            yield detail
+            continue
+        for inner in detail["ctx"]["errors"]:
+            inner["loc"] = (*detail["loc"], *inner["loc"])
+            yield inner
 
 
 def _without_tags(location: _Location) -> _Location:

@@ -50,7 +50,16 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     steps = steps_of(config, len(training))
     watched = watching.read_watched(config.probe, data.image_size, config.seed)
 
-    learner = Learner(config, tasks, weights, steps)
+    learner = Learner(
+        config.backbone,
+        config.optimizer,
+        tasks,
+        weights,
+        steps=steps,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        fsdp=config.fsdp,
+    )
     state = learner.init(config.seed)
     if config.init:
         state = learner.begin_with(state, model_directory.backbone_leaves(config.init, state))
@@ -66,10 +75,12 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
         with atomic_file(workdir / "parameters.txt") as temporary:
             temporary.write_text(table)
     probed = partial(watched.figures, learner) if watched else None
-    part = {"batch_size": sharding.local_batch_size(config.batch_size), "shard": sharding.shard()}
+    local, shard = sharding.local_batch_size(config.batch_size), sharding.shard()
 
     def evaluate(state: State) -> Mapping[str, float]:
-        figures = learner.evaluate(state, iterators.eval_batches(validation, **part))
+        figures = learner.evaluate(
+            state, iterators.eval_batches(validation, batch_size=local, shard=shard)
+        )
         if figures:
             losses = (weight * figures[f"{name}/loss"] for name, weight in weights.items())
             figures["loss"] = sum(losses)
@@ -81,7 +92,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
             model_directory.save(workdir / name, model_directory.arrays_of(arrays), record)
 
     with iterators.TrainIterator(
-        training, seed=config.seed, workers=config.workers, **part
+        training, batch_size=local, seed=config.seed, workers=config.workers, shard=shard
     ) as batches:
         fitted = fit(
             learner,

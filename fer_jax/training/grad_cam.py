@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 from fer_jax.backend import compiler_options
 from fer_jax.models.network import Network
 from fer_jax.padding import in_batches
+from fer_jax.schemas.training import Backbone
 from fer_jax.training.state import for_use, merge_network, split_network
 
 _BATCH = 32
@@ -28,11 +29,11 @@ class GradCam:
     class is left out.
 
     Args:
-        backbone: the fields of the network.
+        backbone: of the network.
     """
 
-    def __init__(self, backbone: Mapping[str, Any]) -> None:
-        network = Network(backbone, {}, rngs=nnx.Rngs(0))
+    def __init__(self, backbone: Backbone) -> None:
+        network = nnx.eval_shape(lambda: Network(backbone, {}, rngs=nnx.Rngs(0)))
         self._graphdef = split_network(network)[0]
         self._compiled = jax.jit(self._maps, compiler_options=compiler_options())
 
@@ -63,7 +64,7 @@ class GradCam:
         self, state: Any, weights: Float[Array, "b f"], images: Array
     ) -> Float[Array, "b h w"]:
         network = merge_network(self._graphdef, state["parameters"], state["statistics"])
-        layers = [layer for _, layer in network.backbone.blocks()]
+        layers = [layer for _, layer in network.backbone.stages()]
         outputs = [network.preprocess(images)]
         for layer in layers:
             outputs.append(layer(outputs[-1], train=False))

@@ -11,9 +11,9 @@ import numpy as np
 from flax import nnx
 
 from fer_jax import tasks as task_modules
-from fer_jax.backend import compiler_options
+from fer_jax.backend import compiler_options, run_once_options
 from fer_jax.models.network import Network
-from fer_jax.schemas import Training
+from fer_jax.schemas.training import Backbone, Optimizer
 from fer_jax.tasks.task import Task
 from fer_jax.training import flops, sharding, step
 from fer_jax.training.optimizer import frozen_mask, make_optimizer
@@ -51,30 +51,50 @@ class Learner:
     compilation. So every fold of a cross-validation runs through the same program.
 
     Args:
-        config: with the fields `backbone`, `optimizer`, `batch_size`, `accumulate` and `fsdp`.
-        tasks: what is taught, by name.
+        backbone: of the network.
+        optimizer: its settings.
+        tasks: what is learned, by name.
         weights: each task's weight in the loss.
         steps: the length of the learning-rate schedule.
+        batch_size: of all processes together.
+        accumulate: into how many parts a batch is split, to save memory.
+        fsdp: how many devices share one copy of the parameters.
+
+    Attributes:
+        flops_per_step: arithmetic of one update on all devices; known once it is compiled.
+        depth_names: of the arrays that `depths` returns, shallow to deep.
+
+    Raises:
+        UserError: the devices cannot share the batch or the parameters as asked, or
+            `optimizer.freeze` names no parameter.
     """
 
-    flops_per_step = 0  # arithmetic of one update on all devices; known once it is compiled
+    flops_per_step = 0
 
     def __init__(
         self,
-        config: Training,
+        backbone: Backbone,
+        optimizer: Optimizer,
         tasks: Mapping[str, Task],
         weights: Mapping[str, float],
+        *,
         steps: int,
+        batch_size: int,
+        accumulate: int = 1,
+        fsdp: int = 1,
     ) -> None:
-        self.config = config
         self.tasks = dict(tasks)
-        self.mesh = sharding.make_mesh(config.fsdp)
-        sharding.check_batch_size(config.batch_size, self.mesh)
-        abstract = nnx.eval_shape(lambda: self._network(0))
-        self._backbone = abstract.backbone
+        self.batch_size = batch_size
+        self.mesh = sharding.make_mesh(fsdp)
+        sharding.check_batch_size(batch_size, self.mesh)
+        self._make = lambda seed: Network(backbone, self.tasks, rngs=nnx.Rngs(seed))
+        self._averaged = optimizer.average > 0
+        abstract = nnx.eval_shape(lambda: self._make(0))
+        self.depth_names = step.depth_names(abstract.backbone)
+        stages = [name for name, _ in abstract.backbone.stages()]
         self._graphdef, parameters, _ = split_network(abstract)
-        self.frozen = frozen_mask(parameters, config.optimizer.freeze)
-        self._optimizer = make_optimizer(config.optimizer, steps, self.frozen)
+        self.frozen = frozen_mask(parameters, optimizer.freeze)
+        self._optimizer = make_optimizer(optimizer, steps, self.frozen, stages)
         self._functions: dict[str, Callable[..., Any]] = {
             "train": step.make_train_step(
                 self._graphdef,
@@ -82,26 +102,33 @@ class Learner:
                 weights,
                 self._optimizer,
                 self.frozen,
-                accumulate=config.accumulate,
-                average=config.optimizer.average,
+                accumulate=accumulate,
+                average=optimizer.average,
             ),
             "evaluate": step.make_eval_step(self._graphdef, self.tasks),
             "depths": step.make_depths_step(self._graphdef),
         }
         self._compiled: dict[str, Any] = {}
         self.compile_seconds: dict[str, float] = {}
+        self._initial: Any = None
 
     def init(self, seed: int) -> State:
-        """A state at step 0 with random weights."""
-        _, parameters, statistics = split_network(self._network(seed))
-        state = initial_state(
-            parameters,
-            statistics,
-            self._optimizer,
-            seed,
-            averaged=self.config.optimizer.average > 0,
-        )
-        return sharding.put(state, sharding.state_shardings(state, self.mesh))
+        """A state at step 0 with random weights, each array made where it will be."""
+
+        def initial(seed: jax.Array) -> State:
+            _, parameters, statistics = split_network(self._make(jax.random.key(seed)))
+            return initial_state(
+                parameters, statistics, self._optimizer, seed, averaged=self._averaged
+            )
+
+        if self._initial is None:
+            shape = jax.eval_shape(initial, np.uint32(seed))
+            shardings = sharding.state_shardings(shape, self.mesh)
+            self._initial = jax.jit(
+                initial, out_shardings=shardings, compiler_options=run_once_options()
+            )
+        state: State = self._initial(np.uint32(seed))
+        return state
 
     def begin_with(self, state: State, leaves: Mapping[str, np.ndarray]) -> State:
         """The state of step 0 with `leaves` (arrays by path) in place of random ones."""
@@ -137,13 +164,12 @@ class Learner:
 
         Every process gets those of all: the batches are its parts, as of `eval_batches`.
         """
-        names = self._backbone.depths
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.depth_names}
         for batch in batches:
             compiled = self._compile("depths", state, batch)
             outputs = compiled(state, sharding.put_batch(batch, self.mesh))
             mask = sharding.fetch(outputs["mask"])
-            for name in names:
+            for name in parts:
                 parts[name].append(sharding.fetch(outputs[name])[mask])
         return {name: np.concatenate(rows) for name, rows in parts.items()}
 
@@ -151,9 +177,6 @@ class Learner:
         """A head's outputs in inference, traceable by JAX."""
         network = merge_network(self._graphdef, **for_use(state))
         return network(task, images, train=False)
-
-    def _network(self, seed: int) -> Network:
-        return Network(dict(self.config.backbone), self.tasks, rngs=nnx.Rngs(seed))
 
     def _compile(
         self,

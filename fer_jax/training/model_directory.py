@@ -131,6 +131,8 @@ def read_record(path: str | Path) -> ModelRecord:
     fields = _read_json(file)
     if isinstance(fields, dict) and "format" not in fields:
         fields = _from_format_1(fields)
+    if isinstance(fields, dict) and isinstance(fields.get("backbone"), dict):
+        fields["backbone"].pop("blocks", None)  # how blocks were compiled, in older models
     return records.parse(ModelRecord, json.dumps(fields), file)
 
 

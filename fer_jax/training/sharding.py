@@ -10,7 +10,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fer_jax.errors import UserError
-from fer_jax.models.repeated import STACKED
 
 
 def make_mesh(fsdp: int = 1) -> Mesh:
@@ -27,23 +26,18 @@ def make_mesh(fsdp: int = 1) -> Mesh:
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:
-    """Each leaf split over "fsdp" along its largest axis that divides, else on every device.
-
-    The axis of repeated blocks stays whole, since a loop goes along it.
-    """
+    """Each leaf split over "fsdp" along its largest axis that divides, else on every device."""
     parts = mesh.shape["fsdp"]
 
-    def shard(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        first = int(STACKED in jax.tree_util.keystr(path))
-        axes = sorted(range(first, np.ndim(leaf)), key=lambda axis: -np.shape(leaf)[axis])
-        for axis in axes:
+    def shard(leaf: Any) -> NamedSharding:
+        spec: list[str | None] = [None] * np.ndim(leaf)
+        for axis in sorted(range(np.ndim(leaf)), key=lambda axis: -np.shape(leaf)[axis]):
             if parts > 1 and np.shape(leaf)[axis] % parts == 0:
-                spec: list[str | None] = [None] * np.ndim(leaf)
                 spec[axis] = "fsdp"
                 return NamedSharding(mesh, PartitionSpec(*spec))
         return NamedSharding(mesh, PartitionSpec())
 
-    return jax.tree.map_with_path(shard, state)
+    return jax.tree.map(shard, state)
 
 
 def put(tree: Any, shardings: Any) -> Any:

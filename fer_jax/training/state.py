@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from fer_jax.models.repeated import STACKED
+from fer_jax.backend import run_once_options
 
 Tree = dict[Any, Any]
 State = dict[str, Any]
@@ -33,11 +34,22 @@ def merge_network(graphdef: nnx.GraphDef[Any], parameters: Tree, statistics: Tre
     )
 
 
+def random_state(make: Callable[[jax.Array], nnx.Module], seed: int) -> State:
+    """The parameters and statistics of the network that `make` draws with a key of this seed."""
+
+    def drawn(seed: jax.Array) -> State:
+        _, parameters, statistics = split_network(make(jax.random.key(seed)))
+        return {"parameters": parameters, "statistics": statistics}
+
+    state: State = jax.jit(drawn, compiler_options=run_once_options())(np.uint32(seed))
+    return state
+
+
 def initial_state(
     parameters: Tree,
     statistics: Tree,
     optimizer: optax.GradientTransformation,
-    seed: int,
+    seed: int | jax.Array,
     *,
     averaged: bool = False,
 ) -> State:
@@ -50,7 +62,7 @@ def initial_state(
         "seed": jnp.asarray(seed, jnp.uint32),
         "parameters": parameters,
         "statistics": statistics,
-        "optimizer": jax.jit(optimizer.init)(parameters),  # one program for all of its zeros
+        "optimizer": optimizer.init(parameters),
     }
     return state | {"average": parameters} if averaged else state
 
@@ -62,63 +74,24 @@ def for_use(state: State) -> State:
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    """{"backbone": {"stem": {0: x}}} as {"backbone/stem/0": x}.
-
-    The arrays that repeated blocks have together come apart: "block17/stacked_blocks/bias"
-    [20, 1088] is "block17/0/bias" [1088] to "block17/19/bias". So these are names for people and
-    for files. Arrays on the host are views; those on a device are copied.
-    """
+    """{"backbone": {"stem": {0: x}}} as {"backbone/stem/0": x}: names for people and for files."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if key == STACKED:
-            for name, leaf in flatten(value).items():
-                rows = {f"{prefix}{i}/{name}": _row(leaf, i) for i in range(leaf.shape[0])}
-                flat |= rows
-        elif isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}/")
-        else:
-            flat[f"{prefix}{key}"] = value
+        inner = flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else None
+        flat |= {f"{prefix}{key}": value} if inner is None else inner
     return flat
 
 
 def shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
-    """The shape of every leaf by the name that `flatten` gives it; nothing is computed."""
-    return {name: tuple(leaf.shape) for name, leaf in abstract(tree).items()}
+    """The shape of every leaf by the name that `flatten` gives it."""
+    return {name: tuple(leaf.shape) for name, leaf in flatten(tree).items()}
 
 
-def abstract(tree: Tree) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and dtype of every leaf by the name that `flatten` gives it; nothing is computed."""
-    return flatten(jax.eval_shape(lambda tree: tree, tree))
-
-
-def replace_leaves(tree: Tree, leaves: dict[str, Any], prefix: str = "") -> Tree:
+def replace_leaves(tree: Tree, leaves: Mapping[str, Any], prefix: str = "") -> Tree:
     """`tree` with the leaves that `leaves` names as `flatten` does, others as they were."""
     return {
-        key: _replace_rows(value, leaves, prefix)
-        if key == STACKED
-        else replace_leaves(value, leaves, f"{prefix}{key}/")
+        key: replace_leaves(value, leaves, f"{prefix}{key}/")
         if isinstance(value, dict)
         else leaves.get(f"{prefix}{key}", value)
         for key, value in tree.items()
     }
-
-
-def _replace_rows(tree: Tree, leaves: dict[str, Any], prefix: str, name: str = "") -> Tree:
-    replaced: Tree = {}
-    for key, value in tree.items():
-        path = f"{name}{key}"
-        if isinstance(value, dict):
-            replaced[key] = _replace_rows(value, leaves, prefix, f"{path}/")
-            continue
-        names = [f"{prefix}{i}/{path}" for i in range(value.shape[0])]
-        if any(name in leaves for name in names):
-            rows = [leaves[name] if name in leaves else value[i] for i, name in enumerate(names)]
-            value = (jnp if isinstance(rows[0], jax.Array) else np).stack(rows)
-        replaced[key] = value
-    return replaced
-
-
-def _row(leaf: Any, number: int) -> Any:
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
-    return leaf[number]

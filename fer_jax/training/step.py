@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from fer_jax.models.inception_resnet_v2 import global_mean
+from fer_jax.models.backbone import Backbone, global_mean
 from fer_jax.tasks.task import Task
-from fer_jax.training.optimizer import hold, pack
 from fer_jax.training.state import State, Tree, for_use, merge_network
 
 Batch = Mapping[str, jax.Array]
@@ -36,8 +35,7 @@ def make_train_step(
         tasks: what is taught, by name.
         weights: each task's factor in the loss.
         optimizer: see `make_optimizer`.
-        frozen: marks the parameters of which no gradient is wanted (see `frozen_mask`). None is
-            computed, unless other blocks of the same stage move.
+        frozen: marks the parameters of which no gradient is computed (see `frozen_mask`).
         accumulate: the batch is passed in so many parts, one after the other, and their gradients
             are averaged: a larger batch in the same memory. Each part has BatchNorm statistics of
             its own.
@@ -59,8 +57,7 @@ def make_train_step(
                 gradient_of, accumulate, parameters, state["statistics"], key, batch
             )
         updates, optimizer_state = optimizer.update(gradients, state["optimizer"], parameters)
-        # Of what the optimizer clips, in its own form, so that XLA takes it once.
-        figures["gradient_norm"] = optax.global_norm(pack(gradients, frozen))
+        figures["gradient_norm"] = optax.global_norm(gradients)
         new = {
             "step": state["step"] + 1,
             "seed": state["seed"],
@@ -86,7 +83,9 @@ def _make_loss(
     def total_loss(
         parameters: Tree, statistics: Tree, key: jax.Array, batch: Batch
     ) -> tuple[jax.Array, tuple[Tree, Figures]]:
-        held = jax.tree.map(hold, parameters, frozen)
+        held = jax.tree.map(
+            lambda leaf, fixed: jax.lax.stop_gradient(leaf) if fixed else leaf, parameters, frozen
+        )
         network = merge_network(graphdef, held, statistics)
         figures = _masked_means(_run_tasks(network, tasks, key, batch, train=True))
         loss = sum((weights[name] * figures[f"{name}/loss"] for name in tasks), jnp.zeros(()))
@@ -186,14 +185,23 @@ def make_head_step(
     return head_step
 
 
+def depth_names(backbone: Backbone) -> tuple[str, ...]:
+    """Names of the depths that are probed, as in figures: "mixed_5b", "block35_0", "features"."""
+    return (*(name.replace("/", "_") for name in backbone.depths), "features")
+
+
 def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], dict[str, jax.Array]]:
-    """Pooled outputs [B, C] of the backbone at each of its `depths`, and the batch's `mask`."""
+    """Pooled outputs [B, C] of the backbone at each of its `depths`, features, and the `mask`."""
 
     def depths_step(state: State, batch: Batch) -> dict[str, jax.Array]:
         network = merge_network(graphdef, **for_use(state))
-        outputs = network.intermediates(batch["image"], network.backbone.depths)
-        pooled = {name: x if x.ndim == 2 else global_mean(x) for name, x in outputs.items()}
-        return {**pooled, "mask": batch["mask"]}
+        outputs = network.stage_outputs(batch["image"], network.backbone.depths)
+        features = network.features(batch["image"], train=False)
+        pooled = [*map(global_mean, outputs.values()), features]
+        return {
+            **dict(zip(depth_names(network.backbone), pooled, strict=True)),
+            "mask": batch["mask"],
+        }
 
     return depths_step
 

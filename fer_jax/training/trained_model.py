@@ -23,7 +23,7 @@ from fer_jax.records import Inference, ModelRecord
 from fer_jax.training import gradients, inference, model_directory
 from fer_jax.training.grad_cam import GradCam
 from fer_jax.training.learner import make_tasks
-from fer_jax.training.state import abstract, flatten, replace_leaves, split_network
+from fer_jax.training.state import flatten, random_state, replace_leaves, split_network
 from fer_jax.training.step import make_features_step, make_head_step
 
 
@@ -54,7 +54,7 @@ class Model:
         try:
             self._tasks, _ = make_tasks(record.tasks)
             network = nnx.eval_shape(
-                lambda: Network(record.backbone.model_dump(), self._tasks, rngs=nnx.Rngs(0))
+                lambda: Network(record.backbone, self._tasks, rngs=nnx.Rngs(0))
             )
         except (UserError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise UserError(
@@ -81,7 +81,7 @@ class Model:
 
     def _fill(self, record: ModelRecord, weights: Mapping[str, np.ndarray], where: str) -> None:
         self.record = record
-        wanted = abstract(self._empty)
+        wanted = flatten(self._empty)
         for name, task in self._tasks.items():
             classes = tuple(getattr(task, "classes", ()))
             if record.labels.get(name, ()) != classes:
@@ -201,7 +201,7 @@ class Model:
     ) -> Float32[np.ndarray, "n h w"]:
         """Where the network looked for one class of each image, from 0 to 1 (`grad_cam`)."""
         if ("heat", task) not in self._compiled:
-            self._compiled["heat", task] = GradCam(self.record.backbone.model_dump())
+            self._compiled["heat", task] = GradCam(self.record.backbone)
         kernel = self._state["parameters"]["heads"][task]["linear"]["kernel"]
         heat: np.ndarray = self._compiled["heat", task](self._state, kernel, images, classes)
         return heat
@@ -241,9 +241,7 @@ def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
         UserError: as `model_directory.backbone_leaves`.
     """
     tasks, _ = make_tasks(record.tasks)
-    network = Network(record.backbone.model_dump(), tasks, rngs=nnx.Rngs(0))
-    _, parameters, statistics = split_network(network)
-    state = {"parameters": parameters, "statistics": statistics}
+    state = random_state(lambda key: Network(record.backbone, tasks, rngs=nnx.Rngs(key)), 0)
     arrays = model_directory.arrays_of(state) | (
         model_directory.backbone_leaves(path, state) if path else {}
     )

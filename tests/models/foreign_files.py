@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
-from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
+from fer_jax.models.inception_resnet_v2 import Settings
 from fer_jax.training.state import shapes, split_network
 from tests.models.pseudo_weights import layer_paths, pseudo_random
 
@@ -36,7 +36,9 @@ BY_DEPTH = {
 def make_wanted(width=WIDTH, depth=DEPTH, stem="full", channels=3):
     """Shapes by leaf of a backbone."""
     network = nnx.eval_shape(
-        lambda: InceptionResNetV2(width, depth, stem, channels=channels, rngs=nnx.Rngs(0))
+        lambda: Settings(width=width, depth=depth, stem=stem).make(
+            channels, dtype=None, rngs=nnx.Rngs(0)
+        )
     )
     _, parameters, statistics = split_network(network)
     parts = {"parameters": {"backbone": parameters}, "statistics": {"backbone": statistics}}

@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic
 import pytest
 from flax import nnx
 
 from fer_jax import tasks
-from fer_jax.errors import UserError
 from fer_jax.models.heads import ClassifierHead, JigsawHead, drop
 from fer_jax.models.network import Network
+from fer_jax.schemas.training import Backbone
 
 TINY = {"width": 0.125, "depth": (0, 1, 0), "stem": "tiny"}
 
@@ -24,12 +25,12 @@ features = nnx.jit(Network.features, static_argnames="train")
 
 def make(**fields):
     emotion = tasks.make("emotion")
-    return Network({**TINY, **fields}, {"emotion": emotion}, rngs=nnx.Rngs(0))
+    return Network(Backbone(**TINY | fields), {"emotion": emotion}, rngs=nnx.Rngs(0))
 
 
 def test_holds_parameters_and_statistics_only():
     both = {name: tasks.make(name) for name in ("emotion", "rotation")}
-    network = Network({**TINY, "dropout": 0.5}, both, rngs=nnx.Rngs(0))
+    network = Network(Backbone(**TINY, dropout=0.5), both, rngs=nnx.Rngs(0))
     kinds = {type(leaf) for _, leaf in nnx.to_flat_state(nnx.state(network))}
     assert kinds == {nnx.Param, nnx.BatchStat}
     nnx.split(network, nnx.Param, nnx.BatchStat)  # raises when anything is left over
@@ -84,14 +85,13 @@ def test_dropout_keeps_the_mean():
     assert abs(float(dropped.mean()) - 1) < 0.01
 
 
-def test_intermediates_by_name(images):
+def test_outputs_of_stages_by_name(images):
     network = make()
-    run = nnx.jit(lambda network, images: network.intermediates(images, ["mixed_6a", "features"]))
+    run = nnx.jit(lambda network, images: network.stage_outputs(images, ["conv_7b", "mixed_6a"]))
     outputs = run(network, images)
-    assert set(outputs) == {"mixed_6a", "features"}
-    np.testing.assert_allclose(
-        outputs["features"], features(network, images, train=False), atol=1e-5
-    )
+    assert set(outputs) == {"mixed_6a", "conv_7b"}
+    pooled = outputs["conv_7b"].mean((1, 2))
+    np.testing.assert_allclose(pooled, features(network, images, train=False), atol=1e-5)
 
 
 def test_heads():
@@ -109,11 +109,12 @@ def test_heads():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"widht": 1}, "no field widht"),
-        ({"normalise": "none"}, 'normalise "none" is unknown'),
-        ({"dropout": 1.0}, "dropout 1.0"),
+        ({"widht": 1.0}, "has no field widht .did you mean width"),
+        ({"normalise": "none"}, "normalise"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"name": "inception"}, "did you mean inception_resnet_v2"),
     ],
 )
 def test_wrong_backbone_fields(fields, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(pydantic.ValidationError, match=message):
         make(**fields)

@@ -13,6 +13,7 @@ from fer_jax.errors import UserError
 from fer_jax.models import weight_files
 from fer_jax.models.network import LUMA, Network
 from fer_jax.models.pretrained import layers_in_order, read_backbone
+from fer_jax.schemas.training import Backbone
 from fer_jax.training.state import merge_network, replace_leaves, split_network
 from tests.models import foreign_files as foreign
 from tests.models.pseudo_weights import layer_paths
@@ -95,14 +96,14 @@ def test_a_grey_network_computes_what_the_colour_one_does_on_grey_pictures(tmp_p
     outputs = []
     for is_grey in (False, True):
         backbone = {"width": foreign.WIDTH, "depth": (1, 0, 0), "grey": is_grey}
-        network = nnx.eval_shape(lambda b=backbone: Network(b, {}, rngs=nnx.Rngs(0)))
+        network = nnx.eval_shape(lambda b=backbone: Network(Backbone(**b), {}, rngs=nnx.Rngs(0)))
         graphdef, parameters, statistics = split_network(network)
         leaves = read_backbone(path, foreign.make_wanted(channels=1 if is_grey else 3))
         state = replace_leaves({"parameters": parameters, "statistics": statistics}, leaves)
 
         def run(state, x, graphdef=graphdef):
             network = merge_network(graphdef, state["parameters"], state["statistics"])
-            return network.intermediates(x, ["block35_1"])["block35_1"]
+            return network.stage_outputs(x, ["block35/0"])["block35/0"]
 
         outputs.append(jax.jit(run)(state, jnp.asarray(grey)))
     np.testing.assert_allclose(outputs[1], outputs[0], atol=2e-5 * np.abs(outputs[0]).max())

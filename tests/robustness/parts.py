@@ -59,6 +59,7 @@ from tests.robustness.strategies import (
     texts,
     value_like,
 )
+from tests.training.tiny import make_learner
 
 
 @dataclass(frozen=True)
@@ -489,7 +490,7 @@ def write_real_model(folder: Path) -> None:
     config.image_size = 32
     config = validated(config)
     made = make_tasks(config.tasks.given(), emotion={"classes": EMOTIONS})
-    learner = Learner(config, *made, 1)
+    learner = make_learner(config, *made, 1)
     spec = model_directory.describe(
         config.backbone,
         config.image_size,

@@ -12,7 +12,7 @@ import numpy as np
 
 from fer_jax import workdir
 from fer_jax.faces.mtcnn import Detector, Faces
-from fer_jax.models import network
+from fer_jax.models import inception_resnet_v2
 from fer_jax.records import ModelRecord
 from fer_jax.report import page
 from fer_jax.stages import render
@@ -82,7 +82,7 @@ def replace_all(replace: Replace = setattr, *, models: bool = True) -> None:
     """
     replace(Detector, "detect", detect)
     replace(render, "_draw_all", draw_here)
-    replace(network, "InceptionResNetV2", TinyBackbone)
+    replace(inception_resnet_v2, "InceptionResNetV2", TinyBackbone)
     replace(workdir, "environment", lambda: {"stand_in": True})
     replace(page, "datetime", StoppedClock)
     if models:

@@ -13,7 +13,8 @@ import optax
 from flax import nnx
 
 from fer_jax import tasks
-from fer_jax.models import network
+from fer_jax.models import inception_resnet_v2, network
+from fer_jax.schemas.training import Backbone
 from fer_jax.training import sharding
 from fer_jax.training.state import initial_state, split_network
 from fer_jax.training.step import make_train_step
@@ -37,7 +38,7 @@ def batch():
 def measured(name, task, devices):
     """What the task makes of the batch, and the figures and gradients of one training step."""
     mesh = on(devices, 1)
-    built = network.Network(BACKBONE, {name: task}, rngs=nnx.Rngs(0))
+    built = network.Network(Backbone(**BACKBONE), {name: task}, rngs=nnx.Rngs(0))
     graphdef, parameters, statistics = split_network(built)
     gradient_as_update = optax.identity()
     state = initial_state(parameters, statistics, gradient_as_update, seed=3)
@@ -63,7 +64,7 @@ def measured(name, task, devices):
 
 
 def main():
-    network.InceptionResNetV2 = TinyBackbone
+    inception_resnet_v2.InceptionResNetV2 = TinyBackbone
     results = {}
     for name, fields in CASES:
         task = tasks.make(name, **fields)

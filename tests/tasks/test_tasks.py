@@ -15,6 +15,7 @@ import fer_jax.tasks
 from fer_jax import tasks
 from fer_jax.errors import UserError
 from fer_jax.models.network import Network
+from fer_jax.schemas.training import Backbone
 from fer_jax.tasks.augment import Augment
 
 BATCH, SIZE = 8, 48
@@ -71,7 +72,7 @@ def test_the_tasks_of_the_mission_and_three_more_are_there():
 @every_task
 def test_shapes_labels_and_determinism(name, fields, images, labels):
     task = tasks.make(name, **fields)
-    network = nnx.eval_shape(lambda: Network(TINY, {name: task}, rngs=nnx.Rngs(0)))
+    network = nnx.eval_shape(lambda: Network(Backbone(**TINY), {name: task}, rngs=nnx.Rngs(0)))
     prepare = jax.jit(task.prepare, static_argnames="train")
 
     inputs, _ = prepared = prepare(jax.random.key(1), images, labels, train=True)
@@ -100,7 +101,7 @@ def test_loss_falls_on_one_batch(name, fields, images, labels):
     task = tasks.make(name, **fields)
     if task.labels_needed:
         images = images.at[4:].set(jnp.flip(images[:4], 1))
-    network = Network(TINY, {name: task}, rngs=nnx.Rngs(0))
+    network = Network(Backbone(**TINY), {name: task}, rngs=nnx.Rngs(0))
     graphdef, *state = nnx.split(network, nnx.Param, nnx.BatchStat)
     parameters, statistics = map(nnx.to_pure_dict, state)
     optimizer = optax.adam(3e-3)

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from fer_jax import records
 from fer_jax.errors import UserError
-from fer_jax.models import network as network_module
+from fer_jax.models import inception_resnet_v2
 from fer_jax.models.network import Network
 from fer_jax.records import FacePipeline, ModelRecord
 from fer_jax.schemas.training import Backbone
@@ -32,19 +32,19 @@ FACES = {
 
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch):
-    monkeypatch.setattr(network_module, "InceptionResNetV2", TinyBackbone)
+    monkeypatch.setattr(inception_resnet_v2, "InceptionResNetV2", TinyBackbone)
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     """A healthy model directory."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_module, "InceptionResNetV2", TinyBackbone)
+        patch.setattr(inception_resnet_v2, "InceptionResNetV2", TinyBackbone)
         root = tmp_path_factory.mktemp("photographs")
         pipeline = records.parse(FacePipeline, json.dumps(FACES), "the test")
         records.write(root / model_directory.FACES, pipeline)
         tasks, _ = make_tasks({"emotion": {"classes": LABELS}})
-        _, parameters, statistics = split_network(Network({}, tasks, rngs=nnx.Rngs(0)))
+        _, parameters, statistics = split_network(Network(Backbone(), tasks, rngs=nnx.Rngs(0)))
         state = {"parameters": parameters, "statistics": statistics}
         folder = tmp_path_factory.mktemp("model")
         record = model_directory.describe(

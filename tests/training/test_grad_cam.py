@@ -4,10 +4,11 @@ import numpy as np
 from flax import nnx
 
 from fer_jax.models.network import Network
+from fer_jax.schemas.training import Backbone
 from fer_jax.training.grad_cam import GradCam
 from fer_jax.training.state import split_network
 
-BACKBONE = {"width": 0.125, "depth": (0, 0, 0), "stem": "tiny", "grey": True}
+BACKBONE = Backbone(width=0.125, depth=(0, 0, 0), stem="tiny", grey=True)
 
 
 def test_grad_cam_is_that_of_its_definition():

@@ -11,8 +11,9 @@ from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.schemas.training import Backbone, Training
 from fer_jax.training import model_directory, trained_model
-from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.training.learner import make_tasks
 from fer_jax.training.loop import fit, steps_of
+from tests.training.tiny import make_learner
 
 SIZE = 32
 BACKBONE = Backbone(
@@ -53,7 +54,7 @@ def source():
 @pytest.fixture(scope="module")
 def learner():
     config = make_config()
-    return Learner(config, *make_tasks(config.tasks.given()), steps=12)
+    return make_learner(config, *make_tasks(config.tasks.given()), 12)
 
 
 def train(learner, source, folder, steps=12, **fields):
@@ -133,7 +134,7 @@ def test_weights_of_another_network_are_refused_by_name(learner, source, tmp_pat
     spec = model_directory.describe(BACKBONE, SIZE, learner.tasks)
     model_directory.save(tmp_path / "model", model_directory.arrays_of(learner.init(0)), spec)
     config = make_config(backbone={**dict(BACKBONE), "depth": (0, 2, 0)})
-    deeper = Learner(config, *make_tasks(config.tasks.given()), steps=2)
+    deeper = make_learner(config, *make_tasks(config.tasks.given()), 2)
     with pytest.raises(UserError, match=r"missing \(parameters/backbone/block17"):
         model_directory.backbone_leaves(tmp_path, deeper.init(0))
 

@@ -15,9 +15,10 @@ from fer_jax.records import Origin
 from fer_jax.schemas import validated
 from fer_jax.schemas.training import Backbone
 from fer_jax.training import model_directory
-from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.training.learner import make_tasks
 from fer_jax.workdir import stage
 from tests.models import foreign_files as foreign
+from tests.training import tiny
 
 BACKBONE = Backbone(width=foreign.WIDTH, depth=foreign.DEPTH)
 
@@ -30,7 +31,7 @@ def make_learner(average=0.0):
     config.data.image_size = 75
     config.optimizer.average = average
     record = validated(config)
-    return Learner(record, *make_tasks(record.tasks.given()), steps=2)
+    return tiny.make_learner(record, *make_tasks(record.tasks.given()), 2)
 
 
 @pytest.fixture(scope="module")

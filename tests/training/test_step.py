@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from fer_jax.models.network import Network
+from fer_jax.schemas.training import Backbone
 from fer_jax.tasks.task import make
 from fer_jax.training.optimizer import frozen_mask
 from fer_jax.training.state import for_use, initial_state, split_network
@@ -31,7 +32,7 @@ def batch():
 def prepared(*, freeze=(), accumulate=1, average=0.0, **backbone):
     """The compiled update by plain gradient descent, and its first state."""
     tasks = {"emotion": make("emotion", classes=["a", "b"], augment={})}
-    network = Network({**BACKBONE, **backbone}, tasks, rngs=nnx.Rngs(0))
+    network = Network(Backbone(**BACKBONE, **backbone), tasks, rngs=nnx.Rngs(0))
     graphdef, parameters, statistics = split_network(network)
     optimizer = optax.sgd(RATE)
     frozen = frozen_mask(parameters, freeze)

@@ -15,14 +15,32 @@ from fer_jax.training.loop import fit
 STEPS = 12
 
 
+def make_learner(config, tasks, weights, steps):
+    """The learner of a training config."""
+    return Learner(
+        config.backbone,
+        config.optimizer,
+        tasks,
+        weights,
+        steps=steps,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        fsdp=config.fsdp,
+    )
+
+
 class TinyBackbone(nnx.Module):
-    """One convolution with BatchNorm, in place of `fer_jax.models.network.InceptionResNetV2`."""
+    """One convolution with BatchNorm, in place of `inception_resnet_v2.InceptionResNetV2`."""
 
     features = 8
+    depths = ()
 
-    def __init__(self, *_, channels, momentum, rngs, **__):
+    def __init__(self, settings, channels, *, dtype=None, rngs):
         self.conv = nnx.Conv(channels, self.features, (3, 3), 2, use_bias=False, rngs=rngs)
-        self.norm = BatchNorm(self.features, momentum=momentum)
+        self.norm = BatchNorm(self.features, momentum=settings.momentum)
+
+    def stages(self):
+        return [("conv", lambda x, train: self.conv(x)), ("norm", self.norm)]
 
     def __call__(self, x, *, train):
         return jax.nn.relu(self.norm(self.conv(x), train=train)).mean((1, 2))

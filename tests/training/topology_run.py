@@ -20,12 +20,12 @@ from configs import pretrain
 from fer_jax import backend
 from fer_jax.data import iterators, sources
 from fer_jax.errors import TerminatedError
-from fer_jax.models import network
+from fer_jax.models import inception_resnet_v2
 from fer_jax.schemas import Training
 from fer_jax.training import integrity, sharding
-from fer_jax.training.learner import Learner, make_tasks
+from fer_jax.training.learner import make_tasks
 from fer_jax.training.loop import fit
-from tests.training.tiny import TinyBackbone
+from tests.training.tiny import TinyBackbone, make_learner
 
 BATCH, STEPS = 16, 20
 
@@ -68,7 +68,7 @@ def put_exact_batch(batch, mesh, put=sharding.put_batch):
 def run(folder, name, devices, fsdp, steps, *flags):
     sharding.make_mesh = lambda fsdp: on(devices, fsdp)
     config = make_config(fsdp)
-    learner = Learner(config, *make_tasks(config.tasks.given()), STEPS)
+    learner = make_learner(config, *make_tasks(config.tasks.given()), STEPS)
     state = jax.tree.map(doubled, learner.init(3))
     train, losses = learner.train, []
 
@@ -122,7 +122,7 @@ def main():
     folder, coordinator, processes, process, *runs = sys.argv[1:]
     if int(processes) > 1:
         backend.prepare(coordinator, int(processes), int(process))
-    network.InceptionResNetV2 = TinyBackbone
+    inception_resnet_v2.InceptionResNetV2 = TinyBackbone
     sharding.put_batch = put_exact_batch
     for described in runs:
         name, devices, fsdp, steps, *flags = described.split(":")

@@ -36,7 +36,16 @@ class FineTune:
         self.config, self.labels = config, labels
         self.steps = steps_of(config, mean_size)
         tasks, weights = make_tasks(config.tasks.given(), emotion={"classes": tuple(labels)})
-        self.learner = Learner(config, tasks, weights, self.steps)
+        self.learner = Learner(
+            config.backbone,
+            config.optimizer,
+            tasks,
+            weights,
+            steps=self.steps,
+            batch_size=config.batch_size,
+            accumulate=config.accumulate,
+            fsdp=config.fsdp,
+        )
         self._inits = inits(config)
         # Read once; weights that do not fit stop the run before anything is written.
         state = self.learner.init(0) if config.init else {}

@@ -1,0 +1,50 @@
+"""The operations of the network by their definitions, for accelerators."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+Padding = tuple[tuple[int, int], tuple[int, int]]  # before and after, of height and of width
+
+
+def convolve(
+    x: Float[Array, "n h w inputs"],
+    kernel: Float[Array, "kh kw inputs outputs"],
+    stride: int,
+    padding: Padding,
+) -> Float[Array, "n h2 w2 outputs"]:
+    """Convolves with the same stride along both axes."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def normalise(
+    x: Float[Array, "n h w c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    epsilon: float,
+    relu: bool,
+) -> tuple[Float[Array, "n h w c"], Float[Array, " c"], Float[Array, " c"]]:
+    """Normalises each channel over the batch (Ioffe & Szegedy 2015), then applies ReLU if asked to.
+
+    Returns:
+        The result in the type of `x`, and mean and variance (divided by n) of the batch, in
+        float32 or wider.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = wide.mean((0, 1, 2))
+    if x.dtype == wide.dtype:
+        var = jnp.square(wide - mean).mean((0, 1, 2))
+    else:  # one pass over x; it loses less than rounding to the type of x has lost
+        var = jnp.maximum((wide * wide).mean((0, 1, 2)) - mean * mean, 0)
+    y = (wide - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
+    return (jax.nn.relu(y) if relu else y).astype(x.dtype), mean, var
+
+
+def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Takes the 3x3 maximum with stride 2, without padding."""
+    return nnx.max_pool(x, (3, 3), (2, 2), "VALID")
