@@ -118,10 +118,9 @@ def per_person(predictions: Predictions) -> pd.DataFrame:
 
 def per_seed(predictions: Predictions) -> dict[int, float]:
     """Accuracy of each seed."""
-    right = pd.Series(predictions.predicted == predictions.truth)
-    return {
-        int(seed): float(mean) for seed, mean in right.groupby(predictions.seeds).mean().items()
-    }
+    right = predictions.predicted == predictions.truth
+    seeds = np.unique(predictions.seeds)
+    return {int(seed): float(right[predictions.seeds == seed].mean()) for seed in seeds}
 
 
 def exact_mcnemar(

@@ -11,6 +11,7 @@ from fer_jax import tasks
 from fer_jax.models.heads import ClassifierHead, JigsawHead, drop
 from fer_jax.models.network import Network
 from fer_jax.schemas.training import Backbone
+from fer_jax.training.state import merge_network, random_state, split_network
 
 TINY = {"width": 0.125, "depth": (0, 1, 0), "stem": "tiny"}
 
@@ -23,14 +24,18 @@ def images():
 features = nnx.jit(Network.features, static_argnames="train")
 
 
-def make(**fields):
-    emotion = tasks.make("emotion")
-    return Network(Backbone(**TINY | fields), {"emotion": emotion}, rngs=nnx.Rngs(0))
+def make(names=("emotion",), **fields):
+    backbone, made = Backbone(**TINY | fields), {name: tasks.make(name) for name in names}
+
+    def draw(key):
+        return Network(backbone, made, rngs=nnx.Rngs(key))
+
+    graphdef = split_network(nnx.eval_shape(lambda: draw(0)))[0]
+    return merge_network(graphdef, **random_state(draw, 0))
 
 
 def test_holds_parameters_and_statistics_only():
-    both = {name: tasks.make(name) for name in ("emotion", "rotation")}
-    network = Network(Backbone(**TINY, dropout=0.5), both, rngs=nnx.Rngs(0))
+    network = make(("emotion", "rotation"), dropout=0.5)
     kinds = {type(leaf) for _, leaf in nnx.to_flat_state(nnx.state(network))}
     assert kinds == {nnx.Param, nnx.BatchStat}
     nnx.split(network, nnx.Param, nnx.BatchStat)  # raises when anything is left over

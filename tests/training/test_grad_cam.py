@@ -6,15 +6,24 @@ from flax import nnx
 from fer_jax.models.network import Network
 from fer_jax.schemas.training import Backbone
 from fer_jax.training.grad_cam import GradCam
-from fer_jax.training.state import split_network
+from fer_jax.training.state import merge_network, random_state, split_network
 
 BACKBONE = Backbone(width=0.125, depth=(0, 0, 0), stem="tiny", grey=True)
 
 
+def drawn():
+    """A network with random weights, and its state."""
+
+    def draw(key):
+        return Network(BACKBONE, {}, rngs=nnx.Rngs(key))
+
+    graphdef = split_network(nnx.eval_shape(lambda: draw(0)))[0]
+    state = random_state(draw, 0)
+    return merge_network(graphdef, **state), state
+
+
 def test_grad_cam_is_that_of_its_definition():
-    network = Network(BACKBONE, {}, rngs=nnx.Rngs(0))
-    _, parameters, statistics = split_network(network)
-    state = {"parameters": parameters, "statistics": statistics}
+    network, state = drawn()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, 48, 48, 3)).astype(np.uint8)
     kernel = rng.normal(size=(192, 4)).astype(np.float32)
@@ -22,12 +31,10 @@ def test_grad_cam_is_that_of_its_definition():
     assert heat.shape == (3, 12, 12)
 
     # The deepest map of 7 pixels or more is that of mixed_5b; the rest of the network by hand.
-    maps = network.backbone.intermediates(network.preprocess(jnp.asarray(images)), ["mixed_5b"])[
-        "mixed_5b"
-    ]
+    maps = network.stage_outputs(jnp.asarray(images), ["mixed_5b"])["mixed_5b"]
 
     def logit(maps, place, name):
-        for layer in (network.backbone._mixed_6a, network.backbone._mixed_7a):
+        for layer in (network.backbone.mixed_6a, network.backbone.mixed_7a):
             maps = layer(maps, train=False)
         features = network.backbone.conv_7b(maps, train=False).mean((1, 2))
         return (features @ kernel)[place, name]
@@ -39,9 +46,7 @@ def test_grad_cam_is_that_of_its_definition():
 
 
 def test_no_image_gives_no_map():
-    network = Network(BACKBONE, {}, rngs=nnx.Rngs(0))
-    _, parameters, statistics = split_network(network)
-    state = {"parameters": parameters, "statistics": statistics}
+    _, state = drawn()
     none = GradCam(BACKBONE)(
         state, np.zeros((192, 4)), np.zeros((0, 48, 48, 3), np.uint8), np.zeros(0, int)
     )
