@@ -180,14 +180,16 @@ def replace_folder(source: Path, path: str | os.PathLike[str]) -> None:
 
 
 def abandon(workdir: Path, names: Iterable[str]) -> None:
-    """Deletes those of the named files that a stage wrote, then the record itself.
+    """Deletes those of the named files that a stage wrote, and the record if it names nothing else.
 
     A `written.jsonl` that is not a record stays, and everything else with it.
     """
     with contextlib.suppress(UserError):
-        for name in written(workdir) & frozenset(names):
+        for name in written(workdir) & (frozenset(names) - {RECORD}):
             (workdir / name).unlink()
-        (workdir / RECORD).unlink(missing_ok=True)
+        forget(workdir)
+        if not written(workdir) - {RECORD}:
+            (workdir / RECORD).unlink(missing_ok=True)
 
 
 def forget(workdir: Path) -> None:

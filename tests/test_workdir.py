@@ -55,6 +55,22 @@ def test_a_run_that_failed_is_not_done(tmp_path):
     assert calls == [-1, -1]
 
 
+def test_what_a_refused_run_leaves_to_look_at_is_replaced_by_the_corrected_one(tmp_path):
+    @workdir.stage(inputs=lambda config: [])
+    def run(config, folder):
+        with workdir.atomic_file(folder / "leaks" / "leaks.csv") as temporary:
+            temporary.write_text(str(config.size))
+        if config.size < 0:
+            raise UserError("a leak")
+        return {}
+
+    with pytest.raises(UserError, match="a leak"):
+        run(make_config(size=-1), tmp_path / "w")
+    assert {path.name for path in (tmp_path / "w").iterdir()} == {"leaks", "written.jsonl"}
+    run(make_config(), tmp_path / "w")
+    assert (tmp_path / "w" / "leaks" / "leaks.csv").read_text() == "3"
+
+
 AT_WORK = """
 import sys, time
 from fer_jax import locking, workdir
