@@ -73,7 +73,7 @@ def read_predictions(name: str, workdir: Path) -> Predictions:
     """Reads `predictions.parquet` and `protocol.json` of a crossval workdir.
 
     Raises:
-      UserError: a file is missing, or the table breaks its contract (every fault is named).
+        UserError: a file is missing, or the table breaks its contract (every fault is named).
     """
     path = workdir / "predictions.parquet"
     if not path.is_file():
@@ -119,49 +119,42 @@ def from_table(
         predicted=np.where(found, best, len(labels)).astype(np.int64),
         probabilities=probabilities,
         protocol=protocol,
-        temperatures=_temperatures(table),
+        temperatures=(
+            table["temperature"].to_numpy(np.float64) if _has_temperatures(table) else None
+        ),
     )
 
 
-def _temperatures(table: pd.DataFrame) -> Float[np.ndarray, " N"] | None:
-    if "temperature" not in table.columns or table["temperature"].isna().all():
-        return None
-    return table["temperature"].to_numpy(np.float64)
+def _has_temperatures(table: pd.DataFrame) -> bool:
+    return "temperature" in table.columns and bool(table["temperature"].notna().any())
 
 
 def _faults(table: pd.DataFrame, labels: tuple[str, ...], scores: list[str]) -> list[str]:
     """Everything in which the table breaks its contract, in words."""
-    faults = []
     if table.empty:
         return ["no predictions"]
-    unknown = sorted(set(table["emotion"]) - set(labels))
-    if unknown:
-        faults.append(f"emotions outside the labels: {', '.join(map(str, unknown))}")
-    strange = sorted(set(table["status"].astype(str)) - {"ok", "no_face"})
-    if strange:
-        faults.append(f"unknown status: {', '.join(strange)}")
     values = table.loc[table["status"] == "ok", scores].to_numpy(np.float64)
-    bad = int((~np.isfinite(values)).any(axis=1).sum())
-    if bad:
-        faults.append(f"{bad} photographs with a face but without finite probabilities")
-    finite = values[np.isfinite(values).all(axis=1)]
-    in_range = ((finite >= 0) & (finite <= 1)).all(axis=1)
-    wrong = int((~in_range | (np.abs(finite.sum(axis=1) - 1) > _SUM_TOLERANCE)).sum())
-    if wrong:
-        faults.append(
-            f"{wrong} photographs whose probabilities are not between 0 and 1 with the sum 1"
-        )
-    if "temperature" in table.columns and table["temperature"].notna().any():
-        odd = int((~(table["temperature"] > 0)).sum())
-        if odd:
-            faults.append(f"{odd} photographs whose temperature is missing or not positive")
-    twice = int(table.duplicated(["photo", "seed"]).sum())
-    if twice:
-        faults.append(f"{twice} photographs tested twice in one seed")
-    per_seed = table.groupby("seed")["photo"].agg(frozenset)
-    if per_seed.nunique() > 1:
-        faults.append("the seeds test different photographs")
+    finite = np.isfinite(values).all(axis=1)
+    in_range = ((values >= 0) & (values <= 1)).all(axis=1)
+    whole = np.abs(values.sum(axis=1) - 1) <= _SUM_TOLERANCE
     owners = table.groupby("photo")["subject"].nunique()
-    if (owners > 1).any():
-        faults.append(f"photographs with two subjects: {', '.join(owners[owners > 1].index[:3])}")
+    listed = {
+        "emotions outside the labels": sorted(set(table["emotion"].astype(str)) - set(labels)),
+        "unknown status": sorted(set(table["status"].astype(str)) - {"ok", "no_face"}),
+        "photographs with two subjects": owners[owners > 1].index.astype(str).tolist()[:3],
+    }
+    counted = {
+        "photographs with a face but without finite probabilities": (~finite).sum(),
+        "photographs whose probabilities are not between 0 and 1 with the sum 1": (
+            finite & ~(in_range & whole)
+        ).sum(),
+        "photographs tested twice in one seed": table.duplicated(["photo", "seed"]).sum(),
+    }
+    if _has_temperatures(table):
+        odd = ~(table["temperature"] > 0)
+        counted["photographs whose temperature is missing or not positive"] = odd.sum()
+    faults = [f"{what}: {', '.join(names)}" for what, names in listed.items() if names]
+    faults += [f"{number} {what}" for what, number in counted.items() if number]
+    if table.groupby("seed")["photo"].agg(frozenset).nunique() > 1:
+        faults.append("the seeds test different photographs")
     return faults

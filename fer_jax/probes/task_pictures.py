@@ -64,7 +64,7 @@ def draw(
         name: shown(task, *_looked(learner, name, weights, images, labels), len(images))
         for name, task in learner.tasks.items()
     }
-    widths = [max(1.9, _CELL * _columns_wide(block)) for block in blocks.values()]
+    widths = [max(1.9, _CELL * sum(_aspects(block))) for block in blocks.values()]
     captions = any(block.captioned for block in blocks.values())
     height = 0.6 + (_CELL + 0.25 * captions) * len(images)
     figure = Figure(figsize=(sum(widths), height), layout="constrained")
@@ -144,12 +144,8 @@ def _pixels(images: Any) -> UInt8[np.ndarray, "*shape"]:
     return np.rint(np.clip(np.asarray(images, np.float32), 0, 255)).astype(np.uint8)
 
 
-def _columns_wide(block: Shown) -> float:
-    """Widths of the columns together, in heights of a row."""
-    return sum(_aspects(block))
-
-
 def _aspects(block: Shown) -> list[float]:
+    """The width of each column, in heights of a row."""
     return [pictures[0].shape[1] / pictures[0].shape[0] for pictures in block.columns.values()]
 
 
