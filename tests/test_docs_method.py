@@ -48,8 +48,8 @@ def test_it_is_measured_and_compared(checkout):
     assert len(table) == len(PEOPLE) * len(EMOTIONS) and (table["temperature"] > 0).all()
     found = read_json(checkout / "work" / "evaluate" / "metrics.json")
     (comparison,) = found["comparisons"]
-    assert comparison["comparable"] and comparison["first"] == "nearest_mean"
-    assert found["runs"]["nearest_mean"]["protocol"]["method"] == "my_methods.nearest_mean"
+    assert comparison["comparable"] and comparison["second"] == "baseline"
+    assert found["runs"]["model"]["protocol"]["method"] == "my_methods.nearest_mean"
     assert "inner people" in (checkout / "work" / "evaluate" / "report.html").read_text()
 
 
