@@ -190,7 +190,7 @@ OUT_OF_RANGE = [
     (emotion, "test_crops", 3, "must be 1 or 5"),
     (emotion, "allow_leaks", ("near",), "item 1 must be 'shared_id'"),
     (emotion, "pretraining_saw_test_people", "perhaps", "must be 'yes', 'no' or 'unknown'"),
-    (emotion, "image_size", 24, "must be at least 25 pixels for backbone.stem='tiny'"),
+    (emotion, "image_size", 24, "must be at least 25 pixels for this backbone"),
     (emotion, "epochs", True, "must be a valid number"),
     (emotion, "batch_size", 32.0, "must be a valid integer"),
     (emotion, "batch_size", 0, "must be greater than or equal to 1"),
@@ -282,6 +282,8 @@ def test_a_task_that_does_not_exist_is_refused(tmp_path):
 def test_more_problems_than_fit_into_a_line_are_counted(tmp_path):
     config = pretrain.get_config()
     numbers = [p for p, v in leaves(config.to_dict()) if isinstance(v, float)]
+    # The fields that are a backbone's own are checked once those of every backbone are right.
+    numbers = [path for path in numbers if path not in ("backbone.width", "backbone.momentum")]
     message = refusal(changed(config, dict.fromkeys(numbers, -1)), tmp_path / "w")
     assert message.count("--config.") == 10
     assert message.endswith(f"; and {len(numbers) - 10} more")
@@ -357,8 +359,6 @@ def test_choices_are_those_of_the_code():
     known = {module.name for module in pkgutil.iter_modules(methods.__path__)}
     assert set(get_args(stage_schemas.BuiltInMethod)) == known
     assert get_args(stage_schemas.LeakKind) == leakage.KINDS
-    backbone = training_schemas.Backbone
-    assert choices(backbone, "normalise") == set(network.NORMALISATIONS)
 
 
 def defaults(schema):

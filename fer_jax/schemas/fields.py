@@ -56,7 +56,8 @@ def nested() -> Iterator[None]:
         details = error.errors(include_url=False)
         raise PydanticCustomError(NESTED, "invalid fields", {"errors": details}) from error
     except UserError as error:
-        raise PydanticCustomError("unknown", "{reason}", {"reason": str(error)}) from error
+        reason = {"reason": str(error)}
+        raise PydanticCustomError("plugin", "is invalid: {reason}", reason) from error
 
 
 class Stage(Section):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, model_serializer, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_serializer, model_validator
 
 from fer_jax import plugins
 from fer_jax.schemas.fields import (
@@ -194,16 +193,18 @@ class Backbone(Section):
     dropout: ShareBelowOne = 0.0
     dtype: Annotated[FloatType | None, AnyCase] = "auto"
 
-    @functools.cached_property
+    _own: Any = PrivateAttr()
+
+    @property
     def own(self) -> Any:
         """The backbone's own fields, a `fer_jax.models.backbone.BackboneSettings`."""
-        fields = self.model_extra or {}
-        return plugins.build("backbone", self.name, "fer_jax.models", "BACKBONE", fields)
+        return self._own
 
     @model_validator(mode="after")
     def _check_own(self) -> Backbone:
+        fields = self.model_extra or {}
         with nested():
-            assert self.own
+            self._own = plugins.build("backbone", self.name, "fer_jax.models", "BACKBONE", fields)
         return self
 
 

@@ -114,10 +114,10 @@ def test_heads():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"widht": 1.0}, "has no field widht .did you mean width"),
+        ({"widht": 1.0}, "has no field widht .did you mean .width"),
         ({"normalise": "none"}, "normalise"),
         ({"dropout": 1.0}, "dropout"),
-        ({"name": "inception"}, "did you mean inception_resnet_v2"),
+        ({"name": "inception"}, "did you mean .inception_resnet_v2"),
     ],
 )
 def test_wrong_backbone_fields(fields, message):
