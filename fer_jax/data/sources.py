@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import cv2
 import numpy as np
+import pandas as pd
 import tensorflow_datasets as tfds
 from jaxtyping import Int32, UInt8
 
@@ -209,28 +210,30 @@ def open_source(
 
 
 def read_faces(
-    root: str | os.PathLike[str],
-    photos: Iterable[str],
-    image_size: int,
-    data_dir: str | os.PathLike[str],
+    table: pd.DataFrame, image_size: int, data_dir: str | os.PathLike[str]
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """The aligned faces of some photographs, from the data set `persian_emotion`.
+    """The aligned faces of labelled photographs, from the data set `persian_emotion`.
 
     Args:
-        root: a workdir of the stage `photographs`.
-        photos: the column `photo` of its table, for each face wanted, in that order.
+        table: rows of `stage_tables.read_photographs` that have a face, from any number of
+            workdirs; the faces are in their order.
         image_size: S; images are resized to [S, S].
-        data_dir: the folder of the records.
+        data_dir: the folder of the records, one folder below for each workdir.
 
     Raises:
-        UserError: `root` is no such workdir, or a crop cannot be read.
+        UserError: a crop cannot be read.
     """
-    faces = open_source(
-        "persian_emotion", None, "all", root, image_size, data_dir=data_dir, cache=True
-    )
-    assert isinstance(faces, ArraySource)
-    place = {photo: number for number, photo in enumerate(faces.ids)}
-    return faces.images[[place[photo] for photo in photos]]
+    images = np.empty((len(table), image_size, image_size, 3), np.uint8)
+    for number, root in enumerate(table["root"].unique()):
+        rows = (table["root"] == root).to_numpy()
+        faces = open_source(
+            "persian_emotion", None, "all", root, image_size,
+            data_dir=Path(data_dir) / str(number), cache=True,
+        )  # fmt: skip
+        assert isinstance(faces, ArraySource)
+        place = {photo: place for place, photo in enumerate(faces.ids)}
+        images[rows] = faces.images[[place[photo] for photo in table["photo"][rows]]]
+    return images
 
 
 def read_images(

@@ -32,7 +32,7 @@ def read_photographs(root: str | Path) -> pd.DataFrame:
     """The labelled faces of the workdir `root` of the stage `photographs`, one row per photograph.
 
     The columns are those of PHOTOGRAPHS and whatever else the stage wrote. `split` is always there,
-    "" where the labels name none, and `file` is the path of the crop.
+    "" where the labels name none. `root` is added, and `file`, the path of the crop.
 
     Raises:
         UserError: `root` is not such a workdir, the stage has not finished there, or the table is
@@ -46,7 +46,8 @@ def read_photographs(root: str | Path) -> pd.DataFrame:
     table = read_table(file, PHOTOGRAPHS)
     if "split" not in table.columns:  # an older version wrote it
         table["split"] = ""
-    return table.assign(file=[str(file.parent / crop) for crop in table["crop"]])
+    files = [str(file.parent / crop) for crop in table["crop"]]
+    return table.assign(root=str(root), file=files)
 
 
 def read_table(file: Path, schema: pa.Schema) -> pd.DataFrame:

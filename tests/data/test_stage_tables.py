@@ -83,7 +83,7 @@ def test_a_table_is_read_with_its_types_and_other_columns(tmp_path):
     categories.to_parquet(tmp_path / "photographs.parquet")
     found = stage_tables.read_photographs(tmp_path)
     crops = [str(tmp_path / crop) for crop in table()["crop"]]
-    wanted = table(more=[1, 2], split="", file=crops)
+    wanted = table(more=[1, 2], split="", root=str(tmp_path), file=crops)
     pd.testing.assert_frame_equal(found, wanted, check_dtype=False)
 
 
