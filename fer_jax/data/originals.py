@@ -105,6 +105,8 @@ def delete_rows(found: Originals, person: Person) -> None:
     with turn_in(found.root):  # a run of `photographs` may be adding pseudonyms
         for file in dict.fromkeys(row.file for row in found.rows):
             _, gone = _read(file, person)
+            if not gone:  # somebody has deleted them
+                continue
             lines = {line for row in gone for line in range(row.first_line, row.line + 1)}
             with file.open(newline="", encoding="utf-8") as content:
                 kept = [text for line, text in enumerate(content, 1) if line not in lines]
