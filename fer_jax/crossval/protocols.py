@@ -8,7 +8,6 @@ of a penalty) is chosen on people of the training side: `inner_split`.
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from sklearn.model_selection import (
 
 from fer_jax.data import names
 from fer_jax.errors import UserError
+from fer_jax.plugins import did_you_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +84,8 @@ def make_folds(
     if len(subjects) != len(emotions):
         raise ValueError(f"{len(subjects)} subjects but {len(emotions)} emotions")
     if protocol not in PROTOCOLS:
-        near = difflib.get_close_matches(protocol, PROTOCOLS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(PROTOCOLS)}"
-        raise UserError(f"unknown protocol '{protocol}'; {hint}")
+        hint = did_you_mean(protocol, PROTOCOLS)
+        raise UserError(f"unknown protocol '{protocol}'{hint}; choose from {', '.join(PROTOCOLS)}")
     if protocol in GIVEN:
         return [_given(protocol, splits, len(subjects))]
     people = _people(subjects)
