@@ -43,10 +43,18 @@ def read_backbone(path: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarr
             file's own names, with the fields of the config that would make them fit.
     """
     layout, tensors = weight_files.read(path)
-    table = _TABLES[layout](layers_in_order(wanted), tensors)
+    if layout != "ours" and FIRST_KERNEL not in wanted:
+        raise UserError(
+            f"{path} names its tensors as Keras or timm do for Inception-ResNet-v2, and "
+            "config.backbone is another network: give a model directory of the same network"
+        )
+    if layout == "ours":
+        table = {leaf: leaf for leaf in wanted}
+    else:
+        table = _TABLES[layout](layers_in_order(wanted), tensors)
     source_shape = _oihw if layout == "timm" else tuple
     shapes = {name: source_shape(wanted[leaf]) for name, leaf in table.items()}
-    kernel = next(name for name, leaf in table.items() if leaf == FIRST_KERNEL)
+    kernel = next((name for name, leaf in table.items() if leaf == FIRST_KERNEL), "")
     if kernel in tensors and tensors[kernel].ndim == 4 and wanted[FIRST_KERNEL][2] == 1:
         axis = 1 if layout == "timm" else 2
         if tensors[kernel].shape[axis] == 3:
@@ -108,15 +116,6 @@ def _tensors_of(layer: str, conv: Mapping[str, str], norm: Mapping[str, str]) ->
         part = "statistics" if ours in ("mean", "var") else "parameters"
         table[name] = f"{part}/backbone/{layer}/bn/{ours}"
     return table
-
-
-def _ours(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
-    norm = ("scale", "bias", "mean", "var")
-    leaves: list[str] = []
-    for layer in layers:
-        own = {"kernel": "kernel", "bias": "bias"}, dict(zip(norm, norm, strict=True))
-        leaves += _tensors_of(layer, *own).values()
-    return {leaf: leaf for leaf in leaves}
 
 
 def _timm(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
@@ -204,7 +203,6 @@ def _keras_containers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> T
 
 
 _TABLES: dict[str, Callable[[list[str], Mapping[str, np.ndarray]], Table]] = {
-    "ours": _ours,
     "timm": _timm,
     "layers": _keras_layers,
     "containers": _keras_containers,
@@ -259,6 +257,8 @@ def _oihw(shape: Shape) -> Shape:
 
 def _hint(wanted: Mapping[str, Shape]) -> str:
     """Which fields of the config keep the published network's weights from fitting, if any do."""
+    if FIRST_KERNEL not in wanted:  # of another network
+        return ""
     layers = layers_in_order(wanted)
     depth = [
         len({layer.split("/")[1] for layer in layers if layer.startswith(f"{stage}/")})
