@@ -54,7 +54,7 @@ def main() -> None:
     config = validated(configured(flags))
     images = {name: source(flags.photographs, name, config) for name in splits(flags)}
     steps = round(flags.epochs * len(images["train"]) / config.batch_size)
-    tasks = make_tasks(config.tasks.given(), emotion={"classes": LABELS})
+    tasks = make_tasks(config.tasks.fields(), emotion={"classes": LABELS})
     learner = Learner(config, *tasks, steps)
 
     def measured(state, name):

@@ -106,7 +106,7 @@ def model(tmp_path_factory, faces):
     folder, config = tmp_path_factory.mktemp("model"), small_network(asked(emotion))
     config = validated(config)
     learner = make_learner(
-        config, *make_tasks(config.tasks.given(), emotion={"classes": ("happy", "sad")}), 1
+        config, *make_tasks(config.tasks.fields(), emotion={"classes": ("happy", "sad")}), 1
     )
     spec = model_directory.describe(
         config.backbone,

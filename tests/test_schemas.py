@@ -33,9 +33,9 @@ from fer_jax.auditing import leakage
 from fer_jax.crossval import methods, protocols
 from fer_jax.errors import UserError
 from fer_jax.schemas import stages as stage_schemas
-from fer_jax.schemas import training as training_schemas
 from fer_jax.schemas import validated
-from fer_jax.tasks.augment import Augment
+from fer_jax.tasks.augment import FLIPPED
+from fer_jax.tasks.jigsaw import Jigsaw
 from fer_jax.workdir import write_json
 
 SHIPPED = {
@@ -274,16 +274,15 @@ def test_an_invalid_item_does_not_make_its_tuple_too_short(tmp_path):
 
 def test_a_task_that_does_not_exist_is_refused(tmp_path):
     config = changed(pretrain.get_config(), {"tasks.rotatoin": {"weight": 1.0}})
-    assert "--config.tasks.rotatoin is no task; there are rotation" in refusal(
-        config, tmp_path / "w"
+    assert (
+        "--config.tasks.rotatoin is no task (did you mean 'rotation'?); there are emotion"
+        in refusal(config, tmp_path / "w")
     )
 
 
 def test_more_problems_than_fit_into_a_line_are_counted(tmp_path):
     config = pretrain.get_config()
     numbers = [p for p, v in leaves(config.to_dict()) if isinstance(v, float)]
-    # The fields that are a backbone's own are checked once those of every backbone are right.
-    numbers = [path for path in numbers if path not in ("backbone.width", "backbone.momentum")]
     message = refusal(changed(config, dict.fromkeys(numbers, -1)), tmp_path / "w")
     assert message.count("--config.") == 10
     assert message.endswith(f"; and {len(numbers) - 10} more")
@@ -342,7 +341,7 @@ def small_render():
 def test_fields_of_a_custom_task_are_left_to_its_dataclass():
     config = pretrain.get_config("my_tasks.upside_down")
     config = changed(config, {("tasks", "my_tasks.upside_down"): {"grid": -2, "name": "x"}})
-    assert validated(config).tasks.given()["my_tasks.upside_down"]["grid"] == -2
+    assert validated(config).tasks.fields()["my_tasks.upside_down"]["grid"] == -2
 
 
 def test_every_stage_has_a_schema():
@@ -361,25 +360,35 @@ def test_choices_are_those_of_the_code():
     assert get_args(stage_schemas.LeakKind) == leakage.KINDS
 
 
-def defaults(schema):
-    return {name: field.default for name, field in schema.model_fields.items()}
+def test_a_task_has_all_fields_of_its_dataclass():
+    tasks = validated(pretrain.get_config("jigsaw")).tasks
+    given = {"gap": 5, "permutations": 24}
+    assert tasks.fields() == {"jigsaw": {"weight": 1.0, **dataclasses.asdict(Jigsaw(**given))}}
+    assert tasks.fields()["jigsaw"]["augment"] == dataclasses.asdict(FLIPPED)
 
 
-def test_fields_and_defaults_are_those_of_the_code():
-    def of_dataclass(kind):
-        return {field.name: field.default for field in dataclasses.fields(kind)}
+def test_faults_of_several_tasks_and_of_their_parts_are_told_together(tmp_path):
+    config = changed(
+        pretrain.get_config("jigsaw,relative_patch,rotation"),
+        {
+            "tasks.jigsaw": {"weight": 1.0, "grid": 2, "permutations": 25},
+            "tasks.relative_patch": {"augment": {"flip": 0.5}},
+            "tasks.rotation": {"augment": {"flip": 2.0, "flop": 1.0}, "sides": 4},
+        },
+    )
+    told = refusal(config, tmp_path / "w").removeprefix("train: ").split("; ")
+    assert sorted(told) == [
+        "--config.tasks.jigsaw.permutations=25 must be at most 24: 4 tiles have no more "
+        "permutations",
+        "--config.tasks.relative_patch.augment.flip=0.5 must be 0, as left and right are asked",
+        "--config.tasks.rotation.augment.flip=2.0 must be less than or equal to 1",
+        "--config.tasks.rotation.augment.flop does not exist",
+        "--config.tasks.rotation.sides does not exist",
+    ]
 
-    assert defaults(training_schemas.Augment) == of_dataclass(Augment)
 
-
-@pytest.mark.parametrize("name", training_schemas.Tasks.model_fields)
-def test_a_task_has_the_fields_of_its_dataclass(name):
-    task = importlib.import_module(f"fer_jax.tasks.{name}").TASK
-    schema = training_schemas.Tasks.model_fields[name].annotation
-    expected = {f.name: f.default for f in dataclasses.fields(task) if f.name != "augment"}
-    found = defaults(schema)
-    assert found.pop("weight") == 1.0 and "augment" in found
-    del found["augment"]
-    if name == "emotion":  # its classes follow from the photographs
-        del found["classes"], expected["classes"]
-    assert found == expected
+@pytest.mark.parametrize("task", ["simclr", "vicreg"])
+def test_a_task_that_compares_needs_two_images_in_a_part(task, tmp_path):
+    config = changed(pretrain.get_config(task), {"batch_size": 4, "accumulate": 4})
+    message = refusal(config, tmp_path / "w")
+    assert "must be at least 2" in message and f"{task} compares the images" in message

@@ -21,7 +21,8 @@ from fer_jax.errors import UserError
 
 T = TypeVar("T")
 CROSS_FIELD = "cross_field"  # error type; its context holds the faults as (field, message)
-NESTED = "nested"  # error type; its context holds the errors of a record that a plugin checked
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # of sections and tasks
+NESTED = "nested"  # error type; its context holds the errors of records that plugins checked
 
 
 class Section(BaseModel):
@@ -33,7 +34,7 @@ class Section(BaseModel):
     It is not written into `config.json`.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, **STRICT)
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yields (field, message) for rules that combine fields; called if each field is valid."""
@@ -43,21 +44,32 @@ class Section(BaseModel):
     def _check_fields_together(self) -> Section:
         faults = list(self.faults())
         if faults:
-            raise PydanticCustomError(CROSS_FIELD, "fields contradict", {"faults": faults})
+            raise contradiction(*faults)
         return self
 
 
+def contradiction(*faults: tuple[str, str]) -> PydanticCustomError:
+    """What a validator raises for faults (field, message) of rules that combine fields."""
+    return PydanticCustomError(CROSS_FIELD, "fields contradict", {"faults": list(faults)})
+
+
 @contextlib.contextmanager
-def nested() -> Iterator[None]:
-    """Turns the errors of a record that a plugin checks into errors of the field that holds it."""
+def collected(errors: list[Any], *place: str) -> Iterator[None]:
+    """Adds the errors of a record, or that no record can be had, to `errors`, at `place`."""
     try:
         yield
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        raise PydanticCustomError(NESTED, "invalid fields", {"errors": details}) from error
+        for detail in error.errors(include_url=False):
+            errors.append({**detail, "loc": (*place, *detail["loc"])})
     except UserError as error:
-        reason = {"reason": str(error)}
-        raise PydanticCustomError("plugin", "is invalid: {reason}", reason) from error
+        errors.append({"type": "plugin", "loc": place, "msg": f"is invalid: {error}"})
+
+
+def raise_collected(errors: list[Any]) -> None:
+    """Raises the errors from within a validator, if there are any."""
+    if errors:
+        text = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in errors)
+        raise PydanticCustomError(NESTED, "{text}", {"text": text, "errors": errors})
 
 
 class Stage(Section):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, PrivateAttr, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_serializer,
+    model_validator,
+)
 
 from fer_jax import plugins
 from fer_jax.schemas.fields import (
@@ -16,160 +22,100 @@ from fer_jax.schemas.fields import (
     CountFromOne,
     Items,
     Name,
-    NotNegative,
     Pixels,
     Positive,
-    Probability,
     Seconds,
     Section,
     Share,
     ShareBelowOne,
     Stage,
     Text,
-    UniqueNames,
     Workers,
-    nested,
+    collected,
+    raise_collected,
 )
 
 FloatType: TypeAlias = Literal["auto", "", "float16", "bfloat16", "float32", "float64"]
 
 
-class Augment(Section):
-    """Strengths of the augmentation; see fer_jax/tasks/augment.py."""
-
-    flip: Probability = 0.0
-    zoom: ShareBelowOne = 0.0
-    shift: Share = 0.0
-    turn: Annotated[float, Field(ge=0, le=45)] = 0.0  # degrees
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    saturation: Share = 0.0
-    grey: Probability = 0.0
-    erase: Probability = 0.0
-
-
 class Task(Section):
-    """What every task has."""
+    """A task's weight in the loss. All other fields are the task's own, and are checked by it."""
+
+    model_config = ConfigDict(extra="allow")
 
     weight: Positive = 1.0
 
+    _own: dict[str, Any] = PrivateAttr(default_factory=dict)  # with defaults, where they are known
 
-class CustomTask(Task):
-    """A task of the user's own, whose dataclass checks its other fields."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class AugmentedTask(Task):
-    """A task of this package; each has its own default augmentation."""
-
-    augment: Augment = Augment()
-
-
-class Rotation(AugmentedTask):
-    """See fer_jax/tasks/rotation.py."""
-
-    views: Literal[1, 4] = 4
-
-
-class Jigsaw(AugmentedTask):
-    """See fer_jax/tasks/jigsaw.py."""
-
-    grid: Annotated[int, Field(ge=2, le=16)] = 3
-    permutations: Annotated[int, Field(ge=2, le=100_000)] = 100
-    mode: Annotated[Literal["tiles", "image"], AnyCase] = "image"
-    gap: Annotated[int, Field(ge=0, le=4096)] = 5  # pixels
-    normalise_tiles: bool = True
-    grey: Probability = 1.0
-
-    def faults(self) -> Iterator[tuple[str, str]]:
-        if self.grid == 2 and self.permutations > 24:
-            yield "permutations", "must be at most 24: four tiles have no more permutations"
-
-
-class RelativePatch(AugmentedTask):
-    """See fer_jax/tasks/relative_patch.py."""
-
-    gap: Annotated[int, Field(ge=0, le=4096)] = 5  # pixels
-    tile: Annotated[int, Field(ge=0, le=4096)] = 0  # pixels
-    normalise_tiles: bool = True
-    grey: Probability = 1.0
-
-
-class ComparingTask(AugmentedTask):
-    """A task that compares the examples of a batch with each other."""
-
-    hidden: Annotated[int, Field(ge=1, le=65_536)] = 256
-    dimensions: Annotated[int, Field(ge=1, le=65_536)] = 64
-
-
-class SimCLR(ComparingTask):
-    """See fer_jax/tasks/simclr.py."""
-
-    temperature: Positive = 0.2
-
-
-class VICReg(ComparingTask):
-    """See fer_jax/tasks/vicreg.py."""
-
-    invariance: NotNegative = 1.0
-    variance: NotNegative = 1.0
-    covariance: NotNegative = 0.04
-    dimensions: Annotated[int, Field(ge=1, le=65_536)] = 128
-
-
-class Emotion(AugmentedTask):
-    """See fer_jax/tasks/emotion.py."""
-
-    classes: Annotated[UniqueNames, Field(min_length=2)] = ()  # follow from the photographs
-    label_smoothing: ShareBelowOne = 0.0
-    mixup: NotNegative = 0.0
-    class_weights: Items[NotNegative] = ()
-
-
-class Verification(AugmentedTask):
-    """See fer_jax/tasks/verification.py."""
-
-    label_smoothing: ShareBelowOne = 0.0
+    @model_serializer(mode="wrap")
+    def _with_defaults(self, dump: Any, info: Any) -> dict[str, Any]:
+        given: dict[str, Any] = dump(self)
+        return given if info.exclude_unset else given | self._own
 
 
 class Tasks(Section):
-    """The tasks of this package by name; any other name is a module of the user's own."""
+    """The tasks to learn, by name: those of fer_jax/tasks, and dotted names of modules.
+
+    The fields of a module of one's own are checked when the task is made.
+    """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, CustomTask]
-
-    rotation: Rotation = Rotation()
-    jigsaw: Jigsaw = Jigsaw()
-    relative_patch: RelativePatch = RelativePatch()
-    simclr: SimCLR = SimCLR()
-    vicreg: VICReg = VICReg()
-    emotion: Emotion = Emotion()
-    verification: Verification = Verification()
+    __pydantic_extra__: dict[str, Task]
 
     def named(self) -> frozenset[str]:
         """The names of the tasks that are to be learned."""
-        return frozenset(self.model_fields_set)
+        return frozenset(self.__pydantic_extra__)
 
-    @model_serializer(mode="wrap")
-    def _only_named(self, dump: Any) -> dict[str, Any]:
-        return {name: fields for name, fields in dump(self).items() if name in self.named()}
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """The weight and the fields of each task, by the task's name, in alphabetical order.
 
-    def given(self) -> dict[str, dict[str, Any]]:
-        """The fields that are given for each task, by the task's name, in alphabetical order."""
-        return {
-            name: getattr(self, name).model_dump(exclude_unset=True)
-            for name in sorted(self.named())
-        }
+        A task of this package has all of its fields, one of the user's own those that are given.
+        """
+        tasks = self.__pydantic_extra__
+        return {name: tasks[name].model_dump() for name in sorted(tasks)}
+
+    def comparing(self) -> list[str]:
+        """The tasks of this package that compare the images of a batch with each other."""
+        return [
+            name for name in sorted(self.named()) if "." not in name and _compares(_load_task(name))
+        ]
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        for name in sorted(self.named() - type(self).model_fields.keys()):
-            if "." not in name and not importlib.util.find_spec(f"fer_jax.tasks.{name}"):
-                known = ", ".join(type(self).model_fields)
+        known = plugins.names("fer_jax.tasks", "TASK")
+        for name in sorted(self.named() - set(known)):
+            if "." not in name:
+                hint = plugins.did_you_mean(name, known)
                 yield (
                     name,
-                    f"is no task; there are {known}, and dotted names of modules of your own",
+                    f"is no task{hint}; there are {', '.join(known)}, and dotted names of modules "
+                    "of your own",
                 )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_all(cls, given: Any, check: Callable[[Any], Any]) -> Any:
+        errors: list[Any] = []
+        own, tasks = {}, None
+        known = plugins.names("fer_jax.tasks", "TASK")
+        for name, fields in given.items() if isinstance(given, Mapping) else ():
+            if name in known and isinstance(fields, Mapping):
+                with collected(errors, name):
+                    task = _load_task(name)(**{k: v for k, v in fields.items() if k != "weight"})
+                    own[name] = dataclasses.asdict(task)
+        with collected(errors):
+            tasks = check(given)
+        raise_collected(errors)
+        for name, fields in own.items():
+            getattr(tasks, name)._own = fields
+        return tasks
+
+
+def _load_task(name: str) -> Any:
+    return plugins.load("task", name, "fer_jax.tasks", "TASK")
+
+
+def _compares(task: Any) -> bool:
+    return getattr(task, "compares_examples", False)
 
 
 class Backbone(Section):
@@ -200,12 +146,22 @@ class Backbone(Section):
         """The backbone's own fields, a `fer_jax.models.backbone.BackboneSettings`."""
         return self._own
 
-    @model_validator(mode="after")
-    def _check_own(self) -> Backbone:
-        fields = self.model_extra or {}
-        with nested():
-            self._own = plugins.build("backbone", self.name, "fer_jax.models", "BACKBONE", fields)
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_all(cls, given: Any, check: Callable[[Any], Any]) -> Any:
+        errors: list[Any] = []
+        own = backbone = None
+        if isinstance(given, Mapping):
+            name = given.get("name", cls.model_fields["name"].default)
+            fields = {k: v for k, v in given.items() if k not in cls.model_fields}
+            with collected(errors):
+                own = plugins.build("backbone", str(name), "fer_jax.models", "BACKBONE", fields)
+        with collected(errors):
+            backbone = check(given)
+        raise_collected(errors)
+        if own is not None:
+            backbone._own = own
+        return backbone
 
 
 class Optimizer(Section):
@@ -252,11 +208,7 @@ class Training(Stage, Loop):
             yield "epochs", f"must be above 0, or {steps} must"
         if self.batch_size % self.accumulate:
             yield "accumulate", f"must divide batch_size={self.batch_size}"
-        comparing = sorted(
-            name
-            for name in self.tasks.named()
-            if isinstance(getattr(self.tasks, name), ComparingTask)
-        )
+        comparing = self.tasks.comparing()
         if comparing and self.batch_size // self.accumulate < 2:
             yield (
                 "batch_size",

@@ -51,13 +51,15 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-def explain(error: ValidationError, given: Any, schema: type[BaseModel], prefix: str = "") -> str:
+def explain(
+    error: ValidationError, given: Any, schema: type[BaseModel] = BaseModel, prefix: str = ""
+) -> str:
     """All problems in one line, each by the name of its field; at most ten are spelled out.
 
     Args:
         error: what pydantic raised.
         given: the values that were validated.
-        schema: what they were validated against.
+        schema: what they were validated against; names similar fields.
         prefix: what the names of fields begin with.
     """
     problems = list(dict.fromkeys(_problems(error, given, schema, prefix)))
@@ -84,7 +86,7 @@ def _problems(
         elif place and isinstance(place[-1], int):
             message = f"item {place[-1] + 1} {_message(detail)}"
             yield _problem(place[:-1], message, given, prefix)
-        elif detail["type"] == "extra_forbidden":
+        elif detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             fields = list(schema.model_fields) if len(place) == 1 else []
             yield f"{_name(place, prefix)} does not exist{did_you_mean(str(place[-1]), fields)}"
         else:
@@ -101,9 +103,8 @@ def _flat(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
         if detail["type"] != NESTED:
             yield detail
             continue
-        for inner in detail["ctx"]["errors"]:
-            inner["loc"] = (*detail["loc"], *inner["loc"])
-            yield inner
+        for inner in _flat(detail["ctx"]["errors"]):
+            yield {**inner, "loc": (*detail["loc"], *inner["loc"])}
 
 
 def _without_tags(location: _Location) -> _Location:

@@ -45,7 +45,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     with backend.first_one_then_the_others("records"):  # opening them may write them
         training, validation = (_open(data, split, workdir) for split in ("train", "validation"))
     emotions = {"classes": training.classes} if training.classes else {}
-    tasks, weights = make_tasks(config.tasks.given(), emotion=emotions)
+    tasks, weights = make_tasks(config.tasks.fields(), emotion=emotions)
     _check_enough(config, training, tasks)
     steps = steps_of(config, len(training))
     watched = watching.read_watched(config.probe, data.image_size, config.seed)

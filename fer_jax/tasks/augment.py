@@ -6,20 +6,28 @@ Images are `[B, H, W, 3]`, RGB in 0..255, uint8 or float; results are float32 (o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
+from pydantic import BeforeValidator, Field
+from pydantic.dataclasses import dataclass
 
-from fer_jax.errors import UserError
+from fer_jax.schemas.fields import (
+    STRICT,
+    Probability,
+    Share,
+    ShareBelowOne,
+    collected,
+    raise_collected,
+)
 
 # Weights of ITU-R BT.601 luma.
 LUMA = (0.299, 0.587, 0.114)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Augment:
     """Strengths of the augmentation; a strength of 0 leaves its part out of the compiled step.
 
@@ -36,40 +44,15 @@ class Augment:
             (Zhong et al. 2017), its side 1/8 to 3/8 of the image's.
     """
 
-    flip: float = 0.0
-    zoom: float = 0.0
-    shift: float = 0.0
-    turn: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    grey: float = 0.0
-    erase: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in (
-            "flip",
-            "zoom",
-            "shift",
-            "brightness",
-            "contrast",
-            "saturation",
-            "grey",
-            "erase",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"augment {name}={getattr(self, name)} must be between 0 and 1")
-        if not 0 <= self.turn <= 45:
-            raise UserError(f"augment turn={self.turn} must be between 0 and 45 degrees")
-
-    @classmethod
-    def make(cls, strengths: Mapping[str, Any]) -> Augment:
-        """From a config's mapping; what is not named is off. UserError names an unknown field."""
-        known = [field.name for field in fields(cls)]
-        for name in strengths:
-            if name not in known:
-                raise UserError(f"augment has no field {name}: there are {', '.join(known)}")
-        return cls(**{name: float(value) for name, value in strengths.items()})
+    flip: Probability = 0.0
+    zoom: ShareBelowOne = 0.0
+    shift: Share = 0.0
+    turn: Annotated[float, Field(ge=0, le=45)] = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    grey: Probability = 0.0
+    erase: Probability = 0.0
 
     def __call__(self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
         """Training: every image by its own draw, float32 in 0..255."""
@@ -100,6 +83,18 @@ class Augment:
             images = random_erase(erase, images, self.erase)
         return images
 
+
+def _of_mapping(value: Any) -> Any:
+    errors: list[Any] = []
+    if isinstance(value, Mapping):
+        with collected(errors):
+            value = Augment(**value)
+    raise_collected(errors)
+    return value
+
+
+Augmentation: TypeAlias = Annotated[Augment, BeforeValidator(_of_mapping)]
+"""A task's field `augment`: an `Augment` or a mapping of its fields."""
 
 FLIPPED = Augment(flip=0.5)
 MODERATE = Augment(flip=0.5, zoom=0.1, shift=0.05, turn=8.0, brightness=0.2, contrast=0.2)

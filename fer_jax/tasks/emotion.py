@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from fer_jax.errors import UserError
 from fer_jax.models.heads import ClassifierHead
-from fer_jax.tasks.augment import MODERATE, Augment
+from fer_jax.schemas.fields import STRICT, Items, NotNegative, ShareBelowOne, UniqueNames
+from fer_jax.tasks.augment import MODERATE, Augmentation
 from fer_jax.tasks.task import accuracy, cross_entropy
 
 
@@ -24,7 +26,7 @@ class Mixed(NamedTuple):
     share: Float[Array, " b"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Emotion:
     """One class for each emotion, numbered as in `classes`.
 
@@ -38,32 +40,21 @@ class Emotion:
             for none.
     """
 
-    classes: tuple[str, ...] = ("angry", "happy", "neutral", "sad")
-    augment: Augment = MODERATE
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    class_weights: tuple[float, ...] = ()
+    classes: Annotated[UniqueNames, Field(min_length=2)] = ("angry", "happy", "neutral", "sad")
+    augment: Augmentation = MODERATE
+    label_smoothing: ShareBelowOne = 0.0
+    mixup: NotNegative = 0.0
+    class_weights: Items[NotNegative] = ()
 
     labels_needed: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
-            raise UserError(
-                f"task emotion: classes {self.classes} must be two or more, all different"
-            )
+    def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
+        # Not before: a config has the weights, and the photographs say which classes there are.
         if self.class_weights and len(self.class_weights) != len(self.classes):
             raise UserError(
                 f"task emotion: {len(self.class_weights)} class_weights "
                 f"for {len(self.classes)} classes"
             )
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(
-                f"task emotion: label_smoothing {self.label_smoothing} must be in 0..1, below 1"
-            )
-        if self.mixup < 0:
-            raise UserError(f"task emotion: mixup {self.mixup} must be 0 or above")
-
-    def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
         return ClassifierHead(features, len(self.classes), rngs=rngs)
 
     def prepare(
@@ -85,10 +76,14 @@ class Emotion:
         return inputs * blend + inputs[::-1] * (1 - blend), Mixed(labels, labels[::-1], share)
 
     def loss(
-        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"] | Mixed
+        self,
+        outputs: Float[Array, "b classes"],
+        targets: Int[Array, " b"] | Mixed,
+        mask: Bool[Array, " b"],
     ) -> Float[Array, " b"]:
         if isinstance(targets, Mixed):
-            first, second = self.loss(outputs, targets.labels), self.loss(outputs, targets.others)
+            first = self.loss(outputs, targets.labels, mask)
+            second = self.loss(outputs, targets.others, mask)
             return targets.share * first + (1 - targets.share) * second
         loss = cross_entropy(outputs, targets, self.label_smoothing)
         if not self.class_weights:
@@ -96,7 +91,10 @@ class Emotion:
         return loss * jnp.asarray(self.class_weights, loss.dtype)[targets]
 
     def metrics(
-        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"] | Mixed
+        self,
+        outputs: Float[Array, "b classes"],
+        targets: Int[Array, " b"] | Mixed,
+        mask: Bool[Array, " b"],
     ) -> dict[str, Float[Array, " b"]]:
         labels = targets.labels if isinstance(targets, Mixed) else targets
         return {"accuracy": accuracy(outputs, labels)}

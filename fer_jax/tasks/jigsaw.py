@@ -6,26 +6,28 @@ and the network says by which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+import math
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from fer_jax.errors import UserError
 from fer_jax.models.heads import ClassifierHead, JigsawHead
-from fer_jax.tasks.augment import FLIPPED, Augment, random_grey
+from fer_jax.schemas.fields import STRICT, AnyCase, Probability, contradiction
+from fer_jax.tasks.augment import FLIPPED, Augmentation, random_grey
 from fer_jax.tasks.permutations import distant_permutations
-from fer_jax.tasks.task import accuracy, by_content, cross_entropy
+from fer_jax.tasks.task import by_content, classification_loss, classification_metrics
 
-MODES = ("tiles", "image")
 # Normalised tiles are put back to this mean and deviation, within the 0..255 that networks expect.
 TILE_MEAN, TILE_DEVIATION = 127.5, 50.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Jigsaw:
     """One class for each permutation.
 
@@ -49,24 +51,24 @@ class Jigsaw:
     The tile side is t = S // grid - gap for images of S pixels.
     """
 
-    grid: int = 3
-    permutations: int = 100
-    mode: str = "image"
-    gap: int = 5
+    grid: Annotated[int, Field(ge=2, le=16)] = 3
+    permutations: Annotated[int, Field(ge=2, le=100_000)] = 100
+    mode: Annotated[Literal["tiles", "image"], AnyCase] = "image"
+    gap: Annotated[int, Field(ge=0, le=4096)] = 5
     normalise_tiles: bool = True
-    grey: float = 1.0
-    augment: Augment = FLIPPED
+    grey: Probability = 1.0
+    augment: Augmentation = FLIPPED
 
     labels_needed: ClassVar[bool] = False
 
+    loss = classification_loss
+    metrics = classification_metrics
+
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise UserError(f'task jigsaw: mode "{self.mode}" is unknown: use one of {MODES}')
-        if self.grid < 2:
-            raise UserError(f"task jigsaw: grid {self.grid} must be 2 or more")
-        if self.gap < 0:
-            raise UserError(f"task jigsaw: gap {self.gap} must be 0 or more")
-        distant_permutations(self.tiles, self.permutations)
+        if self.permutations > math.factorial(self.tiles):
+            most = math.factorial(self.tiles)
+            fault = f"must be at most {most}: {self.tiles} tiles have no more permutations"
+            raise contradiction(("permutations", fault))
 
     @property
     def tiles(self) -> int:
@@ -103,16 +105,6 @@ class Jigsaw:
         if self.mode == "image":
             return assemble(tiles), targets
         return tiles.reshape(-1, *tiles.shape[2:]), targets
-
-    def loss(
-        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"]
-    ) -> Float[Array, " b"]:
-        return cross_entropy(outputs, targets)
-
-    def metrics(
-        self, outputs: Float[Array, "b classes"], targets: Int[Array, " b"]
-    ) -> dict[str, Float[Array, " b"]]:
-        return {"accuracy": accuracy(outputs, targets)}
 
     def undo(
         self, inputs: Num[Array, "n t t 3"], answers: Int[Array, " b"]

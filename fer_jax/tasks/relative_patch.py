@@ -6,26 +6,27 @@ neighbours, and says which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from fer_jax.errors import UserError
 from fer_jax.models.heads import JigsawHead
-from fer_jax.tasks.augment import Augment, random_grey
+from fer_jax.schemas.fields import STRICT, Probability, contradiction
+from fer_jax.tasks.augment import Augment, Augmentation, random_grey
 from fer_jax.tasks.jigsaw import cut, normalised
-from fer_jax.tasks.task import accuracy, by_content, cross_entropy
+from fer_jax.tasks.task import by_content, classification_loss, classification_metrics
 
 GRID, MIDDLE, NEIGHBOURS = 3, 4, 8
 # Not mirrored: left and right are what is asked.
 SLIGHT = Augment(zoom=0.1, shift=0.05, brightness=0.2, contrast=0.2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class RelativePatch:
     """Eight classes: the neighbours row by row, without the middle.
 
@@ -40,22 +41,23 @@ class RelativePatch:
     Inputs are `[2B, t, t, 3]`: the middle and the neighbour of an image follow each other.
     """
 
-    gap: int = 5
-    tile: int = 0
+    gap: Annotated[int, Field(ge=0, le=4096)] = 5
+    tile: Annotated[int, Field(ge=0, le=4096)] = 0
     normalise_tiles: bool = True
-    grey: float = 1.0
-    augment: Augment = SLIGHT
+    grey: Probability = 1.0
+    augment: Augmentation = SLIGHT
 
     labels_needed: ClassVar[bool] = False
     classes: ClassVar[tuple[str, ...]] = (
         "above left", "above", "above right", "left", "right", "below left", "below", "below right",
     )  # fmt: skip
 
+    loss = classification_loss
+    metrics = classification_metrics
+
     def __post_init__(self) -> None:
         if self.augment.flip:
-            raise UserError(
-                "task relative_patch: augment.flip must be 0, as left and right are asked"
-            )
+            raise contradiction(("augment.flip", "must be 0, as left and right are asked"))
 
     def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
         return JigsawHead(features, 2, NEIGHBOURS, rngs=rngs)
@@ -87,14 +89,6 @@ class RelativePatch:
         if self.tile:
             pairs = jax.image.resize(pairs, (len(pairs), self.tile, self.tile, 3), "linear")
         return pairs, targets
-
-    def loss(self, outputs: Float[Array, "b 8"], targets: Int[Array, " b"]) -> Float[Array, " b"]:
-        return cross_entropy(outputs, targets)
-
-    def metrics(
-        self, outputs: Float[Array, "b 8"], targets: Int[Array, " b"]
-    ) -> dict[str, Float[Array, " b"]]:
-        return {"accuracy": accuracy(outputs, targets)}
 
 
 TASK = RelativePatch

@@ -5,23 +5,23 @@ An image is turned by 0, 1, 2 or 3 quarter turns, and the network says which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Int, Num, PRNGKeyArray
+from pydantic.dataclasses import dataclass
 
-from fer_jax.errors import UserError
 from fer_jax.models.heads import ClassifierHead
-from fer_jax.tasks.augment import MODERATE, Augment
-from fer_jax.tasks.task import accuracy, cross_entropy
+from fer_jax.schemas.fields import STRICT
+from fer_jax.tasks.augment import MODERATE, Augmentation
+from fer_jax.tasks.task import classification_loss, classification_metrics
 
-TURNS = 4
+TURNS: Literal[4] = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Rotation:
     """Four classes; class j is j quarter turns counter-clockwise (`jnp.rot90`).
 
@@ -36,14 +36,13 @@ class Rotation:
     all four classes, while traces made before the turns would turn along and give the answer away.
     """
 
-    views: int = TURNS
-    augment: Augment = MODERATE
+    views: Literal[1, 4] = TURNS
+    augment: Augmentation = MODERATE
 
     labels_needed: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        if self.views not in (1, TURNS):
-            raise UserError(f"task rotation: views must be 1 or {TURNS}, not {self.views}")
+    loss = classification_loss
+    metrics = classification_metrics
 
     def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
         return ClassifierHead(features, TURNS, rngs=rngs)
@@ -67,14 +66,6 @@ class Rotation:
             targets = jax.random.randint(turn_key, (len(images),), 0, TURNS)
             inputs = turned(images, targets)
         return self.augment.unflipped(augment_key, inputs), targets
-
-    def loss(self, outputs: Float[Array, "n 4"], targets: Int[Array, " n"]) -> Float[Array, " n"]:
-        return cross_entropy(outputs, targets)
-
-    def metrics(
-        self, outputs: Float[Array, "n 4"], targets: Int[Array, " n"]
-    ) -> dict[str, Float[Array, " n"]]:
-        return {"accuracy": accuracy(outputs, targets)}
 
     def undo(
         self, inputs: Num[Array, "n s s 3"], answers: Int[Array, " n"]

@@ -6,19 +6,27 @@ and hosts, the network is to recognise the other one of the same image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+from pydantic.dataclasses import dataclass
 
-from fer_jax.errors import UserError
-from fer_jax.tasks.augment import Augment
-from fer_jax.tasks.views import STRONG, ProjectionHead, partners, retrieved, similarities, two_views
+from fer_jax.schemas.fields import STRICT, Positive
+from fer_jax.tasks.augment import Augmentation
+from fer_jax.tasks.views import (
+    STRONG,
+    ProjectionHead,
+    Width,
+    partners,
+    retrieved,
+    similarities,
+    two_views,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class SimCLR:
     """Inputs are `[2B, S, S, 3]`, the two views of an image following each other; no targets.
 
@@ -31,17 +39,13 @@ class SimCLR:
     parts a batch, so that each part has its own negatives only.
     """
 
-    temperature: float = 0.2
-    hidden: int = 256
-    dimensions: int = 64
-    augment: Augment = STRONG
+    temperature: Positive = 0.2
+    hidden: Width = 256
+    dimensions: Width = 64
+    augment: Augmentation = STRONG
 
     labels_needed: ClassVar[bool] = False
     compares_examples: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise UserError(f"task simclr: temperature {self.temperature} must be above 0")
 
     def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
         return ProjectionHead(features, self.hidden, self.dimensions, rngs=rngs)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+from pydantic import ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 
 from fer_jax import plugins
 from fer_jax.errors import UserError
+from fer_jax.schemas.validation import explain
 from fer_jax.tasks.augment import Augment
 
 
@@ -24,8 +27,8 @@ class Task(Protocol):
     the fields of `config.tasks[name]`.
 
     A task whose loss compares the examples of a batch with each other says so by
-    `compares_examples: ClassVar[bool] = True`; then `loss` and `metrics` get the mask `[B]` of the
-    real examples as a third argument. The batch is that of all devices and hosts together.
+    `compares_examples: ClassVar[bool] = True`, so that parts of one example are refused. The batch
+    is that of all devices and hosts together.
 
     Optional, for the picture tasks.png: `undo(inputs, answers) -> images`, what the inputs of some
     examples look like if `answers`, a class for each, were true. By the targets it gives the
@@ -53,11 +56,17 @@ class Task(Protocol):
         """
         ...
 
-    def loss(self, outputs: Any, targets: Any) -> Float[Array, " n"]:
-        """Unreduced, one value for each target."""
+    def loss(self, outputs: Any, targets: Any, mask: Bool[Array, " b"]) -> Float[Array, " n"]:
+        """Unreduced, one value for each target.
+
+        `mask` says which examples are real. The others fill the batch: their values are not used,
+        but a loss that compares examples must leave them out.
+        """
         ...
 
-    def metrics(self, outputs: Any, targets: Any) -> dict[str, Float[Array, " n"]]:
+    def metrics(
+        self, outputs: Any, targets: Any, mask: Bool[Array, " b"]
+    ) -> dict[str, Float[Array, " n"]]:
         """Unreduced, one value for each target and metric."""
         ...
 
@@ -67,20 +76,25 @@ def make(name: str, **fields: Any) -> Task:
 
     A name without a dot is a module of `fer_jax.tasks`, any other an importable module; the module
     attribute `TASK` is the task's class. Lists become tuples, and a mapping given as `augment`
-    becomes an `Augment`. Raises UserError for an unknown name or field.
+    becomes an `Augment`.
+
+    Raises:
+        UserError: no such task, or fields that it does not have or accept.
     """
-    task = plugins.load("task", name, "fer_jax.tasks", "TASK")
-    known = [field.name for field in dataclasses.fields(task) if field.init]
-    for field in fields:
-        if field not in known:
-            hint = plugins.did_you_mean(field, known, cutoff=0.0)
-            raise UserError(f'task "{name}" has no field {field}{hint}')
-    return task(**{field: _plain(field, value) for field, value in fields.items()})
+    kind = plugins.load("task", name, "fer_jax.tasks", "TASK")
+    try:
+        given = fields
+        if not is_pydantic_dataclass(kind):  # it converts nothing
+            given = {field: _plain(field, value) for field, value in fields.items()}
+        task: Task = plugins.build("task", name, "fer_jax.tasks", "TASK", given)
+    except ValidationError as error:
+        raise UserError(f'task "{name}": {explain(error, fields)}') from error
+    return task
 
 
 def _plain(field: str, value: Any) -> Any:
     if field == "augment" and isinstance(value, Mapping):
-        return Augment.make(value)
+        return Augment(**value)
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -102,12 +116,24 @@ def cross_entropy(
     The true class has probability 1 - smoothing + smoothing / classes.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    classes = logits.shape[-1]
-    wanted = jax.nn.one_hot(labels, classes, dtype=logits.dtype)
-    wanted = wanted * (1 - smoothing) + smoothing / classes
-    return -(wanted * jax.nn.log_softmax(logits)).sum(-1)
+    wanted = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return optax.losses.softmax_cross_entropy(logits, optax.losses.smooth_labels(wanted, smoothing))
 
 
 def accuracy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
     """1 where the largest logit is the label's, else 0."""
     return (logits.argmax(-1) == labels).astype(jnp.float32)
+
+
+def classification_loss(
+    self: Any, outputs: Float[Array, "n classes"], targets: Int[Array, " n"], mask: Any
+) -> Float[Array, " n"]:
+    """The `loss` of a task whose targets are classes: `loss = classification_loss`."""
+    return cross_entropy(outputs, targets, getattr(self, "label_smoothing", 0.0))
+
+
+def classification_metrics(
+    self: Any, outputs: Float[Array, "n classes"], targets: Int[Array, " n"], mask: Any
+) -> dict[str, Float[Array, " n"]]:
+    """The `metrics` of a task whose targets are classes."""
+    return {"accuracy": accuracy(outputs, targets)}

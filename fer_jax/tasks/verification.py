@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from flax import nnx
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Int, Num, PRNGKeyArray
+from pydantic.dataclasses import dataclass
 
 from fer_jax.models.heads import ClassifierHead
-from fer_jax.tasks.augment import MODERATE, Augment
-from fer_jax.tasks.task import accuracy, cross_entropy
+from fer_jax.schemas.fields import STRICT, ShareBelowOne
+from fer_jax.tasks.augment import MODERATE, Augmentation
+from fer_jax.tasks.task import classification_loss, classification_metrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Verification:
     """Two classes: 0 is "nonface", 1 is "face".
 
@@ -22,11 +23,14 @@ class Verification:
         label_smoothing: see `cross_entropy`.
     """
 
-    augment: Augment = MODERATE
-    label_smoothing: float = 0.0
+    augment: Augmentation = MODERATE
+    label_smoothing: ShareBelowOne = 0.0
 
     classes: ClassVar[tuple[str, ...]] = ("nonface", "face")
     labels_needed: ClassVar[bool] = True
+
+    loss = classification_loss
+    metrics = classification_metrics
 
     def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
         return ClassifierHead(features, len(self.classes), rngs=rngs)
@@ -41,14 +45,6 @@ class Verification:
     ) -> tuple[Num[Array, "b h w 3"], Int[Array, " b"]]:
         inputs = self.augment(key, images) if train else self.augment.evaluation(images)
         return inputs, labels
-
-    def loss(self, outputs: Float[Array, "b 2"], targets: Int[Array, " b"]) -> Float[Array, " b"]:
-        return cross_entropy(outputs, targets, self.label_smoothing)
-
-    def metrics(
-        self, outputs: Float[Array, "b 2"], targets: Int[Array, " b"]
-    ) -> dict[str, Float[Array, " b"]]:
-        return {"accuracy": accuracy(outputs, targets)}
 
 
 TASK = Verification

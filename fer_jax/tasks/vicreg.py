@@ -6,19 +6,20 @@ seen to by two terms over the batch: each dimension is to vary, and no two are t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+from pydantic.dataclasses import dataclass
 
-from fer_jax.tasks.augment import Augment
-from fer_jax.tasks.views import STRONG, VIEWS, ProjectionHead, retrieved, two_views
+from fer_jax.schemas.fields import STRICT, NotNegative
+from fer_jax.tasks.augment import Augmentation
+from fer_jax.tasks.views import STRONG, VIEWS, ProjectionHead, Width, retrieved, two_views
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class VICReg:
     """Inputs are `[2B, S, S, 3]`, the two views of an image following each other; no targets.
 
@@ -35,12 +36,12 @@ class VICReg:
     the mean is the loss of the paper.
     """
 
-    invariance: float = 1.0
-    variance: float = 1.0
-    covariance: float = 0.04
-    hidden: int = 256
-    dimensions: int = 128
-    augment: Augment = STRONG
+    invariance: NotNegative = 1.0
+    variance: NotNegative = 1.0
+    covariance: NotNegative = 0.04
+    hidden: Width = 256
+    dimensions: Width = 128
+    augment: Augmentation = STRONG
 
     labels_needed: ClassVar[bool] = False
     compares_examples: ClassVar[bool] = True

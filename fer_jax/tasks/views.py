@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
+from pydantic import Field
 
 from fer_jax.tasks.augment import Augment
 
 VIEWS = 2
+Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
 # Two views that share colour, contrast and place are told to be one image by these alone (Chen et
 # al. 2020, section 3.1); turning and zooming stay small, since crops are aligned faces.
 STRONG = Augment(

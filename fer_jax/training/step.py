@@ -223,10 +223,8 @@ def _run_tasks(
     for name, task in tasks.items():
         head_key = jax.random.fold_in(keys[name], 1)
         outputs = network.head(name, features[name], train=train, key=head_key)
-        # What stands only to fill the batch must not be compared with the real examples.
-        others = (batch["mask"],) if getattr(task, "compares_examples", False) else ()
-        targets = (prepared[name][1], *others)
-        values = {"loss": task.loss(outputs, *targets), **task.metrics(outputs, *targets)}
+        answers = outputs, prepared[name][1], batch["mask"]
+        values = {"loss": task.loss(*answers), **task.metrics(*answers)}
         for metric, value in values.items():
             mask = jnp.repeat(batch["mask"], value.shape[0] // batch["mask"].shape[0])
             results[f"{name}/{metric}"] = (value, mask.astype(value.dtype))

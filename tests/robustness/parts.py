@@ -489,7 +489,7 @@ def write_real_model(folder: Path) -> None:
     config = emotion.get_config().unlock()
     config.image_size = 32
     config = validated(config)
-    made = make_tasks(config.tasks.given(), emotion={"classes": EMOTIONS})
+    made = make_tasks(config.tasks.fields(), emotion={"classes": EMOTIONS})
     learner = make_learner(config, *made, 1)
     spec = model_directory.describe(
         config.backbone,

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from fer_jax.errors import UserError
 from fer_jax.tasks.augment import (
     Augment,
     placed,
@@ -113,11 +113,15 @@ def test_erase():
 
 @pytest.mark.parametrize(
     ("strengths", "message"),
-    [({"flop": 1.0}, "no field flop"), ({"zoom": 1.5}, "zoom=1.5"), ({"turn": 90.0}, "turn=90.0")],
+    [
+        ({"flop": 1.0}, "flop\n  Unexpected keyword argument"),
+        ({"zoom": 1.5}, "zoom\n  Input should be less than 1"),
+        ({"turn": 90.0}, "turn\n  Input should be less than or equal to 45"),
+    ],
 )
 def test_wrong_strengths(strengths, message):
-    with pytest.raises(UserError, match=message):
-        Augment.make(strengths)
+    with pytest.raises(ValidationError, match=message):
+        Augment(**strengths)
 
 
 def test_left_and_right_can_be_kept(images):

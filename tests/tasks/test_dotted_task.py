@@ -13,6 +13,6 @@ NAME = "fer_jax.tasks.rotation"
 
 def test_a_dotted_name_passes_through_pipeline_and_config():
     config = filled(validated(demo.get_config(f"small,{NAME}")), Path("work"))
-    tasks, weights = make_tasks(config.steps["pretrain"].tasks.given())
+    tasks, weights = make_tasks(config.steps["pretrain"].tasks.fields())
     assert isinstance(tasks[NAME], Rotation)
     assert weights == {NAME: 1.0}

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from fer_jax.errors import UserError
 from fer_jax.tasks.augment import Augment
 from fer_jax.tasks.emotion import Emotion, Mixed
 
 IMAGES = jnp.broadcast_to(jnp.arange(6.0)[:, None, None, None] * 40, (6, 4, 4, 3))
 LABELS = jnp.array([0, 1, 2, 3, 0, 1])
+REAL = jnp.ones(6, bool)
 
 
 def mixed(key):
@@ -34,9 +35,9 @@ def test_loss_is_the_cross_entropy_with_the_blended_label():
     wanted[range(6), targets.labels] += np.asarray(targets.share)
     wanted[range(6), targets.others] += 1 - np.asarray(targets.share)
     expected = -(wanted * np.asarray(jax.nn.log_softmax(logits))).sum(1)
-    np.testing.assert_allclose(task.loss(logits, targets), expected, rtol=1e-5)
+    np.testing.assert_allclose(task.loss(logits, targets, REAL), expected, rtol=1e-5)
     certain = 10 * jax.nn.one_hot(LABELS, 4)
-    assert task.metrics(certain, targets)["accuracy"].mean() == 1
+    assert task.metrics(certain, targets, REAL)["accuracy"].mean() == 1
 
 
 def test_evaluation_is_not_mixed():
@@ -47,5 +48,5 @@ def test_evaluation_is_not_mixed():
 
 
 def test_a_negative_mixup_is_refused():
-    with pytest.raises(UserError, match=r"mixup -0.1 must be 0 or above"):
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
         Emotion(mixup=-0.1)

@@ -58,10 +58,7 @@ def same(a, b):
     return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
 
 
-def with_mask(task, *arguments, mask=None):
-    """`arguments` and, for a task that compares examples, which of them are real."""
-    compares = getattr(task, "compares_examples", False)
-    return (*arguments, jnp.ones(BATCH, bool) if mask is None else mask)[: 2 + compares]
+REAL = jnp.ones(BATCH, bool)
 
 
 def test_the_tasks_of_the_mission_and_three_more_are_there():
@@ -87,7 +84,7 @@ def test_shapes_labels_and_determinism(name, fields, images, labels):
     for task_inputs, task_targets in (prepared, evaluated):
         outputs = nnx.eval_shape(lambda n, x: n(name, x, train=False), network, task_inputs)
         logits = jnp.zeros(outputs.shape)
-        given = with_mask(task, logits, task_targets)
+        given = logits, task_targets, REAL
         values = {"loss": task.loss(*given), **task.metrics(*given)}
         for value in values.values():
             assert value.ndim == 1 and len(value) % BATCH == 0
@@ -114,7 +111,7 @@ def test_loss_falls_on_one_batch(name, fields, images, labels):
             network = nnx.merge(graphdef, parameters, statistics, copy=True)
             outputs = network(name, inputs, train=True, key=jax.random.key(0))
             new = nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-            given = with_mask(task, outputs, targets)
+            given = outputs, targets, REAL
             return task.loss(*given).mean(), (new, task.metrics(*given))
 
         (value, (new, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(parameters)
@@ -140,23 +137,28 @@ def test_loss_falls_on_one_batch(name, fields, images, labels):
         ("permutations", {}, "no attribute TASK"),
         ("no_such_package.task", {}, "no module no_such_package.task"),
         ("jigsaw", {"grids": 2}, r"no field grids \(did you mean 'grid'"),
-        ("jigsaw", {"grid": 2, "permutations": 25}, "24 permutations"),
-        ("jigsaw", {"grid": 1}, "grid 1"),
-        ("jigsaw", {"mode": "pieces"}, 'mode "pieces"'),
-        ("jigsaw", {"gap": -1}, "gap -1"),
-        ("rotation", {"views": 2}, "views must be 1 or 4"),
-        ("relative_patch", {"augment": {"flip": 0.5}}, "flip must be 0"),
-        ("simclr", {"temperature": 0.0}, "temperature 0.0 must be above 0"),
-        ("emotion", {"classes": ["happy", "happy"]}, "all different"),
-        ("emotion", {"class_weights": [1.0, 2.0]}, "2 class_weights for 4"),
-        ("emotion", {"label_smoothing": 1.0}, "label_smoothing 1.0"),
-        ("emotion", {"augment": {"flips": 1.0}}, "no field flips"),
-        ("emotion", {"augment": {"flip": 2.0}}, "flip=2.0"),
+        ("jigsaw", {"grid": 2, "permutations": 25}, "permutations=25 must be at most 24"),
+        ("jigsaw", {"grid": 1}, "grid=1 must be greater than or equal to 2"),
+        ("jigsaw", {"mode": "pieces"}, "mode='pieces' must be 'tiles' or 'image'"),
+        ("jigsaw", {"gap": -1}, "gap=-1 must be greater than or equal to 0"),
+        ("rotation", {"views": 2}, "views=2 must be 1 or 4"),
+        ("relative_patch", {"augment": {"flip": 0.5}}, "augment.flip=0.5 must be 0"),
+        ("simclr", {"temperature": 0.0}, "temperature=0.0 must be greater than 0"),
+        ("emotion", {"classes": ["happy", "happy"]}, "must not contain a name twice"),
+        ("emotion", {"label_smoothing": 1.0}, "label_smoothing=1.0 must be less than 1"),
+        ("emotion", {"augment": {"flips": 1.0}}, "augment.flips does not exist"),
+        ("emotion", {"augment": {"flip": 2.0}}, "augment.flip=2.0 must be less than or equal to 1"),
     ],
 )
 def test_wrong_names_and_fields(name, fields, message):
     with pytest.raises(UserError, match=message):
         tasks.make(name, **fields)
+
+
+def test_as_many_class_weights_as_classes_are_needed():
+    task = tasks.make("emotion", class_weights=[1.0, 2.0])
+    with pytest.raises(UserError, match="2 class_weights for 4 classes"):
+        task.head(8, rngs=nnx.Rngs(0))
 
 
 def test_config_values_become_fields():
@@ -185,11 +187,11 @@ def test_smoothing_and_class_weights(labels):
     smooth = tasks.make("emotion", classes=("a", "b"), label_smoothing=0.1)
     weighted = tasks.make("emotion", classes=("a", "b"), class_weights=(1.0, 3.0))
     wanted = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    np.testing.assert_allclose(plain.loss(logits, labels), wanted, rtol=1e-5)
+    np.testing.assert_allclose(plain.loss(logits, labels, REAL), wanted, rtol=1e-5)
     np.testing.assert_allclose(
-        weighted.loss(logits, labels), wanted * jnp.array([1.0, 3.0])[labels], rtol=1e-5
+        weighted.loss(logits, labels, REAL), wanted * jnp.array([1.0, 3.0])[labels], rtol=1e-5
     )
     soft = optax.smooth_labels(jax.nn.one_hot(labels, 2), 0.1)
     np.testing.assert_allclose(
-        smooth.loss(logits, labels), optax.softmax_cross_entropy(logits, soft), rtol=1e-5
+        smooth.loss(logits, labels, REAL), optax.softmax_cross_entropy(logits, soft), rtol=1e-5
     )

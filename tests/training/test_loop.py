@@ -54,7 +54,7 @@ def source():
 @pytest.fixture(scope="module")
 def learner():
     config = make_config()
-    return make_learner(config, *make_tasks(config.tasks.given()), 12)
+    return make_learner(config, *make_tasks(config.tasks.fields()), 12)
 
 
 def train(learner, source, folder, steps=12, **fields):
@@ -134,7 +134,7 @@ def test_weights_of_another_network_are_refused_by_name(learner, source, tmp_pat
     spec = model_directory.describe(BACKBONE, SIZE, learner.tasks)
     model_directory.save(tmp_path / "model", model_directory.arrays_of(learner.init(0)), spec)
     config = make_config(backbone={**dict(BACKBONE), "depth": (0, 2, 0)})
-    deeper = make_learner(config, *make_tasks(config.tasks.given()), 2)
+    deeper = make_learner(config, *make_tasks(config.tasks.fields()), 2)
     with pytest.raises(UserError, match=r"missing \(parameters/backbone/block17"):
         model_directory.backbone_leaves(tmp_path, deeper.init(0))
 

@@ -31,7 +31,7 @@ def make_learner(average=0.0):
     config.data.image_size = 75
     config.optimizer.average = average
     record = validated(config)
-    return tiny.make_learner(record, *make_tasks(record.tasks.given()), 2)
+    return tiny.make_learner(record, *make_tasks(record.tasks.fields()), 2)
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def put_exact_batch(batch, mesh, put=sharding.put_batch):
 def run(folder, name, devices, fsdp, steps, *flags):
     sharding.make_mesh = lambda fsdp: on(devices, fsdp)
     config = make_config(fsdp)
-    learner = make_learner(config, *make_tasks(config.tasks.given()), STEPS)
+    learner = make_learner(config, *make_tasks(config.tasks.fields()), STEPS)
     state = jax.tree.map(doubled, learner.init(3))
     train, losses = learner.train, []
 

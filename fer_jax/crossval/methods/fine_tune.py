@@ -35,7 +35,7 @@ class FineTune:
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
         self.steps = steps_of(config, mean_size)
-        tasks, weights = make_tasks(config.tasks.given(), emotion={"classes": tuple(labels)})
+        tasks, weights = make_tasks(config.tasks.fields(), emotion={"classes": tuple(labels)})
         self.learner = Learner(
             config.backbone,
             config.optimizer,
