@@ -1,4 +1,4 @@
-"""Faster forms of three operations for XLA:CPU; `fer_jax.models.plain` has the same interface.
+"""Faster forms of two operations for XLA:CPU; `fer_jax.models.plain` has the same interface.
 
 To delete this file, change one line: `layers.operations`. docs/results.md says what each is worth.
 """
@@ -75,18 +75,3 @@ normalise.defvjp(_normalise_forward, _normalise_backward)
 def _sum_of_pixels(x: Float[Array, "n h w c"]) -> Float[Array, " c"]:
     rows = x.reshape(-1, x.shape[-1])
     return (jnp.ones((1, len(rows)), x.dtype) @ rows)[0]
-
-
-def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Takes the maximum of shifted slices, along one axis and then the other.
-
-    Its gradient takes an eighth of the time of that of `plain.max_pool`. Where pixels tie, they
-    share it.
-    """
-    return _max_of_three(_max_of_three(x, axis=1), axis=2)
-
-
-def _max_of_three(x: Float[Array, "n h w c"], axis: int) -> Float[Array, "n h2 w2 c"]:
-    span = 2 * ((x.shape[axis] - 3) // 2) + 1
-    a, b, c = (jax.lax.slice_in_dim(x, i, i + span, 2, axis) for i in range(3))
-    return jnp.maximum(jnp.maximum(a, b), c)

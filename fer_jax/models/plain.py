@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # before and after, of height and of width
@@ -43,8 +42,3 @@ def normalise(
         var = jnp.maximum((wide * wide).mean((0, 1, 2)) - mean * mean, 0)
     y = (wide - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
     return (jax.nn.relu(y) if relu else y).astype(x.dtype), mean, var
-
-
-def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Takes the 3x3 maximum with stride 2, without padding."""
-    return nnx.max_pool(x, (3, 3), (2, 2), "VALID")

@@ -127,7 +127,7 @@ def test_both_paths_compute_the_same(kernel, stride):
         def loss(x, weights, scale):
             y = operations.convolve(x, weights, stride, ((rows, rows), (columns, columns)))
             y = operations.normalise(y, scale, jnp.zeros(4), 1e-3, True)[0]
-            return (jnp.sin(operations.max_pool(y)) ** 2).sum()
+            return (jnp.sin(max_pool(y)) ** 2).sum()
 
         return jax.value_and_grad(loss, (0, 1, 2))(x, weights, scale)
 
