@@ -20,7 +20,7 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
     Args:
         kind: what is selected, for error messages, e.g. "task".
         name: without a dot the name of a module in `package`, with one any importable module.
-        package: where the parts of this project are, e.g. "fer_jax.tasks".
+        package: where the parts of this project are, e.g. "fer_jax.tasks"; "" if `name` has a dot.
         attribute: e.g. "TASK".
 
     Raises:
@@ -34,10 +34,11 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if valid_name and not f"{module_name}.".startswith(f"{missing}."):
             raise  # the module exists, but something that it imports does not
-        known = names(package, attribute)
+        known = names(package, attribute) if package else []
+        listed = f"there are {', '.join(known)}, and" if known else "give"
         raise UserError(
-            f'{kind} "{name}": no module {module_name}{did_you_mean(name, known)}; there are '
-            f"{', '.join(known)}, and the dotted name of any module on the Python path"
+            f'{kind} "{name}": no module {module_name}{did_you_mean(name, known)}; {listed} '
+            "the dotted name of any module on the Python path"
         ) from error
     if not hasattr(module, attribute):
         raise UserError(f'{kind} "{name}": {module_name} has no attribute {attribute}')

@@ -203,7 +203,9 @@ def test_no_photographs_or_an_unknown_emotion(tmp_path):
     write_photograph(wrong / "1.jpg", 1, "happy", 0, SIZE)
     empty = asked(photographs, photos=tmp_path / "empty")
     refused("photographs", empty, tmp_path / "w", "holds no photograph", "<subject>/<emotion>")
-    with pytest.raises(UserError, match=r"ann/smug: unknown emotion 'smug'; known are angry, hap"):
+    with pytest.raises(
+        UserError, match=r"ann/smug/1\.jpg: unknown emotion 'smug'; known are angry"
+    ):
         run("photographs", asked(photographs, photos=tmp_path / "photos"), tmp_path / "w")
     assert not (tmp_path / "w").exists()
     wrong.rename(wrong.with_name("happy"))  # mended: the same command, the same workdir
@@ -253,7 +255,7 @@ def test_an_unknown_field_names_those_that_there_are(tmp_path, field):
 
 def test_fewer_people_than_folds(faces, tmp_path):
     config = asked(emotion, photographs=faces, folds=99)
-    refused("crossval", config, tmp_path / "w", "99 folds", "at least 99 people", "show 3")
+    refused("crossval", config, tmp_path / "w", "grouped_kfold needs at least 99 people", "show 3")
 
 
 def test_an_init_of_another_network_lists_its_tensors(faces, model, tmp_path):

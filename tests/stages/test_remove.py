@@ -340,7 +340,7 @@ def test_an_annotated_copy_under_another_name_goes_too(tmp_path):
         (photos / name).write_bytes(name.encode())
     rows = "".join(f"{name},{GONE},sad\n" for name in sources[:2])
     (photos / "labels.csv").write_text(f"path,subject,emotion\n{rows}c.png,{STAYS},sad\n")
-    listed = [predict.Source(name, photos / name) for name in sources]
+    listed = [predict.MediaFile(name, photos / name) for name in sources]
     copies = predict.name_outputs(listed, [], Path("annotated"))
     cells = "".join(f"{safe_cell(name)},0,sad\n" for name in sources)
     folder = finished(

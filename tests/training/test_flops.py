@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
+from fer_jax.models.inception_resnet_v2 import Settings
 from fer_jax.training import flops
 
 
@@ -46,7 +46,7 @@ def test_a_gradient_costs_twice_as_much_as_its_function():
 
 
 def test_the_published_network():
-    network = nnx.eval_shape(lambda: InceptionResNetV2(rngs=nnx.Rngs(0)))
+    network = nnx.eval_shape(lambda: Settings().make(3, dtype=None, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(network)
 
     def forward(state, x):
