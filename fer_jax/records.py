@@ -22,6 +22,7 @@ from fer_jax.schemas.training import Backbone
 from fer_jax.schemas.validation import explain
 from fer_jax.workdir import write_json
 
+PROBED = "records/probed"  # in the workdir of `train`: the labelled faces that it was probed on
 DATA = "data.json"  # in the workdir of `train`: a `fer_jax.schemas.Data`, what it was trained on
 
 

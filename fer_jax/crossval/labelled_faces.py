@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +55,28 @@ class LabelledPhotographs:
     """The photographs to train and to test on.
 
     Attributes:
-        table: a row per photograph, see `read_table`; those without a face have no place.
-        images: uint8 [faces, S, S, 3] RGB, at the positions in the column `place`.
-        labels: class names, ascending.
+        table: one row per photograph, see `stage_tables.read_photographs`.
+        image_size: S, side of a face in pixels.
+        records: folder for the records of the data set `persian_emotion`, in which the faces are.
+            It lies in the workdir of the run, so that removing a person there removes their faces.
         left_out: number of photographs whose emotion is not in both sets.
     """
 
     table: pd.DataFrame
-    images: UInt8[np.ndarray, "n s s 3"]
-    labels: list[str]
-    left_out: int
+    image_size: int
+    records: Path
+    left_out: int = 0
+
+    @functools.cached_property
+    def labels(self) -> list[str]:
+        """Class names, ascending."""
+        return sorted(self.table["emotion"].unique())
+
+    @functools.cached_property
+    def images(self) -> UInt8[np.ndarray, "n s s 3"]:
+        """The face of each row that has one, in their order, RGB; read when asked for."""
+        with_face = self.table[self.table["status"] == "ok"]
+        return sources.read_faces(with_face, self.image_size, self.records)
 
     @property
     def subjects(self) -> list[str]:
@@ -93,15 +106,15 @@ class LabelledPhotographs:
 
     def faces(self, rows: Int[np.ndarray, " n"]) -> FaceSet:
         """The faces of these rows, each of which must have one."""
-        table = self.table.iloc[rows]
+        table, found = self.table.iloc[rows], (self.table["status"] == "ok").to_numpy()
         return FaceSet(
-            self.images[table["place"].to_numpy()],
+            self.images[np.cumsum(found)[rows] - 1],
             np.searchsorted(self.labels, table["emotion"].tolist()).astype(np.int32),
             *(table[column].tolist() for column in ("photo", "subject", "file")),
         )
 
 
-def read_photographs(config: schemas.LabelledFaces) -> LabelledPhotographs:
+def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPhotographs:
     """The photographs of one set or, across sets, of both, the second to be tested.
 
     Reads the fields `photographs`, `test_photographs`, `protocol` and `image_size`.
@@ -111,10 +124,10 @@ def read_photographs(config: schemas.LabelledFaces) -> LabelledPhotographs:
     """
     if not config.photographs:
         raise UserError("give --config.photographs, the workdir of a run of the stage photographs")
-    table = read_table(config.photographs)
+    table = stage_tables.read_photographs(config.photographs)
     left_out = 0
     if config.protocol == "cross_set":
-        tested = read_table(config.test_photographs).assign(split=protocols.TEST)
+        tested = stage_tables.read_photographs(config.test_photographs).assign(split=protocols.TEST)
         table = table[table["split"] != protocols.TEST] if (table["split"] != "").any() else table
         table = table.assign(split=table["split"].where(table["split"] != "", protocols.TRAIN))
         shared = set(table["emotion"]) & set(tested["emotion"])
@@ -128,27 +141,7 @@ def read_photographs(config: schemas.LabelledFaces) -> LabelledPhotographs:
     if table["photo"].duplicated().any():
         twice = table["photo"][table["photo"].duplicated()].iloc[0]
         raise UserError(f"cross_set: both sets have a photograph called {twice}; rename a folder")
-    return read_faces(table, config.image_size, left_out)
-
-
-def read_faces(table: pd.DataFrame, image_size: int, left_out: int = 0) -> LabelledPhotographs:
-    """The photographs of a table as `read_table` gives it, with their faces in memory."""
-    found = (table["status"] == "ok").to_numpy()
-    table = table.assign(place=np.where(found, np.cumsum(found) - 1, -1))
-    images = sources.read_images(table["file"][found], image_size)
-    return LabelledPhotographs(table, images, sorted(table["emotion"].unique()), left_out)
-
-
-def read_table(root: str) -> pd.DataFrame:
-    """What the stage `photographs` wrote; `split` is "" for none, `file` the path of the crop.
-
-    Raises:
-        UserError: `root` is not a workdir of that stage, or its table is damaged.
-    """
-    table = stage_tables.read_photographs(root)
-    if "split" not in table.columns:
-        table["split"] = ""
-    return table.assign(file=[str(Path(root) / crop) for crop in table["crop"]])
+    return LabelledPhotographs(table, config.image_size, records, left_out)
 
 
 def crop_margins(inits: Iterable[str], roots: Iterable[str]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from fer_jax import outputs
+from fer_jax import outputs, records
 from fer_jax.data import consent, names, originals
 from fer_jax.data.lineage import PIPELINE, Workdir, descendants, read_workdir, workdirs_below
 from fer_jax.data.originals import Originals
@@ -33,7 +33,8 @@ from fer_jax.workdir import atomic_file
 
 _BY_PICTURE = ("photographs", "predict")  # stages whose tables have one row per picture
 _PICTURES = frozenset((".png", ".jpg"))
-_WATCHED = ("neighbours.png", "embedding.png")  # of a training: the faces that it was probed on
+# Of a training: the faces that it was probed on.
+_WATCHED = ("neighbours.png", "embedding.png", records.PROBED)
 _OF_A_RUN = frozenset(("done.json", "error.log"))  # no longer true, and with names
 _TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".log", ".md", ".txt"))
 _NAMED_AT_MOST = 10
@@ -344,7 +345,8 @@ def _carry_out(plan: Plan) -> Removed:
     """Deletes from what was made last to the photographs, so that a killed run finds the rest."""
     done = Removed(kept=[str(one.folder) for one in plan.kept])
     for one in plan.watched:
-        _delete(one.folder, [name for name in _WATCHED if name in one.written], done)
+        shown = [n for n in one.written if f"{n}/".startswith(tuple(f"{w}/" for w in _WATCHED))]
+        _delete(one.folder, shown, done)
     for one in plan.named:
         _delete(one.folder, [name for name in one.written if plan.person.in_path(name)], done)
         _tidy(one.folder, plan.person)

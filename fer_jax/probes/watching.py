@@ -22,8 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from fer_jax.crossval import protocols
-from fer_jax.crossval.labelled_faces import FaceSet, read_faces, read_table
-from fer_jax.data import iterators
+from fer_jax.crossval.labelled_faces import FaceSet, LabelledPhotographs
+from fer_jax.data import iterators, stage_tables
 from fer_jax.errors import UserError
 from fer_jax.schemas import Probe
 from fer_jax.training import sharding
@@ -72,12 +72,13 @@ class Watched:
         return {"probe_photographs": len(self.faces), "probe_people": people, **before}
 
 
-def read_watched(config: Probe, image_size: int, seed: int) -> Watched | None:
+def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Watched | None:
     """The photographs of `config.photographs`, a workdir of the stage `photographs`; None for "".
 
     Photographs without a face are left out, and so are those whose `split` is "test", since they
     are tested on in the end. Of more than `config.most`, whole people are drawn by `seed` until no
-    other fits. There are `config.folds` folds, or as many as people.
+    other fits. There are `config.folds` folds, or as many as people. The records of the faces go to
+    the folder `records`.
 
     Raises:
         UserError: no table there, or fewer than two people or emotions in it.
@@ -90,7 +91,7 @@ def read_watched(config: Probe, image_size: int, seed: int) -> Watched | None:
             f"config.probe.photographs={root} holds no photographs.parquet; "
             f"give the workdir of a run of the stage photographs"
         )
-    table = read_table(str(root))
+    table = stage_tables.read_photographs(str(root))
     table = table[(table["status"] == "ok") & (table["split"] != protocols.TEST)]
     table = table[table["subject"].isin(draw_people(table["subject"].tolist(), config.most, seed))]
     people, emotions = table["subject"].nunique(), table["emotion"].nunique()
@@ -99,7 +100,7 @@ def read_watched(config: Probe, image_size: int, seed: int) -> Watched | None:
             f"config.probe.photographs={root} shows {people} people and {emotions} emotions; "
             "probes need two of each"
         )
-    photographs = read_faces(table, image_size)
+    photographs = LabelledPhotographs(table, image_size, records)
     folds = photographs.folds("grouped_kfold", min(config.folds, people), seed)
     faces = photographs.faces(photographs.with_face())
     return Watched(faces, photographs.emotions, folds, config.neighbours)

@@ -27,7 +27,7 @@ def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: a leak whose kind `config.allow_leaks` does not name.
     """
-    photographs = read_photographs(config)
+    photographs = read_photographs(config, workdir / "records")
     folds = photographs.folds(config.protocol, config.folds, config.fold_seed)
     pretraining = leakage.pretraining_of(config.init)
     if config.pool:

@@ -36,7 +36,7 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     held-out people are tested once. A photograph without a face has no probabilities, and counts
     as an error when it is evaluated.
     """
-    photographs = read_photographs(config)
+    photographs = read_photographs(config, workdir / "records")
     folds = photographs.folds(config.protocol, config.folds, config.fold_seed)
     emotions, first_seed = photographs.emotions, config.seeds[0]
     sizes = [

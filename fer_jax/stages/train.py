@@ -48,7 +48,10 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     tasks, weights = make_tasks(config.tasks.fields(), emotion=emotions)
     _check_enough(config, training, tasks)
     steps = steps_of(config, len(training))
-    watched = watching.read_watched(config.probe, data.image_size, config.seed)
+    with backend.first_one_then_the_others("records of the probed faces"):
+        watched = watching.read_watched(
+            config.probe, data.image_size, config.seed, workdir / records.PROBED
+        )
 
     learner = Learner(
         config.backbone,

@@ -96,12 +96,16 @@ def photographs(tmp_path):
     return tmp_path
 
 
+def read(root, records):
+    return watching.read_watched(config(root), 16, 0, records / "records")
+
+
 def config(root, **fields):
     return Probe(photographs=str(root), neighbours=20, folds=5, most=2000, **fields)
 
 
-def test_who_is_tested_in_the_end_is_not_watched_and_nobody_is_on_both_sides(photographs):
-    watched = watching.read_watched(config(photographs), 16, seed=0)
+def test_who_is_tested_in_the_end_is_not_watched_and_nobody_is_on_both_sides(photographs, tmp_path):
+    watched = read(photographs, tmp_path)
     assert watched.faces.photos == [
         "a/sad.png",
         *(f"{p}/{e}.png" for p in "bcd" for e in ("happy", "sad")),
@@ -122,10 +126,12 @@ def test_who_is_tested_in_the_end_is_not_watched_and_nobody_is_on_both_sides(pho
 
 
 def test_wrong_settings_say_what_to_do(photographs, tmp_path):
-    assert watching.read_watched(config(""), 16, seed=0) is None
+    assert read("", tmp_path) is None
     with pytest.raises(UserError, match="give the workdir of a run of the stage photographs"):
-        watching.read_watched(config(tmp_path / "elsewhere"), 16, seed=0)
+        watching.read_watched(
+            config(tmp_path / "elsewhere"), 16, seed=0, records=tmp_path / "records"
+        )
     table = pd.read_parquet(photographs / "photographs.parquet")
     table.assign(emotion="sad").to_parquet(photographs / "photographs.parquet")
     with pytest.raises(UserError, match="4 people and 1 emotions"):
-        watching.read_watched(config(photographs), 16, seed=0)
+        read(photographs, tmp_path)

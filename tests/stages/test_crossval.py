@@ -154,7 +154,7 @@ def test_a_killed_choice_goes_on_to_the_same_choice(taught):
 
 
 def test_the_model_of_everyone_takes_the_median_of_all_choices_after_a_kill_too(
-    taught, monkeypatch
+    taught, monkeypatch, tmp_path
 ):
     workdir, _, config = taught
     tried = [read_json(file)["tried"] for file in workdir.glob("folds/*/inner/choice.json")]
@@ -168,7 +168,7 @@ def test_the_model_of_everyone_takes_the_median_of_all_choices_after_a_kill_too(
 
     monkeypatch.setattr(fine_tune, "fit", no_longer_than_a_step)
     fresh = method.make(validated(config), list(EMOTIONS), 15.0)  # another process than the folds'
-    faces = read_photographs(validated(config)).faces(np.arange(20))
+    faces = read_photographs(validated(config), tmp_path / "records").faces(np.arange(20))
     fresh.fit_everyone(faces, seed=0, workdir=workdir)
     assert used == [int(np.median(steps))]
 
@@ -181,10 +181,10 @@ def test_a_weight_file_is_a_beginning_for_the_whole_network(taught, faces, tmp_p
     assert read_json(tmp_path / "w" / "model" / "model.json")["init"]["name"] == file.name
 
 
-def test_a_weight_file_is_a_beginning_for_a_probe(taught, faces):
+def test_a_weight_file_is_a_beginning_for_a_probe(taught, faces, tmp_path):
     file = taught[0] / "model" / "weights.safetensors"
     config = tiny(faces, method="probe", features=("backbone",), init=str(file))
-    faces = read_photographs(validated(config)).faces(np.arange(3))
+    faces = read_photographs(validated(config), tmp_path / "records").faces(np.arange(3))
     found = method.make(validated(config), list(EMOTIONS), 15.0).backbone.features(faces)
     model = trained_model.load(taught[0])
     np.testing.assert_allclose(found[:, 0], model.pooled("emotion", faces.images), atol=1e-5)

@@ -132,11 +132,14 @@ def test_models_that_saw_the_person_are_deleted_and_named_and_others_are_not(stu
 def test_pictures_of_a_pretraining_that_was_watched_on_the_person_go_its_model_stays(study):
     for name, root in (("watched", study / "w" / "photographs"), ("alone", "")):
         pictures = dict.fromkeys(("neighbours.png", "embedding.png", "curves.png"), "faces")
-        files = {"model/model.json": "{}", **pictures}
+        faces = {"records/probed/0/persian_emotion-1/faces.array_record": "faces"}
+        files = {"model/model.json": "{}", **faces, **pictures}
         finished(study / "w" / name, "train", files, probe={"photographs": str(root)})
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
     assert [p.name for p in (study / "w" / "watched").glob("*.png")] == ["curves.png"]
+    assert not list((study / "w" / "watched").rglob("*.array_record"))
+    assert list((study / "w" / "alone").rglob("*.array_record"))
     assert len(list((study / "w" / "alone").glob("*.png"))) == 3
     assert (study / "w" / "watched" / "model" / "model.json").is_file()
 
