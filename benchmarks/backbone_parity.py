@@ -27,7 +27,8 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.backbone_peers import CLASSES, DTYPES, GRADIENTS, SIZES, TRAINING, labels
-from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
+from fer_jax.models.backbone import global_mean
+from fer_jax.models.inception_resnet_v2 import Settings
 from fer_jax.models.pretrained import read_backbone
 from fer_jax.training.state import flatten, merge_network, replace_leaves, split_network
 from tests.models.pseudo_weights import pseudo_images, pseudo_random
@@ -69,7 +70,7 @@ class Ours:
 
     def __init__(self, momentum: float = 0.99) -> None:
         network = nnx.eval_shape(
-            lambda: InceptionResNetV2(momentum=momentum, looped=True, rngs=nnx.Rngs(0))
+            lambda: Settings(momentum=momentum).make(3, dtype=None, rngs=nnx.Rngs(0))
         )
         self.graphdef, self.parameters, self.statistics = split_network(network)
 
@@ -83,8 +84,13 @@ class Ours:
 
     def inference(self, state: dict[str, Any], x: jax.Array) -> dict[str, jax.Array]:
         network = merge_network(self.graphdef, state["parameters"], state["statistics"])
-        outputs = network.intermediates(x)
         kernel, bias = state["head"]
+        outputs = {}
+        for path, stage in network.stages():
+            x = stage(x, train=False)
+            name, _, number = path.partition("/")  # Keras calls block35/0 block35_1
+            outputs[f"{name}_{int(number) + 1}" if number else name] = x
+        outputs["features"] = global_mean(x)
         return {**outputs, "logits": outputs["features"] @ kernel + bias}
 
     def training(self, state: dict[str, Any], x: jax.Array) -> dict[str, jax.Array]:

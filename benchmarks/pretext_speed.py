@@ -22,11 +22,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from configs import argument, emotion
+from fer_jax.schemas.training import Backbone, Batches, Optimizer
 from fer_jax.training import sharding
 from fer_jax.training.learner import Learner, make_tasks
 
@@ -85,16 +85,13 @@ def step_of(
     task: str, fields: dict[str, Any], network: dict[str, Any], batch: int, side: int
 ) -> Callable[[int], None]:
     """A function that runs so many training steps of one task, and waits for them."""
-    config = ConfigDict(
-        {
-            "backbone": network["backbone"],
-            "optimizer": {**network["optimizer"], "learning_rate": 1e-3},
-            "batch_size": batch,
-            "accumulate": 1,
-            "fsdp": 1,
-        }
+    learner = Learner(
+        Backbone(**network["backbone"]),
+        Optimizer(**{**network["optimizer"], "learning_rate": 1e-3}),
+        *make_tasks({task: fields}),
+        Batches(batch_size=batch),
+        steps=1000,
     )
-    learner = Learner(config, *make_tasks({task: fields}), steps=1000)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
     labels = rng.integers(0, 4, batch).astype(np.int32)

@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from configs import emotion
 from fer_jax.data import iterators, sources
+from fer_jax.schemas import validated
 from fer_jax.tasks import jigsaw
 from fer_jax.tasks.augment import MODERATE, Augment, placed
 from fer_jax.tasks.jigsaw import Jigsaw
@@ -126,7 +127,11 @@ def network_rows(
         config = network.copy_and_resolve_references()
         config.optimizer.learning_rate = 4e-3
         whole = dataclasses.replace(task, mode="image")
-        learner = Learner(config, {"jigsaw": whole}, {"jigsaw": 1.0}, options.network)
+        record = validated(config)
+        learner = Learner(
+            record.backbone, record.optimizer, {"jigsaw": whole}, {"jigsaw": 1.0}, record,
+            steps=options.network,
+        )  # fmt: skip
         state, size = learner.init(options.seed), config.batch_size
         training = sources.ArraySource(images[:-held_out])
         with iterators.TrainIterator(training, batch_size=size, seed=options.seed) as batches:

@@ -42,10 +42,10 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     sys.path.insert(0, str(Path.cwd()))
     import jax
-    from ml_collections import ConfigDict
 
     from configs import emotion
     from fer_jax import backend
+    from fer_jax.schemas.training import Backbone, Batches, Optimizer
     from fer_jax.training import flops, sharding
     from fer_jax.training.learner import Learner, make_tasks
 
@@ -53,18 +53,13 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
     backbone = {**network["backbone"], "dropout": 0.0, **job.get("backbone", {})}
     if job["dtype"] != "float32":
         backbone["dtype"] = job["dtype"]
-    config = ConfigDict(
-        {
-            "backbone": backbone,
-            "optimizer": {**network.optimizer, "learning_rate": 1e-3},
-            "batch_size": job["batch"],
-            "accumulate": 1,
-            "fsdp": 1,
-        }
-    )
     classes = [str(i) for i in range(CLASSES)]
     learner = Learner(
-        config, *make_tasks({"emotion": {"classes": classes, "augment": {}}}), steps=1000
+        Backbone(**backbone),
+        Optimizer(**{**network.optimizer, "learning_rate": 1e-3}),
+        *make_tasks({"emotion": {"classes": classes, "augment": {}}}),
+        Batches(batch_size=job["batch"]),
+        steps=1000,
     )
     batch = {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
     placed = sharding.put_batch(batch, learner.mesh)  # resident, as torch's tensors are

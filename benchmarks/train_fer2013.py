@@ -55,7 +55,7 @@ def main() -> None:
     images = {name: source(flags.photographs, name, config) for name in splits(flags)}
     steps = round(flags.epochs * len(images["train"]) / config.batch_size)
     tasks = make_tasks(config.tasks.fields(), emotion={"classes": LABELS})
-    learner = Learner(config, *tasks, steps)
+    learner = Learner(config.backbone, config.optimizer, *tasks, config, steps=steps)
 
     def measured(state, name):
         batches = iterators.eval_batches(images[name], batch_size=config.batch_size)
@@ -78,7 +78,7 @@ def main() -> None:
         faces=model_directory.read_faces(flags.photographs),
     )
     model_directory.save(flags.workdir / "model", model_directory.arrays_of(fitted.state), spec)
-    # As crossval leaves it, so that the auditor knows what this network was taught.
+    # As crossval writes it, so that the auditor knows what this network was trained on.
     plain = config.model_dump(exclude_unset=True)
     write_json(flags.workdir / "config.json", {**plain, "photographs": str(flags.photographs)})
     figures = {name: measured(fitted.state, name) for name in images if name != "train"}

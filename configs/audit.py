@@ -1,4 +1,4 @@
-r"""Looks for leaks: people or pictures that would stand on both sides, before anything is trained.
+r"""Looks for leaks: people or pictures in both train and test, before anything is trained.
 
     python launch.py --config=configs/audit.py --config.photographs=WORK/photographs \
         --config.init=WORK/pretrain --workdir=WORK/audit

@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.photographs = ""  # workdir of the stage `photographs`
     # "leave_one_subject_out", "grouped_kfold" (whole people), "fixed_split" (the column `split` of
     # labels.csv), "cross_set" (trained on `photographs`, tested on `test_photographs`), or
-    # "random": people on both sides, which flatters every figure and is stamped on the report.
+    # "random": people in both train and test, which flatters every figure; the report says so.
     config.protocol = "grouped_kfold"
     config.folds = 5
     config.fold_seed = 0

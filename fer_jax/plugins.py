@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.util
 import pkgutil
@@ -34,7 +35,7 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if valid_name and not f"{module_name}.".startswith(f"{missing}."):
             raise  # the module exists, but something that it imports does not
-        known = names(package, attribute) if package else []
+        known = names(package, attribute) if package else ()
         listed = f"there are {', '.join(known)}, and" if known else "give"
         raise UserError(
             f'{kind} "{name}": no module {module_name}{did_you_mean(name, known)}; {listed} '
@@ -43,27 +44,6 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
     if not hasattr(module, attribute):
         raise UserError(f'{kind} "{name}": {module_name} has no attribute {attribute}')
     return getattr(module, attribute)
-
-
-def names(package: str, attribute: str) -> list[str]:
-    """The modules of `package` that define `attribute`; none of them is imported."""
-    spec = importlib.util.find_spec(package)
-    found = pkgutil.iter_modules((spec and spec.submodule_search_locations) or ())
-    return [module.name for module in found if _defines(f"{package}.{module.name}", attribute)]
-
-
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """ " (did you mean 'rotation'?)", or "" if no known name is similar."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def _defines(module: str, attribute: str) -> bool:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return False
-    lines = Path(spec.origin).read_text(encoding="utf-8").splitlines()
-    return any(line.startswith((f"{attribute} =", f"{attribute}:")) for line in lines)
 
 
 def build(kind: str, name: str, package: str, attribute: str, fields: Mapping[str, Any]) -> Any:
@@ -81,3 +61,26 @@ def build(kind: str, name: str, package: str, attribute: str, fields: Mapping[st
             hint = did_you_mean(field, known) or f"; there are {', '.join(known)}"
             raise UserError(f'{kind} "{name}" has no field {field}{hint}')
     return part(**fields)
+
+
+@functools.cache
+def names(package: str, attribute: str) -> tuple[str, ...]:
+    """The modules of `package` that define `attribute`; none of them is imported."""
+    spec = importlib.util.find_spec(package)
+    found = pkgutil.iter_modules((spec and spec.submodule_search_locations) or ())
+    modules = (module.name for module in found)
+    return tuple(name for name in modules if _defines(f"{package}.{name}", attribute))
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """ " (did you mean 'rotation'?)", or "" if no known name is similar."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _defines(module: str, attribute: str) -> bool:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return False
+    lines = Path(spec.origin).read_text(encoding="utf-8").splitlines()
+    return any(line.startswith((f"{attribute} =", f"{attribute}:")) for line in lines)

@@ -2,37 +2,25 @@
 
 import shutil
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from configs import photographs as photographs_config
 from configs import predict as predict_config
-from fer_jax.people import EMOTIONS, photograph
-from fer_jax.stages import photographs, predict
+from fer_jax.people import EMOTIONS
+from fer_jax.stages import predict
 from fer_jax.workdir import read_json
 from tests import documented
+from tests.test_docs_pretext_task import PEOPLE, make_photographs
 
 PAGE = "add_a_method.md"
-PEOPLE = range(751, 757)
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy of the repository with generated photographs and the page's file, its commands run."""
     folder = tmp_path_factory.mktemp("checkout")
-    (folder / "photos").mkdir()
-    lines = ["path,subject,emotion"]
-    for person in PEOPLE:
-        for emotion in EMOTIONS:
-            name = f"p{person}_{emotion}.png"
-            cv2.imwrite(str(folder / "photos" / name), photograph(person, emotion, 0)[..., ::-1])
-            lines.append(f"{name},p{person},{emotion}")
-    (folder / "photos" / "labels.csv").write_text("\n".join(lines))
-    config = photographs_config.get_config()
-    config.photos = str(folder / "photos")
-    photographs.run(config, folder / "work" / "photographs")
+    make_photographs(folder / "photos", folder / "work")
     documented.run(PAGE, folder)
     return folder
 
@@ -56,9 +44,9 @@ def test_it_is_measured_and_compared(checkout):
 def test_what_is_measured_is_what_predict_ships(checkout, tmp_path):
     workdir = checkout / "work" / "nearest_mean"
     rows = pd.read_parquet(workdir / "predictions.parquet").query("fold == 0").set_index("photo")
-    (tmp_path / "in").mkdir()
     for photo in rows.index:
-        shutil.copy(checkout / "photos" / photo, tmp_path / "in")
+        (tmp_path / "in" / photo).parent.mkdir(parents=True)
+        shutil.copy(checkout / "photos" / photo, tmp_path / "in" / photo)
     config = predict_config.get_config()
     model = workdir / "folds" / "seed0_fold0" / "model"
     config.update({"model": str(model), "input": str(tmp_path / "in"), "annotate": False})

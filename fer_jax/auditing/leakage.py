@@ -1,6 +1,6 @@
 """Leakage between training and test faces, searched for before a model is trained.
 
-A leak is a photograph or a person on both sides. Those between the sides of a fold:
+A leak is a photograph or a person in both train and test. Those within a fold:
 
     shared_id           the same subject is trained on and tested
     similar_id          two ids that look alike: p1 and p01
@@ -162,7 +162,7 @@ def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: P
     some = "; ".join(f"{leak.kind}: {leak.tested} and {leak.other}" for leak in forbidden[:3])
     names = ",".join(repr(kind) for kind in counts(forbidden))
     raise UserError(
-        f"people or pictures would stand on both sides: {found} ({some}); see {folder}/leaks.csv "
+        f"people or pictures are in both train and test: {found} ({some}); see {folder}/leaks.csv "
         f"and suspects.png; correct the labels, or, if these are no leaks, go on with "
         f'--config.allow_leaks="({names},)", which the report will say'
     )

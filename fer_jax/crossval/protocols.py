@@ -69,8 +69,8 @@ def make_folds(
             part), "grouped_kfold" (people shuffled by `seed`, spread so that the emotions are
             balanced over folds as far as whole people allow), "fixed_split" (by the column `split`
             of the labels), "cross_set" (one set of people is trained on, another tested), or
-            "random" (photographs shuffled, people on both sides: only for showing how much that
-            flatters).
+            "random" (photographs shuffled, people in both train and test: only for showing how
+            much that flatters).
         folds: number of folds of the k-fold protocols, at least 2.
         seed: of the shuffling.
         splits: "train", "validation" or "test" for each photograph, for the protocols that are
@@ -79,7 +79,7 @@ def make_folds(
     Raises:
         UserError: unknown protocol, fewer than two folds, fewer people (or photographs) than
             folds, a split that is missing or has another name.
-        RuntimeError: a person is on both sides of a fold that promises otherwise.
+        RuntimeError: a person is in both train and test of a fold that promises otherwise.
     """
     if len(subjects) != len(emotions):
         raise ValueError(f"{len(subjects)} subjects but {len(emotions)} emotions")
@@ -98,11 +98,13 @@ def make_folds(
 
 
 def require_disjoint_people(folds: Sequence[Fold], subjects: Sequence[str] | np.ndarray) -> None:
-    """Raises RuntimeError if a person stands on both sides of any fold."""
+    """Raises RuntimeError if a person is in both train and test of any fold."""
     for number, shared in enumerate(people_on_both_sides(folds, subjects)):
         if shared:
             some = ", ".join(shared[:5])
-            raise RuntimeError(f"fold {number}: {len(shared)} people on both sides: {some}")
+            raise RuntimeError(
+                f"fold {number}: {len(shared)} people in both train and test: {some}"
+            )
 
 
 def people_on_both_sides(

@@ -14,10 +14,10 @@ from fer_jax.metrics.predictions import Predictions
 LEAK_WORDS = {
     "shared_id": "A subject stands in training and in test.",
     "similar_id": "Two subjects have ids that look like one.",
-    "identical_picture": "The same picture stands on both sides.",
-    "near_duplicate": "One picture stands on both sides in two versions.",
+    "identical_picture": "The same picture is in both train and test.",
+    "near_duplicate": "Two versions of one picture are in train and test.",
     "same_person": "Two subjects look like one person.",
-    "pretraining_labels": "The network was taught people of the test before, with their labels.",
+    "pretraining_labels": "The network was trained before on people of the test and their labels.",
     "pretraining_duplicate": "Test photographs were among the faces of the pretraining.",
     "pretraining_person": "Test people look like people in the pretraining videos.",
     "pretraining_name": "Pretraining videos bear the ids of test people.",
@@ -116,7 +116,7 @@ def stamps(predictions: Predictions) -> list[dict[str, str]]:
         )
     elif shared or not protocol.people_disjoint:
         who = f" ({len(shared)} people were tested in more than one fold)" if shared else ""
-        found["People on both sides"] = (
+        found["People in both train and test"] = (
             f"People of the test folds were trained on{who}. The figures do not say how the model "
             "does on people it never saw."
         )

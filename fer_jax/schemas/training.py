@@ -177,10 +177,22 @@ class Optimizer(Section):
     average: ShareBelowOne
 
 
-class Loop(Section):
-    """What `fer_jax.training.loop.fit` reads of a config."""
+class Batches(Section):
+    """How a batch, of all processes together, passes through the devices.
+
+    Attributes:
+        accumulate: number of parts that are computed one after the other, to save memory.
+        fsdp: number of devices that share one copy of the parameters.
+    """
 
     batch_size: Batch
+    accumulate: CountFromOne = 1
+    fsdp: CountFromOne = 1
+
+
+class Loop(Batches):
+    """What `fer_jax.training.loop.fit` reads of a config."""
+
     log_every: Count  # steps; 0: at the end
     evaluate_every: Count  # steps; 0: at the end
     checkpoint_every_s: Seconds
@@ -198,8 +210,6 @@ class Training(Stage, Loop):
     min_steps: Count = 0
     optimizer: Optimizer
 
-    accumulate: CountFromOne
-    fsdp: CountFromOne
     workers: Workers
 
     def faults(self) -> Iterator[tuple[str, str]]:
@@ -217,9 +227,11 @@ class Training(Stage, Loop):
             )
 
     def too_small(self, image_size: int) -> str:
-        """Why images of this size do not fit the stem; "" if they do."""
+        """Why images of this size do not fit the backbone; "" if they do."""
         smallest = self.backbone.own.smallest_input
-        return f"must be at least {smallest} pixels for this backbone" * (image_size < smallest)
+        if image_size >= smallest:
+            return ""
+        return f"must be at least {smallest} pixels for this backbone"
 
 
 class Folders(Section):

@@ -51,7 +51,7 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     pretraining = leakage.pretraining_of(*models)
     leaks = leakage.audit(photographs.table, folds, pretraining)
     leakage.write(leaks, workdir / "leaks")
-    if config.protocol == "random":  # people on both sides are what was asked for by name
+    if config.protocol == "random":  # people in both train and test are asked for by name
         leaks = [leak for leak in leaks if leak.kind not in leakage.BETWEEN_PEOPLE]
     leakage.stop_unless_allowed(leaks, config.allow_leaks, workdir / "leaks")
     seen = any(leak.kind in leakage.OF_PRETRAINING for leak in leaks)

@@ -53,16 +53,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
             config.probe, data.image_size, config.seed, workdir / records.PROBED
         )
 
-    learner = Learner(
-        config.backbone,
-        config.optimizer,
-        tasks,
-        weights,
-        steps=steps,
-        batch_size=config.batch_size,
-        accumulate=config.accumulate,
-        fsdp=config.fsdp,
-    )
+    learner = Learner(config.backbone, config.optimizer, tasks, weights, config, steps=steps)
     state = learner.init(config.seed)
     if config.init:
         state = learner.begin_with(state, model_directory.backbone_leaves(config.init, state))

@@ -1,4 +1,4 @@
-"""What a network is taught, one small file each, and `make` to build one by its name."""
+"""What a network learns, one small file each, and `make` to build one by its name."""
 
 from fer_jax.tasks.task import Task, make
 

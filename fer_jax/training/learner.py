@@ -13,7 +13,7 @@ from flax import nnx
 from fer_jax import tasks as task_modules
 from fer_jax.backend import compiler_options, run_once_options
 from fer_jax.models.network import Network
-from fer_jax.schemas.training import Backbone, Optimizer
+from fer_jax.schemas.training import Backbone, Batches, Optimizer
 from fer_jax.tasks.task import Task
 from fer_jax.training import flops, sharding, step
 from fer_jax.training.optimizer import frozen_mask, make_optimizer
@@ -55,10 +55,8 @@ class Learner:
         optimizer: its settings.
         tasks: what is learned, by name.
         weights: each task's weight in the loss.
+        batches: their size, and how they pass through the devices.
         steps: the length of the learning-rate schedule.
-        batch_size: of all processes together.
-        accumulate: into how many parts a batch is split, to save memory.
-        fsdp: how many devices share one copy of the parameters.
 
     Attributes:
         flops_per_step: arithmetic of one update on all devices; known once it is compiled.
@@ -77,16 +75,14 @@ class Learner:
         optimizer: Optimizer,
         tasks: Mapping[str, Task],
         weights: Mapping[str, float],
+        batches: Batches,
         *,
         steps: int,
-        batch_size: int,
-        accumulate: int = 1,
-        fsdp: int = 1,
     ) -> None:
         self.tasks = dict(tasks)
-        self.batch_size = batch_size
-        self.mesh = sharding.make_mesh(fsdp)
-        sharding.check_batch_size(batch_size, self.mesh)
+        self.batch_size = batches.batch_size
+        self.mesh = sharding.make_mesh(batches.fsdp)
+        sharding.check_batch_size(batches.batch_size, self.mesh)
         self._make = lambda seed: Network(backbone, self.tasks, rngs=nnx.Rngs(seed))
         self._averaged = optimizer.average > 0
         abstract = nnx.eval_shape(lambda: self._make(0))
@@ -102,7 +98,7 @@ class Learner:
                 weights,
                 self._optimizer,
                 self.frozen,
-                accumulate=accumulate,
+                accumulate=batches.accumulate,
                 average=optimizer.average,
             ),
             "evaluate": step.make_eval_step(self._graphdef, self.tasks),

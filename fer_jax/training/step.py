@@ -32,7 +32,7 @@ def make_train_step(
 
     Args:
         graphdef: the network's structure.
-        tasks: what is taught, by name.
+        tasks: what is learned, by name.
         weights: each task's factor in the loss.
         optimizer: see `make_optimizer`.
         frozen: marks the parameters of which no gradient is computed (see `frozen_mask`).
@@ -195,13 +195,12 @@ def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], di
 
     def depths_step(state: State, batch: Batch) -> dict[str, jax.Array]:
         network = merge_network(graphdef, **for_use(state))
-        outputs = network.stage_outputs(batch["image"], network.backbone.depths)
-        features = network.features(batch["image"], train=False)
-        pooled = [*map(global_mean, outputs.values()), features]
-        return {
-            **dict(zip(depth_names(network.backbone), pooled, strict=True)),
-            "mask": batch["mask"],
-        }
+        *_, (last, _) = network.backbone.stages()  # its mean over all pixels is the features
+        outputs = network.stage_outputs(batch["image"], (*network.backbone.depths, last))
+        means = {name: global_mean(output) for name, output in outputs.items()}
+        pooled = [*(means[name] for name in network.backbone.depths), means[last]]
+        named = dict(zip(depth_names(network.backbone), pooled, strict=True))
+        return {**named, "mask": batch["mask"]}
 
     return depths_step
 

@@ -233,18 +233,26 @@ def gradient_kernel(task: str) -> str:
 
 
 def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
-    """An untrained model: the backbone at `path`, which is `config.init`, and random heads.
+    """A model to put heads on: the backbone at `path`, which is `config.init`, and heads of zeros.
 
-    The backbone is random for "". Kernels that read gradients are 0.
+    The backbone is random for "".
 
     Raises:
         UserError: as `model_directory.backbone_leaves`.
     """
     tasks, _ = make_tasks(record.tasks)
-    state = random_state(lambda key: Network(record.backbone, tasks, rngs=nnx.Rngs(key)), 0)
-    arrays = model_directory.arrays_of(state) | (
-        model_directory.backbone_leaves(path, state) if path else {}
-    )
+
+    def make(key: jax.Array) -> Network:
+        return Network(record.backbone, tasks, rngs=nnx.Rngs(key))
+
+    _, parameters, statistics = split_network(nnx.eval_shape(lambda: make(jax.random.key(0))))
+    empty = {"parameters": parameters, "statistics": statistics}
+    arrays = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in flatten(empty).items()}
+    if path:
+        arrays |= model_directory.backbone_leaves(path, empty)
+    else:
+        drawn = model_directory.arrays_of(random_state(make, 0))
+        arrays |= {name: leaf for name, leaf in drawn.items() if "/backbone/" in name}
     for task, how in record.inference.items():
         if how.gradients:
             shape = (gradients.WIDTH, len(record.labels[task]))

@@ -103,7 +103,7 @@ def test_no_fold_is_empty_where_greedy_balancing_leaves_one():
 def test_a_splitter_that_leaks_is_stopped(monkeypatch):
     monkeypatch.setitem(protocols._SPLITTERS, "grouped_kfold", protocols._SPLITTERS["random"])
     subjects, emotions = study()
-    with pytest.raises(RuntimeError, match="people on both sides"):
+    with pytest.raises(RuntimeError, match="people in both train and test"):
         make_folds(subjects, emotions, protocol="grouped_kfold", folds=5, seed=0)
 
 
@@ -123,7 +123,7 @@ def test_spellings_of_one_subject_are_tested_together(protocol):
 def test_random_puts_people_on_both_sides():
     subjects, emotions = study()
     made = make_folds(subjects, emotions, protocol="random", folds=5, seed=0)
-    with pytest.raises(RuntimeError, match="people on both sides"):
+    with pytest.raises(RuntimeError, match="people in both train and test"):
         require_disjoint_people(made, subjects)
 
 

@@ -48,7 +48,7 @@ def test_stamps():
     table, protocol = simulate(protocol="random")
     lying = {**protocol, "protocol": "grouped_kfold", "people_disjoint": True}
     (stamp,) = results.stamps(from_table("a", table, lying, "table"))
-    assert stamp["title"] == "People on both sides"
+    assert stamp["title"] == "People in both train and test"
     assert "15 people" in stamp["text"]
     table, protocol = simulate()
     seen = {**protocol, "pretraining": "jigsaw", "pretraining_saw_test_people": True}

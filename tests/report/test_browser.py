@@ -11,7 +11,7 @@ from tests.report.test_page import rendered
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
-pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine")
+pytestmark = pytest.mark.skipif(not BROWSER, reason="needs Chromium to lay the page out")
 
 
 def opened(html, folder, *, width=1100, height=4000):

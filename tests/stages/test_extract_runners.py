@@ -9,6 +9,8 @@ from fer_jax.people import write_clip, write_scene
 from fer_jax.schemas import validated
 from fer_jax.stages import extract
 
+BEAM = "Apache Beam is optional, and requirements-beam.txt is not installed"
+
 
 def config_for(folder, **fields):
     config = extract_config.get_config()
@@ -32,7 +34,9 @@ def contents(workdir):
 
 
 def test_beam_writes_the_same_bit_for_bit(videos, tmp_path):
-    pytest.importorskip("apache_beam", reason="requirements-beam.txt is not installed")
+    pytest.importorskip(
+        "apache_beam", reason="needs Apache Beam (requirements-beam.txt), an optional engine"
+    )
     extract.run(config_for(videos), tmp_path / "here")
     summary = extract.run(config_for(videos, runner="DirectRunner"), tmp_path / "beam")
     assert summary["faces"] >= 1 and summary["skipped"] == 1
@@ -41,7 +45,9 @@ def test_beam_writes_the_same_bit_for_bit(videos, tmp_path):
 
 
 def test_an_unknown_runner_is_told(videos, tmp_path):
-    pytest.importorskip("apache_beam", reason="requirements-beam.txt is not installed")
+    pytest.importorskip(
+        "apache_beam", reason="needs Apache Beam (requirements-beam.txt), an optional engine"
+    )
     with pytest.raises(UserError, match=r"--config\.runner"):
         extract.run(config_for(videos, runner="NoSuchRunner"), tmp_path / "work")
 

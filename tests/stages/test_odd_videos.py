@@ -298,7 +298,7 @@ def test_the_columns_add_up(looked_at):
     assert listed["reason"].notna().all() and listed["detail"].notna().all()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="file permissions do not stop root from reading")
 def test_a_file_without_permission_is_unreadable(tmp_path):
     from fer_jax.faces.video import VideoError, sample_frames
 

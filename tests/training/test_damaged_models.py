@@ -120,11 +120,17 @@ ARRAY_DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("damage", ARRAY_DAMAGE)
+@pytest.mark.parametrize(
+    ("damage", "old"),
+    # Without checksums, another value cannot be seen.
+    [
+        (d, old)
+        for d in ARRAY_DAMAGE
+        for old in (False, True)
+        if (d, old) != ("another value", True)
+    ],
+)
 def test_damaged_arrays(folder, damage, old):
-    if old and damage == "another value":
-        pytest.skip("without a checksum this cannot be seen")
     change_arrays(folder, ARRAY_DAMAGE[damage], old=old)
     message = refused(folder)
     assert ("more" if damage == "an array too many" else KERNEL) in message
@@ -186,12 +192,13 @@ def test_a_damaged_record(folder, damage):
     assert words in message or "is not the one that was saved with the weights" in message
 
 
-@pytest.mark.parametrize("damage", RECORD_DAMAGE)
+# A record of format 1 has no temperature, and another margin is as good as any.
+OLD_RECORD_DAMAGE = [d for d in RECORD_DAMAGE if d not in ("a temperature of 0", "another margin")]
+
+
+@pytest.mark.parametrize("damage", OLD_RECORD_DAMAGE)
 def test_a_damaged_record_without_checksums(folder, damage):
-    """What the record itself gives away; the parts of format 2 are not in such a record."""
     change, words = RECORD_DAMAGE[damage]
-    if damage in ("a temperature of 0", "another margin"):
-        pytest.skip("not in format 1, or a margin like any other")
     change_record(folder, change)
     change_arrays(folder, lambda arrays: None, old=True)
     assert words in refused(folder)

@@ -17,16 +17,7 @@ STEPS = 12
 
 def make_learner(config, tasks, weights, steps):
     """The learner of a training config."""
-    return Learner(
-        config.backbone,
-        config.optimizer,
-        tasks,
-        weights,
-        steps=steps,
-        batch_size=config.batch_size,
-        accumulate=config.accumulate,
-        fsdp=config.fsdp,
-    )
+    return Learner(config.backbone, config.optimizer, tasks, weights, config, steps=steps)
 
 
 class TinyBackbone(nnx.Module):

@@ -6,6 +6,7 @@ Every fit, also those on inner people, runs through one compiled step.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from fer_jax.training.state import State
 from fer_jax.training.trained_model import Model
 from fer_jax.workdir import read_json, write_json
 
+_HEAD = tuple(f"parameters/heads/{TASK}/linear/{name}" for name in ("kernel", "bias"))
 _CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner people
 
 
@@ -37,14 +39,7 @@ class FineTune:
         self.steps = steps_of(config, mean_size)
         tasks, weights = make_tasks(config.tasks.fields(), emotion={"classes": tuple(labels)})
         self.learner = Learner(
-            config.backbone,
-            config.optimizer,
-            tasks,
-            weights,
-            steps=self.steps,
-            batch_size=config.batch_size,
-            accumulate=config.accumulate,
-            fsdp=config.fsdp,
+            config.backbone, config.optimizer, tasks, weights, config, steps=self.steps
         )
         self._inits = inits(config)
         # Read once; weights that do not fit stop the run before anything is written.
@@ -58,6 +53,7 @@ class FineTune:
             wants_inner=True,
             steps=self.steps,
         )
+        self._heads = {init: _known_head(init) for init in self._backbones}
         self._models: dict[str, Model] = {}
         self._speed: dict[str, float] = {}
 
@@ -117,7 +113,7 @@ class FineTune:
         state = self.learner.init(seed)
         init = self._inits[seed]
         if init:
-            leaves = self._backbones[init] | _head_leaves(init, self.labels, state)
+            leaves = self._backbones[init] | _head_leaves(self._heads[init], self.labels, state)
             state = self.learner.begin_with(state, leaves)
         batches = iterators.TrainIterator(
             faces.source, batch_size=self.config.batch_size, seed=seed
@@ -147,30 +143,45 @@ def _best(tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return min(tried, key=lambda row: row["log_loss"])
 
 
-def _head_leaves(
-    path: str, labels: Sequence[str], state: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    """The linear head of the emotion model at `path` for those of `labels` that it knows, by path.
+@dataclass(frozen=True)
+class _Head:
+    """The linear head of an emotion model: arrays by path, and the class of each column."""
 
-    Classes that both have keep their weights, the others take those of `state`. Empty if `path` is
-    no model directory, or its head is missing or has another shape.
-    """
+    arrays: Mapping[str, np.ndarray]
+    labels: tuple[str, ...]
+
+
+def _known_head(path: str) -> _Head:
+    """The head of the emotion model at `path`; empty if there is none."""
     if not model_directory.is_model(path):
-        return {}
-    known = model_directory.read_record(path).labels.get(TASK, ())
+        return _Head({}, ())
     weights = model_directory.read_weights(path)
+    places = {place: weights[place] for place in _HEAD if place in weights}
+    return _Head(places, model_directory.read_record(path).labels.get(TASK, ()))
+
+
+def _head_leaves(
+    known: _Head, labels: Sequence[str], state: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """The head for `labels`, by path: known classes keep their weights, others those of `state`.
+
+    Empty if the known head is missing or has another shape.
+    """
     leaves: dict[str, np.ndarray] = {}
-    for name in ("kernel", "bias"):
-        place = f"parameters/heads/{TASK}/linear/{name}"
-        own = state["parameters"]["heads"][TASK]["linear"][name]
-        if place not in weights or weights[place].shape[:-1] != own.shape[:-1]:
+    for place, own in zip(_HEAD, _own_head(state), strict=True):
+        if place not in known.arrays or known.arrays[place].shape[:-1] != own.shape[:-1]:
             return {}
         merged = np.array(own)
         for position, label in enumerate(labels):
-            if label in known:
-                merged[..., position] = weights[place][..., known.index(label)]
+            if label in known.labels:
+                merged[..., position] = known.arrays[place][..., known.labels.index(label)]
         leaves[place] = merged
     return leaves
+
+
+def _own_head(state: Mapping[str, Any]) -> tuple[Any, Any]:
+    linear = state["parameters"]["heads"][TASK]["linear"]
+    return linear["kernel"], linear["bias"]
 
 
 METHOD = FineTune
