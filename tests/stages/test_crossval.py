@@ -181,6 +181,30 @@ def test_a_weight_file_is_a_beginning_for_the_whole_network(taught, faces, tmp_p
     assert read_json(tmp_path / "w" / "model" / "model.json")["init"]["name"] == file.name
 
 
+def test_classes_of_the_model_at_init_keep_their_weights(taught, faces, tmp_path, monkeypatch):
+    config = validated(tiny(faces, init=str(taught[0])))
+    labels = ["grim", *EMOTIONS[1:]]  # "grim" is new, and has weights that are drawn
+    begun = {}
+
+    def stopped(learner, state, *args, **rest):
+        begun["head"] = state["parameters"]["heads"]["emotion"]["linear"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fine_tune, "fit", stopped)
+    found = read_photographs(config, tmp_path / "records").faces(np.arange(4))
+    with pytest.raises(KeyboardInterrupt):
+        method.make(config, labels, 15.0).fit(found, None, seed=0, folder=tmp_path)
+    model = trained_model.load(taught[0])
+    known = model.record.labels["emotion"]
+    for name, own in begun["head"].items():
+        trained = model.weights[f"parameters/heads/emotion/linear/{name}"]
+        for column, label in enumerate(labels):
+            if label in known:
+                np.testing.assert_array_equal(own[..., column], trained[..., known.index(label)])
+    assert len(set(labels) & set(known)) == len(labels) - 1
+    assert np.abs(np.asarray(begun["head"]["kernel"])[:, 0]).max() > 0
+
+
 def test_a_weight_file_is_a_beginning_for_a_probe(taught, faces, tmp_path):
     file = taught[0] / "model" / "weights.safetensors"
     config = tiny(faces, method="probe", features=("backbone",), init=str(file))

@@ -5,14 +5,17 @@ import json
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from configs import pretrain
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
+from fer_jax.models.network import Network
 from fer_jax.schemas.training import Backbone, Training
-from fer_jax.training import model_directory, trained_model
+from fer_jax.training import model_directory, step, trained_model
 from fer_jax.training.learner import make_tasks
 from fer_jax.training.loop import fit, steps_of
+from fer_jax.training.state import merge_network, split_network
 from tests.training.tiny import make_learner
 
 SIZE = 32
@@ -65,6 +68,32 @@ def train(learner, source, folder, steps=12, **fields):
 
 def leaves(state):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def test_depths_are_means_of_the_stages_and_the_features(learner, source):
+    state = learner.init(5)
+    found = learner.depths(state, iterators.eval_batches(source, batch_size=8))
+    assert list(found) == ["mixed_5b", "mixed_6a", "block17_0", "mixed_7a", "features"]
+
+    def draw(key):
+        return Network(BACKBONE, learner.tasks, rngs=nnx.Rngs(key))
+
+    graphdef = split_network(nnx.eval_shape(lambda: draw(jax.random.key(0))))[0]
+    network = merge_network(graphdef, state["parameters"], state["statistics"])
+    features = nnx.jit(lambda network, images: network.features(images, train=False))
+    outputs = nnx.jit(lambda network, images: network.stage_outputs(images, ["block17/0"]))
+    images = jax.numpy.asarray(source.images)
+    np.testing.assert_allclose(found["features"], features(network, images), atol=1e-5)
+    block = outputs(network, images)["block17/0"].mean((1, 2))
+    np.testing.assert_allclose(found["block17_0"], block, atol=1e-5)
+
+
+def test_a_batch_passes_in_the_parts_that_the_config_asks_for(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(step, "make_train_step", lambda *_, **how: asked.update(how))
+    config = make_config(accumulate=4)
+    make_learner(config, *make_tasks(config.tasks.fields()), 12)
+    assert asked == {"accumulate": 4, "average": config.optimizer.average}
 
 
 def test_loss_falls_and_every_function_is_compiled_once(learner, source, tmp_path):
