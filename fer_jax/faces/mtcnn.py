@@ -34,9 +34,9 @@ _IMAGES_AT_ONCE = 16
 _IMAGES_ON_DEVICE, _PIXELS_ON_DEVICE = 64, 1 << 25  # of a program; some 3 GB at most
 # One image hardly keeps more than one core busy, so several are searched side by side.
 _THREADS = min(os.cpu_count() or 1, 8)
-# Candidates go through R- and O-Net in batches of these sizes: the largest that is filled, the
-# smallest for the rest.
-_BATCH_SIZES = (512, 128, 32, 8)
+# Candidates go through R- and O-Net in batches of this one size. In batches of other sizes sums are
+# rounded otherwise, and a face would depend in its last digits on what other images show.
+_CANDIDATES_AT_ONCE = 16
 _IMAGE_OVERLAP = 0.7
 
 
@@ -220,14 +220,9 @@ def _look(
         pixels.height[candidates.image],
         pixels.width[candidates.image],
         candidates.boxes.astype(np.float32),
-        size=batch_size,
+        size=lambda left: _CANDIDATES_AT_ONCE,
     )
     return answers
-
-
-def batch_size(left: int) -> int:
-    """How many of the candidates that are left go through a network together."""
-    return next((size for size in _BATCH_SIZES if size <= left), _BATCH_SIZES[-1])
 
 
 def _final_faces(

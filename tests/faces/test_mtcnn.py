@@ -125,13 +125,14 @@ def test_more_candidates_than_there_is_room_for_go_the_other_way(images, monkeyp
     on_device.candidates.clear_cache()
 
 
-def test_candidates_come_in_batches_of_few_sizes():
-    for count in (1, 8, 9, 31, 700, 5000):
-        left, sizes = count, []
-        while left > 0:
-            sizes.append(mtcnn.batch_size(left))
-            left -= sizes[-1]
-        assert set(sizes) <= {512, 128, 32, 8} and sum(sizes) - count < 8
+def test_a_face_does_not_depend_on_the_other_images_in_any_bit(images):
+    """Else `predict` would crop a photograph otherwise than the stage `photographs` did."""
+    names = ("one_face.jpg", "three_faces.jpg", "no_face.jpg")
+    together = Detector().detect([images[name] for name in names] * 3)
+    for name, faces in zip(names * 3, together, strict=True):
+        (alone,) = Detector().detect([images[name]])
+        for part in ("boxes", "scores", "landmarks"):
+            np.testing.assert_array_equal(getattr(faces, part), getattr(alone, part))
 
 
 def test_another_video_of_the_same_size_compiles_nothing(images):
@@ -143,7 +144,7 @@ def test_another_video_of_the_same_size_compiles_nothing(images):
         noise = rng.integers(-9, 9, image.shape)
         Detector().detect([np.clip(np.roll(image, seed * 20, 1) + noise, 0, 255).astype(np.uint8)])
     assert mtcnn._propose_cells._cache_size() == warm
-    assert mtcnn._look_at._cache_size() <= 8  # four sizes of batches for two networks
+    assert mtcnn._look_at._cache_size() <= 2 * 3  # two networks, and images of three sizes
 
 
 def test_senseless_settings_are_refused():

@@ -1,0 +1,66 @@
+"""Does `predict` with the model of a fold give what cross-validation measured in that fold?
+
+    python benchmarks/shipped.py --photos=WORK/render/photographs --run=W
+
+`W` is a workdir of `crossval` that was run with --config.save_folds, and `photos` the folder of the
+original photographs. Every fold's model reads the photographs of the people that were tested in it.
+Prints the largest difference of a probability; exits with 1 if it is above 1e-5 or a photograph is
+missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from configs import predict as predict_config
+from fer_jax.stages import predict
+
+BOUND = 1e-5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    flags = parser.parse_args()
+    table = pd.read_parquet(flags.run / "predictions.parquet").query("status == 'ok'")
+    worst, missing = 0.0, 0
+    for (seed, fold), rows in table.set_index("photo").groupby(["seed", "fold"]):
+        name = f"seed{seed}_fold{fold}"
+        with tempfile.TemporaryDirectory() as folder:
+            fold_of_run = flags.run / "folds" / name
+            found = shipped(fold_of_run, flags.photos, list(rows.index), Path(folder))
+        measured = rows[[column for column in rows if column.startswith("calibrated_")]]
+        columns = [column.replace("calibrated_", "prob_") for column in measured]
+        both = found.index.intersection(rows.index)
+        missing += len(rows) - len(both)
+        differences = found.loc[both, columns].to_numpy() - measured.loc[both].to_numpy()
+        worst = max(worst, float(np.abs(differences).max(initial=0.0)))
+    people = table["subject"].nunique()
+    print(f"{len(table)} photographs of {people} people, {missing} missing: at most {worst:.1e}")
+    sys.exit(int(worst > BOUND or missing > 0))
+
+
+def shipped(fold: Path, photos: Path, names: list[str], folder: Path) -> pd.DataFrame:
+    """What `predict` writes for these photographs with the model of a fold; one face on each."""
+    for name in names:
+        (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / name, folder / "in" / name)
+    config = predict_config.get_config()
+    config.update({"model": str(fold / "model"), "input": str(folder / "in"), "annotate": False})
+    predict.run(config, folder / "out")
+    found = pd.read_csv(folder / "out" / "predictions.csv").dropna(subset=["emotion"])
+    return found.drop_duplicates("source", keep=False).set_index("source")
+
+
+if __name__ == "__main__":
+    main()
