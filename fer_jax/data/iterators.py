@@ -35,7 +35,7 @@ class TrainIterator(Iterator[IteratorBatch]):
     """Endless training batches, as `Batch` and `mask`, bool [B].
 
     Each epoch has every example once, in another order; a batch may span two epochs, so all are
-    full and `mask` is True throughout.
+    full and `mask` is True throughout. Labels of single tasks (`label_<task>`) come with them.
 
     Args:
         source: of the examples.
@@ -204,5 +204,4 @@ class _Load:
     def __call__(self, indices: Int64[np.ndarray, " rows"]) -> IteratorBatch:
         batch = self.source.batch(indices)
         mask = np.arange(self.size) < len(indices)
-        image, label = pad(batch["image"], self.size), pad(batch["label"], self.size)
-        return {"image": image, "label": label, "mask": mask}
+        return {**{name: pad(array, self.size) for name, array in batch.items()}, "mask": mask}

@@ -7,16 +7,16 @@ device's (`fer_jax.tasks.augment`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import cv2
 import numpy as np
 import pandas as pd
 import tensorflow_datasets as tfds
-from jaxtyping import Int32, UInt8
+from jaxtyping import UInt8
 
 from fer_jax.data import builders
 from fer_jax.errors import UserError
@@ -29,19 +29,15 @@ class NoSplitError(UserError):
     """A data set that has no such split."""
 
 
-class Example(TypedDict):
-    """One image, uint8 [S, S, 3] RGB, its label (-1 where the data set has none) and its id."""
+LABEL = "label"
+TASK_LABEL = "label_"
+"""Begins the names of further labels, each of one task: `label_emotion`."""
 
-    image: UInt8[np.ndarray, "s s 3"]
-    label: np.int32
-    id: str
+Example: TypeAlias = dict[str, Any]
+"""`image` uint8 [S, S, 3] RGB, `label` int32 (-1: unlabelled), `id`; `label_<task>` where given."""
 
-
-class Batch(TypedDict):
-    """Images, uint8 [B, S, S, 3] RGB, and their labels, int32 [B]."""
-
-    image: UInt8[np.ndarray, "b s s 3"]
-    label: Int32[np.ndarray, " b"]
+Batch: TypeAlias = dict[str, np.ndarray]
+"""`image` uint8 [B, S, S, 3] RGB and `label` int32 [B]; `label_<task>` int32 [B] where given."""
 
 
 @runtime_checkable
@@ -69,6 +65,7 @@ class ArraySource:
         labels: int32 [N]; left out, every label is -1.
         ids: N strings; left out, "0", "1", ...
         classes: names of the labels, in their order; empty where they have none.
+        task_labels: int32 [N] by `label_<task>`, for tasks with labels of their own.
     """
 
     def __init__(
@@ -77,11 +74,13 @@ class ArraySource:
         labels: Sequence[int] | np.ndarray | None = None,
         ids: Sequence[str] | None = None,
         classes: tuple[str, ...] = (),
+        task_labels: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         count = len(images)
         self.images, self.classes = images, classes
         self.labels = np.asarray(np.full(count, -1) if labels is None else labels, np.int32)
         self.ids = list(ids) if ids is not None else [str(i) for i in range(count)]
+        self.task_labels = dict(task_labels or {})
         if len(self.labels) != count or len(self.ids) != count:
             found = f"{count} images, {len(self.labels)} labels and {len(self.ids)} ids"
             raise ValueError(f"the numbers must be equal: {found}")
@@ -95,18 +94,26 @@ class ArraySource:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Example:
-        return {"image": self.images[index], "label": self.labels[index], "id": self.ids[index]}
+        own = {name: labels[index] for name, labels in self.task_labels.items()}
+        return {
+            "image": self.images[index],
+            "label": self.labels[index],
+            "id": self.ids[index],
+            **own,
+        }
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The examples at `indices`, in that order."""
         rows = np.asarray(indices, np.int64)
-        return {"image": self.images[rows], "label": self.labels[rows]}
+        own = {name: labels[rows] for name, labels in self.task_labels.items()}
+        return {"image": self.images[rows], "label": self.labels[rows], **own}
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ArraySource:
         """The examples at `indices` as a source of their own."""
         rows = np.asarray(indices, np.int64)
         ids = [self.ids[i] for i in rows]
-        return ArraySource(self.images[rows], self.labels[rows], ids, self.classes)
+        own = {name: labels[rows] for name, labels in self.task_labels.items()}
+        return ArraySource(self.images[rows], self.labels[rows], ids, self.classes, own)
 
 
 class RecordSource:
@@ -121,7 +128,8 @@ class RecordSource:
     def __init__(self, folder: str | os.PathLike[str], split: str, image_size: int) -> None:
         self.folder, self.split, self.image_size = os.fspath(folder), split, image_size
         builder = tfds.builder_from_directory(self.folder)
-        label = dict(builder.info.features).get("label")
+        features = dict(builder.info.features)
+        label = features.get(LABEL)
         self.classes = tuple(getattr(label, "names", None) or ())
         try:
             # Encoded images are decoded here: TFDS would hand back four channels or sixteen bits.
@@ -131,6 +139,7 @@ class RecordSource:
         except ValueError as error:
             known = ", ".join(builder.info.splits)
             raise NoSplitError(f"{builder.name} has no split {split!r}; it has {known}") from error
+        self._task_labels = sorted(name for name in features if name.startswith(TASK_LABEL))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -146,19 +155,25 @@ class RecordSource:
         images = np.empty((len(rows), self.image_size, self.image_size, 3), np.uint8)
         for image, example in zip(images, examples, strict=True):
             image[:] = example["image"]
-        return {"image": images, "label": np.array([e["label"] for e in examples], np.int32)}
+        names = (LABEL, *self._task_labels)
+        labels = {name: np.array([e[name] for e in examples], np.int32) for name in names}
+        return {"image": images, **labels}
 
     def in_memory(self) -> ArraySource:
         """All examples, decoded: S * S * 3 bytes each."""
-        labels, ids = np.empty(len(self), np.int32), [""] * len(self)
+        names = (LABEL, *self._task_labels)
+        labels = {name: np.empty(len(self), np.int32) for name in names}
+        ids = [""] * len(self)
 
         def read(index: int) -> UInt8[np.ndarray, "s s 3"]:
             example = self[index]
-            labels[index], ids[index] = example["label"], example["id"]
+            for name in names:
+                labels[name][index] = example[name]
+            ids[index] = example["id"]
             return example["image"]
 
         images = _in_threads(read, len(self), self.image_size)
-        return ArraySource(images, labels, ids, self.classes)
+        return ArraySource(images, labels.pop(LABEL), ids, self.classes, labels)
 
     def _example(self, index: int, record: dict[str, Any]) -> Example:
         # Builders that were not written for this project have no ids.
@@ -169,8 +184,8 @@ class RecordSource:
             raise ImageError(f"{self.folder}, example {name}: {error}") from error
         return {
             "image": resize(image, self.image_size),
-            "label": np.int32(record.get("label", -1)),
             "id": name,
+            **{key: np.int32(record.get(key, -1)) for key in (LABEL, *self._task_labels)},
         }
 
     def __reduce__(self) -> tuple[Any, ...]:

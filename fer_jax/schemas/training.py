@@ -90,6 +90,10 @@ class Tasks(Section):
                     f"is no task{hint}; there are {', '.join(known)}, and dotted names of modules "
                     "of your own",
                 )
+        for name, fields in self.fields().items():
+            source = fields.get("inputs_of")
+            if source and source not in self.named():
+                yield f"{name}.inputs_of", f"names {source!r}, which is not a task of this config"
 
     @model_validator(mode="wrap")
     @classmethod
@@ -239,6 +243,7 @@ class Folders(Section):
 
     faces: Text = ""
     nonfaces: Text = ""
+    aligned: Text = ""
 
 
 class Data(Section):

@@ -125,7 +125,8 @@ def _check_enough(
             f"config.batch_size={config.batch_size}"
         )
     for name, task in tasks.items():
-        if task.labels_needed and training[0]["label"] < 0:
+        own = f"{sources.TASK_LABEL}{name}"  # may be -1 for some examples, never for all
+        if task.labels_needed and own not in training[0] and training[0]["label"] < 0:
             raise UserError(f"the task {name} needs labels, and {config.data.dataset} has none")
 
 

@@ -35,7 +35,8 @@ class Emotion:
         augment: strengths of the augmentation.
         label_smoothing: see `cross_entropy`.
         mixup: each training image is blended with another of the batch, and so is its label, by a
-            share drawn from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none.
+            share drawn from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none. Unlabelled images
+            (label -1) stay as they are, and are blended into no other.
         class_weights: factor on the loss of each class's examples, in the order of `classes`; empty
             for none.
     """
@@ -72,6 +73,7 @@ class Emotion:
             return inputs, labels
         draw = jax.random.beta(jax.random.fold_in(key, 1), self.mixup, self.mixup, labels.shape)
         share = jnp.maximum(draw, 1 - draw)  # so that `labels` is what most of each image shows
+        share = jnp.where((labels >= 0) & (labels[::-1] >= 0), share, 1)
         blend = share[:, None, None, None]
         return inputs * blend + inputs[::-1] * (1 - blend), Mixed(labels, labels[::-1], share)
 

@@ -30,6 +30,10 @@ class Task(Protocol):
     `compares_examples: ClassVar[bool] = True`, so that parts of one example are refused. The batch
     is that of all devices and hosts together.
 
+    A task can read the inputs of another one instead of its own by a field `inputs_of: str`, the
+    name of that task, which must give one input for each image. The batch then passes the backbone
+    once for both. `prepare` still gives the targets.
+
     Optional, for the picture tasks.png: `undo(inputs, answers) -> images`, what the inputs of some
     examples look like if `answers`, a class for each, were true. By the targets it gives the
     images back, as far as they can be. And `classes`, names of the classes.
@@ -90,6 +94,11 @@ def make(name: str, **fields: Any) -> Task:
     except ValidationError as error:
         raise UserError(f'task "{name}": {explain(error, fields)}') from error
     return task
+
+
+def inputs_from(task: Task, name: str) -> str:
+    """The task whose inputs `task`, called `name`, reads: its own, unless `inputs_of` says so."""
+    return getattr(task, "inputs_of", "") or name
 
 
 def _plain(field: str, value: Any) -> Any:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int, Num, PRNGKeyArray
 from pydantic.dataclasses import dataclass
 
 from fer_jax.models.heads import ClassifierHead
-from fer_jax.schemas.fields import STRICT, ShareBelowOne
+from fer_jax.schemas.fields import STRICT, ShareBelowOne, Text
 from fer_jax.tasks.augment import MODERATE, Augmentation
 from fer_jax.tasks.task import classification_loss, classification_metrics
 
@@ -21,10 +21,13 @@ class Verification:
     Fields:
         augment: strengths of the augmentation.
         label_smoothing: see `cross_entropy`.
+        inputs_of: name of another task whose (augmented) inputs are read instead of own ones,
+            so that the batch passes the backbone once for both; "" for own inputs.
     """
 
     augment: Augmentation = MODERATE
     label_smoothing: ShareBelowOne = 0.0
+    inputs_of: Text = ""
 
     classes: ClassVar[tuple[str, ...]] = ("nonface", "face")
     labels_needed: ClassVar[bool] = True

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from fer_jax.models.backbone import Backbone, global_mean
-from fer_jax.tasks.task import Task
+from fer_jax.tasks.task import Task, inputs_from
 from fer_jax.training.state import State, Tree, for_use, merge_network
 
 Batch = Mapping[str, jax.Array]
@@ -29,6 +29,9 @@ def make_train_step(
     average: float = 0.0,
 ) -> Callable[[State, Batch], tuple[State, Figures]]:
     """One update. The batch holds `image` uint8 [B,H,W,3], `label` int32 [B], `mask` bool [B].
+
+    `label_<task>` int32 [B], where the batch has it, replaces `label` for that task. An example
+    with label -1 does not count in the loss and the metrics of a task that needs labels.
 
     Args:
         graphdef: the network's structure.
@@ -210,24 +213,34 @@ def _run_tasks(
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
     """Per example: {"rotation/loss": (values [N], mask [N])} and so on for every metric."""
     keys = {name: jax.random.fold_in(key, place) for place, name in enumerate(sorted(tasks))}
+    labels = {name: labels_for(name, batch) for name in tasks}
     prepared = {
         name: task.prepare(
-            jax.random.fold_in(keys[name], 0), batch["image"], batch["label"], train=train
+            jax.random.fold_in(keys[name], 0), batch["image"], labels[name], train=train
         )
         for name, task in tasks.items()
     }
-    inputs = {name: task_inputs for name, (task_inputs, _) in prepared.items()}
+    inputs = {
+        name: prepared[name][0] for name, task in tasks.items() if inputs_from(task, name) == name
+    }
     features = _shared_features(network, inputs, train=train)
     results = {}
     for name, task in tasks.items():
         head_key = jax.random.fold_in(keys[name], 1)
-        outputs = network.head(name, features[name], train=train, key=head_key)
-        answers = outputs, prepared[name][1], batch["mask"]
+        task_features = features[inputs_from(task, name)]
+        outputs = network.head(name, task_features, train=train, key=head_key)
+        counts = batch["mask"] & (labels[name] >= 0) if task.labels_needed else batch["mask"]
+        answers = outputs, prepared[name][1], counts
         values = {"loss": task.loss(*answers), **task.metrics(*answers)}
         for metric, value in values.items():
-            mask = jnp.repeat(batch["mask"], value.shape[0] // batch["mask"].shape[0])
+            mask = jnp.repeat(counts, value.shape[0] // counts.shape[0])
             results[f"{name}/{metric}"] = (value, mask.astype(value.dtype))
     return results
+
+
+def labels_for(task: str, batch: Batch) -> jax.Array:
+    """The labels [B] of one task: `label_<task>` where the batch has it, else `label`."""
+    return batch.get(f"label_{task}", batch["label"])
 
 
 def _shared_features(

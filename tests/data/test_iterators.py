@@ -122,3 +122,15 @@ def test_evaluation_shows_each_example_once_and_masks_the_rest(source, hosts):
 
 def test_evaluation_of_nothing_is_no_batch():
     assert list(eval_batches(ArraySource(np.zeros((0, 4, 4, 3), np.uint8)), batch_size=2)) == []
+
+
+def test_labels_of_single_tasks_come_with_the_batch(source):
+    own = {"label_emotion": np.arange(EXAMPLES, dtype=np.int32) - 1}
+    source = ArraySource(source.images, task_labels=own)
+    with TrainIterator(source, batch_size=BATCH, seed=1) as iterator:
+        for batch in take(iterator, 3):
+            assert (batch["label"] == -1).all()
+            assert (batch["label_emotion"] == batch["image"][:, 0, 0, 0] - 1.0).all()
+    last = list(eval_batches(source, batch_size=BATCH))[-1]
+    assert last["label_emotion"].dtype == np.int32
+    np.testing.assert_array_equal(last["label_emotion"], [31, 32, 33, 34, 35, 0, 0, 0])

@@ -109,3 +109,65 @@ def test_the_average_follows_the_parameters_and_is_what_is_evaluated(batch):
     np.testing.assert_allclose(evaluate(only_average, batch)["emotion/loss"][0], loss, rtol=1e-6)
     only_last = {**after, "average": after["parameters"]}
     assert abs(evaluate(only_last, batch)["emotion/loss"][0] - loss) > 1e-3
+
+
+def two_tasks(inputs_of="", mixup=0.0):
+    """Emotion and verification over one backbone without dropout: update and evaluation."""
+    tasks = {
+        "emotion": make("emotion", classes=["a", "b"], augment={"flip": 0.5}, mixup=mixup),
+        "verification": make("verification", augment={}, inputs_of=inputs_of),
+    }
+    network = Network(Backbone(**BACKBONE, frozen_batchnorm=True), tasks, rngs=nnx.Rngs(0))
+    graphdef, parameters, statistics = split_network(network)
+    optimizer = optax.sgd(RATE)
+    weights = {"emotion": 1.0, "verification": 1.0}
+    frozen = frozen_mask(parameters, ())
+    update = make_train_step(graphdef, tasks, weights, optimizer, frozen)
+    state = initial_state(parameters, statistics, optimizer, seed=0, averaged=False)
+    return jax.jit(update), state, jax.jit(make_eval_step(graphdef, tasks))
+
+
+def mixed_batch(batch):
+    """Four faces with an emotion, two without, two non-faces."""
+    return {
+        **batch,
+        "label": jnp.full(8, -1, jnp.int32),
+        "label_emotion": jnp.array([0, 1, -1, 0, -1, -1, 1, -1], jnp.int32),
+        "label_verification": jnp.array([1, 1, 1, 1, 0, 1, 1, 0], jnp.int32),
+    }
+
+
+def test_each_task_has_its_own_labels_and_counts_its_labelled_examples_only(batch):
+    _, state, evaluate = two_tasks()
+    mixed = mixed_batch(batch)
+    sums = evaluate(state, mixed)
+    rows = np.array([0, 1, 3, 6])
+    labelled = {name: values[rows] for name, values in batch.items()}
+    alone = evaluate(state, {**labelled, "label": mixed["label_emotion"][rows]})
+    faces = evaluate(state, {**batch, "label": mixed["label_verification"]})
+    assert sums["emotion/loss"][1] == 4 and sums["verification/loss"][1] == 8
+    for name in ("loss", "accuracy"):
+        assert_close(sums[f"emotion/{name}"], alone[f"emotion/{name}"])
+        assert_close(sums[f"verification/{name}"], faces[f"verification/{name}"])
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_unlabelled_examples_give_a_head_no_gradient(batch, mixup):
+    update, state, _ = two_tasks(mixup=mixup)
+    unlabelled = {**mixed_batch(batch), "label_emotion": jnp.full(8, -1, jnp.int32)}
+    after, figures = update(state, unlabelled)
+    changes = moved(state["parameters"]["heads"], after["parameters"]["heads"])
+    assert {path.split("'")[1] for path, change in changes.items() if change} == {"verification"}
+    assert figures["emotion/loss"] == 0 and np.isfinite(figures["loss"])
+
+
+def test_a_task_reads_the_inputs_of_another(batch):
+    mixed = mixed_batch(batch)
+    _, state, evaluate = two_tasks()
+    _, _, sharing = two_tasks(inputs_of="emotion")
+    own, shared = evaluate(state, mixed), sharing(state, mixed)
+    for name in own:  # without augmentation the inputs are the same
+        assert_close(shared[name], own[name])
+    update, state, _ = two_tasks(inputs_of="emotion", mixup=0.4)
+    _, figures = update(state, mixed)
+    assert np.isfinite(figures["loss"])
