@@ -1,7 +1,8 @@
 """The one argument of a config, after its name: the size of the network, and tasks.
 
-`configs/pretrain.py:full,jigsaw` gives "full,jigsaw". The sizes are "small", for two CPU cores, and
-"full", the published network, for an accelerator.
+`configs/pretrain.py:full,jigsaw` gives "full,jigsaw". The sizes are "small", for two CPU cores;
+"base", twice as wide with more blocks (1.2 million parameters), which is the pretrained one (see
+configs/starter.py); and "full", the published network, for an accelerator.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-SIZES = ("small", "full")
+SIZES = ("small", "base", "full")
 
 
 def parse(arg: str | None, default_tasks: tuple[str, ...] = ()) -> tuple[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from configs import argument
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size and auxiliary tasks, e.g. "full,rotation"."""
     size, auxiliary = argument.parse(arg)
-    small = size == "small"
+    small = size != "full"
     config = ConfigDict()
     config.stage = "crossval"
 
@@ -50,9 +50,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.tasks.update(argument.tasks(auxiliary, size, weight=0.5))
     config.tasks.emotion.label_smoothing = 0.1
     config.image_size = 48 if small else 299
-    config.backbone = {  # Inception-ResNet-v2; small: fewer and narrower blocks
-        "width": 0.125 if small else 1.0,
-        "depth": (1, 1, 1) if small else (10, 20, 10),
+    config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
+        "width": {"small": 0.125, "base": 0.25, "full": 1.0}[size],
+        "depth": {"small": (1, 1, 1), "base": (2, 4, 2), "full": (10, 20, 10)}[size],
         "stem": "tiny" if small else "full",
         "grey": small,
         "normalise": "per_image" if small else "inception",

@@ -24,7 +24,7 @@ from configs import argument
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size of network that the crops are for, "small" or "full"."""
     size, _ = argument.parse(arg)
-    small = size == "small"
+    small = size != "full"
     config = ConfigDict()
     config.stage = "photographs"
 

@@ -32,7 +32,7 @@ from configs import argument
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size and tasks, e.g. "full,rotation"."""
     size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"))
-    small = size == "small"
+    small = size != "full"
     config = ConfigDict()
     config.stage = "train"
 
@@ -44,9 +44,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "image_size": 48 if small else 299,
         "cache": small,  # decoded in memory
     }
-    config.backbone = {  # Inception-ResNet-v2; small: fewer and narrower blocks
-        "width": 0.125 if small else 1.0,
-        "depth": (1, 1, 1) if small else (10, 20, 10),
+    config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
+        "width": {"small": 0.125, "base": 0.25, "full": 1.0}[size],
+        "depth": {"small": (1, 1, 1), "base": (2, 4, 2), "full": (10, 20, 10)}[size],
         "stem": "tiny" if small else "full",
         "grey": small,
         "normalise": "per_image" if small else "inception",

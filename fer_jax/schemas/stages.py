@@ -160,6 +160,7 @@ class Train(Training):
     stage: Literal["train"]
     faces: Text = ""
     nonfaces: Text = ""
+    aligned: Text = ""
     data: Data
     probe: Probe = Probe(photographs="", neighbours=20, folds=5, most=2000)
     seed: Seed

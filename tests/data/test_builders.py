@@ -49,9 +49,11 @@ def stamps(folder: Path) -> dict[str, int]:
 
 
 def test_the_builders_are_those_of_the_folder():
-    for name in ("face_frames", "face_verification", "persian_emotion"):
+    for name in ("face_frames", "face_verification", "persian_emotion", "starter_faces"):
         assert builders.builder_class(name).name == name
-    with pytest.raises(UserError, match="face_frames, face_verification, persian_emotion"):
+    with pytest.raises(
+        UserError, match="face_frames, face_verification, persian_emotion, starter_faces"
+    ):
         builders.builder_class("imagenet")
 
 

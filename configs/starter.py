@@ -1,0 +1,91 @@
+r"""Trains the network that ships with the package: seven emotions, and face against non-face.
+
+    python launch.py --config=configs/starter.py --config.data.root=FER2013 \
+        --config.aligned=WORK/fer2013 --config.faces=FACES --config.nonfaces=NONFACES \
+        --workdir=WORK/starter
+
+FER2013 is a folder with labels.csv (path, emotion, split). Altered copies, duplicates and pictures
+with contradictory labels are dropped first, and counted. `aligned` is the workdir of
+configs/photographs.py over the same pictures: a network then reads both the original crops and
+those that this package cuts. `faces` and `nonfaces` hold further pictures in
+<split>/<source>/; benchmarks/nonfaces.py cuts them. All but FER2013 can be left out; without
+`nonfaces` only the emotions are learned (give --config.tasks.verification.weight=0.001).
+
+After the config's name, pretext tasks that are learned alongside:
+`--config=configs/starter.py:rotation,jigsaw`. Each passes the batch through the network once more.
+
+`docs/starter.md` is the model card; it says how the shipped weights were trained and measured.
+
+Cost: about an hour on 2 idle CPU cores for 23 epochs of 60,000 crops. Resumable.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import argument
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+AUGMENT = {
+    "flip": 0.5, "zoom": 0.12, "shift": 0.06, "turn": 10.0, "brightness": 0.2, "contrast": 0.2,
+    "erase": 0.3,
+}  # fmt: skip
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: pretext tasks to learn alongside, e.g. "rotation,jigsaw"."""
+    _, pretext = argument.parse(arg)
+    config = ConfigDict()
+    config.stage = "train"
+
+    config.aligned = ""  # workdir of the stage `photographs` over the same pictures
+    config.faces = ""  # <split>/<source>/*: further faces, without emotions
+    config.nonfaces = ""  # likewise, pictures without a face
+
+    config.tasks = argument.tasks(("emotion",), "base")
+    config.tasks.update(argument.tasks(("verification", *pretext), "base", weight=0.5))
+    config.tasks.emotion.update({"classes": EMOTIONS, "mixup": 0.2, "label_smoothing": 0.1})
+    config.tasks.emotion.augment = AUGMENT
+    # Reads the inputs of `emotion`, so that a batch passes the network once for both.
+    config.tasks.verification.inputs_of = "emotion"
+    config.data = {
+        "dataset": "starter_faces",
+        "config": "",
+        "root": "",
+        "image_size": 48,
+        "cache": True,
+        "folders": {name: config.get_ref(name) for name in ("aligned", "faces", "nonfaces")},
+    }
+    config.backbone = {  # Inception-ResNet-v2, size "base"
+        "width": 0.25,
+        "depth": (2, 4, 2),
+        "stem": "tiny",
+        "grey": True,
+        "normalise": "per_image",
+        "dropout": 0.2,
+        "momentum": 0.9,
+        "frozen_batchnorm": False,
+        "remat": False,
+        "dtype": "auto",
+    }
+    config.init = ""  # a workdir or model directory to start from
+
+    config.epochs = 23.0
+    config.batch_size = 64
+    config.seed = 0
+    config.optimizer = {
+        "learning_rate": 4e-3,
+        "warmup": 0.1,  # of the steps
+        "weight_decay": 0.05,
+        "clip": 1.0,
+        "backbone_rate": 1.0,
+        "layer_decay": 1.0,
+        "freeze": (),
+        "average": 0.999,  # decay of a running average of the parameters
+    }
+    config.log_every = 100  # steps
+    config.evaluate_every = 2500  # steps; 0: at the end
+    config.checkpoint_every_s = 120.0
+    config.accumulate = 1  # parts of a batch, one after the other
+    config.fsdp = 1  # devices that share one copy of the parameters
+    config.workers = 0  # processes that read images; 0: threads
+    config.wandb = ""  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
+    return config.lock()

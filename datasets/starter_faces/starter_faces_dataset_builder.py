@@ -1,0 +1,214 @@
+"""Faces with emotions, further faces, and crops without a face, for the pretrained network."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import tensorflow_datasets as tfds
+
+from fer_jax import console
+from fer_jax.data.stage_tables import read_photographs
+from fer_jax.errors import UserError
+from fer_jax.faces.images import SUFFIXES, read_image
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+SPLITS = ("train", "validation", "test")
+UNLABELLED = -1
+_NONFACE, _FACE = 0, 1
+_SURE = 0.9  # least detector score of an aligned crop; below, many are not centred on the face
+# Some copies of FER2013 hold altered copies of rare classes: `name.jpg3.jpg` of `name.jpg`.
+_ALTERED_COPY = re.compile(r"\.jpe?g\d+\.jpe?g$|\.png\d+\.png$")
+_COLUMNS = ["id", "file", "split", "kind", "emotion", "is_face"]
+
+
+@dataclasses.dataclass
+class StarterFacesConfig(tfds.core.BuilderConfig):
+    """Folders beside that of FER2013; "" for none.
+
+    Attributes:
+        aligned: workdir of the stage `photographs` over the same pictures.
+        faces: `<split>/<source>/*`, pictures that show one face each, without emotions.
+        nonfaces: likewise, without a face.
+    """
+
+    aligned: str = ""
+    faces: str = ""
+    nonfaces: str = ""
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Builder of `starter_faces`, over a folder of FER2013."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    BUILDER_CONFIGS: ClassVar[list[StarterFacesConfig]] = [
+        StarterFacesConfig(name="fer2013", description="FER2013 alone.")
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "A folder of FER2013 with labels.csv, whose columns are path, emotion and split "
+        "(train, validation or test)."
+    )
+
+    def input_digest(self, root: Path) -> str:
+        """Changes when the records would."""
+        config = self.builder_config
+        digest = hashlib.sha256(repr(dataclasses.astuple(config)).encode())
+        faces = _read_labels(root)
+        parts = [faces.assign(file=[str(root / path) for path in faces["path"]])]
+        if config.aligned:
+            parts.append(_aligned(faces, Path(config.aligned)))
+        parts += [_unlabelled(config.faces, "face"), _unlabelled(config.nonfaces, "nonface")]
+        for part in parts:
+            for row in part.itertuples(index=False):
+                status = _status(row.file)
+                digest.update(repr((*row, status.st_size, status.st_mtime_ns)).encode())
+        return digest.hexdigest()
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "label_emotion": tfds.features.Scalar(np.int64, doc="-1: unlabelled"),
+                    "label_verification": tfds.features.Scalar(np.int64, doc="0 nonface, 1 face"),
+                    "id": tfds.features.Text(),
+                    "kind": tfds.features.Text(doc="original, aligned, face or nonface"),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        rows = _all_rows(Path(dl_manager.manual_dir), self.builder_config)
+        return {split: self._generate_examples(part) for split, part in rows.groupby("split")}
+
+    def _generate_examples(self, rows: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+        for row in rows.itertuples():
+            emotion = EMOTIONS.index(row.emotion) if row.emotion else UNLABELLED
+            yield (
+                row.id,
+                {
+                    "image": row.file,
+                    "label_emotion": emotion,
+                    "label_verification": row.is_face,
+                    "id": row.id,
+                    "kind": row.kind,
+                },
+            )
+
+
+def clean(folder: Path) -> tuple[pd.DataFrame, dict[str, int]]:
+    """FER2013 without altered copies, duplicates and contradictions.
+
+    Of pictures with the same pixels, one is kept, in the split that comes first in test,
+    validation, train: nothing that is tested is trained on. If their labels differ, none is kept.
+
+    Returns:
+        The table (path, emotion, split), and how many pictures were dropped, by reason.
+
+    Raises:
+        UserError: labels.csv is missing or is not such a table, or a picture is missing.
+    """
+    table = _read_labels(folder)
+    altered = table["path"].map(lambda path: bool(_ALTERED_COPY.search(path)))
+    rest = table[~altered].copy()
+    rest["digest"] = [_pixels_digest(folder / path) for path in rest["path"]]
+    contradictory = rest.groupby("digest")["emotion"].transform("nunique") > 1
+    kept = rest[~contradictory].copy()
+    kept["rank"] = kept["split"].map(SPLITS[::-1].index)
+    kept = kept.sort_values(["rank", "path"]).drop_duplicates("digest").sort_values("path")
+    dropped = {
+        "altered copies": int(altered.sum()),
+        "contradictory labels": int(contradictory.sum()),
+        "duplicates": int(len(rest) - contradictory.sum() - len(kept)),
+    }
+    return kept[["path", "emotion", "split"]].reset_index(drop=True), dropped
+
+
+def _read_labels(folder: Path) -> pd.DataFrame:
+    file = folder / "labels.csv"
+    if not file.is_file():
+        raise UserError(f"{folder} has no labels.csv; give the folder of FER2013")
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    missing = {"path", "emotion", "split"} - set(table.columns)
+    if missing:
+        raise UserError(f"{file} has no column {', '.join(sorted(missing))}")
+    for column, known in (("emotion", EMOTIONS), ("split", SPLITS)):
+        unknown = sorted(set(table[column]) - set(known))
+        if unknown:
+            raise UserError(f"{file}: unknown {column} {unknown[0]!r}; use {', '.join(known)}")
+    return table
+
+
+def _status(file: str) -> os.stat_result:
+    try:
+        return Path(file).stat()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); copy it again") from error
+
+
+def _pixels_digest(file: Path) -> str:
+    return hashlib.sha256(read_image(file).tobytes()).hexdigest()
+
+
+def _all_rows(root: Path, config: StarterFacesConfig) -> pd.DataFrame:
+    """One row for each record: id, file, split, kind, emotion ("": unlabelled), is_face."""
+    faces, dropped = clean(root)
+    told = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    console.say(f"[starter_faces] {len(faces)} pictures of FER2013; dropped {told}")
+    original = faces.assign(
+        id="original/" + faces["path"],
+        file=[str(root / path) for path in faces["path"]],
+        kind="original",
+        is_face=_FACE,
+    )
+    parts = [original]
+    if config.aligned:
+        parts.append(_aligned(faces, Path(config.aligned)))
+    parts += [_unlabelled(config.faces, "face"), _unlabelled(config.nonfaces, "nonface")]
+    return pd.concat([part[_COLUMNS] for part in parts], ignore_index=True)
+
+
+def _aligned(faces: pd.DataFrame, workdir: Path) -> pd.DataFrame:
+    """The aligned crop of each picture in `faces` in which a face was found."""
+    crops = read_photographs(workdir)
+    sure = (crops["crop"] != "") & (crops["detector_score"] >= _SURE)
+    files = crops[sure].set_index("photo")["file"]
+    found = faces[faces["path"].isin(files.index)]
+    return found.assign(
+        id="aligned/" + found["path"],
+        file=[files[path] for path in found["path"]],
+        kind="aligned",
+        is_face=_FACE,
+    )
+
+
+def _unlabelled(folder: str, kind: str) -> pd.DataFrame:
+    """The pictures of `<folder>/<split>/<source>/*`; no rows for ""."""
+    files = [
+        file
+        for split in (SPLITS if folder else ())
+        for file in sorted((Path(folder) / split).rglob("*"))
+        if file.suffix.lower() in SUFFIXES
+    ]
+    if folder and not files:
+        raise UserError(f"{folder} has no pictures in {', '.join(s + '/' for s in SPLITS)}")
+    inner = [file.relative_to(folder) for file in files]
+    return pd.DataFrame(
+        {
+            "id": [f"{kind}/{path}" for path in inner],
+            "file": [str(file) for file in files],
+            "split": [path.parts[0] for path in inner],
+            "kind": kind,
+            "emotion": "",
+            "is_face": _FACE if kind == "face" else _NONFACE,
+        },
+        columns=_COLUMNS,
+    )

@@ -1,0 +1,127 @@
+"""FER2013 with further faces and non-faces: what is dropped, and the labels of each task."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from fer_jax.data import builders, sources
+from fer_jax.errors import UserError
+
+MODULE = sys.modules[builders.builder_class("starter_faces").__module__]
+HAPPY, SAD = MODULE.EMOTIONS.index("happy"), MODULE.EMOTIONS.index("sad")
+
+
+def write(file: Path, value: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(file), np.full((48, 48), value, np.uint8))
+
+
+@pytest.fixture
+def fer2013(tmp_path):
+    """Six pictures worth keeping, one altered copy, one duplicate, and a contradiction of two."""
+    root = tmp_path / "fer2013"
+    pictures = [
+        ("train/happy/a.png", 10), ("train/happy/b.png", 20), ("train/sad/c.png", 30),
+        ("train/sad/c.png3.png", 35), ("validation/happy/d.png", 40), ("validation/sad/e.png", 50),
+        ("test/sad/f.png", 60), ("train/sad/copy_of_f.png", 60),
+        ("train/happy/g.png", 70), ("validation/sad/h.png", 70),
+    ]  # fmt: skip
+    for path, value in pictures:
+        write(root / path, value)
+    paths = [path for path, _ in pictures]
+    pd.DataFrame(
+        {
+            "path": paths,
+            "emotion": [path.split("/")[1] for path in paths],
+            "split": [path.split("/")[0] for path in paths],
+        }
+    ).to_csv(root / "labels.csv", index=False)
+    return root
+
+
+def opened(root, split, tmp_path, **folders):
+    config = builders.config_with("starter_faces", **folders) if folders else None
+    return sources.open_source("starter_faces", config, split, root, 48, data_dir=tmp_path / "r")
+
+
+def labels_by_id(source):
+    """(emotion, verification) by id; records are in no particular order."""
+    labels = zip(
+        source.task_labels["label_emotion"], source.task_labels["label_verification"], strict=True
+    )
+    return {name: tuple(map(int, pair)) for name, pair in zip(source.ids, labels, strict=True)}
+
+
+def test_copies_duplicates_and_contradictions_are_dropped_and_counted(fer2013):
+    table, dropped = MODULE.clean(fer2013)
+    assert list(table["path"]) == [
+        "test/sad/f.png", "train/happy/a.png", "train/happy/b.png", "train/sad/c.png",
+        "validation/happy/d.png", "validation/sad/e.png",
+    ]  # fmt: skip
+    assert dropped == {"altered copies": 1, "contradictory labels": 2, "duplicates": 1}
+
+
+def test_fer2013_alone(fer2013, tmp_path):
+    source = opened(fer2013, "train", tmp_path)
+    assert labels_by_id(source) == {
+        "original/train/happy/a.png": (HAPPY, 1),
+        "original/train/happy/b.png": (HAPPY, 1),
+        "original/train/sad/c.png": (SAD, 1),
+    }
+    assert list(source.labels) == [-1, -1, -1]
+    first = source.ids.index("original/train/happy/a.png")
+    assert (source.images[first] == 10).all()
+
+
+def test_further_faces_and_nonfaces_have_no_emotion(fer2013, tmp_path):
+    folders = {name: str(tmp_path / name) for name in ("aligned", "faces", "nonfaces")}
+    write(tmp_path / "faces/train/clips/x.png", 80)
+    write(tmp_path / "nonfaces/train/street/y.png", 90)
+    write(tmp_path / "nonfaces/validation/wood/z.png", 100)
+    write(tmp_path / "aligned/faces/a.png", 11)
+    pd.DataFrame(
+        {
+            "photo": ["train/happy/a.png", "train/happy/b.png", "train/sad/c.png"],
+            "subject": list("abc"),
+            "emotion": ["happy", "happy", "sad"],
+            "status": ["ok", "ok", "no_face"],
+            "crop": ["faces/a.png", "faces/b.png", ""],
+            "detector_score": [0.99, 0.85, np.nan],  # sure, unsure, not found
+        }
+    ).to_parquet(tmp_path / "aligned/photographs.parquet")
+    source = opened(fer2013, "train", tmp_path, **folders)
+    assert labels_by_id(source) == {
+        "original/train/happy/a.png": (HAPPY, 1),
+        "original/train/happy/b.png": (HAPPY, 1),
+        "original/train/sad/c.png": (SAD, 1),
+        "aligned/train/happy/a.png": (HAPPY, 1),
+        "face/train/clips/x.png": (-1, 1),
+        "nonface/train/street/y.png": (-1, 0),
+    }
+    held_out = opened(fer2013, "validation", tmp_path, **folders)
+    assert "nonface/validation/wood/z.png" in held_out.ids
+
+
+def test_labels_that_cannot_be_used_are_named(fer2013, tmp_path):
+    with pytest.raises(UserError, match=r"no labels\.csv"):
+        MODULE.clean(tmp_path)
+    table = pd.read_csv(fer2013 / "labels.csv")
+    table.assign(emotion="bored").to_csv(fer2013 / "labels.csv", index=False)
+    with pytest.raises(UserError, match="unknown emotion 'bored'"):
+        MODULE.clean(fer2013)
+    table.drop(columns="split").to_csv(fer2013 / "labels.csv", index=False)
+    with pytest.raises(UserError, match="no column split"):
+        MODULE.clean(fer2013)
+
+
+def test_a_missing_picture_and_an_empty_folder_are_named(fer2013, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty has no pictures in train/"):
+        opened(fer2013, "train", tmp_path, nonfaces=str(tmp_path / "empty"))
+    (fer2013 / "train/happy/a.png").unlink()
+    with pytest.raises(UserError, match=r"a\.png"):
+        opened(fer2013, "train", tmp_path)
