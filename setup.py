@@ -11,6 +11,6 @@ builders = {
 setup(
     packages=[*find_namespace_packages(include=["fer_jax*"]), *builders],
     package_dir=builders,
-    package_data={"fer_jax": ["evaluation/templates/*"]}
+    package_data={"fer_jax": ["evaluation/templates/*", "starter/*"]}
     | {name: ["README.md", "TAGS.txt", "CITATIONS.bib"] for name in builders},
 )

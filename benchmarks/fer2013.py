@@ -2,9 +2,10 @@
 
     python benchmarks/fer2013.py FOLDER        # as laid out: labels.csv, train/, validation/, test/
 
-Writes FOLDER/four.csv (path, subject, emotion, split). fer2013 has no ids of people, so each
-picture passes for a person of its own: what is measured on its splits is not performance on
-people never seen.
+Writes FOLDER/four.csv (path, subject, emotion, split), or with --seven FOLDER/seven.csv of all
+seven emotions, without the altered copies that some copies of the set hold (`name.jpg3.jpg`).
+fer2013 has no ids of people, so each picture passes for a person of its own: what is measured on
+its splits is not performance on people never seen.
 
 The same pixels occur several times, in several splits and with several labels. Of such pictures
 one is kept, the one in the split that stands first in test, validation, train, so that nothing
@@ -20,16 +21,21 @@ from pathlib import Path
 import cv2
 import pandas as pd
 
-EMOTIONS = ("angry", "happy", "neutral", "sad")
+FOUR = ("angry", "happy", "neutral", "sad")
+SEVEN = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+ALTERED_COPY = r"\.jpg\d+\.jpg$"
 ORDER = ("test", "validation", "train")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("--seven", action="store_true", help="all seven emotions")
+    options = parser.parse_args()
+    folder, emotions = options.folder, SEVEN if options.seven else FOUR
     table = pd.read_csv(folder / "labels.csv")
-    table = table[table["emotion"].isin(EMOTIONS)].copy()
+    altered = table["path"].str.contains(ALTERED_COPY)
+    table = table[table["emotion"].isin(emotions) & ~altered].copy()
     table["digest"] = [digest(folder / path) for path in table["path"]]
     labels = table.groupby("digest")["emotion"].transform("nunique")
     conflicting = table[labels > 1]
@@ -38,9 +44,9 @@ def main() -> None:
     kept = kept.sort_values(["rank", "path"]).drop_duplicates("digest")
     kept["subject"] = kept["path"].map(lambda path: Path(path).stem)
     kept.sort_values("path")[["path", "subject", "emotion", "split"]].to_csv(
-        folder / "four.csv", index=False
+        folder / ("seven.csv" if options.seven else "four.csv"), index=False
     )
-    print(f"{len(table)} pictures of {', '.join(EMOTIONS)}")
+    print(f"{len(table)} pictures of {', '.join(emotions)}")
     print(f"  {len(conflicting)} dropped: the same pixels with different labels")
     print(f"  {len(table) - len(conflicting) - len(kept)} dropped: copies of one that is kept")
     print(kept.groupby(["split", "emotion"]).size().unstack().to_string())

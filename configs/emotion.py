@@ -62,9 +62,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "remat": False,
         "dtype": "auto",
     }
-    # A pretrained workdir or model directory, a weight file, or "imagenet". Of an emotion model
-    # with other emotions, those that both have keep their weights. {seed} stands for the seed's
-    # number, where each is to begin with a pretraining of its own.
+    # A pretrained workdir or model directory, a weight file, "imagenet" or "starter". Of an emotion
+    # model with other emotions, those that both have keep their weights. {seed} stands for the
+    # seed's number, where each is to begin with a pretraining of its own.
     config.init = ""
     # Told in the report: what `init` was pretrained on, and whether the people tested were in it:
     # "yes", "no", or "unknown".

@@ -1,10 +1,11 @@
 r"""Emotions of the faces in an image, a folder or a video.
 
-    python launch.py --config=configs/predict.py --config.model=WORK/emotion \
-        --config.input=holiday.mp4 --workdir=WORK/predict
+    python launch.py --config=configs/predict.py --config.input=holiday.mp4 --workdir=WORK/predict
 
-`model` is a model directory, or the workdir of `train` or `crossval` that holds one. Its record
-says how faces are searched for, aligned and classified: as when the model was measured.
+`--config.model` is a model directory, or the workdir of `train` or `crossval` that holds one. Its
+record says how faces are searched for, aligned and classified: as when the model was measured.
+Without it, the network that ships with the package answers ("starter": seven emotions; see
+docs/starter.md).
 
 Writes predictions.csv (source, frame, time_s, x0, y0, x1, y1, detector_score, emotion, prob_*;
 a picture or frame without a face has one row with an empty box), skipped.csv (files that could
@@ -23,7 +24,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "predict"
 
-    config.model = ""
+    config.model = "starter"
     config.input = ""  # an image, a video, or a folder of both
 
     config.every_s = 0.2  # seconds of video between the frames that are looked at

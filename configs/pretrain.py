@@ -56,7 +56,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "remat": False,
         "dtype": "auto",
     }
-    config.init = ""  # a workdir or model directory to start from, a weight file, or "imagenet"
+    config.init = ""  # a workdir or model directory, a weight file, "imagenet", or "starter"
 
     # Watched before the first step and at each evaluation; "" for not at all.
     config.probe = {

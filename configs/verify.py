@@ -56,7 +56,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "remat": False,
         "dtype": "auto",
     }
-    config.init = ""  # a workdir or model directory to start from, a weight file, or "imagenet"
+    config.init = ""  # a workdir or model directory, a weight file, "imagenet", or "starter"
 
     config.epochs = 24.0  # at least min_steps, below
     config.min_steps = 500  # 24 epochs of a few hundred crops would be over before it learned

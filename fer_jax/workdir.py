@@ -40,7 +40,7 @@ Config: TypeAlias = Stage | ConfigDict  # a ConfigDict for a stage that has no s
 RunFunction = Callable[[Any, Path], Summary]
 
 _ALSO_READ = "other files that are read"
-_PUBLISHED = ("imagenet",)  # inputs that are no paths: files of the web, known by their own hashes
+_PUBLISHED = ("imagenet", "starter")  # inputs that are not paths: weights with known hashes
 # There before a stage begins.
 _OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)
 _TO_LOOK_AT = ("leaks", ERROR_LOG)  # what a refused run leaves for its user

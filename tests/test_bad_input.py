@@ -278,7 +278,7 @@ def test_an_init_of_another_network_lists_its_tensors(faces, model, tmp_path):
 def test_a_model_that_is_none(faces, photos, tmp_path):
     config = asked(predict, model=faces, input=photos)
     refused("predict", config, tmp_path / "w", "no model in", faces, "model.json")
-    refused("predict", asked(predict, input=photos), tmp_path / "w", "--config.model")
+    refused("predict", asked(predict, input=photos, model=""), tmp_path / "w", "--config.model")
 
 
 def test_predict_skips_what_is_no_picture_and_keeps_what_shows_nobody(

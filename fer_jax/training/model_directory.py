@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from fer_jax import console, records
 from fer_jax.errors import UserError
-from fer_jax.models import imagenet, pretrained, weight_files
+from fer_jax.models import imagenet, pretrained, starter, weight_files
 from fer_jax.records import FacePipeline, Inference, ModelRecord, Origin
 from fer_jax.schemas.fields import Section
 from fer_jax.schemas.training import Backbone
@@ -54,7 +54,8 @@ def save(folder: Path, weights: Mapping[str, np.ndarray], record: ModelRecord) -
 
     Args:
         folder: is made if it does not exist.
-        weights: float arrays by path, as `arrays_of` and `read_weights` return them.
+        weights: float arrays by path, as `arrays_of` and `read_weights` return them. float16
+            takes half the space, and `read_weights` returns it as float32.
         record: becomes `model.json`.
 
     Raises:
@@ -155,15 +156,21 @@ def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
 
 def is_model(path: str | Path) -> bool:
     """Whether `find` would find a model at `path`; a weight file or "imagenet" is none."""
-    return any((Path(path) / part / "model.json").is_file() for part in ("", "model"))
+    return path == starter.NAME or any(
+        (Path(path) / part / "model.json").is_file() for part in ("", "model")
+    )
 
 
 def find(path: str | Path) -> Path:
     """The model directory at `path`: itself, or `model` inside a training workdir.
 
+    "starter" is the one that ships with the package (see `fer_jax.models.starter`).
+
     Raises:
         UserError: neither is there.
     """
+    if path == starter.NAME:
+        return starter.folder()
     for folder in (Path(path), Path(path) / "model"):
         if (folder / "model.json").is_file():
             return folder
@@ -175,6 +182,8 @@ def find(path: str | Path) -> Path:
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of a model by path, e.g. "parameters/backbone/stem/0/conv/kernel".
+
+    Arrays that were saved as float16 are returned as float32.
 
     Raises:
         UserError: no model at `path`, or its weights are damaged: other bytes than were saved,
@@ -222,7 +231,11 @@ def _read_arrays(file: Path) -> tuple[dict[str, np.ndarray], _Seals]:
             f"{file}: {_named(integers)} {arrays[integers[0]].dtype}, not floating point; copy "
             "the model again or train it again"
         )
-    return arrays, seals
+    wide = {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array
+        for name, array in arrays.items()
+    }
+    return wide, seals
 
 
 def _seals(file: Path) -> _Seals:
@@ -263,7 +276,8 @@ def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
 
     Args:
         path: a model directory, a training workdir, a weight file of Keras, timm or ours (see
-            `fer_jax.models.weight_files`), or "imagenet" (see `fer_jax.models.imagenet`).
+            `fer_jax.models.weight_files`), "imagenet" (see `fer_jax.models.imagenet`), or
+            "starter" (see `fer_jax.models.starter`).
         state: of the network that takes the weights.
 
     Raises:

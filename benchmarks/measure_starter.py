@@ -1,0 +1,130 @@
+"""How well does the starter tell emotions, and faces from non-faces?
+
+    python benchmarks/measure_starter.py --workdir=WORK/starter --split=validation
+    python benchmarks/measure_starter.py --workdir=WORK/starter --split=test \
+        --faces DIR --nonfaces DIR
+
+`--workdir` is the training's, from whose config the data are read; `--model` the model that is
+measured, by default the one that ships. Choose by the split `validation`; use `test` once.
+
+Emotions: FER2013 without duplicates, the original 48x48 pictures (the usual protocol) and the
+aligned crops; all seven classes, and four of them (the answer is the most probable of the four, on
+pictures of these four). Faces: the area under the ROC curve against the non-faces of each source,
+and what the threshold removes that loses 1 % of the validation split's aligned faces. `--faces` and
+`--nonfaces` are folders <source>/* of sources that the training has not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, roc_auc_score
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.pack_starter import opened  # noqa: E402
+from fer_jax.data import sources  # noqa: E402
+from fer_jax.faces.images import SUFFIXES  # noqa: E402
+from fer_jax.records import Inference  # noqa: E402
+from fer_jax.training import trained_model  # noqa: E402
+
+FOUR = ("angry", "happy", "neutral", "sad")
+LOST = 0.01  # of the validation split's aligned faces, at the threshold
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--faces", type=Path)
+    parser.add_argument("--nonfaces", type=Path)
+    options = parser.parse_args()
+    config = json.loads((options.workdir / "config.json").read_text())
+    model = trained_model.load(options.model)
+    source = opened(config, options.split, options.workdir)
+    kinds = np.array([name.split("/")[0] for name in source.ids])
+    for kind in ("original", "aligned"):
+        rows = np.flatnonzero(kinds == kind)
+        print(f"\n{kind}, {options.split}: {len(rows)} faces")
+        emotions(model, source.images[rows], source.task_labels["label_emotion"][rows])
+
+    held_out = opened(config, "validation", options.workdir)
+    aligned = np.array([name.startswith("aligned/") for name in held_out.ids])
+    threshold = float(np.quantile(face_scores(model, held_out.images[aligned]), LOST))
+    print(f"\nface or non-face: threshold {threshold:.4f}")
+    size = model.record.image_size
+    faces = {kind: source.images[kinds == kind] for kind in ("original", "aligned", "face")}
+    faces |= {f"own {name}": images for name, images in folders(options.faces, size)}
+    others = dict(by_source(source, kinds))
+    others |= {f"own {name}": images for name, images in folders(options.nonfaces, size)}
+    verification(
+        {n: face_scores(model, images) for n, images in faces.items() if len(images)},
+        {n: face_scores(model, images) for n, images in others.items()},
+        threshold,
+    )
+
+
+def emotions(model: trained_model.Model, images: np.ndarray, truth: np.ndarray) -> None:
+    labels = model.record.labels["emotion"]
+    four = [labels.index(name) for name in FOUR]
+    for crops in (1, 5):
+        record = model.record.model_copy(update={"inference": {"emotion": Inference(crops=crops)}})
+        asked = model.replaced(record, model.weights)
+        probabilities = asked.answers("emotion", asked.features("emotion", images))
+        answers = probabilities.argmax(axis=1)
+        among = np.isin(truth, four)
+        best = np.array(four)[probabilities[among][:, four].argmax(axis=1)]
+        print(
+            f"  {crops} crop(s) and mirror images: accuracy {(answers == truth).mean():.2%}, "
+            f"balanced {balanced_accuracy_score(truth, answers):.2%}, macro F1 "
+            f"{f1_score(truth, answers, average='macro'):.3f}; four classes "
+            f"{(best == truth[among]).mean():.2%} of {among.sum()}"
+        )
+    table = confusion_matrix(truth, answers, normalize="true")
+    for name, row in zip(labels, table, strict=True):
+        print(f"    {name:9}" + "".join(f"{100 * share:6.1f}" for share in row))
+
+
+def face_scores(model: trained_model.Model, images: np.ndarray) -> np.ndarray:
+    return model.answers("verification", model.features("verification", images))[:, 1]
+
+
+def by_source(source: sources.ArraySource, kinds: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    names = np.array(
+        [name.split("/")[2] if name.startswith("nonface/") else "" for name in source.ids]
+    )
+    for name in sorted(set(names[kinds == "nonface"])):
+        yield name, source.images[names == name]
+
+
+def folders(root: Path | None, size: int) -> Iterator[tuple[str, np.ndarray]]:
+    for folder in sorted(root.iterdir()) if root else ():
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        yield folder.name, sources.read_images(files, size)
+
+
+def verification(
+    faces: dict[str, np.ndarray], others: dict[str, np.ndarray], threshold: float
+) -> None:
+    for name, scores in faces.items():
+        print(f"  faces {name:20} {len(scores):6d}: {(scores < threshold).mean():7.2%} lost")
+    aligned = faces["aligned"]
+    for name, scores in [*others.items(), ("all", np.concatenate(list(others.values())))]:
+        truth = np.repeat([1, 0], [len(aligned), len(scores)])
+        area = roc_auc_score(truth, np.concatenate([aligned, scores]))
+        removed = (scores < threshold).mean()
+        print(
+            f"  non-faces {name:16} {len(scores):6d}: {removed:7.2%} removed, "
+            f"AUC against aligned faces {area:.4f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

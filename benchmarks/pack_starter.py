@@ -1,0 +1,81 @@
+"""Turns a workdir of `configs/starter.py` into the weights that ship with the package.
+
+    python benchmarks/pack_starter.py --workdir=WORK/starter --out=fer_jax/starter
+
+Kernels become float16, all else stays float32. The temperature is fitted on the validation split of
+FER2013, original and aligned crops together, with five crops and their mirror images. How faces are
+cut is taken from the workdir of `photographs` that the training read. Prints the SHA-256 that
+fer_jax/models/starter.py must name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fer_jax.data import builders, sources  # noqa: E402
+from fer_jax.metrics.calibration import fit_temperature  # noqa: E402
+from fer_jax.records import FacePipeline, Inference  # noqa: E402
+from fer_jax.training import inference, model_directory, trained_model  # noqa: E402
+
+TASK = "emotion"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    config = json.loads((options.workdir / "config.json").read_text())
+    pack(options.workdir, options.out, model_directory.read_faces(config["aligned"]))
+    model = trained_model.load(options.out)
+    source = opened(config, "validation", options.workdir)
+    labels = source.task_labels[f"label_{TASK}"]
+    rows = np.flatnonzero(labels >= 0)
+    probabilities = model.answers(TASK, model.features(TASK, source.images[rows]))
+    temperature = fit_temperature(probabilities, labels[rows])
+    right = (probabilities.argmax(axis=1) == labels[rows]).mean()
+    print(f"validation, {len(rows)} crops: {right:.2%}; temperature {temperature:.3f}")
+    pack(options.workdir, options.out, model_directory.read_faces(config["aligned"]), temperature)
+    file = options.out / "weights.safetensors"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    print(f"{file.stat().st_size / 1e6:.2f} MB, SHA256 = {digest}")
+
+
+def pack(workdir: Path, out: Path, faces: FacePipeline | None, temperature: float = 1.0) -> None:
+    """Writes the model of a workdir with half-precision kernels and the way in which it answers."""
+    arrays = {
+        name: half(name, array) for name, array in model_directory.read_weights(workdir).items()
+    }
+    how = {TASK: Inference(crops=inference.CROPS, temperature=temperature)}
+    record = model_directory.read_record(workdir)
+    record = record.model_copy(update={"format": 2, "faces": faces, "inference": how})
+    model_directory.save(out, arrays, record)
+
+
+def half(name: str, array: np.ndarray) -> np.ndarray:
+    """Kernels as float16. Scales, biases and statistics are few, and may not fit into it."""
+    return array.astype(np.float16) if name.endswith("/kernel") else array
+
+
+def opened(config: dict, split: str, workdir: Path) -> sources.ArraySource:
+    """The examples that the training of `config` reads, of one split."""
+    data = config["data"]
+    folders = {name: path for name, path in data["folders"].items() if path}
+    variant = builders.config_with(data["dataset"], **folders) if folders else None
+    return sources.open_source(
+        data["dataset"], variant, split, data["root"], data["image_size"],
+        data_dir=workdir / "records", cache=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

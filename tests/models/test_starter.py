@@ -1,0 +1,108 @@
+"""The model that ships with the package: found by its name, checked, packed in half the space."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from benchmarks.pack_starter import pack
+from fer_jax.errors import UserError
+from fer_jax.models import starter
+from fer_jax.models.network import Network
+from fer_jax.schemas.training import Backbone
+from fer_jax.training import model_directory, trained_model
+from fer_jax.training.learner import make_tasks
+from fer_jax.training.state import split_network
+from fer_jax.workdir import stage
+
+EMOTIONS = ("angry", "happy", "neutral")
+BACKBONE = Backbone(
+    width=0.125, depth=(0, 0, 0), stem="tiny", grey=True, normalise="per_image", momentum=0.9
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workdir with a model of both tasks."""
+    tasks, _ = make_tasks(
+        {"emotion": {"classes": EMOTIONS}, "verification": {"inputs_of": "emotion"}}
+    )
+    network = Network(BACKBONE, tasks, rngs=nnx.Rngs(0))
+    _, parameters, statistics = split_network(network)
+    workdir = tmp_path_factory.mktemp("starter")
+    arrays = model_directory.arrays_of({"parameters": parameters, "statistics": statistics})
+    model_directory.save(workdir / "model", arrays, model_directory.describe(BACKBONE, 32, tasks))
+    return workdir
+
+
+@pytest.fixture
+def shipped(trained, tmp_path, monkeypatch):
+    """The folder of a stand-in that the name stands for."""
+    pack(trained, tmp_path / "shipped", None, 2.0)
+    content = (tmp_path / "shipped" / "weights.safetensors").read_bytes()
+    monkeypatch.setattr(starter, "_FOLDER", tmp_path / "shipped")
+    monkeypatch.setattr(starter, "SHA256", hashlib.sha256(content).hexdigest())
+    starter.folder.cache_clear()
+    yield tmp_path / "shipped"
+    starter.folder.cache_clear()
+
+
+def test_the_name_is_a_model_that_answers_both_tasks(shipped, trained):
+    assert model_directory.is_model("starter") and model_directory.find("starter") == shipped
+    model, before = trained_model.load("starter"), trained_model.load(trained)
+    crops = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3)).astype(np.uint8)
+    assert model.record.labels["emotion"] == EMOTIONS
+    assert model.record.inference["emotion"].temperature == 2.0
+    assert model.probabilities("emotion", crops).shape == (3, 3)
+    faces = [m.probabilities("verification", crops) for m in (model, before)]
+    np.testing.assert_allclose(*faces, atol=0.01)  # half precision
+
+
+def test_kernels_take_half_the_space_and_are_widened_when_they_are_read(shipped, trained):
+    small, large = (
+        (folder / "weights.safetensors").stat().st_size for folder in (shipped, trained / "model")
+    )
+    assert small < 0.65 * large
+    weights, exact = (model_directory.read_weights(path) for path in ("starter", trained))
+    assert weights.keys() == exact.keys()
+    for name, array in weights.items():
+        assert array.dtype == np.float32
+        if name.endswith("kernel"):
+            np.testing.assert_allclose(array, exact[name], rtol=1e-3, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(array, exact[name])
+
+
+def test_training_starts_from_it(shipped, trained):
+    weights = model_directory.read_weights(trained)
+    network = Network(BACKBONE, {}, rngs=nnx.Rngs(1))
+    _, parameters, statistics = split_network(network)
+    leaves = model_directory.backbone_leaves(
+        "starter", {"parameters": parameters, "statistics": statistics}
+    )
+    assert leaves.keys() == {name for name in weights if name.split("/")[1] == "backbone"}
+    assert all(np.isfinite(array).all() for array in leaves.values())
+    origin = model_directory.origin("starter")
+    assert (origin.name, origin.sha256) == ("shipped", starter.SHA256)
+
+
+def test_a_stage_takes_the_name_for_no_path(tmp_path, monkeypatch):
+    @stage(inputs=lambda config: [config.init])
+    def run(config, workdir):
+        return {"steps": 1}
+
+    monkeypatch.chdir(tmp_path)
+    config = ConfigDict({"stage": "example", "init": "starter"}).lock()
+    assert run(config, tmp_path / "w")["steps"] == 1
+
+
+def test_other_weights_are_refused(shipped, monkeypatch):
+    monkeypatch.setattr(starter, "SHA256", "0" * 64)
+    starter.folder.cache_clear()
+    with pytest.raises(UserError, match=r"SHA-256 .* and this version ships 0000"):
+        trained_model.load("starter")
+    monkeypatch.setattr(starter, "_FOLDER", shipped / "nowhere")
+    with pytest.raises(UserError, match=r"no starter weights .*--config\.model"):
+        trained_model.load("starter")
