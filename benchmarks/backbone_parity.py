@@ -2,7 +2,7 @@ r"""Is our Inception-ResNet-v2 the one of keras.applications and of timm? Same w
 
     python -m venv keras && keras/bin/pip install -r benchmarks/requirements-keras.txt
     python -m venv torch && torch/bin/pip install -r benchmarks/requirements-torch.txt
-    python -m benchmarks.backbone_parity --keras=keras/bin/python --timm=torch/bin/python \
+    python -m benchmarks backbone_parity --keras=keras/bin/python --timm=torch/bin/python \
         --workdir=work/parity
 
 Kernels are pseudo-random; the statistics of BatchNorm are those that images have with them. Each

@@ -1,7 +1,7 @@
 """How often the 95 % interval over people holds the truth, in simulated studies.
 
-    python benchmarks/coverage.py                 # 1,000 studies a design, four minutes on one core
-    python benchmarks/coverage.py --studies=200
+    python -m benchmarks coverage                 # 1,000 studies a design, four minutes on one core
+    python -m benchmarks coverage --studies=200
 
 A study has `people` whose abilities are drawn from Beta(a, b), and `photographs` of each, half
 of either of two emotions. The truth is a / (a + b). Prints, for each design, the share of studies

@@ -1,9 +1,9 @@
 """How fast is face detection? Ours, mtcnn 1.0.0 and facenet-pytorch in turns on the same frames.
 
-    python benchmarks/detection_speed.py --mtcnn=PYTHON --facenet=PYTHON VIDEOS...
-    python benchmarks/detection_speed.py VIDEOS...                 ours alone, on any device
-    python benchmarks/detection_speed.py VIDEOS... --save=F.npz    for a machine without videos,
-    python benchmarks/detection_speed.py --frames=F.npz            PyAV and the package mtcnn
+    python -m benchmarks detection_speed --mtcnn=PYTHON --facenet=PYTHON VIDEOS...
+    python -m benchmarks detection_speed VIDEOS...                 ours alone, on any device
+    python -m benchmarks detection_speed VIDEOS... --save=F.npz    for a machine without videos,
+    python -m benchmarks detection_speed --frames=F.npz            PyAV and the package mtcnn
 
 PYTHON is that of an environment with benchmarks/requirements-mtcnn.txt or -facenet.txt. Frames are
 640x360, cut from videos of that shape (16:9), in batches of 8; min_face 20. Each round times every
@@ -25,14 +25,10 @@ from typing import Any
 import jax
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-import detection_peers  # noqa: E402
-
-from fer_jax.faces import mtcnn  # noqa: E402
-from fer_jax.faces.cascade.boxes import intersection_over_union  # noqa: E402
-from fer_jax.faces.cascade.weights import load_weights  # noqa: E402
+from benchmarks import detection_peers
+from fer_jax.faces import mtcnn
+from fer_jax.faces.cascade.boxes import intersection_over_union
+from fer_jax.faces.cascade.weights import load_weights
 
 WIDTH, HEIGHT = 640, 360
 Spent = tuple[float, float]  # seconds and processor seconds

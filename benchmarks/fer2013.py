@@ -1,6 +1,6 @@
 """fer2013 without its copies: a table that the stage `photographs` reads.
 
-    python benchmarks/fer2013.py FOLDER        # as laid out: labels.csv, train/, validation/, test/
+    python -m benchmarks fer2013 FOLDER        # as laid out: labels.csv, train/, validation/, test/
 
 Writes FOLDER/four.csv (path, subject, emotion, split), or with --seven FOLDER/seven.csv of all
 seven emotions, without the altered copies that some copies of the set hold (`name.jpg3.jpg`).

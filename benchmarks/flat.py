@@ -1,6 +1,6 @@
 """Does extraction stay as fast and as small on a long video? Speed and memory by frames.
 
-    python benchmarks/flat.py --workdir=work/flat --frames=20000
+    python -m benchmarks flat --workdir=work/flat --frames=20000
 
 Writes a video of 320x240 pixels in which a generated person comes and goes again, takes every
 frame of it through the stage's own code, and prints, for each thousand frames, milliseconds and
@@ -20,13 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from fer_jax.faces import shards, video  # noqa: E402
-from fer_jax.people import write_clip  # noqa: E402
-from fer_jax.schemas.faces import Crop, Detector, Limits, Negatives  # noqa: E402
-from fer_jax.schemas.stages import Extract  # noqa: E402
+from fer_jax.faces import shards, video
+from fer_jax.people import write_clip
+from fer_jax.schemas.faces import Crop, Detector, Limits, Negatives
+from fer_jax.schemas.stages import Extract
 
 SIZE = 240, 320
 WINDOW = 1000  # frames

@@ -1,6 +1,6 @@
 """Does anybody notice one flipped bit in a checkpoint? Orbax alone, and our checkpoints.
 
-    python benchmarks/flipped_bits.py --flips=400
+    python -m benchmarks flipped_bits --flips=400
 
 Flips a random bit of a random file of a small checkpoint, reads it back by Orbax alone and as
 `fer_jax.training.checkpoint` does, and compares with what was saved. Exit code 1 if ours ever
@@ -24,7 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from fer_jax.training import checkpoint
 
 STEP = 7

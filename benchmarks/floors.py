@@ -1,9 +1,9 @@
 """What a new model has to beat, on the same folds: HOG with a linear SVM, and `fer` off the shelf.
 
-    python benchmarks/floors.py --method=hog --photographs=WORK/photographs --workdir=WORK/hog
+    python -m benchmarks floors --method=hog --photographs=WORK/photographs --workdir=WORK/hog
 
     python -m venv ENV && ENV/bin/pip install -r benchmarks/requirements-fer.txt
-    ENV/bin/python benchmarks/floors.py --method=fer --photos=PHOTOS/labels.csv \
+    ENV/bin/python -m benchmarks floors --method=fer --photos=PHOTOS/labels.csv \
         --photographs=WORK/photographs --workdir=WORK/fer
 
 Each writes predictions.parquet and protocol.json as the stage `crossval` does with

@@ -1,6 +1,6 @@
 """Is nothing lost when the pipeline is killed? Kills it once in every step, and compares the end.
 
-    python benchmarks/kill.py --config=configs/demo.py --reference=work/demo --workdir=work/killed
+    python -m benchmarks kill --config=configs/demo.py --reference=work/demo --workdir=work/killed
 
 `reference` holds a run of the same config that nobody interrupted. Sends SIGKILL to the whole
 process group at a random moment of each step (never of its first second), starts it again, and at

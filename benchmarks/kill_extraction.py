@@ -1,6 +1,6 @@
 """Is a frame ever lost when extraction is killed? Kills it again and again at random moments.
 
-    python benchmarks/kill_extraction.py --workdir=work/kill_extraction --kills=100
+    python -m benchmarks kill_extraction --workdir=work/kill_extraction --kills=100
 
 Draws 36 short clips of generated people, extracts them once undisturbed, and then in folders where
 SIGKILL meets the whole process group at a random moment, and the same command is given again, until
@@ -33,11 +33,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from fer_jax.faces.mtcnn import Faces
+from fer_jax.people import write_clip, write_scene
 
-from fer_jax.faces.mtcnn import Faces  # noqa: E402
-from fer_jax.people import write_clip, write_scene  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 CLIPS, SHAPE = 36, (12, 6, (120, 160))  # frames, frames a second, pixels
 Start = Callable[[Path], tuple[int, Callable[[], bool]]]  # a folder: process, whether it ended

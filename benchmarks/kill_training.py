@@ -1,6 +1,6 @@
 """Is nothing lost when a training is killed? Kills one over and over, and compares the end.
 
-    python benchmarks/kill_training.py --kills=100 --terminations=20 --workdir=work/kills
+    python -m benchmarks kill_training --kills=100 --terminations=20 --workdir=work/kills
 
 Trains a small network on noise, in processes forked from one that has imported everything. Each is
 sent SIGKILL or SIGTERM at a random moment of its life and started again, until the training is

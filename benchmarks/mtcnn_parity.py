@@ -1,7 +1,7 @@
 """Does our detector find what mtcnn 1.0.0 finds? Compares both on pictures and frames of yours.
 
     python -m venv peer && peer/bin/pip install -r benchmarks/requirements-mtcnn.txt
-    python benchmarks/mtcnn_parity.py --peer=peer/bin/python PICTURES_AND_VIDEOS...
+    python -m benchmarks mtcnn_parity --peer=peer/bin/python PICTURES_AND_VIDEOS...
 
 Takes every picture below the folders given, and `--frames` evenly spaced frames of every video.
 Each picture is a call of its own to the package, which misplaces boxes in mixed batches. Prints a
@@ -24,16 +24,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-import detection_peers  # noqa: E402
-
-from fer_jax.errors import UserError  # noqa: E402
-from fer_jax.faces import images as image_files  # noqa: E402
-from fer_jax.faces import video as video_files  # noqa: E402
-from fer_jax.faces.cascade.boxes import intersection_over_union  # noqa: E402
-from fer_jax.faces.mtcnn import Detector, Faces  # noqa: E402
+from benchmarks import detection_peers
+from fer_jax.errors import UserError
+from fer_jax.faces import images as image_files
+from fer_jax.faces import video as video_files
+from fer_jax.faces.cascade.boxes import intersection_over_union
+from fer_jax.faces.mtcnn import Detector, Faces
 
 Picture = tuple[str, str, np.ndarray]  # the folder given, the picture's name, its pixels
 

@@ -1,8 +1,8 @@
 """What does a pretext task cost beside learning emotions on as many pixels?
 
-    python benchmarks/pretext_speed.py
-    python benchmarks/pretext_speed.py --network=full --batch=2 --rounds=5  # hours away from a GPU
-    python benchmarks/pretext_speed.py --network=full --batch=32 --steps=5  # on a GPU
+    python -m benchmarks pretext_speed
+    python -m benchmarks pretext_speed --network=full --batch=2 --rounds=5  # hours away from a GPU
+    python -m benchmarks pretext_speed --network=full --batch=32 --steps=5  # on a GPU
 
 For each task two steps are compiled, as in training: the task's own, and that of `emotion` with as
 many images of the same size as the task shows to the backbone. They take turns in one process, so
@@ -14,16 +14,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from configs import argument, emotion
 from fer_jax.schemas.training import Backbone, Batches, Optimizer

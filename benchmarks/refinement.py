@@ -1,6 +1,6 @@
 """How well does the verifier tell faces from what MTCNN takes for some, on sources it never saw?
 
-    python benchmarks/refinement.py --one-face DIR... --no-face DIR... --workdir=work/refinement
+    python -m benchmarks refinement --one-face DIR... --no-face DIR... --workdir=work/refinement
 
 Runs MTCNN with lowered thresholds over pictures and videos that show one face each (its best
 candidate is the face, the others are not) and over such that show none (no candidate is). Deals
@@ -24,7 +24,6 @@ import argparse
 import ast
 import copy
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,22 +33,19 @@ import pandas as pd
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from configs import extract, verify  # noqa: E402
-from fer_jax.data import builders, sources  # noqa: E402
-from fer_jax.errors import UserError  # noqa: E402
-from fer_jax.faces.alignment import align  # noqa: E402
-from fer_jax.faces.cascade.boxes import intersection_over_union  # noqa: E402
-from fer_jax.faces.drawing import contact_sheet, write_image  # noqa: E402
-from fer_jax.faces.images import SUFFIXES, read_image  # noqa: E402
-from fer_jax.faces.mtcnn import Detector, Faces  # noqa: E402
-from fer_jax.faces.negatives import background_landmarks, typical_landmarks  # noqa: E402
-from fer_jax.faces.verdicts import operating_threshold, rate  # noqa: E402
-from fer_jax.faces.video import VideoError, list_videos, sample_frames  # noqa: E402
-from fer_jax.stages import train  # noqa: E402
-from fer_jax.training import trained_model  # noqa: E402
+from configs import extract, verify
+from fer_jax.data import builders, sources
+from fer_jax.errors import UserError
+from fer_jax.faces.alignment import align
+from fer_jax.faces.cascade.boxes import intersection_over_union
+from fer_jax.faces.drawing import contact_sheet, write_image
+from fer_jax.faces.images import SUFFIXES, read_image
+from fer_jax.faces.mtcnn import Detector, Faces
+from fer_jax.faces.negatives import background_landmarks, typical_landmarks
+from fer_jax.faces.verdicts import operating_threshold, rate
+from fer_jax.faces.video import VideoError, list_videos, sample_frames
+from fer_jax.stages import train
+from fer_jax.training import trained_model
 
 LOWERED = (0.5, 0.4, 0.05)
 EAGER = (0.4, 0.2, 0.02)  # for training alone

@@ -1,6 +1,6 @@
 """Tries to break every stage: kills at random moments, and generated inputs. Prints what fails.
 
-    python -m benchmarks.robustness --inputs=5000 --kills=1000 --seed=0 --workdir=work/robustness
+    python -m benchmarks robustness --inputs=5000 --kills=1000 --seed=0 --workdir=work/robustness
 
 Kills: each of the stages, on small inputs with stand-ins for the networks, receives SIGKILL at a
 moment drawn uniformly from the time that it takes, and is run again, until it ends. Every file of a
@@ -16,7 +16,7 @@ Both run in forks of a process that has imported everything, on `--jobs` cores. 
 or 10 kills of one seed; finished ones are kept in WORKDIR/results.jsonl, and the same command goes
 on from there. Each failure is printed with the command that repeats it:
 
-    python -m benchmarks.robustness --only=labels --seed=3 --inputs=25 --workdir=work/again
+    python -m benchmarks robustness --only=labels --seed=3 --inputs=25 --workdir=work/again
 
 which generates that unit alone and, of inputs, shows the smallest example that fails. Exit code 1
 if anything failed.
@@ -162,7 +162,7 @@ def _run_and_tell(unit: Unit, workdir: Path, lane: int) -> None:
 
 def again(unit: Unit) -> str:
     return (
-        f"python -m benchmarks.robustness --only={unit.label} --seed={unit.seed} "
+        f"python -m benchmarks robustness --only={unit.label} --seed={unit.seed} "
         f"--{unit.kind}={unit.count} --workdir=work/again"
     )
 

@@ -1,6 +1,6 @@
 """Does `predict` with the model of a fold give what cross-validation measured in that fold?
 
-    python benchmarks/shipped.py --photos=WORK/render/photographs --run=W
+    python -m benchmarks shipped --photos=WORK/render/photographs --run=W
 
 `W` is a workdir of `crossval` that was run with --config.save_folds, and `photos` the folder of the
 original photographs. Every fold's model reads the photographs of the people that were tested in it.
@@ -18,8 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from configs import predict as predict_config
 from fer_jax.stages import predict

@@ -1,9 +1,9 @@
 """Which shortcuts solve a pretext task, and does each measure against them close one?
 
-    python benchmarks/shortcuts.py  # a table, in minutes on two cores
-    python benchmarks/shortcuts.py --size=299 --permutations=100 --gap=3 15 24 --count=600
-    python benchmarks/shortcuts.py --network=1500  # and the small network itself
-    python benchmarks/shortcuts.py --faces WORK/photographs WORK/refine
+    python -m benchmarks shortcuts  # a table, in minutes on two cores
+    python -m benchmarks shortcuts --size=299 --permutations=100 --gap=3 15 24 --count=600
+    python -m benchmarks shortcuts --network=1500  # and the small network itself
+    python -m benchmarks shortcuts --faces WORK/photographs WORK/refine
 
 The images are random textures with the same statistics everywhere, so no tile tells its place by
 what it shows. To some a trace is added that real pictures have: light from one side, a tint that
@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,6 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from configs import emotion
 from fer_jax.data import iterators, sources

@@ -1,6 +1,6 @@
 """Real faces for the study of pretext tasks: a pool without labels, and few with them.
 
-    python benchmarks/study_data.py --fer2013=WORK/fer2013 --clips=WORK/refine --out=STUDY
+    python -m benchmarks study_data --fer2013=WORK/fer2013 --clips=WORK/refine --out=STUDY
     python launch.py --config=configs/photographs.py --config.photos=STUDY/low_shot.csv \
         --config.aligned=True --workdir=STUDY/low_shot
     python launch.py --config=configs/photographs.py --config.photos=STUDY/choosing.csv \

@@ -1,8 +1,8 @@
 """How fast is a step of Inception-ResNet-v2, here and in timm?
 
-    python benchmarks/throughput.py --peer=peers/bin/python  # made of requirements-timm.txt
-    python benchmarks/throughput.py --size=96 --peer=peers/bin/python
-    python benchmarks/throughput.py --size=299 --batch=128 --dtype=bfloat16 --peer=python3  # a GPU
+    python -m benchmarks throughput --peer=peers/bin/python  # made of requirements-timm.txt
+    python -m benchmarks throughput --size=96 --peer=peers/bin/python
+    python -m benchmarks throughput --size=299 --batch=128 --dtype=bfloat16 --peer=python3  # a GPU
 
 Every variant runs in a process of its own that stays; they take turns, so that what else the
 machine does falls on all alike, and only one computes at a time. A training step is: normalise the

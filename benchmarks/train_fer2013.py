@@ -1,14 +1,14 @@
 """The intermediate step: an emotion network taught on fer2013, to start from with few people.
 
-    python benchmarks/fer2013.py FOLDER
+    python -m benchmarks fer2013 FOLDER
     python launch.py --config=configs/photographs.py --config.photos=FOLDER/four.csv \
         --config.crop.size=80 --config.crop.margin=0.0 --config.batch=64 --workdir=WORK/fer2013
-    python benchmarks/train_fer2013.py --photographs=WORK/fer2013 --workdir=WORK/fer2013_small
+    python -m benchmarks train_fer2013 --photographs=WORK/fer2013 --workdir=WORK/fer2013_small
 
 Trains on the split `train`, tells accuracy on `validation` (the only one to choose by) and, with
 --test, once on `test`. A larger network, for a GPU:
 
-    python benchmarks/train_fer2013.py --photographs=WORK/fer2013 --workdir=WORK/fer2013_wide \
+    python -m benchmarks train_fer2013 --photographs=WORK/fer2013 --workdir=WORK/fer2013_wide \
         --width=0.375 --depth=2,4,2 --stem=small --learning_rate=2e-3 --batch_size=128 --epochs=40
 """
 

@@ -1,0 +1,45 @@
+"""Measurements and comparisons with other packages, one module each.
+
+    python -m benchmarks                 # what there is
+    python -m benchmarks NAME --help     # one of them
+
+Run from the repository's root. Some need packages of their own; their --help says which.
+"""
+
+from __future__ import annotations
+
+import ast
+import runpy
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+_STARTED_BY_OTHERS = ("_peers", "_worker")  # in environments of their own
+
+
+def summaries() -> dict[str, str]:
+    """The first line of each measurement's docstring, by its name."""
+    found = {}
+    for file in sorted(FOLDER.glob("*.py")):
+        if not file.stem.startswith("_") and not file.stem.endswith(_STARTED_BY_OTHERS):
+            text = ast.get_docstring(ast.parse(file.read_text())) or ""
+            found[file.stem] = text.partition("\n")[0]
+    return found
+
+
+def main() -> int | str:
+    known = summaries()
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        width = max(map(len, known))
+        print(__doc__)
+        print("\n".join(f"  {name:{width}}  {summary}" for name, summary in known.items()))
+        return 0
+    name = sys.argv.pop(1)
+    if name not in known:
+        return f"error: no measurement is called {name!r}; there are {', '.join(known)}"
+    runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""`python -m benchmarks` lists every measurement; each accepts the flags that documents show."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import summaries
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("*.py")),
+]
+COMMAND = re.compile(r"python3? -m benchmarks (\w+)((?:[^\n`\\#{]|\\\n)*)")
+
+
+def documented() -> dict[str, set[str]]:
+    """The flags that documents show for each measurement."""
+    found: dict[str, set[str]] = {}
+    for page in PAGES:
+        for name, arguments in COMMAND.findall(page.read_text()):
+            words = shlex.split(arguments.replace("\\\n", " "))
+            flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+            found.setdefault(name, set()).update(flags - {"--help"})
+    return found
+
+
+def test_the_list_names_every_measurement():
+    shown = subprocess.run(
+        [sys.executable, "-m", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert len(summaries()) >= 19
+    for name, summary in summaries().items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", shown, re.MULTILINE)
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "coverag"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "'coverag'" in done.stderr and "coverage" in done.stderr
+
+
+def test_documents_name_only_measurements_that_exist():
+    assert set(documented()) - {"NAME"} <= set(summaries())
+
+
+@pytest.mark.parametrize("name", sorted(summaries()))
+def test_help_explains_the_flags_that_documents_show(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    unknown = {
+        flag
+        for flag in documented().get(name, ())
+        if not re.search(rf"{flag}\b", shown) and not flag.startswith("--config.")
+    }
+    assert not unknown
