@@ -1,0 +1,10 @@
+# docker build -t fer_jax . && docker run --rm -v "$PWD/work:/fer_jax/work" fer_jax make demo
+FROM python:3.12-slim
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends build-essential git libgl1 libglib2.0-0 \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /fer_jax
+COPY requirements.txt requirements-dev.txt Makefile ./
+RUN make setup && make .venv/dev
+COPY . .
+CMD ["make", "test"]
