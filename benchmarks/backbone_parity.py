@@ -143,7 +143,7 @@ def compare_files(work: Path, peer: str, weights: Arrays) -> int:
 
 
 def compare_inference(work: Path, weights: Arrays) -> dict[str, float]:
-    """A row a block; the worst relative difference by dtype."""
+    """One row per block; the worst relative difference by dtype."""
     columns: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
     exact: dict[tuple[int, str], float] = {}
     rounding: dict[str, float] = {}  # of float32, in the worst block
@@ -183,7 +183,7 @@ def ours_inference(weights: Arrays, images: np.ndarray, dtype: str) -> Arrays:
 
 
 def compare_training(work: Path, weights: Arrays) -> float:
-    """A row a quantity; the worst relative difference in float64."""
+    """One row per quantity; the worst relative difference in float64."""
     columns: dict[str, dict[str, float]] = {}
     everyone: dict[str, dict[str, Arrays]] = {dtype: {} for dtype in DTYPES}
     for dtype in DTYPES:

@@ -4,7 +4,8 @@
 
 `reference` holds a run of the same config that nobody interrupted. Sends SIGKILL to the whole
 process group at a random moment of each step (never of its first second), starts it again, and at
-last compares predictions, measures and manifests. Prints a row a kill; exit code 1 if they differ.
+last compares predictions, measures and manifests. Prints one row per kill; exit code 1 if they
+differ.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def spread(path: Path, count: int) -> Iterator[video_files.Frame]:
 
 
 def compare(peer: detection_peers.Peer, chosen: list[Picture]) -> list[dict]:
-    """A row a picture: how many faces both found, and how far they are apart at worst."""
+    """One row per picture: how many faces both found, and how far they are apart at worst."""
     images = [image for _, _, image in chosen]
     theirs, _ = peer.detect(images, batch=False)
     ours = Detector(min_face=detection_peers.MIN_FACE).detect(images)

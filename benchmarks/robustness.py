@@ -195,7 +195,7 @@ def repeat(options: argparse.Namespace) -> int:
 
 
 def report(units: list[Unit], workdir: Path, seconds: float) -> int:
-    """Prints a row a part and stage, and the sums; 1 if anything failed or is missing."""
+    """Prints one row per part and stage, and the sums; 1 if anything failed or is missing."""
     wanted = {(unit.kind, unit.name, unit.seed) for unit in units}
     lines = [li for li in results(workdir) if (li["kind"], li["name"], li["seed"]) in wanted]
     rows: dict[tuple[str, str], collections.Counter[str]] = collections.defaultdict(

@@ -105,7 +105,7 @@ def ready(_python: str, variant: dict[str, Any], process: subprocess.Popen[str])
 def measure(
     workers: list[dict[str, Any]], mode: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Prints and returns a row a worker."""
+    """Prints and returns one row per worker."""
     seconds: dict[str, list[float]] = {worker["name"]: [] for worker in workers}
     for worker in workers:
         ask(worker, f"{mode} 2")  # compiles

@@ -5,7 +5,7 @@
 `videos` is a folder, searched through all its subfolders, or one file. Frames are sampled by
 their true times; faces are found by MTCNN (the weights of the package mtcnn 1.0.0, in JAX).
 
-Writes shards/<video>/ (crops as JPEG, and what was counted), manifest.parquet (a row a face),
+Writes shards/<video>/ (crops as JPEG, and what was counted), manifest.parquet (one row per face),
 negatives.parquet (crops without a face: background, and what the detector doubted), skipped.csv
 (videos that could not be read, or not to their end, with the reason) and quality.png (histograms).
 Run again after adding videos, it extracts the new ones alone.

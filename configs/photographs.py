@@ -6,7 +6,7 @@ r"""Finds, aligns and cuts out the face of each labelled photograph.
 `photos` is a folder <subject>/<emotion>/<photograph>, or a table labels.csv with the columns path
 (relative to the table), subject, emotion and, if wanted, split; or the folder of such a table.
 A consent.csv beside them (subject,share,train,demo,revoked) is honoured: see docs/data_layouts.md.
-Every problem with the labels is told at once, and nothing is written before they are mended.
+Every problem with the labels is told at once, and nothing is written before they are fixed.
 
 Writes faces/<subject>/<emotion>/*.png (pixels only: no EXIF), photographs.parquet (photo, subject,
 emotion, status "ok" or "no_face", detector_score, faces_found, crop) and sheet.png. A photograph

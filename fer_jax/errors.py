@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something that the user can mend: one line saying what is wrong, where, and what to do.
+    """Something that the user can fix: one line saying what is wrong, where, and what to do.
 
     `launch.py` prints the line without a traceback and exits with `exit_code`.
     """

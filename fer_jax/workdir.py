@@ -145,7 +145,7 @@ def _disk_errors_told(config: Config, folder: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"{config.stage}: {error.filename or folder}: {error.strerror}; "
-            f"mend that and give the same command again, what is done is kept"
+            f"fix that and give the same command again, what is done is kept"
         ) from error
 
 

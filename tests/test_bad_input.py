@@ -208,9 +208,9 @@ def test_no_photographs_or_an_unknown_emotion(tmp_path):
     ):
         run("photographs", asked(photographs, photos=tmp_path / "photos"), tmp_path / "w")
     assert not (tmp_path / "w").exists()
-    wrong.rename(wrong.with_name("happy"))  # mended: the same command, the same workdir
-    mended = asked(photographs, photos=tmp_path / "photos")
-    assert run("photographs", mended, tmp_path / "w")["with_face"] == 1
+    wrong.rename(wrong.with_name("happy"))  # fixed: the same command, the same workdir
+    fixed = asked(photographs, photos=tmp_path / "photos")
+    assert run("photographs", fixed, tmp_path / "w")["with_face"] == 1
 
 
 def test_every_problem_of_a_table_in_one_line_of_the_door(photos, tmp_path):

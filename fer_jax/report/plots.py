@@ -71,7 +71,7 @@ def confusion(matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str]) -> str:
         axes.spines[:].set_visible(False)
 
     size = (1.3 + 0.82 * columns, 0.75 + 0.72 * classes)
-    return _plot("confusion", "Confusion matrix: a row a true emotion", size, draw)
+    return _plot("confusion", "Confusion matrix: one row per true emotion", size, draw)
 
 
 def people(

@@ -227,7 +227,7 @@ def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:
         raise
     except PermissionError as error:
         raise UserError(
-            f"cannot read the checkpoint file {error.filename}: {error.strerror}; mend the "
+            f"cannot read the checkpoint file {error.filename}: {error.strerror}; fix the "
             f"permissions and give the same command again"
         ) from error
     except Exception as error:  # Orbax and TensorStore raise of all kinds at damaged files

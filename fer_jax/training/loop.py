@@ -167,7 +167,7 @@ class _Run:
         if self.checkpoints.failure:
             raise UserError(
                 f"the last state was not saved in {self.checkpoints.folder} "
-                f"({self.checkpoints.failure}); mend that and give the same command again: it "
+                f"({self.checkpoints.failure}); fix that and give the same command again: it "
                 f"goes on from step {self.checkpoints.latest_step()}"
             )
         return state
@@ -269,7 +269,7 @@ class _Run:
         if self.checkpoints.failure:
             step = self.checkpoints.latest_step()
             raise UserError(
-                f"terminated, and the state was not saved ({self.checkpoints.failure}); mend "
+                f"terminated, and the state was not saved ({self.checkpoints.failure}); fix "
                 f"that and give the same command again: it goes on from step {step}"
             )
         raise TerminatedError(f"terminated at step {step}, saved; the same command goes on")

@@ -71,7 +71,7 @@ def test_wrong_tables_are_refused(tmp_path, change, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_that_are_no_manifest_are_the_users_to_mend(tmp_path):
+def test_files_that_are_no_manifest_are_a_user_error(tmp_path):
     (tmp_path / "text.parquet").write_text("hello")
     manifest.write_negatives(tmp_path / "n.parquet", manifest.empty(manifest.NEGATIVES_SCHEMA))
     for name, message in (

@@ -76,7 +76,7 @@ def test_what_is_no_picture_is_said_so(tmp_path, content):
         read_image(path)
 
 
-def test_unreadable_files_are_the_users_to_mend(tmp_path):
+def test_unreadable_files_are_a_user_error(tmp_path):
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     for path in (tmp_path / "absent.png", tmp_path, tmp_path / "loop.png"):
         with pytest.raises(UserError, match="cannot read"):

@@ -265,7 +265,7 @@ def test_a_name_that_looks_like_one_of_ours_is_not_overwritten(tmp_path):
     assert made[:2] == [first, second] and len(set(made)) == 3
 
 
-def test_what_the_user_must_mend(tmp_path):
+def test_problems_that_the_user_must_fix(tmp_path):
     with pytest.raises(UserError, match=r"--config\.photos"):
         run(config(""), tmp_path / "a")
     write(tmp_path / "in" / "ann" / "smug" / "1.png", np.zeros((9, 9, 3), np.uint8))

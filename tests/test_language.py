@@ -1,0 +1,44 @@
+"""Phrases that a reader would have to decode do not occur in the repository (docs/style.md)."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PHRASES = (
+    r"told from nothing",
+    r"\ba row a(n|ny)? \w",
+    r"\bmend(s|ed|ing)?\b",
+    r"on both sides of (a|the) (fold|split)",
+    r"taught or chosen",
+)
+EXEMPT = {"docs/style.md", "tests/test_language.py"}
+
+
+def texts() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md", "*.jinja", "Makefile"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [ROOT / name for name in listed.split() if name not in EXEMPT]
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_the_phrase_does_not_occur(phrase):
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in texts()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(phrase, line, re.IGNORECASE)
+    ]
+    assert not found
+
+
+def test_the_search_reads_code_and_documents():
+    names = {path.name for path in texts()}
+    assert {"README.md", "launch.py", "results.md", "report.html.jinja"} <= names
