@@ -1,7 +1,7 @@
 """How well does the starter tell emotions, and faces from non-faces?
 
-    python benchmarks/measure_starter.py --workdir=WORK/starter --split=validation
-    python benchmarks/measure_starter.py --workdir=WORK/starter --split=test \
+    python -m benchmarks measure_starter --workdir=WORK/starter --split=validation
+    python -m benchmarks measure_starter --workdir=WORK/starter --split=test \
         --faces DIR --nonfaces DIR
 
 `--workdir` is the training's, from whose config the data are read; `--model` the model that is
@@ -19,21 +19,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, roc_auc_score
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.pack_starter import opened  # noqa: E402
-from fer_jax.data import sources  # noqa: E402
-from fer_jax.faces.images import SUFFIXES  # noqa: E402
-from fer_jax.records import Inference  # noqa: E402
-from fer_jax.training import trained_model  # noqa: E402
+from benchmarks.pack_starter import opened
+from fer_jax.data import sources
+from fer_jax.faces.images import SUFFIXES
+from fer_jax.records import Inference
+from fer_jax.training import trained_model
 
 FOUR = ("angry", "happy", "neutral", "sad")
 LOST = 0.01  # of the validation split's aligned faces, at the threshold

@@ -1,6 +1,6 @@
 """Cuts non-faces out of pictures and videos, for `configs/starter.py`.
 
-    python benchmarks/nonfaces.py --pictures DIR --name NAME --split train --out OUT
+    python -m benchmarks nonfaces --pictures DIR --name NAME --split train --out OUT
 
 A picture, or each of eight frames of a video, gives some 16 crops without a face: candidates that
 MTCNN, with lowered thresholds, takes for a face with a score below DOUBTED; random places, aligned
@@ -13,35 +13,31 @@ OUT/nonfaces/SPLIT/NAME, and leave out what is neither.
 
 Textures, and parts of faces too small to be a face, need no pictures:
 
-    python benchmarks/nonfaces.py --textures 1500 --parts-of FER2013/train --split train --out OUT
+    python -m benchmarks nonfaces --textures 1500 --parts-of FER2013/train --split train --out OUT
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.refinement import media, part  # noqa: E402
-from fer_jax.errors import UserError  # noqa: E402
-from fer_jax.faces.alignment import align  # noqa: E402
-from fer_jax.faces.drawing import write_image  # noqa: E402
-from fer_jax.faces.images import SUFFIXES, read_image  # noqa: E402
-from fer_jax.faces.mtcnn import Detector, Faces  # noqa: E402
-from fer_jax.faces.negatives import (  # noqa: E402
+from benchmarks.refinement import media, part
+from fer_jax.errors import UserError
+from fer_jax.faces.alignment import align
+from fer_jax.faces.drawing import write_image
+from fer_jax.faces.images import SUFFIXES, read_image
+from fer_jax.faces.mtcnn import Detector, Faces
+from fer_jax.faces.negatives import (
     background_landmarks,
     outline_box,
     touches,
     typical_landmarks,
 )
-from fer_jax.people import texture  # noqa: E402
+from fer_jax.people import texture
 
 EAGER = (0.4, 0.2, 0.02)  # MTCNN's thresholds
 SURE, DOUBTED = 0.9, 0.7

@@ -1,6 +1,6 @@
 """Turns a workdir of `configs/starter.py` into the weights that ship with the package.
 
-    python benchmarks/pack_starter.py --workdir=WORK/starter --out=fer_jax/starter
+    python -m benchmarks pack_starter --workdir=WORK/starter --out=fer_jax/starter
 
 Kernels become float16, all else stays float32. The temperature is fitted on the validation split of
 FER2013, original and aligned crops together, with five crops and their mirror images. How faces are
@@ -13,18 +13,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from fer_jax.data import builders, sources  # noqa: E402
-from fer_jax.metrics.calibration import fit_temperature  # noqa: E402
-from fer_jax.records import FacePipeline, Inference  # noqa: E402
-from fer_jax.training import inference, model_directory, trained_model  # noqa: E402
+from fer_jax.data import builders, sources
+from fer_jax.metrics.calibration import fit_temperature
+from fer_jax.records import FacePipeline, Inference
+from fer_jax.training import inference, model_directory, trained_model
 
 TASK = "emotion"
 
