@@ -1,16 +1,16 @@
-"""Ships `datasets/`, which may be no package of that name, as `fer_jax._datasets`."""
+"""Ships `datasets/` and `configs/` inside the package: outside a checkout the names are taken."""
 
 from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 
-builders = {
+folders = {
     f"fer_jax._datasets.{file.parent.name}": str(file.parent)
     for file in Path("datasets").glob("*/*_dataset_builder.py")
-}
+} | {"fer_jax._configs": "configs"}
 setup(
-    packages=[*find_namespace_packages(include=["fer_jax*"]), *builders],
-    package_dir=builders,
-    package_data={"fer_jax": ["evaluation/templates/*", "starter/*"]}
-    | {name: ["README.md", "TAGS.txt", "CITATIONS.bib"] for name in builders},
+    packages=[*find_namespace_packages(include=["fer_jax*"]), *folders],
+    package_dir=folders,
+    package_data={"fer_jax": ["py.typed", "report/templates/*", "starter/*"]}
+    | {name: ["README.md", "TAGS.txt", "CITATIONS.bib"] for name in folders},
 )

@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom (docs/architecture.md)."""
+"""The import rules of the package (docs/architecture.md)."""
 
 import ast
 import subprocess
@@ -12,6 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "fer_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = {
+    "__main__": 11,
+    "command_line": 10,
     "stages": 9,
     "probes": 6,
     "report": 5,

@@ -14,9 +14,8 @@ from absl import flags
 from absl.testing import flagsaver
 from ml_collections import ConfigDict
 
-import launch as command_line
 from configs import argument, emotion, pretrain, verify
-from fer_jax import backend, stages
+from fer_jax import backend, command_line, stages
 from fer_jax.errors import UserError
 from fer_jax.models.inception_resnet_v2 import Settings
 from fer_jax.schemas.training import Backbone

@@ -1,0 +1,269 @@
+"""The command line: `launch.py` of a checkout, and `fer-jax` of an installed package.
+
+python launch.py --config=configs/pipeline.py --config.videos=DIR --config.photos=DIR --workdir=DIR
+fer-jax pipeline --videos=DIR --photos=DIR --workdir=DIR
+
+Both run the stage that a config names. Any field of the config can be given as a flag:
+--config.steps.pretrain.epochs=100, which `fer-jax` also accepts as --steps.pretrain.epochs=100.
+Each config's docstring says what it does, what it costs and what to expect.
+Exit codes: 0, 2 for an error that the user can fix, 1 for any other, 130 for Ctrl-C, 143 for
+SIGTERM. --verbosity=0 shows what the libraries log, --verbosity=1 tracebacks too.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import runpy
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import config_path
+
+from fer_jax import console, failures, interrupts
+from fer_jax.errors import UserError
+from fer_jax.plugins import did_you_mean
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The config file, e.g. configs/pipeline.py.", lock_config=True
+)
+_HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--helpfull"}
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder that the stage reads and writes.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0 of several, or auto (docs/many_hosts.md)."
+)
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
+
+
+def launch() -> None:
+    """Runs the command line of `launch.py`, which stands in `sys.argv`."""
+    app.run(main, flags_parser=parse_flags)
+
+
+def installed() -> None:
+    """Runs the command line of `fer-jax`: NAME [FILE] and flags."""
+    interrupts.exit_at_once()
+    folder = configs_folder()
+    # Config files import each other as `configs`, a name that an installed package must not take.
+    package = types.ModuleType("configs")
+    package.__path__ = [str(folder)]
+    sys.modules.setdefault("configs", package)
+    try:
+        sys.argv[1:] = launch_arguments(sys.argv[1:], folder)
+    except UserError as error:
+        sys.exit(failures.report(error))
+    launch()
+
+
+def configs_folder() -> Path:
+    """Where the config files are: beside the package in a checkout, in it once installed."""
+    package = Path(__file__).parent
+    shipped = package / "_configs"
+    return shipped if shipped.is_dir() else package.parent / "configs"
+
+
+def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
+    """The arguments of `launch.py` that those of `fer-jax` stand for.
+
+    NAME is the config file of that name in `configs`, FILE its field `input`, and --FIELD=VALUE or
+    --FIELD VALUE stands for --config.FIELD=VALUE. The workdir is work/NAME where none is given, or
+    work/NAME/STEM for a FILE. Arguments without NAME stay as they are.
+
+    Raises:
+        UserError: there is no such config, or it has no field `input`.
+    """
+    if not arguments or (len(arguments) == 1 and arguments[0] in _HELP):
+        _list_configs(configs)
+        sys.exit(0)
+    if arguments[0].startswith("-"):
+        return list(arguments)
+    name, colon, argument = arguments[0].partition(":")
+    known = sorted(_summaries(configs))
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise UserError(f"there is no command {name!r}{hint}; there are {', '.join(known)}")
+    path = f"{configs / name}.py{colon}{argument}"
+    _, config = _load_config(["fer-jax", f"--config={path}"])
+    translated, files = [f"--config={path}"], []
+    rest = iter(arguments[1:])
+    for word in rest:
+        if not word.startswith("-"):
+            files.append(word)
+        else:
+            translated.append(_config_flag(word, config, rest))
+    if len(files) > 1 or (files and "input" not in config):
+        raise UserError(
+            f"unexpected argument {files[-1]!r}; `fer-jax {name}` takes "
+            f"{'one file or folder' if 'input' in config else 'flags only'}; see --help"
+        )
+    translated += [f"--config.input={file}" for file in files]
+    if not any(word.lstrip("-").startswith("workdir") for word in translated):
+        translated.append(f"--workdir={Path('work', name, *(Path(file).stem for file in files))}")
+    return translated
+
+
+def _config_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
+    """`word` as a flag of the config if it names one of its fields, with its value."""
+    field, equals, value = word.lstrip("-").partition("=")
+    if field in flags.FLAGS or field.split(".")[0].split("[")[0] not in config:
+        return word
+    return f"--config.{field}={value if equals else next(following, '')}"
+
+
+def _list_configs(folder: Path) -> None:
+    console.say("fer-jax NAME [FILE] [--FIELD=VALUE ...] [--workdir=DIR]", "")
+    summaries = _summaries(folder)
+    width = max(map(len, summaries))
+    console.say(*(f"  {name:{width}}  {text}" for name, text in summaries.items()))
+    console.say("", "fer-jax NAME --help shows the fields of one of them.")
+
+
+def _summaries(folder: Path) -> dict[str, str]:
+    """The first line of each config's docstring, by its name."""
+    found = {}
+    for file in sorted(folder.glob("*.py")):
+        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        if "--config=configs/" in text:
+            found[file.stem] = text.partition("\n")[0]
+    return found
+
+
+def main(argv: list[str]) -> None:
+    """Runs the stage; an error is one line on standard error and an exit code."""
+    code = 0
+    try:
+        _run(argv)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        code = failures.report(error, _WORKDIR.value)
+    # The error is freed by now, and with it all that its frames held, such as worker processes.
+    sys.exit(code)
+
+
+def _run(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}; see --help")
+    if _CONFIG.value is None or not _WORKDIR.value:
+        raise UserError("give --config=configs/NAME.py and --workdir=DIR; see --help")
+    try:
+        from fer_jax import backend  # imports jax: after the flags, so that --help is quick
+    except ValueError as error:  # JAX reads its environment variables when it is imported
+        raise UserError(f"JAX rejects an environment variable: {error}") from error
+    from fer_jax import stages
+
+    backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    stage = stages.find_stage(str(_CONFIG.value.get("stage", "")))
+    with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
+        stage.run(_CONFIG.value, _WORKDIR.value)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses `argv` and configures logging; returns the arguments that are no flags."""
+    try:
+        text, config = _load_config(argv)
+        if _HELP & set(argv):
+            _describe(text, config)
+        _check_overrides(argv, config)
+        rest: list[str] = flags.FLAGS(argv)
+    except SystemExit:
+        raise
+    except BrokenPipeError:  # as in `launch.py --help | head`
+        console.discard(sys.stdout)
+        sys.exit(0)
+    except flags.UnrecognizedFlagError as error:
+        sys.exit(failures.report(UserError(f"{error}; --helpfull lists the flags")))
+    except (flags.Error, TypeError, ValueError) as error:
+        sys.exit(failures.report(UserError(str(error))))
+    except BaseException as error:
+        sys.exit(failures.report(error))
+    verbosity = flags.FLAGS["verbosity"]
+    console.configure(None if verbosity.using_default_value else verbosity.value)
+    return rest
+
+
+def _load_config(argv: list[str]) -> tuple[str, ConfigDict]:
+    """The docstring of the config file that `argv` names, and its config without overrides.
+
+    absl loads the file too, but would hide where a faulty file or field is wrong.
+    """
+    values = flags.FlagValues()
+    name = flags.DEFINE_string("config", None, "", flag_values=values)
+    values([argument for argument in argv if argument not in _HELP], known_only=True)
+    if name.value is None:
+        return "", ConfigDict()
+    path, colon, argument = name.value.partition(":")
+    try:
+        module = runpy.run_path(path)
+        if "get_config" not in module:
+            raise UserError(f"{path} has no function get_config")
+        return module["__doc__"] or "", module["get_config"](*[argument] if colon else [])
+    except UserError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot load {path}, which --config names ({reason})") from error
+    except Exception as error:
+        kind = type(error).__name__
+        raise UserError(f"the file that --config names fails with {kind}: {error}") from error
+
+
+def _check_overrides(argv: list[str], config: ConfigDict) -> None:
+    """Raises `UserError` for the first override of a field that the config does not have."""
+    for argument in argv:
+        flag = argument.split("=", 1)[0].lstrip("-")
+        if not argument.startswith("-") or not flag.startswith("config."):
+            continue
+        field = flag.removeprefix("config.")
+        try:
+            config_path.get_value(field, config)
+        except ValueError:
+            parent, _, name = field.rpartition(".")
+            raise UserError(
+                f"cannot read the field name in --{flag}; a name with characters other than "
+                f"letters, digits and _ is written in brackets: "
+                f'"--config{"." if parent else ""}{parent}[{name!r}]=..."'
+            ) from None
+        except (AttributeError, KeyError, IndexError, TypeError):
+            raise UserError(_unknown_field(field, list(_fields(config)))) from None
+
+
+def _unknown_field(field: str, known: list[str]) -> str:
+    field = field.replace("'", '"')
+    near = difflib.get_close_matches(field, known, n=2, cutoff=0.75)
+    near = near or _same_ending(field, known)
+    near = near or sorted({name.split(".")[0] for name in known})
+    hints = ", ".join(f"--config.{name}" for name in near)
+    return f"the config has no field --config.{field}; the nearest are {hints}"
+
+
+def _same_ending(field: str, known: list[str]) -> list[str]:
+    """The fields whose last name is nearest to that of `field`: pretrain.epochs for epoch."""
+    last = {name: name.rsplit(".", 1)[-1] for name in known}
+    near = difflib.get_close_matches(field.rsplit(".", 1)[-1], set(last.values()), n=1)
+    return [name for name in known if last[name] in near][:5]
+
+
+def _describe(text: str, config: ConfigDict) -> None:
+    """Prints the config file's docstring and its fields, which absl does not know."""
+    console.say(*text.splitlines())
+    for name, value in _fields(config).items():
+        if not isinstance(value, ConfigDict):
+            console.say(f"  --config.{name}={value}")
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Every field by the name that its flag has; a key with dots stands in brackets."""
+    fields: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}.{key}".lstrip(".") if key.isidentifier() else f'{prefix}["{key}"]'
+        fields[name] = value
+        if isinstance(value, ConfigDict):
+            fields |= _fields(value, name)
+    return fields

@@ -1,0 +1,112 @@
+"""The wheel, in an empty folder: the command `fer-jax` and what it needs are in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fer_jax.command_line import launch_arguments
+from fer_jax.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Runs `fer-jax` of a wheel built from the files under version control."""
+    source, target, empty = (tmp_path_factory.mktemp(name) for name in ("source", "site", "empty"))
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+    command = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", *command, f"--target={target}", str(source)], check=True
+    )
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, str(target / "bin/fer-jax"), *map(str, arguments)],
+            cwd=empty,
+            env={**os.environ, "PYTHONPATH": str(target), "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+        )
+
+    run.folder, run.package = empty, target / "fer_jax"
+    return run
+
+
+def test_the_wheel_holds_everything_that_the_package_reads(installed):
+    for folder, suffixes in {"fer_jax": {".py", ".jinja", ".typed", ".json"}}.items():
+        wanted = {
+            file.relative_to(ROOT / folder)
+            for file in (ROOT / folder).rglob("*")
+            if file.suffix in suffixes or file.name == "py.typed"
+        }
+        assert wanted and not {name for name in wanted if not (installed.package / name).exists()}
+    assert (installed.package / "_datasets/face_frames").is_dir()
+
+
+def test_the_command_lists_the_configs(installed):
+    shown = installed().stdout
+    names = {path.stem for path in CONFIGS.glob("*.py")} - {"argument"}
+    assert names == {line.split()[0] for line in shown.splitlines() if line.startswith("  ")}
+
+
+def test_a_config_that_imports_another_loads_outside_a_checkout(installed):
+    ended = installed("emotion", "--photographs", "absent")
+    assert ended.returncode == 2 and "absent" in ended.stderr
+    assert "--config.photographs=" in installed("emotion:full", "--help").stdout
+
+
+def test_predict_answers_in_an_empty_folder(installed):
+    ended = installed("predict", ROOT / "tests/golden/no_face.jpg")
+    assert ended.returncode == 0, ended.stderr
+    (row,) = pd.read_csv(installed.folder / "work/predict/no_face/predictions.csv").itertuples()
+    assert row.source == "no_face.jpg"
+
+
+def test_fields_and_files_become_flags_of_the_config():
+    given = ["predict", "a b.jpg", "--every_s=1", "--batch", "4", "--verbosity=1"]
+    assert launch_arguments(given, CONFIGS) == [
+        f"--config={CONFIGS}/predict.py",
+        "--config.every_s=1",
+        "--config.batch=4",
+        "--verbosity=1",
+        "--config.input=a b.jpg",
+        "--workdir=work/predict/a b",
+    ]
+    given = ["emotion:full,rotation", "--optimizer.clip=2", "--workdir=w"]
+    assert launch_arguments(given, CONFIGS) == [
+        f"--config={CONFIGS}/emotion.py:full,rotation",
+        "--config.optimizer.clip=2",
+        "--workdir=w",
+    ]
+    assert launch_arguments(["--config=x.py"], CONFIGS) == ["--config=x.py"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predct"], "no command 'predct' (did you mean 'predict'?)"),
+        (["pipeline", "x"], "unexpected argument 'x'; `fer-jax pipeline` takes flags only"),
+        (["predict", "x", "y"], "unexpected argument 'y'; `fer-jax predict` takes one file or"),
+    ],
+)
+def test_a_wrong_command_is_one_line(arguments, message):
+    with pytest.raises(UserError) as error:
+        launch_arguments(arguments, CONFIGS)
+    assert message in str(error.value)
