@@ -1,9 +1,11 @@
-r"""Teaches Inception-ResNet-v2 to tell faces from non-faces: the second opinion on MTCNN.
+r"""Trains Inception-ResNet-v2 to tell faces from non-faces: the second opinion on MTCNN.
 
     python launch.py --config=configs/verify.py --config.data.root=WORK/extract \
         --workdir=WORK/verify
 
-`configs/verify.py:full` takes the published network at 299 pixels.
+`configs/verify.py:base` starts from the network that ships with the package, the starter
+(`--config.init=""`: from random weights). `configs/verify.py:full` takes the published network at
+299 pixels.
 
 Faces are the crops that MTCNN found; non-faces are places without a face in the same frames,
 candidates that MTCNN doubted (hard negatives), and textures. `--config.faces=FOLDER` and
@@ -56,7 +58,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "remat": False,
         "dtype": "auto",
     }
-    config.init = ""  # a workdir or model directory, a weight file, "imagenet", or "starter"
+    # A workdir or model directory, a weight file, "imagenet", or "starter"; "": random weights.
+    config.init = "starter" if size == "base" else ""
 
     config.epochs = 24.0  # at least min_steps, below
     config.min_steps = 500  # 24 epochs of a few hundred crops would be over before it learned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from fer_jax.data.manifest import KEPT, REMOVED
 from fer_jax.errors import UserError
 
+PLAIN_THRESHOLD = 0.5  # decides for the more probable class; chosen on no data
 _RESAMPLES, _SEED = 2000, 0
 
 
@@ -26,11 +28,13 @@ class Scored:
         scores: probability of "face", 0..1.
         is_face: what the crop shows.
         sources: the video or folder of each; crops of one resemble each other.
+        ids: of each, in the data set.
     """
 
     scores: Float[np.ndarray, " n"]
     is_face: Bool[np.ndarray, " n"]
     sources: list[str]
+    ids: Sequence[str] = ()
 
 
 def operating_threshold(face_scores: Float[np.ndarray, " n"], max_faces_lost: float) -> float:
@@ -87,6 +91,42 @@ def few_faces_note(measured: dict[str, Any], split: str, max_faces_lost: float) 
     return (
         f"only {measured['faces']} {split} faces: {measured['faces_kept']} are kept, which says "
         f"no more than that at least {measured['recall']['low'] or 0:.1%} of faces are (95 %)"
+    )
+
+
+def doubt_of_sources(test: Scored | None, fewest: int) -> str:
+    """Why the test split shows too few sources of faces to trust a verifier; "" if it does not.
+
+    Args:
+        test: crops of sources that neither trained the verifier nor chose its threshold; None if
+            there are none.
+        fewest: how many sources of faces are needed.
+    """
+    faces = zip(test.sources, test.is_face, strict=True) if test else ()
+    count = len({source for source, is_face in faces if is_face})
+    if count >= fewest:
+        return ""
+    return (
+        f"its test split has faces of {count} sources, fewer than min_test_sources={fewest} "
+        "(train it on more videos)"
+    )
+
+
+def doubt_of_removal(confident: int, removed: int, most: float) -> str:
+    """Why a verifier removes too many of MTCNN's confident detections; "" if it does not.
+
+    Args:
+        confident: number of confident detections in sources that the verifier has not seen.
+        removed: how many of them it would remove.
+        most: the largest acceptable share.
+    """
+    if not confident:
+        return "there is no confident detection in sources that it has not seen"
+    if removed <= most * confident:
+        return ""
+    return (
+        f"it would remove {removed} of {confident} confident detections ({removed / confident:.1%})"
+        f" in sources that it has not seen, more than max_removed_of_confident={most:g}"
     )
 
 

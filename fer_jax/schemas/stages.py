@@ -179,10 +179,18 @@ class Refine(Stage):
     stage: Literal["refine"]
     faces: Text
     verifier: Text
+    use_verifier: Annotated[Literal["auto", "own", "starter"], AnyCase] = "auto"
+    min_test_sources: CountFromOne = 3
+    confident_score: Probability = 0.99
+    max_removed_of_confident: ShareBelowOne = 0.05
     max_faces_lost: ShareBelowOne
     min_detector_score: Probability
     batch: Batch
     sheet: Annotated[int, Field(ge=0, le=10_000)]
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.verifier == "starter":
+            yield "verifier", "is not a folder; give use_verifier='starter' instead"
 
 
 class Inner(Section):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,12 +19,22 @@ from tqdm import tqdm
 
 from fer_jax import console, records, schemas
 from fer_jax.data import builders, sources
-from fer_jax.data.manifest import HARD, REMOVED, read_manifest, read_negatives, write_manifest
+from fer_jax.data.manifest import HARD, KEPT, REMOVED, read_manifest, read_negatives, write_manifest
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
 from fer_jax.faces.images import read_image
-from fer_jax.faces.verdicts import Scored, few_faces_note, judge, operating_threshold, quality
+from fer_jax.faces.verdicts import (
+    PLAIN_THRESHOLD,
+    Scored,
+    doubt_of_removal,
+    doubt_of_sources,
+    few_faces_note,
+    judge,
+    operating_threshold,
+    quality,
+)
 from fer_jax.figures import save_figure
+from fer_jax.models import starter
 from fer_jax.recogniser import check_task
 from fer_jax.training import model_directory, trained_model
 from fer_jax.workdir import stage, write_json
@@ -32,65 +44,181 @@ Images = UInt8[np.ndarray, "n s s 3"]
 FACE = 1  # the verifier's class for a face; 0 is everything else
 
 
+@dataclass(frozen=True)
+class Examined:
+    """A verifier, its scores, and why it cannot be trusted.
+
+    Attributes:
+        name: "own", the user's; "starter", the one that ships with the package; or "none", which
+            removes nothing.
+        threshold: crops with a lower probability of "face" are refused.
+        scores: of each crop of the manifest.
+        validation, test: labelled crops; None without such a split. The user's verifier was not
+            trained on either, and its threshold was chosen on the first.
+        confident: number of detections of which MTCNN is confident, in sources that this verifier
+            was not trained on and that did not choose its threshold.
+        confident_removed: how many of them it refuses.
+        doubt: why it cannot be trusted; "" if it can.
+        note: what limits the figures of the labelled crops; "" if nothing does.
+        seconds: what the scores of all crops took.
+    """
+
+    name: str
+    model: trained_model.Model
+    threshold: float
+    scores: Float[np.ndarray, " n"]
+    validation: Scored | None
+    test: Scored | None
+    confident: int
+    confident_removed: int
+    doubt: str
+    note: str
+    seconds: float
+
+
+class HeldOut(NamedTuple):
+    """The labelled crops that a verifier is measured on.
+
+    Attributes:
+        validation, test: None without such a split.
+        same: whether they come from the manifest that is refined.
+        note: why there are none; "" if there are some.
+    """
+
+    validation: Scored | None
+    test: Scored | None
+    same: bool
+    note: str
+
+
 @stage(inputs=lambda config: [config.faces, config.verifier])
 def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     """Scores every crop with the verifier and sets `status` and `reason` in the manifest.
+
+    With `use_verifier="auto"`, a verifier that cannot be trusted (see `_examine`) is replaced by
+    the starter's, and where that one removes too many confident detections as well, the detector
+    decides alone. The reasons are printed, and are in `threshold.json` and in the summary.
 
     Raises:
         UserError: no faces to refine, a model that is not a verifier, or no validation faces.
     """
     manifest, folder = _read_faces(config.faces)
-    if not config.verifier:
-        raise UserError("refine: give the verifier's workdir by --config.verifier=DIR")
-    verifier = trained_model.load(config.verifier)
-    check_task(verifier, TASK, config.verifier)
-
-    validation, test = _score_held_out(verifier, config, folder, workdir)
-    if validation is None:
-        raise UserError("refine: the verifier's data have no validation split; train it again")
-    threshold = operating_threshold(validation.scores[validation.is_face], config.max_faces_lost)
-    figures = _figures(validation, test, threshold, config.max_faces_lost)
+    if not config.verifier and config.use_verifier != "starter":
+        raise UserError(
+            "refine: give the verifier's workdir by --config.verifier=DIR, or use the one that "
+            "ships with the package by --config.use_verifier=starter"
+        )
+    chosen, doubts = _choose(config, manifest, folder, workdir)
+    threshold, test = chosen.threshold, chosen.test
+    figures = _figures(chosen, config.max_faces_lost)
     if figures["note"]:
         console.say(f"[refine] {figures['note']}")
 
-    started = time.perf_counter()
+    refined = judge(manifest, chosen.scores, threshold, config.min_detector_score)
     paths = [folder / crop for crop in manifest["crop"]]
-    scores = _score_crops(verifier, paths, config.batch)
-    speed = len(paths) / max(time.perf_counter() - started, 1e-9)
-
-    refined = judge(manifest, scores, threshold, config.min_detector_score)
     refined["crop"] = [os.path.relpath(path, workdir) for path in paths]
     assert len(refined) == len(manifest), "refine removes no rows"
 
     write_manifest(workdir / "manifest.parquet", refined)
+    used = {"verifier": chosen.name, "not_trusted": doubts}
     operating_point = {"threshold": threshold, "min_detector_score": config.min_detector_score}
-    write_json(workdir / "threshold.json", operating_point | figures)
+    confident = {"confident": chosen.confident, "confident_removed": chosen.confident_removed}
+    write_json(workdir / "threshold.json", used | operating_point | confident | figures)
     cut = model_directory.read_faces(folder)
     if cut:
         records.write(workdir / model_directory.FACES, cut)
     shown = refined.assign(path=paths)
-    doubted = _doubted(verifier, folder, config.batch)
+    doubted = _doubted(chosen.model, folder, config.batch)
     drawing.write_image(workdir / "removed.png", removed_sheet(shown, config.sheet))
-    sheet = disagreements(shown, doubted, threshold, config.sheet)
+    # A threshold of 0 removes nothing, but does not say that all candidates are faces.
+    sheet = disagreements(shown, doubted, threshold or PLAIN_THRESHOLD, config.sheet)
     drawing.write_image(workdir / "disagreements.png", sheet)
-    measured, split = (test, "test") if test else (validation, "validation")
-    histogram = score_histogram(scores, measured, split, threshold)
+    measured, split = (test, "test") if test else (chosen.validation, "validation")
+    histogram = score_histogram(chosen.scores, measured, split, threshold)
     save_figure(histogram, workdir / "scores.png", dpi=110)
     return {
         **_counts(refined),
+        "verifier": chosen.name,
+        **({"not_trusted": "; ".join(doubts.values())} if doubts else {}),
         "threshold": threshold,
-        "validation_recall": figures["validation"]["recall"]["value"],
-        "validation_precision": figures["validation"]["precision"]["value"],
-        **(
-            {
-                "test_recall": figures["test"]["recall"]["value"],
-                "test_nonfaces_removed": figures["test"]["nonfaces_removed"]["value"],
-            }
-            if test
-            else {}
-        ),
-        "faces_per_s": round(speed, 1),
+        **confident,
+        **_rates(figures, "validation", "recall", "precision"),
+        **_rates(figures, "test", "recall", "nonfaces_removed"),
+        "faces_per_s": round(len(manifest) / max(chosen.seconds, 1e-9), 1),
     }
+
+
+def _choose(
+    config: schemas.Refine, manifest: pd.DataFrame, folder: Path, workdir: Path
+) -> tuple[Examined, dict[str, str]]:
+    """The verifier to use, and why those that were examined are not trusted, by their names."""
+    names = ("own", "starter") if config.use_verifier == "auto" else (config.use_verifier,)
+    doubts: dict[str, str] = {}
+    for name in names:
+        examined = _examine(name, config, manifest, folder, workdir)
+        if not examined.doubt:
+            return examined, doubts
+        doubts[name] = examined.doubt
+        whose = "the starter's verifier" if name == "starter" else f"the verifier {config.verifier}"
+        if config.use_verifier != "auto":
+            instead = f"is used as --config.use_verifier={name} says"
+        elif name == "own":
+            instead = "is replaced by the starter's, at its own threshold"
+        else:
+            instead = "removes nothing here, MTCNN's score decides alone"
+        console.warn(f"refine: {whose} cannot be trusted and {instead}: {examined.doubt}")
+    if config.use_verifier != "auto":
+        return examined, doubts
+    return dataclasses.replace(examined, name="none", threshold=0.0, confident_removed=0), doubts
+
+
+def _examine(
+    name: str, config: schemas.Refine, manifest: pd.DataFrame, folder: Path, workdir: Path
+) -> Examined:
+    """Scores all crops with a verifier and decides whether it can be trusted.
+
+    The user's verifier needs enough sources that neither trained it nor chose its threshold, and
+    must keep MTCNN's confident detections there. The starter has seen none of these sources, and
+    must keep the confident detections of all of them.
+    """
+    own = name == "own"
+    where = config.verifier if own else starter.NAME
+    verifier = trained_model.load(where)
+    check_task(verifier, TASK, where)
+    held_out = _score_held_out(verifier, config, folder, workdir, strict=own)
+    started = time.perf_counter()
+    scores = _score_crops(verifier, [folder / crop for crop in manifest["crop"]], config.batch)
+    seconds = time.perf_counter() - started
+    threshold, note, unseen = PLAIN_THRESHOLD, held_out.note, np.ones(len(manifest), bool)
+    if own:
+        threshold, note = _own_threshold(held_out, config.max_faces_lost)
+        if held_out.same:
+            unseen = manifest["crop"].isin(held_out.test.ids if held_out.test else []).to_numpy()
+    sure = (manifest["status"] == KEPT) & (manifest["detector_score"] >= config.confident_score)
+    confident = sure.to_numpy() & unseen
+    refused = confident & (scores.astype(np.float32) < np.float32(threshold))
+    counts = int(confident.sum()), int(refused.sum())
+    doubts = [doubt_of_sources(held_out.test, config.min_test_sources)] if own else []
+    if own or counts[0]:
+        doubts.append(doubt_of_removal(*counts, config.max_removed_of_confident))
+    return Examined(
+        name, verifier, threshold, scores, held_out.validation, held_out.test, *counts,
+        doubt=", and ".join(filter(None, doubts)), note=note, seconds=seconds,
+    )  # fmt: skip
+
+
+def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, str]:
+    """The threshold of the user's verifier, and a note where nothing is left to measure it on."""
+    if held_out.validation is None:
+        raise UserError("refine: the verifier's data have no validation split; train it again")
+    faces = held_out.validation.scores[held_out.validation.is_face]
+    threshold = operating_threshold(faces, max_faces_lost)
+    if held_out.test:
+        return threshold, ""
+    return threshold, (
+        "too few sources for a test split: the threshold was chosen on the faces that it is "
+        "measured on"
+    )
 
 
 def removed_sheet(faces: pd.DataFrame, limit: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -136,21 +264,26 @@ def _sheet(rows: pd.DataFrame, title: str) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def score_histogram(
-    scores: Float[np.ndarray, " n"], measured: Scored, split: str, threshold: float
+    scores: Float[np.ndarray, " n"], measured: Scored | None, split: str, threshold: float
 ) -> Figure:
-    """Histograms of the verifier's score: held-out crops above, all crops below, one axis."""
+    """Histograms of the verifier's score: held-out crops above, all crops below, one axis.
+
+    Without held-out crops (`measured` is None) only all crops are shown.
+    """
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
+    *upper, lower = np.atleast_1d(figure.subplots(2 if measured else 1, 1, sharex=True))
     bins = np.linspace(0, 1, 51).tolist()
-    groups = [
-        (upper, measured.scores[measured.is_face], "#2a78c2", f"{split}: faces"),
-        (upper, measured.scores[~measured.is_face], "#d9603b", f"{split}: not faces"),
-        (lower, scores, "#5b6472", "all extracted crops"),
-    ]
+    groups = [(lower, scores, "#5b6472", "all extracted crops")]
+    if measured:
+        faces, others = (measured.scores[kind] for kind in (measured.is_face, ~measured.is_face))
+        groups += [
+            (upper[0], faces, "#2a78c2", f"{split}: faces"),
+            (upper[0], others, "#d9603b", f"{split}: not faces"),
+        ]
     for axes, values, colour, name in groups:
         label = f"{name} ({len(values)})"
         axes.hist(values, bins=bins, color=colour, alpha=0.65, label=label, log=True)
-    for axes in (upper, lower):
+    for axes in (*upper, lower):
         line = f"threshold {threshold:.3f}"
         axes.axvline(threshold, color="black", linewidth=1.2, linestyle="--", label=line)
         axes.set(ylabel="crops", xlim=(-0.01, 1.01), ylim=(0.7, None))
@@ -177,53 +310,69 @@ def _read_faces(folder: str) -> tuple[pd.DataFrame, Path]:
 
 
 def _score_held_out(
-    verifier: trained_model.Model, config: schemas.Refine, folder: Path, workdir: Path
-) -> tuple[Scored | None, Scored | None]:
-    """The verifier's scores of its own validation and test splits; None without such a split."""
+    verifier: trained_model.Model,
+    config: schemas.Refine,
+    folder: Path,
+    workdir: Path,
+    *,
+    strict: bool,
+) -> HeldOut:
+    """A verifier's scores of the validation and test splits of the user's verifier.
+
+    Without one they are those of the crops in `folder`. Where no splits can be made of them, that
+    is an error only if `strict`.
+    """
     root, data_dir, variant = folder, None, None
     trained_on = Path(config.verifier) / records.DATA
-    if trained_on.is_file():
+    if config.verifier and trained_on.is_file():
         data = records.read(schemas.Data, trained_on)
         root = Path(data.place)
         if data.given_folders:
             variant = builders.config_with("face_verification", **data.given_folders)
             data_dir = workdir / "records"
-    elif (Path(config.verifier) / "done.json").is_file():
+    elif config.verifier and (Path(config.verifier) / "done.json").is_file():
         console.warn(
             f"refine: {config.verifier} was written by an older version and does not say what it "
             f"was trained on, so the verifier is measured on {folder}; if it was trained on other "
             f"data, train it again"
         )
-    found: list[Scored | None] = []
-    for split in ("validation", "test"):
+    found: dict[str, Scored | None] = {"validation": None, "test": None}
+    note = ""
+    for split in found:
         try:
             source = sources.open_source(
                 "face_verification", variant, split, root, verifier.record.image_size,
                 data_dir=data_dir,
             )  # fmt: skip
+            found[split] = _score_source(verifier, source, config.batch)
         except sources.NoSplitError:
-            found.append(None)
             continue
-        found.append(_score_source(verifier, source, config.batch))
-    return found[0], found[1]
+        except UserError as error:
+            if strict:
+                raise
+            note = f"the verifier is not measured on labelled crops: {error}"
+            break
+    same = root.is_dir() and root.samefile(folder)
+    return HeldOut(found["validation"], found["test"], same, note)
 
 
 def _score_source(
     verifier: trained_model.Model, source: sources.RecordSource | sources.ArraySource, batch: int
 ) -> Scored:
     is_face: list[bool] = []
-    origins: list[str] = []
+    ids: list[str] = []
 
     def batches() -> Iterator[Images]:
         for start in range(0, len(source), batch):
             examples = [source[i] for i in range(start, min(start + batch, len(source)))]
             is_face.extend(bool(example["label"] == FACE) for example in examples)
-            # The first two parts of an id name the shard, the folder or the texture.
-            origins.extend("/".join(example["id"].split("/")[:2]) for example in examples)
+            ids.extend(example["id"] for example in examples)
             yield np.stack([example["image"] for example in examples])
 
     scores = _scores(verifier, batches())
-    return Scored(scores, np.array(is_face, bool), origins)
+    # The first two parts of an id name the shard, the folder or the texture.
+    origins = ["/".join(name.split("/")[:2]) for name in ids]
+    return Scored(scores, np.array(is_face, bool), origins, ids)
 
 
 def _score_crops(
@@ -241,24 +390,22 @@ def _scores(verifier: trained_model.Model, batches: Iterable[Images]) -> Float[n
     return np.concatenate([*parts, np.zeros(0, np.float32)])
 
 
-def _figures(
-    validation: Scored, test: Scored | None, threshold: float, max_faces_lost: float
-) -> dict[str, Any]:
-    """The content of threshold.json: the figures of both splits, and a note on their limits."""
+def _figures(chosen: Examined, max_faces_lost: float) -> dict[str, Any]:
+    """What threshold.json says of both splits, and a note on the limits of these figures."""
     figures: dict[str, Any] = {
         "max_faces_lost": max_faces_lost,
-        "validation": quality(validation, threshold),
-        "test": quality(test, threshold) if test else None,
+        "validation": quality(chosen.validation, chosen.threshold) if chosen.validation else None,
+        "test": quality(chosen.test, chosen.threshold) if chosen.test else None,
     }
-    split = "test" if test else "validation"
-    note = few_faces_note(figures[split], split, max_faces_lost)
-    if not test:
-        untested = (
-            "too few sources for a test split: the threshold was chosen on the faces that it is "
-            "measured on"
-        )
-        note = f"{untested}; {note}" if note else untested
-    return figures | {"note": note}
+    split = "test" if chosen.test else "validation"
+    few = few_faces_note(figures[split], split, max_faces_lost) if figures[split] else ""
+    return figures | {"note": "; ".join(filter(None, (chosen.note, few)))}
+
+
+def _rates(figures: dict[str, Any], split: str, *names: str) -> dict[str, float | None]:
+    """Values of figures of a split, for the summary; none without that split."""
+    measured = figures[split]
+    return {f"{split}_{name}": measured[name]["value"] for name in names} if measured else {}
 
 
 def _doubted(verifier: trained_model.Model, folder: Path, batch: int) -> pd.DataFrame:

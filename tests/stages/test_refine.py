@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from configs import refine as refine_config
+from configs import verify as verify_config
 from fer_jax.crossval.labelled_faces import crop_margins
 from fer_jax.data import sources
 from fer_jax.data.manifest import read_manifest, write_manifest, write_negatives
@@ -43,17 +44,17 @@ def flat_crops(levels) -> np.ndarray:
     return np.stack([np.full((SIZE, SIZE, 3), level, np.uint8) for level in levels])
 
 
-def write_extract(folder, faces):
+def write_extract(folder, faces, videos=6):
     """An extract workdir with a crop a face; faces: [(brightness, detector_score), ...]."""
     rows = []
     for i, (level, score) in enumerate(faces):
-        crop = f"shards/clip ü/crops/{i:03d}.png"
+        crop = f"shards/clip ü {i % videos}/crops/{i:03d}.png"
         path = folder / crop
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), np.full((SIZE + 8, SIZE + 8, 3), level, np.uint8))
         rows.append(
             {
-                "face_id": f"clip_{i:06d}", "video": f"clip {i % 6}.mp4", "frame": i,
+                "face_id": f"clip_{i:06d}", "video": f"clip {i % videos}.mp4", "frame": i,
                 "time_s": i / 5, "box": [1.0, 2.0, 30.0, 40.0], "landmarks": [0.5] * 10,
                 "detector_score": score, "verifier_score": None, "sharpness": 10.0,
                 "brightness": float(level), "yaw": 0.0, "phash": i, "track": 0,
@@ -85,6 +86,7 @@ def validation(monkeypatch):
 def config_for(folder, **fields):
     config = refine_config.get_config()
     fixed = {"verifier": "somewhere", "batch": 3, "min_detector_score": 0.9}
+    fixed["use_verifier"] = "own"
     config.update({"faces": str(folder)} | fixed | fields)
     return config
 
@@ -181,6 +183,8 @@ def test_refine_keeps_every_row_and_says_why(tmp_path, validation):
     assert summary | {"faces_per_s": 0, "wall_s": 0} == {
         "faces": 7, "kept": 4, "removed": 3, "removed_by_detector": 1, "removed_by_verifier": 1,
         "removed_by_both": 1, "threshold": pytest.approx(102 / 255, abs=1e-6),
+        "verifier": "own", "confident": 0, "confident_removed": 0,
+        "not_trusted": "there is no confident detection in sources that it has not seen",
         "validation_recall": 0.99, "validation_precision": 1.0,
         "test_recall": 0.99, "test_nonfaces_removed": 1.0, "faces_per_s": 0, "wall_s": 0,
     }  # fmt: skip
@@ -258,7 +262,7 @@ def test_bad_input_gets_one_line(tmp_path, validation, monkeypatch):
 
 def test_a_missing_crop_is_named(tmp_path, validation):
     extract = write_extract(tmp_path / "extract", FACES)
-    (extract / "shards/clip ü/crops/002.png").unlink()
+    (extract / "shards/clip ü 2/crops/002.png").unlink()
     with pytest.raises(UserError, match=r"002\.png"):
         refine.run(config_for(extract), tmp_path / "refine")
 
@@ -338,3 +342,135 @@ def test_how_the_faces_were_cut_is_handed_on_to_models_that_train_on_them(tmp_pa
     model.mkdir(parents=True)
     (model / "model.json").write_text(record.model_dump_json())
     assert crop_margins([str(model)], ["", ""]) == {str(model): 0.5}
+
+
+class RefusesVerifier(BrightnessVerifier):
+    """Takes every crop brighter than 50 for a face, but those of some brightnesses."""
+
+    def __init__(self, *refused: int) -> None:
+        super().__init__()
+        self.refused = refused
+
+    def probabilities(self, task, crops):
+        level = crops.mean(axis=(1, 2, 3)).round().astype(int)
+        face = np.where((level > 50) & ~np.isin(level, self.refused), 0.9, 0.1).astype(np.float32)
+        return np.stack([1 - face, face], axis=1)
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """An extract workdir of 14 videos with 4 faces each, and the levels of its test faces."""
+    faces = [(150 + i, 0.995) for i in range(56)]
+    extract = write_extract(tmp_path / "extract", faces, videos=14)
+    write_negative_crops(extract, 14)
+    source = sources.open_source("face_verification", None, "test", extract, SIZE)
+    examples = [source[i] for i in range(len(source))]
+    return extract, [int(e["image"].mean().round()) for e in examples if e["label"] == refine.FACE]
+
+
+def refined_by(monkeypatch, own, starter, config, workdir):
+    """The summary, threshold.json and the manifest with stand-ins for the two verifiers."""
+    models = {"somewhere": own, "starter": starter}
+    monkeypatch.setattr(trained_model, "load", lambda path: models[path])
+    summary = refine.run(config, workdir)
+    point = json.loads((workdir / "threshold.json").read_text())
+    return summary, point, read_manifest(workdir / "manifest.parquet")
+
+
+def test_a_verifier_that_keeps_the_faces_of_unseen_videos_is_trusted(
+    tmp_path, videos, monkeypatch, capsys
+):
+    extract, tested = videos
+    models = RefusesVerifier(), RefusesVerifier(*range(256))
+    config = config_for(extract, use_verifier="auto")
+    summary, point, _ = refined_by(monkeypatch, *models, config, tmp_path / "refine")
+    assert (summary["verifier"], summary["removed"]) == ("own", 0)
+    assert "not_trusted" not in summary and point["not_trusted"] == {}
+    assert point["confident"] == len(tested) == 12 and point["confident_removed"] == 0
+    assert "cannot be trusted" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_verifier_that_refuses_confident_faces_of_unseen_videos_is_replaced(
+    lost, tmp_path, videos, monkeypatch, capsys
+):
+    """A share of 0.1 of 12 faces is one face; two are too many."""
+    extract, tested = videos
+    config = config_for(extract, use_verifier="auto", max_removed_of_confident=0.1)
+    models = RefusesVerifier(*tested[:lost]), RefusesVerifier()
+    summary, point, after = refined_by(monkeypatch, *models, config, tmp_path / "refine")
+    told = [line for line in capsys.readouterr().err.splitlines() if "cannot be trusted" in line]
+    if lost == 1:
+        assert (summary["verifier"], summary["removed"], told) == ("own", 1, [])
+        return
+    assert (summary["verifier"], summary["removed"]) == ("starter", 0)
+    assert len(told) == 1 and "replaced by the starter's" in told[0]
+    assert "2 of 12 confident detections (16.7%)" in told[0]
+    assert "2 of 12" in summary["not_trusted"] and "2 of 12" in point["not_trusted"]["own"]
+    assert point["threshold"] == 0.5 and point["confident"] == 56  # the starter has seen none
+    assert after["status"].eq("kept").all() and len(after) == 56
+
+
+def test_too_few_videos_are_no_reason_for_trust(tmp_path, videos, monkeypatch):
+    extract, _ = videos
+    config = config_for(extract, use_verifier="auto", min_test_sources=4)
+    models = RefusesVerifier(), RefusesVerifier(150)
+    summary, point, after = refined_by(monkeypatch, *models, config, tmp_path / "refine")
+    assert summary["verifier"] == "starter"
+    assert "faces of 3 sources, fewer than min_test_sources=4" in point["not_trusted"]["own"]
+    removed = after[after["status"] == "removed"]  # and can be restored: row, score, crop
+    assert removed["reason"].tolist() == ["verifier"]
+    assert (read_image(tmp_path / "refine" / removed["crop"].iloc[0]) == 150).all()
+
+
+def test_where_both_refuse_confident_faces_the_detector_decides_alone(
+    tmp_path, videos, monkeypatch, capsys
+):
+    extract, tested = videos
+    both = RefusesVerifier(*tested)
+    config = config_for(extract, use_verifier="auto", min_detector_score=0.9)
+    summary, point, after = refined_by(monkeypatch, both, both, config, tmp_path / "refine")
+    assert (summary["verifier"], summary["removed"], summary["threshold"]) == ("none", 0, 0.0)
+    assert set(point["not_trusted"]) == {"own", "starter"}
+    assert (after["verifier_score"] < 0.5).sum() == len(tested)
+    told = capsys.readouterr().err
+    assert "MTCNN's score decides alone" in told and "12 of 56 confident detections" in told
+
+
+@pytest.mark.parametrize("name", ["own", "starter"])
+def test_a_verifier_that_is_named_is_used_with_a_warning(
+    name, tmp_path, videos, monkeypatch, capsys
+):
+    extract, tested = videos
+    models = [RefusesVerifier(), RefusesVerifier()]
+    models[name == "starter"] = RefusesVerifier(*tested)
+    config = config_for(extract, use_verifier=name)
+    summary, _, after = refined_by(monkeypatch, *models, config, tmp_path / "refine")
+    assert summary["verifier"] == name and summary["removed_by_verifier"] == len(tested)
+    assert f"is used as --config.use_verifier={name} says" in capsys.readouterr().err
+    assert after["reason"].eq("verifier").sum() == len(tested)
+
+
+def test_the_starter_needs_no_training_and_no_labelled_crops(tmp_path, monkeypatch):
+    extract = write_extract(tmp_path / "extract", FACES)
+    config = config_for(extract, use_verifier="starter", verifier="")
+    models = None, RefusesVerifier(90)
+    summary, point, after = refined_by(monkeypatch, *models, config, tmp_path / "refine")
+    assert (summary["verifier"], summary["removed_by_verifier"]) == ("starter", 1)
+    assert "holds no negatives.parquet" in point["note"] and point["test"] is None
+    assert len(after) == len(FACES)
+    assert read_image(tmp_path / "refine" / "scores.png").std() > 10
+
+
+def test_a_verifier_of_other_videos_has_seen_none_of_these(tmp_path, videos, monkeypatch):
+    """All confident detections count then, not those of its own test split."""
+    extract, _ = videos
+    other = write_extract(tmp_path / "other", [(60 + i, 0.995) for i in range(30)])
+    data = verify_config.get_config().data
+    data.root = str(extract)
+    (tmp_path / "somewhere" / "data.json").write_text(data.to_json())
+    config = config_for(other, use_verifier="auto")
+    models = RefusesVerifier(60, 61), RefusesVerifier()
+    summary, point, _ = refined_by(monkeypatch, *models, config, tmp_path / "refine")
+    assert summary["verifier"] == "starter"
+    assert "2 of 30 confident detections" in point["not_trusted"]["own"]
