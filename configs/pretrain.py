@@ -10,6 +10,9 @@ are learned together. One after the other, such as rotation and then jigsaw, are
 second with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline_in_turn.py does both.
 configs/study.py compares them.
 
+To continue from the network that ships with the package, which has seen labelled faces, on faces of
+your own: `--config=configs/pretrain.py:base --config.init=starter`. Its heads are not used.
+
 To watch what the features know about emotions while the pretext is learned, give labelled
 photographs, `--config.probe.photographs=WORK/photographs --config.evaluate_every=200`: nearest
 neighbours and a linear head at several depths, people held out, in metrics.jsonl, TensorBoard and

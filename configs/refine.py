@@ -5,9 +5,10 @@ r"""Keeps the faces on which both detectors agree; nothing is deleted.
 
 Reads the workdir of `extract` and that of the face/non-face verifier (`train` with the task
 `verification`). The verifier's threshold is the largest that loses at most `max_faces_lost` of
-the validation faces; a crop is removed if its MTCNN score is below `min_detector_score`, or its
-verifier score below that threshold. The default is MTCNN's own threshold: at 0.9 it removed 21
-crops of the demo and of 17 real clips on which the verifier said "face", and all 21 were faces.
+the validation faces, and never above 0.5; a crop is removed if its MTCNN score is below
+`min_detector_score`, or its verifier score below that threshold. The default is MTCNN's own
+threshold: at 0.9 it removed 21 crops of the demo and of 17 real clips on which the verifier said
+"face", and all 21 were faces.
 
 Your verifier is trusted if at least `min_test_sources` videos with faces neither trained it nor
 chose its threshold, and if it keeps MTCNN's confident detections there: it may remove a share of

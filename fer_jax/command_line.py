@@ -6,8 +6,9 @@ fer-jax pipeline --videos=DIR --photos=DIR --workdir=DIR
 Both run the stage that a config names. Any field of the config can be given as a flag:
 --config.steps.pretrain.epochs=100, which `fer-jax` also accepts as --steps.pretrain.epochs=100.
 Each config's docstring says what it does, what it costs and what to expect.
-Exit codes: 0, 2 for an error that the user can fix, 1 for any other, 130 for Ctrl-C, 143 for
-SIGTERM. --verbosity=0 shows what the libraries log, --verbosity=1 tracebacks too.
+Exit codes: 0, 2 for an error that the user can fix, 1 for a check that answers no and for any other
+error, 130 for Ctrl-C, 143 for SIGTERM. --verbosity=0 shows what the libraries log, --verbosity=1
+tracebacks too.
 """
 
 from __future__ import annotations

@@ -10,6 +10,12 @@ class UserError(Exception):
     exit_code = 2
 
 
+class CheckFailedError(UserError):
+    """A check ran to its end and its answer is no."""
+
+    exit_code = 1
+
+
 class TerminatedError(UserError):
     """SIGTERM came and the work is saved; the shell's own code for an end by that signal."""
 

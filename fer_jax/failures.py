@@ -1,7 +1,8 @@
 """How a command ends that fails: one line, an exit code, and a traceback in a file.
 
 2     the user can fix it (`UserError`)
-1     anything else: an error of ours; the line names the file with the traceback
+1     a check that answers no (`CheckFailedError`); or anything else, an error of ours: the line
+      names the file with the traceback
 130   SIGINT
 143   SIGTERM, after the work was saved (`TerminatedError`)
 """

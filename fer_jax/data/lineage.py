@@ -19,7 +19,7 @@ from fer_jax import outputs
 # is measured on these photographs, and its weights do not depend on them.
 _INPUTS = (
     "photos", "videos", "photographs", "test_photographs", "faces", "verifier", "pool", "init",
-    "model", "input", "runs", "context", "data.root", "data.folders",
+    "model", "input", "runs", "context", "data.root", "data.folders", "weights", "head", "images",
 )  # fmt: skip
 PIPELINE = "pipeline"  # the stage that runs others, in folders below its own
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from fer_jax.errors import UserError
 from fer_jax.models import weight_files
@@ -42,7 +43,7 @@ def read_backbone(path: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarr
         UserError: the file cannot be read, or its tensors do not fit; they are listed by the
             file's own names, with the fields of the config that would make them fit.
     """
-    layout, tensors = weight_files.read(path)
+    layout, tensors, _ = weight_files.read(path)
     if layout != "ours" and FIRST_KERNEL not in wanted:
         raise UserError(
             f"{path} names its tensors as Keras or timm do for Inception-ResNet-v2, and "
@@ -63,6 +64,32 @@ def read_backbone(path: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarr
     leaves = {leaf: _as_ours(tensors[name], layout) for name, leaf in table.items()}
     gammas = {leaf for leaf in wanted if leaf.endswith("/bn/scale")} - leaves.keys()
     return leaves | {leaf: np.ones(wanted[leaf], np.float32) for leaf in gammas}
+
+
+def read_head(
+    path: Path, features: int, classes: int
+) -> tuple[Float[np.ndarray, "f c"], Float[np.ndarray, " c"]]:
+    """The kernel and the bias of the classifier in a file of Keras or timm, float32.
+
+    Args:
+        path: as in `read_backbone`.
+        features: that the backbone gives.
+        classes: that the classifier tells apart.
+
+    Raises:
+        UserError: the file has no classifier, or one of another shape.
+    """
+    head = weight_files.read(path).head
+    wanted = {"kernel": (features, classes), "bias": (classes,)}
+    if {name: tensor.shape for name, tensor in head.items()} != wanted:
+        found = ", ".join(f"{name} {tensor.shape}" for name, tensor in head.items()) or "none"
+        raise UserError(
+            f"{path} has no head of {classes} classes for {features} features (found: "
+            f"{found}); give the published file that has one (not the one called notop)"
+        )
+    if not all(np.isfinite(tensor).all() for tensor in head.values()):
+        raise UserError(f"{path}: its head is not all finite numbers; download it again")
+    return head["kernel"].astype(np.float32), head["bias"].astype(np.float32)
 
 
 def check_leaves(

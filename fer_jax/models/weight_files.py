@@ -33,14 +33,17 @@ class WeightFile(NamedTuple):
     `layout` is "ours" (parameters/backbone/stem/...), "timm" (conv2d_1a.conv.weight), "layers"
     (conv2d_5/kernel: HDF5 as Keras 1 and 2 wrote it, and Keras 3 writes `.h5`), or "containers"
     (conv2d_5/vars/0: `.weights.h5` and `.keras` of Keras 2.12 and later).
+    `head` is the last layer of Keras's or timm's file: kernel [features, classes] and bias
+    [classes]; empty if the file has none.
     """
 
     layout: str
     tensors: dict[str, np.ndarray]
+    head: dict[str, np.ndarray]
 
 
 def read(path: Path) -> WeightFile:
-    """Reads `.h5`, `.weights.h5`, `.keras` or `.safetensors`; heads are left out.
+    """Reads `.h5`, `.weights.h5`, `.keras` or `.safetensors`.
 
     Raises:
         UserError: another format, a damaged file, or tensors that are no finite numbers.
@@ -82,14 +85,18 @@ def conversion(path: Path) -> str:
 def _from_safetensors(tensors: dict[str, np.ndarray]) -> WeightFile:
     if any(name.startswith("parameters/backbone/") for name in tensors):
         return WeightFile(
-            "ours", {name: t for name, t in tensors.items() if name.split("/")[1] == "backbone"}
+            "ours",
+            {name: t for name, t in tensors.items() if name.split("/")[1] == "backbone"},
+            {},
         )
     kept = {
         name: tensor
         for name, tensor in tensors.items()
         if not name.endswith(".num_batches_tracked") and name.split(".")[0] != "classif"
     }
-    return WeightFile("timm", kept)
+    names = {"kernel": "classif.weight", "bias": "classif.bias"}
+    head = {ours: tensors[name].T for ours, name in names.items() if name in tensors}
+    return WeightFile("timm", kept, head)
 
 
 def _from_hdf5(path: Path, source: Path | io.BytesIO) -> WeightFile:
@@ -102,8 +109,8 @@ def _from_hdf5(path: Path, source: Path | io.BytesIO) -> WeightFile:
 
         file.visititems(keep)  # it follows no links to other files
         if any(re.search(r"/vars/\d+$", name) for name in datasets):
-            return WeightFile("containers", _by_container(path, datasets))
-        return WeightFile("layers", _by_layer(path, datasets))
+            return WeightFile("containers", _by_container(path, datasets), _head(datasets))
+        return WeightFile("layers", _by_layer(path, datasets), _head(datasets))
 
 
 def _by_layer(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
@@ -134,6 +141,20 @@ def _by_container(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np
     place = min(places, default="layers/")  # else it is some other network, and nothing will fit
     names = {name.removeprefix(place): name for name in datasets if name.startswith(place)}
     return {short: _values(datasets[n]) for short, n in names.items() if not _is_head(short)}
+
+
+def _head(datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
+    """The kernel and bias of the layer that Keras calls "predictions", or "dense" by its kind."""
+    endings = {
+        "kernel": r"(predictions/kernel(:0)?|(predictions|dense)/vars/0)",
+        "bias": r"(predictions/bias(:0)?|(predictions|dense)/vars/1)",
+    }
+    return {
+        ours: _values(dataset)
+        for ours, ending in endings.items()
+        for name, dataset in datasets.items()
+        if re.fullmatch(rf"(.*/)?{ending}", name) and not name.startswith("optimizer")
+    }
 
 
 def _is_head(layer: str) -> bool:

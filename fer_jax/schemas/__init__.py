@@ -17,6 +17,7 @@ from fer_jax.schemas.stages import (
     Crossval,
     Evaluate,
     Extract,
+    ImagenetCheck,
     LabelledFaces,
     Photographs,
     Pipeline,
@@ -31,7 +32,7 @@ from fer_jax.schemas.training import Data, Loop, Probe, Training
 from fer_jax.schemas.validation import completed, validated
 
 __all__ = [
-    "STAGES", "Audit", "Crossval", "Data", "Evaluate", "Extract", "LabelledFaces", "Loop",
-    "Photographs", "Pipeline", "Predict", "Probe", "Refine", "Remove", "Render", "Stage", "Study",
-    "Train", "Training", "completed", "validated",
+    "STAGES", "Audit", "Crossval", "Data", "Evaluate", "Extract", "ImagenetCheck", "LabelledFaces",
+    "Loop", "Photographs", "Pipeline", "Predict", "Probe", "Refine", "Remove", "Render", "Stage",
+    "Study", "Train", "Training", "completed", "validated",
 ]  # fmt: skip

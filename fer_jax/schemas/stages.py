@@ -316,6 +316,18 @@ class Predict(Stage):
     annotate: bool
 
 
+class ImagenetCheck(Stage):
+    """Published weights against published accuracy; fer_jax/stages/imagenet_check.py."""
+
+    stage: Literal["imagenet_check"]
+    weights: Text
+    head: Text
+    images: Text
+    min_top1: Probability
+    most: Count
+    batch: Batch
+
+
 class Remove(Stage):
     """Withdrawal of a person; fer_jax/stages/remove.py."""
 
@@ -365,7 +377,7 @@ class Pipeline(Stage):
 
 Step: TypeAlias = Annotated[
     Render | Photographs | Extract | Train | Refine | Crossval | Audit | Evaluate | Study
-    | Predict | Remove,
+    | Predict | ImagenetCheck | Remove,
     Field(discriminator="stage"),
 ]  # fmt: skip
 
@@ -374,6 +386,7 @@ STAGES: dict[str, type[Stage]] = {
     "crossval": Crossval,
     "evaluate": Evaluate,
     "extract": Extract,
+    "imagenet_check": ImagenetCheck,
     "photographs": Photographs,
     "pipeline": Pipeline,
     "predict": Predict,

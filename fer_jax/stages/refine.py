@@ -208,11 +208,15 @@ def _examine(
 
 
 def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, str]:
-    """The threshold of the user's verifier, and a note where nothing is left to measure it on."""
+    """The threshold of the user's verifier, and a note where nothing is left to measure it on.
+
+    It is never above `PLAIN_THRESHOLD`: the scores of validation faces are often all close to 1,
+    and a threshold among them refuses the faces of other sources (docs/results.md, "Refinement").
+    """
     if held_out.validation is None:
         raise UserError("refine: the verifier's data have no validation split; train it again")
     faces = held_out.validation.scores[held_out.validation.is_face]
-    threshold = operating_threshold(faces, max_faces_lost)
+    threshold = min(operating_threshold(faces, max_faces_lost), PLAIN_THRESHOLD)
     if held_out.test:
         return threshold, ""
     return threshold, (

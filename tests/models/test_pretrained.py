@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from fer_jax.errors import UserError
 from fer_jax.models import weight_files
 from fer_jax.models.network import LUMA, Network
-from fer_jax.models.pretrained import layers_in_order, read_backbone
+from fer_jax.models.pretrained import layers_in_order, read_backbone, read_head
 from fer_jax.schemas.training import Backbone
 from fer_jax.training.state import merge_network, replace_leaves, split_network
 from tests.models import foreign_files as foreign
@@ -64,6 +64,20 @@ def test_every_layout_gives_the_same_leaves(layout, tmp_path):
     for leaf, values in leaves.items():
         assert values.dtype == np.float32
         np.testing.assert_array_equal(values, TRUTH[leaf], err_msg=leaf)
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "ours"])
+def test_every_layout_gives_the_head(layout, tmp_path):
+    kernel, bias = read_head(write(tmp_path, layout), 192, 10)
+    assert kernel.shape == (192, 10) and bias.shape == (10,)
+    assert (kernel == 1).all() and (bias == 1).all()
+
+
+def test_a_file_without_a_fitting_head_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no head of 10 classes .*\(found: none\).*notop"):
+        read_head(write(tmp_path, "ours"), 192, 10)
+    with pytest.raises(UserError, match=r"found: kernel \(192, 10\), bias \(10,\)"):
+        read_head(write(tmp_path, "keras 2"), 192, 1000)
 
 
 def test_layers_stand_in_the_order_of_construction():

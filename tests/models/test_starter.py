@@ -8,10 +8,14 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from benchmarks.pack_starter import pack
+from configs import emotion, pipeline, pretrain, verify
+from fer_jax.data import sources
+from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
 from fer_jax.models import starter
 from fer_jax.models.network import Network
 from fer_jax.schemas.training import Backbone
+from fer_jax.stages import train
 from fer_jax.training import model_directory, trained_model
 from fer_jax.training.learner import make_tasks
 from fer_jax.training.state import split_network
@@ -106,3 +110,43 @@ def test_other_weights_are_refused(shipped, monkeypatch):
     monkeypatch.setattr(starter, "_FOLDER", shipped / "nowhere")
     with pytest.raises(UserError, match=r"no starter weights .*--config\.model"):
         trained_model.load("starter")
+
+
+def test_pretraining_continues_from_it(shipped, tmp_path, monkeypatch):
+    """With a learning rate of almost zero, what is saved are the starter's own parameters."""
+    (tmp_path / "data").mkdir()
+    images = np.random.default_rng(2).integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
+    monkeypatch.setattr(sources, "open_source", lambda *args, **kwargs: ArraySource(images))
+    config = pretrain.get_config("base,rotation").unlock()
+    assert "starter" not in config.init  # pretraining starts from random weights by default
+    config.update({"init": "starter", "batch_size": 8, "epochs": 1.0})
+    config.backbone.update({"width": BACKBONE.own.width, "depth": BACKBONE.own.depth})
+    config.data.update({"root": str(tmp_path / "data"), "image_size": 32})
+    config.optimizer.learning_rate = 1e-9
+    summary = train.run(config.lock(), tmp_path / "run")
+    assert (summary["init"], summary["init_sha256"]) == ("shipped", starter.SHA256)
+    saved, shared = (model_directory.read_weights(path) for path in (tmp_path / "run", "starter"))
+    names = [name for name in saved if name.startswith("parameters/backbone/")]
+    assert len(names) > 20
+    for name in names:
+        np.testing.assert_allclose(saved[name], shared[name], atol=1e-6, err_msg=name)
+    assert "parameters/heads/rotation/linear/kernel" in saved
+
+
+def test_a_verifier_of_size_base_starts_from_it_by_default():
+    assert verify.get_config("base").init == "starter"
+    assert pipeline.get_config("base").steps.verify.init == "starter"
+    for size in ("small", "full"):
+        assert verify.get_config(size).init == ""
+
+
+@pytest.mark.parametrize("config", [verify, pretrain, emotion])
+def test_its_weights_fit_the_size_base(config):
+    if not starter.SHA256:
+        pytest.skip("this revision ships no weights")
+    backbone = Backbone(**config.get_config("base").backbone.to_dict())
+    network = nnx.eval_shape(lambda: Network(backbone, {}, rngs=nnx.Rngs(0)))
+    _, parameters, statistics = split_network(network)
+    state = {"parameters": parameters, "statistics": statistics}
+    leaves = model_directory.backbone_leaves("starter", state)
+    assert sum(leaf.size for leaf in leaves.values()) > 1_000_000

@@ -280,7 +280,7 @@ def write_negative_crops(extract, videos):
 
 
 def test_chosen_on_some_videos_and_measured_on_others(tmp_path, monkeypatch):
-    extract = write_extract(tmp_path / "extract", [(180 + i, 0.99) for i in range(48)])
+    extract = write_extract(tmp_path / "extract", [(80 + i, 0.99) for i in range(48)])
     write_negative_crops(extract, 6)
     monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
     summary = refine.run(config_for(extract), tmp_path / "refine")
@@ -298,6 +298,15 @@ def test_chosen_on_some_videos_and_measured_on_others(tmp_path, monkeypatch):
     assert point["test"]["faces"] == len(test) and point["test"]["nonfaces"] == count - len(test)
     assert point["test"]["faces_kept"] == sum(level >= min(validation) for level in test)
     assert f"only {len(test)} test faces" in point["note"]
+
+
+def test_the_threshold_is_never_above_one_half(tmp_path, monkeypatch):
+    """The faces have scores of 0.71 and more; one of another video may have less."""
+    extract = write_extract(tmp_path / "extract", [(180 + i, 0.99) for i in range(48)] + [(140, 1)])
+    write_negative_crops(extract, 6)
+    monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
+    summary = refine.run(config_for(extract), tmp_path / "refine")
+    assert (summary["threshold"], summary["removed"]) == (0.5, 0)
 
 
 def test_without_a_test_split_the_figures_say_so(tmp_path, monkeypatch):

@@ -1,0 +1,70 @@
+"""What do verifiers do with faces and non-faces of sources that no training has seen?
+
+    python benchmarks/held_out_verifier.py --refined WORK/refine_a WORK/refine_b \
+        --faces HELD_OUT/faces --nonfaces HELD_OUT/nonfaces
+
+`--refined` are workdirs of the stage `refine`, run with --config.use_verifier=own or starter: which
+verifier, and its own threshold, are read from there. Folders of crops, <source>/*: every source
+should be unknown to all trainings. Prints the area under the ROC curve of each source of faces
+against all non-faces, the share of faces lost and of non-faces removed at the verifier's own
+threshold and at 0.5, and whether `refine` trusts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.measure_starter import area_under_roc, face_scores, folders  # noqa: E402
+from fer_jax.faces.verdicts import PLAIN_THRESHOLD  # noqa: E402
+from fer_jax.models import starter  # noqa: E402
+from fer_jax.training import trained_model  # noqa: E402
+from fer_jax.workdir import read_json  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--refined", type=Path, nargs="+", required=True)
+    parser.add_argument("--faces", type=Path, required=True)
+    parser.add_argument("--nonfaces", type=Path, required=True)
+    options = parser.parse_args()
+    for workdir in options.refined:
+        report(workdir, options.faces, options.nonfaces)
+
+
+def report(workdir: Path, faces: Path, nonfaces: Path) -> None:
+    """Prints the figures of the verifier that `refine` used in `workdir`."""
+    point = read_json(workdir / "threshold.json")
+    own = point["verifier"] == "own"
+    where = read_json(workdir / "config.json")["verifier"] if own else starter.NAME
+    doubt = "; ".join(point["not_trusted"].values())
+    print(f"\n{workdir.name}: {where}, own threshold {point['threshold']:.4f}")
+    print(f"  refine {f'does not trust it: {doubt}' if doubt else 'trusts it'}")
+    model = trained_model.load(where)
+    scores = [
+        {
+            name: face_scores(model, images)
+            for name, images in folders(root, model.record.image_size)
+        }
+        for root in (faces, nonfaces)
+    ]
+    every = [np.concatenate([*kind.values()]) for kind in scores]
+    thresholds = point["threshold"], PLAIN_THRESHOLD
+    for kind, verb in ((0, "lost"), (1, "removed")):
+        for name, found in [*scores[kind].items(), ("all", every[kind])]:
+            shares = [f"{(found < np.float32(cut)).mean():7.2%}" for cut in thresholds]
+            pair = (found, every[1]) if kind == 0 else (every[0], found)
+            print(
+                f"  {('faces', 'non-faces')[kind]:9} {name:12} {len(found):5d}: {shares[0]} {verb}"
+                f" at its own threshold, {shares[1]} at 0.5; AUC {area_under_roc(*pair):.4f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

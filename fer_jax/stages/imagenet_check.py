@@ -1,0 +1,116 @@
+"""imagenet_check: does a file of ImageNet weights classify as well as was published for it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from scipy import stats
+from tqdm import tqdm
+
+from fer_jax import console, schemas
+from fer_jax.data import imagenet_pictures, sources
+from fer_jax.errors import CheckFailedError, UserError
+from fer_jax.faces.images import read_image
+from fer_jax.models import imagenet, pretrained
+from fer_jax.records import ModelRecord
+from fer_jax.schemas.training import Backbone
+from fer_jax.training import trained_model
+from fer_jax.workdir import stage, write_json
+
+NETWORK = Backbone()  # the published one
+SIZE = 299  # pixels
+CENTRE = 0.875  # part of the shorter side that is shown, as in the published evaluation
+PUBLISHED = 0.803  # top-1 accuracy, keras.io/api/applications
+FEWEST = 100  # pictures
+_TASK = "verification"  # any task that shows the network its images unchanged
+
+
+@stage(inputs=lambda config: [config.weights, config.head, config.images])
+def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
+    """Classifies pictures of ImageNet; the answer is also in `answer.json`.
+
+    Raises:
+        CheckFailedError: the answer is no.
+        UserError: the weights have another shape or no head, or there are too few pictures.
+    """
+    if not config.weights or not config.images:
+        raise UserError("imagenet_check: give --config.weights=FILE and --config.images=FOLDER")
+    pictures, without_class = imagenet_pictures.labelled_pictures(Path(config.images))
+    if len(pictures) < FEWEST:
+        raise UserError(
+            f"imagenet_check: {config.images} has {len(pictures)} pictures of known class, and "
+            f"{FEWEST} are needed for an answer"
+        )
+    if config.most and len(pictures) > config.most:
+        rows = np.linspace(0, len(pictures) - 1, config.most).round().astype(int)
+        pictures = [pictures[row] for row in rows]
+    record = ModelRecord(
+        image_size=SIZE,
+        backbone=NETWORK,
+        tasks={_TASK: {}},
+        labels={_TASK: ("nonface", "face")},
+    )
+    head_file = config.head or config.weights
+    if head_file == imagenet.NAME:
+        raise UserError(
+            f"imagenet_check: {imagenet.NOTOP.name} has no head; give the published file that has "
+            "one by --config.head=FILE"
+        )
+    model = trained_model.begin(config.weights, record, batch=config.batch)
+    classes = len(imagenet_pictures.synsets())
+    kernel, bias = pretrained.read_head(Path(head_file), model.width, classes)
+
+    right, right_of_five = 0, 0
+    for images, truth in _batches(pictures, config.batch):
+        logits = model.pooled(_TASK, images) @ kernel + bias
+        best = np.argsort(-logits, axis=1)[:, :5] == truth[:, None]
+        right += int(best[:, 0].sum())
+        right_of_five += int(best.any(axis=1).sum())
+    figures = judged(right, len(pictures), config.min_top1)
+    figures |= {"top5": right_of_five / len(pictures), "without_class": without_class}
+    write_json(workdir / "answer.json", figures)
+    line = (
+        f"top-1 {figures['top1']:.1%} of {len(pictures)} pictures (95 % interval "
+        f"{figures['low']:.1%} to {figures['high']:.1%}); published: {PUBLISHED:.1%}"
+    )
+    if figures["answer"] == "no":
+        raise CheckFailedError(
+            f"no: {config.weights} does not classify as published: {line}; at least "
+            f"{config.min_top1:.1%} was expected"
+        )
+    console.say(f"[imagenet_check] yes: {line}")
+    return figures
+
+
+def judged(right: int, pictures: int, min_top1: float) -> dict[str, Any]:
+    """The answer: yes if the 95 % interval (Wilson's) of the accuracy reaches `min_top1`."""
+    interval = stats.binomtest(right, pictures).proportion_ci(0.95, method="wilson")
+    return {
+        "answer": "yes" if interval.high >= min_top1 else "no",
+        "top1": right / pictures,
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "pictures": pictures,
+    }
+
+
+def _batches(
+    pictures: list[tuple[Path, int]], size: int
+) -> Iterator[tuple[UInt8[np.ndarray, "n s s 3"], np.ndarray]]:
+    """Images and their classes."""
+    starts = range(0, len(pictures), size)
+    for start in tqdm(starts, desc="imagenet_check", unit="batch", disable=None):
+        part = pictures[start : start + size]
+        images = np.stack([centre(read_image(file)) for file, _ in part])
+        yield images, np.array([number for _, number in part])
+
+
+def centre(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
+    """The central square, `CENTRE` of the shorter side, in the size that the network reads."""
+    side = max(1, round(CENTRE * min(image.shape[:2])))
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return sources.resize(image[top : top + side, left : left + side], SIZE)
