@@ -46,6 +46,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.method = "fine_tune"
     # Of the probe: "backbone", and "gradients" (histograms of oriented gradients) beside it.
     config.features = ("backbone",)
+    # Of the probe: what the features of a face are relative to. "" for nothing; "balanced" or
+    # "mean": the other unlabelled photographs of the person, also of those tested; "neutral": one
+    # neutral photograph of each person, which is not tested. docs/person_relative.md.
+    config.reference = ""
     config.tasks = argument.tasks(("emotion",), size)
     config.tasks.update(argument.tasks(auxiliary, size, weight=0.5))
     config.tasks.emotion.label_smoothing = 0.1

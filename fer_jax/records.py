@@ -17,7 +17,7 @@ from pydantic import Field
 
 from fer_jax.errors import UserError
 from fer_jax.schemas.faces import Crop, Detector
-from fer_jax.schemas.fields import Section
+from fer_jax.schemas.fields import Reference, Section
 from fer_jax.schemas.training import Backbone
 from fer_jax.schemas.validation import explain
 from fer_jax.workdir import write_json
@@ -67,11 +67,14 @@ class Inference(Section):
         crops: views that are averaged, each with its mirror image.
         temperature: divides the logarithms of the averaged probabilities.
         gradients: whether the head also reads histograms of oriented gradients.
+        reference: what the features of a face are relative to (`training.person_relative`);
+            "" for nothing.
     """
 
     crops: Literal[1, 5] = 1
     temperature: float = Field(default=1.0, gt=0, le=1000)
     gradients: bool = False
+    reference: Reference = ""
 
 
 class ModelRecord(Section):
@@ -112,6 +115,12 @@ class CrossvalProtocol(Section):
     """How a cross-validation was run: `protocol.json` beside its predictions.
 
     Runs of older versions lack some of the fields, and methods add fields of their own.
+
+    Attributes:
+        reference: of the person-relative protocol, which uses unlabelled photographs of the test
+            people (`training.person_relative`); "" for the usual one.
+        reference_photographs: neutral photographs that are references, and not tested.
+        without_reference: people without a neutral photograph, who are left out.
     """
 
     model_config = pydantic.ConfigDict(extra="ignore")
@@ -132,6 +141,9 @@ class CrossvalProtocol(Section):
     shots: int = 0
     balance: bool = False
     test_crops: int = 1
+    reference: Reference = ""
+    reference_photographs: int = 0
+    without_reference: int = 0
     chosen_by: str = ""
     image_size: int | None = None
     photographs: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Bool, Int, Int32, UInt8
 
 from fer_jax import schemas
 from fer_jax.crossval import protocols
 from fer_jax.data import sources, stage_tables
 from fer_jax.errors import UserError
 from fer_jax.training import model_directory
+from fer_jax.training.person_relative import NEUTRAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,8 @@ class FaceSet:
         photos: ids of the photographs.
         people: the person on each.
         files: the aligned faces in their full size.
+        neutral: ids of the photographs that are known to be neutral, whoever is tested: the
+            references of a person-relative method.
     """
 
     images: UInt8[np.ndarray, "n s s 3"]
@@ -35,6 +39,7 @@ class FaceSet:
     photos: list[str]
     people: list[str]
     files: list[str]
+    neutral: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -47,7 +52,12 @@ class FaceSet:
     def take(self, rows: Sequence[int]) -> FaceSet:
         """The faces at these positions."""
         texts = ([column[row] for row in rows] for column in (self.photos, self.people, self.files))
-        return FaceSet(self.images[rows], self.labels[rows], *texts)
+        return FaceSet(self.images[rows], self.labels[rows], *texts, self.neutral)
+
+    @property
+    def known_neutral(self) -> Bool[np.ndarray, " n"]:
+        """Whether each photograph is one of `neutral`."""
+        return np.array([photo in self.neutral for photo in self.photos], bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +70,14 @@ class LabelledPhotographs:
         records: folder for the records of the data set `persian_emotion`, in which the faces are.
             It lies in the workdir of the run, so that removing a person there removes their faces.
         left_out: number of photographs whose emotion is not in both sets.
+        neutral: ids of the photographs that are references; see `with_neutral`.
     """
 
     table: pd.DataFrame
     image_size: int
     records: Path
     left_out: int = 0
+    neutral: frozenset[str] = frozenset()
 
     @functools.cached_property
     def labels(self) -> list[str]:
@@ -111,7 +123,25 @@ class LabelledPhotographs:
             self.images[np.cumsum(found)[rows] - 1],
             np.searchsorted(self.labels, table["emotion"].tolist()).astype(np.int32),
             *(table[column].tolist() for column in ("photo", "subject", "file")),
+            self.neutral,
         )
+
+    def with_neutral(self) -> LabelledPhotographs:
+        """Of the people with a neutral photograph, the first of which becomes their reference.
+
+        Raises:
+            UserError: nobody has a neutral photograph with a face.
+        """
+        usable = (self.table["emotion"] == NEUTRAL) & (self.table["status"] == "ok")
+        if not usable.any():
+            raise UserError(
+                f"reference='neutral' needs photographs with the emotion '{NEUTRAL}', and there "
+                "are none with a face; take reference='balanced'"
+            )
+        first = self.table[usable].sort_values("photo").drop_duplicates("subject")
+        kept = self.table["subject"].isin(first["subject"])
+        table = self.table[kept].reset_index(drop=True)
+        return dataclasses.replace(self, table=table, neutral=frozenset(first["photo"]))
 
 
 def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPhotographs:

@@ -15,6 +15,7 @@ from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.data.sources import read_images
 from fer_jax.recogniser import TASK
 from fer_jax.records import Inference, ModelRecord
+from fer_jax.schemas.fields import Reference
 from fer_jax.schemas.training import Backbone
 from fer_jax.tasks.task import Task
 from fer_jax.training import gradients, model_directory, trained_model
@@ -59,7 +60,10 @@ class NetworkModel:
         if not len(faces):
             return np.zeros((0, len(self.model.record.labels[TASK])), np.float32)
         features = self.seen(faces) if self.seen else _features(self.model, faces)
-        return self.model.answers(TASK, features)
+        if not self.model.reference(TASK):
+            return self.model.answers(TASK, features)
+        logits = self.model.logits(TASK, features)
+        return self.model.relative_answers(TASK, logits, faces.people, faces.known_neutral)
 
     def heat(
         self, faces: FaceSet, classes: Int[np.ndarray, " n"]
@@ -100,6 +104,7 @@ class FrozenBackbone:
         config: of the stage; `init` names the weights, "" random ones.
         labels: class names.
         gradients: whether the head also reads histograms of oriented gradients.
+        reference: what faces are relative to (`fer_jax.training.person_relative`); "" for nothing.
 
     Attributes:
         width: number of features of the backbone; gradients follow after them.
@@ -108,15 +113,19 @@ class FrozenBackbone:
     """
 
     def __init__(
-        self, config: schemas.Crossval, labels: Sequence[str], *, gradients: bool = False
+        self,
+        config: schemas.Crossval,
+        labels: Sequence[str],
+        *,
+        gradients: bool = False,
+        reference: Reference = "",
     ) -> None:
         known = model_directory.is_model(config.init)
         backbone = model_directory.read_record(config.init).backbone if known else config.backbone
         tasks, _ = make_tasks({TASK: {}}, emotion={"classes": tuple(labels)})
         record = record_of(config, backbone, tasks, config.init)
-        self._model = trained_model.begin(
-            config.init, with_inference(record, gradients=gradients), batch=Model.BATCH
-        )
+        record = with_inference(record, gradients=gradients, reference=reference)
+        self._model = trained_model.begin(config.init, record, batch=Model.BATCH)
         self.width = self._model.width
         self.features = FrozenFeatures(self._model)
 
@@ -127,8 +136,12 @@ class FrozenBackbone:
         *,
         temperature: float | None = None,
         chosen: str = "",
+        population: Float[np.ndarray, "v f"] | None = None,
     ) -> NetworkModel:
-        """The model whose logits are `features @ kernel + bias`."""
+        """The model whose logits are `features @ kernel + bias`.
+
+        A person-relative one needs `population`, the mean reference of the people trained on.
+        """
         arrays = self._model.weights | {
             f"{_HEAD}/kernel": np.asarray(kernel[: self.width], np.float32),
             f"{_HEAD}/bias": np.asarray(bias, np.float32),
@@ -136,6 +149,8 @@ class FrozenBackbone:
         if self._model.reads_gradients(TASK):
             lines = np.asarray(kernel[self.width :], np.float32)
             arrays[trained_model.gradient_kernel(TASK)] = lines
+        if population is not None:
+            arrays[trained_model.population_response(TASK)] = np.float32(population @ kernel)
         record = with_inference(self._model.record, temperature=temperature or 1.0)
         model = self._model.replaced(record, arrays)
         return NetworkModel(model, temperature, chosen, self.features)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -115,6 +115,8 @@ def _in_lower_case(value: Any) -> Any:
 
 AnyCase = BeforeValidator(_in_lower_case)
 """Marks a choice whose case does not matter; the stage gets it in lower case."""
+Reference = Annotated[Literal["", "mean", "balanced", "neutral"], AnyCase]
+"""What a face is relative to; see `fer_jax.training.person_relative`."""
 
 Items = Annotated[tuple[T, ...], Field(strict=False)]
 """A tuple, or a list, which becomes a tuple."""

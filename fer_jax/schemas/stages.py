@@ -21,6 +21,7 @@ from fer_jax.schemas.fields import (
     Name,
     Pixels,
     Probability,
+    Reference,
     Seconds,
     Section,
     Seed,
@@ -232,6 +233,7 @@ class Crossval(Training, LabelledFaces):
         Field(min_length=1),
         AfterValidator(unique),
     ]
+    reference: Reference
     pretraining: Text
     pretraining_saw_test_people: Annotated[Literal["yes", "no", "unknown"], AnyCase]
     balance: bool
@@ -253,6 +255,12 @@ class Crossval(Training, LabelledFaces):
             yield "init", f"must be one model, without {{seed}}, for method={self.method!r}"
         if self.method == "as_is" and not self.init:
             yield "init", "must be an emotion model for method='as_is'"
+        if self.reference and self.method != "probe":
+            yield "reference", "needs method='probe'"
+        if self.reference and self.shots:
+            yield "shots", "must be 0 where a reference is given: it needs all photographs"
+        if self.reference and self.protocol == "random":
+            yield "protocol", "must hold people out where a reference is given, not be 'random'"
 
 
 class Audit(LabelledFaces):

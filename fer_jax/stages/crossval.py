@@ -22,6 +22,7 @@ from fer_jax.crossval.method import TrainedModel, inits
 from fer_jax.data.stage_tables import read_table
 from fer_jax.recogniser import TASK
 from fer_jax.training import inference, model_directory, trained_model
+from fer_jax.training.person_relative import NEUTRAL
 from fer_jax.workdir import atomic_file, stage
 
 _SAW = {"yes": True, "no": False, "unknown": None}
@@ -37,6 +38,9 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     as an error when it is evaluated.
     """
     photographs = read_photographs(config, workdir / "records")
+    everyone = set(photographs.subjects)
+    if config.reference == NEUTRAL:
+        photographs = photographs.with_neutral()
     folds = photographs.folds(config.protocol, config.folds, config.fold_seed)
     emotions, first_seed = photographs.emotions, config.seeds[0]
     sizes = [
@@ -72,6 +76,9 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         shots=config.shots,
         balance=config.balance,
         test_crops=config.test_crops,
+        reference=config.reference,
+        reference_photographs=len(photographs.neutral),
+        without_reference=len(everyone - set(photographs.subjects)),
         chosen_by=trainer.facts.chosen_by,
         image_size=config.image_size,
         photographs=config.test_photographs or config.photographs,
@@ -96,6 +103,9 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
                 if config.explain and len(test):
                     _explain(model, test, probabilities, folder / "heat.npz")
                 answers = _predictions(photographs, fold, model, probabilities)
+                if config.reference:
+                    tested = ~answers["photo"].isin(photographs.neutral)
+                    answers = answers[tested].assign(reference=config.reference)
                 answers.insert(3, "fold", number)
                 answers.insert(4, "seed", seed)
                 with atomic_file(file) as temporary:
@@ -119,6 +129,14 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         "without_face": int((tested["status"] != "ok").sum()),
         "people": int(tested["subject"].nunique()),
         "other_emotions_left_out": photographs.left_out,
+        **(
+            {
+                "reference_photographs": protocol.reference_photographs,
+                "without_reference": protocol.without_reference,
+            }
+            if config.reference
+            else {}
+        ),
         "folds": len(folds),
         "seeds": len(protocol.seeds),
         "accuracy": round(float((predictions["predicted"] == predictions["emotion"]).mean()), 4),

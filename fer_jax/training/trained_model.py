@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from scipy.special import softmax
 
 from fer_jax.backend import compiler_options
@@ -20,7 +20,7 @@ from fer_jax.models import pretrained
 from fer_jax.models.network import Network
 from fer_jax.padding import in_batches, power_of_two
 from fer_jax.records import Inference, ModelRecord
-from fer_jax.training import gradients, inference, model_directory
+from fer_jax.training import gradients, inference, model_directory, person_relative
 from fer_jax.training.grad_cam import GradCam
 from fer_jax.training.learner import make_tasks
 from fer_jax.training.state import flatten, random_state, replace_leaves, split_network
@@ -90,10 +90,8 @@ class Model:
                     f"the outputs are {', '.join(classes) or 'not classes'}; copy the model again "
                     "or train it again"
                 )
-            if self.reads_gradients(name):
-                wanted[gradient_kernel(name)] = jax.ShapeDtypeStruct(
-                    (gradients.WIDTH, len(classes)), np.float32
-                )
+            for path, shape in _beside(name, len(classes), self._how(name)).items():
+                wanted[path] = jax.ShapeDtypeStruct(shape, np.float32)
         sizes = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
         pretrained.check_leaves(where, "its description", weights, sizes)
         for name, leaf in wanted.items():
@@ -103,17 +101,13 @@ class Model:
                     "model again or train it again"
                 )
         self._state = replace_leaves(self._empty, dict(weights))
-        self._kernels = {
-            name: weights[gradient_kernel(name)]
-            for name in self._tasks
-            if self.reads_gradients(name)
-        }
+        network = flatten(self._empty)
+        self._beside = {name: weights[name] for name in wanted if name not in network}
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
         """All arrays by path, as `model_directory.read_weights` returns them."""
-        kernels = {gradient_kernel(task): kernel for task, kernel in self._kernels.items()}
-        return flatten(self._state) | kernels
+        return flatten(self._state) | self._beside
 
     @property
     def width(self) -> int:
@@ -122,7 +116,14 @@ class Model:
 
     def reads_gradients(self, task: str) -> bool:
         """Whether the head of a task also reads histograms of oriented gradients."""
-        return self.record.inference.get(task, Inference()).gradients
+        return self._how(task).gradients
+
+    def reference(self, task: str) -> str:
+        """What the faces of a person are relative to (`person_relative`); "" for nothing."""
+        return self._how(task).reference
+
+    def _how(self, task: str) -> Inference:
+        return self.record.inference.get(task, Inference())
 
     def save(self, folder: Path) -> None:
         """Writes the model directory."""
@@ -139,9 +140,14 @@ class Model:
             crops: uint8 [n, s, s, 3], RGB in 0..255, of any side s; n may be 0.
 
         Raises:
-            UserError: the model has no such task.
+            UserError: the model has no such task, or is person-relative.
             ValueError: `crops` is something else.
         """
+        if self.reference(task):
+            raise UserError(
+                "the model is person-relative: it has to be told whose faces these are "
+                "(predict: --config.people; docs/person_relative.md)"
+            )
         labels = self.record.labels.get(task, ())
         if not labels:
             known = ", ".join(name for name, own in self.record.labels.items() if own)
@@ -149,13 +155,20 @@ class Model:
         _check_crops(crops)
         if not len(crops):
             return np.zeros((0, len(labels)), np.float32)
+        return self.calibrated(task, self.answers(task, self.features_of_crops(task, crops)))
+
+    def calibrated(
+        self, task: str, answers: Float[np.ndarray, "n c"]
+    ) -> Float32[np.ndarray, "n c"]:
+        """The probabilities at the temperature of the record."""
+        temperature = self._how(task).temperature
+        scaled = answers if temperature == 1.0 else inference.scale(answers, temperature)
+        return np.asarray(scaled, np.float32)
+
+    def features_of_crops(self, task: str, crops: np.ndarray) -> Float32[np.ndarray, "n v f"]:
+        """`features` of aligned faces of any side; n is at least 1."""
         fine = _resized(crops, gradients.SIDE) if self.reads_gradients(task) else None
-        images = _resized(crops, self.record.image_size)
-        mean = self.answers(task, self.features(task, images, fine))
-        how = self.record.inference.get(task, Inference())
-        if how.temperature != 1.0:
-            mean = inference.scale(mean, how.temperature)
-        return np.asarray(mean, np.float32)
+        return self.features(task, _resized(crops, self.record.image_size), fine)
 
     def features(
         self,
@@ -171,7 +184,7 @@ class Model:
             fine: RGB, the same faces, of the side `gradients.SIDE`; needed if the task reads
                 gradients, which follow after the `width` features of the backbone.
         """
-        count = self.record.inference.get(task, Inference()).crops
+        count = self._how(task).crops
         seen = np.stack([self.pooled(task, view) for view in inference.views(images, count)], 1)
         if not self.reads_gradients(task):
             return seen
@@ -183,15 +196,45 @@ class Model:
         self, task: str, features: Float32[np.ndarray, "n v f"]
     ) -> Float32[np.ndarray, "n c"]:
         """Class probabilities before the temperature, averaged over the views; n is at least 1."""
+        mean: np.ndarray = softmax(self.logits(task, features), axis=-1).mean(axis=1)
+        return mean
+
+    def logits(
+        self, task: str, features: Float32[np.ndarray, "n v f"]
+    ) -> Float32[np.ndarray, "n v c"]:
+        """The outputs of the head of a task, for each view; n is at least 1."""
         rows = features.reshape(-1, features.shape[-1])
         if self.reads_gradients(task):
             seen, lines = np.split(rows, [self.width], axis=1)
-            logits = self._run("head", task, seen) + lines @ self._kernels[task]
+            logits = self._run("head", task, seen) + lines @ self._beside[gradient_kernel(task)]
         else:
             logits = self._run("head", task, rows)
-        shape = (*features.shape[:2], -1)
-        mean: np.ndarray = softmax(logits, axis=-1).reshape(shape).mean(axis=1)
-        return mean
+        return logits.reshape(*features.shape[:2], -1)
+
+    def relative_answers(
+        self,
+        task: str,
+        logits: Float32[np.ndarray, "n v c"],
+        people: Sequence[str],
+        known: Bool[np.ndarray, " n"],
+    ) -> Float[np.ndarray, "n c"]:
+        """`answers` of a person-relative model, from the logits of all faces of some people.
+
+        Args:
+            task: one whose record names a reference.
+            logits: see `logits`.
+            people: the person on each face.
+            known: the faces that are known to be neutral, for the reference "neutral".
+        """
+        bias = np.asarray(self._state["parameters"]["heads"][task]["linear"]["bias"])
+        return person_relative.relative_answers(
+            np.float64(logits) - bias,
+            people,
+            known,
+            reference=self.reference(task),
+            bias=bias,
+            population=self._beside[population_response(task)],
+        )
 
     def heat(
         self,
@@ -232,6 +275,25 @@ def gradient_kernel(task: str) -> str:
     return f"gradients/{task}/kernel"
 
 
+def population_response(task: str) -> str:
+    """The path of the array float32 [views, classes] of a person-relative task.
+
+    It is the response of the head, without its bias, to the mean reference of the people trained
+    on.
+    """
+    return f"reference/{task}/population"
+
+
+def _beside(task: str, classes: int, how: Inference) -> dict[str, tuple[int, ...]]:
+    """The arrays that a task has beside those of the network: shapes by path."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    if how.gradients:
+        shapes[gradient_kernel(task)] = (gradients.WIDTH, classes)
+    if how.reference:
+        shapes[population_response(task)] = (2 * how.crops, classes)
+    return shapes
+
+
 def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
     """A model to put heads on: the backbone at `path`, which is `config.init`, and heads of zeros.
 
@@ -254,9 +316,8 @@ def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
         drawn = model_directory.arrays_of(random_state(make, 0))
         arrays |= {name: leaf for name, leaf in drawn.items() if "/backbone/" in name}
     for task, how in record.inference.items():
-        if how.gradients:
-            shape = (gradients.WIDTH, len(record.labels[task]))
-            arrays[gradient_kernel(task)] = np.zeros(shape, np.float32)
+        for name, shape in _beside(task, len(record.labels[task]), how).items():
+            arrays[name] = np.zeros(shape, np.float32)
     return Model(record, arrays, batch=batch)
 
 

@@ -33,6 +33,11 @@ class AsItIs:
                 f"config.image_size is {config.image_size}; give "
                 f"--config.image_size={given.image_size}"
             )
+        if TASK in given.inference and given.inference[TASK].reference:
+            raise UserError(
+                f"crossval: the model in {config.init} is person-relative, which method='as_is' "
+                "does not measure; take method='probe' with --config.reference"
+            )
         known = given.labels.get(TASK, ())
         unknown = [label for label in labels if label not in known]
         if unknown:

@@ -1,7 +1,8 @@
 """A logistic regression on features of the frozen backbone, which are computed once per face.
 
 `config.features` may add "gradients", histograms of oriented gradients, which show fine lines that
-a network trained on other faces misses.
+a network trained on other faces misses. With `config.reference` the features of a face are
+relative to those of its person (`fer_jax.training.person_relative`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.crossval.logistic_head import fit_head
 from fer_jax.crossval.method import Facts
 from fer_jax.crossval.models import FrozenBackbone, NetworkModel
+from fer_jax.training.person_relative import NEUTRAL, class_balanced_mean
 
 
 class LinearProbe:
@@ -25,7 +27,10 @@ class LinearProbe:
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self._classes = len(labels)
         self._reads_network = "backbone" in config.features
-        self.backbone = FrozenBackbone(config, labels, gradients="gradients" in config.features)
+        self._reference = config.reference
+        self.backbone = FrozenBackbone(
+            config, labels, gradients="gradients" in config.features, reference=config.reference
+        )
         # Inner people are set apart by the cross-validation within `fit_head`.
         self.facts = Facts(
             chosen_by="penalty and temperature, by cross-validation over inner people",
@@ -36,20 +41,32 @@ class LinearProbe:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Fits the head, with the penalty and temperature that are best for inner people."""
+        """Fits the head, with the penalty and temperature that are best for inner people.
+
+        References of these people are made with their labels, those of held-out people without.
+        """
+        features, shown, population = self._relative(train)
+        validation = None
+        if inner:
+            tested, asked, _ = self._relative(inner[1])
+            validation = tested, asked.labels
         head = fit_head(
-            self._features(train),
-            train.labels,
-            train.people,
+            features,
+            shown.labels,
+            shown.people,
             classes=self._classes,
             seed=seed,
-            validation=(self._features(inner[1]), inner[1].labels) if inner else None,
+            validation=validation,
         )
         kernel = head.kernel
         if not self._reads_network:
             kernel = np.concatenate([np.zeros((self.backbone.width, self._classes)), kernel])
         return self.backbone.with_head(
-            kernel, head.bias, temperature=head.temperature, chosen=f"C={head.c:g}"
+            kernel,
+            head.bias,
+            temperature=head.temperature,
+            chosen=f"C={head.c:g}",
+            population=population,
         )
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
@@ -60,8 +77,27 @@ class LinearProbe:
         """The number of faces whose features were computed."""
         return {"features_of": len(self.backbone.features)}
 
-    def _features(self, faces: FaceSet) -> Float[np.ndarray, "n views f"]:
+    def _relative(
+        self, faces: FaceSet
+    ) -> tuple[Float[np.ndarray, "n views f"], FaceSet, Float[np.ndarray, "views g"] | None]:
+        """What the head reads of faces, those faces, and the mean reference of their people.
+
+        Neutral references are not among the faces.
+        """
         features = self.backbone.features(faces)
+        if not self._reference:
+            return self._read(features), faces, None
+        people, known = np.array(faces.people), faces.known_neutral
+        references = {}
+        for person in np.unique(people):
+            rows = (people == person) & (known if self._reference == NEUTRAL else True)
+            references[person] = class_balanced_mean(features[rows], faces.labels[rows])
+        relative = features - np.stack([references[person] for person in people])
+        population = np.mean(list(references.values()), axis=0)
+        rows = np.flatnonzero(~known)
+        return self._read(relative[rows]), faces.take(rows.tolist()), population
+
+    def _read(self, features: Float[np.ndarray, "n views g"]) -> Float[np.ndarray, "n views f"]:
         return features if self._reads_network else features[..., self.backbone.width :]
 
 

@@ -1,0 +1,82 @@
+"""References of people, on synthetic responses."""
+
+import numpy as np
+import pytest
+
+from fer_jax.training.person_relative import class_balanced_mean, relative_answers
+
+CLASSES = 3
+
+
+def made(seed, counts=(4, 4, 4), shift=3.0, people=1):
+    """Responses [n, 2, 3] of people who differ by a shift, and their labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.tile(np.repeat(np.arange(CLASSES), counts), people)
+    names = [f"p{number}" for number in range(people) for _ in range(sum(counts))]
+    shifts = shift * rng.normal(size=(people, 2, CLASSES))
+    expressions = 4 * np.eye(CLASSES)[labels][:, None] + 0.3 * rng.normal(size=(len(labels), 2, 3))
+    return expressions + np.repeat(shifts, sum(counts), axis=0), labels, names
+
+
+def answers(responses, people, reference, known=None, population=None):
+    return relative_answers(
+        responses,
+        people,
+        np.zeros(len(responses), bool) if known is None else known,
+        reference=reference,
+        bias=np.zeros(CLASSES),
+        population=np.full((2, CLASSES), 4 / CLASSES) if population is None else population,
+    )
+
+
+@pytest.mark.parametrize("reference", ["mean", "balanced", "neutral"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_constant_added_to_a_person_and_their_population_changes_nothing(seed, reference):
+    responses, labels, people = made(seed)
+    known = labels == 1
+    constant = np.random.default_rng(seed).normal(size=(2, CLASSES))
+    population = np.zeros((2, CLASSES))
+    found = answers(responses, people, reference, known, population)
+    moved = answers(responses + constant, people, reference, known, population + constant)
+    np.testing.assert_allclose(found, moved, atol=1e-9)
+
+
+@pytest.mark.parametrize("reference", ["mean", "balanced", "neutral"])
+def test_many_photographs_outweigh_the_population(reference):
+    """Half a photograph against 3,000: the shift of a person changes nearly nothing."""
+    responses, labels, people = made(0, counts=(1000, 1000, 1000))
+    known = labels == 1
+    found = answers(responses, people, reference, known)
+    moved = answers(responses + np.array([1.0, -2.0, 0.5]), people, reference, known)
+    np.testing.assert_allclose(found, moved, atol=2e-3)
+
+
+def test_people_do_not_influence_each_other():
+    responses, _, people = made(1, people=3)
+    together = answers(responses, people, "balanced")
+    alone = np.concatenate(
+        [answers(responses[rows], people[:12], "balanced") for rows in np.split(np.arange(36), 3)]
+    )
+    np.testing.assert_allclose(together, alone, atol=1e-12)
+
+
+def test_the_balanced_reference_withstands_a_mixture_that_is_mostly_neutral():
+    right = {"mean": [], "balanced": []}
+    for seed in range(20):
+        responses, labels, people = made(seed, counts=(2, 56, 2), shift=0.5)
+        for reference, found in right.items():
+            found.append((answers(responses, people, reference).argmax(1) == labels).mean())
+    assert np.mean(right["balanced"]) > 0.98 > np.mean(right["mean"])
+
+
+def test_a_person_without_photographs_gets_the_reference_of_the_population():
+    responses, _, people = made(2)
+    population = np.random.default_rng(0).normal(size=(2, CLASSES))
+    found = answers(responses, people, "neutral", None, population)
+    logits = np.exp(responses - population)
+    np.testing.assert_allclose(found, (logits / logits.sum(-1, keepdims=True)).mean(1), atol=1e-9)
+
+
+def test_the_reference_of_a_person_trained_on_counts_each_class_alike():
+    features = np.array([0.0, 0, 0, 0, 3])[:, None, None]
+    assert class_balanced_mean(features, np.array([0, 0, 0, 0, 1])).item() == 1.5
