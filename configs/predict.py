@@ -11,6 +11,8 @@ Writes predictions.csv (source, frame, time_s, x0, y0, x1, y1, detector_score, e
 a picture or frame without a face has one row with an empty box), skipped.csv (files that could
 not be read, with the reason) and annotated/ with the pictures as they were named, and a video
 that plays at the sampled rate for each video; overview.jpg shows the first four pictures.
+A person-relative model adds the column reference_faces: the number of faces that made the person's
+reference.
 
 Cost: detection dominates; memory does not grow with a video's length.
 """
@@ -26,6 +28,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.model = "starter"
     config.input = ""  # an image, a video, or a folder of both
+
+    # For a person-relative model, which compares the faces of a person with each other
+    # (docs/person_relative.md): "one" person in the whole input, or "folder": a folder inside the
+    # input for each person. Only the largest face of a picture is answered.
+    config.people = ""
+    # For the reference "neutral": the names of photographs that show a neutral face, as a pattern.
+    config.neutral = ""  # e.g. "*neutral*"
 
     config.every_s = 0.2  # seconds of video between the frames that are looked at
     # Pixels: larger pictures are searched at this size. 0: at the size at which the model's own

@@ -6,26 +6,43 @@ aligned and classified.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from fer_jax.errors import UserError
 from fer_jax.faces.alignment import align
 from fer_jax.faces.mtcnn import Faces
-from fer_jax.faces.search import find_faces, make_detector
+from fer_jax.faces.search import find_faces, largest, make_detector
+from fer_jax.training.person_relative import NEUTRAL
 from fer_jax.training.trained_model import Model
 
 TASK = "emotion"
 
 
 class Analysis(NamedTuple):
-    """The faces of one picture and the probability [n, classes] of each emotion."""
+    """The faces of one picture and the probability [n, classes] of each emotion.
+
+    `reference_faces` counts the faces that made the reference of a person-relative answer.
+    """
 
     faces: Faces
     probabilities: Float[np.ndarray, "n classes"]
+    reference_faces: int = 0
+
+
+class Sighting(NamedTuple):
+    """The largest face of one picture, if it has one, and the logits of its views.
+
+    `others` counts the smaller faces: they may be other people.
+    """
+
+    faces: Faces
+    logits: Float[np.ndarray, "n views classes"]
+    others: int
 
 
 class Recogniser:
@@ -49,6 +66,7 @@ class Recogniser:
                 "it on a workdir of the stage photographs"
             )
         self.labels = record.labels[TASK]
+        self.reference = model.reference(TASK)
         self.faces = record.faces
         self._model = model
         self._detector = make_detector(record.faces.detector)
@@ -63,18 +81,70 @@ class Recogniser:
             pictures: uint8 [H, W, 3] RGB each, of any sizes.
         """
         found = find_faces(pictures, self._detector, self._search)
+        crops = self._crops(pictures, found)
+        probabilities = np.zeros((0, len(self.labels)), np.float32)
+        if len(crops):
+            probabilities = self._model.probabilities(TASK, crops)
+        rows = np.split(probabilities, _ends(found))
+        return [Analysis(faces, part) for faces, part in zip(found, rows, strict=True)]
+
+    def sightings(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Sighting]:
+        """The largest face of each picture, as `relative` needs it; see `__call__`."""
+        found = find_faces(pictures, self._detector, self._search)
+        shown = [largest(faces) if len(faces) else faces for faces in found]
+        crops = self._crops(pictures, shown)
+        logits = np.zeros((0, 1, len(self.labels)), np.float32)
+        if len(crops):
+            features = self._model.features_of_crops(TASK, crops)
+            logits = self._model.logits(TASK, features)
+        return [
+            Sighting(face, part, len(faces) - len(face))
+            for face, part, faces in zip(shown, np.split(logits, _ends(shown)), found, strict=True)
+        ]
+
+    def relative(
+        self, sightings: Sequence[Sighting], people: Sequence[str], neutral: Sequence[bool]
+    ) -> list[Analysis]:
+        """The emotions of a person-relative model, from all sightings of some people.
+
+        Args:
+            sightings: see `sightings`.
+            people: the person on each picture.
+            neutral: whether each picture is known to show a neutral face. These alone are the
+                reference of a model with the reference "neutral"; others do not ask.
+        """
+        shown = [row for row, sighting in enumerate(sightings) if len(sighting.faces)]
+        who, known = [people[row] for row in shown], np.array([neutral[row] for row in shown], bool)
+        counts = Counter(
+            person for person, is_known in zip(who, known, strict=True)
+            if is_known or self.reference != NEUTRAL
+        )  # fmt: skip
+        probabilities = np.zeros((0, len(self.labels)), np.float32)
+        if shown:
+            logits = np.concatenate([sightings[row].logits for row in shown])
+            answers = self._model.relative_answers(TASK, logits, who, known)
+            probabilities = self._model.calibrated(TASK, answers)
+        rows = np.split(probabilities, _ends([sighting.faces for sighting in sightings]))
+        return [
+            Analysis(sighting.faces, part, counts[person])
+            for sighting, part, person in zip(sightings, rows, people, strict=True)
+        ]
+
+    def _crops(
+        self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], found: Sequence[Faces]
+    ) -> UInt8[np.ndarray, "n s s 3"]:
         crop = self.faces.crop
         crops = [
             align(picture, landmarks, crop.size, crop.margin)
             for picture, faces in zip(pictures, found, strict=True)
             for landmarks in faces.landmarks
         ]
-        probabilities = np.zeros((0, len(self.labels)), np.float32)
-        if crops:
-            probabilities = self._model.probabilities(TASK, np.stack(crops))
-        ends = np.cumsum([len(faces) for faces in found])
-        rows = np.split(probabilities, ends[:-1])
-        return [Analysis(faces, part) for faces, part in zip(found, rows, strict=True)]
+        return np.stack(crops) if crops else np.zeros((0, crop.size, crop.size, 3), np.uint8)
+
+
+def _ends(found: Sequence[Faces]) -> Int[np.ndarray, " n"]:
+    """Where the rows of one picture end and those of the next begin."""
+    return np.cumsum([len(faces) for faces in found])[:-1]
 
 
 def check_task(model: Model, task: str, where: str) -> None:

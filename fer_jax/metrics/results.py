@@ -136,13 +136,14 @@ def unseen(predictions: Predictions) -> str:
     """How far the people tested are known to be new to the model.
 
     "never seen": nothing of them was trained on, nor pretrained on. "held out": they were not
-    trained on; whether the pretraining saw them is not known. "not held out": see the stamps.
+    trained on; whether the pretraining saw them is not known, or their unlabelled photographs are
+    the reference of a person-relative run. "not held out": see the stamps.
     """
     if stamps(predictions):
         return "not held out"
     protocol = predictions.protocol
     pretrained = protocol.pretraining or protocol.init == "pretrained"
-    if pretrained and protocol.pretraining_saw_test_people is not False:
+    if protocol.reference or (pretrained and protocol.pretraining_saw_test_people is not False):
         return "held out"
     return "never seen"
 
@@ -157,6 +158,13 @@ def incomparable(first: Predictions, second: Predictions) -> str:
     """Why two runs cannot be compared; "" where they can."""
     if first.labels != second.labels:
         return "their emotions differ"
+    references = {run.protocol.reference for run in (first, second)}
+    if len(references) > 1:
+        how = " and ".join(f"'{name}'" if name else "none" for name in sorted(references))
+        return (
+            f"their person-relative references differ ({how}), and a reference uses unlabelled "
+            "photographs of the test people"
+        )
     if _split(first) != _split(second):
         return "their photographs, folds or seeds differ"
     return ""

@@ -318,6 +318,8 @@ class Predict(Stage):
     stage: Literal["predict"]
     model: Text
     input: Text
+    people: Annotated[Literal["", "one", "folder"], AnyCase] = ""
+    neutral: Text = ""
     every_s: Seconds
     max_side: ZeroOrLongestSide  # 0: as the model was trained
     batch: Batch

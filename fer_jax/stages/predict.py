@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import fnmatch
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,14 +25,16 @@ from fer_jax.faces.images import advice, read_image
 from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
 from fer_jax.faces.video import Frame, sample_frames, write_video
-from fer_jax.recogniser import Analysis, Recogniser
+from fer_jax.recogniser import Analysis, Recogniser, Sighting
 from fer_jax.spreadsheets import safe_cell
 from fer_jax.training import trained_model
+from fer_jax.training.person_relative import NEUTRAL
 from fer_jax.workdir import atomic_file, stage
 
 _OVERVIEW = 4  # annotated pictures in overview.jpg
 _LONGEST_NAME = 180  # bytes; file systems allow 255, and the name of the temporary file is longer
 _NOT_ANNOTATED = "analysed, but no annotated copy could be written"
+T = TypeVar("T")
 _PIXELS_AT_ONCE = 16_000_000  # in the frames of one batch: bounds memory on large photographs
 
 
@@ -42,8 +45,8 @@ class MediaFile(NamedTuple):
     path: Path
 
 
-Analyser = Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], list[Analysis]]
 Shot = tuple[MediaFile, Frame]  # a photograph has one frame
+Analyser = Callable[[Sequence[Shot]], list[Analysis]]
 
 
 @stage(inputs=lambda config: [config.model, config.input])
@@ -57,10 +60,21 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     """
     images, videos, others = list_media(config.input)
     recogniser = _load_recogniser(config.model, config.max_side)
+    _check_people(config, recogniser, images)
     copies = name_outputs(images, videos, workdir / "annotated") if config.annotate else {}
     skips = Skips()
     overview: list[np.ndarray] = []
     started = time.perf_counter()
+    if config.people == "folder":
+        for file in _in_no_folder(images + videos):
+            skips.add(file.name, "lies in no folder of a person, and config.people is 'folder'")
+        images, videos = ([f for f in files if "/" in f.name] for files in (images, videos))
+    relative = _relative(config, recogniser, images, videos) if recogniser.reference else None
+
+    def analyse(shots: Sequence[Shot]) -> list[Analysis]:
+        if relative is None:
+            return recogniser([frame.image for _, frame in shots])
+        return [relative.answer(file, frame) for file, frame in shots]
 
     def draw(frame: Frame, analysis: Analysis) -> UInt8[np.ndarray, "h w 3"]:
         boxes, probabilities = analysis.faces.boxes, analysis.probabilities
@@ -72,11 +86,11 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as table,
         tqdm(total=len(images) + len(videos), desc="predict", unit="file", disable=None) as bar,
     ):
-        report = Report(table, recogniser.labels)
+        report = Report(table, recogniser.labels, counts_references=relative is not None)
         for file in others:
             skips.add(file.name, advice(file.path) or "not an image or a video by its suffix")
         shots = _photographs(images, skips, bar)
-        for file, frame, analysis in _analysed(shots, recogniser, config.batch, skips):
+        for file, frame, analysis in _analysed(shots, analyse, config.batch, skips):
             report.add(file, frame, analysis)
             if config.annotate:
                 with skips.each(file.name, _NOT_ANNOTATED):
@@ -86,7 +100,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
                         overview.append(picture)
         for file in videos:
             shots = _samples(file, config.every_s, skips)
-            analysed = report.adding(_analysed(shots, recogniser, config.batch, skips))
+            analysed = report.adding(_analysed(shots, analyse, config.batch, skips))
             if config.annotate:
                 with skips.each(file.name, _NOT_ANNOTATED):
                     first = list(itertools.islice(analysed, config.batch))
@@ -110,6 +124,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         "frames": report.frames,
         "faces": report.faces,
         "without_face": report.without_face,
+        **({"other_faces_left_out": relative.others} if relative else {}),
         "skipped": len(skips),
         "frames_per_s": round(report.frames / seconds, 2),
     }
@@ -124,6 +139,7 @@ class Report:
 
     table: TextIO
     labels: Sequence[str]
+    counts_references: bool = False
     frames: int = 0
     faces: int = 0
     without_face: int = 0
@@ -132,17 +148,20 @@ class Report:
         self._writer = csv.writer(self.table)
         head = ["source", "frame", "time_s", "x0", "y0", "x1", "y1", "detector_score", "emotion"]
         head += [f"prob_{label}" for label in self.labels]
+        head += ["reference_faces"] * self.counts_references
         self._width = len(head)
         self._writer.writerow(head)
 
     def add(self, file: MediaFile, frame: Frame, analysis: Analysis) -> None:
         """One row for each face; one with an empty box if there is none."""
         place = [safe_cell(file.name), frame.index, f"{frame.time_s:.3f}"]
-        faces, probabilities = analysis
+        faces, probabilities, references = analysis
+        counted = [str(references)] * self.counts_references
         for box, score, row in zip(faces.boxes, faces.scores, probabilities, strict=True):
             numbers = [f"{value:.2f}" for value in box] + [f"{score:.4f}"]
             emotion = safe_cell(self.labels[int(row.argmax())])
-            self._writer.writerow([*place, *numbers, emotion, *(f"{value:.6f}" for value in row)])
+            answer = [emotion, *(f"{value:.6f}" for value in row)]
+            self._writer.writerow([*place, *numbers, *answer, *counted])
         if not len(faces):
             self._writer.writerow(place + [""] * (self._width - len(place)))
             self.without_face += 1
@@ -242,6 +261,103 @@ def _load_recogniser(folder: str, max_side: int) -> Recogniser:
     return recogniser
 
 
+def _check_people(config: schemas.Predict, recogniser: Recogniser, images: list[MediaFile]) -> None:
+    """Raises a `UserError` unless `people` and `neutral` are what the model needs."""
+    reference, neutral = recogniser.reference, config.neutral
+    fault = ""
+    if not reference and (config.people or neutral):
+        fault = "is not person-relative; leave out --config.people and --config.neutral"
+    elif reference and not config.people:
+        fault = (
+            "is person-relative: it compares the faces of a person with each other; say whose they "
+            "are by --config.people=folder (a folder for each person) or --config.people=one"
+        )
+    elif reference == NEUTRAL and not any(_is_neutral(file, neutral) for file in images):
+        fault = (
+            "compares faces with a neutral one of the person; name such photographs by "
+            f"--config.neutral=PATTERN, which matches none (it is {neutral!r})"
+        )
+    elif reference not in ("", NEUTRAL) and neutral:
+        fault = f"has the reference {reference!r}; leave out --config.neutral"
+    if fault:
+        raise UserError(f"predict: the model in {config.model} {fault}")
+
+
+def _is_neutral(file: MediaFile, pattern: str) -> bool:
+    return fnmatch.fnmatch(file.path.name, pattern)
+
+
+def _in_no_folder(files: Iterable[MediaFile]) -> list[MediaFile]:
+    return [file for file in files if "/" not in file.name]
+
+
+@dataclass
+class _Relative:
+    """The answers of a person-relative model, by file and frame.
+
+    `others` counts the faces that are not the largest of their picture, and get no answer.
+    """
+
+    recogniser: Recogniser
+    answers: dict[tuple[str, int], Analysis]
+    others: int
+
+    def answer(self, file: MediaFile, frame: Frame) -> Analysis:
+        key = file.name, frame.index
+        if key not in self.answers:
+            self.recogniser.sightings([frame.image])  # fails as it did before
+        return self.answers[key]
+
+
+def _relative(
+    config: schemas.Predict,
+    recogniser: Recogniser,
+    images: list[MediaFile],
+    videos: list[MediaFile],
+) -> _Relative:
+    """Looks at everything once, since a reference needs all faces of its person.
+
+    What cannot be read is noted when it is read again.
+    """
+
+    def look(shots: Sequence[Shot]) -> list[Sighting]:
+        return recogniser.sightings([frame.image for _, frame in shots])
+
+    skips = Skips()
+    with tqdm(total=len(images), desc="references", unit="file", disable=None) as bar:
+        read = [_photographs(images, skips, bar)]
+        read += [_samples(file, config.every_s, skips) for file in videos]
+        shots = itertools.chain.from_iterable(read)
+        seen = list(_seen(_analysed(shots, look, config.batch, skips)))
+    files = [file for file, _, _ in seen]
+    people = [file.name.partition("/")[0] if config.people == "folder" else "" for file in files]
+    neutral = [_is_neutral(file, config.neutral) for file in files]
+    sightings = [sighting for _, _, sighting in seen]
+    answers = recogniser.relative(sightings, people, neutral)
+    least = 1 if recogniser.reference == NEUTRAL else 2
+    alone = {
+        person for person, answer in zip(people, answers, strict=True)
+        if answer.reference_faces < least
+    }  # fmt: skip
+    if alone:
+        console.warn(
+            f"predict: {len(alone)} of {len(set(people))} people have no reference of their own "
+            f"(fewer than {least} faces for it); they are compared with the average person, and "
+            "their answers are worth less (column reference_faces)"
+        )
+    keys = [(file.name, index) for file, index, _ in seen]
+    others = sum(sighting.others for sighting in sightings)
+    return _Relative(recogniser, dict(zip(keys, answers, strict=True)), others)
+
+
+def _seen(
+    analysed: Iterable[tuple[MediaFile, Frame, Sighting]],
+) -> Iterator[tuple[MediaFile, int, Sighting]]:
+    """Frames by their index, without their pixels."""
+    for file, frame, sighting in analysed:
+        yield file, frame.index, sighting
+
+
 def _photographs(files: Iterable[MediaFile], skips: Skips, bar: tqdm) -> Iterator[Shot]:
     """Reads photographs one by one."""
     for file in files:
@@ -261,20 +377,20 @@ def _samples(file: MediaFile, every_s: float, skips: Skips) -> Iterator[Shot]:
 
 
 def _analysed(
-    shots: Iterable[Shot], analyse: Analyser, most: int, skips: Skips
-) -> Iterator[tuple[MediaFile, Frame, Analysis]]:
+    shots: Iterable[Shot], analyse: Callable[[Sequence[Shot]], list[T]], most: int, skips: Skips
+) -> Iterator[tuple[MediaFile, Frame, T]]:
     """The faces of each frame; one that cannot be analysed does not affect the others."""
     for batch in _batches(shots, most):
-        found: list[Analysis | None]
+        found: list[T | None]
         try:
-            found = [*analyse([frame.image for _, frame in batch])]
+            found = [*analyse(batch)]
         except UserError:
             raise
         except Exception:  # alone, each frame shows whether it is the cause
             found = [None] * len(batch)
             for number, (file, frame) in enumerate(batch):
                 with skips.each(file.name):
-                    (found[number],) = analyse([frame.image])
+                    (found[number],) = analyse([(file, frame)])
         for (file, frame), analysis in zip(batch, found, strict=True):
             if analysis is not None:
                 yield file, frame, analysis
