@@ -12,7 +12,7 @@ a picture or frame without a face has one row with an empty box), skipped.csv (f
 not be read, with the reason) and annotated/ with the pictures as they were named, and a video
 that plays at the sampled rate for each video; overview.jpg shows the first four pictures.
 A person-relative model adds the column reference_faces: the number of faces that made the person's
-reference.
+reference; 0 where there were too few, and the face was compared with the average person.
 
 Cost: detection dominates; memory does not grow with a video's length.
 """

@@ -17,7 +17,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces.alignment import align
 from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.search import find_faces, largest, make_detector
-from fer_jax.training.person_relative import NEUTRAL
+from fer_jax.training.person_relative import NEUTRAL, least_faces
 from fer_jax.training.trained_model import Model
 
 TASK = "emotion"
@@ -26,7 +26,8 @@ TASK = "emotion"
 class Analysis(NamedTuple):
     """The faces of one picture and the probability [n, classes] of each emotion.
 
-    `reference_faces` counts the faces that made the reference of a person-relative answer.
+    `reference_faces` counts the faces that made the reference of a person-relative answer; 0 if it
+    is relative to the average person.
     """
 
     faces: Faces
@@ -125,8 +126,9 @@ class Recogniser:
             answers = self._model.relative_answers(TASK, logits, who, known)
             probabilities = self._model.calibrated(TASK, answers)
         rows = np.split(probabilities, _ends([sighting.faces for sighting in sightings]))
+        enough = {who for who, number in counts.items() if number >= least_faces(self.reference)}
         return [
-            Analysis(sighting.faces, part, counts[person])
+            Analysis(sighting.faces, part, counts[person] if person in enough else 0)
             for sighting, part, person in zip(sightings, rows, people, strict=True)
         ]
 

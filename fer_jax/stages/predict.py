@@ -28,7 +28,7 @@ from fer_jax.faces.video import Frame, sample_frames, write_video
 from fer_jax.recogniser import Analysis, Recogniser, Sighting
 from fer_jax.spreadsheets import safe_cell
 from fer_jax.training import trained_model
-from fer_jax.training.person_relative import NEUTRAL
+from fer_jax.training.person_relative import NEUTRAL, least_faces
 from fer_jax.workdir import atomic_file, stage
 
 _OVERVIEW = 4  # annotated pictures in overview.jpg
@@ -334,16 +334,12 @@ def _relative(
     neutral = [_is_neutral(file, config.neutral) for file in files]
     sightings = [sighting for _, _, sighting in seen]
     answers = recogniser.relative(sightings, people, neutral)
-    least = 1 if recogniser.reference == NEUTRAL else 2
-    alone = {
-        person for person, answer in zip(people, answers, strict=True)
-        if answer.reference_faces < least
-    }  # fmt: skip
+    alone = {who for who, answer in zip(people, answers, strict=True) if not answer.reference_faces}
     if alone:
         console.warn(
             f"predict: {len(alone)} of {len(set(people))} people have no reference of their own "
-            f"(fewer than {least} faces for it); they are compared with the average person, and "
-            "their answers are worth less (column reference_faces)"
+            f"(it takes {least_faces(recogniser.reference)} faces or more); they are compared with "
+            "the average person, and their answers are worth less (column reference_faces is 0)"
         )
     keys = [(file.name, index) for file, index, _ in seen]
     others = sum(sighting.others for sighting in sightings)

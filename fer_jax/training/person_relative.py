@@ -38,13 +38,13 @@ def relative_answers(
         reference: "mean", "balanced" or "neutral".
         bias: of the head.
         population: response to the mean reference of the people trained on. It counts as half a
-            photograph, and alone for a person without any.
+            photograph, and alone for a person with fewer than `least_faces`.
     """
     answers = np.zeros((len(responses), len(bias)))
     for person in set(people):
         rows = np.array([name == person for name in people])
         own = responses[rows & known] if reference == NEUTRAL else responses[rows]
-        if not len(own):
+        if len(own) < least_faces(reference):
             answers[rows] = _answers(responses[rows] - population + bias)
             continue
         share = len(own) / (len(own) + _STRENGTH)
@@ -54,6 +54,11 @@ def relative_answers(
             middle = share * class_balanced_mean(own, likeliest) + (1 - share) * population
         answers[rows] = _answers(responses[rows] - middle + bias)
     return answers
+
+
+def least_faces(reference: str) -> int:
+    """Faces that a reference is made from: relative to itself, a single face is nothing."""
+    return 1 if reference == NEUTRAL else 2
 
 
 def class_balanced_mean(

@@ -42,6 +42,19 @@ def test_runs_on_other_folds_are_not_compared():
     assert reason == "their photographs, folds or seeds differ"
 
 
+def test_person_relative_runs_are_compared_with_their_like_only():
+    table, protocol = simulate()
+    usual, balanced, mean = (
+        from_table(name, table, {**protocol, "reference": name}, "table")
+        for name in ("", "balanced", "mean")
+    )
+    for first, second in ((usual, balanced), (balanced, usual), (mean, balanced)):
+        found = results.compare(first, second, samples=50, seed=0)
+        assert not found["comparable"] and "person-relative" in found["reason"]
+    assert results.compare(balanced, balanced, samples=50, seed=0)["comparable"]
+    assert results.unseen(usual) == "never seen" and results.unseen(balanced) == "held out"
+
+
 def test_stamps():
     assert results.stamps(run("a")) == []
     assert [s["title"] for s in results.stamps(run("a", protocol="random"))] == ["Random split"]

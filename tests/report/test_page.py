@@ -111,6 +111,15 @@ def test_a_random_split_is_stamped_and_an_honest_one_is_not():
     assert 'class="stamp"' not in rendered()[1]
 
 
+def test_a_person_relative_run_says_what_it_uses_of_the_test_people():
+    html = rendered_with(reference="balanced")
+    assert "Person-relative: uses all unlabelled photographs of the test person" in html
+    assert "k-fold by people, person-relative" in html or "person-relative</dd>" in html
+    html = rendered_with(reference="neutral", reference_photographs=7, without_reference=2)
+    assert "7 reference photographs are not tested, and 2 people" in html
+    assert "erson-relative" not in rendered_with()
+
+
 def test_what_is_not_recorded_about_pretraining_is_said():
     table, protocol = simulate()
     for saw, words in ((None, True), (False, False)):

@@ -1,5 +1,6 @@
 """Protocols, methods and inner validation of crossval, on a few generated people."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from ml_collections import ConfigDict
 
 from configs import audit as audit_config
 from configs import emotion as emotion_config
@@ -313,9 +315,87 @@ def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
     assert sizes == [[2, 2, 2, 2]] * 3  # two folds, and everyone
 
 
+def relative(faces, reference):
+    return tiny(
+        faces, method="probe", features=("backbone", "gradients"), test_crops=5, save_folds=True,
+        reference=reference,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("reference", ["balanced", "neutral"])
+def test_a_person_relative_model_ships_what_was_measured(faces, tmp_path, reference, capsys):
+    workdir, photos = tmp_path / "w", Path(faces.removesuffix("_faces"))
+    summary = crossval.run(relative(faces, reference), workdir)
+    table, protocol = answers(workdir), read_json(workdir / "protocol.json")
+    assert set(table["reference"]) == {reference} == {protocol["reference"]}
+    excluded = 5 * (reference == "neutral")  # one neutral photograph of each person
+    assert len(table) == 20 - excluded == summary["photographs"]
+    assert protocol["reference_photographs"] == excluded == summary["reference_photographs"]
+    assert ("neutral" in set(table["emotion"])) == (not excluded)
+
+    config = predict_config.get_config()
+    config.update({"annotate": False, "neutral": "*_neutral.png" if excluded else ""})
+    for fold, rows in table.set_index("photo").groupby("fold"):
+        given = tmp_path / f"in{fold}"
+        for person in set(rows["subject"]):
+            (given / person).mkdir(parents=True)
+            for file in photos.glob(f"{person[1:]}_*.png"):
+                shutil.copy(file, given / person)
+        model = workdir / "folds" / f"seed0_fold{fold}" / "model"
+        config.update({"model": str(model), "input": str(given), "people": "folder"})
+        predict.run(config, tmp_path / f"out{fold}")
+        found = pd.read_csv(tmp_path / f"out{fold}" / "predictions.csv")
+        assert set(found["reference_faces"]) == {1 if excluded else 4}
+        found = found.set_index(found["source"].str.rpartition("/")[2]).loc[rows.index]
+        for label in EMOTIONS:
+            np.testing.assert_allclose(
+                found[f"prob_{label}"], rows[f"calibrated_{label}"], atol=1e-5
+            )
+    assert model_directory.read_record(model).inference["emotion"].reference == reference
+
+    capsys.readouterr()
+    config.update({"input": str(given / person / f"{person[1:]}_neutral.png"), "people": "one"})
+    predict.run(config, tmp_path / "single")
+    assert ("1 of 1 people have no reference" in capsys.readouterr().err) == (not excluded)
+    for wrong, words in (
+        ({"people": ""}, "is person-relative"),
+        ({"neutral": "" if excluded else "*"}, "neutral"),
+        ({"people": "folder"}, "lies in no folder of a person"),
+    ):
+        with pytest.raises(UserError, match=words):
+            predict.run(ConfigDict({**config.to_dict(), **wrong}), tmp_path / "refused")
+
+
+@pytest.mark.parametrize("reference", ["mean", "balanced", "neutral"])
+def test_labels_of_the_people_tested_do_not_matter(faces, tmp_path, reference):
+    config = validated(relative(faces, reference))
+    photographs = read_photographs(config, tmp_path / "records")
+    if reference == "neutral":
+        photographs = photographs.with_neutral()
+    train, test = photographs.faces(np.arange(12)), photographs.faces(np.arange(12, 20))
+    model = method.make(config, list(EMOTIONS), 12.0).fit(train, None, seed=0, folder=tmp_path)
+    other = dataclasses.replace(test, labels=test.labels[::-1].copy())
+    np.testing.assert_array_equal(model.probabilities(test), model.probabilities(other))
+
+
+def test_people_without_a_neutral_photograph_are_left_out_and_counted(faces, tmp_path):
+    photographs = read_photographs(validated(relative(faces, "neutral")), tmp_path / "records")
+    table = photographs.table
+    lost = (table["subject"] == "p742") & (table["emotion"] == "neutral")
+    found = dataclasses.replace(photographs, table=table[~lost].reset_index(drop=True))
+    found = found.with_neutral()
+    assert set(found.subjects) == {"p741", "p743", "p744", "p745"} and len(found.neutral) == 4
+    none = dataclasses.replace(photographs, table=table[table["emotion"] != "neutral"])
+    with pytest.raises(UserError, match="needs photographs with the emotion 'neutral'"):
+        none.with_neutral()
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
+        ({"reference": "balanced"}, "reference.* needs method='probe'"),
+        ({"reference": "mean", "method": "probe", "shots": 2}, "shots.* must be 0"),
+        ({"reference": "mean", "method": "probe", "protocol": "random"}, "must hold people out"),
         ({"method": "finetune"}, "did you mean 'fine_tune'"),
         ({"method": "as_is"}, "must be an emotion model"),
         ({"method": "probe", "features": ("colour",)}, "must be 'backbone' or 'gradients'"),

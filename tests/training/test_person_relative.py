@@ -69,10 +69,13 @@ def test_the_balanced_reference_withstands_a_mixture_that_is_mostly_neutral():
     assert np.mean(right["balanced"]) > 0.98 > np.mean(right["mean"])
 
 
-def test_a_person_without_photographs_gets_the_reference_of_the_population():
+def test_a_person_without_a_reference_gets_the_reference_of_the_population():
     responses, _, people = made(2)
     population = np.random.default_rng(0).normal(size=(2, CLASSES))
     found = answers(responses, people, "neutral", None, population)
+    for reference in ("mean", "balanced"):
+        one = answers(responses[:1], people[:1], reference, None, population)
+        np.testing.assert_allclose(one, found[:1], atol=1e-9)
     logits = np.exp(responses - population)
     np.testing.assert_allclose(found, (logits / logits.sum(-1, keepdims=True)).mean(1), atol=1e-9)
 
