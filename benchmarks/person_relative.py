@@ -137,7 +137,7 @@ def fold_hits(
             answers = relative_answers(
                 shown[rows] @ head.kernel,
                 ["p"] * len(rows),
-                np.zeros(len(rows), bool) if known is None else known,
+                np.full(len(rows), reference != NEUTRAL) if known is None else known,
                 reference=reference,
                 bias=head.bias,
                 population=head.population if instead is None else instead @ head.kernel,
@@ -151,11 +151,11 @@ def fold_hits(
         for reference in ("mean", "balanced"):
             name = f"all photographs, {reference}"
             yield name, person, hits(relative, everything, reference=reference)
-        for count in (1, 2, 4):
+        for count in (2, 4):
             for _ in range(draws if count < len(own) else 0):
                 known = np.isin(everything, rng.choice(everything, count, replace=False))
-                name = f"{count} other photograph{'s' * (count > 1)}"
-                yield name, person, hits(relative, everything, tested=~known, known=known)
+                right = hits(relative, everything, tested=~known, known=known, reference="mean")
+                yield f"{count} other photographs, mean", person, right
         for one in np.flatnonzero(truth == neutral):
             known = everything == one
             if len(own) > 1:

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 NEUTRAL = "neutral"  # the reference that is one photograph known to be neutral; also its emotion
 ROUNDS = 10  # of the balanced reference; it changes little after three
-_STRENGTH = 0.5  # photographs that the reference of the population counts as
+_STRENGTH = 0.5  # faces that the reference of the population counts as in a mean
 
 
 def relative_answers(
@@ -33,21 +33,21 @@ def relative_answers(
 
     Args:
         responses: of the head to each view, without its bias.
-        people: the person on each face; all faces of a person make the reference.
-        known: faces that are known to be neutral; read by the reference "neutral" alone.
+        people: the person on each face.
+        known: the faces that make the references: all, or for "neutral" those known to be neutral.
         reference: "mean", "balanced" or "neutral".
         bias: of the head.
-        population: response to the mean reference of the people trained on. It counts as half a
-            photograph, and alone for a person with fewer than `least_faces`.
+        population: response to the mean reference of the people trained on. It stands in for
+            that of a person with fewer than `least_faces`, and counts as half a face in a mean.
     """
     answers = np.zeros((len(responses), len(bias)))
     for person in set(people):
         rows = np.array([name == person for name in people])
-        own = responses[rows & known] if reference == NEUTRAL else responses[rows]
+        own = responses[rows & known]
         if len(own) < least_faces(reference):
             answers[rows] = _answers(responses[rows] - population + bias)
             continue
-        share = len(own) / (len(own) + _STRENGTH)
+        share = 1.0 if reference == NEUTRAL else len(own) / (len(own) + _STRENGTH)
         middle = share * own.mean(axis=0) + (1 - share) * population
         for _ in range(ROUNDS if reference == "balanced" else 0):
             likeliest = _answers(own - middle + bias).argmax(axis=1)

@@ -226,12 +226,13 @@ class Model:
             people: the person on each face.
             known: the faces that are known to be neutral, for the reference "neutral".
         """
+        reference = self.reference(task)
         bias = np.asarray(self._state["parameters"]["heads"][task]["linear"]["bias"])
         return person_relative.relative_answers(
             np.float64(logits) - bias,
             people,
-            known,
-            reference=self.reference(task),
+            known if reference == person_relative.NEUTRAL else np.ones(len(people), bool),
+            reference=reference,
             bias=bias,
             population=self._beside[population_response(task)],
         )

@@ -19,10 +19,12 @@ def made(seed, counts=(4, 4, 4), shift=3.0, people=1):
 
 
 def answers(responses, people, reference, known=None, population=None):
+    if reference != "neutral" or known is None:
+        known = np.full(len(responses), reference != "neutral")
     return relative_answers(
         responses,
         people,
-        np.zeros(len(responses), bool) if known is None else known,
+        known,
         reference=reference,
         bias=np.zeros(CLASSES),
         population=np.full((2, CLASSES), 4 / CLASSES) if population is None else population,
