@@ -93,7 +93,7 @@ def splits(flags: argparse.Namespace) -> tuple[str, ...]:
 
 
 def configured(flags: argparse.Namespace) -> ConfigDict:
-    config = emotion.get_config().unlock()
+    config = emotion.get_config("small").unlock()
     config.batch_size = flags.batch_size
     config.optimizer.learning_rate = flags.learning_rate
     config.backbone.width = flags.width

@@ -14,12 +14,14 @@ from ml_collections import ConfigDict
 SIZES = ("small", "base", "full")
 
 
-def parse(arg: str | None, default_tasks: tuple[str, ...] = ()) -> tuple[str, tuple[str, ...]]:
-    """ "full,jigsaw" as ("full", ("jigsaw",)); the size is "small" where none is named."""
+def parse(
+    arg: str | None, default_tasks: tuple[str, ...] = (), default_size: str = "small"
+) -> tuple[str, tuple[str, ...]]:
+    """ "full,jigsaw" as ("full", ("jigsaw",)); the default size and tasks where none is named."""
     words = [word.strip() for word in (arg or "").split(",") if word.strip()]
     sizes = [word for word in words if word in SIZES]
     tasks = tuple(word for word in words if word not in SIZES)
-    return (sizes or ["small"])[0], tasks or default_tasks
+    return (sizes or [default_size])[0], tasks or default_tasks
 
 
 def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:

@@ -1,18 +1,25 @@
 r"""Learns emotions from labelled photographs and tests on people held out, fold by fold.
 
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
-        --config.init=WORK/pretrain --workdir=WORK/emotion
+        --workdir=WORK/emotion
 
-Without --config.init it trains from scratch. To start from an emotion model of other people, also
-try configs/probe.py. `configs/emotion.py:full` takes the published network at 299 pixels, to which
+It starts from the network that ships with the package (docs/starter.md). In each fold
+`config.method = "auto"` selects what is best for people of the training side: the network
+fine-tuned, a linear head on its features, or the network as it is
+(fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from a network of your own.
+
+After the config's name: `:small` is a small network that is trained as a whole, from scratch
+without --config.init; `:full` is the published network at 299 pixels, to which
 --config.init=imagenet gives Keras's weights (or name a file of Keras or timm:
-docs/data_layouts.md). `configs/emotion.py:rotation` adds a pretext task as an auxiliary loss.
+docs/data_layouts.md). `:rotation` adds a pretext task as an auxiliary loss.
 
 Writes predictions.parquet, protocol.json, folds/, and model/: a model of everyone, for predict.
 Every fold trains for the same number of steps through the same compiled program.
 
-Cost: small, 5 folds of 300 photographs, two minutes on 2 CPU cores.
-Expect: on the generated people of the demonstration about 80 % (chance 25 %).
+Cost: 5 folds of 60 to 440 photographs, 5 to 10 minutes on 2 idle CPU cores; small, 5 folds of 300
+photographs, two minutes.
+Expect: docs/results.md, "Real people". Small, on the generated people of the demonstration, about
+80 % (chance 25 %).
 """
 
 from ml_collections import ConfigDict
@@ -22,8 +29,9 @@ from configs import argument
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size and auxiliary tasks, e.g. "full,rotation"."""
-    size, auxiliary = argument.parse(arg)
+    size, auxiliary = argument.parse(arg, default_size="base")
     small = size != "full"
+    starter = size == "base"  # the size of the network that ships with the package
     config = ConfigDict()
     config.stage = "crossval"
 
@@ -41,9 +49,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.allow_leaks = ()
 
     # "fine_tune"; "probe": a logistic regression on features of the frozen backbone, computed
-    # once; "as_is": the emotion model at `init` without training, for emotions that it knows; or
-    # the dotted name of a module of your own (docs/add_a_method.md).
-    config.method = "fine_tune"
+    # once; "tuned_probe": fine-tuning, then such a regression on features and gradients; "as_is":
+    # the emotion model at `init` without training, for emotions that it knows; "auto": selected
+    # among these in each fold; or the dotted name of a module of your own (docs/add_a_method.md).
+    config.method = "auto" if starter else "fine_tune"
     # Of the probe: "backbone", and "gradients" (histograms of oriented gradients) beside it.
     config.features = ("backbone",)
     # Of the probe: what the features of a face are relative to. "" for nothing; "balanced" or
@@ -69,7 +78,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # A pretrained workdir or model directory, a weight file, "imagenet" or "starter". Of an emotion
     # model with other emotions, those that both have keep their weights. {seed} stands for the
     # seed's number, where each is to begin with a pretraining of its own.
-    config.init = ""
+    config.init = "starter" if starter else ""
     # Told in the report: what `init` was pretrained on, and whether the people tested were in it:
     # "yes", "no", or "unknown".
     config.pretraining = ""
@@ -84,11 +93,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.save_folds = False  # also each fold's model, in folds/*/model
     config.explain = True  # where each model looked (Grad-CAM) and how faces lie, for the report
 
-    config.epochs = 40.0  # at least min_steps, below
-    config.min_steps = 300  # 40 epochs of a few dozen photographs would be over before it learned
+    config.epochs = 0.0 if starter else 40.0  # at least min_steps, below
+    # 40 epochs of a few dozen photographs would be over before a network from scratch learned.
+    config.min_steps = 150 if starter else 300
     config.batch_size = 32
     config.optimizer = {
-        "learning_rate": 6e-3 if small else 3e-4,
+        "learning_rate": {"small": 6e-3, "base": 1e-3, "full": 3e-4}[size],
         "warmup": 0.1,  # of the steps
         "weight_decay": 0.02,
         "clip": 1.0,

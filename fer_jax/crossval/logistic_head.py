@@ -18,7 +18,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fer_jax.errors import UserError
@@ -84,7 +83,7 @@ def fit_head(
         groups = np.asarray(people, dtype=str)
         parts = min(_INNER_FOLDS, len(np.unique(groups)))
         if parts < 2:
-            return _fit(features, labels, PENALTIES[0], classes)
+            return fit_penalised(features, labels, PENALTIES[0], classes=classes)
         splitter = GroupKFold(parts, shuffle=True, random_state=seed)
         splits = list(splitter.split(labels, groups=groups))
     tried = []
@@ -92,33 +91,54 @@ def fit_head(
         probabilities = np.full((len(truth), classes), 1.0 / classes)
         for train, test in splits:
             if validation is not None or len(np.unique(labels[train])) > 1:
-                head = _fit(features[train], labels[train], c, classes)
+                head = fit_penalised(features[train], labels[train], c, classes=classes)
                 probabilities[test] = head.probabilities(tested[test])
         temperature = fit_temperature(probabilities, truth)
         tempered = scale(probabilities, temperature)
         loss = log_loss(truth, tempered, labels=np.arange(classes))
         tried.append((round(float(loss), 9), c, temperature))
     _, c, temperature = min(tried)
-    return replace(_fit(features, labels, c, classes), temperature=temperature)
+    head = fit_penalised(features, labels, c, classes=classes)
+    return replace(head, temperature=temperature)
 
 
-def _fit(
-    features: Float[np.ndarray, "n views f"], labels: Int[np.ndarray, " n"], c: float, classes: int
+def fit_penalised(
+    features: Float[np.ndarray, "n views f"],
+    labels: Int[np.ndarray, " n"],
+    c: float,
+    *,
+    classes: int,
 ) -> Head:
+    """Fits the head on all of these photographs with the penalty `c`, at temperature 1.
+
+    The arguments are those of `fit_head`.
+
+    Raises:
+        UserError: the photographs show one emotion only.
+    """
     if len(np.unique(labels)) < 2:
         raise UserError("the people trained on show one emotion only; nothing can be told apart")
     # The face and its mirror image are one photograph: C is halved.
     shown = features[:, :: max(1, features.shape[1] // 2)][:, :2]
     views = shown.shape[1]
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=c / views, max_iter=200))
+    scaler = StandardScaler()
+    inputs = scaler.fit_transform(shown.reshape(-1, shown.shape[-1]).astype(np.float64))
+    # The penalised weights are combinations of the examples. With fewer examples than features, a
+    # basis of the examples gives the same weights from a much smaller problem.
+    basis = None
+    if inputs.shape[0] < inputs.shape[1]:
+        basis, coordinates = np.linalg.qr(inputs.T)
+        inputs = coordinates.T
+    regression = LogisticRegression(C=c / views, max_iter=200)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties need not converge
-        model.fit(shown.reshape(-1, shown.shape[-1]), labels.repeat(views))
-    scaler, regression = model
+        regression.fit(inputs, labels.repeat(views))
     rows, intercept = regression.coef_, regression.intercept_
     if len(regression.classes_) == 2:  # scikit-learn keeps the second class alone
         rows = np.concatenate([-rows, rows]) / 2
         intercept = np.concatenate([-intercept, intercept]) / 2
+    if basis is not None:
+        rows = rows @ basis.T
     rows = rows / scaler.scale_
     kernel = np.zeros((rows.shape[1], classes))
     bias = np.full(classes, _NEVER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,51 @@ class NetworkModel:
     chosen: str = ""
     seen: FrozenFeatures | None = None
 
+    def with_head(
+        self,
+        kernel: Float[np.ndarray, "f c"],
+        bias: Float[np.ndarray, " c"],
+        population: Float[np.ndarray, "v f"] | None = None,
+    ) -> NetworkModel:
+        """The same network with another linear head: its logits are `features @ kernel + bias`.
+
+        The rows of `kernel` are those of the backbone's features, then those of gradients if the
+        head reads them. A person-relative head needs `population`, the mean reference of the
+        people trained on.
+        """
+        width, reads_gradients = self.model.width, self.model.reads_gradients(TASK)
+        arrays = self.model.weights | {
+            f"{_HEAD}/kernel": np.asarray(kernel[:width], np.float32),
+            f"{_HEAD}/bias": np.asarray(bias, np.float32),
+        }
+        if reads_gradients:
+            arrays[trained_model.gradient_kernel(TASK)] = np.asarray(kernel[width:], np.float32)
+        if population is not None:
+            arrays[trained_model.population_response(TASK)] = np.float32(population @ kernel)
+        return replace(self, model=self.model.replaced(self.model.record, arrays))
+
+    def with_temperature(self, temperature: float | None) -> NetworkModel:
+        """The same network at another temperature; None if none was fitted, which is 1."""
+        record = with_inference(self.model.record, temperature=temperature or 1.0)
+        model = self.model.replaced(record, self.model.weights)
+        return replace(self, model=model, temperature=temperature)
+
+    def reading_gradients(self) -> NetworkModel:
+        """The same network whose head also reads gradients, with weights of 0."""
+        record = with_inference(self.model.record, gradients=True)
+        nothing = np.zeros((gradients.WIDTH, len(record.labels[TASK])), np.float32)
+        arrays = self.model.weights | {trained_model.gradient_kernel(TASK): nothing}
+        return replace(self, model=self.model.replaced(record, arrays))
+
+    def features(self, faces: FaceSet) -> Float32[np.ndarray, "n v f"]:
+        """What the head reads of each face and view (see `Model.features`); n is at least 1."""
+        return self.seen(faces) if self.seen else _features(self.model, faces)
+
     def probabilities(self, faces: FaceSet) -> Float[np.ndarray, "n c"]:
         """Class probabilities before the temperature; n may be 0."""
         if not len(faces):
             return np.zeros((0, len(self.model.record.labels[TASK])), np.float32)
-        features = self.seen(faces) if self.seen else _features(self.model, faces)
+        features = self.features(faces)
         if not self.model.reference(TASK):
             return self.model.answers(TASK, features)
         logits = self.model.logits(TASK, features)
@@ -138,22 +178,9 @@ class FrozenBackbone:
         chosen: str = "",
         population: Float[np.ndarray, "v f"] | None = None,
     ) -> NetworkModel:
-        """The model whose logits are `features @ kernel + bias`.
-
-        A person-relative one needs `population`, the mean reference of the people trained on.
-        """
-        arrays = self._model.weights | {
-            f"{_HEAD}/kernel": np.asarray(kernel[: self.width], np.float32),
-            f"{_HEAD}/bias": np.asarray(bias, np.float32),
-        }
-        if self._model.reads_gradients(TASK):
-            lines = np.asarray(kernel[self.width :], np.float32)
-            arrays[trained_model.gradient_kernel(TASK)] = lines
-        if population is not None:
-            arrays[trained_model.population_response(TASK)] = np.float32(population @ kernel)
-        record = with_inference(self._model.record, temperature=temperature or 1.0)
-        model = self._model.replaced(record, arrays)
-        return NetworkModel(model, temperature, chosen, self.features)
+        """The model whose logits are `features @ kernel + bias`; see `NetworkModel.with_head`."""
+        model = NetworkModel(self._model, chosen=chosen, seen=self.features)
+        return model.with_head(kernel, bias, population).with_temperature(temperature)
 
 
 def with_inference(record: ModelRecord, **changes: Any) -> ModelRecord:

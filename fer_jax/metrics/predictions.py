@@ -27,7 +27,7 @@ class Predictions:
 
     Every seed tests the same photographs, each once. `predicted` is a position in `labels`, or
     C if no face was found, which is always wrong. `temperatures` were fitted on inner validation
-    people; None if none were.
+    people; None if none were. `chosen` says what was chosen there; "" for nothing.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Predictions:
     probabilities: Float[np.ndarray, "N C"]
     protocol: CrossvalProtocol
     temperatures: Float[np.ndarray, " N"] | None = None
+    chosen: np.ndarray | None = None
 
     @property
     def no_face(self) -> Bool[np.ndarray, " N"]:
@@ -56,6 +57,15 @@ class Predictions:
     def people(self) -> list[str]:
         """The people, ascending."""
         return [str(person) for person in np.unique(self.subjects)]
+
+    @property
+    def choices(self) -> dict[str, int]:
+        """What was chosen on inner people, and in how many folds, the most frequent first."""
+        if self.chosen is None:
+            return {}
+        table = pd.DataFrame({"fold": self.folds, "seed": self.seeds, "chosen": self.chosen})
+        counts = table.drop_duplicates(["fold", "seed"])["chosen"].value_counts()
+        return {str(what): int(count) for what, count in counts.items() if what}
 
     @property
     def photographs(self) -> int:
@@ -122,6 +132,7 @@ def from_table(
         temperatures=(
             table["temperature"].to_numpy(np.float64) if _has_temperatures(table) else None
         ),
+        chosen=table["chosen"].astype(str).to_numpy(object) if "chosen" in table else None,
     )
 
 

@@ -79,6 +79,7 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
         "per_class": _records(measures.per_class(predictions)),
         "per_person": _records(people),
         "confusion": by_person.sum(axis=0).round(6).tolist(),
+        "choices": predictions.choices,
         # Fields that runs of older versions lack stay absent.
         "protocol": predictions.protocol.model_dump(exclude_unset=True),
         "warnings": stamps(predictions),

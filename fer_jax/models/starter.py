@@ -13,6 +13,7 @@ from pathlib import Path
 from fer_jax.errors import UserError
 
 NAME = "starter"  # what `config.init` and `config.model` call it
+DATA = "the starter's faces: FER2013, labelled (docs/starter.md)"  # for reports
 SHA256 = ""  # of weights.safetensors, whose header seals model.json
 _FOLDER = Path(__file__).resolve().parents[1] / "starter"
 

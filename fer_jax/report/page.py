@@ -45,7 +45,9 @@ _REFERENCE_WORDS = {  # after "person-relative: "
     "neutral": "uses one photograph of the test person that is known to be neutral",
 }
 _METHOD_WORDS = {
+    "auto": "the best of several methods on people of the training side",
     "fine_tune": "the whole network is trained",
+    "tuned_probe": "the whole network is trained, and then a linear head on its features",
     "probe": "a linear head on the frozen backbone",
     "as_is": "an emotion model without further training",
 }
@@ -243,6 +245,7 @@ def _protocol_facts(
         "Seeds": ", ".join(map(str, protocol.seeds)),
         "Model": _METHOD_WORDS.get(method, method),
         "Chosen": protocol.chosen_by or "nothing: all was set before anyone was tested",
+        "Choices": ", ".join(f"{what} in {n} folds" for what, n in main["choices"].items()),
         "Pretraining": pretraining,
         "Test people in pretraining": _seen(protocol),
         "Leaks": _leaks(protocol),
@@ -252,7 +255,9 @@ def _protocol_facts(
         "Steps a fold": f"{protocol.steps or ''}",
         "Image": f"{protocol.image_size} px" if protocol.image_size else "",
     }
-    optional = ("Reference", "Features", "Low-shot", "Starts from", "Steps a fold", "Image")
+    optional = (
+        "Reference", "Choices", "Features", "Low-shot", "Starts from", "Steps a fold", "Image",
+    )  # fmt: skip
     return [(label, value) for label, value in facts.items() if value or label not in optional]
 
 

@@ -45,7 +45,7 @@ LeakKind: TypeAlias = Literal[
     "pretraining_labels", "pretraining_duplicate", "pretraining_person", "pretraining_name",
 ]  # fmt: skip
 AllowedLeaks: TypeAlias = Annotated[Items[Annotated[LeakKind, AnyCase]], AfterValidator(unique)]
-BuiltInMethod: TypeAlias = Literal["fine_tune", "probe", "as_is"]
+BuiltInMethod: TypeAlias = Literal["auto", "fine_tune", "tuned_probe", "probe", "as_is"]
 
 
 def _built_in_or_dotted(name: str) -> str:
@@ -246,12 +246,12 @@ class Crossval(Training, LabelledFaces):
     def faults(self) -> Iterator[tuple[str, str]]:
         yield from Training.faults(self)
         yield from LabelledFaces.faults(self)
-        if self.method == "fine_tune":
+        if self.method in ("auto", "fine_tune", "tuned_probe"):
             if "emotion" not in self.tasks.named():
                 yield "tasks", "must name the task emotion"
             if reason := self.too_small(self.image_size):
                 yield "image_size", reason
-        elif "{seed}" in self.init and "." not in self.method:
+        if "{seed}" in self.init and self.method in ("auto", "probe", "as_is"):
             yield "init", f"must be one model, without {{seed}}, for method={self.method!r}"
         if self.method == "as_is" and not self.init:
             yield "init", "must be an emotion model for method='as_is'"

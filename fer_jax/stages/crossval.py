@@ -20,6 +20,7 @@ from fer_jax.crossval.labelled_faces import (
 )
 from fer_jax.crossval.method import TrainedModel, inits
 from fer_jax.data.stage_tables import read_table
+from fer_jax.models import starter
 from fer_jax.recogniser import TASK
 from fer_jax.training import inference, model_directory, trained_model
 from fer_jax.training.person_relative import NEUTRAL
@@ -70,7 +71,7 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         features=list(trainer.facts.features),
         steps=trainer.facts.steps,
         init="pretrained" if config.init else "random weights",
-        pretraining=config.pretraining,
+        pretraining=config.pretraining or (starter.DATA if config.init == starter.NAME else ""),
         pretraining_saw_test_people=seen or _SAW[config.pretraining_saw_test_people],
         pretraining_known=pretraining.known,
         shots=config.shots,

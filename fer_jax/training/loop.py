@@ -71,7 +71,7 @@ def steps_of(config: Training, images: int | float) -> int:
     """Steps of `config.epochs` over so many images; at least `config.min_steps`."""
     steps = max(1, round(config.epochs * images / config.batch_size))
     least = config.min_steps
-    if steps < least and backend.writes():
+    if config.epochs and steps < least and backend.writes():
         console.say(f"[{config.stage}] config.min_steps={least} decides, not config.epochs")
     return max(steps, least)
 

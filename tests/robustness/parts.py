@@ -486,7 +486,7 @@ models = st.one_of(
 def write_real_model(folder: Path) -> None:
     """A model directory with the weights of the tiny network."""
     stages.write_photographs(folder / "faces")
-    config = emotion.get_config().unlock()
+    config = emotion.get_config("small").unlock()
     config.image_size = 32
     config = validated(config)
     made = make_tasks(config.tasks.fields(), emotion={"classes": EMOTIONS})

@@ -236,7 +236,7 @@ def _crossval_prepare(main: Path, side: Path) -> None:
 
 
 def _crossval_configure(main: Path, side: Path) -> ConfigDict:
-    config = _small_training(emotion.get_config())
+    config = _small_training(emotion.get_config("small"))
     config.update({"photographs": str(main), "folds": 2, "epochs": 2.0, "min_steps": 0})
     config.explain = False
     return config

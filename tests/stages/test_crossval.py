@@ -56,7 +56,7 @@ def others(tmp_path_factory):
 
 
 def tiny(faces, **fields):
-    config = emotion_config.get_config()
+    config = emotion_config.get_config("small")
     config.update({"photographs": faces, "min_steps": 0, "epochs": 2.0, "batch_size": 8})
     config.update({"folds": 2, "explain": False, **fields})
     config.backbone.update({"depth": (0, 0, 0)})

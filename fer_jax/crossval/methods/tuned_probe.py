@@ -1,0 +1,51 @@
+"""Fine-tuning, then a logistic regression on features of the fine-tuned backbone and on gradients.
+
+The backbone adapts to the photographs (`config.optimizer` and `config.min_steps` say how long and
+how fast), and a strongly penalised linear head replaces the one that it was trained with.
+Histograms of oriented gradients show the head fine lines that the network does not see.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fer_jax import schemas
+from fer_jax.crossval.labelled_faces import FaceSet
+from fer_jax.crossval.logistic_head import fit_penalised
+from fer_jax.crossval.method import Facts
+from fer_jax.crossval.methods.fine_tune import FineTune
+from fer_jax.crossval.models import NetworkModel
+
+# The people trained on cannot choose it: the backbone has learned their faces.
+PENALTY = 1e-3
+
+
+class TunedProbe:
+    """See the head of this file."""
+
+    def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
+        self._classes = len(labels)
+        self._fine_tune = FineTune(config, labels, mean_size)
+        self.facts = Facts(features=("backbone", "gradients"), steps=self._fine_tune.steps)
+
+    def fit(
+        self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
+    ) -> NetworkModel:
+        """Trains for all steps, then fits the head; nothing is chosen and no temperature fitted."""
+        tuned = self._fine_tune.fit(train, None, seed=seed, folder=folder)
+        model = tuned.reading_gradients()
+        features = model.features(train)
+        head = fit_penalised(features, train.labels, PENALTY, classes=self._classes)
+        return model.with_head(head.kernel, head.bias)
+
+    def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
+        """Trains on all faces."""
+        return self.fit(faces, None, seed=seed, folder=workdir / "everyone")
+
+    def speed(self) -> dict[str, Any]:
+        """Steps, compilations, and the figures of the last fit."""
+        return self._fine_tune.speed()
+
+
+METHOD = TunedProbe
