@@ -7,7 +7,8 @@
         --photographs=WORK/photographs --workdir=WORK/fer
 
 Each writes predictions.parquet and protocol.json as the stage `crossval` does with
---config.protocol=leave_one_subject_out, so that `evaluate` compares them:
+--config.protocol=leave_one_subject_out, or on the folds of the workdir of `crossval` that is given
+as --folds-of. So `evaluate` compares them:
 
     python launch.py --config=configs/evaluate.py --config.runs.model=WORK/emotion \
         --config.runs.baseline=WORK/hog --workdir=WORK/evaluation
@@ -35,15 +36,17 @@ def main() -> None:
     parser.add_argument("--method", choices=("hog", "fer"), required=True)
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--photos", type=Path, help="labels.csv of the photographs, for fer")
+    parser.add_argument("--folds-of", type=Path, help="a finished workdir of crossval")
     parser.add_argument("--workdir", type=Path, required=True)
     flags = parser.parse_args()
-    table = pd.read_parquet(flags.photographs / "photographs.parquet")
+    measure(flags)
+
+
+def measure(flags: argparse.Namespace) -> None:
+    """Writes and prints what the method of `flags` yields."""
+    table, protocol = with_folds(flags)
     labels = sorted(table["emotion"].unique())
-    # As scikit-learn's LeaveOneGroupOut numbers them: people in ascending order.
-    people = sorted(table["subject"].unique())
-    result = table[["photo", "subject", "emotion", "status"]].copy()
-    result.insert(3, "fold", [people.index(name) for name in table["subject"]])
-    result.insert(4, "seed", 0)
+    result = table[["photo", "subject", "emotion", "fold", "seed", "status"]].copy()
     scores = hog_svm(flags, table) if flags.method == "hog" else off_the_shelf(flags, table, labels)
     for column, label in enumerate(labels):
         result[f"prob_{label}"] = scores[:, column].astype(np.float32)
@@ -51,16 +54,30 @@ def main() -> None:
     result["status"] = np.where(found, "ok", "no_face")
     best = np.where(found, np.nan_to_num(scores).argmax(1), 0)
     result["predicted"] = [labels[i] if ok else "" for i, ok in zip(best, found, strict=True)]
-    write(flags.workdir, flags.method, result, labels, len(people))
+    write(flags.workdir, flags.method, result, labels, protocol)
     right = float((result["predicted"] == result["emotion"]).mean())
     print(f"{flags.method}: {right:.1%} of {len(result)}, {int((~found).sum())} without a face")
+
+
+def with_folds(flags: argparse.Namespace) -> tuple[pd.DataFrame, str]:
+    """The photographs with the columns `fold` and `seed`, and the name of the protocol."""
+    table = pd.read_parquet(flags.photographs / "photographs.parquet")
+    if flags.folds_of is None:
+        # As scikit-learn's LeaveOneGroupOut numbers them: people in ascending order.
+        people = sorted(table["subject"].unique())
+        numbers = [people.index(name) for name in table["subject"]]
+        return table.assign(fold=numbers, seed=0), "leave_one_subject_out"
+    tested = pd.read_parquet(flags.folds_of / "predictions.parquet")
+    first = tested[tested["seed"] == tested["seed"].iloc[0]]
+    protocol = json.loads((flags.folds_of / "protocol.json").read_text())["protocol"]
+    return table.merge(first[["photo", "fold", "seed"]], on="photo", validate="1:1"), protocol
 
 
 def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
     """Softmax of the SVM's decision values [N, C]; NaN where no face was found."""
     import cv2
     from skimage.feature import hog
-    from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut
+    from sklearn.model_selection import GridSearchCV, GroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
@@ -72,9 +89,10 @@ def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
         small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA)
         features.append(hog(small, 9, (8, 8), (2, 2), block_norm="L2-Hys"))
     inputs, targets = np.stack(features), table["emotion"].to_numpy()[found]
-    people = table["subject"].to_numpy()[found]
+    people, folds = (table[name].to_numpy()[found] for name in ("subject", "fold"))
     scores = np.full((len(table), table["emotion"].nunique()), np.nan)
-    for train, test in LeaveOneGroupOut().split(inputs, targets, people):
+    for fold in np.unique(folds):
+        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         search = GridSearchCV(
             make_pipeline(StandardScaler(), LinearSVC(max_iter=20_000)),
             {"linearsvc__C": PENALTIES},
@@ -101,14 +119,16 @@ def off_the_shelf(flags: argparse.Namespace, table: pd.DataFrame, labels: list[s
     return scores
 
 
-def write(workdir: Path, method: str, result: pd.DataFrame, labels: list[str], folds: int) -> None:
+def write(
+    workdir: Path, method: str, result: pd.DataFrame, labels: list[str], protocol_name: str
+) -> None:
     """What `evaluate` reads of a crossval workdir."""
     workdir.mkdir(parents=True, exist_ok=True)
     result.to_parquet(workdir / "predictions.parquet")
     protocol = {
-        "protocol": "leave_one_subject_out",
-        "folds": folds,
-        "seeds": [0],
+        "protocol": protocol_name,
+        "folds": int(result["fold"].nunique()),
+        "seeds": [int(result["seed"].iloc[0])],
         "labels": labels,
         "people_disjoint": True,
         "method": {"hog": "HOG + linear SVM", "fer": "fer off the shelf"}[method],

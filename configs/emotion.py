@@ -95,7 +95,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.epochs = 0.0 if starter else 40.0  # at least min_steps, below
     # 40 epochs of a few dozen photographs would be over before a network from scratch learned.
-    config.min_steps = 150 if starter else 300
+    config.min_steps = 100 if starter else 300
     config.batch_size = 32
     config.optimizer = {
         "learning_rate": {"small": 6e-3, "base": 1e-3, "full": 3e-4}[size],

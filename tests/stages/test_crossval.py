@@ -16,8 +16,10 @@ from configs import photographs as photographs_config
 from configs import predict as predict_config
 from fer_jax.crossval import method
 from fer_jax.crossval.labelled_faces import crop_margins, read_photographs
-from fer_jax.crossval.methods import fine_tune, probe
+from fer_jax.crossval.methods import as_is, fine_tune, probe
 from fer_jax.errors import UserError
+from fer_jax.metrics import results as evaluate_results
+from fer_jax.metrics.predictions import read_predictions
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.schemas import validated
 from fer_jax.stages import audit, crossval, photographs, predict
@@ -390,12 +392,73 @@ def test_people_without_a_neutral_photograph_are_left_out_and_counted(faces, tmp
         none.with_neutral()
 
 
+def test_what_is_selected_is_reported_and_shipped_and_held_out_people_are_never_seen(
+    faces, taught, tmp_path, monkeypatch
+):
+    """From an emotion model: fine-tuning with a new head, a probe, and the model as it is."""
+    seen = {}
+
+    def noting(fit):
+        def noted(self, train, inner, *, seed, folder):
+            fold = next((part for part in folder.parts if part.startswith("seed0_")), "everyone")
+            seen.setdefault(fold, []).append(set(train.people))
+            return fit(self, train, inner, seed=seed, folder=folder)
+
+        return noted
+
+    for kind in (fine_tune.FineTune, probe.LinearProbe, as_is.AsItIs):
+        monkeypatch.setattr(kind, "fit", noting(kind.fit))
+    config = tiny(faces, method="auto", init=str(taught[0]), save_folds=True)
+    config.allow_leaks = ("pretraining_labels",)
+    summary = crossval.run(config, tmp_path / "w")
+    assert summary["compilations"] == 1
+    table = answers(tmp_path / "w")
+    for number, rows in table.groupby("fold"):
+        fold = f"seed0_fold{number}"
+        assert len(seen[fold]) > 6  # three candidates, at least two inner folds
+        for people in seen[fold]:
+            assert people.isdisjoint(rows["subject"])
+        tried = read_json(tmp_path / "w" / "folds" / fold / "inner" / "choice.json")["tried"]
+        assert [one["method"] for one in tried] == ["tuned_probe", "probe", "as_is"]
+        assert set(rows["chosen"]) <= {one["method"] for one in tried}
+    protocol = read_json(tmp_path / "w" / "protocol.json")
+    assert "tuned_probe or probe or as_is" in protocol["chosen_by"]
+    choices = evaluate_results.describe(read_predictions("w", tmp_path / "w"), samples=40, seed=0)
+    assert sum(choices["choices"].values()) == 2
+    check_shipped(tmp_path / "w", faces.removesuffix("_faces"), tmp_path / "p")
+    assert (tmp_path / "w" / "everyone" / "inner" / "choice.json").is_file()
+
+
+def test_without_a_model_to_start_from_fine_tuning_and_gradients_are_compared(faces, tmp_path):
+    made = method.make(validated(tiny(faces, method="auto")), list(EMOTIONS), 15.0)
+    assert list(made.candidates) == ["fine_tune", "probe"]
+    assert made.candidates["probe"].facts.features == ("gradients",)
+
+
+def test_a_model_to_start_from_brings_its_backbone_and_need_not_know_all_labels(faces, taught):
+    config = emotion_config.get_config()  # of another size than the model
+    config.update({"photographs": faces, "init": str(taught[0])})
+    made = method.make(validated(config), ["grim", *EMOTIONS[1:]], 15.0)
+    assert list(made.candidates) == ["tuned_probe", "probe"]
+    made = method.make(validated(config), ["grim", "glad"], 15.0)
+    assert list(made.candidates) == ["fine_tune", "probe"]
+
+
+def test_the_tuned_probe_ships_what_it_measured(faces, taught, tmp_path):
+    config = tiny(faces, method="tuned_probe", init=str(taught[0]))
+    config.allow_leaks = ("pretraining_labels",)
+    crossval.run(config, tmp_path / "w")
+    assert model_directory.read_record(tmp_path / "w").inference["emotion"].gradients
+    assert np.isfinite(answers(tmp_path / "w")["prob_happy"]).all()
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"reference": "balanced"}, "reference.* needs method='probe'"),
         ({"reference": "mean", "method": "probe", "shots": 2}, "shots.* must be 0"),
         ({"reference": "mean", "method": "probe", "protocol": "random"}, "must hold people out"),
+        ({"method": "auto", "init": "runs/{seed}"}, "without {seed}, for method='auto'"),
         ({"method": "finetune"}, "did you mean 'fine_tune'"),
         ({"method": "as_is"}, "must be an emotion model"),
         ({"method": "probe", "features": ("colour",)}, "must be 'backbone' or 'gradients'"),

@@ -190,7 +190,10 @@ def _inner_folds(train: FaceSet, seed: int) -> list[tuple[FaceSet, FaceSet, np.n
         folds=min(_INNER_FOLDS, people),
         seed=seed,
     )
-    return [(train.take(fold.train), train.take(fold.test), fold.test) for fold in folds]
+    return [
+        (train.take(fold.train.tolist()), train.take(fold.test.tolist()), fold.test)
+        for fold in folds
+    ]
 
 
 def _measured(name: str, answers: Float[np.ndarray, "n c"], truth: np.ndarray) -> Tried:
