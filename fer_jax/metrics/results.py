@@ -76,8 +76,8 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
         },
         "by_seed": {str(s): value for s, value in measures.per_seed(predictions).items()},
         "calibration": calibration.describe(predictions),
-        "per_class": _records(measures.per_class(predictions)),
-        "per_person": _records(people),
+        "per_class": records(measures.per_class(predictions)),
+        "per_person": records(people),
         "confusion": by_person.sum(axis=0).round(6).tolist(),
         "choices": predictions.choices,
         # Fields that runs of older versions lack stay absent.
@@ -176,6 +176,6 @@ def _split(predictions: Predictions) -> set[tuple[Any, ...]]:
     return set(zip(*(getattr(predictions, name).tolist() for name in columns), strict=True))
 
 
-def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     """Rows as plain Python values, NaN as None."""
     return table.astype(object).where(table.notna(), None).to_dict("records")

@@ -15,6 +15,7 @@ from fer_jax.errors import UserError
 from fer_jax.figures import save_figure
 from fer_jax.metrics import bootstrap, crossed_effects, measures, results
 from fer_jax.metrics.predictions import Predictions
+from fer_jax.report.page import template
 
 GAINS = ("gain", "gain_low", "gain_high", "p", "q", "gain_by_seed")
 _COLOUR, _CLEAR = "#444444", "#c8553d"
@@ -91,32 +92,10 @@ def markdown(rows: pd.DataFrame, reference: str) -> str:
 
     Gains' intervals are over people and seeds, those of accuracies over people alone.
     """
-    lines = []
-    for setting, part in rows.groupby("setting", sort=False):
-        first = part.iloc[0]
-        lines += [
-            f"**{setting}**: {first['seeds']} seeds, {first['people']} people tested",
-            "",
-            f"| method | accuracy | 95 % interval | macro-F1 | gain on {reference}, points | "
-            "95 % interval | by seed | p | q |",
-            "|---|---|---|---|---|---|---|---|---|",
-        ]
-        lines += [_line(row) for row in part.to_dict("records")] + [""]
-    return "\n".join(lines)
-
-
-def _line(row: Mapping[Any, Any]) -> str:
-    accuracy = f"| {row['method']} | {100 * row['accuracy']:.1f} % | {100 * row['low']:.1f} to "
-    accuracy += f"{100 * row['high']:.1f} | {100 * row['macro_f1']:.1f} | "
-    if pd.isna(row["gain"]):
-        return accuracy + "| | | | |"
-    gain = f"{100 * row['gain']:+.1f}"
-    if _clear(row):
-        gain = f"**{gain}**"
-    between = f"{100 * row['gain_low']:+.1f} to {100 * row['gain_high']:+.1f}"
-    return (
-        accuracy + f"{gain} | {between} | {row['gain_by_seed']} | {row['p']:.3f} | {row['q']:.3f} |"
-    )
+    settings = {
+        setting: results.records(part) for setting, part in rows.groupby("setting", sort=False)
+    }
+    return template("study.md.jinja").render(settings=settings, reference=reference)
 
 
 def _clear(row: Mapping[Any, Any]) -> bool:

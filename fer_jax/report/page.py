@@ -24,44 +24,12 @@ from fer_jax.report import plots
 from fer_jax.report.gallery import Map, Shown
 from fer_jax.workdir import read_json
 
-_FEW_PEOPLE = 10
-_PROTOCOL_WORDS = {  # what it is called, and who is held out
-    "leave_one_subject_out": (
-        "Leave one subject out", "one person a fold; the model is trained on all the others",
-    ),
-    "grouped_kfold": (
-        "k-fold by people", "whole people; nobody stands in training and test of one fold",
-    ),
-    "random": ("k-fold at random", "photographs, not people"),
-    "fixed_split": ("A fixed split", "the people whom the labels name for the test"),
-    "cross_set": ("Trained on one set, tested on another", "all people of the second set"),
-}  # fmt: skip
-_REFERENCE_WORDS = {  # after "person-relative: "
-    "mean": "uses all unlabelled photographs of the test person (their mean)",
-    "balanced": (
-        "uses all unlabelled photographs of the test person (their mean, in which each emotion "
-        "that the model sees in them counts alike)"
-    ),
-    "neutral": "uses one photograph of the test person that is known to be neutral",
-}
-_METHOD_WORDS = {
-    "auto": "the best of several methods on people of the training side",
-    "fine_tune": "the whole network is trained",
-    "tuned_probe": "the whole network is trained, and then a linear head on its features",
-    "probe": "a linear head on the frozen backbone",
-    "as_is": "an emotion model without further training",
-}
 _MARKDOWN = str.maketrans(
     {
         "&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "[": "\\[", "]": "\\]",
         "\r": " ", "\n": " ",
     }
 )  # fmt: skip
-_MEASURE_WORDS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro-F1",
-}
 
 
 @dataclass(frozen=True)
@@ -89,16 +57,12 @@ def read_stages(folders: Sequence[str]) -> list[StageRecord]:
                 "its end, or take the folder out of config.context or config.runs"
             )
         done = read_json(folder / "done.json", stage=str, summary=dict)
-        records.append(_record(folder, str(done["stage"]), done["summary"]))
+        records.append(read_stage(folder, str(done["stage"]), done["summary"]))
     return records
 
 
-def read_own(workdir: Path) -> StageRecord:
-    """The record of the evaluation itself, which is still under way."""
-    return _record(workdir, "evaluate", {})
-
-
-def _record(folder: Path, stage: str, summary: Mapping[str, Any]) -> StageRecord:
+def read_stage(folder: Path, stage: str, summary: Mapping[str, Any]) -> StageRecord:
+    """The record of a stage, which may still be running, with its config and environment."""
     files = (folder / "config.json", folder / "environment.json")
     found = (dict(read_json(file)) if file.is_file() else {} for file in files)
     return StageRecord(stage, folder.name, summary, *found)
@@ -120,7 +84,7 @@ def render(
       faces: `gallery.gallery` of the main run, if it has one.
       face_map: `gallery.face_map` of the main run, if it has one.
     """
-    return _template("report.html.jinja").render(
+    return template("report.html.jinja").render(
         faces=faces or {"right": [], "wrong": []},
         face_map=face_map,
         figures=_figures(results, face_map),
@@ -132,7 +96,7 @@ def render_card(
     name: str, results: Mapping[str, Any], stages: Sequence[StageRecord], own: StageRecord
 ) -> str:
     """`model_card` (Mitchell et al. 2019) or `datasheet` (Gebru et al. 2018), as Markdown."""
-    return _template(f"{name}.md.jinja").render(**_facts_of(results, stages, own))
+    return template(f"{name}.md.jinja").render(**_facts_of(results, stages, own))
 
 
 def is_generated(stages: Sequence[StageRecord]) -> bool:
@@ -140,7 +104,8 @@ def is_generated(stages: Sequence[StageRecord]) -> bool:
     return any(record.stage == "render" for record in stages)
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of the report; Markdown and HTML escape what they are filled with."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fer_jax.report"),
         autoescape=name.endswith(".html.jinja"),
@@ -159,24 +124,18 @@ def _facts_of(
 ) -> dict[str, Any]:
     """What all templates are filled from."""
     main = results["runs"][results["main"]]
-    protocol = CrossvalProtocol.model_validate(main["protocol"])
-    generated = is_generated(stages)
     return {
         "results": results,
         "main": main,
-        "protocol": _protocol_facts(main, protocol, generated),
-        "relative": _relative(protocol),
-        "seen": _seen(protocol),
-        "generated": generated,
+        "protocol": CrossvalProtocol.model_validate(main["protocol"]),
+        "generated": is_generated(stages),
         "uninformed": {
             "log_loss": float(np.log(len(results["labels"]))),
             "brier": 1.0 - 1.0 / len(results["labels"]),
         },
-        "few_people": main["people"] < _FEW_PEOPLE,
-        "measure_words": _MEASURE_WORDS,
         "measures": MEASURES,
         "comparisons": [{**other, "verdict": verdict(other)} for other in results["comparisons"]],
-        "stages": [(record, _facts(record.summary)) for record in stages],
+        "stages": stages,
         "photographs": next((r.summary for r in stages if r.stage == "photographs"), {}),
         "records": [*stages, own],
         "versions": own.environment,
@@ -223,89 +182,6 @@ def _figures(results: Mapping[str, Any], face_map: Map | None) -> dict[str, str]
         for name, groups in (("emotion", face_map.emotions), ("person", face_map.people)):
             drawn[f"by_{name}"] = plots.embedding(face_map.places, groups, f"by-{name}")
     return {**{name: Markup(svg) for name, svg in drawn.items()}, "other_name": other_name}
-
-
-def _protocol_facts(
-    main: Mapping[str, Any], protocol: CrossvalProtocol, generated: bool
-) -> list[tuple[str, str]]:
-    """Rows of the protocol box: who was held out, and what the model had seen before."""
-    name, method = protocol.protocol, protocol.method
-    called, held_out = _PROTOCOL_WORDS.get(name, (name or "not stated", "not stated"))
-    pretraining = "none: from scratch"
-    if protocol.pretraining or protocol.init == "pretrained":
-        undescribed = "a model that was not described (--config.pretraining)"
-        pretraining = protocol.pretraining or undescribed
-    facts = {
-        "Protocol": called + ", person-relative" * bool(protocol.reference),
-        "Reference": _relative(protocol),
-        "Held out": held_out,
-        "People": f"{main['people']}{' (generated by a program)' if generated else ''}",
-        "Photographs": str(main["photographs"]),
-        "Folds": str(protocol.folds),
-        "Seeds": ", ".join(map(str, protocol.seeds)),
-        "Model": _METHOD_WORDS.get(method, method),
-        "Chosen": protocol.chosen_by or "nothing: all was set before anyone was tested",
-        "Choices": ", ".join(f"{what} in {n} folds" for what, n in main["choices"].items()),
-        "Pretraining": pretraining,
-        "Test people in pretraining": _seen(protocol),
-        "Leaks": _leaks(protocol),
-        "Features": " and ".join(protocol.features),
-        "Low-shot": f"{protocol.shots} photographs of each emotion a fold" * (protocol.shots > 0),
-        "Starts from": protocol.init,
-        "Steps a fold": f"{protocol.steps or ''}",
-        "Image": f"{protocol.image_size} px" if protocol.image_size else "",
-    }
-    optional = (
-        "Reference", "Choices", "Features", "Low-shot", "Starts from", "Steps a fold", "Image",
-    )  # fmt: skip
-    return [(label, value) for label, value in facts.items() if value or label not in optional]
-
-
-def _relative(protocol: CrossvalProtocol) -> str:
-    """What a person-relative run uses of the test people; "" for other runs."""
-    if not protocol.reference:
-        return ""
-    found = f"person-relative: {_REFERENCE_WORDS[protocol.reference]}"
-    if protocol.reference_photographs:
-        found += (
-            f"; {protocol.reference_photographs} reference photographs are not tested, and "
-            f"{protocol.without_reference} people without one are left out"
-        )
-    return found
-
-
-def _leaks(protocol: CrossvalProtocol) -> str:
-    """What the auditor found; not every run had one."""
-    if "leaks" not in protocol.model_fields_set:
-        return "not looked for"
-    if protocol.leaks:
-        found = ", ".join(f"{number} {kind}" for kind, number in protocol.leaks.items())
-        return f"allowed by name: {found}"
-    if not protocol.pretraining_known:
-        return "none found between folds; what the network was pretrained on could not be searched"
-    return "none found by the auditor"
-
-
-def _seen(protocol: CrossvalProtocol) -> str:
-    """Whether unlabelled faces of the people tested were pretrained on, as far as is recorded."""
-    if not protocol.pretraining and protocol.init != "pretrained":
-        return "no"
-    return {True: "yes", False: "no", None: "not known"}[protocol.pretraining_saw_test_people]
-
-
-def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A stage's summary as pairs of words and values."""
-    facts = []
-    for key, value in summary.items():
-        label = key.removesuffix("_per_s").replace("_", " ")
-        text = _pretty(value)
-        if key.endswith("_per_s"):
-            facts.append(("", f"{text} {label}/s"))
-        elif key.endswith("_s"):
-            facts.append((key.removesuffix("_s").replace("_", " "), f"{text} s"))
-        else:
-            facts.append((label, text))
-    return facts
 
 
 def _in_markdown(value: Any) -> Any:

@@ -4,7 +4,7 @@ Reads `predictions.parquet` and `protocol.json` of each crossval workdir in `con
 
     metrics.json     every measure of every run, and the paired differences
     per_person.csv   one row a run and person, the worst first
-    page.html      all of it to read, print and show, in one file
+    report.html      all of it to read, print and show, in one file
     model_card.md    what the model is for, and what it is not
     datasheet.md     where the photographs come from, and who may use them
 """
@@ -39,7 +39,7 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     write_json(workdir / "metrics.json", measured)
     with atomic_file(workdir / "per_person.csv") as path:
         safe_table(results.person_table(measured)).to_csv(path, index=False)
-    own = page.read_own(workdir)
+    own = page.read_stage(workdir, "evaluate", {})
     main, folder = runs[config.main], Path(config.runs[config.main])
     faces = gallery.gallery(main, folder, drawn=page.is_generated(stages))
     html = page.render(measured, stages, own, faces, gallery.face_map(main, folder))

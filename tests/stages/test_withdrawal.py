@@ -25,7 +25,7 @@ ORDER = ("photographs", "emotion", "evaluate")
 
 
 environment = functools.cache(workdir.environment)
-template = functools.cache(page._template)
+template = functools.cache(page.template)
 
 
 class StubModel:
@@ -71,7 +71,7 @@ def place(tmp_path, monkeypatch):
     # What takes longest, and says nothing about people.
     monkeypatch.setattr(plots, "_svg", lambda *_: "<svg/>")
     monkeypatch.setattr(workdir, "environment", environment)
-    monkeypatch.setattr(page, "_template", template)
+    monkeypatch.setattr(page, "template", template)
     rng = np.random.default_rng(0)
     for person in (GONE, *STAY):
         for emotion in EMOTIONS:
