@@ -38,6 +38,23 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
     return Path(path).read_bytes()
 
 
+def replace_text(file: Path, text: str) -> None:
+    """Replaces the content of a text file atomically, and keeps its permissions.
+
+    For files that belong to no stage; a stage writes through `workdir.atomic_file`.
+    """
+    temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(file.stat().st_mode)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def below(
     folder: Path, *, hidden: bool = True, above: frozenset[str] = frozenset()
 ) -> Iterator[Path]:

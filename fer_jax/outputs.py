@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from fer_jax.errors import UserError
+from fer_jax.files import replace_text
 
 RECORD = "written.jsonl"
 _KINDS = ("file", "folder", "partial", "deleted")
@@ -77,6 +78,9 @@ def check(path: str | os.PathLike[str]) -> None:
 def claim(path: str | os.PathLike[str], kind: str = "file") -> None:
     """Records that the running stage is about to write the file at `path`.
 
+    The kind "folder" is for a folder that a library fills, whatever it calls its files; it may be
+    there already if it is empty.
+
     Raises:
         UserError: something is there that no stage wrote.
     """
@@ -89,14 +93,6 @@ def claim(path: str | os.PathLike[str], kind: str = "file") -> None:
         record.check(target, kind)
     else:
         record.add(kind, target)
-
-
-def claim_folder(path: str | os.PathLike[str]) -> None:
-    """As `claim`, for a folder that a library fills, whatever it calls its files.
-
-    An empty folder may be there already.
-    """
-    claim(path, "folder")
 
 
 @contextlib.contextmanager
@@ -281,14 +277,12 @@ class _Record:
     def rewrite(self) -> None:
         """Writes the file anew: one line per file and folder that still exists."""
         self.refresh()
-        temporary = self._file.with_name(f".{RECORD}.{os.getpid()}.partial")
-        with temporary.open("w") as file:
-            for name, kind in self.kinds.items():
-                if kind != "partial" and os.path.lexists(self.workdir / name):
-                    file.write(json.dumps({kind: name}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._file)
+        lines = [
+            json.dumps({kind: name}) + "\n"
+            for name, kind in self.kinds.items()
+            if kind != "partial" and os.path.lexists(self.workdir / name)
+        ]
+        replace_text(self._file, "".join(lines))
 
 
 _records: dict[Path, _Record] = {}

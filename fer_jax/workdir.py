@@ -88,10 +88,13 @@ def stage(
         def wrapped(config: Config, workdir: str | os.PathLike[str]) -> Summary:
             config = config if isinstance(config, Stage) else validated(config)
             folder = Path(workdir).absolute()
-            if not many_processes:
-                _check_alone(config)
+            if backend.several() and not many_processes:
+                raise UserError(
+                    f"the stage {config.stage} runs in one process, and there are several; run it "
+                    f"alone, without --num_processes and outside of srun"
+                )
             with _disk_errors_told(config, folder):
-                paths = [path for path in inputs(config) if path and not _is_published(path)]
+                paths = [path for path in inputs(config) if path and path not in _PUBLISHED]
                 _check_inputs(config, folder, paths, revisits)
                 digests = {path: fingerprint(path) for path in paths}
                 if reads is not None:
@@ -104,35 +107,21 @@ def stage(
                             console.say(f"[{config.stage}] done already: {folder}")
                         return summary
                     backend.wait_for_all("the folder is checked")
-                    return _run_in(run, config, folder, digests, grows)
+                    with _released_if_refused(folder):
+                        if backend.writes():
+                            _begin(config, folder, digests)
+                        backend.wait_for_all("the stage begins")
+                        started = time.time()
+                        summary = run(config, folder)
+                    summary.setdefault("wall_s", round(time.time() - started, 2))
+                    if backend.writes():
+                        _finish(config, folder, summary)
+                    backend.wait_for_all("the stage is done")
+                    return summary
 
         return wrapped
 
     return decorate
-
-
-def _run_in(
-    run: RunFunction, config: Config, folder: Path, digests: Mapping[str, str], grows: bool
-) -> Summary:
-    with _released_if_refused(folder):
-        if backend.writes():
-            _begin(config, folder, digests, grows)
-        backend.wait_for_all("the stage begins")
-        started = time.time()
-        summary = run(config, folder)
-    summary.setdefault("wall_s", round(time.time() - started, 2))
-    if backend.writes():
-        _finish(config, folder, summary)
-    backend.wait_for_all("the stage is done")
-    return summary
-
-
-def _check_alone(config: Config) -> None:
-    if backend.several():
-        raise UserError(
-            f"the stage {config.stage} runs in one process, and there are several; run it alone, "
-            f"without --num_processes and outside of srun"
-        )
 
 
 @contextlib.contextmanager
@@ -162,10 +151,6 @@ def _released_if_refused(folder: Path) -> Iterator[None]:
         ):
             outputs.abandon(folder, _OWN_FILES)
         raise
-
-
-def _is_published(path: str) -> bool:
-    return path in _PUBLISHED
 
 
 def _check_inputs(config: Config, folder: Path, paths: Sequence[str], only_runs: bool) -> None:
@@ -210,9 +195,9 @@ def _finished(
         )
     if not revisits:  # each stage that it runs checks its own config
         _check_same(config, folder)
-    unchanged = read_json(folder / "inputs.json") == dict(digests)
+    before = read_json(folder / "inputs.json")
+    unchanged = before == dict(digests)
     if not unchanged and not grows:
-        before = read_json(folder / "inputs.json")
         changed = [path for path in digests if before.get(path) != digests[path]]
         raise UserError(
             f"{config.stage}: {', '.join(changed)} changed since the work in {folder} began; "
@@ -258,7 +243,7 @@ def _as_json(config: Config) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def _begin(config: Config, folder: Path, digests: Mapping[str, str], grows: bool) -> None:
+def _begin(config: Config, folder: Path, digests: Mapping[str, str]) -> None:
     try:
         outputs.begin(folder)
         outputs.delete(folder / "done.json")

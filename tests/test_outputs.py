@@ -16,7 +16,7 @@ def folder(tmp_path: Path) -> Path:
     outputs.begin(tmp_path)
     for name in ("a.txt", "sub/b.txt"):
         write(tmp_path / name, "written")
-    outputs.claim_folder(tmp_path / "checkpoints")
+    outputs.claim(tmp_path / "checkpoints", "folder")
     (tmp_path / "checkpoints/1").mkdir(parents=True)
     (tmp_path / "checkpoints/1/c").touch()
     return tmp_path
@@ -57,7 +57,7 @@ def test_a_file_that_the_user_puts_where_one_was_deleted_is_the_users(folder):
     with pytest.raises(UserError):
         write(folder / "a.txt", "x")
     with pytest.raises(UserError):
-        outputs.claim_folder(folder / "checkpoints")
+        outputs.claim(folder / "checkpoints", "folder")
 
 
 def test_a_folder_that_took_the_place_of_a_file_is_the_users(folder):
@@ -117,7 +117,7 @@ def test_a_linked_folder_is_not_written_to_and_not_followed(folder, tmp_path_fac
         with pytest.raises(UserError, match="a symbolic link that leads out of"):
             write(folder / "sub" / name, "x")
     with pytest.raises(UserError, match="a symbolic link that leads out of"):
-        outputs.claim_folder(folder / "sub/checkpoints")
+        outputs.claim(folder / "sub/checkpoints", "folder")
     with pytest.raises(UserError, match="a symbolic link that leads out of"):
         outputs.delete(folder / "sub/b.txt")
     assert {path.name: path.read_text() for path in originals.iterdir()} == {"b.txt": "original"}

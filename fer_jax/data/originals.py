@@ -16,7 +16,7 @@ from fer_jax.data import consent, pseudonyms, tables
 from fer_jax.data.person import Person
 from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES
-from fer_jax.files import below
+from fer_jax.files import below, replace_text
 from fer_jax.locking import turn_in
 
 _MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may hold thumbnails
@@ -110,20 +110,7 @@ def delete_rows(found: Originals, person: Person) -> None:
             lines = {line for row in gone for line in range(row.first_line, row.line + 1)}
             with file.open(newline="", encoding="utf-8") as content:
                 kept = [text for line, text in enumerate(content, 1) if line not in lines]
-            _replace_text(Path(os.path.realpath(file)), "".join(kept))
-
-
-def _replace_text(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(file.stat().st_mode)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+            replace_text(Path(os.path.realpath(file)), "".join(kept))
 
 
 def _read(file: Path, person: Person) -> tuple[list[tables.Row], list[tables.Row]]:

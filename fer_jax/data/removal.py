@@ -57,8 +57,7 @@ class Plan:
         sources: what all folders of photographs, given or not, have of the person.
         reduced: workdirs that keep other people's rows.
         emptied: workdirs that keep nothing, nearest to the photographs first.
-        watched: trainings that lose two pictures.
-        named: workdirs that lose the files that have the person's name.
+        thinned: workdirs that lose only the files that show the person, with those files.
         kept: predictions that a model in an emptied workdir made of other pictures.
         videos: videos with the person's name, which stay.
         problems: what has to be solved by hand first.
@@ -69,8 +68,7 @@ class Plan:
     sources: list[Originals]
     reduced: list[Contents] = field(default_factory=list)
     emptied: list[Contents] = field(default_factory=list)
-    watched: list[Contents] = field(default_factory=list)
-    named: list[Contents] = field(default_factory=list)
+    thinned: list[tuple[Contents, list[str]]] = field(default_factory=list)
     kept: list[Contents] = field(default_factory=list)
     videos: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -78,7 +76,7 @@ class Plan:
     @property
     def changed(self) -> list[Contents]:
         """All workdirs in which something is deleted."""
-        return [*self.reduced, *self.emptied, *self.watched, *self.named]
+        return [*self.reduced, *self.emptied, *(one for one, _ in self.thinned)]
 
     def __bool__(self) -> bool:
         return bool(self.changed or any(self.originals))
@@ -180,10 +178,15 @@ def make_plan(
         plan.videos += _videos_of(one, person)
     for one in contents:
         if one not in affected:
-            if one.probed in [other.folder for other in affected]:
-                plan.watched.append(one)
-            if _names(one, person):
-                plan.named.append(one)
+            watched = one.probed in [other.folder for other in affected]
+            shown = [
+                name
+                for name in one.written
+                if (watched and f"{name}/".startswith(tuple(f"{w}/" for w in _WATCHED)))
+                or (person.is_distinct and person.in_path(name))
+            ]
+            if watched or shown or _named_when_killed(one, person):
+                plan.thinned.append((one, shown))
     plan.problems += [*_out_of_reach(plan.changed, work), *_would_return(plan)]
     return plan
 
@@ -287,13 +290,12 @@ def _shows(name: str, person: Person) -> bool:
     return person.is_distinct and person.in_path(name)
 
 
-def _names(one: Contents, person: Person) -> bool:
-    """Whether a file has the person's name, or had it when a removal was killed."""
-    if not person.is_distinct:
-        return False
+def _named_when_killed(one: Contents, person: Person) -> bool:
+    """Whether the record still names a file of the person, which a killed removal deleted."""
     record = one.folder / outputs.RECORD
-    deleted = record.read_text("utf-8", errors="replace") if record.is_file() else ""
-    return any(map(person.in_path, one.written)) or person.in_words(deleted)
+    if not person.is_distinct or not record.is_file():
+        return False
+    return person.in_words(record.read_text("utf-8", errors="replace"))
 
 
 def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
@@ -344,11 +346,8 @@ def _alone(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterato
 def _carry_out(plan: Plan) -> Removed:
     """Deletes from what was made last to the photographs, so that a killed run finds the rest."""
     done = Removed(kept=[str(one.folder) for one in plan.kept])
-    for one in plan.watched:
-        shown = [n for n in one.written if f"{n}/".startswith(tuple(f"{w}/" for w in _WATCHED))]
+    for one, shown in plan.thinned:
         _delete(one.folder, shown, done)
-    for one in plan.named:
-        _delete(one.folder, [name for name in one.written if plan.person.in_path(name)], done)
         _tidy(one.folder, plan.person)
     for one in reversed(plan.emptied):
         _empty(one, plan.person, done)

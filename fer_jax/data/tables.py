@@ -99,9 +99,10 @@ def read_rows(
                 )
                 continue
             found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-            if column := next((c for c, cell in found.items() if _hides_rows(cell)), ""):
+            hiding = [c for c, cell in found.items() if "," in cell and {"\n", "\r"} & {*cell}]
+            if hiding:  # the cell may hold the end of one row and the beginning of another
                 problems.append(
-                    f"{place}: the {column} has a line break and a comma; is a quote missing?"
+                    f"{place}: the {hiding[0]} has a line break and a comma; is a quote missing?"
                 )
                 continue
             value = {name: found.get(name, "") for name in (*required, *optional)}
@@ -142,7 +143,7 @@ def id_problem(name: str, what: str) -> str:
     plain = names.key(name)  # also of forms that some systems take for these letters, as U+2215
     if name.startswith(".") or plain.startswith(".") or {"/", "\\"} & {*name, *plain}:
         return f"the {what} {names.shown(name)} starts with a point or holds a slash"
-    if _holds_control(name):
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
         return f"the {what} {names.shown(name)} holds a control character"
     if not plain:
         return f"the {what} {names.shown(name)} holds no letter that can be seen"
@@ -201,12 +202,3 @@ def _check_header(
         raise TableError(
             f"{file}, line 1: unknown column {names.shown(further[0])} (wanted: {wanted})"
         )
-
-
-def _holds_control(text: str) -> bool:
-    return not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text)
-
-
-def _hides_rows(cell: str) -> bool:
-    """Whether a quoted cell may be the end of one row and the beginning of another."""
-    return "," in cell and ("\n" in cell or "\r" in cell)

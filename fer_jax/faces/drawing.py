@@ -10,7 +10,7 @@ import cv2
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fer_jax.errors import UserError
 from fer_jax.faces.cascade.boxes import shared_area
@@ -130,7 +130,7 @@ def contact_sheet(
         row, column = divmod(index, columns)
         left = gap + column * (cell + gap)
         top = header + row * (cell + text_height + gap)
-        shown = Image.fromarray(_fit(crop, cell))
+        shown = ImageOps.contain(Image.fromarray(crop), (cell, cell))
         canvas.paste(shown, (left + (cell - shown.width) // 2, top + (cell - shown.height) // 2))
         for number, line in enumerate(caption.split("\n")):
             place = (left, top + cell + 4 + number * (size + 3))
@@ -258,13 +258,6 @@ def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     while shown and font.getlength(shown) > width:
         shown = shown[:-2] + "…" if len(shown) > 1 else ""
     return shown
-
-
-def _fit(crop: UInt8[np.ndarray, "h w 3"], cell: int) -> UInt8[np.ndarray, "hh ww 3"]:
-    """The crop scaled so that its longer side is `cell` pixels."""
-    scale = cell / max(crop.shape[:2])
-    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-    return cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
 @functools.cache

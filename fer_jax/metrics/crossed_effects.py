@@ -14,17 +14,14 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from fer_jax.metrics.bootstrap import LEVEL
+from fer_jax.metrics.bootstrap import LEVEL, Estimate
 from fer_jax.metrics.predictions import Predictions
 
 
 @dataclass(frozen=True)
-class Gain:
+class Gain(Estimate):
     """A mean with its 95 % interval and two-sided p against 0."""
 
-    value: float
-    low: float
-    high: float
     p: float
 
 

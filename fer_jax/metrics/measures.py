@@ -55,14 +55,14 @@ def measures(matrix: Float[np.ndarray, "*batch C C+1"]) -> dict[str, Float[np.nd
     hits = np.diagonal(matrix[..., :classes], axis1=-2, axis2=-1)
     support = matrix.sum(axis=-1)
     answered = matrix[..., :classes].sum(axis=-2)
-    present = support > 0
+    present = support > 0  # an absent class has a recall and an F1 of 0, and is not counted
     recall = hits / np.where(present, support, 1.0)
     # F1 = 2 TP / (2 TP + FP + FN), and the denominator is support + answered.
     f1 = 2.0 * hits / np.where(present, support + answered, 1.0)
     return {
         "accuracy": np.asarray(hits.sum(axis=-1) / support.sum(axis=-1)),
-        "balanced_accuracy": _mean_where(recall, present),
-        "macro_f1": _mean_where(f1, present),
+        "balanced_accuracy": np.asarray(recall.sum(axis=-1) / present.sum(axis=-1)),
+        "macro_f1": np.asarray(f1.sum(axis=-1) / present.sum(axis=-1)),
     }
 
 
@@ -178,9 +178,3 @@ def right_by_photo(predictions: Predictions) -> pd.Series:
     """Share of seeds in which each photograph is classified right, by photograph, ascending."""
     right = (predictions.predicted == predictions.truth).astype(float)
     return pd.Series(right).groupby(predictions.photos).mean().sort_index()
-
-
-def _mean_where(
-    values: Float[np.ndarray, "*batch C"], where: np.ndarray
-) -> Float[np.ndarray, "*batch"]:
-    return np.asarray((values * where).sum(axis=-1) / where.sum(axis=-1))

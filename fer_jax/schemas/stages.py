@@ -73,20 +73,14 @@ class Render(Stage):
     workers: Workers
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        groups = {
-            name: range(group.first_person, group.first_person + group.people)
-            for name, group in (
-                ("photographs", self.photographs),
-                ("clips", self.clips),
-                ("newcomers", self.newcomers),
-            )
-        }
-        for (one, people), (other, others) in itertools.combinations(groups.items(), 2):
-            first, end = max(people.start, others.start), min(people.stop, others.stop)
-            if first < end:
+        groups = [(name, getattr(self, name)) for name in ("photographs", "clips", "newcomers")]
+        for (one, people), (other, others) in itertools.combinations(groups, 2):
+            first = max(people.first_person, others.first_person)
+            end = people.first_person + people.people
+            if first < min(end, others.first_person + others.people):
                 yield (
                     f"{other}.first_person",
-                    f"puts person {first} into {other} and into {one}, give {people.stop} or more",
+                    f"puts person {first} into {other} and into {one}, give {end} or more",
                 )
 
 

@@ -57,9 +57,9 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     leaks = leakage.audit(photographs.table, folds, pretraining)
     leakage.write(leaks, workdir / "leaks")
     if config.protocol == "random":  # people in both train and test are asked for by name
-        leaks = [leak for leak in leaks if leak.kind not in leakage.BETWEEN_PEOPLE]
+        leaks = [leak for leak in leaks if leak.of_pretraining]
     leakage.stop_unless_allowed(leaks, config.allow_leaks, workdir / "leaks")
-    seen = any(leak.kind in leakage.OF_PRETRAINING for leak in leaks)
+    seen = any(leak.of_pretraining for leak in leaks)
     protocol = records.CrossvalProtocol(
         protocol=config.protocol,
         folds=len(folds),

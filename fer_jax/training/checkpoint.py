@@ -171,7 +171,7 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         if self._open is None:
             if backend.writes():
-                outputs.claim_folder(self.folder)
+                outputs.claim(self.folder, "folder")
             self.folder.mkdir(parents=True, exist_ok=True)
             self._open = ocp.CheckpointManager(
                 self.folder,

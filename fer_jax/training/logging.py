@@ -42,7 +42,7 @@ class Recorder:
             self._wandb = _weights_and_biases(wandb_project, folder)
         lines = _drop_lines_after(self._file, first_step)
         outputs.delete_folder(folder / "tensorboard")
-        outputs.claim_folder(folder / "tensorboard")
+        outputs.claim(folder / "tensorboard", "folder")
         (folder / "tensorboard").mkdir(exist_ok=True)
         # Not its SummaryWriter, whose thread dies on a full disk, and whose queue then blocks us.
         self._tensorboard = EventsWriter(str(folder / "tensorboard" / "events"))
@@ -126,7 +126,7 @@ def _weights_and_biases(project: str, folder: Path) -> Any:
     if not name.exists():
         with atomic_file(name) as temporary:
             temporary.write_text(secrets.token_hex(8))
-    outputs.claim_folder(folder / "wandb")
+    outputs.claim(folder / "wandb", "folder")
     only_scalars = {
         "console": "off",
         "disable_code": True,
