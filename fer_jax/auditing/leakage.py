@@ -38,6 +38,7 @@ from fer_jax.auditing.likeness import Faces
 from fer_jax.crossval.protocols import Fold
 from fer_jax.data import manifest, names, sources, stage_tables
 from fer_jax.data.lineage import ancestors
+from fer_jax.data.person import SHORTEST_NAME
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
 from fer_jax.schemas.stages import LeakKind
@@ -46,7 +47,6 @@ from fer_jax.workdir import atomic_file, write_json
 
 KINDS: tuple[str, ...] = get_args(LeakKind)
 _SHOWN = 60  # pairs on the contact sheet
-_SHORTEST_NAME = 3  # letters of an id that may be looked for in a video's name
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
         for word in {_plain(word) for word in re.split(r"[^\w]|_", names.key(video)) if word}:
             videos_of.setdefault(word, []).append(video)
     for name in tested.names:
-        if len(_plain(name)) >= _SHORTEST_NAME:
+        if len(_plain(name)) >= SHORTEST_NAME:
             for video in videos_of.get(_plain(name), []):
                 yield Leak("pretraining_name", name, video)
     rows = rows[rows["status"] == manifest.KEPT]

@@ -110,7 +110,12 @@ def people_alike(
     kept = [str(name) for name in names[counts > 1]]
     if len(kept) < 4:
         return kept, np.zeros((len(kept), len(kept)))
-    rows = np.concatenate([_some(np.flatnonzero(np.asarray(people) == name)) for name in kept])
+    chosen = []
+    for name in kept:  # at most so many of a person's faces, evenly
+        own = np.flatnonzero(np.asarray(people) == name)
+        places = np.linspace(0, len(own) - 1, min(len(own), _MOST_FACES))
+        chosen.append(own[places.round().astype(int)])
+    rows = np.concatenate(chosen)
     owners = np.asarray(people, dtype=str)[rows]
     centred_faces = features[rows] - features[rows].mean(axis=0)
     dimensions = min(_DIMENSIONS, len(rows) // 2)
@@ -136,15 +141,9 @@ def _centred(
     return np.asarray(difference / np.maximum(norm, 1e-9), np.float32)
 
 
-def _some(rows: np.ndarray) -> np.ndarray:
-    """At most so many of a person's faces, evenly."""
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_FACES)).round().astype(int)]
-
-
 def _registered(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s s 3"]) -> float:
-    one, other = (
-        cv2.GaussianBlur(_grey(image).astype(np.float32), (0, 0), 1) for image in (first, second)
-    )
+    greys = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
+    one, other = (cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1) for grey in greys)
     warp = np.eye(2, 3, dtype=np.float32)
     criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 40, 1e-4)
     try:
@@ -172,7 +171,3 @@ def _detail(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     """Fine structure at equal local contrast, so that light and tone do not matter."""
     band = cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 3)
     return band / (np.sqrt(cv2.GaussianBlur(band * band, (0, 0), 6)) + 2)
-
-
-def _grey(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -108,13 +108,6 @@ class ArraySource:
         own = {name: labels[rows] for name, labels in self.task_labels.items()}
         return {"image": self.images[rows], "label": self.labels[rows], **own}
 
-    def subset(self, indices: Sequence[int] | np.ndarray) -> ArraySource:
-        """The examples at `indices` as a source of their own."""
-        rows = np.asarray(indices, np.int64)
-        ids = [self.ids[i] for i in rows]
-        own = {name: labels[rows] for name, labels in self.task_labels.items()}
-        return ArraySource(self.images[rows], self.labels[rows], ids, self.classes, own)
-
 
 class RecordSource:
     """Examples in ArrayRecord files, decoded when they are asked for.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import os
@@ -16,12 +15,6 @@ from fer_jax.data import names
 from fer_jax.errors import UserError
 
 _LONGEST_ID = 100  # bytes; file systems allow 255
-_OTHER_ENCODINGS = (  # the longer marks first, since that of UTF-16 begins that of UTF-32
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-)
 
 
 class TableError(UserError):
@@ -162,9 +155,6 @@ def _text(file: Path) -> str:
         raise TableError(f"{file} {broken}") from error
     except OSError as error:
         raise TableError(f"cannot read {file} ({error.strerror})") from error
-    for mark, encoding in _OTHER_ENCODINGS:
-        if data.startswith(mark):
-            raise TableError(f"{file} is in {encoding}; save it as CSV in UTF-8")
     if b"\0" in data:
         raise TableError(f"{file} is UTF-16 or not text; save it as CSV in UTF-8")
     try:

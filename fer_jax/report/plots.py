@@ -21,16 +21,10 @@ from matplotlib.patches import FancyBboxPatch
 
 from fer_jax.figures import svg_text
 
+# Placeholders, and the variables of report.css that replace them.
 _INK, _MUTED, _LINE, _ACCENT, _ON_ACCENT, _OTHER, _PAPER = (f"#0{i}0{i}0{i}" for i in range(1, 8))
-_VARIABLES = {
-    _INK: "--ink",
-    _MUTED: "--muted",
-    _LINE: "--line",
-    _ACCENT: "--accent",
-    _ON_ACCENT: "--on-accent",
-    _OTHER: "--other",
-    _PAPER: "--paper",
-}
+_COLOURS = (_INK, _MUTED, _LINE, _ACCENT, _ON_ACCENT, _OTHER, _PAPER)
+_VARIABLES = ("ink", "muted", "line", "accent", "on-accent", "other", "paper")
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 10.0,
@@ -227,8 +221,8 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r'\s(xmlns(:\w+)?|version)="[^"]*"', "", text)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(url\(#|href="#)', rf"\1{name}-", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
+    for colour, variable in zip(_COLOURS, _VARIABLES, strict=True):
+        text = text.replace(colour, f"var(--{variable})")
     width = figure.get_figwidth() * 96
     opening = (
         f'<svg class="plot" role="img" aria-label="{escape(description)}" '

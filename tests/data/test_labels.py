@@ -341,7 +341,7 @@ def test_nothing_there(tmp_path):
         (b"path,subject,emotion\n\xff\xfe,a,b\n", "line 2: not in UTF-8; save it as CSV in UTF-8"),
         (
             "path,subject,emotion\n".encode("utf-16"),
-            "is in UTF-16; save it",
+            "is UTF-16 or not text; save it as CSV in UTF-8",
         ),
         (b"path,subject,emotion,Subject\na.png,a,happy,b\n", "the column subject is there twice"),
     ],

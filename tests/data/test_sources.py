@@ -25,8 +25,6 @@ def test_array_source_gives_examples_and_batches_in_the_order_asked():
     assert example["label"] == 3 and example["label"].dtype == np.int32 and example["id"] == "c"
     batch = source.batch([4, 0])
     assert (batch["image"] == images[[4, 0]]).all() and batch["label"].tolist() == [1, 5]
-    part = source.subset([1, 3])
-    assert part.ids == ["b", "d"] and part.labels.tolist() == [4, 2]
 
 
 def test_array_source_without_labels_and_with_too_few():
