@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 
 from fer_jax.faces import shards, video
-from fer_jax.people import write_clip
 from fer_jax.schemas.faces import Crop, Detector, Limits, Negatives
 from fer_jax.schemas.stages import Extract
+from fer_jax.stages.render import write_clip
 
 SIZE = 240, 320
 WINDOW = 1000  # frames

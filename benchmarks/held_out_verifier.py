@@ -1,6 +1,6 @@
 """What do verifiers do with faces and non-faces of sources that no training has seen?
 
-    python benchmarks/held_out_verifier.py --refined WORK/refine_a WORK/refine_b \
+    python -m benchmarks held_out_verifier --refined WORK/refine_a WORK/refine_b \
         --faces HELD_OUT/faces --nonfaces HELD_OUT/nonfaces
 
 `--refined` are workdirs of the stage `refine`, run with --config.use_verifier=own or starter: which
@@ -13,19 +13,15 @@ threshold and at 0.5, and whether `refine` trusts it.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.measure_starter import area_under_roc, face_scores, folders  # noqa: E402
-from fer_jax.faces.verdicts import PLAIN_THRESHOLD  # noqa: E402
-from fer_jax.models import starter  # noqa: E402
-from fer_jax.training import trained_model  # noqa: E402
-from fer_jax.workdir import read_json  # noqa: E402
+from benchmarks.measure_starter import area_under_roc, face_scores, folders
+from fer_jax.faces.verdicts import PLAIN_THRESHOLD
+from fer_jax.models import starter
+from fer_jax.training import trained_model
+from fer_jax.workdir import read_json
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ import cv2
 import numpy as np
 
 from fer_jax.faces.mtcnn import Faces
-from fer_jax.people import write_clip, write_scene
+from fer_jax.stages.render import write_clip, write_scene
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,6 +1,6 @@
 """What references of a person are worth: the table of docs/person_relative.md.
 
-    python benchmarks/person_relative.py --photographs WORK/people1 WORK/people2 --seeds 3
+    python -m benchmarks person_relative --photographs WORK/people1 WORK/people2 --seeds 3
 
 Each folder is a workdir of the stage `photographs`. Features of the network `--init` (five crops
 and their mirror images) with histograms of oriented gradients are computed once. In every fold of

@@ -1,6 +1,6 @@
 r"""What the defaults yield on people never trained on: the table in docs/results.md.
 
-    python benchmarks/real_people.py --photographs kdef55=WORK/kdef55 ikfdb15=WORK/ikfdb15 \
+    python -m benchmarks real_people --photographs kdef55=WORK/kdef55 ikfdb15=WORK/ikfdb15 \
         yale=WORK/yale --workdir=WORK/real_people
 
 Each of --photographs is a name and a workdir of the stage `photographs`. On the same five folds of
@@ -19,11 +19,8 @@ Cost: about 10 minutes for these three sets on 2 idle CPU cores, by estimate.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import floors
 from configs import emotion

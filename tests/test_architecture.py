@@ -45,7 +45,7 @@ DOORS = {
 KEEPERS = {
     "orbax": {"training/checkpoint.py"},
     "h5py": {"models/weight_files.py"},
-    "av": {"faces/video.py", "people/pictures.py"},
+    "av": {"faces/video.py"},
     "grain": {"data/"},
     "tensorflow_datasets": {"data/"},
 }
@@ -109,7 +109,7 @@ def test_neither_tensorflow_nor_torch_is_imported():
         ("cv2.imdecode(", {"faces/images.py"}),
         ("cv2.imread(", set()),
         ("Image.open(", set()),
-        ("av.open(", {"faces/video.py", "people/pictures.py"}),
+        ("av.open(", {"faces/video.py"}),
         (".savefig(", {"figures.py"}),
     ],
 )

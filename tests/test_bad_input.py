@@ -20,9 +20,9 @@ from fer_jax.data import manifest
 from fer_jax.errors import UserError
 from fer_jax.faces.drawing import write_image
 from fer_jax.faces.mtcnn import Detector, Faces
-from fer_jax.people import write_clip, write_photograph
 from fer_jax.schemas import validated
 from fer_jax.stages import crossval, train
+from fer_jax.stages.render import write_clip, write_photograph
 from fer_jax.training import model_directory
 from fer_jax.training.learner import make_tasks
 from fer_jax.workdir import read_json

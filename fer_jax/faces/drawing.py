@@ -149,14 +149,18 @@ def row(
     return np.concatenate(resized, axis=1)
 
 
-def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"], *, quality: int = 94) -> None:
     """Writes an RGB picture atomically, in the format that the path's suffix names.
+
+    `quality`, 0 to 100, is that of a JPEG file.
 
     Raises:
         UserError: the file cannot be written.
         ValueError: the format cannot hold a picture of this size.
     """
-    options = [cv2.IMWRITE_JPEG_QUALITY, 94] if path.suffix.lower() in {".jpg", ".jpeg"} else []
+    options = (
+        [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in {".jpg", ".jpeg"} else []
+    )
     taken, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not taken:
         height, width = image.shape[:2]

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -321,7 +321,10 @@ def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def write_video(
-    path: str | os.PathLike[str], fps: float, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]
+    path: str | os.PathLike[str],
+    fps: float,
+    images: Iterable[UInt8[np.ndarray, "_ _ 3"]],
+    options: Mapping[str, str] = {},
 ) -> None:
     """Writes an H.264 MP4 (yuv420p, which every player supports), atomically.
 
@@ -330,6 +333,7 @@ def write_video(
         fps: frames per second.
         images: RGB. Those of another size than the first are resized to it. Odd sizes gain a row
             or a column, since the format halves the colours. Without images there is no file.
+        options: of the encoder x264, by FFmpeg's names.
     """
     images = iter(images)
     first = next(images, None)
@@ -343,7 +347,7 @@ def write_video(
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "20", "preset": "veryfast"}
+        stream.options = {"crf": "20", "preset": "veryfast", **options}
         for image in itertools.chain([first], images):
             if image.shape != first.shape:
                 image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

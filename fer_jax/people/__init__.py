@@ -7,20 +7,7 @@ them, ``pictures`` decides what a photograph or a clip shows.
 
 from fer_jax.people.action_units import EMOTIONS
 from fer_jax.people.background import texture
-from fer_jax.people.pictures import (
-    clip_frames,
-    photograph,
-    write_clip,
-    write_photograph,
-    write_scene,
-)
+from fer_jax.people.pictures import clip_frames, photograph
+from fer_jax.people.scenes import scene_frames
 
-__all__ = [
-    "EMOTIONS",
-    "clip_frames",
-    "photograph",
-    "texture",
-    "write_clip",
-    "write_photograph",
-    "write_scene",
-]
+__all__ = ["EMOTIONS", "clip_frames", "photograph", "scene_frames", "texture"]

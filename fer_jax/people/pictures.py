@@ -1,11 +1,9 @@
-"""Labelled photographs, clips of people who move into an emotion, and scenes without anybody."""
+"""Labelled photographs, and clips of people who move into an emotion."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
-import av
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -15,9 +13,7 @@ from fer_jax.people.background import background
 from fer_jax.people.identity import identity
 from fer_jax.people.lighting import develop, draw_camera, draw_lighting
 from fer_jax.people.renderer import View, render
-from fer_jax.people.scenes import scene_frames
 
-Frame = UInt8[np.ndarray, "h w 3"]
 _LATECOMERS = 0.08  # share of the clips in which the person enters after the start
 _TALKERS = 0.5  # share of the clips in which the person talks
 
@@ -48,17 +44,6 @@ def photograph(
     return develop(light, draw_camera(rng), rng)
 
 
-def write_photograph(
-    path: Path, person: int, emotion: str, index: int, size: tuple[int, int] = (240, 320)
-) -> None:
-    """Write ``photograph(...)`` to ``path`` as JPEG."""
-    image = photograph(person, emotion, index, size)
-    encoded, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])
-    if not encoded:
-        raise OSError(f"{path}: OpenCV could not encode the photograph")
-    path.write_bytes(data.tobytes())
-
-
 def clip_frames(
     person: int,
     emotion: str,
@@ -66,7 +51,7 @@ def clip_frames(
     frames: int = 12,
     fps: int = 6,
     size: tuple[int, int] = (240, 320),
-) -> Iterator[Frame]:
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Frames of clip ``index`` of a person who moves from rest into one of EMOTIONS, RGB.
 
     Each clip has its own background, light and camera; the emotion is stronger in one clip than in
@@ -78,26 +63,6 @@ def clip_frames(
     scenery, lighting, camera = background(rng, size), draw_lighting(rng), draw_camera(rng)
     for view, units in _perform(emotion, frames, fps, size, rng):
         yield develop(render(who, units, view, lighting, scenery), camera, rng)
-
-
-def write_clip(
-    path: Path,
-    person: int,
-    emotion: str,
-    index: int,
-    frames: int = 12,
-    fps: int = 6,
-    size: tuple[int, int] = (240, 320),
-) -> None:
-    """Write ``clip_frames(...)`` to ``path`` as H.264; ``size`` must be even."""
-    _encode(path, clip_frames(person, emotion, index, frames, fps, size), fps, size)
-
-
-def write_scene(
-    path: Path, index: int, frames: int = 12, fps: int = 6, size: tuple[int, int] = (240, 320)
-) -> None:
-    """Write a clip of things, without anybody, to ``path``."""
-    _encode(path, scene_frames(index, frames, size), fps, size)
 
 
 def _perform(
@@ -144,16 +109,3 @@ def _entrance(frames: int) -> np.ndarray:
     """Distance from the place in the picture, in widths: away for a third, then quickly in."""
     progress = np.arange(frames) / max(1, frames - 1)
     return 1.1 * np.clip((0.6 - progress) / 0.3, 0, 1)
-
-
-def _encode(path: Path, frames: Iterable[Frame], fps: int, size: tuple[int, int]) -> None:
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p"
-        # The same frames must give the same bytes each time: x264's macroblock tree does not.
-        stream.options = {"crf": "24", "preset": "veryfast", "threads": "1"}
-        stream.options |= {"x264-params": "mbtree=0"}
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())

@@ -23,10 +23,14 @@ from tqdm import tqdm
 from fer_jax import console, schemas
 from fer_jax.faces import drawing
 from fer_jax.faces.images import read_image
-from fer_jax.people import EMOTIONS, write_clip, write_photograph, write_scene
+from fer_jax.faces.video import write_video
+from fer_jax.people import EMOTIONS, clip_frames, photograph, scene_frames
 from fer_jax.schemas.stages import Newcomers
-from fer_jax.workdir import atomic_file, stage
+from fer_jax.workdir import stage
 from fer_jax.workers import WorkerPool
+
+# The same frames must give the same bytes each time, which x264's macroblock tree does not.
+_ENCODER = {"crf": "24", "threads": "1", "x264-params": "mbtree=0"}
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,24 @@ def _draw_all(jobs: Sequence[_Job], workers: int) -> None:
 
 
 def _draw(job: _Job) -> int:
-    with atomic_file(job.path) as temporary:
-        job.write(temporary, *job.arguments)
+    job.write(job.path, *job.arguments)
     return job.pictures
+
+
+def write_photograph(
+    path: Path, person: int, emotion: str, index: int, size: tuple[int, int]
+) -> None:
+    """Writes `people.photograph` in the format of the path's suffix."""
+    drawing.write_image(path, photograph(person, emotion, index, size), quality=93)
+
+
+def write_clip(
+    path: Path, person: int, emotion: str, index: int, frames: int, fps: int, size: tuple[int, int]
+) -> None:
+    """Writes `people.clip_frames` as H.264."""
+    write_video(path, fps, clip_frames(person, emotion, index, frames, fps, size), _ENCODER)
+
+
+def write_scene(path: Path, index: int, frames: int, fps: int, size: tuple[int, int]) -> None:
+    """Writes `people.scene_frames` as H.264."""
+    write_video(path, fps, scene_frames(index, frames, size), _ENCODER)

@@ -2,9 +2,10 @@ import av
 import numpy as np
 import pytest
 
-from fer_jax.people import EMOTIONS, clip_frames, write_clip, write_scene
+from fer_jax.people import EMOTIONS, clip_frames
 from fer_jax.people.pictures import _drift, _entrance, _perform
 from fer_jax.people.scenes import scene_frames
+from fer_jax.stages.render import write_clip, write_scene
 
 SIZE = (96, 128)
 
@@ -75,7 +76,7 @@ def test_a_clip_has_the_same_bytes_each_time_it_is_written(tmp_path):
     written = set()
     for trial in range(8):
         path = tmp_path / f"{trial}.mp4"
-        write_clip(path, 101, "angry", 0, size=(120, 160))
+        write_clip(path, 101, "angry", 0, 12, 6, (120, 160))
         written.add(path.read_bytes())
     assert len(written) == 1
 

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_jax.people import EMOTIONS, photograph, texture, write_photograph
+from fer_jax.people import EMOTIONS, photograph, texture
 from fer_jax.people.background import background
+from fer_jax.stages.render import write_photograph
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,8 +14,8 @@ from fer_jax.faces import shards
 from fer_jax.faces.cascade.boxes import intersection_over_union
 from fer_jax.faces.images import read_image
 from fer_jax.faces.mtcnn import Detector
-from fer_jax.people import write_clip, write_scene
 from fer_jax.stages import extract
+from fer_jax.stages.render import write_clip, write_scene
 
 ROOT = Path(__file__).parents[2]
 

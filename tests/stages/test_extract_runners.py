@@ -5,9 +5,9 @@ import pytest
 from configs import extract as extract_config
 from fer_jax.errors import UserError
 from fer_jax.faces import runners, shards
-from fer_jax.people import write_clip, write_scene
 from fer_jax.schemas import validated
 from fer_jax.stages import extract
+from fer_jax.stages.render import write_clip, write_scene
 
 BEAM = "Apache Beam is optional, and requirements-beam.txt is not installed"
 

@@ -25,10 +25,11 @@ from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.faces.search import find_faces, largest
 from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import Frame, VideoError, sample_frames
-from fer_jax.people import photograph, texture, write_clip
+from fer_jax.people import photograph, texture
 from fer_jax.records import ModelRecord, Search
 from fer_jax.schemas import validated
 from fer_jax.stages import photographs, predict
+from fer_jax.stages.render import write_clip
 from fer_jax.training import trained_model
 
 LABELS = ["angry", "happy", "neutral", "sad"]
@@ -83,7 +84,7 @@ def media(tmp_path_factory):
     write_image(folder / "deep" / "عکس.png", photograph(4, "sad", 0))
     write_image(folder / "a texture.tiff", texture(1, (240, 320)))
     (folder / "broken.jpg").write_bytes((folder / "b one.jpg").read_bytes()[:60])
-    write_clip(folder / "clip.mp4", 5, "neutral", 0, frames=12, fps=6)
+    write_clip(folder / "clip.mp4", 5, "neutral", 0, 12, 6, (240, 320))
     (folder / "words.mp4").write_text("no video at all")
     (folder / "notes.txt").write_text("about these files")
     (folder / ".hidden.jpg").write_text("")
