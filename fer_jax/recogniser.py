@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from fer_jax.errors import UserError
 from fer_jax.faces.alignment import align
 from fer_jax.faces.mtcnn import Faces
-from fer_jax.faces.search import find_faces, largest, make_detector
+from fer_jax.faces.search import find_faces, largest
 from fer_jax.training.person_relative import NEUTRAL, least_faces
 from fer_jax.training.trained_model import Model
 
@@ -70,10 +70,9 @@ class Recogniser:
         self.reference = model.reference(TASK)
         self.faces = record.faces
         self._model = model
-        self._detector = make_detector(record.faces.detector)
-        self._search = record.faces.search
         if max_side:
-            self._search = self._search.model_copy(update={"max_side": max_side})
+            search = self.faces.search.model_copy(update={"max_side": max_side})
+            self.faces = self.faces.model_copy(update={"search": search})
 
     def __call__(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Analysis]:
         """The faces of each picture and their emotions.
@@ -81,7 +80,7 @@ class Recogniser:
         Args:
             pictures: uint8 [H, W, 3] RGB each, of any sizes.
         """
-        found = find_faces(pictures, self._detector, self._search)
+        found = find_faces(pictures, self.faces)
         crops = self._crops(pictures, found)
         probabilities = np.zeros((0, len(self.labels)), np.float32)
         if len(crops):
@@ -91,7 +90,7 @@ class Recogniser:
 
     def sightings(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Sighting]:
         """The largest face of each picture, as `relative` needs it; see `__call__`."""
-        found = find_faces(pictures, self._detector, self._search)
+        found = find_faces(pictures, self.faces)
         shown = [largest(faces) if len(faces) else faces for faces in found]
         crops = self._crops(pictures, shown)
         logits = np.zeros((0, 1, len(self.labels)), np.float32)

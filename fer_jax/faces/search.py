@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from fer_jax.faces.mtcnn import Detector, Faces
-from fer_jax.records import Search
-from fer_jax.schemas.faces import Detector as DetectorSettings
+from fer_jax.records import FacePipeline, Search
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 
 
-@runtime_checkable
-class FaceDetector(Protocol):
-    """Finds faces in pictures of moderate size."""
-
-    def detect(self, images: Sequence[Image]) -> list[Faces]:
-        """The faces of each picture, best first."""
-
-
-def make_detector(settings: DetectorSettings) -> Detector:
-    """The detector with these settings."""
-    return Detector(**settings.model_dump())
-
-
-def find_faces(images: Sequence[Image], detector: FaceDetector, search: Search) -> list[Faces]:
+def find_faces(images: Sequence[Image], pipeline: FacePipeline) -> list[Faces]:
     """All faces of each picture, best first, in pixels of the picture.
 
     A large picture is reduced; a small one is enlarged, since MTCNN does not find faces below 20
@@ -38,13 +23,12 @@ def find_faces(images: Sequence[Image], detector: FaceDetector, search: Search) 
 
     Args:
         images: uint8 [H, W, 3] RGB each, of any sizes.
-        detector: finds faces in pictures of moderate size.
-        search: the sizes.
+        pipeline: the settings of the detector, and the sizes at which it is shown a picture.
     """
-    found = _look(images, detector, search, border=0.0)
-    if search.border > 0:
+    found = _look(images, pipeline, border=0.0)
+    if pipeline.search.border > 0:
         again = [i for i, faces in enumerate(found) if not len(faces)]
-        second = _look([images[i] for i in again], detector, search, search.border)
+        second = _look([images[i] for i in again], pipeline, pipeline.search.border)
         for i, faces in zip(again, second, strict=True):
             found[i] = faces
     return found
@@ -69,15 +53,14 @@ def scaled(image: Image, search: Search) -> Image:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def _look(
-    images: Sequence[Image], detector: FaceDetector, search: Search, border: float
-) -> list[Faces]:
+def _look(images: Sequence[Image], pipeline: FacePipeline, border: float) -> list[Faces]:
+    detector = Detector(**pipeline.detector.model_dump())
     borders = [round(border * min(image.shape[:2])) for image in images]
     framed = [
         cv2.copyMakeBorder(image, width, width, width, width, cv2.BORDER_REPLICATE)
         for image, width in zip(images, borders, strict=True)
     ]
-    views = [scaled(image, search) for image in framed]
+    views = [scaled(image, pipeline.search) for image in framed]
     results = []
     for image, frame, view, width, faces in zip(
         images, framed, views, borders, detector.detect(views), strict=True

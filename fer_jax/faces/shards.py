@@ -25,9 +25,8 @@ from jaxtyping import Float, UInt8
 from fer_jax.data import manifest
 from fer_jax.faces import quality, selection
 from fer_jax.faces.alignment import align
-from fer_jax.faces.mtcnn import Faces
+from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.faces.negatives import background_landmarks, touches, typical_landmarks
-from fer_jax.faces.search import make_detector
 from fer_jax.faces.shots import CutFinder
 from fer_jax.faces.tracks import Tracker
 from fer_jax.faces.video import Frame, SampleCounts, VideoError, sample_frames
@@ -111,7 +110,7 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
 
 def _extract(job: Job, progress: Callable[[int], None]) -> Stats:
     stats = Stats(video=job.video, source=_source(job.path))
-    config, detector = job.config, make_detector(job.config.detector)
+    config, detector = job.config, Detector(**job.config.detector.model_dump())
     with atomic_folder(job.shard) as folder:
         writer = _ShardWriter(folder, job, stats)
         samples = _samples(job, stats)

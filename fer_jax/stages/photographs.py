@@ -25,7 +25,7 @@ from fer_jax.faces import drawing
 from fer_jax.faces.alignment import align
 from fer_jax.faces.images import read_image
 from fer_jax.faces.mtcnn import Faces
-from fer_jax.faces.search import find_faces, largest, make_detector
+from fer_jax.faces.search import find_faces, largest
 from fer_jax.records import FacePipeline, Search
 from fer_jax.schemas.faces import Crop
 from fer_jax.training import model_directory
@@ -57,7 +57,6 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     labels = _read(config)
     crops = _crop_names(labels)
     pipeline = pipeline_of(config)
-    detector = make_detector(pipeline.detector)
     write = partial(_write, workdir, pipeline.crop)
     rows: list[dict[str, Any]] = []
     started = time.perf_counter()
@@ -70,7 +69,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
             images = list(pool.map(read_image, labels["path"].iloc[batch]))
             found: Sequence[Faces | None] = [None] * len(images)
             if not config.aligned:
-                found = find_faces(images, detector, pipeline.search)
+                found = find_faces(images, pipeline)
             rows += pool.map(write, images, found, crops[batch])
             bar.update(len(images))
     seconds = time.perf_counter() - started

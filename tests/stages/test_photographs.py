@@ -13,7 +13,6 @@ from fer_jax.data.names import key
 from fer_jax.errors import UserError
 from fer_jax.faces import search
 from fer_jax.faces.alignment import align, template_points
-from fer_jax.faces.mtcnn import Detector
 from fer_jax.people import photograph, texture
 from fer_jax.records import Search
 from fer_jax.schemas import validated
@@ -23,13 +22,10 @@ from fer_jax.stages.photographs import run
 PERSON = 901
 
 
-def searched(max_side: int) -> Search:
-    return photographs.pipeline_of(validated(config(Path(), max_side=max_side))).search
-
-
 def largest_face(image: np.ndarray, max_side: int = 1280) -> np.ndarray:
     """Landmarks [5, 2] of the largest face."""
-    (faces,) = search.find_faces([image], Detector(), searched(max_side))
+    pipeline = photographs.pipeline_of(validated(config(Path(), max_side=max_side)))
+    (faces,) = search.find_faces([image], pipeline)
     return search.largest(faces).landmarks[0]
 
 
@@ -158,7 +154,9 @@ def test_landmarks_are_those_of_the_photograph_at_any_size(portrait, factor):
 
 def test_the_second_look_gives_landmarks_of_the_photograph(portrait):
     place = largest_face(portrait)
-    found = search._look([portrait], Detector(), Search(max_side=1280), border=0.25)[0].landmarks[0]
+    pipeline = photographs.pipeline_of(validated(config(Path())))
+    plain = pipeline.model_copy(update={"search": Search(max_side=1280)})
+    found = search._look([portrait], plain, border=0.25)[0].landmarks[0]
     assert np.abs(found - place).max() < 4
 
 

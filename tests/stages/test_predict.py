@@ -16,13 +16,13 @@ from PIL import Image
 
 from configs import photographs as photographs_config
 from configs import predict as predict_config
-from fer_jax import recogniser, records
+from fer_jax import records
 from fer_jax.errors import TerminatedError, UserError
+from fer_jax.faces import search
 from fer_jax.faces.alignment import align
 from fer_jax.faces.drawing import write_image
 from fer_jax.faces.images import read_image
 from fer_jax.faces.mtcnn import Detector, Faces
-from fer_jax.faces.search import find_faces, largest
 from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import Frame, VideoError, sample_frames
 from fer_jax.people import photograph, texture
@@ -183,15 +183,22 @@ def test_a_large_picture_is_searched_small_and_cut_out_of_the_original(tmp_path,
     assert np.abs(first - second).mean() < 6  # the same face, cut alike
 
 
-def test_boxes_and_landmarks_are_in_pixels_of_the_original():
+def test_boxes_and_landmarks_are_in_pixels_of_the_original(monkeypatch):
     class Fixed:
+        def __init__(self, **settings):
+            pass
+
         def detect(self, images):
             assert [image.shape for image in images] == [(100, 200, 3)]
             boxes = np.array([[0, 0, 50, 25]], np.float32)
             return [Faces(boxes, np.ones(1, np.float32), np.full((1, 5, 2), 9.5, np.float32))]
 
     picture = np.zeros((400, 800, 3), np.uint8)
-    found = find_faces([picture], Fixed(), Search(max_side=200))[0]
+    monkeypatch.setattr(search, "Detector", Fixed)
+    pipeline = photographs.pipeline_of(validated(photographs_config.get_config()))
+    found = search.find_faces(
+        [picture], pipeline.model_copy(update={"search": Search(max_side=200)})
+    )[0]
     assert found.boxes.tolist() == [[0, 0, 200, 100]]
     assert (found.landmarks == 39.5).all()
 
@@ -200,8 +207,8 @@ def fake_detector(face_of):
     """A detector whose faces are what `face_of(image)` says: scores [n]."""
 
     class Fake:
-        def __init__(self, settings) -> None:
-            assert settings.thresholds == (0.6, 0.7, 0.8) and settings.min_face == 40
+        def __init__(self, min_face, thresholds, **_) -> None:
+            assert thresholds == (0.6, 0.7, 0.8) and min_face == 40
 
         def detect(self, images):
             points = np.array([[20, 20], [40, 20], [30, 30], [22, 40], [38, 40]], np.float32)
@@ -229,7 +236,7 @@ def test_a_long_video_holds_one_batch_of_frames(tmp_path, model, monkeypatch):
         return [0.99] * (looked_at[0] % 3)  # none, one or two faces
 
     monkeypatch.setattr(predict, "sample_frames", frames)
-    monkeypatch.setattr(recogniser, "make_detector", fake_detector(face_of))
+    monkeypatch.setattr(search, "Detector", fake_detector(face_of))
     (tmp_path / "long.mp4").write_text("")
     config = config_for(tmp_path / "long.mp4", batch=4)
     summary = predict.run(config, tmp_path / "out")
@@ -248,7 +255,7 @@ def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
             yield Frame(index, index * 0.2, np.full((64, 64, 3), 90, np.uint8))
 
     monkeypatch.setattr(predict, "sample_frames", frames)
-    monkeypatch.setattr(recogniser, "make_detector", fake_detector(lambda image: [0.9]))
+    monkeypatch.setattr(search, "Detector", fake_detector(lambda image: [0.9]))
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_text("")
@@ -342,7 +349,7 @@ def small_video(path, size=(48, 64), codec="mpeg4"):
 def no_detector(monkeypatch):
     """One face in every picture, none in those with a side below 8 pixels."""
     monkeypatch.setattr(
-        recogniser, "make_detector", fake_detector(lambda image: [0.9] * (min(image.shape[:2]) > 7))
+        search, "Detector", fake_detector(lambda image: [0.9] * (min(image.shape[:2]) > 7))
     )
 
 
@@ -439,7 +446,7 @@ def test_a_picture_that_breaks_the_analysis_does_not_take_its_batch_along(
             raise cv2.error("no such picture")
         return [0.9]
 
-    monkeypatch.setattr(recogniser, "make_detector", fake_detector(face_of))
+    monkeypatch.setattr(search, "Detector", fake_detector(face_of))
     for name, level in (("a", 90), ("b", 5), ("c", 120)):
         write_image(tmp_path / "in" / f"{name}.png", np.full((60, 60, 3), level, np.uint8))
     summary = predict.run(config_for(tmp_path / "in", annotate=False), tmp_path / "out")
@@ -506,6 +513,7 @@ def test_small_pictures_and_faces_that_fill_theirs_are_searched_as_photographs_a
     tight = cv2.resize(tight, (48, 48), interpolation=cv2.INTER_AREA)
     write_image(tmp_path / "tight.png", tight)
     assert predict.run(config_for(tmp_path / "tight.png"), tmp_path / "out")["faces"] == 1
-    (faces,) = find_faces([tight], Detector(), pipeline.search)
-    expected = align(tight, largest(faces).landmarks[0], pipeline.crop.size, pipeline.crop.margin)
+    (faces,) = search.find_faces([tight], pipeline)
+    landmarks = search.largest(faces).landmarks[0]
+    expected = align(tight, landmarks, pipeline.crop.size, pipeline.crop.margin)
     np.testing.assert_array_equal(model.seen[0], expected[None])
