@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
+from sklearn.covariance import shrunk_covariance
+from sklearn.preprocessing import normalize
 
 from fer_jax.data.sources import read_images
 from fer_jax.training.gradients import descriptors
@@ -79,7 +81,7 @@ def copies(
         return
     both = [pool.features] if faces is pool else [pool.features, faces.features]
     mean = np.concatenate(both).mean(axis=0)
-    others = _centred(pool.features, mean).T
+    others = normalize(pool.features - mean).T
     for start in range(0, len(faces.files), _ROWS):
         block = slice(start, start + _ROWS)
         mask = None if compared is None else compared(block)
@@ -87,7 +89,7 @@ def copies(
             continue
         mirrored = descriptors(np.ascontiguousarray(faces.crops[block][:, :, ::-1]))
         views = (faces.features[block], mirrored)
-        alike = np.maximum(*(_centred(view, mean) @ others for view in views))
+        alike = np.maximum(*(normalize(view - mean) @ others for view in views))
         if mask is not None:
             alike = np.where(mask, alike, -1.0)
         for row, near in enumerate(alike.argmax(axis=1), start=start):
@@ -124,21 +126,10 @@ def people_alike(
     means = np.stack([projected[owners == name].mean(axis=0) for name in kept])
     within = projected - means[np.searchsorted(kept, owners)]
     scatter = within.T @ within / len(within)
-    scale = np.trace(scatter) / dimensions
-    shrunk = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * scale * np.eye(dimensions)
+    shrunk = shrunk_covariance(scatter.astype(np.float64), _SHRINKAGE)
     whitened = means @ np.linalg.cholesky(np.linalg.inv(shrunk))
-    whitened -= whitened.mean(axis=0)
-    whitened /= np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), 1e-9)
+    whitened = normalize(whitened - whitened.mean(axis=0))
     return kept, np.asarray(whitened @ whitened.T)
-
-
-def _centred(
-    features: Float32[np.ndarray, "n f"], mean: Float32[np.ndarray, " f"]
-) -> Float32[np.ndarray, "n f"]:
-    """Unit vectors of the features' differences from a mean face."""
-    difference = features - mean
-    norm = np.linalg.norm(difference, axis=1, keepdims=True)
-    return np.asarray(difference / np.maximum(norm, 1e-9), np.float32)
 
 
 def _registered(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s s 3"]) -> float:
