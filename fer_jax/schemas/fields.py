@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, LiteralString, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -78,35 +78,15 @@ class Stage(Section):
     stage: str
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise PydanticCustomError("nul", "must not contain a NUL character")
-    return text
+def refuse(message: LiteralString, is_wrong: Callable[[Any], bool]) -> AfterValidator:
+    """A validator that refuses the values for which `is_wrong` holds."""
 
+    def check(value: T) -> T:
+        if is_wrong(value):
+            raise PydanticCustomError("refused", message)
+        return value
 
-def unique(items: tuple[T, ...]) -> tuple[T, ...]:
-    """Refuses a tuple that holds a value twice."""
-    if len(set(items)) < len(items):
-        raise PydanticCustomError("repeated", "must not contain a value twice")
-    return items
-
-
-def _unique_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len({name.strip().casefold() for name in names}) < len(names):
-        raise PydanticCustomError("repeated", "must not contain a name twice, whatever its case")
-    return names
-
-
-def _not_blank(name: str) -> str:
-    if not name.strip():
-        raise PydanticCustomError("blank", "must not be blank")
-    return name
-
-
-def _zero_or_longest_side(pixels: int) -> int:
-    if pixels and not 32 <= pixels <= 65_535:
-        raise PydanticCustomError("side", "must be 0 or in 32 to 65535")
-    return pixels
+    return AfterValidator(check)
 
 
 def _in_lower_case(value: Any) -> Any:
@@ -121,10 +101,19 @@ Reference = Annotated[Literal["", "mean", "balanced", "neutral"], AnyCase]
 Items = Annotated[tuple[T, ...], Field(strict=False)]
 """A tuple, or a list, which becomes a tuple."""
 
-Text = Annotated[str, AfterValidator(_without_nul)]
+Unique = refuse("must not contain a value twice", lambda items: len({*items}) < len(items))
+"""Marks a tuple without repeated values."""
+
+Text = Annotated[str, refuse("must not contain a NUL character", lambda text: "\0" in text)]
 """Any text, also an empty one: a path or name that may be absent."""
-Name = Annotated[Text, AfterValidator(_not_blank)]
-UniqueNames = Annotated[Items[Name], AfterValidator(_unique_names)]
+Name = Annotated[Text, refuse("must not be blank", lambda name: not name.strip())]
+UniqueNames = Annotated[
+    Items[Name],
+    refuse(
+        "must not contain a name twice, whatever its case",
+        lambda names: len({name.strip().casefold() for name in names}) < len(names),
+    ),
+]
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -139,9 +128,14 @@ Workers = Annotated[int, Field(ge=0, le=1024)]
 Folds = Annotated[int, Field(ge=2, le=1_000_000)]
 # numpy, scikit-learn and the state of a training take 32 bits without a sign.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Seeds = Annotated[Items[Seed], Field(min_length=1), AfterValidator(unique)]
+Seeds = Annotated[Items[Seed], Field(min_length=1), Unique]
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 LongestSide = Annotated[int, Field(ge=32, le=65_535)]  # pixels; that many fit into a JPEG file
-ZeroOrLongestSide = Annotated[int, AfterValidator(_zero_or_longest_side)]
+ZeroOrLongestSide = Annotated[
+    int,
+    refuse(
+        "must be 0 or in 32 to 65535", lambda pixels: pixels != 0 and not 32 <= pixels <= 65_535
+    ),
+]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]

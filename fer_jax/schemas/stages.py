@@ -29,10 +29,10 @@ from fer_jax.schemas.fields import (
     ShareBelowOne,
     Stage,
     Text,
+    Unique,
     UniqueNames,
     Workers,
     ZeroOrLongestSide,
-    unique,
 )
 from fer_jax.schemas.training import Data, Probe, Training
 
@@ -44,7 +44,7 @@ LeakKind: TypeAlias = Literal[
     "shared_id", "similar_id", "identical_picture", "near_duplicate", "same_person",
     "pretraining_labels", "pretraining_duplicate", "pretraining_person", "pretraining_name",
 ]  # fmt: skip
-AllowedLeaks: TypeAlias = Annotated[Items[Annotated[LeakKind, AnyCase]], AfterValidator(unique)]
+AllowedLeaks: TypeAlias = Annotated[Items[Annotated[LeakKind, AnyCase]], Unique]
 BuiltInMethod: TypeAlias = Literal["auto", "fine_tune", "tuned_probe", "probe", "as_is"]
 
 
@@ -192,9 +192,7 @@ class Inner(Section):
     """What is chosen on people of a fold's training side."""
 
     share: Annotated[float, Field(ge=0, le=0.5)]
-    checkpoints: Annotated[
-        Items[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), AfterValidator(unique)
-    ]
+    checkpoints: Annotated[Items[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), Unique]
 
 
 class LabelledFaces(Stage):
@@ -225,7 +223,7 @@ class Crossval(Training, LabelledFaces):
     features: Annotated[
         Items[Annotated[Literal["backbone", "gradients"], AnyCase]],
         Field(min_length=1),
-        AfterValidator(unique),
+        Unique,
     ]
     reference: Reference
     pretraining: Text
@@ -348,7 +346,7 @@ class Pipeline(Stage):
 
     stage: Literal["pipeline"]
     needs: UniqueNames
-    order: Annotated[Items[Name], Field(min_length=1), AfterValidator(unique)]
+    order: Annotated[Items[Name], Field(min_length=1), Unique]
     steps: dict[Name, Step]
 
     # Fields of the shipped pipelines and studies.
