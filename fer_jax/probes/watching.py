@@ -85,20 +85,14 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
     """
     if not config.photographs:
         return None
-    root = Path(config.photographs)
-    if not (root / "photographs.parquet").is_file():
-        raise UserError(
-            f"config.probe.photographs={root} holds no photographs.parquet; "
-            f"give the workdir of a run of the stage photographs"
-        )
-    table = stage_tables.read_photographs(str(root))
+    table = stage_tables.read_photographs(config.photographs)
     table = table[(table["status"] == "ok") & (table["split"] != protocols.TEST)]
     table = table[table["subject"].isin(draw_people(table["subject"].tolist(), config.most, seed))]
     people, emotions = table["subject"].nunique(), table["emotion"].nunique()
     if people < 2 or emotions < 2:
         raise UserError(
-            f"config.probe.photographs={root} shows {people} people and {emotions} emotions; "
-            "probes need two of each"
+            f"config.probe.photographs={config.photographs} shows {people} people and "
+            f"{emotions} emotions; probes need two of each"
         )
     photographs = LabelledPhotographs(table, image_size, records)
     folds = photographs.folds("grouped_kfold", min(config.folds, people), seed)

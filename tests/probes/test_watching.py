@@ -127,7 +127,7 @@ def test_who_is_tested_in_the_end_is_not_watched_and_nobody_is_on_both_sides(pho
 
 def test_wrong_settings_say_what_to_do(photographs, tmp_path):
     assert read("", tmp_path) is None
-    with pytest.raises(UserError, match="give the workdir of a run of the stage photographs"):
+    with pytest.raises(UserError, match="elsewhere is not a workdir of `photographs`"):
         watching.read_watched(
             config(tmp_path / "elsewhere"), 16, seed=0, records=tmp_path / "records"
         )
