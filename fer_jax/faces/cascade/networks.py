@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -43,8 +44,8 @@ def proposal_network(
     x = _block_over_blocks(weights, 3, _block_over_blocks(weights, 2, x))
     heads = jnp.concatenate([weights["score/kernel"], weights["box/kernel"]], -1)[0, 0]
     biases = jnp.concatenate([weights["score/bias"], weights["box/bias"]])
-    x = _cells_of_blocks(x)[0] @ heads + biases
-    x = x.transpose(0, 2, 1, 3, 4).reshape(2 * x.shape[0], 2 * x.shape[1], -1)
+    x = rearrange(x[0], "r c (a b f) -> r c a b f", a=2, b=2) @ heads + biases
+    x = rearrange(x, "r c a b f -> (r a) (c b) f")
     x = x[: rows - 4, : columns - 4]
     valid_y = jnp.arange(rows - 4) < (height - 1) // 2 - 4
     valid_x = jnp.arange(columns - 4) < (width - 1) // 2 - 4
@@ -102,25 +103,20 @@ def _blocks_of_two(
     x: Float[Array, "n h w c"], rows: int, columns: int
 ) -> Float[Array, "n rows columns 4*c"]:
     """Blocks of 2×2 pixels side by side in the channels; `x` is padded or cut to fit."""
-    n, height, width, channels = x.shape
+    height, width = x.shape[1:3]
     x = x[:, : 2 * rows, : 2 * columns]
     x = jnp.pad(
         x, ((0, 0), (0, max(2 * rows - height, 0)), (0, max(2 * columns - width, 0)), (0, 0))
     )
-    x = x.reshape(n, rows, 2, columns, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, rows, columns, 4 * channels)
-
-
-def _cells_of_blocks(x: Float[Array, "n r c f"]) -> Float[Array, "n r c 2 2 f/4"]:
-    """Blocks taken apart: the four cells of each by themselves."""
-    return x.reshape(*x.shape[:3], 2, 2, x.shape[3] // 4)
+    return rearrange(x, "n (r a) (c b) f -> n r c (a b f)", a=2, b=2)
 
 
 def _first_layer(
     weights: Weights, blocks: Float[Array, "n r c 12"]
 ) -> Float[Array, "n r-1 c-1 2 2 f"]:
     """The first 3×3 convolution and PReLU, from blocks of pixels to blocks of cells."""
-    x = _cells_of_blocks(_convolve(blocks, _over_blocks(weights["conv1/kernel"])))
+    x = _convolve(blocks, _over_blocks(weights["conv1/kernel"]))
+    x = rearrange(x, "n r c (a b f) -> n r c a b f", a=2, b=2)
     return _prelu(x + weights["conv1/bias"], weights["prelu1"].reshape(-1))
 
 
@@ -145,12 +141,10 @@ def _pool_over_blocks(x: Float[Array, "n r c 2 2 f"]) -> Float[Array, "n r c f"]
 def _over_blocks(kernel: Array) -> Array:
     """A 3×3 kernel [3, 3, c, d] as the kernel [2, 2, 4c, 4d] that, over 2×2 blocks of pixels,
     gives its four values at the positions of a block."""
-    channels, features = kernel.shape[2:]
     shifted = [
         jnp.pad(kernel, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)
     ]
-    stacked = jnp.stack(shifted, 3).reshape(2, 2, 2, 2, channels, 4, features)
-    return stacked.transpose(0, 2, 1, 3, 4, 5, 6).reshape(2, 2, 4 * channels, 4 * features)
+    return rearrange(jnp.stack(shifted), "p (i a) (j b) c d -> i j (a b c) (p d)", i=2, j=2)
 
 
 def _dense(weights: Weights, layer: str, x: Array) -> Array:
@@ -166,8 +160,8 @@ def _pool(x: Array, size: int, padding: str) -> Array:
 
 
 def _flatten(x: Array) -> Array:
-    """[n, h, w, c] → [n, w·h·c]: the weights come from Caffe, which ran over x before y."""
-    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], -1)
+    """The weights come from Caffe, which ran over x before y."""
+    return rearrange(x, "n h w c -> n (w h c)")
 
 
 def _face_score(logits: Array) -> Array:
