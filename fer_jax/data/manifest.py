@@ -85,8 +85,3 @@ def read_negatives(path: str | os.PathLike[str]) -> pd.DataFrame:
 def write_negatives(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
     """Writes a list of non-faces atomically; errors are those of `write_table`."""
     write_table(Path(path), frame, NEGATIVES_SCHEMA)
-
-
-def empty(schema: pa.Schema) -> pd.DataFrame:
-    """A table without rows."""
-    return schema.empty_table().to_pandas()

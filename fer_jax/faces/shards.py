@@ -262,13 +262,12 @@ def merge(shards: list[Path], workdir: Path) -> pd.DataFrame:
     shards = [shard for shard in shards if shard.is_dir()]
 
     def joined(read: Callable[[Path], pd.DataFrame], name: str, schema: Any) -> pd.DataFrame:
-        tables = []
+        tables = [schema.empty_table().to_pandas()]
         for shard in shards:
             table = read(shard / name)
             table["crop"] = f"{shard.relative_to(workdir).as_posix()}/" + table["crop"]
-            if len(table):
-                tables.append(table)
-        return pd.concat(tables, ignore_index=True) if tables else manifest.empty(schema)
+            tables.append(table)
+        return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
 
     faces = joined(manifest.read_manifest, "manifest.parquet", manifest.SCHEMA)
     manifest.write_manifest(workdir / "manifest.parquet", faces)

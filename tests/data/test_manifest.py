@@ -29,6 +29,10 @@ def rows(count=3):
     )
 
 
+def empty(schema):
+    return schema.empty_table().to_pandas()
+
+
 def test_what_is_written_is_read(tmp_path):
     path = tmp_path / "manifest.parquet"
     manifest.write_manifest(path, rows())
@@ -45,9 +49,9 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_tables_may_be_empty(tmp_path):
-    manifest.write_manifest(tmp_path / "m.parquet", manifest.empty(manifest.SCHEMA))
+    manifest.write_manifest(tmp_path / "m.parquet", empty(manifest.SCHEMA))
     assert len(manifest.read_manifest(tmp_path / "m.parquet")) == 0
-    manifest.write_negatives(tmp_path / "n.parquet", manifest.empty(manifest.NEGATIVES_SCHEMA))
+    manifest.write_negatives(tmp_path / "n.parquet", empty(manifest.NEGATIVES_SCHEMA))
     assert manifest.read_negatives(tmp_path / "n.parquet").columns.tolist() == [
         *("crop", "video", "frame", "kind", "detector_score")
     ]
@@ -73,7 +77,7 @@ def test_wrong_tables_are_refused(tmp_path, change, message):
 
 def test_files_that_are_no_manifest_are_a_user_error(tmp_path):
     (tmp_path / "text.parquet").write_text("hello")
-    manifest.write_negatives(tmp_path / "n.parquet", manifest.empty(manifest.NEGATIVES_SCHEMA))
+    manifest.write_negatives(tmp_path / "n.parquet", empty(manifest.NEGATIVES_SCHEMA))
     for name, message in (
         ("absent.parquet", "cannot read"),
         ("text.parquet", "cannot read"),
