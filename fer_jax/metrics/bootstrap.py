@@ -85,11 +85,9 @@ def estimate_difference(
     """
     runs = [_resampled(run, samples, seed) for run in (first, second)]
     found = {}
-    for name, (value, drawn, left_out) in runs[0].items():
-        other_value, other_drawn, other_left_out = runs[1][name]
-        difference = value - other_value
-        bounds = interval(difference, drawn - other_drawn, left_out - other_left_out)
-        found[name] = Estimate(difference, *bounds)
+    for name, parts in runs[0].items():
+        value, drawn, left_out = (a - b for a, b in zip(parts, runs[1][name], strict=True))
+        found[name] = Estimate(value, *interval(value, drawn, left_out))
     return found
 
 
