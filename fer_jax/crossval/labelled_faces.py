@@ -52,7 +52,7 @@ class FaceSet:
     def take(self, rows: Sequence[int]) -> FaceSet:
         """The faces at these positions."""
         texts = ([column[row] for row in rows] for column in (self.photos, self.people, self.files))
-        return FaceSet(self.images[rows], self.labels[rows], *texts, self.neutral)
+        return FaceSet(self.images[rows], self.labels[rows], *texts, neutral=self.neutral)
 
     @property
     def known_neutral(self) -> Bool[np.ndarray, " n"]:
@@ -123,7 +123,7 @@ class LabelledPhotographs:
             self.images[np.cumsum(found)[rows] - 1],
             np.searchsorted(self.labels, table["emotion"].tolist()).astype(np.int32),
             *(table[column].tolist() for column in ("photo", "subject", "file")),
-            self.neutral,
+            neutral=self.neutral,
         )
 
     def with_neutral(self) -> LabelledPhotographs:

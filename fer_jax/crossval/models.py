@@ -75,7 +75,9 @@ class NetworkModel:
         if reads_gradients:
             arrays[trained_model.gradient_kernel(TASK)] = np.asarray(kernel[width:], np.float32)
         if population is not None:
-            arrays[trained_model.population_response(TASK)] = np.float32(population @ kernel)
+            arrays[trained_model.population_response(TASK)] = np.asarray(
+                population @ kernel, np.float32
+            )
         return replace(self, model=self.model.replaced(self.model.record, arrays))
 
     def with_temperature(self, temperature: float | None) -> NetworkModel:

@@ -105,8 +105,8 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
                     _explain(model, test, probabilities, folder / "heat.npz")
                 answers = _predictions(photographs, fold, model, probabilities)
                 if config.reference:
-                    tested = ~answers["photo"].isin(photographs.neutral)
-                    answers = answers[tested].assign(reference=config.reference)
+                    answers = answers[~answers["photo"].isin(photographs.neutral)]
+                    answers = answers.assign(reference=config.reference)
                 answers.insert(3, "fold", number)
                 answers.insert(4, "seed", seed)
                 with atomic_file(file) as temporary:
