@@ -32,7 +32,12 @@ from configs import probe as probe_config
 from fer_jax.crossval.labelled_faces import FaceSet, read_photographs
 from fer_jax.crossval.models import FrozenBackbone
 from fer_jax.schemas import validated
-from fer_jax.training.person_relative import NEUTRAL, class_balanced_mean, relative_answers
+from fer_jax.training.person_relative import (
+    NEUTRAL,
+    class_balanced_mean,
+    relative_answers,
+    shrunk,
+)
 
 C = 0.01
 SHARES = (0.7, 0.8, 0.9)  # of neutral photographs in a mixture
@@ -112,7 +117,7 @@ def fold_hits(
 ) -> Iterator[tuple[str, str, float]]:
     """The share of right answers by reference and person of a fold."""
     people, neutral = np.array(faces.people), labels.index(NEUTRAL)
-    plain = fit(features[train], faces.labels[train], len(labels), {})
+    plain = fit(features[train], faces.labels[train], len(labels), 0 * features[0])
     relative = fit_relative(features, faces.labels, people, train, len(labels), None)
     from_neutral = fit_relative(features, faces.labels, people, train, len(labels), neutral)
     for person in np.unique(people[test]):
@@ -132,7 +137,7 @@ def fold_hits(
         ) -> float:
             """Of the photographs `rows`; `known` alone make the reference, if it is given.
 
-            `instead` is a reference in place of the population's, in features.
+            `instead` is a reference in place of the population's.
             """
             answers = relative_answers(
                 shown[rows] @ head.kernel,
@@ -140,7 +145,7 @@ def fold_hits(
                 np.full(len(rows), reference != NEUTRAL) if known is None else known,
                 reference=reference,
                 bias=head.bias,
-                population=head.population if instead is None else instead @ head.kernel,
+                population=head.population if instead is None else instead,
             )
             right = answers.argmax(axis=1) == truth[rows]
             return float(right[slice(None) if tested is None else tested].mean())
@@ -179,10 +184,12 @@ def fold_hits(
                 ("median", np.median(mixture, axis=0)),
                 ("trimmed mean (20 %)", stats.trim_mean(mixture, 0.2, axis=0)),
             ):
-                yield f"{name}, {kind}", person, hits(relative, everything, instead=middle)
+                instead = shrunk(middle @ relative.kernel, len(rows), relative.population)
+                yield f"{name}, {kind}", person, hits(relative, everything, instead=instead)
                 if share == max(SHARES):
                     name_neutral = f"{name}, {kind} as a neutral photograph"
-                    yield name_neutral, person, hits(from_neutral, everything, instead=middle)
+                    stand_in = shrunk(middle @ from_neutral.kernel, 1, from_neutral.population)
+                    yield name_neutral, person, hits(from_neutral, everything, instead=stand_in)
 
 
 def fit_relative(
@@ -194,24 +201,26 @@ def fit_relative(
     neutral: int | None,
 ) -> Head:
     """A head on features relative to each person's mean, or to one photograph of a class."""
-    references, kept = {}, []
+    means, counts, kept = {}, {}, []
     for person in np.unique(people[train]):
         own = train[people[train] == person]
         first = own[labels[own] == neutral][:1]
         if neutral is None:
-            references[person] = class_balanced_mean(features[own], labels[own])
+            means[person], counts[person] = (
+                class_balanced_mean(features[own], labels[own]),
+                len(own),
+            )
         elif len(first):
-            references[person] = features[first[0]]
-        if person in references:
+            means[person], counts[person] = features[first[0]], 1
+        if person in means:
             kept += [row for row in own if row not in first]
-    rows = np.array(kept)
+    rows, population = np.array(kept), np.mean(list(means.values()), axis=0)
+    references = {who: shrunk(means[who], counts[who], population) for who in means}
     relative = features[rows] - np.stack([references[person] for person in people[rows]])
-    return fit(relative, labels[rows], classes, references)
+    return fit(relative, labels[rows], classes, population)
 
 
-def fit(
-    features: np.ndarray, labels: np.ndarray, classes: int, references: dict[str, np.ndarray]
-) -> Head:
+def fit(features: np.ndarray, labels: np.ndarray, classes: int, population: np.ndarray) -> Head:
     """Fits to the whole faces and their mirror images; classes that nobody shows never win."""
     views = features[:, :: features.shape[1] // 2]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=C / 2, max_iter=200))
@@ -223,8 +232,7 @@ def fit(
     kernel, bias = np.zeros((features.shape[-1], classes)), np.full(classes, -1e4)
     kernel[:, regression.classes_] = (rows / scaler.scale_).T
     bias[regression.classes_] = intercept - (rows / scaler.scale_) @ scaler.mean_
-    middle = np.mean(list(references.values()), axis=0) if references else 0 * features[0]
-    return Head(kernel, bias, middle @ kernel)
+    return Head(kernel, bias, population @ kernel)
 
 
 if __name__ == "__main__":

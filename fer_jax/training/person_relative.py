@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 NEUTRAL = "neutral"  # the reference that is one photograph known to be neutral; also its emotion
 ROUNDS = 10  # of the balanced reference; it changes little after three
-_STRENGTH = 0.5  # faces that the reference of the population counts as in a mean
+_STRENGTH = 0.5  # faces that the reference of the population counts as
 
 
 def relative_answers(
@@ -38,7 +38,7 @@ def relative_answers(
         reference: "mean", "balanced" or "neutral".
         bias: of the head.
         population: response to the mean reference of the people trained on. It stands in for
-            that of a person with fewer than `least_faces`, and counts as half a face in a mean.
+            that of a person with fewer than `least_faces`; see `shrunk`.
     """
     answers = np.zeros((len(responses), len(bias)))
     for person in set(people):
@@ -47,11 +47,10 @@ def relative_answers(
         if len(own) < least_faces(reference):
             answers[rows] = _answers(responses[rows] - population + bias)
             continue
-        share = 1.0 if reference == NEUTRAL else len(own) / (len(own) + _STRENGTH)
-        middle = share * own.mean(axis=0) + (1 - share) * population
+        middle = shrunk(own.mean(axis=0), len(own), population)
         for _ in range(ROUNDS if reference == "balanced" else 0):
             likeliest = _answers(own - middle + bias).argmax(axis=1)
-            middle = share * class_balanced_mean(own, likeliest) + (1 - share) * population
+            middle = shrunk(class_balanced_mean(own, likeliest), len(own), population)
         answers[rows] = _answers(responses[rows] - middle + bias)
     return answers
 
@@ -59,6 +58,17 @@ def relative_answers(
 def least_faces(reference: str) -> int:
     """Faces that a reference is made from: relative to itself, a single face is nothing."""
     return 1 if reference == NEUTRAL else 2
+
+
+def shrunk(
+    mean: Float[np.ndarray, "v f"], faces: int, population: Float[np.ndarray, "v f"]
+) -> Float[np.ndarray, "v f"]:
+    """The reference that is made from the mean of some faces: the fewer, the less it is trusted.
+
+    People trained on and people tested have it alike.
+    """
+    share = faces / (faces + _STRENGTH)
+    return share * mean + (1 - share) * population
 
 
 def class_balanced_mean(

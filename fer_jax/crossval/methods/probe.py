@@ -18,7 +18,7 @@ from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.crossval.logistic_head import fit_head
 from fer_jax.crossval.method import Facts
 from fer_jax.crossval.models import FrozenBackbone, NetworkModel
-from fer_jax.training.person_relative import NEUTRAL, class_balanced_mean
+from fer_jax.training.person_relative import NEUTRAL, class_balanced_mean, shrunk
 
 
 class LinearProbe:
@@ -88,12 +88,14 @@ class LinearProbe:
         if not self._reference:
             return self._read(features), faces, None
         people, known = np.array(faces.people), faces.known_neutral
-        references = {}
+        means, counts = {}, {}
         for person in np.unique(people):
             rows = (people == person) & (known if self._reference == NEUTRAL else True)
-            references[person] = class_balanced_mean(features[rows], faces.labels[rows])
+            means[person] = class_balanced_mean(features[rows], faces.labels[rows])
+            counts[person] = int(rows.sum())
+        population = np.mean(list(means.values()), axis=0)
+        references = {who: shrunk(means[who], counts[who], population) for who in means}
         relative = features - np.stack([references[person] for person in people])
-        population = np.mean(list(references.values()), axis=0)
         rows = np.flatnonzero(~known)
         return self._read(relative[rows]), faces.take(rows.tolist()), population
 
