@@ -15,6 +15,7 @@ from configs import (
     emotion,
     evaluate,
     extract,
+    imagenet_check,
     photographs,
     pipeline,
     pipeline_in_turn,
@@ -45,6 +46,7 @@ SHIPPED = {
     emotion: (None, "full", "rotation", "full,rotation", "simclr,my_tasks.upside_down"),
     evaluate: (None,),
     extract: (None, "full"),
+    imagenet_check: (None,),
     photographs: (None, "full"),
     pipeline: (
         None,
@@ -229,6 +231,7 @@ OUT_OF_RANGE = [
     (render, "size", (62, 64), "item 1 must be greater than or equal to 64"),
     (render, "newcomers.first_person", 15, "puts person 15 into newcomers and into photographs"),
     (refine, "max_faces_lost", 1.0, "must be less than 1"),
+    (imagenet_check, "most", -1, "must be greater than or equal to 0"),
     (refine, "use_verifier", "both", "must be 'auto', 'own' or 'starter'"),
     (refine, "min_test_sources", 0, "must be greater than or equal to 1"),
     (refine, "max_removed_of_confident", 1.0, "must be less than 1"),
