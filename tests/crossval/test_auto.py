@@ -12,6 +12,7 @@ from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.crossval.method import Facts
 from fer_jax.crossval.methods import auto
 from fer_jax.crossval.methods.auto import Tried, select
+from fer_jax.crossval.models import NetworkModel
 from fer_jax.schemas import validated
 from fer_jax.workdir import read_json
 
@@ -45,15 +46,13 @@ class Fake:
 
 
 @dataclass(frozen=True)
-class FakeModel:
-    method: Fake
-    chosen: str = ""
-    temperature: float | None = None
+class FakeModel(NetworkModel):
+    model: Fake
 
     def probabilities(self, shown):
-        self.method.asked.append(shown)
+        self.model.asked.append(shown)
         truth = np.eye(CLASSES)[shown.images[:, 0, 0, 0]]
-        return self.method.skill * truth + (1 - self.method.skill) / CLASSES
+        return self.model.skill * truth + (1 - self.model.skill) / CLASSES
 
     def with_temperature(self, temperature):
         return replace(self, temperature=temperature)
@@ -98,7 +97,7 @@ def test_inner_people_are_never_trained_on_before_they_are_asked(people, per_cla
     assert sorted(np.concatenate([rows for *_, rows in folds])) == list(range(len(train)))
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(losses=st.lists(st.lists(st.floats(0, 10), min_size=6, max_size=6), min_size=1, max_size=4))
 def test_what_is_selected_is_no_worse_than_the_best_by_one_standard_error(losses):
     tried = [
