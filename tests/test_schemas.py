@@ -202,7 +202,6 @@ OUT_OF_RANGE = [
     (emotion, "accumulate", 3, "must divide batch_size=32"),
     (emotion, "test_photographs", "others", "--config.protocol='grouped_kfold' must be"),
     (emotion, "protocol", "cross_set", "--config.test_photographs='' must be the people to test"),
-    (emotion, "method", "as_is", "--config.init='' must be an emotion model for method='as_is'"),
     (audit, "protocol", "cross_set", "--config.test_photographs=''"),
     (pretrain, "epochs", 0.0, "must be above 0"),
     (pretrain, "tasks.jigsaw.grid", 1, "must be greater than or equal to 2"),
@@ -252,6 +251,12 @@ def test_a_value_out_of_range_is_refused_with_what_is_allowed(
     module, field, value, message, tmp_path
 ):
     assert message in refusal(changed(module.get_config(), {field: value}), tmp_path / "w")
+
+
+def test_a_model_as_it_is_must_be_named(tmp_path):
+    config = changed(emotion.get_config(), {"method": "as_is", "init": ""})
+    message = "--config.init='' must be an emotion model for method='as_is'"
+    assert message in refusal(config, tmp_path / "w")
 
 
 def test_all_problems_are_told_at_once_in_one_line(tmp_path):

@@ -51,8 +51,12 @@ class FaceSet:
 
     def take(self, rows: Sequence[int]) -> FaceSet:
         """The faces at these positions."""
-        texts = ([column[row] for row in rows] for column in (self.photos, self.people, self.files))
-        return FaceSet(self.images[rows], self.labels[rows], *texts, neutral=self.neutral)
+        photos, people, files = (
+            [column[row] for row in rows] for column in (self.photos, self.people, self.files)
+        )
+        return FaceSet(
+            self.images[rows], self.labels[rows], photos, people, files, neutral=self.neutral
+        )
 
     @property
     def known_neutral(self) -> Bool[np.ndarray, " n"]:
@@ -122,7 +126,9 @@ class LabelledPhotographs:
         return FaceSet(
             self.images[np.cumsum(found)[rows] - 1],
             np.searchsorted(self.labels, table["emotion"].tolist()).astype(np.int32),
-            *(table[column].tolist() for column in ("photo", "subject", "file")),
+            photos=table["photo"].tolist(),
+            people=table["subject"].tolist(),
+            files=table["file"].tolist(),
             neutral=self.neutral,
         )
 

@@ -19,6 +19,7 @@ trials: 15 people of 15 without an error give a lower limit of 78 %.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +87,7 @@ def estimate_difference(
     runs = [_resampled(run, samples, seed) for run in (first, second)]
     found = {}
     for name, parts in runs[0].items():
-        value, drawn, left_out = (a - b for a, b in zip(parts, runs[1][name], strict=True))
+        value, drawn, left_out = map(operator.sub, parts, runs[1][name])
         found[name] = Estimate(value, *interval(value, drawn, left_out))
     return found
 

@@ -275,7 +275,7 @@ def score_histogram(
     Without held-out crops (`measured` is None) only all crops are shown.
     """
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
-    *upper, lower = np.atleast_1d(figure.subplots(2 if measured else 1, 1, sharex=True))
+    *upper, lower = figure.subplots(2 if measured else 1, 1, sharex=True, squeeze=False)[:, 0]
     bins = np.linspace(0, 1, 51).tolist()
     groups = [(lower, scores, "#5b6472", "all extracted crops")]
     if measured:
