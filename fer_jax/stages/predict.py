@@ -66,8 +66,9 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     overview: list[np.ndarray] = []
     started = time.perf_counter()
     if config.people == "folder":
-        for file in _in_no_folder(images + videos):
-            skips.add(file.name, "lies in no folder of a person, and config.people is 'folder'")
+        for file in images + videos:
+            if "/" not in file.name:
+                skips.add(file.name, "lies in no folder of a person, and config.people is 'folder'")
         images, videos = ([f for f in files if "/" in f.name] for files in (images, videos))
     relative = _relative(config, recogniser, images, videos) if recogniser.reference else None
 
@@ -285,10 +286,6 @@ def _check_people(config: schemas.Predict, recogniser: Recogniser, images: list[
 
 def _is_neutral(file: MediaFile, pattern: str) -> bool:
     return fnmatch.fnmatch(file.path.name, pattern)
-
-
-def _in_no_folder(files: Iterable[MediaFile]) -> list[MediaFile]:
-    return [file for file in files if "/" not in file.name]
 
 
 @dataclass

@@ -18,7 +18,7 @@ from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.crossval.logistic_head import fit_head
 from fer_jax.crossval.method import Facts
 from fer_jax.crossval.models import FrozenBackbone, NetworkModel
-from fer_jax.training.person_relative import NEUTRAL, class_balanced_mean, shrunk
+from fer_jax.training.person_relative import NEUTRAL, class_balanced_mean, least_faces, shrunk
 
 
 class LinearProbe:
@@ -94,7 +94,11 @@ class LinearProbe:
             means[person] = class_balanced_mean(features[rows], faces.labels[rows])
             counts[person] = int(rows.sum())
         population = np.mean(list(means.values()), axis=0)
-        references = {who: shrunk(means[who], counts[who], population) for who in means}
+        least = least_faces(self._reference)
+        references = {
+            who: shrunk(mean, counts[who], population) if counts[who] >= least else population
+            for who, mean in means.items()
+        }
         relative = features - np.stack([references[person] for person in people])
         rows = np.flatnonzero(~known)
         return self._read(relative[rows]), faces.take(rows.tolist()), population
