@@ -40,9 +40,8 @@ DRAWN = {"samples": 10_000, "seed": 0}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", nargs="+", type=named, required=True)
-    parser.add_argument(
-        "--methods", nargs="+", choices=(*METHODS, "hog"), default=(*METHODS, "hog")
-    )
+    known = (*METHODS, "hog")
+    parser.add_argument("--methods", nargs="+", choices=known, default=known)
     parser.add_argument("--fer", nargs="*", type=named, default=[])
     parser.add_argument("--workdir", type=Path, required=True)
     flags = parser.parse_args()
@@ -52,7 +51,8 @@ def main() -> None:
     fer = dict(flags.fer)
     for name, photographs in flags.photographs:
         folders = {method: run(method, photographs, flags.workdir / name) for method in methods}
-        folders |= {"fer": fer[name]} if name in fer else {}
+        if name in (measured := dict(flags.fer)):
+            folders["fer"] = measured[name]
         runs = {method: read_predictions(method, folder) for method, folder in folders.items()}
         found = results.evaluate(runs, "default", **DRAWN)
         write_json(flags.workdir / f"{name}.json", found)
