@@ -48,7 +48,6 @@ def main() -> None:
     methods = ["default", *(name for name in flags.methods if name != "default")]
     print("| people | method | accuracy | 95 % interval | default minus this | selected |")
     print("|---|---|---|---|---|---|")
-    fer = dict(flags.fer)
     for name, photographs in flags.photographs:
         folders = {method: run(method, photographs, flags.workdir / name) for method in methods}
         if name in (measured := dict(flags.fer)):
