@@ -138,9 +138,9 @@ def write_clip(
     path: Path, person: int, emotion: str, index: int, frames: int, fps: int, size: tuple[int, int]
 ) -> None:
     """Writes `people.clip_frames` as H.264."""
-    write_video(path, fps, clip_frames(person, emotion, index, frames, fps, size), _ENCODER)
+    write_video(path, float(fps), clip_frames(person, emotion, index, frames, fps, size), _ENCODER)
 
 
 def write_scene(path: Path, index: int, frames: int, fps: int, size: tuple[int, int]) -> None:
     """Writes `people.scene_frames` as H.264."""
-    write_video(path, fps, scene_frames(index, frames, size), _ENCODER)
+    write_video(path, float(fps), scene_frames(index, frames, size), _ENCODER)
