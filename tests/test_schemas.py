@@ -202,6 +202,7 @@ OUT_OF_RANGE = [
     (emotion, "accumulate", 3, "must divide batch_size=32"),
     (emotion, "test_photographs", "others", "--config.protocol='grouped_kfold' must be"),
     (emotion, "protocol", "cross_set", "--config.test_photographs='' must be the people to test"),
+    (emotion, "init", "runs/{seed}", "must be one model, without {seed}, for method='auto'"),
     (audit, "protocol", "cross_set", "--config.test_photographs=''"),
     (pretrain, "epochs", 0.0, "must be above 0"),
     (pretrain, "tasks.jigsaw.grid", 1, "must be greater than or equal to 2"),
