@@ -409,7 +409,7 @@ def test_what_is_selected_is_reported_and_shipped_and_held_out_people_are_never_
     for kind in (fine_tune.FineTune, probe.LinearProbe, as_is.AsItIs):
         monkeypatch.setattr(kind, "fit", noting(kind.fit))
     config = tiny(faces, method="auto", init=str(taught[0]), save_folds=True)
-    config.allow_leaks = ("pretraining_labels",)
+    config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
     summary = crossval.run(config, tmp_path / "w")
     assert summary["compilations"] == 1
     table = answers(tmp_path / "w")
@@ -446,7 +446,7 @@ def test_a_model_to_start_from_brings_its_backbone_and_need_not_know_all_labels(
 
 def test_the_tuned_probe_ships_what_it_measured(faces, taught, tmp_path):
     config = tiny(faces, method="tuned_probe", init=str(taught[0]))
-    config.allow_leaks = ("pretraining_labels",)
+    config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
     crossval.run(config, tmp_path / "w")
     assert model_directory.read_record(tmp_path / "w").inference["emotion"].gradients
     assert np.isfinite(answers(tmp_path / "w")["prob_happy"]).all()
