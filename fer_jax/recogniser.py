@@ -113,6 +113,8 @@ class Recogniser:
             neutral: whether each picture is known to show a neutral face. These alone are the
                 reference of a model with the reference "neutral"; others do not ask.
         """
+        if not sightings:
+            return []
         shown = [row for row, sighting in enumerate(sightings) if len(sighting.faces)]
         who, known = [people[row] for row in shown], np.array([neutral[row] for row in shown], bool)
         counts = Counter(
@@ -145,7 +147,7 @@ class Recogniser:
 
 def _ends(found: Sequence[Faces]) -> Int[np.ndarray, " n"]:
     """Where the rows of one picture end and those of the next begin."""
-    return np.cumsum([len(faces) for faces in found])[:-1]
+    return np.cumsum([len(faces) for faces in found], dtype=np.int64)[:-1]
 
 
 def check_task(model: Model, task: str, where: str) -> None:
