@@ -224,8 +224,8 @@ def _refine_prepare(main: Path, side: Path) -> None:
 
 
 def _refine_configure(main: Path, side: Path) -> ConfigDict:
-    fields = {"faces": str(main), "verifier": str(side / "verifier"), "batch": 8}
-    return _unlocked(refine.get_config(), **fields)
+    fields = {"faces": str(main), "verifier": str(side / "verifier"), "use_verifier": "own"}
+    return _unlocked(refine.get_config(), **fields, batch=8)
 
 
 # crossval, audit
