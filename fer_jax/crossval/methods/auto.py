@@ -21,8 +21,8 @@ everyone is selected in the same way, among all people.
 A model directory as `config.init` brings its own backbone; `config.backbone` describes that of
 weight files and of random weights.
 
-Cost: four trainings a fold where `fine_tune` has one: 5 folds of 60 to 440 photographs take 5 to
-10 minutes on 2 idle CPU cores.
+Cost: four trainings a fold where `fine_tune` has one: 5 folds of 60 to 440 photographs take, by
+estimate, 5 minutes on 2 idle CPU cores.
 Expect: docs/results.md, "Real people".
 """
 
