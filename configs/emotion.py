@@ -16,8 +16,8 @@ docs/data_layouts.md). `:rotation` adds a pretext task as an auxiliary loss.
 Writes predictions.parquet, protocol.json, folds/, and model/: a model of everyone, for predict.
 Every fold trains for the same number of steps through the same compiled program.
 
-Cost: 5 folds of 60 to 440 photographs, by estimate 5 minutes on 2 idle CPU cores; small, 5 folds of 300
-photographs, two minutes.
+Cost: 5 folds of 60 to 440 photographs, by estimate 5 minutes on 2 idle CPU cores; small, 5 folds of
+300 photographs, two minutes.
 Expect: docs/results.md, "Real people". Small, on the generated people of the demonstration, about
 80 % (chance 25 %).
 """
