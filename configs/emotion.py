@@ -115,3 +115,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.workers = 0  # processes that read images; 0: threads
     config.wandb = ""  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
     return config.lock()
+
+
+def from_nothing(arg: str | None = None) -> ConfigDict:
+    """The same without the starter: fine-tuning from random weights, or from `init` if it is set.
+
+    For comparing a pretraining with none; both sides train alike.
+    """
+    config = get_config(arg).unlock()
+    config.update({"method": "fine_tune", "init": "", "epochs": 40.0, "min_steps": 300})
+    if argument.parse(arg, default_size="base")[0] == "base":
+        config.optimizer.learning_rate = 6e-3
+    return config.lock()

@@ -50,8 +50,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "verify": verify.get_config(size).unlock(),
         "refine": refine.get_config().unlock(),
         "pretrain": pretrain.get_config(",".join((size, *tasks))).unlock(),
-        "emotion": emotion.get_config(size).unlock(),
-        "scratch": emotion.get_config(size).unlock(),
+        "emotion": emotion.from_nothing(size).unlock(),
+        "scratch": emotion.from_nothing(size).unlock(),
         "evaluate": evaluate.of_runs(
             {"pretrained": "{workdir}/emotion", "scratch": "{workdir}/scratch"}
         ).unlock(),

@@ -104,7 +104,8 @@ def add_measurements(
 ) -> None:
     """The steps `SETTING_METHOD`: fine-tuning, the same for all but for what it begins with."""
     for method in methods:
-        step = emotion.get_config(f"{size},rotation" if method == "auxiliary" else size).unlock()
+        arg = f"{size},rotation" if method == "auxiliary" else size
+        step = emotion.from_nothing(arg).unlock()
         step.photographs = f"{{{labelled}}}"
         step.protocol = config.steps[f"audit_{labelled}"].protocol
         step.seeds = seeds

@@ -97,24 +97,41 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
         if not word.startswith("-"):
             files.append(word)
         else:
-            translated.append(_config_flag(word, config, rest))
+            translated.append(_full_flag(word, config, rest))
     if len(files) > 1 or (files and "input" not in config):
         raise UserError(
             f"unexpected argument {files[-1]!r}; `fer-jax {name}` takes "
             f"{'one file or folder' if 'input' in config else 'flags only'}; see --help"
         )
-    translated += [f"--config.input={file}" for file in files]
-    if not any(word.lstrip("-").startswith("workdir") for word in translated):
-        translated.append(f"--workdir={Path('work', name, *(Path(file).stem for file in files))}")
+    translated += [f"--config.input={Path(file)}" for file in files]
+    if not any(word.startswith("--workdir=") or word in _HELP for word in translated):
+        workdir = Path("work", name, *(Path(file).resolve().stem for file in files))
+        console.say(f"results: {workdir}")
+        translated.append(f"--workdir={workdir}")
     return translated
 
 
-def _config_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
-    """`word` as a flag of the config if it names one of its fields, with its value."""
-    field, equals, value = word.lstrip("-").partition("=")
-    if field in flags.FLAGS or field.split(".")[0].split("[")[0] not in config:
+def _full_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
+    """`word` as --FLAG=VALUE, with `config.` before the name of a field.
+
+    The value is the next word where none is given, unless the flag is boolean.
+    """
+    name, equals, value = word.lstrip("-").partition("=")
+    field, fields = name.removeprefix("config.").replace("'", '"'), _fields(config)
+    if field in fields:
+        name, boolean = f"config.{field}", isinstance(fields[field], bool)
+    elif isinstance(fields.get(field.removeprefix("no")), bool):
+        return f"--config.{field.removeprefix('no')}=False"
+    elif word in _HELP:
         return word
-    return f"--config.{field}={value if equals else next(following, '')}"
+    elif name in flags.FLAGS:
+        boolean = flags.FLAGS[name].boolean
+    else:
+        hint = _unknown_field(field, list(fields)).replace("--config.", "--")
+        raise UserError(hint)
+    if boolean:
+        return f"--{name}={value if equals else True}"
+    return f"--{name}={value if equals else next(following, '')}"
 
 
 def _list_configs(folder: Path) -> None:

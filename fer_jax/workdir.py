@@ -40,7 +40,7 @@ Config: TypeAlias = Stage | ConfigDict  # a ConfigDict for a stage that has no s
 RunFunction = Callable[[Any, Path], Summary]
 
 _ALSO_READ = "other files that are read"
-_PUBLISHED = ("imagenet", "starter")  # inputs that are not paths: weights with known hashes
+PUBLISHED = ("imagenet", "starter")  # inputs that are not paths: weights with known hashes
 # There before a stage begins.
 _OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)
 _TO_LOOK_AT = ("leaks", ERROR_LOG)  # what a refused run leaves for its user
@@ -94,7 +94,7 @@ def stage(
                     f"alone, without --num_processes and outside of srun"
                 )
             with _disk_errors_told(config, folder):
-                paths = [path for path in inputs(config) if path and path not in _PUBLISHED]
+                paths = [path for path in inputs(config) if path and path not in PUBLISHED]
                 _check_inputs(config, folder, paths, revisits)
                 digests = {path: fingerprint(path) for path in paths}
                 if reads is not None:

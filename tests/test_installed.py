@@ -96,6 +96,16 @@ def test_fields_and_files_become_flags_of_the_config():
         "--workdir=w",
     ]
     assert launch_arguments(["--config=x.py"], CONFIGS) == ["--config=x.py"]
+    given = ["predict", "--annotate", "pics/", "--workdir", "out", "--config.batch", "2"]
+    assert launch_arguments(given, CONFIGS) == [
+        f"--config={CONFIGS}/predict.py",
+        "--config.annotate=True",
+        "--workdir=out",
+        "--config.batch=2",
+        "--config.input=pics",
+    ]
+    given = ["predict", "x.jpg", "--noannotate", "--workdir=w"]
+    assert "--config.annotate=False" in launch_arguments(given, CONFIGS)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +113,7 @@ def test_fields_and_files_become_flags_of_the_config():
     [
         (["predct"], "no command 'predct' (did you mean 'predict'?)"),
         (["pipeline", "x"], "unexpected argument 'x'; `fer-jax pipeline` takes flags only"),
+        (["predict", "x", "--modle=starter"], "no field --modle; the nearest are --model"),
         (["predict", "x", "y"], "unexpected argument 'y'; `fer-jax predict` takes one file or"),
     ],
 )

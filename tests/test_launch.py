@@ -14,7 +14,7 @@ from absl import flags
 from absl.testing import flagsaver
 from ml_collections import ConfigDict
 
-from configs import argument, emotion, pretrain, verify
+from configs import argument, demo, emotion, pipeline, pipeline_in_turn, pretrain, study, verify
 from fer_jax import backend, command_line, stages
 from fer_jax.errors import UserError
 from fer_jax.models.inception_resnet_v2 import Settings
@@ -238,3 +238,23 @@ def test_every_field_of_a_network_can_be_given_as_a_flag_and_is_that_of_its_size
     assert backbone == emotion.get_config(size).backbone.to_dict()
     for switch in ("frozen_batchnorm", "remat", "dtype"):
         assert backbone[switch] == fields[switch].default
+
+
+@pytest.mark.parametrize("size", argument.SIZES)
+@pytest.mark.parametrize("module", [pipeline, pipeline_in_turn, demo])
+def test_the_two_sides_of_a_comparison_differ_in_their_pretraining_alone(module, size):
+    steps = module.get_config(f"{size},rotation").steps
+    pretrained, scratch = steps.emotion.to_dict(), steps.scratch.to_dict()
+    assert (scratch["init"], scratch["method"]) == ("", "fine_tune")
+    for side in (pretrained, scratch):
+        for name in ("init", "pretraining", "pretraining_saw_test_people"):
+            del side[name]
+    assert pretrained == scratch
+
+
+@pytest.mark.parametrize("size", argument.SIZES)
+def test_every_method_of_the_study_is_fine_tuned_and_scratch_begins_with_nothing(size):
+    for name, step in study.get_config(size).steps.items():
+        if step.stage == "crossval":
+            assert step.method == "fine_tune"
+            assert (step.init == "") == name.endswith(("_scratch", "_auxiliary"))

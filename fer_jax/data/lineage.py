@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fer_jax import outputs
+from fer_jax.workdir import PUBLISHED
 
 # The fields of all stages that name an input. `probe.photographs` is not among them: a training
 # is measured on these photographs, and its weights do not depend on them.
@@ -21,6 +22,7 @@ _INPUTS = (
     "photos", "videos", "photographs", "test_photographs", "faces", "verifier", "pool", "init",
     "model", "input", "runs", "context", "data.root", "data.folders", "weights", "head", "images",
 )  # fmt: skip
+_MODELS = ("init", "model", "weights", "verifier")  # may name published weights
 PIPELINE = "pipeline"  # the stage that runs others, in folders below its own
 
 
@@ -71,7 +73,10 @@ def read_workdir(folder: Path) -> Workdir | None:
             for seed in (seeds if name == "init" else (0,))
         )
         if texts:
-            inputs[name] = tuple(_resolved(text, folder) for text in texts)
+            inputs[name] = tuple(
+                Path(text) if text in PUBLISHED and name in _MODELS else _resolved(text, folder)
+                for text in texts
+            )
     if config["stage"] == PIPELINE:
         inputs["order"] = tuple(folder.resolve() / name for name in _texts(config.get("order")))
     probed = next(_texts(_value(config, "probe.photographs")), "")
@@ -122,10 +127,10 @@ def ancestors(paths: Iterable[str]) -> Ancestry:
     """
     found: dict[Path, Workdir] = {}
     unknown: dict[Path, None] = {}
-    queue = [Path(os.path.realpath(path)) for path in paths if path]
+    queue = [Path(path if path in PUBLISHED else os.path.realpath(path)) for path in paths if path]
     while queue:
         path = queue.pop(0)
-        workdir = workdir_of(path)
+        workdir = None if str(path) in PUBLISHED else workdir_of(path)
         if workdir is None:
             unknown[path] = None
         elif workdir.folder not in found:

@@ -1,5 +1,7 @@
 """Which workdir was made from which, by the paths in their configs."""
 
+from pathlib import Path
+
 import pytest
 
 from fer_jax.data import lineage
@@ -88,3 +90,12 @@ def test_a_linked_path_leads_to_the_same_workdir(tmp_path):
     workdir(tmp_path / "disk" / "emotion", "crossval", init=str(tmp_path / "w" / "pretrain"))
     below = lineage.workdirs_below(tmp_path / "w")
     assert names(lineage.descendants([tmp_path / "w" / "pretrain"], below)) == ["emotion"]
+
+
+def test_a_folder_called_like_published_weights_is_not_taken_for_them(tmp_path, monkeypatch):
+    workdir(tmp_path / "starter", "train", init="")
+    workdir(tmp_path / "a", "train", init="starter")
+    monkeypatch.chdir(tmp_path)
+    for paths in (["starter"], [str(tmp_path / "a")]):
+        assert lineage.ancestors(paths).unknown == (Path("starter"),)
+    assert [found.folder.name for found in lineage.ancestors(["./starter"]).workdirs] == ["starter"]

@@ -122,12 +122,12 @@ ARRAY_DAMAGE = {
 
 @pytest.mark.parametrize(
     ("damage", "old"),
-    # Without checksums, another value cannot be seen.
+    # Without checksums another value cannot be seen, and arrays may be saved in half precision.
     [
         (d, old)
         for d in ARRAY_DAMAGE
         for old in (False, True)
-        if (d, old) != ("another value", True)
+        if not old or d not in ("another value", "half precision")
     ],
 )
 def test_damaged_arrays(folder, damage, old):

@@ -162,7 +162,8 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
     if model_directory.is_model(config.init):
         record = model_directory.read_record(config.init)
         config = config.model_copy(update={"backbone": record.backbone})
-        if record.image_size == config.image_size:
+        relative = record.inference.get(TASK, records.Inference()).reference
+        if record.image_size == config.image_size and not relative:  # its head needs references
             known = record.labels.get(TASK, ())
     features = ("backbone", "gradients") if config.init else ("gradients",)
     inner = config.inner.model_copy(update={"share": 0.0})
