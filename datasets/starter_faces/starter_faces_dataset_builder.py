@@ -62,11 +62,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         digest = hashlib.sha256(repr(dataclasses.astuple(config)).encode())
         faces = _read_labels(root)
-        parts = [faces.assign(file=[str(root / path) for path in faces["path"]])]
-        if config.aligned:
-            parts.append(_aligned(faces, Path(config.aligned)))
-        parts += [_unlabelled(config.faces, "face"), _unlabelled(config.nonfaces, "nonface")]
-        for part in parts:
+        original = faces.assign(file=[str(root / path) for path in faces["path"]])
+        for part in (original, *_further(faces, config)):
             for row in part.itertuples(index=False):
                 status = _status(row.file)
                 digest.update(repr((*row, status.st_size, status.st_mtime_ns)).encode())
@@ -169,11 +166,16 @@ def _all_rows(root: Path, config: StarterFacesConfig) -> pd.DataFrame:
         kind="original",
         is_face=_FACE,
     )
-    parts = [original]
-    if config.aligned:
-        parts.append(_aligned(faces, Path(config.aligned)))
-    parts += [_unlabelled(config.faces, "face"), _unlabelled(config.nonfaces, "nonface")]
+    parts = (original, *_further(faces, config))
     return pd.concat([part[_COLUMNS] for part in parts], ignore_index=True)
+
+
+def _further(faces: pd.DataFrame, config: StarterFacesConfig) -> list[pd.DataFrame]:
+    """What the config adds to the pictures of FER2013 in `faces`."""
+    aligned = [_aligned(faces, Path(config.aligned))] if config.aligned else []
+    return [
+        *aligned, _unlabelled(config.faces, "face"), _unlabelled(config.nonfaces, "nonface"),
+    ]  # fmt: skip
 
 
 def _aligned(faces: pd.DataFrame, workdir: Path) -> pd.DataFrame:

@@ -142,8 +142,6 @@ def test_a_verifier_of_size_base_starts_from_it_by_default():
 
 @pytest.mark.parametrize("config", [verify, pretrain, emotion])
 def test_its_weights_fit_the_size_base(config):
-    if not starter.SHA256:
-        pytest.skip("this revision ships no weights")
     backbone = Backbone(**config.get_config("base").backbone.to_dict())
     network = nnx.eval_shape(lambda: Network(backbone, {}, rngs=nnx.Rngs(0)))
     _, parameters, statistics = split_network(network)
