@@ -7,10 +7,11 @@ record says how faces are searched for, aligned and classified: as when the mode
 Without it, the network that ships with the package answers ("starter": seven emotions; see
 docs/starter.md).
 
-Writes predictions.csv (source, frame, time_s, x0, y0, x1, y1, detector_score, emotion, prob_*;
-a picture or frame without a face has one row with an empty box), skipped.csv (files that could
-not be read, with the reason) and annotated/ with the pictures as they were named, and a video
-that plays at the sampled rate for each video; overview.jpg shows the first four pictures.
+Writes one row per face to predictions.csv and predictions.parquet: source, frame, time_s, person,
+box, detector score, five landmarks, emotion, and the probability of each emotion (prob_*). A
+picture or frame without a face has one row with an empty box. skipped.csv lists the files that
+could not be read, with the reason. annotated/ has the pictures under their own names, and for each
+video one that plays at the sampled rate; overview.jpg shows the first four pictures.
 A person-relative model adds the column reference_faces: the number of faces that made the person's
 reference; 0 where there were too few, and the face was compared with the average person.
 
@@ -41,5 +42,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # photographs were searched; more finds smaller faces, and is not what was measured.
     config.max_side = 0
     config.batch = 8  # frames
-    config.annotate = True  # False writes the CSV files alone
+    config.annotate = True  # False writes the tables alone
     return config.lock()

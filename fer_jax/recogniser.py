@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.faces.alignment import align
 from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.search import find_faces, largest
+from fer_jax.models import starter
+from fer_jax.training import trained_model
 from fer_jax.training.person_relative import NEUTRAL, least_faces
 from fer_jax.training.trained_model import Model
 
@@ -66,6 +70,7 @@ class Recogniser:
                 f"the model in {where} does not say how its faces were found and cropped; train "
                 "it on a workdir of the stage photographs"
             )
+        self.where = where
         self.labels = record.labels[TASK]
         self.reference = model.reference(TASK)
         self.faces = record.faces
@@ -73,6 +78,27 @@ class Recogniser:
         if max_side:
             search = self.faces.search.model_copy(update={"max_side": max_side})
             self.faces = self.faces.model_copy(update={"search": search})
+
+    @classmethod
+    def load(cls, model: str | Path = starter.NAME, *, max_side: int = 0) -> Recogniser:
+        """The recogniser with a model by its place.
+
+        Args:
+            model: a model directory, the workdir of `train` or `crossval` that holds one, or
+                "starter", the network that ships with the package.
+            max_side: as in the constructor.
+
+        Raises:
+            UserError: as in the constructor; or there is no model, or a damaged one.
+        """
+        recogniser = cls(trained_model.load(model), str(model), max_side=max_side)
+        if recogniser.faces.aligned:
+            console.warn(
+                f"the model in {model} was trained on faces that others had cropped in an unknown "
+                "way; here they are cropped to the usual template, and the model may do worse than "
+                "measured"
+            )
+        return recogniser
 
     def __call__(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Analysis]:
         """The faces of each picture and their emotions.

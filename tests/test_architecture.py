@@ -18,6 +18,7 @@ LEVELS = {
     "probes": 6,
     "report": 5,
     "auditing": 5,
+    "reading": 4,
     "crossval": 4,
     "recogniser": 3,
     "metrics": 3,

@@ -141,6 +141,25 @@ def sample_frames(
         raise VideoError(path, "damaged", detail + fault)
 
 
+def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None:
+    """How many frames `sample_frames` probably gives, by what the container states.
+
+    0 for a file that cannot be opened; None if the container does not state enough.
+    """
+    try:
+        with _open(path) as container:
+            stream = _picture_stream(path, container)
+            start_s = _seconds(stream.start_time, stream.time_base) or 0.0
+            length_s = max(0.0, _promised_end(container, stream) - start_s)
+            frames = stream.frames or round(length_s * float(stream.average_rate or 0))
+    except Exception:  # of any type: the bytes may be anything
+        return 0
+    if every_s and length_s:
+        samples = math.ceil(length_s / every_s - 1e-6)
+        frames = min(frames, samples) if frames else samples
+    return frames or None
+
+
 class _Grid:
     """Which cell of `every_s` seconds a time is in, and which cells were sampled or lost."""
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from configs import photographs as photographs_config
 from configs import predict as predict_config
-from fer_jax import records
+from fer_jax import reading, records
 from fer_jax.errors import TerminatedError, UserError
 from fer_jax.faces import search
 from fer_jax.faces.alignment import align
@@ -105,8 +105,9 @@ def test_a_folder_of_everything(tmp_path, media, model):
     summary = predict.run(config_for(media, every_s=0.5), tmp_path / "out")
     table = rows_of(tmp_path / "out")
     assert list(table.columns) == [
-        "source", "frame", "time_s", "x0", "y0", "x1", "y1", "detector_score", "emotion",
-        *PROBABILITIES,
+        "source", "frame", "time_s", "person", "x0", "y0", "x1", "y1", "detector_score",
+        "left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y", "nose_x", "nose_y",
+        "mouth_left_x", "mouth_left_y", "mouth_right_x", "mouth_right_y", "emotion", *PROBABILITIES,
     ]  # fmt: skip
     assert table.groupby("source").size().to_dict() == {
         "a texture.tiff": 1, "b one.jpg": 1, "clip.mp4": 4, "deep/عکس.png": 1,
@@ -127,6 +128,9 @@ def test_a_folder_of_everything(tmp_path, media, model):
     likeliest = found[PROBABILITIES].idxmax(axis=1).str.removeprefix("prob_")
     assert (found["emotion"] == likeliest).all()
     assert json.loads((tmp_path / "out" / "done.json").read_text())["summary"] == summary
+
+    precise = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    pd.testing.assert_frame_equal(precise, table, check_dtype=False, atol=0.006, rtol=0)
 
     annotated = tmp_path / "out" / "annotated"
     names = sorted(p.relative_to(annotated).as_posix() for p in annotated.rglob("*") if p.is_file())
@@ -235,7 +239,7 @@ def test_a_long_video_holds_one_batch_of_frames(tmp_path, model, monkeypatch):
         looked_at[0] += 1
         return [0.99] * (looked_at[0] % 3)  # none, one or two faces
 
-    monkeypatch.setattr(predict, "sample_frames", frames)
+    monkeypatch.setattr(reading, "sample_frames", frames)
     monkeypatch.setattr(search, "Detector", fake_detector(face_of))
     (tmp_path / "long.mp4").write_text("")
     config = config_for(tmp_path / "long.mp4", batch=4)
@@ -254,7 +258,7 @@ def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
                 raise VideoError(path, "damaged", "cut short; 2 samples of it are lost")
             yield Frame(index, index * 0.2, np.full((64, 64, 3), 90, np.uint8))
 
-    monkeypatch.setattr(predict, "sample_frames", frames)
+    monkeypatch.setattr(reading, "sample_frames", frames)
     monkeypatch.setattr(search, "Detector", fake_detector(lambda image: [0.9]))
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (tmp_path / "in").mkdir(exist_ok=True)
@@ -266,15 +270,6 @@ def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
     skipped = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
     assert skipped[1:] == ["b.mp4,damaged: cut short; 2 samples of it are lost"]
     assert len(list(sample_frames(tmp_path / "out" / "annotated" / "b.mp4", 0.0))) == 5
-
-
-def test_large_pictures_come_in_smaller_batches():
-    def item(name, side):
-        return predict.MediaFile(name, None), Frame(0, 0.0, np.zeros((side, side, 3), np.uint8))
-
-    items = [item("a", 100), item("b", 4200), *(item(str(i), 10) for i in range(5))]
-    sizes = [len(batch) for batch in predict._batches(iter(items), 3)]
-    assert sizes == [2, 3, 2]
 
 
 @pytest.mark.parametrize(
@@ -427,9 +422,9 @@ def test_a_single_file_that_cannot_be_read_is_told_why(tmp_path, model, no_detec
 
 def test_no_two_copies_go_to_one_place(tmp_path):
     names = ["a.tiff", "a.tiff.png", "A.TIFF.PNG", "b.tiff", "b.tiff.png/c.png", "x" * 300 + ".bmp"]
-    images = [predict.MediaFile(name, tmp_path / name) for name in names]
-    videos = [predict.MediaFile(name, tmp_path / name) for name in ("v.mov", "v.mov.mp4", "v.avi")]
-    places = predict.name_outputs(images, videos, tmp_path)
+    images = [reading.Photograph(name, tmp_path / name) for name in names]
+    videos = [reading.Video(name, tmp_path / name, 0.2) for name in ("v.mov", "v.mov.mp4", "v.avi")]
+    places = predict.name_copies([*images, *videos], tmp_path)
     assert len({str(place).casefold() for place in places.values()}) == 9
     assert places["A.TIFF.PNG"] == tmp_path / "A.TIFF.PNG"  # the first that keeps its name
     assert places["v.mov.mp4"] == tmp_path / "v.mov.mp4"

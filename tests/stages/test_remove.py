@@ -15,6 +15,7 @@ from fer_jax import outputs, workdir
 from fer_jax.data import builders
 from fer_jax.errors import UserError
 from fer_jax.locking import alone_in
+from fer_jax.reading import Photograph
 from fer_jax.spreadsheets import safe_cell
 from fer_jax.stages import photographs, predict, remove
 from fer_jax.workdir import atomic_file, write_json
@@ -295,7 +296,12 @@ def test_sheets_of_the_person_s_own_videos_go_and_the_videos_are_named(study):
 def predictions(work, name, sources, **fields):
     rows = "".join(f"{source},0,sad\n" for source in sources)
     drawn = {f"annotated/{source}": source for source in sources}
-    files = {"predictions.csv": f"source,frame,emotion\n{rows}", "overview.jpg": "all", **drawn}
+    files = {
+        "predictions.csv": f"source,frame,emotion\n{rows}",
+        "predictions.parquet": pd.DataFrame({"source": sources, "frame": 0, "emotion": "sad"}),
+        "overview.jpg": "all",
+        **drawn,
+    }
     return finished(work / name, "predict", files, **fields)
 
 
@@ -306,6 +312,7 @@ def test_predictions_lose_the_person_and_keep_the_others(study):
     others = predictions(work, "others", ["1.png"], input="elsewhere", model=str(work / "later"))
     summary = remove.run(config(study), study / "removals")
     assert (mixed / "predictions.csv").read_text() == "source,frame,emotion\nx/1.png,0,sad\n"
+    assert pd.read_parquet(mixed / "predictions.parquet")["source"].tolist() == ["x/1.png"]
     assert [path.name for path in (mixed / "annotated").rglob("*.png")] == ["1.png"]
     assert not (mixed / "overview.jpg").exists()
     assert [path.name for path in own.iterdir()] == [outputs.RECORD]
@@ -343,8 +350,8 @@ def test_an_annotated_copy_under_another_name_goes_too(tmp_path):
         (photos / name).write_bytes(name.encode())
     rows = "".join(f"{name},{GONE},sad\n" for name in sources[:2])
     (photos / "labels.csv").write_text(f"path,subject,emotion\n{rows}c.png,{STAYS},sad\n")
-    listed = [predict.MediaFile(name, photos / name) for name in sources]
-    copies = predict.name_outputs(listed, [], Path("annotated"))
+    listed = [Photograph(name, photos / name) for name in sources]
+    copies = predict.name_copies(listed, Path("annotated"))
     cells = "".join(f"{safe_cell(name)},0,sad\n" for name in sources)
     folder = finished(
         tmp_path / "w" / "predict",

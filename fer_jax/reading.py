@@ -1,0 +1,510 @@
+"""Reads faces: from pictures and videos to one typed record per face, frame by frame.
+
+    recogniser = Recogniser.load("starter")
+    reader = Reader(recogniser, find_sources("holiday", every_s=0.5).sources)
+    for analysed in reader:
+        for face in analysed.readings(recogniser.labels):
+            print(face.source, face.time_s, face.emotion, face.probabilities)
+    print(reader.skips.rows)  # what could not be read, and why
+
+Nothing here reads flags or writes files. Memory does not grow with the length of a video, except
+for a person-relative model, which needs all faces of a person before it answers.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int, UInt8
+from tqdm import tqdm
+
+from fer_jax import console
+from fer_jax.errors import UserError
+from fer_jax.faces import images
+from fer_jax.faces.skips import Skips
+from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
+from fer_jax.faces.video import Frame, expected_samples, sample_frames
+from fer_jax.recogniser import Analysis, Recogniser, Sighting
+from fer_jax.training.person_relative import NEUTRAL, least_faces
+
+LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+"""The five points of a face in their order; left and right as the viewer sees them."""
+BOX = ("x0", "y0", "x1", "y1")
+_PIXELS_AT_ONCE = 16_000_000  # in the frames of one batch: bounds memory on large photographs
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A photograph or a video.
+
+    Attributes:
+        name: unique among the sources of a reader; below the input folder, or as it was given.
+        moving: whether its frames are a sequence, in which people can be followed.
+    """
+
+    moving: ClassVar[bool]
+
+    @property
+    def name(self) -> str: ...
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames in order; each call starts again.
+
+        Raises:
+            ImageError, VideoError: it cannot be read, or not to its end.
+        """
+        ...
+
+    def expected(self) -> int | None:
+        """How many frames there probably are; None if that is not known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A picture in a file."""
+
+    name: str
+    path: Path
+    moving: ClassVar[bool] = False
+
+    def frames(self) -> Iterator[Frame]:
+        """One frame, at 0 s."""
+        yield Frame(0, 0.0, images.read_image(self.path))
+
+    def expected(self) -> int:
+        """1."""
+        return 1
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture in memory, uint8 [H, W, 3] RGB."""
+
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
+    moving: ClassVar[bool] = False
+
+    def frames(self) -> Iterator[Frame]:
+        """One frame, at 0 s."""
+        yield Frame(0, 0.0, self.image)
+
+    def expected(self) -> int:
+        """1."""
+        return 1
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video in a file, of which the first frame of every `every_s` seconds is read; 0: all."""
+
+    name: str
+    path: Path
+    every_s: float
+    moving: ClassVar[bool] = True
+
+    def frames(self) -> Iterator[Frame]:
+        """The sampled frames."""
+        return sample_frames(self.path, self.every_s)
+
+    def expected(self) -> int | None:
+        """What the container states."""
+        return expected_samples(self.path, self.every_s)
+
+
+class Found(NamedTuple):
+    """The sources in a place, and the other files there: name and why each is not read."""
+
+    sources: list[Source]
+    others: list[tuple[str, str]]
+
+
+def find_sources(place: str | Path, *, every_s: float) -> Found:
+    """The photographs, then the videos at `place`, each sorted by name.
+
+    A folder is searched recursively without hidden files. A single file may have any suffix: if
+    it is not that of an image, the file is tried as a video.
+
+    Raises:
+        UserError: there is no image and no video.
+    """
+    root = Path(place).absolute()
+    if root.exists() and not root.is_dir():
+        if root.suffix.lower() in images.SUFFIXES:
+            return Found([Photograph(root.name, root)], [])
+        return Found([Video(root.name, root, every_s)], [])
+    if not root.is_dir():
+        raise UserError(f"there is no {root}; give a picture, a video or a folder of them")
+    photographs: list[Source] = []
+    videos: list[Source] = []
+    others, hints = [], set()
+    for path in sorted(root.rglob("*")):
+        below, suffix = path.relative_to(root), path.suffix.lower()
+        if any(part.startswith(".") for part in below.parts) or path.is_dir():
+            continue
+        if suffix in images.SUFFIXES:
+            photographs.append(Photograph(below.as_posix(), path))
+        elif suffix in VIDEO_SUFFIXES:
+            videos.append(Video(below.as_posix(), path, every_s))
+        else:
+            hint = images.advice(path)
+            hints |= {hint} - {""}
+            others.append((below.as_posix(), hint or "not an image or a video by its suffix"))
+    if not photographs and not videos:
+        raise UserError("; ".join([f"there is no image or video in {root}", *sorted(hints)]))
+    return Found(photographs + videos, others)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One face of a photograph or a video frame.
+
+    Attributes:
+        source: name of the photograph or video.
+        frame: number of the decoded frame, from 0; 0 for a photograph.
+        time_s: presentation time in seconds; 0 for a photograph.
+        person: number of the person in this video, from 1; 0 where people are not numbered.
+        box: x0, y0, x1, y1 in pixels.
+        detector_score: 0..1.
+        landmarks: x, y in pixels of the five points `LANDMARKS`.
+        emotion: the most probable class.
+        probabilities: calibrated, by class; they sum to 1.
+        reference_faces: faces that made the reference of a person-relative answer, 0 if it is
+            relative to the average person; None for other models.
+    """
+
+    source: str
+    frame: int
+    time_s: float
+    person: int
+    box: tuple[float, ...]
+    detector_score: float
+    landmarks: tuple[tuple[float, float], ...]
+    emotion: str
+    probabilities: Mapping[str, float]
+    reference_faces: int | None = None
+
+    def cells(self) -> dict[str, Any]:
+        """The values by column of `schema`."""
+        points = {
+            f"{name}_{axis}": value
+            for name, point in zip(LANDMARKS, self.landmarks, strict=True)
+            for axis, value in zip("xy", point, strict=True)
+        }
+        return {
+            "source": self.source,
+            "frame": self.frame,
+            "time_s": self.time_s,
+            "person": self.person,
+            **dict(zip(BOX, self.box, strict=True)),
+            "detector_score": self.detector_score,
+            **points,
+            "emotion": self.emotion,
+            **{f"prob_{label}": value for label, value in self.probabilities.items()},
+            "reference_faces": self.reference_faces,
+        }
+
+
+@dataclass(frozen=True)
+class AnalysedFrame:
+    """A photograph or video frame and its faces.
+
+    Attributes:
+        source: where it is from.
+        frame: number, time and pixels.
+        analysis: n faces and their probabilities.
+        people: the number of the person with each face, from 1; 0 where people are not numbered.
+    """
+
+    source: Source
+    frame: Frame
+    analysis: Analysis
+    people: Int[np.ndarray, " n"]
+
+    def readings(self, labels: Sequence[str], *, relative: bool = False) -> list[Reading]:
+        """One record per face, best face first.
+
+        Args:
+            labels: the classes, in the order of the probabilities.
+            relative: whether the answers are person-relative.
+        """
+        faces, probabilities, references = self.analysis
+        return [
+            Reading(
+                source=self.source.name,
+                frame=self.frame.index,
+                time_s=self.frame.time_s,
+                person=int(person),
+                box=tuple(box.tolist()),
+                detector_score=float(score),
+                landmarks=tuple((float(x), float(y)) for x, y in landmarks),
+                emotion=labels[int(row.argmax())],
+                probabilities=dict(zip(labels, row.tolist(), strict=True)),
+                reference_faces=references if relative else None,
+            )
+            for person, box, score, landmarks, row in zip(
+                self.people, faces.boxes, faces.scores, faces.landmarks, probabilities, strict=True
+            )
+        ]
+
+    def rows(self, labels: Sequence[str], *, relative: bool = False) -> list[dict[str, Any]]:
+        """The cells of each face by column of `schema`; a frame without a face has one row."""
+        place = {"source": self.source.name, "frame": self.frame.index}
+        readings = self.readings(labels, relative=relative)
+        empty = [{**place, "time_s": self.frame.time_s, "person": 0}]
+        return [reading.cells() for reading in readings] or empty
+
+
+def schema(labels: Sequence[str], *, relative: bool = False) -> pa.Schema:
+    """The columns of a table of faces.
+
+    All but source, frame, time_s and person are null in the row of a frame without a face.
+
+    Args:
+        labels: the classes.
+        relative: whether the answers are person-relative.
+    """
+    points = [f"{name}_{axis}" for name in LANDMARKS for axis in "xy"]
+    columns = {
+        "source": pa.string(),
+        "frame": pa.int64(),
+        "time_s": pa.float64(),
+        "person": pa.int64(),
+        **dict.fromkeys([*BOX, "detector_score", *points], pa.float32()),
+        "emotion": pa.string(),
+        **dict.fromkeys([f"prob_{label}" for label in labels], pa.float32()),
+    }
+    if relative:
+        columns["reference_faces"] = pa.int64()
+    return pa.schema(list(columns.items()))
+
+
+Follow = Callable[[Iterator[AnalysedFrame]], Iterator[AnalysedFrame]]
+"""What may change the frames of one video, in order: numbers people, for example. It may hold
+frames back, but yields each one."""
+
+
+class Reader:
+    """Reads the faces of some sources, in order; iterate over it once.
+
+    A source, or a frame, that cannot be read or analysed is counted in `skips`; the others are not
+    affected.
+
+    Args:
+        recogniser: finds and classifies the faces.
+        sources: photographs and videos.
+        batch: frames that are analysed together.
+        people: for a person-relative model, whose faces these are: "one" person's, or "folder":
+            those of the person named by the first folder in a source's name.
+        neutral: pattern of the file names of neutral photographs, for the reference "neutral".
+        follow: is applied to the frames of each video.
+        progress: what the progress bar, which counts frames, is called; "" shows none.
+        flag: what precedes the name of an argument in messages: "--config." in a stage.
+
+    Attributes:
+        skips: what could not be read so far, and why.
+        others: with a person-relative model, the number of faces that are not the largest of their
+            picture. They get no answer.
+
+    Raises:
+        UserError: `people` and `neutral` do not fit the model.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        sources: Sequence[Source],
+        *,
+        batch: int = 8,
+        people: str = "",
+        neutral: str = "",
+        follow: Follow = iter,
+        progress: str = "",
+        flag: str = "",
+    ) -> None:
+        self.skips = Skips()
+        self.others = 0
+        self._recogniser = recogniser
+        self._batch = batch
+        self._people, self._neutral = people, neutral
+        self._follow = follow
+        self._progress = progress
+        self._check_people(sources, flag)
+        self._sources = list(sources)
+        if people == "folder":
+            self._sources = [source for source in sources if "/" in source.name]
+            for source in sources:
+                if "/" not in source.name:
+                    reason = f"lies in no folder of a person, and {flag}people is 'folder'"
+                    self.skips.add(source.name, reason)
+
+    def __iter__(self) -> Iterator[AnalysedFrame]:
+        relative = self._look_for_references() if self._recogniser.reference else None
+
+        def analyse(shots: Sequence[_Shot]) -> list[Analysis]:
+            if relative is None:
+                return self._recogniser([frame.image for _, frame in shots])
+            return [relative.answer(source, frame) for source, frame in shots]
+
+        with self._bar(self._progress) as bar:
+            for moving, group in itertools.groupby(self._sources, key=lambda one: one.moving):
+                for sources in ([source] for source in group) if moving else (group,):
+                    shots = _shots(sources, self.skips, bar)
+                    found = _analysed(shots, analyse, self._batch, self.skips)
+                    frames = itertools.starmap(_not_numbered, found)
+                    yield from self._follow(frames) if moving else frames
+
+    def _check_people(self, sources: Sequence[Source], flag: str) -> None:
+        reference, people, neutral = self._recogniser.reference, self._people, self._neutral
+        fault = ""
+        if people not in ("", "one", "folder"):
+            raise UserError(f"{flag}people={people!r} must be 'one', 'folder' or ''")
+        if not reference and (people or neutral):
+            fault = f"is not person-relative; leave out {flag}people and {flag}neutral"
+        elif reference and not people:
+            fault = (
+                "is person-relative: it compares the faces of a person with each other; say whose "
+                f"they are by {flag}people=folder (a folder for each person) or {flag}people=one"
+            )
+        elif reference == NEUTRAL and not any(
+            not source.moving and self._is_neutral(source) for source in sources
+        ):
+            fault = (
+                "compares faces with a neutral one of the person; name such photographs by "
+                f"{flag}neutral=PATTERN, which matches none (it is {neutral!r})"
+            )
+        elif reference not in ("", NEUTRAL) and neutral:
+            fault = f"has the reference {reference!r}; leave out {flag}neutral"
+        if fault:
+            raise UserError(f"the model in {self._recogniser.where} {fault}")
+
+    def _is_neutral(self, source: Source) -> bool:
+        return fnmatch.fnmatch(PurePosixPath(source.name).name, self._neutral)
+
+    def _look_for_references(self) -> _Relative:
+        """Looks at everything once, since a reference needs all faces of its person.
+
+        What cannot be read is noted when it is read again.
+        """
+
+        def look(shots: Sequence[_Shot]) -> list[Sighting]:
+            return self._recogniser.sightings([frame.image for _, frame in shots])
+
+        skips = Skips()
+        with self._bar("references" if self._progress else "") as bar:
+            shots = _shots(self._sources, skips, bar)
+            seen = list(_without_pixels(_analysed(shots, look, self._batch, skips)))
+        sources, _, sightings = zip(*seen, strict=True) if seen else ((), (), ())
+        people = [
+            source.name.partition("/")[0] if self._people == "folder" else "" for source in sources
+        ]
+        neutral = [self._is_neutral(source) for source in sources]
+        answers = self._recogniser.relative(sightings, people, neutral)
+        pairs = zip(people, answers, strict=True)
+        alone = {person for person, answer in pairs if not answer.reference_faces}
+        if alone:
+            console.warn(
+                f"{len(alone)} of {len(set(people))} people have no reference of their own (it "
+                f"takes {least_faces(self._recogniser.reference)} faces or more); they are "
+                "compared with the average person, and their answers are worth less (column "
+                "reference_faces is 0)"
+            )
+        self.others = sum(sighting.others for sighting in sightings)
+        keys = [(source.name, index) for source, index, _ in seen]
+        return _Relative(self._recogniser, dict(zip(keys, answers, strict=True)))
+
+    def _bar(self, name: str) -> tqdm[Any]:
+        """A bar that counts frames, with a total where all sources state theirs."""
+        hidden = True if not name else (None if "ipykernel" not in sys.modules else False)
+        bar: tqdm[Any] = tqdm(desc=name, unit="frame", disable=hidden)
+        if not bar.disable:
+            counts = [source.expected() for source in self._sources]
+            known = [count for count in counts if count is not None]
+            bar.total = sum(known) if len(known) == len(counts) else None
+            bar.refresh()
+        return bar
+
+
+_Shot = tuple[Source, Frame]
+_Analyse = Callable[[Sequence[_Shot]], list[T]]
+
+
+@dataclass(frozen=True)
+class _Relative:
+    """The answers of a person-relative model, by source and frame."""
+
+    recogniser: Recogniser
+    answers: dict[tuple[str, int], Analysis]
+
+    def answer(self, source: Source, frame: Frame) -> Analysis:
+        key = source.name, frame.index
+        if key not in self.answers:
+            self.recogniser.sightings([frame.image])  # fails as it did before
+        return self.answers[key]
+
+
+def _not_numbered(source: Source, frame: Frame, analysis: Analysis) -> AnalysedFrame:
+    return AnalysedFrame(source, frame, analysis, np.zeros(len(analysis.faces), np.int64))
+
+
+def _without_pixels(
+    analysed: Iterable[tuple[Source, Frame, T]],
+) -> Iterator[tuple[Source, int, T]]:
+    for source, frame, found in analysed:
+        yield source, frame.index, found
+
+
+def _shots(sources: Iterable[Source], skips: Skips, bar: tqdm[Any]) -> Iterator[_Shot]:
+    """The frames of the sources; after a failure, which is noted, the frames before it count."""
+    for source in sources:
+        seen = 0
+        with skips.each(source.name):
+            for frame in source.frames():
+                seen += 1
+                bar.update()
+                yield source, frame
+        if not bar.disable and bar.total is not None:
+            bar.total += seen - (source.expected() or 0)
+
+
+def _analysed(
+    shots: Iterable[_Shot], analyse: _Analyse[T], most: int, skips: Skips
+) -> Iterator[tuple[Source, Frame, T]]:
+    """What `analyse` says of each frame; one that fails does not affect the others."""
+    for batch in _batches(shots, most):
+        found: list[T | None]
+        try:
+            found = [*analyse(batch)]
+        except UserError:
+            raise
+        except Exception:  # alone, each frame shows whether it is the cause
+            found = [None] * len(batch)
+            for number, (source, frame) in enumerate(batch):
+                with skips.each(source.name):
+                    (found[number],) = analyse([(source, frame)])
+        for (source, frame), analysis in zip(batch, found, strict=True):
+            if analysis is not None:
+                yield source, frame, analysis
+
+
+def _batches(shots: Iterable[_Shot], most: int) -> Iterator[list[_Shot]]:
+    """Lists of up to `most` frames, fewer where they are large."""
+    batch: list[_Shot] = []
+    pixels = 0
+    for source, frame in shots:
+        batch.append((source, frame))
+        pixels += frame.image.shape[0] * frame.image.shape[1]
+        if len(batch) == most or pixels >= _PIXELS_AT_ONCE:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,186 @@
+"""Reading faces as a library: sources, one record per face, the order of frames, progress."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fer_jax import reading
+from fer_jax.errors import UserError
+from fer_jax.faces.drawing import write_image
+from fer_jax.faces.mtcnn import Faces
+from fer_jax.faces.video import Frame, expected_samples, sample_frames
+from fer_jax.reading import LANDMARKS, Picture, Reader, find_sources, schema
+from fer_jax.recogniser import Analysis, Recogniser
+from fer_jax.stages.render import write_clip
+
+ROOT = Path(__file__).parents[1]
+LABELS = ("angry", "happy")
+
+
+class Stub(Recogniser):
+    """As many faces as a picture's first pixel says; the first label's probability is 3/4."""
+
+    def __init__(self):
+        self.reference, self.labels, self.where = "", LABELS, "nowhere"
+
+    def __call__(self, pictures):
+        return [analysis(int(picture[0, 0, 0])) for picture in pictures]
+
+
+def analysis(count):
+    boxes = np.tile(np.array([1, 2, 30, 40], np.float32), (count, 1))
+    points = np.arange(10, dtype=np.float32).reshape(1, 5, 2).repeat(count, 0)
+    faces = Faces(boxes, np.linspace(1, 0.5, count, dtype=np.float32), points)
+    return Analysis(faces, np.tile(np.array([0.75, 0.25], np.float32), (count, 1)))
+
+
+def grey(level, side=8):
+    return np.full((side, side, 3), level, np.uint8)
+
+
+def test_each_face_is_one_record():
+    (frame,) = Reader(Stub(), [Picture("mine", grey(2))])
+    first, second = frame.readings(LABELS)
+    assert (first.source, first.frame, first.time_s, first.person) == ("mine", 0, 0.0, 0)
+    assert first.box == (1, 2, 30, 40) and first.landmarks[1] == (2, 3)
+    assert (first.detector_score, second.detector_score) == (1.0, 0.5)
+    assert first.emotion == "angry" and first.probabilities == {"angry": 0.75, "happy": 0.25}
+    assert first.reference_faces is None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.person = 1
+
+
+def test_the_cells_of_a_record_are_the_columns_of_the_table():
+    (frame,) = Reader(Stub(), [Picture("mine", grey(1))])
+    (row,) = frame.rows(LABELS, relative=True)
+    columns = schema(LABELS, relative=True)
+    assert list(row) == columns.names
+    assert [row[f"{name}_x"] for name in LANDMARKS] == [0, 2, 4, 6, 8]
+    table = pa.Table.from_pylist([row], columns).to_pandas()
+    assert table.loc[0, ["x1", "nose_y", "prob_happy"]].tolist() == [30, 5, 0.25]
+    assert "reference_faces" not in schema(LABELS).names
+
+
+def test_a_frame_without_a_face_has_one_row_with_its_place():
+    (frame,) = Reader(Stub(), [Picture("mine", grey(0))])
+    assert frame.readings(LABELS) == []
+    assert frame.rows(LABELS) == [{"source": "mine", "frame": 0, "time_s": 0.0, "person": 0}]
+
+
+def test_large_pictures_come_in_smaller_batches():
+    sides = [100, 4200, *[10] * 5]
+    shots = [(Picture(str(side), grey(0)), Frame(0, 0.0, grey(0, side))) for side in sides]
+    assert [len(batch) for batch in reading._batches(iter(shots), 3)] == [2, 3, 2]
+
+
+def make_clips(folder, names=("a.mp4", "b.mp4")):
+    for person, name in enumerate(names):
+        write_clip(folder / name, person, "happy", 0, 12, 6, (96, 128))
+
+
+def test_the_frames_of_each_video_are_followed_in_order(tmp_path):
+    make_clips(tmp_path)
+    write_image(tmp_path / "c.png", grey(1))
+    passed = []
+
+    def follow(frames):
+        """Numbers the faces, and holds each frame back until the next."""
+        passed.append([])
+        held = None
+        for frame in frames:
+            assert not passed[-1] or frame.source is held.source
+            passed[-1].append(frame.frame.index)
+            frame = dataclasses.replace(frame, people=np.full(len(frame.people), 7))
+            if held:
+                yield held
+            held = frame
+        if held:
+            yield held
+
+    class Ones(Stub):
+        def __call__(self, pictures):
+            return [analysis(1) for _ in pictures]
+
+    sources = find_sources(tmp_path, every_s=0.5).sources
+    found = list(Reader(Ones(), sources, batch=3, follow=follow))
+    assert passed == [[0, 3, 6, 9]] * 2
+    assert [(one.source.name, one.frame.index) for one in found[1:]] == [
+        (name, index) for name in ("a.mp4", "b.mp4") for index in (0, 3, 6, 9)
+    ]
+    people = [face.person for one in found for face in one.readings(LABELS)]
+    assert people == [0, *[7] * 8]  # a photograph is no sequence
+
+
+def test_sources_that_fail_are_counted_and_the_others_are_read(tmp_path):
+    write_image(tmp_path / "a.png", grey(1))
+    (tmp_path / "b.png").write_bytes(b"nothing")
+    (tmp_path / "c.mp4").write_bytes(b"nothing")
+    (tmp_path / "d.txt").write_bytes(b"nothing")
+    found = find_sources(tmp_path, every_s=0.5)
+    assert found.others == [("d.txt", "not an image or a video by its suffix")]
+    reader = Reader(Stub(), found.sources)
+    assert [frame.source.name for frame in reader] == ["a.png"]
+    assert [name for name, _ in reader.skips.rows] == ["b.png", "c.mp4"]
+
+
+def test_a_place_without_sources_is_an_error(tmp_path):
+    for place, message in ((tmp_path / "none", "there is no"), (tmp_path, "no image or video in")):
+        with pytest.raises(UserError, match=message):
+            find_sources(place, every_s=0.5)
+    with pytest.raises(UserError, match="people='many' must be"):
+        Reader(Stub(), [], people="many")
+    with pytest.raises(UserError, match="in nowhere is not person-relative; leave out people and"):
+        Reader(Stub(), [], people="one")
+
+
+@pytest.mark.parametrize("every_s", [0.0, 0.25, 0.5, 100.0])
+def test_the_expected_number_of_frames_is_right_for_a_whole_video(tmp_path, every_s):
+    make_clips(tmp_path, ["a.mp4"])
+    frames = list(sample_frames(tmp_path / "a.mp4", every_s))
+    assert expected_samples(tmp_path / "a.mp4", every_s) == len(frames)
+    (tmp_path / "b.mp4").write_bytes(b"nothing")
+    assert expected_samples(tmp_path / "b.mp4", every_s) == 0
+
+
+def test_the_bar_counts_frames(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    make_clips(tmp_path)
+    (tmp_path / "c.png").write_bytes(b"nothing")
+    write_image(tmp_path / "d.png", grey(0))
+    sources = find_sources(tmp_path, every_s=0.5).sources
+    for progress in ("read", ""):
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        assert len(list(Reader(Stub(), sources, progress=progress))) == 9
+        last = sys.stderr.getvalue().split("\r")[-1]
+        assert ("9/9" in last and "read" in last) if progress else not last
+
+
+def test_reading_needs_no_flags_and_leaves_no_files(tmp_path):
+    code = (
+        "from fer_jax.reading import Picture, Reader\n"
+        "from fer_jax.recogniser import Recogniser\n"
+        "from fer_jax.people import photograph\n"
+        "recogniser = Recogniser.load()\n"
+        "(frame,) = Reader(recogniser, [Picture('0', photograph(3, 'happy', 0))])\n"
+        "(face,) = frame.readings(recogniser.labels)\n"
+        "print(face.emotion, round(sum(face.probabilities.values()), 4))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1] == "1.0" and not done.stderr
+    assert not list(tmp_path.iterdir())
