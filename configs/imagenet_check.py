@@ -35,6 +35,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.images = ""  # a folder of ImageNet's pictures
 
     config.min_top1 = 0.79  # accuracy that the interval has to reach
-    config.most = 2000  # pictures, evenly spread over the folder; 0: all
+    config.most = 2000  # pictures, 100 or more, evenly spread over the folder; 0: all
     config.batch = 32  # pictures
     return config.lock()

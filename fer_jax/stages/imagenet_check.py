@@ -39,6 +39,11 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     """
     if not config.weights or not config.images:
         raise UserError("imagenet_check: give --config.weights=FILE and --config.images=FOLDER")
+    if 0 < config.most < FEWEST:
+        raise UserError(
+            f"imagenet_check: --config.most={config.most} pictures are too few for an answer; give "
+            f"{FEWEST} or more, or 0 for all"
+        )
     pictures, without_class = imagenet_pictures.labelled_pictures(Path(config.images))
     if len(pictures) < FEWEST:
         raise UserError(
