@@ -84,9 +84,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.pretraining = ""
     config.pretraining_saw_test_people = "unknown"
     config.balance = False  # rarer emotions are shown as often as the commonest
-    config.test_crops = 1  # 5: the answer is the mean over five crops; mirror images are always in
-    # Steps and temperature are chosen on this share of a fold's people, by a second training
-    # without them (0: nothing is chosen); tried are these parts of the steps.
+    # 5: the answer is the mean over five crops; mirror images are always in. "as_is" takes the
+    # number with which the model was shipped.
+    config.test_crops = 1
+    # Of "fine_tune": steps and temperature are chosen on this share of a fold's people, by a second
+    # training without them (0: nothing is chosen); tried are these parts of the steps.
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})
 
     config.everyone = True  # also a model of all faces, for predict

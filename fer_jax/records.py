@@ -77,6 +77,32 @@ class Inference(Section):
     reference: Reference = ""
 
 
+class Tried(Section):
+    """What a method answered about people of the training side whom it had not seen.
+
+    Attributes:
+        method: its name.
+        log_loss: mean over the photographs, at the best temperature.
+        accuracy: share of the photographs.
+    """
+
+    method: str
+    log_loss: float
+    accuracy: float
+
+
+class Selection(Section):
+    """The method that made a model, and what it was selected from (`crossval.methods.auto`).
+
+    Attributes:
+        method: the name of the selected one.
+        tried: all of them, in the order of preference; empty if there was one person only.
+    """
+
+    method: str
+    tried: list[Tried]
+
+
 class ModelRecord(Section):
     """`model.json`: everything that is needed to use the weights beside it.
 
@@ -89,6 +115,7 @@ class ModelRecord(Section):
         init: the weights that training started from; None for random ones.
         faces: how faces were found and cropped; None if that is not known.
         inference: how answers are made, by task; missing tasks use the defaults.
+        selection: how the method was selected that trained the model; None if it was given.
     """
 
     format: int = Field(default=2, ge=1, le=2)
@@ -99,6 +126,7 @@ class ModelRecord(Section):
     init: Origin | None = None
     faces: FacePipeline | None = None
     inference: dict[str, Inference] = Field(default_factory=dict)
+    selection: Selection | None = None
 
     def faults(self) -> Iterator[tuple[str, str]]:
         for task, labels in self.labels.items():

@@ -14,6 +14,8 @@ from fer_jax import plugins, schemas
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.errors import UserError
 
+VALIDATION = "on the validation people that the labels name"
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -21,17 +23,22 @@ class Facts:
 
     Attributes:
         chosen_by: what the method chooses, and on whom; "" for nothing.
+        chosen_on_validation: the same where the labels name validation people; "" if it makes no
+            difference.
         wants_inner: whether inner validation people are set apart for its choices.
         frozen: whether the backbone is not trained.
         features: what the head reads, where that is a choice.
         steps: training steps of each fold.
+        test_crops: views that are averaged, if the method does not follow `config.test_crops`.
     """
 
     chosen_by: str = ""
+    chosen_on_validation: str = ""
     wants_inner: bool = False
     frozen: bool = False
     features: tuple[str, ...] = ()
     steps: int | None = None
+    test_crops: int | None = None
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from fer_jax import schemas
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.data.sources import read_images
 from fer_jax.recogniser import TASK
-from fer_jax.records import Inference, ModelRecord
+from fer_jax.records import Inference, ModelRecord, Selection
 from fer_jax.schemas.fields import Reference
 from fer_jax.schemas.training import Backbone
 from fer_jax.tasks.task import Task
@@ -85,6 +85,12 @@ class NetworkModel:
         record = with_inference(self.model.record, temperature=temperature or 1.0)
         model = self.model.replaced(record, self.model.weights)
         return replace(self, model=model, temperature=temperature)
+
+    def with_selection(self, selection: Selection) -> NetworkModel:
+        """The same network whose record says how the method that trained it was selected."""
+        record = self.model.record.model_copy(update={"selection": selection})
+        model = self.model.replaced(record, self.model.weights)
+        return replace(self, model=model, chosen=selection.method)
 
     def reading_gradients(self) -> NetworkModel:
         """The same network whose head also reads gradients, with weights of 0."""

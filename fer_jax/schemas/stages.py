@@ -245,6 +245,11 @@ class Crossval(Training, LabelledFaces):
                 yield "image_size", reason
         if "{seed}" in self.init and self.method in ("auto", "probe", "as_is"):
             yield "init", f"must be one model, without {{seed}}, for method={self.method!r}"
+        built_in = self.method in get_args(BuiltInMethod)
+        if self.inner.share and built_in and self.method != "fine_tune":
+            yield "inner.share", f"must be 0.0 for method={self.method!r}, which does not use it"
+        if "gradients" in self.features and built_in and self.method != "probe":
+            yield "features", "needs method='probe'"
         if self.method == "as_is" and not self.init:
             yield "init", "must be an emotion model for method='as_is'"
         if self.reference and self.method != "probe":

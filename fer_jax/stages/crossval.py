@@ -60,6 +60,9 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         leaks = [leak for leak in leaks if leak.of_pretraining]
     leakage.stop_unless_allowed(leaks, config.allow_leaks, workdir / "leaks")
     seen = any(leak.of_pretraining for leak in leaks)
+    facts = trainer.facts
+    named = any(photographs.with_face(fold.validation).size for fold in folds)
+    chosen_by = (facts.chosen_on_validation if named else "") or facts.chosen_by
     protocol = records.CrossvalProtocol(
         protocol=config.protocol,
         folds=len(folds),
@@ -67,27 +70,27 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         labels=photographs.labels,
         people_disjoint=not any(protocols.people_on_both_sides(folds, photographs.subjects)),
         method=config.method,
-        frozen=trainer.facts.frozen,
-        features=list(trainer.facts.features),
-        steps=trainer.facts.steps,
+        frozen=facts.frozen,
+        features=list(facts.features),
+        steps=facts.steps,
         init="pretrained" if config.init else "random weights",
         pretraining=config.pretraining or (starter.DATA if config.init == starter.NAME else ""),
         pretraining_saw_test_people=seen or _SAW[config.pretraining_saw_test_people],
         pretraining_known=pretraining.known,
         shots=config.shots,
         balance=config.balance,
-        test_crops=config.test_crops,
+        test_crops=facts.test_crops or config.test_crops,
         reference=config.reference,
         reference_photographs=len(photographs.neutral),
         without_reference=len(everyone - set(photographs.subjects)),
-        chosen_by=trainer.facts.chosen_by,
+        chosen_by=chosen_by,
         image_size=config.image_size,
         photographs=config.test_photographs or config.photographs,
         leaks=leakage.counts(leaks),
         allowed_leaks=list(config.allow_leaks),
     )
     records.write(workdir / "protocol.json", protocol)
-    inner_share = config.inner.share if trainer.facts.wants_inner else 0.0
+    inner_share = config.inner.share if facts.wants_inner else 0.0
 
     parts = []
     for seed in protocol.seeds:
@@ -175,8 +178,9 @@ def _training_side(
     rows = photographs.with_face(fold.train)
     rows = protocols.few_shots(rows, emotions, shots=protocol.shots, seed=seed)
     train = _balanced(photographs, rows, protocol, seed)
-    if fold.validation.size:
-        return train, (train, photographs.faces(photographs.with_face(fold.validation)))
+    named = photographs.with_face(fold.validation)
+    if named.size:
+        return train, (train, photographs.faces(named))
     if not inner_share:
         return train, None
     own, validation = protocols.inner_split(

@@ -2,7 +2,8 @@
 
 Reads `predictions.parquet` and `protocol.json` of each crossval workdir in `config.runs`; writes
 
-    metrics.json     every measure of every run, and the paired differences
+    metrics.json     every measure of every run, the paired differences, and how the method of the
+                     model that ships was selected
     per_person.csv   one row a run and person, the worst first
     report.html      all of it to read, print and show, in one file
     model_card.md    what the model is for, and what it is not
@@ -20,6 +21,7 @@ from fer_jax.metrics import results
 from fer_jax.metrics.predictions import Predictions, read_predictions
 from fer_jax.report import gallery, page
 from fer_jax.spreadsheets import safe_table
+from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage, write_json
 
 
@@ -35,6 +37,7 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     """
     runs = _read_runs(config)
     measured = results.evaluate(runs, config.main, **dict(config.bootstrap))
+    measured["selection"] = _selection(Path(config.runs[config.main]))
     stages = page.read_stages([*config.context, *filter(None, config.runs.values())])
     write_json(workdir / "metrics.json", measured)
     with atomic_file(workdir / "per_person.csv") as path:
@@ -61,6 +64,14 @@ def _read_runs(config: schemas.Evaluate) -> dict[str, Predictions]:
         )
     given = {name: folder for name, folder in config.runs.items() if folder}
     return {name: read_predictions(name, Path(folder)) for name, folder in given.items()}
+
+
+def _selection(folder: Path) -> dict[str, Any] | None:
+    """How the method of the model of everyone was selected; None without such a record."""
+    if not model_directory.is_model(folder):
+        return None
+    selection = model_directory.read_record(folder).selection
+    return selection.model_dump() if selection else None
 
 
 def _summary(measured: dict[str, Any], report_path: Path) -> dict[str, Any]:

@@ -57,6 +57,9 @@ class FakeModel(NetworkModel):
     def with_temperature(self, temperature):
         return replace(self, temperature=temperature)
 
+    def with_selection(self, selection):
+        return replace(self, chosen=selection.method)
+
 
 @pytest.fixture
 def made(monkeypatch):

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import audit as audit_config
 from configs import emotion as emotion_config
+from configs import evaluate as evaluate_config
 from configs import photographs as photographs_config
 from configs import predict as predict_config
 from fer_jax.crossval import method
@@ -22,7 +23,7 @@ from fer_jax.metrics import results as evaluate_results
 from fer_jax.metrics.predictions import read_predictions
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.schemas import validated
-from fer_jax.stages import audit, crossval, photographs, predict
+from fer_jax.stages import audit, crossval, evaluate, photographs, predict
 from fer_jax.training import model_directory, trained_model
 from fer_jax.training.inference import scale
 from fer_jax.workdir import read_json, write_json
@@ -221,8 +222,9 @@ def test_a_weight_file_is_a_beginning_for_a_probe(taught, faces, tmp_path):
     np.testing.assert_allclose(found[:, 0], model.pooled("emotion", faces.images), atol=1e-5)
 
 
-def test_a_model_that_looks_at_another_size_is_refused_as_it_is(taught, faces):
-    config = tiny(faces, method="as_is", init=str(taught[0]), image_size=64)
+@pytest.mark.parametrize("name", ["as_is", "auto"])
+def test_a_model_that_looks_at_another_size_is_refused(name, taught, faces):
+    config = tiny(faces, method=name, init=str(taught[0]), image_size=64)
     with pytest.raises(UserError, match=r"give --config\.image_size=48"):
         method.make(validated(config), list(EMOTIONS), 15.0)
 
@@ -235,16 +237,31 @@ def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(
     summary = crossval.run(config, tmp_path / "w")
     assert set(answers(tmp_path / "w")["subject"]) == {"p745"}
     assert summary["photographs"] == 4 and summary["folds"] == 1
-    assert read_json(tmp_path / "w" / "protocol.json")["people_disjoint"]
+    protocol = read_json(tmp_path / "w" / "protocol.json")
+    assert protocol["people_disjoint"] and "on the validation people" in protocol["chosen_by"]
     record = check_shipped(tmp_path / "w", faces.removesuffix("_faces"), tmp_path / "p")
     assert record.inference["emotion"].gradients
     assert model_directory.read_record(tmp_path / "w").inference["emotion"].gradients
 
 
+def test_validation_people_without_a_face_count_as_none(faces, tmp_path):
+    """The labels name one validation person, in whose photographs no face was found."""
+    shutil.copytree(faces, tmp_path / "faces")
+    table = pd.read_parquet(tmp_path / "faces" / "photographs.parquet")
+    table.loc[table["subject"] == "p744", "status"] = "no_face"
+    table.to_parquet(tmp_path / "faces" / "photographs.parquet")
+    config = tiny(str(tmp_path / "faces"), protocol="fixed_split", method="auto", everyone=False)
+    crossval.run(config, tmp_path / "w")
+    protocol = read_json(tmp_path / "w" / "protocol.json")
+    assert "cross-validation over people of the training side" in protocol["chosen_by"]
+    tried = read_json(tmp_path / "w/folds/seed0_fold0/inner/choice.json")["tried"]
+    assert len(tried[0]["losses"]) == 12  # of the three people trained on
+
+
 def test_across_sets_only_shared_emotions_are_asked(faces, others, taught, tmp_path):
     config = tiny(
         faces, protocol="cross_set", test_photographs=others, method="as_is", init=str(taught[0]),
-        pretraining="five people", test_crops=5, save_folds=True,
+        pretraining="five people", save_folds=True,
     )  # fmt: skip
     config.allow_leaks = ("pretraining_labels",)
     summary = crossval.run(config, tmp_path / "w")
@@ -253,7 +270,9 @@ def test_across_sets_only_shared_emotions_are_asked(faces, others, taught, tmp_p
     assert summary["other_emotions_left_out"] == 4  # a fifth is of the set's own test
     assert [c for c in table if c.startswith("prob_")] == [f"prob_{name}" for name in THREE]
     assert table.filter(like="prob_").sum(axis=1).between(0.999, 1.001).all()
-    check_shipped(tmp_path / "w", others.removesuffix("_faces"), tmp_path / "p")
+    record = check_shipped(tmp_path / "w", others.removesuffix("_faces"), tmp_path / "p")
+    assert record.inference["emotion"].crops == 5  # as the model's own record says
+    assert read_json(tmp_path / "w" / "protocol.json")["test_crops"] == 5
 
 
 def test_a_model_taught_by_the_test_people_is_not_used_unasked(faces, taught, tmp_path):
@@ -426,7 +445,19 @@ def test_what_is_selected_is_reported_and_shipped_and_held_out_people_are_never_
     choices = evaluate_results.describe(read_predictions("w", tmp_path / "w"), samples=40, seed=0)
     assert sum(choices["choices"].values()) == 2
     check_shipped(tmp_path / "w", faces.removesuffix("_faces"), tmp_path / "p")
-    assert (tmp_path / "w" / "everyone" / "inner" / "choice.json").is_file()
+    selection = model_directory.read_record(tmp_path / "w").selection
+    tried = read_json(tmp_path / "w" / "everyone" / "inner" / "choice.json")["tried"]
+    assert selection.method in {one["method"] for one in tried}
+    assert [one.model_dump() for one in selection.tried] == [
+        {name: one[name] for name in ("method", "log_loss", "accuracy")} for one in tried
+    ]
+    report = evaluate_config.of_runs({"auto": str(tmp_path / "w")}).unlock()
+    report.bootstrap.samples = 40
+    evaluate.run(report.lock(), tmp_path / "report")
+    card = (tmp_path / "report" / "model_card.md").read_text()
+    assert f"selected on all people: {selection.method}" in card
+    for one in selection.tried:
+        assert f"{one.method}: log loss {one.log_loss:.3f}" in card
 
 
 def test_without_a_model_to_start_from_fine_tuning_and_gradients_are_compared(faces, tmp_path):
@@ -461,6 +492,8 @@ def test_the_tuned_probe_ships_what_it_measured(faces, taught, tmp_path):
         ({"method": "auto", "init": "runs/{seed}"}, "without {seed}, for method='auto'"),
         ({"method": "finetune"}, "did you mean 'fine_tune'"),
         ({"method": "as_is"}, "must be an emotion model"),
+        ({"method": "auto", "inner": {"share": 0.2}}, r"inner\.share=0\.2 must be 0\.0 for"),
+        ({"method": "auto", "features": ("gradients",)}, "features.* needs method='probe'"),
         ({"method": "probe", "features": ("colour",)}, "must be 'backbone' or 'gradients'"),
         ({"protocol": "cross_set"}, "test_photographs"),
         ({"allow_leaks": ("everything",)}, "allow_leaks=.*everything.* must be 'shared_id'"),

@@ -139,7 +139,7 @@ def test_without_an_answer_one_line_says_why(tmp_path, folder, pictures):
     for weights, images, message in cases:
         with pytest.raises(UserError, match=message):
             check(weights, images, tmp_path / "w")
-    with pytest.raises(UserError, match="--config.most=19 pictures are too few"):
+    with pytest.raises(UserError, match=r"--config\.most=19 pictures are too few"):
         check(file, folder, tmp_path / "w", most=19)
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="no picture below"):

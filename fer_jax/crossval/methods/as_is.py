@@ -1,6 +1,7 @@
 """No training: the emotion model at `config.init`, restricted to the labels of the photographs.
 
-The people trained on by other methods serve for the temperature only.
+The people trained on by other methods serve for the temperature only. The number of test crops is
+that of the model's record, with which `predict` answers, and not `config.test_crops`.
 """
 
 from __future__ import annotations
@@ -17,23 +18,18 @@ from fer_jax.crossval.models import FrozenBackbone, NetworkModel
 from fer_jax.errors import UserError
 from fer_jax.metrics import calibration
 from fer_jax.recogniser import TASK
+from fer_jax.records import Inference, ModelRecord
 from fer_jax.training import model_directory, trained_model
 
 
 class AsItIs:
     """See the head of this file."""
 
-    facts = Facts(chosen_by="temperature, on the people not held out", frozen=True)
-
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         given = model_directory.read_record(config.init)
-        if config.image_size != given.image_size:
-            raise UserError(
-                f"crossval: the model in {config.init} takes {given.image_size} pixels, and "
-                f"config.image_size is {config.image_size}; give "
-                f"--config.image_size={given.image_size}"
-            )
-        if TASK in given.inference and given.inference[TASK].reference:
+        require_image_size(config, given)
+        how = given.inference.get(TASK, Inference())
+        if how.reference:
             raise UserError(
                 f"crossval: the model in {config.init} is person-relative, which method='as_is' "
                 "does not measure; take method='probe' with --config.reference"
@@ -53,7 +49,11 @@ class AsItIs:
             kernel = np.concatenate([kernel, lines])
         self._kernel = kernel[:, columns]
         self._bias = weights[f"parameters/heads/{TASK}/linear/bias"][columns]
+        config = config.model_copy(update={"test_crops": how.crops})
         self._backbone = FrozenBackbone(config, labels, gradients=lines is not None)
+        self.facts = Facts(
+            chosen_by="temperature, on the people not held out", frozen=True, test_crops=how.crops
+        )
 
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
@@ -70,6 +70,16 @@ class AsItIs:
     def speed(self) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+
+def require_image_size(config: schemas.Crossval, given: ModelRecord) -> None:
+    """Raises UserError unless `config.image_size` is that of the model at `config.init`."""
+    if config.image_size != given.image_size:
+        raise UserError(
+            f"crossval: the model in {config.init} takes {given.image_size} pixels, and "
+            f"config.image_size is {config.image_size}; give "
+            f"--config.image_size={given.image_size}"
+        )
 
 
 METHOD = AsItIs

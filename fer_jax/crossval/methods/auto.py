@@ -9,7 +9,8 @@ The candidates, in the order of preference:
                   fine_tune
     probe         on features of the frozen backbone and gradients; without `config.init` on
                   gradients alone
-    as_is         if `config.init` is an emotion model that knows all labels
+    as_is         if `config.init` is an emotion model that knows all labels; with the test crops
+                  of its record
 
 Each candidate is trained on two thirds of the people and tested on the others, three times. The
 first candidate is selected whose log loss is within one standard error, over people, of the lowest
@@ -19,7 +20,7 @@ right. The temperature of the selected candidate is fitted to the same answers. 
 everyone is selected in the same way, among all people.
 
 A model directory as `config.init` brings its own backbone; `config.backbone` describes that of
-weight files and of random weights.
+weight files and of random weights. `config.image_size` has to be that of the model.
 
 Cost: four trainings a fold where `fine_tune` has one: 5 folds of 60 to 440 photographs take, by
 estimate, 5 minutes on 2 idle CPU cores.
@@ -28,7 +29,6 @@ Expect: docs/results.md, "Real people".
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ from jaxtyping import Float
 from fer_jax import records, schemas
 from fer_jax.crossval import protocols
 from fer_jax.crossval.labelled_faces import FaceSet
-from fer_jax.crossval.method import Facts
-from fer_jax.crossval.methods.as_is import AsItIs
+from fer_jax.crossval.method import VALIDATION, Facts
+from fer_jax.crossval.methods.as_is import AsItIs, require_image_size
 from fer_jax.crossval.methods.fine_tune import FineTune
 from fer_jax.crossval.methods.probe import LinearProbe
 from fer_jax.crossval.methods.tuned_probe import TunedProbe
@@ -52,23 +52,18 @@ from fer_jax.training import model_directory
 
 _CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner people
 _INNER_FOLDS = 3
+_RECORDED = set(records.Tried.model_fields)  # in the record of the model
 _LEAST = 1e-12  # a probability of 0 has no finite loss
 
 
-class Tried(Section):
+class Tried(records.Tried):
     """What a candidate answered about inner people.
 
     Attributes:
-        method: name of the candidate.
-        log_loss: mean over the photographs, at the temperature.
-        accuracy: share of the photographs.
-        temperature: fitted to these answers.
+        temperature: fitted to these answers; `log_loss` is taken at it.
         losses: of each photograph, in the order of the training side.
     """
 
-    method: str
-    log_loss: float
-    accuracy: float
     temperature: float
     losses: list[float]
 
@@ -85,9 +80,11 @@ class Auto:
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self._classes = len(labels)
         self.candidates = _candidates(config, labels, mean_size)
+        chosen = f"{' or '.join(self.candidates)}, and its temperature"
         self.facts = Facts(
-            chosen_by=f"{' or '.join(self.candidates)}, and its temperature, by three-fold "
-            "cross-validation over inner people",
+            chosen_by=f"{chosen}, by cross-validation over people of the training side, in at most "
+            f"{_INNER_FOLDS} folds",
+            chosen_on_validation=f"{chosen}, {VALIDATION}",
             steps=next(iter(self.candidates.values())).facts.steps,
         )
 
@@ -100,8 +97,10 @@ class Auto:
         best = select(tried, people) if tried else None
         name = best.method if best else next(iter(self.candidates))
         model = self.candidates[name].fit(train, None, seed=seed, folder=folder / name)
+        shown = [records.Tried(**one.model_dump(include=_RECORDED)) for one in tried]
+        selection = records.Selection(method=name, tried=shown)
         temperature = best.temperature if best else None
-        return replace(model.with_temperature(temperature), chosen=name)
+        return model.with_temperature(temperature).with_selection(selection)
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
         """Selects and trains on all faces."""
@@ -163,11 +162,11 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
         record = model_directory.read_record(config.init)
         config = config.model_copy(update={"backbone": record.backbone})
         relative = record.inference.get(TASK, records.Inference()).reference
-        if record.image_size == config.image_size and not relative:  # its head needs references
+        require_image_size(config, record)
+        if not relative:  # its head needs references
             known = record.labels.get(TASK, ())
     features = ("backbone", "gradients") if config.init else ("gradients",)
-    inner = config.inner.model_copy(update={"share": 0.0})
-    config = config.model_copy(update={"features": features, "inner": inner})
+    config = config.model_copy(update={"features": features})
     made: dict[str, Any] = {}
     if set(labels) & set(known):
         made["tuned_probe"] = TunedProbe(config, labels, mean_size)

@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 
 from fer_jax import outputs, schemas
 from fer_jax.crossval.labelled_faces import FaceSet
-from fer_jax.crossval.method import Facts, inits
+from fer_jax.crossval.method import VALIDATION, Facts, inits
 from fer_jax.crossval.models import NetworkModel, record_of, with_inference
 from fer_jax.data import iterators
 from fer_jax.metrics import calibration
@@ -50,6 +50,7 @@ class FineTune:
         }
         self.facts = Facts(
             chosen_by="steps and temperature, on inner people" if config.inner.share else "",
+            chosen_on_validation=f"steps and temperature, {VALIDATION}",
             wants_inner=True,
             steps=self.steps,
         )

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from fer_jax import schemas
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.crossval.logistic_head import fit_head
-from fer_jax.crossval.method import Facts
+from fer_jax.crossval.method import VALIDATION, Facts
 from fer_jax.crossval.models import FrozenBackbone, NetworkModel
 from fer_jax.training.person_relative import NEUTRAL, class_balanced_mean, least_faces, shrunk
 
@@ -34,6 +34,7 @@ class LinearProbe:
         # Inner people are set apart by the cross-validation within `fit_head`.
         self.facts = Facts(
             chosen_by="penalty and temperature, by cross-validation over inner people",
+            chosen_on_validation=f"penalty and temperature, {VALIDATION}",
             frozen=True,
             features=tuple(config.features),
         )
