@@ -31,6 +31,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.order = ("render", *config.order, "predict")
 
     config.steps.evaluate.context = ("{workdir}/render", *config.steps.evaluate.context)
-    config.steps.emotion.pretraining = "clips of 15 other people"
+    if "pretrained" in config.steps:  # the size of the starter
+        # `auto` takes four times as long, and mostly selects this method.
+        config.steps.pretrained.update({"method": "tuned_probe", "everyone": False})
+        config.steps.pretrained.explain = False
+        config.steps.pretrain.epochs = 10.0
+        others = "the starter's data (docs/starter.md), then clips of 15 other people"
+        config.steps.pretrained.pretraining = others
+        config.steps.pretrained.pretraining_saw_test_people = "no"
+    else:
+        config.steps.emotion.pretraining = "clips of 15 other people"
     config.steps.emotion.pretraining_saw_test_people = "no"
     return config.lock()

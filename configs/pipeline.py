@@ -1,23 +1,42 @@
-r"""The whole road: your videos and your labelled photographs in, an emotion model and a report out.
+r"""The whole pipeline: your videos and labelled photographs in, an emotion model and a report out.
 
     python launch.py --config=configs/pipeline.py --config.videos=VIDEOS --config.photos=PHOTOS \
         --workdir=WORK
 
 `videos` is a folder of videos of anybody; `photos` is a folder <subject>/<emotion>/<photograph>
-or a labels.csv with the columns path, subject, emotion. `configs/pipeline.py:full` takes the
-published Inception-ResNet-v2 at 299 pixels, for a GPU or TPU.
+or a labels.csv with the columns path, subject, emotion.
 
-Tasks for the pretraining follow the size: `configs/pipeline.py:full,rotation,jigsaw` learns both
-together, configs/pipeline_in_turn.py one after the other.
+Steps, each in a folder of its own under the workdir:
 
-Steps, each in a folder of its own under the workdir: photographs, extract, verify, refine,
-pretrain, emotion (from the pretrained backbone), scratch (the same without it), evaluate.
-Any field of a step is a flag: --config.steps.pretrain.epochs=30. Killed at any moment, the same
-command goes on; done, it returns at once.
+    photographs   finds and aligns the labelled faces
+    extract       finds and aligns the faces in the videos
+    verify        trains the face/non-face verifier on them, starting from the starter
+    refine        removes crops that MTCNN or the verifier takes for no face
+    pretrain      rotation and jigsaw on the refined faces, continuing from the starter
+    emotion       the starter, adapted to the photographs: the model to use
+    pretrained    the same from `pretrain`: are your own videos of use?
+    scratch       the small network from random weights
+    as_is         the starter without any training
+    evaluate      measures all four on the same held-out people, and writes the report
 
-Cost: small, minutes on 2 CPU cores for some dozens of short clips and photographs.
-Expect: `evaluate/report.html` with the accuracy on people held out, its interval, and whether
-pretraining helped.
+The starter is the network that ships with the package (docs/starter.md). `as_is` is left out, with
+a warning, if the photographs show an emotion that it does not know. If the report says that
+`pretrained` is better, use WORK/pretrained/model.
+
+`configs/pipeline.py:small` trains a small network from random weights: `emotion` starts from
+`pretrain`, and `scratch` shows what the pretraining adds. `configs/pipeline.py:full` does the same
+with the published Inception-ResNet-v2 at 299 pixels, for a GPU or TPU.
+
+The pretext tasks follow the size: `configs/pipeline.py:full,rotation,jigsaw` learns both together,
+configs/pipeline_in_turn.py one after the other.
+
+Any field of a step is a flag: --config.steps.pretrain.epochs=30. If it is killed, the same command
+continues; once it is done, it returns at once.
+
+Cost: ten to fifteen minutes on 2 CPU cores for some dozens of short clips and photographs, by
+estimate; small, three to five.
+Expect: `evaluate/report.html` with the accuracy on people held out, its interval, and whether the
+videos helped.
 """
 
 from ml_collections import ConfigDict
@@ -36,7 +55,7 @@ from configs import (
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size, and the pretext tasks, e.g. "full,rotation"."""
-    size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"))
+    size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"), default_size="base")
     config = ConfigDict()
     config.stage = "pipeline"
     config.videos = ""
@@ -50,11 +69,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "verify": verify.get_config(size).unlock(),
         "refine": refine.get_config().unlock(),
         "pretrain": pretrain.get_config(",".join((size, *tasks))).unlock(),
-        "emotion": emotion.from_nothing(size).unlock(),
-        "scratch": emotion.from_nothing(size).unlock(),
-        "evaluate": evaluate.of_runs(
-            {"pretrained": "{workdir}/emotion", "scratch": "{workdir}/scratch"}
-        ).unlock(),
     }
     steps = config.steps
     steps.photographs.photos = "{photos}"
@@ -63,18 +77,44 @@ def get_config(arg: str | None = None) -> ConfigDict:
     steps.refine.faces = "{workdir}/extract"
     steps.refine.verifier = "{workdir}/verify"
     steps.pretrain.data.root = "{workdir}/refine"
-    steps.emotion.photographs = "{workdir}/photographs"
+
+    earlier = ("photographs", "extract", "verify", "refine", "pretrain")
+    runs = _from_starter(steps) if size == "base" else _from_nothing(steps, size)
+    for name in runs.values():
+        steps[name].photographs = "{workdir}/photographs"
+    folders = {run: f"{{workdir}}/{name}" for run, name in runs.items()}
+    steps.evaluate = evaluate.of_runs(folders).unlock()
+    steps.evaluate.context = tuple(f"{{workdir}}/{name}" for name in earlier)
+    config.order = (*earlier, *runs.values(), "evaluate")
+    # Steps that are left out where they cannot be run on these photographs.
+    config.optional = tuple(name for name in runs.values() if name == "as_is")
+    return config.lock()
+
+
+def _from_starter(steps: ConfigDict) -> dict[str, str]:
+    """Adds the cross-validations of the size "base"; returns their steps by name in the report."""
+    steps.pretrain.init = "starter"
+    steps.emotion = emotion.get_config("base").unlock()
+    steps.pretrained = emotion.get_config("base").unlock()
+    steps.pretrained.init = "{workdir}/pretrain"
+    steps.pretrained.pretraining = "the starter's data (docs/starter.md), then faces in {videos}"
+    steps.scratch = emotion.from_nothing("small").unlock()
+    steps.as_is = emotion.get_config("base").unlock()
+    steps.as_is.method = "as_is"
+    for name in ("scratch", "as_is"):
+        steps[name].update({"everyone": False, "explain": False})
+    return {
+        "starter_adapted": "emotion",
+        "starter_and_videos": "pretrained",
+        "small_from_scratch": "scratch",
+        "starter_as_is": "as_is",
+    }
+
+
+def _from_nothing(steps: ConfigDict, size: str) -> dict[str, str]:
+    """The same for the other sizes, which start from random weights."""
+    steps.emotion = emotion.from_nothing(size).unlock()
     steps.emotion.init = "{workdir}/pretrain"
     steps.emotion.pretraining = "the faces in {videos}"
-    steps.scratch.photographs = "{workdir}/photographs"
-
-    earlier = (
-        "photographs",
-        "extract",
-        "verify",
-        "refine",
-        "pretrain",
-    )  # mistaken labels show first
-    steps.evaluate.context = tuple(f"{{workdir}}/{name}" for name in earlier)
-    config.order = (*earlier, "emotion", "scratch", "evaluate")
-    return config.lock()
+    steps.scratch = emotion.from_nothing(size).unlock()
+    return {"pretrained": "emotion", "scratch": "scratch"}

@@ -14,13 +14,13 @@ from configs import argument, pipeline, pretrain
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size, and the tasks in their order, e.g. "full,rotation,jigsaw"."""
-    size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"))
+    size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"), default_size="base")
     config = pipeline.get_config(f"{size},{tasks[-1]}").unlock()
     added: tuple[str, ...] = ()
     for number, task in enumerate(tasks[:-1], start=1):
         step = pretrain.get_config(f"{size},{task}").unlock()
         step.data.root = "{workdir}/refine"
-        step.init = f"{{workdir}}/{added[-1]}" if added else ""
+        step.init = f"{{workdir}}/{added[-1]}" if added else config.steps.pretrain.init
         added += (f"pretrain_{number}",)
         config.steps[added[-1]] = step
     if added:

@@ -10,6 +10,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class NotApplicableError(UserError):
+    """A method cannot be used on these data, whatever the other fields of the config."""
+
+
 class CheckFailedError(UserError):
     """A check ran to its end and its answer is no."""
 

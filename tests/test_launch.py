@@ -243,13 +243,39 @@ def test_every_field_of_a_network_can_be_given_as_a_flag_and_is_that_of_its_size
 @pytest.mark.parametrize("size", argument.SIZES)
 @pytest.mark.parametrize("module", [pipeline, pipeline_in_turn, demo])
 def test_the_two_sides_of_a_comparison_differ_in_their_pretraining_alone(module, size):
+    """With and without the videos: from random weights, or from the starter."""
     steps = module.get_config(f"{size},rotation").steps
-    pretrained, scratch = steps.emotion.to_dict(), steps.scratch.to_dict()
-    assert (scratch["init"], scratch["method"]) == ("", "fine_tune")
-    for side in (pretrained, scratch):
+    names = ("emotion", "pretrained") if size == "base" else ("scratch", "emotion")
+    without, pretrained = (steps[name].to_dict() for name in names)
+    assert without["init"] == ("starter" if size == "base" else "")
+    assert pretrained["init"] == "{workdir}/pretrain"
+    assert steps.pretrain.init == without["init"]
+    assert (steps.scratch.init, steps.scratch.method) == ("", "fine_tune")
+    for side in (without, pretrained):
         for name in ("init", "pretraining", "pretraining_saw_test_people"):
             del side[name]
-    assert pretrained == scratch
+    if (module, size) == (demo, "base"):  # where time is short, `auto` runs once
+        assert pretrained["method"] == "tuned_probe"
+        for side in (without, pretrained):
+            for name in ("method", "everyone", "explain"):
+                del side[name]
+    assert pretrained == without
+
+
+def test_the_default_pipeline_adapts_the_starter_and_shows_it_as_it_is():
+    config = pipeline.get_config()
+    steps = config.steps
+    assert (steps.emotion.init, steps.emotion.method) == ("starter", "auto")
+    assert (steps.as_is.init, steps.as_is.method) == ("starter", "as_is")
+    assert steps.verify.init == "starter" and steps.refine.use_verifier == "auto"
+    assert steps.evaluate.main == "starter_adapted"
+    folders = {f"{{workdir}}/{name}" for name in ("emotion", "pretrained", "scratch", "as_is")}
+    assert set(steps.evaluate.runs.to_dict().values()) == folders
+    assert config.optional == ("as_is",)
+    for size in ("small", "full"):
+        other = pipeline.get_config(size)
+        assert "starter" not in str(other.to_dict())
+        assert other.optional == () and "as_is" not in other.steps
 
 
 @pytest.mark.parametrize("size", argument.SIZES)

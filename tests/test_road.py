@@ -1,4 +1,4 @@
-"""The whole road on a handful of generated people, with the smallest network there is."""
+"""The whole pipeline on a handful of generated people, with the smallest network there is."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from configs import demo
+from configs import pipeline as pipeline_config
 from fer_jax.data import lineage
-from fer_jax.errors import UserError
+from fer_jax.errors import NotApplicableError, UserError
 from fer_jax.schemas import validated
 from fer_jax.stages import crossval, pipeline
 from fer_jax.workdir import read_json
@@ -21,7 +22,7 @@ STEPS = (
 
 
 def tiny_config():
-    config = demo.get_config().unlock()
+    config = demo.get_config("small").unlock()
     steps = config.steps
     steps.render.clips.update({"people": 4, "per_emotion": 1, "frames": 4, "scenes": 2})
     steps.render.photographs.update({"people": 4, "per_emotion": 1})
@@ -106,6 +107,70 @@ def test_a_second_run_has_nothing_to_do(road, capsys):
     told = capsys.readouterr().out
     assert told.count("done already") == len(STEPS)
     assert f"{first['accuracy']:.1%} right on people held out" in told
+
+
+class Stages:
+    """Stand-ins for the stages of a pipeline, which note the steps that they were given."""
+
+    def __init__(self, applicable):
+        self.applicable, self.ran = applicable, {}
+
+    def run(self, step, workdir):
+        self.ran[workdir.name] = step
+        if step.stage == "crossval" and step.method == "as_is" and not self.applicable:
+            raise NotApplicableError("crossval: the starter does not know contempt")
+        figures = {"accuracy": 0.75, "low": 0.5, "high": 0.9, "report": "report.html"}
+        return figures if step.stage in ("crossval", "evaluate") else {}
+
+
+@pytest.fixture
+def stand_ins(monkeypatch, tmp_path):
+    for name in ("videos", "photos"):
+        (tmp_path / name).mkdir()
+
+    def run(applicable, optional=("as_is",)):
+        config = pipeline_config.get_config().unlock()
+        config.update({"videos": str(tmp_path / "videos"), "photos": str(tmp_path / "photos")})
+        config.optional = optional
+        stages = Stages(applicable)
+        monkeypatch.setattr(pipeline, "find_stage", lambda name: stages)
+        return pipeline.run(config.lock(), tmp_path / f"w{applicable}"), stages.ran
+
+    return run
+
+
+def test_the_default_pipeline_ends_with_the_starter_as_it_is(stand_ins, capsys):
+    summary, ran = stand_ins(applicable=True)
+    assert summary["as_is"] == 0.75
+    assert "75.0% with the starter as it is, without training" in capsys.readouterr().out
+    assert "starter_as_is" in ran["evaluate"].runs
+
+
+def test_an_optional_step_that_cannot_be_used_is_left_out_of_the_report(stand_ins, capsys):
+    summary, ran = stand_ins(applicable=False)
+    assert list(ran) == [*pipeline_config.get_config().order]  # all others ran
+    assert set(ran["evaluate"].runs) == {
+        "starter_adapted", "starter_and_videos", "small_from_scratch"
+    }  # fmt: skip
+    told = capsys.readouterr()
+    assert "the step as_is is left out: crossval: the starter does not know contempt" in told.err
+    assert "as it is" not in told.out and "as_is" not in summary
+
+
+def test_any_other_step_that_cannot_be_used_ends_the_pipeline(stand_ins):
+    with pytest.raises(NotApplicableError):
+        stand_ins(applicable=False, optional=())
+
+
+def test_the_starter_answers_as_it_is_about_the_people_of_the_photographs(road, tmp_path):
+    workdir, _ = road
+    step = pipeline.filled(validated(demo.get_config()), workdir).steps["as_is"]
+    crossval.run(step.model_copy(update={"folds": 2}), tmp_path / "as_is")
+    answers = pd.read_parquet(tmp_path / "as_is" / "predictions.parquet")
+    photographs = pd.read_parquet(workdir / "photographs" / "photographs.parquet")
+    assert set(answers["photo"]) == set(photographs["photo"])
+    protocol = read_json(tmp_path / "as_is" / "protocol.json")
+    assert protocol["method"] == "as_is" and protocol["test_crops"] == 5
 
 
 def test_the_lineage_has_every_input_that_a_stage_read(road):

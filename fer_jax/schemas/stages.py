@@ -352,6 +352,7 @@ class Pipeline(Stage):
     stage: Literal["pipeline"]
     needs: UniqueNames
     order: Annotated[Items[Name], Field(min_length=1), Unique]
+    optional: UniqueNames = ()
     steps: dict[Name, Step]
 
     # Fields of the shipped pipelines and studies.

@@ -1,4 +1,4 @@
-"""The whole road: the stages of `config.steps` one after the other, each in a folder of its own."""
+"""The whole pipeline: the stages of `config.steps` in turn, each in a folder of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from fer_jax import console, schemas
 from fer_jax.data import removal
-from fer_jax.errors import UserError
+from fer_jax.errors import NotApplicableError, UserError
 from fer_jax.stages import find_stage
 from fer_jax.workdir import stage
 
@@ -20,7 +20,8 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     """Runs the steps of `config.order`; one that is done already returns at once.
 
     In a step's texts, {workdir} stands for the pipeline's own, and {videos}, {photos} and so on
-    for its fields of that name: so one step names the folder that an earlier one wrote.
+    for its fields of that name: so one step names the folder that an earlier one wrote. A step of
+    `config.optional` that cannot be used on these data is left out, with a warning.
 
     Raises:
         UserError: one of `config.needs`, the fields that the user has to give, is empty; or
@@ -32,14 +33,27 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     config = filled(config, workdir)
     _stop_for_withdrawals(config, workdir)
     summary: dict[str, Any] = {}
+    left_out: set[str] = set()
     for number, name in enumerate(config.order, start=1):
         step = config.steps[name]
+        if step.stage == "evaluate":
+            runs = {run: folder for run, folder in step.runs.items() if folder not in left_out}
+            step = step.model_copy(update={"runs": runs})
         console.say("", f"── {number}/{len(config.order)} {name}")
         started = time.time()
-        results = find_stage(step.stage).run(step, workdir / name)
+        try:
+            results = find_stage(step.stage).run(step, workdir / name)
+        except NotApplicableError as error:
+            if name not in config.optional:
+                raise
+            console.warn(f"pipeline: the step {name} is left out: {error}")
+            left_out.add(str(workdir / name))
+            continue
         summary[f"{name}_s"] = results.get("wall_s", round(time.time() - started, 2))
         if step.stage == "evaluate":
             summary |= {key: results[key] for key in ("accuracy", "low", "high", "report")}
+        elif step.stage == "crossval" and step.method == "as_is":
+            summary["as_is"] = results["accuracy"]
         elif step.stage == "study":
             summary |= {key: value for key, value in results.items() if key != "wall_s"}
     if "report" in summary:
@@ -47,6 +61,11 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
             "",
             f"{summary['accuracy']:.1%} right on people held out "
             f"(95 % interval {summary['low']:.1%} to {summary['high']:.1%})",
+            *(
+                [f"{summary['as_is']:.1%} with the starter as it is, without training"]
+                if "as_is" in summary
+                else []
+            ),
             f"report: {summary['report']}",
             "",
         )

@@ -308,7 +308,7 @@ def _pipeline_prepare(main: Path, side: Path) -> None:
 
 def _pipeline_configure(main: Path, side: Path) -> ConfigDict:
     """The pipeline's steps on photographs and videos, with one training."""
-    config = pipeline.get_config("rotation").unlock()
+    config = pipeline.get_config("small,rotation").unlock()
     config.videos, config.photos = str(side / "videos"), str(main)
     steps = config.steps
     steps.photographs.emotions = originals.EMOTIONS

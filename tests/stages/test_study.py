@@ -117,7 +117,7 @@ def test_what_comes_in_turn_begins_with_what_came_before():
 
 
 def test_a_pipeline_learns_tasks_in_turn():
-    config = in_turn_config.get_config("rotation,jigsaw,simclr")
+    config = in_turn_config.get_config("small,rotation,jigsaw,simclr")
     assert config.order[4:7] == ("pretrain_1", "pretrain_2", "pretrain")
     steps = [config.steps[name] for name in config.order[4:7]]
     assert [set(step.tasks) for step in steps] == [{"rotation"}, {"jigsaw"}, {"simclr"}]
@@ -125,6 +125,8 @@ def test_a_pipeline_learns_tasks_in_turn():
     assert [step.init for step in steps] == inits
     assert {step.data.root for step in steps} == {"{workdir}/refine"}
     assert config.steps.emotion.init == "{workdir}/pretrain"
+    steps = in_turn_config.get_config("rotation,jigsaw").steps
+    assert (steps.pretrain_1.init, steps.pretrain.init) == ("starter", "{workdir}/pretrain_1")
 
 
 def test_one_field_sets_all_steps():

@@ -90,7 +90,7 @@ def write_ledger(place, revoked=""):
 
 
 def run(place, order=ORDER, **fields):
-    config = pipeline_config.get_config().unlock()
+    config = pipeline_config.get_config("small").unlock()
     config.needs, config.photos, config.order = ("photos",), str(place / "photos"), order
     steps = config.steps
     steps.photographs.update({"aligned": True, "emotions": EMOTIONS, **fields})

@@ -15,7 +15,7 @@ from fer_jax import schemas
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.crossval.method import Facts
 from fer_jax.crossval.models import FrozenBackbone, NetworkModel
-from fer_jax.errors import UserError
+from fer_jax.errors import NotApplicableError, UserError
 from fer_jax.metrics import calibration
 from fer_jax.recogniser import TASK
 from fer_jax.records import Inference, ModelRecord
@@ -37,7 +37,7 @@ class AsItIs:
         known = given.labels.get(TASK, ())
         unknown = [label for label in labels if label not in known]
         if unknown:
-            raise UserError(
+            raise NotApplicableError(
                 f"crossval: the model in {config.init} does not know {', '.join(unknown)}; it "
                 f"knows {', '.join(known) or 'no emotion'}"
             )
