@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 import runpy
 import sys
 import types
@@ -33,7 +34,8 @@ from fer_jax.plugins import did_you_mean
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file, e.g. configs/pipeline.py.", lock_config=True
 )
-_HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--helpfull"}
+_SHORT_HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort"}
+_HELP = {*_SHORT_HELP, "-helpfull", "--helpfull"}
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that the stage reads and writes.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0 of several, or auto (docs/many_hosts.md)."
@@ -59,6 +61,9 @@ def installed() -> None:
         sys.argv[1:] = launch_arguments(sys.argv[1:], folder)
     except UserError as error:
         sys.exit(failures.report(error))
+    except BrokenPipeError:  # as in `fer-jax predict --help | head`
+        console.discard(sys.stdout)
+        sys.exit(0)
     launch()
 
 
@@ -74,7 +79,8 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
 
     NAME is the config file of that name in `configs`, FILE its field `input`, and --FIELD=VALUE or
     --FIELD VALUE stands for --config.FIELD=VALUE. The workdir is work/NAME where none is given, or
-    work/NAME/STEM for a FILE. Arguments without NAME stay as they are.
+    work/NAME/STEM for a FILE. Arguments without NAME stay as they are. With --help, the fields of
+    NAME are shown and the program ends.
 
     Raises:
         UserError: there is no such config, or it has no field `input`.
@@ -90,7 +96,10 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
         hint = did_you_mean(name, known)
         raise UserError(f"there is no command {name!r}{hint}; there are {', '.join(known)}")
     path = f"{configs / name}.py{colon}{argument}"
-    _, config = _load_config(["fer-jax", f"--config={path}"])
+    text, config = _load_config(["fer-jax", f"--config={path}"])
+    if _SHORT_HELP & set(arguments):
+        _describe(_as_fer_jax(text), config, prefix="--")
+        sys.exit(0)
     translated, files = [f"--config={path}"], []
     rest = iter(arguments[1:])
     for word in rest:
@@ -186,8 +195,10 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Parses `argv` and configures logging; returns the arguments that are no flags."""
     try:
         text, config = _load_config(argv)
-        if _HELP & set(argv):
-            _describe(text, config)
+        if text and _HELP & set(argv):
+            _describe(text, config, prefix="--config.")
+            if _SHORT_HELP & set(argv):  # absl would add the docstring of launch.py
+                sys.exit(0)
         _check_overrides(argv, config)
         rest: list[str] = flags.FLAGS(argv)
     except SystemExit:
@@ -268,12 +279,20 @@ def _same_ending(field: str, known: list[str]) -> list[str]:
     return [name for name in known if last[name] in near][:5]
 
 
-def _describe(text: str, config: ConfigDict) -> None:
+def _describe(text: str, config: ConfigDict, *, prefix: str) -> None:
     """Prints the config file's docstring and its fields, which absl does not know."""
-    console.say(*text.splitlines())
+    console.say(*text.splitlines(), "")
     for name, value in _fields(config).items():
-        if not isinstance(value, ConfigDict):
-            console.say(f"  --config.{name}={value}")
+        if not isinstance(value, ConfigDict) and name != "stage":
+            console.say(f"  {prefix}{name}={value}")
+    console.say("  --workdir=DIR", "", "--helpfull lists the other flags, such as --verbosity.")
+
+
+def _as_fer_jax(text: str) -> str:
+    """The docstring of a config file with the commands of `fer-jax` for those of `launch.py`."""
+    text = re.sub(r"python launch\.py\s+(?:\\\s+)?--config=configs/(\w+)\.py", r"fer-jax \1", text)
+    text = re.sub(r"(?:--config=)?\bconfigs/(\w+)\.py", r"fer-jax \1", text)
+    return re.sub(r"--config\.(?=\w)", "--", text)
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

@@ -69,7 +69,11 @@ def test_the_command_lists_the_configs(installed):
 def test_a_config_that_imports_another_loads_outside_a_checkout(installed):
     ended = installed("emotion", "--photographs", "absent")
     assert ended.returncode == 2 and "absent" in ended.stderr
-    assert "--config.photographs=" in installed("emotion:full", "--help").stdout
+    shown = installed("emotion:full", "--help")
+    assert shown.returncode == 0 and "\n  --photographs=\n" in shown.stdout
+    assert "fer-jax emotion --photographs=WORK/photographs" in shown.stdout
+    for word in ("launch.py", "--config", "configs/"):  # the forms of a checkout
+        assert word not in shown.stdout
 
 
 def test_predict_answers_in_an_empty_folder(installed):

@@ -215,6 +215,9 @@ def test_a_missing_argument_is_named(arguments, message):
 def test_help_shows_the_flags():
     result = launch("--config=configs/pipeline.py", "--helpfull")
     assert "--config.steps.pretrain.epochs" in result.stdout
+    result = launch("--config=configs/pipeline.py", "--help")
+    assert result.returncode == 0 and "--config.steps.pretrain.epochs" in result.stdout
+    assert "The command line of a checkout" not in result.stdout  # absl's own text
 
 
 @pytest.mark.parametrize("name", CONFIGS)
