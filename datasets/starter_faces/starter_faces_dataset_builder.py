@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,8 +101,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def clean(folder: Path) -> tuple[pd.DataFrame, dict[str, int]]:
+def clean(folder: Path, emotions: Sequence[str] = EMOTIONS) -> tuple[pd.DataFrame, dict[str, int]]:
     """FER2013 without altered copies, duplicates and contradictions.
+
+    Pictures of other emotions than `emotions` are ignored, and contradict nothing.
 
     Of pictures with the same pixels, one is kept, in the split that comes first in test,
     validation, train: nothing that is tested is trained on. If their labels differ, none is kept.
@@ -114,6 +116,7 @@ def clean(folder: Path) -> tuple[pd.DataFrame, dict[str, int]]:
         UserError: labels.csv is missing or is not such a table, or a picture is missing.
     """
     table = _read_labels(folder)
+    table = table[table["emotion"].isin(emotions)]
     altered = table["path"].map(lambda path: bool(_ALTERED_COPY.search(path)))
     rest = table[~altered].copy()
     rest["digest"] = [_pixels_digest(folder / path) for path in rest["path"]]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import fer2013 as benchmark
 from fer_jax.data import builders, sources
 from fer_jax.errors import UserError
 
@@ -63,6 +64,23 @@ def test_copies_duplicates_and_contradictions_are_dropped_and_counted(fer2013):
         "validation/happy/d.png", "validation/sad/e.png",
     ]  # fmt: skip
     assert dropped == {"altered copies": 1, "contradictory labels": 2, "duplicates": 1}
+
+
+def test_emotions_that_are_left_out_contradict_nothing(fer2013):
+    table, dropped = MODULE.clean(fer2013, ("happy",))
+    assert "train/happy/g.png" in set(table["path"])
+    assert set(table["emotion"]) == {"happy"} and dropped["contradictory labels"] == 0
+
+
+def test_the_benchmark_writes_what_is_kept_as_a_table_of_photographs(fer2013, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["fer2013", str(fer2013)])
+    benchmark.main()
+    table = pd.read_csv(fer2013 / "four.csv")
+    assert list(table.columns) == ["path", "subject", "emotion", "split"]
+    kept, _ = MODULE.clean(fer2013)
+    assert list(table["path"]) == list(kept["path"])
+    assert list(table["subject"]) == ["f", "a", "b", "c", "d", "e"]
+    assert "1 altered copies, 2 contradictory labels, 1 duplicates" in capsys.readouterr().out
 
 
 def test_fer2013_alone(fer2013, tmp_path):
