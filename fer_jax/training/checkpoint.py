@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,7 @@ class Checkpoints:
         self.failure = ""  # why the newest save came to nothing
 
     def __enter__(self) -> Checkpoints:
+        logging.getLogger("absl").addFilter(_not_advice)
         self._hook, sys.unraisablehook = sys.unraisablehook, self._told_already
         return self
 
@@ -71,6 +73,7 @@ class Checkpoints:
             self._open.close()
             self._open = None
         sys.unraisablehook = self._hook
+        logging.getLogger("absl").removeFilter(_not_advice)
 
     def save(self, state: State, progress: dict[str, Any]) -> None:
         """Saves both under the state's step; returns before the files are written.
@@ -203,6 +206,11 @@ class Checkpoints:
                 f"the checkpoint of step {step} was not written ({self.failure}); "
                 f"the last one is of step {self.latest_step()}; trying again at the next"
             )
+
+
+def _not_advice(record: logging.LogRecord) -> bool:
+    """Drops Orbax's advice to save less often: `save` waits on purpose for the one before it."""
+    return not record.getMessage().startswith("Waiting for previous save")
 
 
 def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import jax
 import pytest
+from orbax.checkpoint import checkpoint_manager
 
 from fer_jax.errors import UserError
+from fer_jax.training import checkpoint
 from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.integrity import describe, seal, unseal
 from tests.training.tiny import TinyLearner, assert_same_bits, leaves, train
@@ -318,3 +321,18 @@ def test_what_was_sealed_does_not_follow_its_source():
     sealed = seal(counted)
     counted["figures"]["loss"] = 2.0  # as the loop does while a checkpoint is being written
     assert unseal(sealed) == {"figures": {"loss": 1.0}}
+
+
+def test_waiting_for_the_save_before_gives_no_advice(tmp_path, monkeypatch):
+    """Orbax would say so after a second, which a busy machine often needs."""
+    monkeypatch.setattr(checkpoint_manager, "_WAIT_FOR_PREV_SAVE_WARNING_THRESHOLD_SECS", -1.0)
+    told = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    logging.getLogger("absl").addHandler(handler)
+    try:
+        train(tmp_path, checkpoint_every_s=0)
+    finally:
+        logging.getLogger("absl").removeHandler(handler)
+    assert not [text for text in told if "Waiting for previous save" in text]
+    assert checkpoint._not_advice not in logging.getLogger("absl").filters
