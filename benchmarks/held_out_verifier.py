@@ -5,9 +5,9 @@
 
 `--refined` are workdirs of the stage `refine`, run with --config.use_verifier=own or starter: which
 verifier, and its own threshold, are read from there. Folders of crops, <source>/*: every source
-should be unknown to all trainings. Prints the area under the ROC curve of each source of faces
-against all non-faces, the share of faces lost and of non-faces removed at the verifier's own
-threshold and at 0.5, and whether `refine` trusts it.
+should be unknown to all trainings. Prints whether `refine` trusts the verifier, the share of faces
+lost and of non-faces removed at 0.5 and at the verifier's own threshold, and the area under the ROC
+curve of each source of faces against all non-faces, and the reverse.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.measure_starter import area_under_roc, face_scores, folders
-from fer_jax.faces.verdicts import PLAIN_THRESHOLD
+from benchmarks.measure_starter import face_scores, folders, verification
 from fer_jax.models import starter
 from fer_jax.training import trained_model
 from fer_jax.workdir import read_json
@@ -50,16 +47,7 @@ def report(workdir: Path, faces: Path, nonfaces: Path) -> None:
         }
         for root in (faces, nonfaces)
     ]
-    every = [np.concatenate([*kind.values()]) for kind in scores]
-    thresholds = point["threshold"], PLAIN_THRESHOLD
-    for kind, verb in ((0, "lost"), (1, "removed")):
-        for name, found in [*scores[kind].items(), ("all", every[kind])]:
-            shares = [f"{(found < np.float32(cut)).mean():7.2%}" for cut in thresholds]
-            pair = (found, every[1]) if kind == 0 else (every[0], found)
-            print(
-                f"  {('faces', 'non-faces')[kind]:9} {name:12} {len(found):5d}: {shares[0]} {verb}"
-                f" at its own threshold, {shares[1]} at 0.5; AUC {area_under_roc(*pair):.4f}"
-            )
+    verification(*scores, threshold=point["threshold"])
 
 
 if __name__ == "__main__":

@@ -110,8 +110,9 @@ def folders(root: Path | None, size: int) -> Iterator[tuple[str, np.ndarray]]:
 def verification(
     faces: dict[str, np.ndarray], others: dict[str, np.ndarray], threshold: float
 ) -> None:
+    """Prints what is lost and removed at 0.5 and at `threshold`, given scores by source."""
     every_face, every_other = (np.concatenate(list(x.values())) for x in (faces, others))
-    for name, scores in faces.items():
+    for name, scores in [*faces.items(), ("all", every_face)]:
         lost = [f"{(scores < cut).mean():.2%}" for cut in (0.5, threshold)]
         area = area_under_roc(scores, every_other)
         print(f"  faces {name:20} {len(scores):6d}: {lost[0]} and {lost[1]} lost, AUC {area:.4f}")

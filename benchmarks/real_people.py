@@ -19,6 +19,7 @@ Cost: about 10 minutes for these three sets on 2 idle CPU cores, by estimate.
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--fer", nargs="*", type=named, default=[])
     parser.add_argument("--workdir", type=Path, required=True)
     flags = parser.parse_args()
+    logging.getLogger("fer_jax").setLevel(logging.WARNING)  # the table alone is printed
     methods = ["default", *(name for name in flags.methods if name != "default")]
     print("| people | method | accuracy | 95 % interval | default minus this | selected |")
     print("|---|---|---|---|---|---|")

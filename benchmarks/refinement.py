@@ -4,7 +4,7 @@
 
 Runs MTCNN with lowered thresholds over pictures and videos that show one face each (its best
 candidate is the face, the others are not) and over such that show none (no candidate is). Deals
-the sources (a video, a subfolder, else a picture) into folds; for each, teaches a verifier on the
+the sources (a video, a subfolder, else a picture) into folds; for each, trains a verifier on the
 other folds by configs/verify.py, chooses the threshold on that training's own validation sources,
 and scores the fold. Prints the area under the ROC curve, what the thresholds lose and remove, and
 what cutting at MTCNN's score alone would do.
@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.measure_starter import face_scores
 from configs import extract, verify
 from fer_jax.data import builders, sources
 from fer_jax.errors import UserError
@@ -249,13 +251,7 @@ def teach(config: ConfigDict, data: Path, workdir: Path) -> tuple[Score, float]:
     train.run(config, workdir)
     model = trained_model.load(workdir)
 
-    def score(images: np.ndarray) -> np.ndarray:
-        parts = [
-            np.asarray(model.probabilities("verification", images[i : i + 64]))[:, 1]
-            for i in range(0, len(images), 64)
-        ]
-        return np.concatenate(parts)
-
+    score = functools.partial(face_scores, model)
     variant = builders.config_with("face_verification", **folders)
     rows = []
     for split in ("validation", "test"):

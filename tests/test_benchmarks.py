@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import real_people
 from benchmarks.__main__ import summaries
+from fer_jax import console
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -66,3 +68,21 @@ def test_help_explains_the_flags_that_documents_show(name, monkeypatch, capsys):
         if not re.search(rf"{flag}\b", shown) and not flag.startswith("--config.")
     }
     assert not unknown
+
+
+def test_the_table_of_real_people_stands_alone(tmp_path, monkeypatch, capsys, restored_logging):
+    """What the stages print while they measure is not among its lines."""
+
+    def measured(method, photographs, workdir):
+        console.say(f"[crossval] {method}")
+        return tmp_path
+
+    monkeypatch.setattr(real_people, "run", measured)
+    monkeypatch.setattr(real_people, "read_predictions", lambda *_: None)
+    monkeypatch.setattr(real_people.results, "evaluate", lambda *_, **__: {})
+    monkeypatch.setattr(real_people, "rows", lambda name, _: [f"| {name} |"])
+    monkeypatch.setattr(
+        sys, "argv", ["real_people", "--photographs", "some=here", f"--workdir={tmp_path}"]
+    )
+    real_people.main()
+    assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["|"] * 3

@@ -37,13 +37,13 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     """
     runs = _read_runs(config)
     measured = results.evaluate(runs, config.main, **dict(config.bootstrap))
-    measured["selection"] = _selection(Path(config.runs[config.main]))
+    main, folder = runs[config.main], Path(config.runs[config.main])
+    measured["selection"] = _selection(folder) if main.protocol.method == "auto" else None
     stages = page.read_stages([*config.context, *filter(None, config.runs.values())])
     write_json(workdir / "metrics.json", measured)
     with atomic_file(workdir / "per_person.csv") as path:
         safe_table(results.person_table(measured)).to_csv(path, index=False)
     own = page.read_stage(workdir, "evaluate", {})
-    main, folder = runs[config.main], Path(config.runs[config.main])
     faces = gallery.gallery(main, folder, drawn=page.is_generated(stages))
     html = page.render(measured, stages, own, faces, gallery.face_map(main, folder))
     with atomic_file(workdir / "report.html") as path:
