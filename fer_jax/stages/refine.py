@@ -59,7 +59,7 @@ class Examined:
             was not trained on and that did not choose its threshold.
         confident_removed: how many of them it refuses.
         doubt: why it cannot be trusted; "" if it can.
-        note: what limits the figures of the labelled crops; "" if nothing does.
+        note: what limits the scores, or the figures of the labelled crops; "" if nothing does.
         seconds: what the scores of all crops took.
     """
 
@@ -198,6 +198,7 @@ def _examine(
     confident = sure.to_numpy() & unseen
     refused = confident & (scores.astype(np.float32) < np.float32(threshold))
     counts = int(confident.sum()), int(refused.sum())
+    note = "; ".join(filter(None, (note, _margin_note(verifier, where, folder))))
     doubts = [doubt_of_sources(held_out.test, config.min_test_sources)] if own else []
     if own or counts[0]:
         doubts.append(doubt_of_removal(*counts, config.max_removed_of_confident))
@@ -205,6 +206,18 @@ def _examine(
         name, verifier, threshold, scores, held_out.validation, held_out.test, *counts,
         doubt=", and ".join(filter(None, doubts)), note=note, seconds=seconds,
     )  # fmt: skip
+
+
+def _margin_note(verifier: trained_model.Model, where: str, folder: Path) -> str:
+    """A sentence if the verifier was trained on faces with another margin than that of `folder`."""
+    cuts = [verifier.record.faces, model_directory.read_faces(folder)]
+    margins = [cut.crop.margin for cut in cuts if cut and not cut.aligned]
+    if len(set(margins)) < 2:
+        return ""
+    return (
+        f"{where} was trained on faces with a margin of {margins[0]:g} and scores faces with a "
+        f"margin of {margins[1]:g}, on which it was not measured"
+    )
 
 
 def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, str]:

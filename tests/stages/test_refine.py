@@ -18,7 +18,7 @@ from fer_jax.data.sources import ArraySource
 from fer_jax.errors import UserError
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import Scored, few_faces_note, rate
-from fer_jax.records import ModelRecord
+from fer_jax.records import FacePipeline, ModelRecord
 from fer_jax.schemas.training import Backbone
 from fer_jax.stages import refine
 from fer_jax.training import model_directory, trained_model
@@ -337,13 +337,37 @@ def test_the_sheet_of_disagreements_shows_both_kinds(tmp_path, monkeypatch):
     assert negatives.exists()
 
 
+def cut_with(margin):
+    search = {"max_side": 0, "enlarge_below": 0, "enlarge_to": 0, "border": 0.0}
+    detector = {"min_face": 20, "factor": 0.709, "thresholds": [0.6, 0.7, 0.8], "max_faces": 0}
+    crop = {"size": 80, "margin": margin}
+    return {"detector": detector, "search": search, "crop": crop, "aligned": False}
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+def test_a_verifier_that_learned_other_margins_is_noted(margin, tmp_path, monkeypatch, capsys):
+    """Here the own verifier is not trusted, and the starter's learned faces without a margin."""
+    extract = write_extract(tmp_path / "extract", [(150, 0.995)] * 56, videos=14)
+    write_negative_crops(extract, 14)
+    (extract / "faces.json").write_text(json.dumps(cut_with(margin)))
+    starter = RefusesVerifier()
+    starter.record = starter.record.model_copy(
+        update={"faces": FacePipeline.model_validate_json(json.dumps(cut_with(margin=0.0)))}
+    )
+    config = config_for(extract, use_verifier="auto", min_test_sources=100)
+    summary, point, _ = refined_by(
+        monkeypatch, RefusesVerifier(), starter, config, tmp_path / "refine"
+    )
+    assert summary["verifier"] == "starter"
+    noted = "trained on faces with a margin of 0 and scores faces with a margin of 0.1"
+    for told in (point["note"], capsys.readouterr().out):
+        assert (noted in told) == (margin != 0)
+
+
 def test_how_the_faces_were_cut_is_handed_on_to_models_that_train_on_them(tmp_path, validation):
     """The road is extract, refine, pretrain, crossval, which compares the margins."""
     extract = write_extract(tmp_path / "extract", FACES)
-    search = {"max_side": 0, "enlarge_below": 0, "enlarge_to": 0, "border": 0.0}
-    detector = {"min_face": 20, "factor": 0.709, "thresholds": [0.6, 0.7, 0.8], "max_faces": 0}
-    cut = {"detector": detector, "search": search, "crop": {"size": 80, "margin": 0.5}}
-    (extract / "faces.json").write_text(json.dumps({**cut, "aligned": False}))
+    (extract / "faces.json").write_text(json.dumps(cut_with(margin=0.5)))
     refine.run(config_for(extract), tmp_path / "refine")
     faces = model_directory.read_faces(tmp_path / "refine")
     record = model_directory.describe(Backbone(), SIZE, {}, faces=faces)
