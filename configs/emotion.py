@@ -6,7 +6,8 @@ r"""Learns emotions from labelled photographs and tests on people held out, fold
 It starts from the network that ships with the package (docs/starter.md). In each fold
 `config.method = "auto"` selects what is best for people of the training side: the network
 fine-tuned, a linear head on its features, or the network as it is
-(fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from a network of your own.
+(fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from a network of your own;
+one that has never learned emotions is trained longer and faster (`config.longer`).
 
 After the config's name: `:small` is a small network that is trained as a whole, from scratch
 without --config.init; `:full` is the published network at 299 pixels, to which
@@ -95,12 +96,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.save_folds = False  # also each fold's model, in folds/*/model
     config.explain = True  # where each model looked (Grad-CAM) and how faces lie, for the report
 
-    config.epochs = 0.0 if starter else 40.0  # at least min_steps, below
     # 40 epochs of a few dozen photographs would be over before a network from scratch learned.
-    config.min_steps = 100 if starter else 300
+    longer = {"epochs": 40.0, "min_steps": 300, "learning_rate": 3e-4 if size == "full" else 6e-3}
+    # Of "auto": used instead of the three fields of these names below if `init` has never learned
+    # emotions, such as random weights or a model of configs/pretrain.py that began with these.
+    config.longer = longer
+    config.epochs = 0.0 if starter else longer["epochs"]  # at least min_steps, below
+    config.min_steps = 100 if starter else longer["min_steps"]
     config.batch_size = 32
     config.optimizer = {
-        "learning_rate": {"small": 6e-3, "base": 1e-3, "full": 3e-4}[size],
+        "learning_rate": 1e-3 if starter else longer["learning_rate"],
         "warmup": 0.1,  # of the steps
         "weight_decay": 0.02,
         "clip": 1.0,
@@ -125,7 +130,8 @@ def from_nothing(arg: str | None = None) -> ConfigDict:
     For comparing a pretraining with none; both sides train alike.
     """
     config = get_config(arg).unlock()
-    config.update({"method": "fine_tune", "init": "", "epochs": 40.0, "min_steps": 300})
-    if argument.parse(arg, default_size="base")[0] == "base":
-        config.optimizer.learning_rate = 6e-3
+    longer = config.longer
+    config.update({"method": "fine_tune", "init": ""})
+    config.update({"epochs": longer.epochs, "min_steps": longer.min_steps})
+    config.optimizer.learning_rate = longer.learning_rate
     return config.lock()

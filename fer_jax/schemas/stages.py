@@ -195,6 +195,14 @@ class Inner(Section):
     checkpoints: Annotated[Items[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), Unique]
 
 
+class Longer(Section):
+    """How `auto` trains a network that has never learned emotions."""
+
+    epochs: Annotated[float, Field(ge=0, le=1e6)] = 40.0
+    min_steps: CountFromOne = 300
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = 6e-3
+
+
 class LabelledFaces(Stage):
     """Labelled faces and how they are split; fer_jax/crossval/labelled_faces.py."""
 
@@ -231,6 +239,7 @@ class Crossval(Training, LabelledFaces):
     balance: bool
     test_crops: Literal[1, 5]
     inner: Inner
+    longer: Longer = Longer()
     everyone: bool
     save_folds: bool
     explain: bool

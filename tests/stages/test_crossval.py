@@ -22,6 +22,7 @@ from fer_jax.errors import UserError
 from fer_jax.metrics import results as evaluate_results
 from fer_jax.metrics.predictions import read_predictions
 from fer_jax.people import EMOTIONS, photograph
+from fer_jax.records import Origin
 from fer_jax.schemas import validated
 from fer_jax.stages import audit, crossval, evaluate, photographs, predict
 from fer_jax.training import model_directory, trained_model
@@ -61,6 +62,7 @@ def others(tmp_path_factory):
 def tiny(faces, **fields):
     config = emotion_config.get_config("small")
     config.update({"photographs": faces, "min_steps": 0, "epochs": 2.0, "batch_size": 8})
+    config.longer.update({"min_steps": 1, "epochs": 2.0})
     config.update({"folds": 2, "explain": False, **fields})
     config.backbone.update({"depth": (0, 0, 0)})
     return config
@@ -464,6 +466,37 @@ def test_without_a_model_to_start_from_fine_tuning_and_gradients_are_compared(fa
     made = method.make(validated(tiny(faces, method="auto")), list(EMOTIONS), 15.0)
     assert list(made.candidates) == ["fine_tune", "probe"]
     assert made.candidates["probe"].facts.features == ("gradients",)
+
+
+def test_a_network_that_has_never_learned_emotions_is_trained_longer(faces, taught, tmp_path):
+    """Random weights and a pretext; not an emotion model, nor what continued from the starter."""
+    origins = {
+        "pretext": None,
+        "continued": model_directory.origin("starter"),
+        "twice": Origin(name="a", sha256="0" * 64, init=model_directory.origin("starter")),
+    }
+    weights, record = (
+        read(taught[0]) for read in (model_directory.read_weights, model_directory.read_record)
+    )
+    nothing = {"tasks": {"rotation": {}}, "labels": {}, "inference": {}}
+    for name, origin in origins.items():
+        changed = record.model_copy(update={**nothing, "init": origin})
+        model_directory.save(tmp_path / name, weights, changed)
+
+    def candidates(init):
+        config = emotion_config.get_config().unlock()
+        config.update({"photographs": faces, "init": init})
+        return method.make(validated(config), list(EMOTIONS), 15.0).candidates
+
+    for init in ("", str(tmp_path / "pretext")):
+        made = candidates(init)
+        assert list(made) == ["fine_tune", "probe"]
+        assert made["fine_tune"].steps == 300
+        assert made["fine_tune"].config.optimizer.learning_rate == 6e-3
+    for init in (str(taught[0]), str(tmp_path / "continued"), str(tmp_path / "twice")):
+        made = candidates(init)
+        assert list(made)[:2] == ["tuned_probe", "probe"]
+        assert made["tuned_probe"].facts.steps == 100
 
 
 def test_a_model_to_start_from_brings_its_backbone_and_need_not_know_all_labels(faces, taught):

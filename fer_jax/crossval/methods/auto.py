@@ -5,8 +5,8 @@ r"""Selects one of the other methods inside each fold, on people of its training
 
 The candidates, in the order of preference:
 
-    tuned_probe   if `config.init` is an emotion model that knows one of the labels; otherwise
-                  fine_tune
+    tuned_probe   if `config.init` is an emotion model that knows one of the labels, or continued
+                  from the starter; otherwise fine_tune
     probe         on features of the frozen backbone and gradients; without `config.init` on
                   gradients alone
     as_is         if `config.init` is an emotion model that knows all labels; with the test crops
@@ -18,6 +18,10 @@ first candidate is selected whose log loss is within one standard error, over pe
 loss and not the accuracy, because among a few dozen photographs many candidates get the same ones
 right. The temperature of the selected candidate is fitted to the same answers. The model of
 everyone is selected in the same way, among all people.
+
+A network that has never learned emotions (no emotion model, and not continued from the starter) is
+trained as `config.longer` says: 100 steps at a low rate suit the starter, and leave random weights
+almost random.
 
 A model directory as `config.init` brings its own backbone; `config.backbone` describes that of
 weight files and of random weights. `config.image_size` has to be that of the model.
@@ -46,6 +50,7 @@ from fer_jax.crossval.methods.tuned_probe import TunedProbe
 from fer_jax.crossval.models import NetworkModel
 from fer_jax.data import names
 from fer_jax.metrics import calibration
+from fer_jax.models import starter
 from fer_jax.recogniser import TASK
 from fer_jax.schemas.fields import Section
 from fer_jax.training import model_directory
@@ -158,6 +163,8 @@ def select(tried: list[Tried], people: list[str]) -> Tried:
 def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -> dict[str, Any]:
     """The candidates by name, in the order of preference."""
     known: tuple[str, ...] = ()
+    continued = False  # from the starter
+    learned = False  # whether the network has learned emotions
     if model_directory.is_model(config.init):
         record = model_directory.read_record(config.init)
         config = config.model_copy(update={"backbone": record.backbone})
@@ -165,10 +172,14 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
         require_image_size(config, record)
         if not relative:  # its head needs references
             known = record.labels.get(TASK, ())
+        continued = _continued_from_starter(record)
+        learned = continued or TASK in record.labels
+    if not learned:
+        config = _longer(config)
     features = ("backbone", "gradients") if config.init else ("gradients",)
     config = config.model_copy(update={"features": features})
     made: dict[str, Any] = {}
-    if set(labels) & set(known):
+    if set(labels) & set(known) or continued:
         made["tuned_probe"] = TunedProbe(config, labels, mean_size)
     else:
         made["fine_tune"] = FineTune(config, labels, mean_size)
@@ -176,6 +187,26 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
     if set(labels) <= set(known):
         made["as_is"] = AsItIs(config, labels, mean_size)
     return made
+
+
+def _continued_from_starter(record: records.ModelRecord) -> bool:
+    origin = record.init
+    while origin and origin.sha256 != starter.SHA256:
+        origin = origin.init
+    return origin is not None
+
+
+def _longer(config: schemas.Crossval) -> schemas.Crossval:
+    """The config with the training of `config.longer`."""
+    longer = config.longer
+    rate = {"learning_rate": longer.learning_rate}
+    return config.model_copy(
+        update={
+            "epochs": longer.epochs,
+            "min_steps": longer.min_steps,
+            "optimizer": config.optimizer.model_copy(update=rate),
+        }
+    )
 
 
 def _inner_folds(train: FaceSet, seed: int) -> list[tuple[FaceSet, FaceSet, np.ndarray]]:
