@@ -202,9 +202,9 @@ def test_no_photographs_or_an_unknown_emotion(tmp_path):
     wrong.mkdir(parents=True)
     write_photograph(wrong / "1.jpg", 1, "happy", 0, SIZE)
     empty = asked(photographs, photos=tmp_path / "empty")
-    refused("photographs", empty, tmp_path / "w", "holds no photograph", "<subject>/<emotion>")
+    refused("photographs", empty, tmp_path / "w", "contains no photographs", "<subject>/<emotion>")
     with pytest.raises(
-        UserError, match=r"ann/smug/1\.jpg: unknown emotion 'smug'; known are angry"
+        UserError, match=r"ann/smug/1\.jpg: unknown emotion 'smug'; known emotions are angry"
     ):
         run("photographs", asked(photographs, photos=tmp_path / "photos"), tmp_path / "w")
     assert not (tmp_path / "w").exists()
@@ -236,7 +236,7 @@ def test_every_problem_of_a_table_in_one_line_of_the_door(photos, tmp_path):
     assert told[0] == f"error: {table}: 4 problems"
     for problem in (
         f"{table}, line 3: there is no file {folder}/ann/gone.jpg",
-        f"{table}, line 5: ann/happy/1.jpg is already in {table}, line 2",
+        f"{table}, line 5: ann/happy/1.jpg is already listed in {table}, line 2",
         f"{table}, line 6: unknown emotion 'furious'",
     ):
         assert problem in told
@@ -311,7 +311,7 @@ def test_stages_in_the_wrong_order(tmp_path, videos):
     refused("refine", config, tmp_path / "w", "no model in", "verify")
     config = verify.get_config()
     config.data.root = str(work / "verify")
-    refused("train", config, tmp_path / "w", "holds no manifest.parquet", "extract")
+    refused("train", config, tmp_path / "w", "contains no manifest.parquet", "extract")
     config = evaluate.get_config()
     config.runs.model = str(work / "verify")
     refused("evaluate", config, tmp_path / "w", "no predictions.parquet", "finished crossval")
@@ -325,10 +325,10 @@ def test_the_pipeline_says_what_it_needs(tmp_path, videos):
     empty = tmp_path / "empty"
     empty.mkdir()
     config = asked(pipeline, videos=videos, photos=empty)  # before hours are spent on the videos
-    refused("pipeline", config, tmp_path / "w", "holds no photograph", empty)
+    refused("pipeline", config, tmp_path / "w", "contains no photographs", empty)
     braces = empty.rename(tmp_path / "{of} {videos}")
     config = asked(pipeline, videos=videos, photos=braces)
-    refused("pipeline", config, tmp_path / "w", "holds no photograph", braces)
+    refused("pipeline", config, tmp_path / "w", "contains no photographs", braces)
 
 
 def test_a_workdir_of_another_config(faces, photos):

@@ -1,9 +1,9 @@
-"""Data sets: TFDS builders, and the records that they write.
+"""Data sets: TFDS builders and the records that they write.
 
-A name without a dot is a folder below `datasets/`. That is no package, since `datasets` is the name
-of a well-known one, so its builders are loaded by path: from `fer_jax/_datasets` once installed,
-from beside the package in a checkout. A dotted name is any module with an attribute `Builder`.
-Nothing here needs TensorFlow: records are ArrayRecord files, and images are passed on encoded.
+A name without a dot is a folder in `datasets/`. This folder is not a package, since a well-known
+package has this name. Its builders are loaded by path: from `fer_jax/_datasets` if installed, and
+from `datasets/` next to the package in a checkout. A dotted name is any module with an attribute
+`Builder`. TensorFlow is not needed: records are ArrayRecord files, and images stay encoded.
 """
 
 from __future__ import annotations
@@ -42,11 +42,10 @@ _FOLDERS = (_PACKAGE / "_datasets", _PACKAGE.parent / "datasets")
 
 @functools.cache
 def builder_class(name: str) -> BuilderClass:
-    """The builder of a data set; TFDS knows those below `datasets/` by their names from then on.
+    """The builder class of a data set; a builder in `datasets/` is also registered with TFDS.
 
     Args:
-        name: a folder below `datasets/`, or the dotted name of a module with an attribute
-            `Builder`.
+        name: a folder in `datasets/`, or the dotted name of a module with an attribute `Builder`.
 
     Raises:
         UserError: there is no such data set.
@@ -57,8 +56,8 @@ def builder_class(name: str) -> BuilderClass:
     files = _builder_files()
     if name not in files:
         raise UserError(
-            f"no data set is called {name!r}; there are {', '.join(sorted(files))}, and dotted "
-            f"names of your own modules"
+            f"there is no data set {name!r}; use one of {', '.join(sorted(files))}, or the dotted "
+            f"name of your own module"
         )
     file = files[name]
     spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -66,13 +65,13 @@ def builder_class(name: str) -> BuilderClass:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # TFDS finds the file of a class by its module
     spec.loader.exec_module(module)
-    # README, TAGS and CITATIONS are read from here.
+    # TFDS reads README, TAGS and CITATIONS from this folder.
     module.Builder.pkg_dir_path = epath.Path(file.parent)
     return module.Builder
 
 
 def register() -> None:
-    """Makes `tfds.builder` and `tfds.load` find the builders of this project by their names."""
+    """Registers the builders of this project, so that `tfds.builder` and `tfds.load` find them."""
     for name in _builder_files():
         builder_class(name)
 
@@ -86,16 +85,16 @@ def _builder_files() -> dict[str, Path]:
 
 
 def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Bool[np.ndarray, " n"]:
-    """Which examples are for validation.
+    """Which examples are held out for validation.
 
     Whole sources (videos, people) are held out, chosen by a hash of their names, so that similar
-    examples are never in both splits. Of a single source, the last places are held out, at least
-    one; none where there is only one.
+    examples are never in both splits. If there is a single source, its last places are held out: at
+    least one, but none if it has only one place.
 
     Args:
         sources: the source of each example.
-        places: where it is in that source, such as its frame number.
-        share: of the sources, at least one.
+        places: the position of each example in its source, such as the frame number.
+        share: fraction of the sources to hold out; at least one source is held out.
     """
     names = sorted(set(sources), key=lambda name: hashlib.sha256(name.encode()).digest())
     if len(names) > 1:
@@ -108,7 +107,7 @@ def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Boo
 
 
 def config_with(name: str, **fields: str) -> tfds.core.BuilderConfig:
-    """The first config of a data set with some of its own fields changed."""
+    """The first config of a data set, with `fields` changed."""
     first = builder_class(name).BUILDER_CONFIGS[0]
     return dataclasses.replace(first, name="with_folders", **fields)
 
@@ -118,13 +117,13 @@ def build(
 ) -> tfds.core.DatasetBuilder:
     """Writes the records of a data set unless they exist, and returns its builder.
 
-    The builder may be any that follows TFDS's conventions. If it has a method `input_digest(root)`,
-    its records are written again when that changes; for others, when any file below `root` does.
+    Any builder that follows TFDS's conventions works. If it has a method `input_digest(root)`, the
+    records are written again when its result changes; otherwise, when any file below `root` does.
 
     Records are written to `data_dir/<name>-<config>-<digest of the input>/`, so that changed input
-    gives new records (older ones of the same name and config are removed), and a folder that exists
-    is complete: it is written under another name and renamed. Where several processes share
-    `data_dir`, let one of them build first.
+    gives new records; older ones of the same name and config are deleted. A folder is written under
+    a temporary name and renamed, so an existing one is complete. If several hosts share `data_dir`,
+    one of them has to build first.
 
     Args:
         name: see `builder_class`.
@@ -133,7 +132,7 @@ def build(
         data_dir: the folder of all records.
 
     Raises:
-        UserError: `root` is not what the builder reads, or it has no example.
+        UserError: `root` does not contain what the builder reads, or contains no example.
     """
     cls = builder_class(name)
     if isinstance(config, tfds.core.BuilderConfig):  # TFDS warns unless the class lists it
@@ -146,7 +145,7 @@ def build(
         probe = cls(data_dir=os.fspath(data_dir), config=config)
     except ValueError as error:
         known = ", ".join(one.name for one in cls.BUILDER_CONFIGS)
-        raise UserError(f"{name}: {error}; its configs are: {known or 'none'}") from error
+        raise UserError(f"{name}: {error}; available configs: {known or 'none'}") from error
     variant = f"{name}-{probe.builder_config.name}" if probe.builder_config else name
     own_digest = getattr(probe, "input_digest", None)
     content = own_digest(Path(root)) if own_digest else _digest_of(root, without=data_dir)
@@ -168,7 +167,7 @@ def build(
 
 
 def _digest_of(root: str | os.PathLike[str], *, without: str | os.PathLike[str]) -> str:
-    """Changes when a file below `root` does, except those below the folder `without`."""
+    """A digest of the names, sizes and times of all files below `root`, except below `without`."""
     folder, left_out = Path(root).absolute(), Path(without).absolute()
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
@@ -181,7 +180,7 @@ def _digest_of(root: str | os.PathLike[str], *, without: str | os.PathLike[str])
 
 def _write_records(cls: BuilderClass, config: Config, root: Path, target: Path) -> None:
     tfds.disable_progress_bar()
-    # TFDS prints its progress; the stage has better figures.
+    # TFDS prints its own progress; the stage reports its own.
     with atomic_folder(target) as temporary, contextlib.redirect_stdout(io.StringIO()):
         try:
             cls(data_dir=os.fspath(temporary), config=config).download_and_prepare(
@@ -192,7 +191,7 @@ def _write_records(cls: BuilderClass, config: Config, root: Path, target: Path) 
             )
         except ImportError as error:
             raise UserError(
-                f"{cls.name}: its builder needs a package that is not installed; images as files "
-                f"or as encoded bytes need none, arrays need TensorFlow"
+                f"{cls.name}: the builder needs a package that is not installed: TensorFlow, if it "
+                f"yields images as arrays; yield image files or encoded bytes instead"
             ) from error
         shutil.rmtree(temporary / "downloads", ignore_errors=True)

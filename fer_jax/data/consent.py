@@ -1,18 +1,18 @@
-"""The consent ledger: what each person allows to be done with their photographs.
+"""The consent ledger: how the photographs of each person may be used.
 
-`consent.csv` is in the folder of the photographs, or in that of their table:
+`consent.csv` is in the folder of the photographs, or next to their table:
 
     subject,share,train,demo,revoked
     p01,no,yes,no,
     p02,yes,yes,yes,
     p03,no,yes,no,2026-03-01
 
-`train`: models may be trained and tested on the person. `share`: the person may be seen in a report
-that is passed on; otherwise the face is blurred there. `demo`: a demonstration may show the person.
-`revoked`: the day on which consent was withdrawn, or yes; empty or no while it is in force. Where
+`train`: models may be trained and tested on the person. `share`: a report that is passed on may
+show the person; otherwise the face is blurred. `demo`: a demonstration may show the person.
+`revoked`: the date on which consent was withdrawn, or yes; empty or no while it is in force. If
 there is a ledger, every subject needs a row. A person without consent to `train`, or with a
-revocation, is left out of every build. A ledger that cannot be read completely stops the build. A
-further column `note` is free text; other columns are refused, since they could mean anything.
+revocation, is excluded. A ledger that cannot be read completely is an error. The optional column
+`note` is free text; other columns are refused, since they could mean anything.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from fer_jax.data import names, tables
 
 NAME = "consent.csv"
 _COLUMNS = ("subject", "share", "train", "demo", "revoked")
-# Of files that may be a ledger in another format, or one with a second suffix.
+# Suffixes of files that may be a ledger in another format.
 _LEDGER_SUFFIXES = frozenset(("", ".csv", ".numbers", ".ods", ".tsv", ".txt", ".xls", ".xlsx"))
 _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 @dataclass(frozen=True)
 class Consent:
-    """What one person allows; `row` is where it says so.
+    """What one person allows, and the row of the ledger that says so.
 
-    `withheld` says whether the person's photographs may not be used.
+    `withheld` is True if the person's photographs must not be used.
     """
 
     subject: str
@@ -48,36 +48,39 @@ class Consent:
 
 @dataclass(frozen=True)
 class Ledger:
-    """A consent ledger as it was when it was read.
+    """A consent ledger at the time of reading.
 
-    `people` are its rows by the key of each subject (`names.key`). If there are `problems`, it
-    must not be used. `description` says which ledger it is and when it was read, without names.
+    `people` maps each subject (`names.key`) to its row. A ledger with `problems` must not be used.
+    `description` says which ledger it is and when it was read, without names of people.
     """
 
     file: Path
     people: Mapping[str, Consent] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-    description: str = "none, so nobody's consent is on record"
+    description: str = "none, so no consent is on record"
 
     @property
     def withheld(self) -> list[str]:
-        """The subjects whose consent is absent or withdrawn."""
+        """The subjects who did not consent or withdrew their consent."""
         return [row.subject for row in self.people.values() if row.withheld]
 
 
 def read_ledger(folder: Path) -> Ledger:
     """The ledger in a folder.
 
-    Where nothing is called so, the ledger is empty and has no problems. Anything else that is not
-    a complete ledger is a problem, since someone may have withdrawn in it: a broken link, a folder,
-    a malformed row, an unknown column, a ledger with another name or in another format.
+    Without `consent.csv` the ledger is empty and has no problems. Anything that may be an
+    incomplete ledger is a problem, since it may contain a withdrawal: a broken link, a folder, a
+    malformed row, an unknown column, a ledger with another name or in another format.
     """
     file = folder / NAME
     try:
         if tables.find(folder, NAME) is None:
             others = [other for other in sorted(folder.iterdir()) if _looks_like_a_ledger(other)]
-            words = "this looks like a consent ledger and would not be read; save it as"
-            found = [f"{other}: {words} {NAME} (CSV in UTF-8), or rename it" for other in others]
+            found = [
+                f"{other}: this looks like a consent ledger, but only {NAME} is read; save it "
+                f"under that name (CSV in UTF-8), or rename it"
+                for other in others
+            ]
             return Ledger(file, problems=tuple(found))
         digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
         rows, problems = tables.read_rows(file, _COLUMNS, ("note",), others=False)
@@ -90,9 +93,10 @@ def read_ledger(folder: Path) -> Ledger:
         subject = row.value["subject"]
         before = people.get(names.key(subject))
         if before is not None:
-            spelled = "" if before.subject == subject else f", as {names.shown(before.subject)}"
+            spelled = "" if before.subject == subject else f" as {names.shown(before.subject)}"
             problems.append(
-                f"{row.place}: {names.shown(subject)} is already in {before.row.place}{spelled}"
+                f"{row.place}: {names.shown(subject)} is already listed in "
+                f"{before.row.place}{spelled}; remove one of the two rows"
             )
             continue
         found = _problems(row.value)
@@ -108,7 +112,7 @@ def read_ledger(folder: Path) -> Ledger:
 
 
 def _looks_like_a_ledger(file: Path) -> bool:
-    """Whether a file has the name of a ledger that was saved or copied under another one."""
+    """Whether a file is named like a ledger that was saved or copied under another name."""
     name = names.key(file.name)
     named_so = re.match(r"consents?(?![^\W\d_])", name) is not None
     return named_so and Path(name).suffix in _LEDGER_SUFFIXES and not file.is_dir()
@@ -116,7 +120,7 @@ def _looks_like_a_ledger(file: Path) -> bool:
 
 def _problems(value: Mapping[str, str]) -> list[str]:
     """What is wrong with a row of the ledger."""
-    found = [] if names.key(value["subject"]) else ["no subject"]
+    found = [] if names.key(value["subject"]) else ["the subject is empty"]
     for name in ("share", "train", "demo"):
         if names.key(value[name]) not in _WORDS:
             found.append(f"{name} is {names.shown(value[name])}; write yes or no")
@@ -126,7 +130,7 @@ def _problems(value: Mapping[str, str]) -> list[str]:
             datetime.date.fromisoformat(revoked)
         except ValueError:
             found.append(
-                f"revoked is {names.shown(value['revoked'])}; write a day as 2026-03-31, yes, or "
-                f"leave it empty"
+                f"revoked is {names.shown(value['revoked'])}; write a date such as 2026-03-31, or "
+                f"yes, or leave it empty"
             )
     return found

@@ -1,4 +1,4 @@
-"""Pictures of ImageNet (ILSVRC2012) in a folder, and which of the 1,000 classes each shows."""
+"""Pictures of ImageNet (ILSVRC2012) in a folder, and their classes (1,000)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def synsets() -> tuple[str, ...]:
 
 
 def labelled_pictures(root: Path) -> tuple[list[tuple[Path, int]], int]:
-    """The pictures below `root` with their classes, 0..999, and how many have no known class.
+    """The pictures below `root` with their classes, 0..999, and the number without a known class.
 
-    The class is the synset with which the picture's name or its folder's name begins; or that of
-    the official validation picture of this name (ILSVRC2012_val_00000001.JPEG).
+    A picture's class is the synset at the start of its name or of its folder's name. The official
+    validation pictures (ILSVRC2012_val_00000001.JPEG) are recognised by their names.
 
     Raises:
-        UserError: no picture has a class.
+        UserError: no picture has a known class.
     """
     numbers = {synset: number for number, synset in enumerate(synsets())}
     files = [file for file in sorted(root.rglob("*")) if file.suffix.lower() in SUFFIXES]
@@ -36,8 +36,8 @@ def labelled_pictures(root: Path) -> tuple[list[tuple[Path, int]], int]:
     found = [pair for pair in zip(files, classes, strict=True) if pair[1] >= 0]
     if not found:
         raise UserError(
-            f"no picture below {root} names its class: expected folders or files that begin with "
-            "a synset (n01440764/x.JPEG), or ILSVRC2012_val_00000001.JPEG and so on"
+            f"no picture below {root} has a known class: name folders or files after a synset "
+            "(n01440764/x.JPEG), or keep the official names (ILSVRC2012_val_00000001.JPEG)"
         )
     return found, len(files) - len(found)
 
@@ -54,6 +54,6 @@ def _synset(file: Path) -> str:
 
 @functools.cache
 def _lines(name: str) -> tuple[str, ...]:
-    """A list that TensorFlow Datasets ships with its own builder of ImageNet."""
+    """The lines of a list that TensorFlow Datasets ships with its ImageNet builder."""
     file = Path(tfds.core.tfds_path("datasets/imagenet2012")) / name
     return tuple(file.read_text().split())

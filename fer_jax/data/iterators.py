@@ -1,8 +1,8 @@
-"""Batches for the training loop, read ahead by Grain, resumed exactly.
+"""Batches for the training loop, prefetched by Grain and exactly resumable.
 
-Which examples batch number `t` has is a function of the seed alone; Grain evaluates it ahead of the
-loop, in threads or in worker processes. So the batches depend neither on the number of workers nor
-on that of hosts, and the position to resume from is a number.
+The examples in batch number `t` depend on the seed alone. Grain prefetches them in threads or in
+worker processes. So the batches depend neither on the number of workers nor on the number of
+hosts, and the position to resume from is a single number.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _THREADS = 4
 
 
 class TrainIterator(Iterator[IteratorBatch]):
-    """Endless training batches, as `Batch` and `mask`, bool [B].
+    """Endless training batches: the arrays of `sources.Batch`, and `mask`, bool [B].
 
-    Each epoch has every example once, in another order; a batch may span two epochs, so all are
-    full and `mask` is True throughout. Labels of single tasks (`label_<task>`) come with them.
+    Each epoch contains every example once, in a new order. A batch may span two epochs, so every
+    batch is full and `mask` is always True.
 
     Args:
-        source: of the examples.
-        batch_size: B, the examples in one batch of this process.
-        seed: 0 to 2**32 - 1; decides every order.
-        workers: processes that read; 0 reads in threads of this one, which suffices for sources
-            in memory, and for small images.
-        shard: (index, count) of this process among those that train together. Their batches, side
-            by side, are the batch of `B * count` that one process alone would see.
+        source: the examples.
+        batch_size: B, the number of examples per batch in this process.
+        seed: 0 to 2**32 - 1; determines the order.
+        workers: number of reader processes; 0 reads in threads of this process, which is enough
+            for sources in memory and for small images.
+        shard: (index, count) of this process among those that train together. Their concatenated
+            batches are the batch of `B * count` examples that a single process would read.
 
     Raises:
-        UserError: there is no example.
+        UserError: the source is empty.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TrainIterator(Iterator[IteratorBatch]):
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         if len(source) == 0:
-            raise UserError("there is no example to train on")
+            raise UserError("there are no examples to train on; check --config.data")
         index, count = shard
         self._source, self._workers = source, workers
         self._whole_batches = _Rows(len(source), batch_size * count, seed=seed)
@@ -81,36 +81,36 @@ class TrainIterator(Iterator[IteratorBatch]):
         if self._reader is None:
             self._reader = self._start()
         batch = next(self._reader)
-        if self._workers:  # theirs lie in shared memory that goes with the worker
+        if self._workers:  # their batches are in shared memory, which is freed with the worker
             batch = {name: np.array(value) for name, value in batch.items()}
         self._next_batch += 1
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """The position, as JSON, to be saved with the train state."""
+        """The position as a JSON-serialisable dictionary, to be saved with the train state."""
         return {"next_batch": self._next_batch, **self._identity}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on exactly where `get_state` was called, with any number of workers or hosts.
+        """Continues exactly where `get_state` was called, with any number of workers or hosts.
 
         Raises:
-            UserError: the state is that of another data set, global batch size or seed.
+            UserError: the state belongs to another data set, global batch size or seed.
         """
         for name, value in self._identity.items():
             if state[name] != value:
                 raise UserError(
-                    f"cannot resume: the input had {name}={state[name]} and has {name}={value}; "
-                    "choose another --workdir or undo the change"
+                    f"cannot resume: {name} was {state[name]} and is now {value}; undo the change, "
+                    "or choose another --workdir"
                 )
         self.close()
         self._next_batch = int(state["next_batch"])
 
     def examples(self, batch: int) -> list[str]:
-        """The ids of the examples in batch number `batch`, from 0, of all hosts together."""
+        """The ids of the examples in batch number `batch` (from 0), over all hosts."""
         return [self._source[int(index)]["id"] for index in self._whole_batches(batch)]
 
     def close(self) -> None:
-        """Ends threads and worker processes. Another `next` would start them again."""
+        """Stops threads and worker processes; `next` starts them again."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -124,7 +124,7 @@ class TrainIterator(Iterator[IteratorBatch]):
     def _start(self) -> grain.DatasetIterator:
         ahead = self._batches[self._next_batch :].to_iter_dataset(_read_options())
         if self._workers:
-            # Grain hands absl flags on to its workers; outside of launch.py nobody parsed them.
+            # Grain passes absl flags to its workers; outside launch.py they have not been parsed.
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
             ahead = ahead.mp_prefetch(
@@ -136,10 +136,10 @@ class TrainIterator(Iterator[IteratorBatch]):
 def eval_batches(
     source: Source, *, batch_size: int, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[IteratorBatch]:
-    """One pass over `source`, in order, in batches as those of `TrainIterator`.
+    """One pass over `source`, in order, in batches like those of `TrainIterator`.
 
-    All batches have B rows; rows after the last example are zeros with the label 0 and `mask`
-    False. Processes that evaluate together (`shard`) get equally many batches.
+    All batches have B rows. Rows after the last example are padding: zeros, label 0, `mask` False.
+    Processes that evaluate together (`shard`) get the same number of batches.
     """
     index, count = shard
     whole = batch_size * count
@@ -168,10 +168,10 @@ def _permutation(length: int, seed: int, epoch: int) -> Int64[np.ndarray, " leng
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """The indices of a process's part of batch `step`.
+    """The indices of one process's part of batch `step`.
 
-    With a seed, they come from shuffled epochs, one after the other; without, they are in order,
-    and fewer or none at the end. Grain's own shuffle gives the same guarantees, but takes 20
+    With a seed, they come from consecutive shuffled epochs. Without one, they are in order, and the
+    last parts have fewer or none. Grain's own shuffle gives the same guarantees, but takes 20
     microseconds per index, which would be most of the cost of a small image in memory.
     """
 
@@ -196,7 +196,7 @@ class _Rows:
 
 @dataclasses.dataclass(frozen=True)
 class _Load:
-    """Reads the examples at `indices`, and pads them to `size` rows."""
+    """Reads the examples at `indices` and pads them to `size` rows."""
 
     source: Source
     size: int

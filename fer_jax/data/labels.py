@@ -1,4 +1,4 @@
-"""Labelled photographs: `root/<subject>/<emotion>/*` or a `labels.csv`, all problems at once."""
+"""Reading labelled photographs from `root/<subject>/<emotion>/*` or a `labels.csv`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = ("path", "photo", "subject", "emotion", "split", "share", "ledger_line
 _NOT_LISTED = frozenset((NAME, consent.NAME, pseudonyms.NAME))
 _LEFT_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini"))
 _MOST_WARNINGS = 20
-_MOST_PROBLEMS = 200  # printed; an empty column makes thousands
+_MOST_PROBLEMS = 200  # in the message; an empty column causes thousands
 _LONGEST_PROBLEM = 380  # characters
 
 
@@ -33,35 +33,34 @@ def read_labels(
 ) -> pd.DataFrame:
     """Reads which photograph shows which subject with which emotion.
 
-    Names of emotions and subjects are compared by `fer_jax.data.names.key`: letter case, Arabic or
-    Persian letters and digits, vowel signs and joiners do not count. Emotions are returned as they
-    are spelled in `emotions`. A subject with several spellings is returned under one of them, with
-    a warning.
+    Names of emotions and subjects are compared by `fer_jax.data.names.key`, which ignores letter
+    case, vowel signs, joiners, and whether letters and digits are Arabic or Persian. Emotions are
+    returned as they are spelled in `emotions`. A subject with several spellings is returned under
+    one of them, with a warning.
 
     Args:
         path: a folder `<subject>/<emotion>/<photograph>`; or a table with the columns `path`
             (relative to the table, inside its folder), `subject`, `emotion` and, optionally,
             `split`; or a folder with such a table in `labels.csv`.
         emotions: the closed set of labels.
-        ignore: emotions whose photographs are left out.
+        ignore: emotions whose photographs are skipped.
 
     Returns:
         One row per photograph, sorted by `photo`: `path` (absolute), `photo` (unique: the path
-        relative to the folder or table), `subject`, `emotion`, `split` ("" where none is given),
-        `share` (whether a report may show the face), `ledger_line` (the line of the consent ledger
-        that includes the person, 0 without a ledger). `attrs` has a list of "warnings"; the number
-        of subjects with several spellings ("merged"), of photographs of ignored emotions
-        ("ignored"), of other files ("not_photographs"), of photographs ("withheld") and of people
-        in the ledger ("people_without_consent") without consent; and "consent_ledger", which
-        describes the ledger.
+        relative to the folder or table), `subject`, `emotion`, `split` ("" if none is given),
+        `share` (whether a report may show the face), `ledger_line` (the person's line in the
+        consent ledger, 0 without a ledger). `attrs` contains the list "warnings", the description
+        "consent_ledger", and counts: "merged" (subjects with several spellings), "ignored"
+        (photographs of ignored emotions), "not_photographs" (other files), "withheld" (photographs
+        without consent) and "people_without_consent" (in the ledger).
 
     Raises:
-        UserError: with every problem found, each with its file and line.
+        UserError: the message lists every problem with its file and line.
     """
     source = Path(path)
     if not os.path.lexists(source):
         raise UserError(f"there is no folder or table of photographs at {source}")
-    known = _known(emotions)
+    known = _emotions_by_key(emotions)
     folder = source if source.is_dir() else source.parent
     table = tables.find(folder, NAME) if source.is_dir() else source
     found = _read_table(table) if table else _read_folder(source)
@@ -69,17 +68,21 @@ def read_labels(
     others = _not_photographs(found.others)
     if not (rows or found.problems or ignored):
         raise UserError(
-            f"{source} holds no photograph; it should hold <subject>/<emotion>/<photograph> "
-            f"or {NAME}" + "".join(f"; {warning}" for warning in others)
+            f"{source} contains no photographs; it should contain "
+            f"<subject>/<emotion>/<photograph> or {NAME}"
+            + "".join(f"; {warning}" for warning in others)
         )
     rows, merged = _merge_spellings(rows)
     ledger = consent.read_ledger(folder)
-    problems = [*found.problems, *_duplicates(rows), *_unreadable(rows), *_split_people(rows)]
-    problems += [*ledger.problems, *_not_in(ledger, rows), *_overlooked(ledger.file, rows)]
+    problems = [*found.problems, *_duplicates(rows), *_unreadable(rows), *_split_problems(rows)]
+    problems += [*ledger.problems, *_not_in_ledger(ledger, rows)]
+    problems += _misplaced_ledgers(ledger.file, rows)
     if problems:
-        raise UserError(_message(source, problems, _first(merged)))
+        raise UserError(_message(source, problems, _at_most(merged)))
     if not rows:
-        raise UserError(f"{source}: all {ignored} photographs are of ignored emotions")
+        raise UserError(
+            f"{source}: all {ignored} photographs are of ignored emotions; change --config.ignore"
+        )
     kept = []
     for row in sorted(rows, key=lambda row: row.photo):
         person = ledger.people.get(names.key(row.subject))
@@ -88,16 +91,18 @@ def read_labels(
             fields = (row.path, row.photo, row.subject, row.emotion, row.split)
             kept.append((*fields, share, line))
     if not kept:
-        raise UserError(f"{source}: nobody in {consent.NAME} consents to train; nothing is left")
+        raise UserError(
+            f"{source}: no photograph is left, since nobody in {consent.NAME} consents to train"
+        )
     labels = pd.DataFrame(kept, columns=list(COLUMNS)).astype({"ledger_line": "int32"})
     withheld = {row.subject for row in rows} - set(labels["subject"])
     left_out = (
-        f"{len(rows) - len(kept)} photographs of {len(withheld)} people are left out, since "
-        f"{consent.NAME} does not allow them"
+        f"{len(rows) - len(kept)} photographs of {len(withheld)} people were skipped, since "
+        f"{consent.NAME} does not allow their use"
     )
     labels.attrs = {
         "warnings": [
-            *_first(merged),
+            *_at_most(merged),
             *_single_emotions(labels),
             *others,
             *([left_out] if withheld else []),
@@ -113,10 +118,10 @@ def read_labels(
 
 
 def files_read(path: str | os.PathLike[str]) -> list[Path]:
-    """The files that are read with the folder or table of photographs at `path`.
+    """The files on which the result of reading the folder or table at `path` depends.
 
-    The consent ledger and the pseudonyms, whether or not there are any, and the pictures that a
-    table names as far as it can be read; those in a folder are below it.
+    These are the consent ledger and the pseudonyms, whether or not they exist, and the pictures
+    that a table lists. The files below a folder of photographs are not included.
     """
     source = Path(path)
     folder = source if source.is_dir() else source.parent
@@ -124,7 +129,7 @@ def files_read(path: str | os.PathLike[str]) -> list[Path]:
     files = [folder / consent.NAME, above, folder / pseudonyms.NAME]
     if not source.is_file():
         return files
-    with contextlib.suppress(tables.TableError):  # `read_labels` will say so
+    with contextlib.suppress(tables.TableError):  # `read_labels` reports it
         rows, _ = tables.read_rows(source, ("path",))
         paths = [row.value["path"] for row in rows]
         inside = [name for name in paths if not tables.path_problem(name)]
@@ -134,7 +139,7 @@ def files_read(path: str | os.PathLike[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Row:
-    """A photograph, where it was read, and what is wrong with its path."""
+    """A photograph, where its label was read, and what is wrong with its path."""
 
     path: str
     photo: str
@@ -147,20 +152,20 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a folder or table holds, `others` being files that are not photographs."""
+    """What a folder or table contains; `others` are files that are not photographs."""
 
     rows: list[_Row]
     problems: list[str]
     others: list[Path]
 
 
-def _known(emotions: Sequence[str]) -> dict[str, str]:
-    """The emotions by their keys."""
+def _emotions_by_key(emotions: Sequence[str]) -> dict[str, str]:
+    """The emotions by `names.key`; they are checked."""
     known = {names.key(name): name for name in emotions}
     if len(known) < len(emotions):
         listed = ", ".join(map(names.shown, emotions))
-        raise UserError(f"--config.emotions names one emotion twice: {listed}")
-    for name in emotions:  # they become folders, as subjects do
+        raise UserError(f"--config.emotions lists an emotion twice: {listed}")
+    for name in emotions:  # they become folder names, like subjects
         if problem := tables.id_problem(name, "emotion"):
             raise UserError(f"--config.emotions: {problem}")
     return known
@@ -179,7 +184,7 @@ def _read_folder(root: Path) -> _Found:
             if file.name.lower() not in _LEFT_BY_SYSTEMS and not is_table:
                 found.others.append(file)
         elif len(parts) != 3:
-            found.problems.append(f"{file}: is not in {root}/<subject>/<emotion>/")
+            found.problems.append(f"{file}: move it to {root}/<subject>/<emotion>/")
         elif not _is_utf8("/".join(parts)):
             found.problems.append(f"{str(file)!a}: the name is not UTF-8; rename it")
         else:
@@ -204,9 +209,9 @@ def _read_table(file: Path) -> _Found:
 
 
 def _check_names(found: _Found, known: dict[str, str], ignore: set[str]) -> tuple[list[_Row], int]:
-    """The rows with the emotions of the config, and how many are ignored.
+    """The valid rows with emotions as spelled in the config, and the number of ignored rows.
 
-    Adds problems of paths, subjects and emotions, one for each emotion that is not known.
+    Adds problems with paths and subjects, and one problem per unknown emotion.
     """
     rows, ignored = [], 0
     unknown: dict[str, list[str]] = {}
@@ -221,9 +226,10 @@ def _check_names(found: _Found, known: dict[str, str], ignore: set[str]) -> tupl
         elif not any(problems):
             rows.append(replace(row, emotion=known[emotion]))
     found.problems.extend(
-        f"{places[0]}: unknown emotion {names.shown(name)}; known are {', '.join(known.values())}; "
-        + (f"{len(places) - 1} more photographs have it; " if len(places) > 1 else "")
-        + "correct it, or add it to --config.emotions or --config.ignore"
+        f"{places[0]}: unknown emotion {names.shown(name)}"
+        + (f" (also in {len(places) - 1} more photographs)" if len(places) > 1 else "")
+        + f"; known emotions are {', '.join(known.values())}; correct it, or add it to "
+        + "--config.emotions or --config.ignore"
         for name, places in unknown.items()
     )
     return rows, ignored
@@ -245,7 +251,7 @@ def _duplicates(rows: Iterable[_Row]) -> Iterator[str]:
         if before is not row:
             same = (before.subject, before.emotion) == (row.subject, row.emotion)
             other = "" if same else " with another label"
-            yield f"{row.place}: {row.photo} is already in {before.place}{other}"
+            yield f"{row.place}: {row.photo} is already listed in {before.place}{other}"
 
 
 def _unreadable(rows: Sequence[_Row]) -> Iterator[str]:
@@ -257,8 +263,8 @@ def _unreadable(rows: Sequence[_Row]) -> Iterator[str]:
             yield f"{row.place}: cannot read {row.path}: {fault}"
 
 
-def _split_people(rows: Iterable[_Row]) -> Iterator[str]:
-    """Nobody may be in two splits, and splits are given for all rows or for none."""
+def _split_problems(rows: Iterable[_Row]) -> Iterator[str]:
+    """Subjects in several splits, and rows without a split if other rows have one."""
     splits: dict[str, dict[str, str]] = {}
     without = []
     for row in rows:
@@ -274,19 +280,19 @@ def _split_people(rows: Iterable[_Row]) -> Iterator[str]:
             )
     if splits:
         for row in without:
-            yield f"{row.place}: no split, where other rows have one"
+            yield f"{row.place}: the split is empty; fill it in, as in other rows"
 
 
-def _not_in(ledger: consent.Ledger, rows: Sequence[_Row]) -> Iterator[str]:
-    """The people whom a ledger without problems lacks."""
+def _not_in_ledger(ledger: consent.Ledger, rows: Sequence[_Row]) -> Iterator[str]:
+    """The subjects without a row in the consent ledger, if it has no other problems."""
     if os.path.lexists(ledger.file) and not ledger.problems:
         for subject, place in {row.subject: row.place for row in reversed(rows)}.items():
             if names.key(subject) not in ledger.people:
-                yield f"{place}: the subject {subject!r} has no row in {ledger.file}"
+                yield f"{place}: the subject {subject!r} has no row in {ledger.file}; add one"
 
 
-def _overlooked(ledger: Path, rows: Sequence[_Row]) -> Iterator[str]:
-    """Ledgers above or among the photographs that are not read."""
+def _misplaced_ledgers(ledger: Path, rows: Sequence[_Row]) -> Iterator[str]:
+    """Ledgers above or among the photographs, where they are not read."""
     root = ledger.parent.absolute()
     above = root.parent / consent.NAME
     if os.path.lexists(above) and not os.path.lexists(ledger):
@@ -305,14 +311,14 @@ def _single_emotions(frame: pd.DataFrame) -> list[str]:
         for subject, row in single.head(_MOST_WARNINGS).iterrows()
     ]
     more = len(single) - len(named)
-    return named + ([f"... and so have {more} more subjects"] if more else [])
+    return named + ([f"... and {more} more subjects with one emotion only"] if more else [])
 
 
 def _not_photographs(files: Sequence[Path]) -> list[str]:
     if not files:
         return []
     some = ", ".join(str(file) for file in files[:5]) + (", ..." if len(files) > 5 else "")
-    first = f"{len(files)} files are not photographs by their names and were left out: {some}"
+    first = f"{len(files)} files were skipped, since their names are not of photographs: {some}"
     return [first, *sorted({images.advice(file) for file in files} - {""})]
 
 
@@ -329,7 +335,7 @@ def _message(source: Path, problems: Sequence[str], notes: Sequence[str]) -> str
 
 
 def _merge_spellings(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
-    """The rows with one spelling of each subject; a sentence for each that had several."""
+    """The rows with one spelling per subject, and a sentence for each subject that had several."""
     spellings: dict[str, set[str]] = {}
     for row in rows:
         spellings.setdefault(names.key(row.subject), set()).add(row.subject)
@@ -343,14 +349,14 @@ def _merge_spellings(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
     return [replace(row, subject=one[names.key(row.subject)]) for row in rows], merged
 
 
-def _first(merged: list[str]) -> list[str]:
-    """The first of the sentences about merged spellings, and how many more there are."""
+def _at_most(merged: list[str]) -> list[str]:
+    """The first sentences about merged spellings, and the number of further ones."""
     more = len(merged) - _MOST_WARNINGS
-    rest = [f"... and so are those of {more} more subjects"] if more > 0 else []
+    rest = [f"... and the spellings of {more} more subjects"] if more > 0 else []
     return merged[:_MOST_WARNINGS] + rest
 
 
 def _with_code_points(name: str) -> str:
-    """A name, with its code points where these alone tell it from another."""
+    """A name, with its code points if it is not ASCII, since different names may look the same."""
     points = " ".join(f"U+{ord(letter):04X}" for letter in name)
     return repr(name) if name.isascii() else f"{name!r} ({points})"

@@ -1,7 +1,8 @@
-"""Which workdir was made from which: the one reader of the paths in the configs of finished runs.
+"""Which workdir was made from which, according to the paths in their configs.
 
-A workdir is a folder with the `config.json` of a stage. What it was made from are the paths that
-this config names: other workdirs, models in them, weight files, folders of photographs or videos.
+A workdir is a folder with the `config.json` of a stage. The paths in this config are its inputs:
+other workdirs, models in them, weight files, folders of photographs or videos. No other module
+reads these paths from finished runs.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from typing import Any, TypeVar
 from fer_jax import outputs
 from fer_jax.workdir import PUBLISHED
 
-# The fields of all stages that name an input. `probe.photographs` is not among them: a training
-# is measured on these photographs, and its weights do not depend on them.
+# The fields of all stages that name an input. `probe.photographs` is not one of them: training is
+# measured on these photographs, but the weights do not depend on them.
 _INPUTS = (
     "photos", "videos", "photographs", "test_photographs", "faces", "verifier", "pool", "init",
     "model", "input", "runs", "context", "data.root", "data.folders", "weights", "head", "images",
 )  # fmt: skip
 _MODELS = ("init", "model", "weights", "verifier")  # may name published weights
-PIPELINE = "pipeline"  # the stage that runs others, in folders below its own
+PIPELINE = "pipeline"  # the stage that runs others in subfolders of its workdir
 
 
 @dataclass(frozen=True)
 class Workdir:
     """A workdir and the paths in its config, absolute and with symbolic links resolved.
 
-    `inputs` maps a field of the config, as "init" or "data.root", to the paths that it names, and
-    `probed` is the workdir of the photographs on which a training was only measured.
+    `inputs` maps a config field, such as "init" or "data.root", to its paths. `probed` is the
+    workdir of the photographs on which training was measured (`probe.photographs`), if any.
     """
 
     folder: Path
@@ -50,14 +51,14 @@ W = TypeVar("W", bound=Workdir)
 
 @dataclass(frozen=True)
 class Ancestry:
-    """The workdirs that led to a model, nearest first, and the paths that lead no further."""
+    """The workdirs that led to a model, nearest first, and the paths that are not in a workdir."""
 
     workdirs: tuple[Workdir, ...] = ()
     unknown: tuple[Path, ...] = ()
 
 
 def read_workdir(folder: Path) -> Workdir | None:
-    """The workdir at `folder`; None where no `config.json` of a stage is."""
+    """The workdir at `folder`; None if it has no `config.json` of a stage."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError, RecursionError):
@@ -86,9 +87,9 @@ def read_workdir(folder: Path) -> Workdir | None:
 
 
 def workdir_of(path: Path) -> Workdir | None:
-    """The workdir that wrote what is at `path`: itself, or the one with the model at `path`.
+    """The workdir at `path`, or the one that contains the model at `path`; None if there is none.
 
-    A model is `model/`, `best/model/` or `folds/<fold>/model/` in the workdir of its training.
+    A model is in `model/`, `best/model/` or `folds/<fold>/model/` of its training workdir.
     """
     path = path.resolve()
     folder = path.parent if path.is_file() else path
@@ -103,9 +104,9 @@ def workdir_of(path: Path) -> Workdir | None:
 
 
 def workdirs_below(folder: Path) -> list[Workdir]:
-    """All workdirs at or below `folder`, and below folders outside to which links in it lead.
+    """All workdirs at or below `folder`, also behind links that lead out of it; sorted.
 
-    They are sorted. Where a removal was killed, only the record may be left: the stage is "" then.
+    An interrupted removal may leave only the record of written files; the stage is "" then.
     """
     real = folder.resolve()
     found: dict[Path, Workdir] = {}
@@ -120,10 +121,10 @@ def workdirs_below(folder: Path) -> list[Workdir]:
 
 
 def ancestors(paths: Iterable[str]) -> Ancestry:
-    """The workdirs of the models at `paths`, and of those that they began with, and so on.
+    """The workdirs of the models at `paths`, of the models that initialised them, and so on.
 
     Args:
-        paths: values of `config.init`; empty ones are left out.
+        paths: values of `config.init`; empty ones are ignored.
     """
     found: dict[Path, Workdir] = {}
     unknown: dict[Path, None] = {}
@@ -140,10 +141,10 @@ def ancestors(paths: Iterable[str]) -> Ancestry:
 
 
 def descendants(folders: Iterable[Path], among: Iterable[W]) -> list[W]:
-    """The workdirs `among` that were made from one in `folders`, or from such a one, and so on.
+    """The workdirs in `among` that were made from `folders`, directly or through other workdirs.
 
-    Those in `folders` are left out. Each comes after one that it was made from: when they are
-    deleted from the last to the first, a part of them that is left is found again.
+    Those in `folders` are not included. Each comes after one that it was made from. If they are
+    deleted in reverse order and this is interrupted, the rest is found again.
     """
     known = {workdir.folder: workdir for workdir in among}
     sources = {folder: _sources(workdir, known) for folder, workdir in known.items()}
@@ -174,7 +175,7 @@ def _linked_folders(folder: Path) -> list[Path]:
 
 
 def _sources(workdir: Workdir, known: Mapping[Path, Workdir]) -> set[Path]:
-    """The innermost workdirs that hold the inputs; a pipeline holds only its steps."""
+    """The innermost workdirs that contain the inputs; a pipeline counts only as an exact match."""
     holders = set()
     for path in workdir.made_from:
         holder = next((parent for parent in (path, *path.parents) if parent in known), None)
@@ -191,7 +192,7 @@ def _value(config: Mapping[str, Any], name: str) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts in a value of a config, at any depth, that name a path."""
+    """The non-empty strings in a config value, at any depth; they are paths."""
     if isinstance(value, str) and value:
         yield value
     elif isinstance(value, Mapping):

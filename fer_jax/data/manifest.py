@@ -1,7 +1,6 @@
 """The manifest, one row per detected face, and the list of non-faces.
 
-Nothing is ever deleted from a manifest: a face that is refused gets the status "removed" and a
-reason.
+Rows are never deleted from a manifest: a rejected face gets the status "removed" and a reason.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ BACKGROUND, HARD = "background", "hard"
 
 SCHEMA = pa.schema(
     [
-        pa.field("face_id", pa.string(), nullable=False),  # unique, ASCII, fit for a file name
+        pa.field("face_id", pa.string(), nullable=False),  # unique, ASCII, valid in a file name
         pa.field("video", pa.string(), nullable=False),  # path below the folder of videos
         pa.field("frame", pa.int64(), nullable=False),  # number of the decoded frame, from 0
         pa.field("time_s", pa.float64(), nullable=False),  # presentation time, seconds
@@ -31,7 +30,7 @@ SCHEMA = pa.schema(
         pa.field("brightness", pa.float32(), nullable=False),
         pa.field("yaw", pa.float32(), nullable=False),  # degrees
         pa.field("phash", pa.uint64(), nullable=False),
-        pa.field("track", pa.int32(), nullable=False),  # number of the moving face in its video
+        pa.field("track", pa.int32(), nullable=False),  # number of the face's track in its video
         pa.field("status", pa.string(), nullable=False),  # "kept" or "removed"
         pa.field("reason", pa.string(), nullable=False),  # "" while kept
         pa.field("crop", pa.string(), nullable=False),  # path relative to the manifest's folder
@@ -50,7 +49,7 @@ NEGATIVES_SCHEMA = pa.schema(
 
 
 def read_manifest(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """The rows of a manifest; `box` and `landmarks` are float32 arrays [4] and [10] a cell.
+    """The rows of a manifest; each cell of `box` is float32 [4], of `landmarks` float32 [10].
 
     Raises:
         UserError: the file is missing, or not a manifest.
@@ -62,7 +61,7 @@ def write_manifest(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
     """Writes a manifest atomically.
 
     Raises:
-        ValueError: see `write_table`; an id occurs twice, or a status is unknown.
+        ValueError: an id occurs twice, a status is unknown, or `write_table` refuses the table.
     """
     twice = frame["face_id"][frame["face_id"].duplicated()]
     if len(twice):
@@ -83,5 +82,9 @@ def read_negatives(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def write_negatives(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
-    """Writes a list of non-faces atomically; errors are those of `write_table`."""
+    """Writes a list of non-faces atomically.
+
+    Raises:
+        ValueError: `write_table` refuses the table.
+    """
     write_table(Path(path), frame, NEGATIVES_SCHEMA)

@@ -1,6 +1,6 @@
-"""When two spellings are one name: Unicode as Persian needs it.
+"""Which spellings are the same name: Unicode normalisation for Persian and other scripts.
 
-A keyboard, a phone and a spreadsheet spell one Persian name in several ways: with Arabic or Persian
+Keyboards, phones and spreadsheets spell the same Persian name differently: with Arabic or Persian
 letters and digits, with or without vowel signs, joiners and direction marks.
 """
 
@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 
-# Arabic letters that stand for a Persian one, and Persian ones with a hamza.
+# Arabic letters used in place of Persian ones, and Persian letters with a hamza.
 _LETTERS = {
     "ي": "ی", "ى": "ی", "ئ": "ی", "ې": "ی", "ۍ": "ی", "ێ": "ی", "ے": "ی", "ۓ": "ی",
     "ك": "ک", "ڪ": "ک", "ګ": "گ",
@@ -20,8 +20,8 @@ _LETTERS = {
     "أ": "ا", "إ": "ا", "ٱ": "ا", "ؤ": "و",
     "\N{ARABIC TATWEEL}": "",
 }  # fmt: skip
-# Characters without a shape that Unicode does not class as format characters (Cf).
-_SHAPELESS = re.compile(
+# Invisible characters that Unicode does not class as format characters (Cf).
+_INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
 _SHOWN = 80  # characters of a name in a message
@@ -29,11 +29,11 @@ _SHOWN = 80  # characters of a name in a message
 
 @functools.lru_cache(maxsize=1 << 16)
 def key(name: str) -> str:
-    """The same text for all spellings of a name, different texts for different names.
+    """The same text for all spellings of a name, and different texts for different names.
 
-    Compatibility forms are decomposed and composed again (NFKC), Arabic letters become Persian,
-    digits of any script become 0 to 9. Arabic vowel signs, joiners, direction marks and other
-    characters without a shape are left out; letter case and the amount of white space do not count.
+    Compatibility forms are normalised (NFKC), Arabic letters become Persian, and digits of any
+    script become 0 to 9. Arabic vowel signs, joiners, direction marks and other invisible
+    characters are left out. Letter case and the amount of white space are ignored.
     """
     text = unicodedata.normalize("NFKC", name).translate(_PLAIN)
     text = unicodedata.normalize("NFKC", text.casefold())
@@ -41,23 +41,23 @@ def key(name: str) -> str:
 
 
 def spelling(names: set[str]) -> str:
-    """The one of several spellings of a name that is used for all: the plainest, by its key."""
+    """The spelling to use for a name that has several: the one closest to its key."""
     return min(names, key=lambda name: (name != key(name), name.casefold() != key(name), name))
 
 
 def shown(name: str) -> str:
-    """A name for a message: quoted, shapeless characters escaped, and both ends if it is long."""
+    """A name for a message: quoted, invisible characters escaped, the middle cut out if long."""
     half = _SHOWN // 2
     return repr(name if len(name) <= _SHOWN else f"{name[:half]}…{name[-half:]}")
 
 
 def digest(name: str) -> str:
-    """16 hexadecimal digits that stand for a name where it is too long, or taken."""
+    """16 hexadecimal digits that replace a name which is too long or already used."""
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 
 class _Plain(dict[int, str]):
-    """What becomes of each character, worked out when it is first met; for `str.translate`."""
+    """Maps each character to its plain form for `str.translate`; computed on first use."""
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -68,8 +68,8 @@ class _Plain(dict[int, str]):
         elif category == "Nd":
             plain = str(unicodedata.decimal(letter))
         else:
-            shapeless = category == "Cf" or _SHAPELESS.match(letter)
-            plain = "" if arabic_sign or shapeless else letter
+            invisible = category == "Cf" or _INVISIBLE.match(letter)
+            plain = "" if arabic_sign or invisible else letter
         return self.setdefault(code, plain)
 
 

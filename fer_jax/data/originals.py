@@ -1,8 +1,7 @@
-"""The photographs of one person: found first, and deleted only if all of them can be.
+"""Finding and deleting the photographs of one person: either all of them are deleted, or none.
 
-Nothing outside the folder of the photographs is ever deleted. A photograph that a symbolic link
-leads to goes with the link if it lies inside; one that lies outside is a problem, which the user
-has to solve first.
+Nothing outside the folder of photographs is ever deleted. If a symbolic link points to a photograph
+inside the folder, both are deleted. If it points outside, the user has to decide first.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from fer_jax.faces.images import SUFFIXES
 from fer_jax.files import below, replace_text
 from fer_jax.locking import turn_in
 
-_MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may hold thumbnails
+_MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may contain thumbnails
 
 
 @dataclass
 class Originals:
-    """What a folder of photographs has of a person.
+    """What a folder of photographs contains of a person.
 
     Attributes:
         root: the folder, with links resolved.
         files: the photographs and the links to them.
-        folders: the person's folders and links to such.
+        folders: the person's folders and the links to them.
         rows: the rows of tables that are about the person.
-        listed: all files that the table gives to other people.
+        listed: all files that the table assigns to other people.
         problems: what has to be done by hand before anything is deleted.
     """
 
@@ -47,15 +46,15 @@ class Originals:
 
 
 def root_of(photos: Path) -> Path:
-    """The folder of photographs that is given by itself or by a table in it."""
+    """The folder of photographs, given the folder itself or a table in it."""
     return photos if photos.is_dir() else photos.parent
 
 
 def find_originals(photos: Path, person: Person) -> Originals:
-    """Looks for a person's photographs and rows at `photos`, a folder or a table.
+    """Finds a person's photographs and rows at `photos`, a folder or a table.
 
     Raises:
-        UserError: nothing is at `photos`, or a table cannot be read.
+        UserError: `photos` does not exist, or a table cannot be read.
     """
     if not photos.exists():
         raise UserError(f"there is no folder or table of photographs at {photos}")
@@ -80,7 +79,7 @@ def find_originals(photos: Path, person: Person) -> Originals:
 
 
 def delete_files(found: Originals) -> None:
-    """Deletes the photographs, the links to them, and the folders that are then empty.
+    """Deletes the photographs, the links to them, and the folders that become empty.
 
     Raises:
         OSError: a file cannot be deleted; the next run deletes the rest.
@@ -95,17 +94,17 @@ def delete_files(found: Originals) -> None:
 
 
 def delete_rows(found: Originals, person: Person) -> None:
-    """Deletes the person's rows from the tables; every other byte stays.
+    """Deletes the person's rows from the tables and leaves every other byte unchanged.
 
-    The tables are read again, since somebody may have added rows since `found` was made.
+    The tables are read again, since rows may have been added after `found` was made.
 
     Raises:
-        UserError: a table cannot be read any more.
+        UserError: a table can no longer be read.
     """
     with turn_in(found.root):  # a run of `photographs` may be adding pseudonyms
         for file in dict.fromkeys(row.file for row in found.rows):
             _, gone = _read(file, person)
-            if not gone:  # somebody has deleted them
+            if not gone:  # they have been deleted in the meantime
                 continue
             lines = {line for row in gone for line in range(row.first_line, row.line + 1)}
             with file.open(newline="", encoding="utf-8") as content:
@@ -114,12 +113,12 @@ def delete_rows(found: Originals, person: Person) -> None:
 
 
 def _read(file: Path, person: Person) -> tuple[list[tables.Row], list[tables.Row]]:
-    """The rows of a table that are about other people, and those about the person."""
+    """The rows of a table about other people, and those about the person."""
     if not os.path.lexists(file):
         return [], []
     rows, problems = tables.read_rows(file, ("subject",), ("path",))
     if problems:  # a row that cannot be read may be the person's
-        raise UserError(f"{'; '.join(problems[:10])}; correct that first")
+        raise UserError(f"{'; '.join(problems[:10])}; correct the table first")
     kept: list[tables.Row] = []
     gone: list[tables.Row] = []
     for row in rows:
@@ -128,12 +127,12 @@ def _read(file: Path, person: Person) -> tuple[list[tables.Row], list[tables.Row
 
 
 def _find_listed(found: Originals, kept: Sequence[tables.Row], gone: Sequence[tables.Row]) -> None:
-    """The photographs in the rows of the labels."""
+    """Adds the photographs in the rows of the labels."""
     others: dict[Path, str] = {}
     for row in kept:
         if not tables.path_problem(row.value["path"]):
             file = Path(os.path.realpath(tables.path_below(row.file, row.value["path"])))
-            others.setdefault(file, f"{row.place}, gives it to {row.value['subject']}")
+            others.setdefault(file, f"{row.place}, assigns it to {row.value['subject']}")
     found.listed = frozenset(others)
     for row in gone:
         path = row.value["path"]
@@ -147,15 +146,17 @@ def _find_listed(found: Originals, kept: Sequence[tables.Row], gone: Sequence[ta
         file = tables.path_below(row.file, path)
         other = others.get(Path(os.path.realpath(file)))
         if other:
-            found.problems.append(f"{row.place}: {path} is there twice; {other}; correct the table")
+            found.problems.append(
+                f"{row.place}: {path} is listed twice; {other}; correct the table"
+            )
         elif file.is_dir():
             found.problems.append(f"{row.place}: {file} is a folder; correct the table")
         else:
-            _take(found, file)
+            _add_photograph(found, file)
 
 
 def _find_in_folders(found: Originals, person: Person) -> None:
-    """The pictures in folders that have the person's name, but for other people's in a table."""
+    """Adds the pictures in folders with the person's name, except those that a table lists."""
     listed = {str(file) for file in found.listed}
     for own in sorted(found.root.iterdir()):
         if person.is_named(own.name) and own.is_dir():
@@ -165,30 +166,30 @@ def _find_in_folders(found: Originals, person: Person) -> None:
                 elif os.path.realpath(path) not in listed and (
                     path.suffix.lower() in SUFFIXES or path.name.lower() in _MADE_BY_SYSTEMS
                 ):
-                    _take(found, path)
+                    _add_photograph(found, path)
             found.folders.append(own)
             real = Path(os.path.realpath(own))
             if own.is_symlink() and real.is_relative_to(found.root):
                 found.folders.append(real)
-        elif person.is_named(own.name) and own.is_symlink():  # its folder is gone
+        elif person.is_named(own.name) and own.is_symlink():  # the folder it points to is gone
             found.folders.append(own)
 
 
-def _take(found: Originals, file: Path) -> None:
-    """Adds a photograph and the links that lead to it, or the problem with it."""
-    hops = _hops(file)
+def _add_photograph(found: Originals, file: Path) -> None:
+    """Adds a photograph and the links that lead to it, or a problem if it is outside the folder."""
+    hops = _link_chain(file)
     outside = [hop for hop in hops if not hop.is_relative_to(found.root)]
     if outside and outside[-1].exists():
         found.problems.append(
-            f"{file} is a photograph outside {found.root}, behind a link: delete {outside[-1]} by "
-            f"hand, or only the link to it if the original is to stay"
+            f"{file} is a link to a photograph outside {found.root}: delete {outside[-1]} by hand, "
+            f"or delete only the link to keep the original"
         )
         return
     found.files += [hop for hop in reversed(hops) if hop not in outside and os.path.lexists(hop)]
 
 
-def _hops(file: Path) -> list[Path]:
-    """The file and what it links to, link after link, each in its real folder."""
+def _link_chain(file: Path) -> list[Path]:
+    """The file and the chain of files that it links to, each in its real folder."""
     hops: list[Path] = []
     while True:
         file = Path(os.path.realpath(file.parent)) / file.name

@@ -1,4 +1,4 @@
-"""One person under all the names that they have: the id in the labels and its pseudonym."""
+"""A person and all their names: the id in the labels and its pseudonym."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pandas as pd
 
 from fer_jax.data import names, pseudonyms
 
-SHORTEST_NAME = 3  # letters; shorter ids, and numbers, are looked for only where subjects stand
+# Characters. Shorter ids, and numbers, are searched for only in columns of subjects.
+SHORTEST_NAME = 3
 _PATHS = ("photo", "source", "video", "tested", "other")  # columns of tables that stages write
 
 
@@ -23,11 +24,11 @@ class Person:
 
     @property
     def is_distinct(self) -> bool:
-        """Whether the names are unlikely to stand in a path or a text by chance."""
+        """Whether the names are unlikely to occur in a path or a text by chance."""
         return all(len(key) >= SHORTEST_NAME and not key.isdigit() for key in self.keys)
 
     def is_named(self, name: str) -> bool:
-        """Whether `name` is one of the person's."""
+        """Whether `name` is one of the person's names."""
         return names.key(name) in self.keys
 
     def in_path(self, path: str) -> bool:
@@ -39,7 +40,7 @@ class Person:
         return any(self.is_named(part) for part in (*parts, *stems))
 
     def in_words(self, text: str) -> bool:
-        """Whether one of the names stands in `text` between other signs: `p07_smile.mp4`."""
+        """Whether one of the names is a word of `text`, as in `p07_smile.mp4`."""
         text = names.key(text)
         return any(re.search(rf"(?<![^\W_]){re.escape(key)}(?![^\W_])", text) for key in self.keys)
 
@@ -55,7 +56,7 @@ class Person:
 
 
 def find_person(name: str, folders: Iterable[Path]) -> Person:
-    """The person whose id or pseudonym is `name`, by the tables of pseudonyms in `folders`.
+    """The person whose id or pseudonym is `name`, according to the pseudonym tables in `folders`.
 
     Raises:
         UserError: a table of pseudonyms is damaged.

@@ -1,4 +1,4 @@
-"""Names of people become drawn ids, by a table that stays with the photographs."""
+"""Random ids in place of people's names; the table that links them stays with the photographs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ COLUMNS = ("subject", "pseudonym")
 
 
 def pseudonymise(labels: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The labels with drawn ids for `subject`, and `photo` without the names of files.
+    """The labels with random ids for `subject`, and `photo` without file names.
 
-    `folder/pseudonyms.csv` (subject, pseudonym) says who is who, and gets a row for each new
-    subject; it is the owner's, and no workdir has a copy. Ids are drawn, not computed, so that
-    nobody can find a name by trying names.
+    `folder/pseudonyms.csv` (subject, pseudonym) links ids and names, and gets a row for each new
+    subject. It belongs to the owner of the photographs; no workdir has a copy. Ids are random, not
+    computed from the name, so that a name cannot be found by trying candidates.
 
     Raises:
-        UserError: the table is damaged or cannot be written, or a pseudonym is the name of another
-            subject.
+        UserError: the table is damaged or cannot be written, or a pseudonym is also the name of
+            another subject.
     """
     ids = _ids(sorted(labels["subject"].unique()), folder)
     subjects = labels["subject"].map(ids)
@@ -48,9 +48,9 @@ def _digest(text: str) -> str:
 
 
 def _ids(subjects: list[str], folder: Path) -> dict[str, str]:
-    """The pseudonym of each subject, drawn and written to the table for those that have none.
+    """The pseudonym of each subject; missing ones are drawn and added to the table.
 
-    Runs that do so at the same time take turns, so that no id is lost.
+    Concurrent runs take turns, so that no id is lost.
     """
     try:
         with turn_in(folder):
@@ -79,7 +79,7 @@ def _ids(subjects: list[str], folder: Path) -> dict[str, str]:
 
 
 def _append(file: Path, drawn: dict[str, str]) -> None:
-    """Adds rows to the table; what the owner wrote stays as it is, byte for byte.
+    """Adds rows to the table and leaves every existing byte unchanged.
 
     If the table is a symbolic link, the file that it points to is written.
     """
@@ -99,11 +99,11 @@ def _append(file: Path, drawn: dict[str, str]) -> None:
 
 
 def read_pseudonyms(folder: Path) -> dict[str, str]:
-    """Pseudonyms by subject; empty where there is no table.
+    """Pseudonyms by subject; empty if there is no table.
 
     Raises:
-        UserError: the table is damaged, has a subject twice, or gives two people one pseudonym or
-            one that cannot be the name of a folder.
+        UserError: the table is damaged, lists a subject twice, assigns the same pseudonym to two
+            subjects, or contains a pseudonym that cannot be the name of a folder.
     """
     file = tables.find(folder, NAME)
     if file is None:

@@ -1,13 +1,13 @@
-"""Removing a person: from the photographs, and from whatever was made of them.
+"""Removing a person from the photographs and from everything that was made from them.
 
-All is found before anything is deleted: the photographs and rows (`fer_jax.data.originals`), and
-the workdirs that hold the person or were made from such a one (`fer_jax.data.lineage`). In these,
-only files that a stage recorded as its own are deleted (`fer_jax.outputs`):
+Everything is found before anything is deleted: the photographs and rows (`fer_jax.data.originals`),
+the workdirs that contain the person, and those made from them (`fer_jax.data.lineage`). In these
+workdirs only files that a stage recorded as its own are deleted (`fer_jax.outputs`):
 
-- a workdir with one row per picture (`photographs`, `predict`) loses the person's rows and pictures
-  and the contact sheets, and keeps those of other people;
-- any other workdir is emptied, with the models in it, since a model cannot forget a person, and
-  since folds, reports and records mix people. The same command makes it again.
+- A workdir with one row per picture (`photographs`, `predict`) loses the person's rows and pictures
+  and the contact sheets, and keeps the rows and pictures of other people.
+- Any other workdir is emptied, including its models, since a model cannot forget a person, and
+  since folds, reports and records mix people. The command that made it makes it again.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from fer_jax.workdir import atomic_file
 
 _BY_PICTURE = ("photographs", "predict")  # stages whose tables have one row per picture
 _PICTURES = frozenset((".png", ".jpg"))
-# Of a training: the faces that it was probed on.
-_WATCHED = ("neighbours.png", "embedding.png", records.PROBED)
-_OF_A_RUN = frozenset(("done.json", "error.log"))  # no longer true, and with names
+# Files of a training run that show the faces it was probed on.
+_PROBE_FILES = ("neighbours.png", "embedding.png", records.PROBED)
+_RUN_FILES = frozenset(("done.json", "error.log"))  # out of date after a removal, and with names
 _TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".log", ".md", ".txt"))
-_NAMED_AT_MOST = 10
+_MOST_PROBLEMS = 10  # in the message
 
 
 @dataclass(frozen=True, eq=False)
 class Contents(Workdir):
-    """A workdir, the files in it that stages recorded as their own, and the tables among them."""
+    """A workdir, the files that stages recorded as their own in it, and the tables among them."""
 
     written: tuple[str, ...] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -53,13 +53,14 @@ class Plan:
     """What a removal will do; nothing is deleted yet.
 
     Attributes:
+        person: whom to remove.
         originals: photographs and rows to delete.
-        sources: what all folders of photographs, given or not, have of the person.
-        reduced: workdirs that keep other people's rows.
-        emptied: workdirs that keep nothing, nearest to the photographs first.
+        sources: what all folders of photographs, passed or not, contain of the person.
+        reduced: workdirs that lose the person's rows and keep those of other people.
+        emptied: workdirs that lose everything, nearest to the photographs first.
         thinned: workdirs that lose only the files that show the person, with those files.
-        kept: predictions that a model in an emptied workdir made of other pictures.
-        videos: videos with the person's name, which stay.
+        kept: predictions that a model in an emptied workdir made for other pictures.
+        videos: videos with the person's name, which are not deleted.
         problems: what has to be solved by hand first.
     """
 
@@ -87,12 +88,12 @@ class Removed:
     """What was done; paths as text.
 
     Attributes:
-        nobody: whether nobody has that name; nothing was deleted then.
-        files: what was deleted.
-        rows: how many rows of tables were deleted.
-        models: models that saw the person and were deleted.
+        nobody: True if nobody has that name; nothing was deleted then.
+        files: the deleted files.
+        rows: the number of deleted table rows.
+        models: the deleted models, all of which saw the person.
         kept: workdirs of predictions that these models made.
-        left: files that still name the person, for the user to look at.
+        left: files that still name the person, which the user should check.
     """
 
     nobody: bool = False
@@ -109,16 +110,22 @@ def remove_person(
     """Removes a person from the photographs at `photos` (a folder or table) and from all workdirs
     below `work`.
 
-    If it is killed, the same call does the rest. `name` is an id as in the labels, or its
-    pseudonym, in any of its spellings. `before` is called when everything is known and before
-    anything is deleted.
+    After an interruption, the same call completes the removal.
+
+    Args:
+        name: the id in the labels, or its pseudonym, in any spelling.
+        photos: a folder or table of photographs; None: no photographs are deleted.
+        work: the folder that contains all workdirs.
+        before: called when everything has been found, before anything is deleted.
 
     Raises:
-        UserError: something has to be done by hand first, or another process is at work in a
-            workdir that would change. Nothing is deleted then.
+        UserError: something has to be done by hand first, or another process is using a workdir
+            that would change. Nothing is deleted then.
     """
     if not work.is_dir():
-        raise UserError(f"remove: there is no folder {work}; --config.work names that of all runs")
+        raise UserError(
+            f"remove: there is no folder {work}; set --config.work to the folder of all workdirs"
+        )
     contents = read_contents(work)
     roots = [originals.root_of(path) for path in _photos_of(contents)]
     roots += [originals.root_of(photos)] if photos else []
@@ -126,12 +133,12 @@ def remove_person(
     if not plan:
         return Removed(nobody=True, left=_left(plan, work, photos))
     if plan.problems:
-        listed = "; ".join(plan.problems[:_NAMED_AT_MOST])
-        raise UserError(f"remove: nothing was deleted: {listed}; then give the same command again")
-    with _alone(plan.changed, contents):
+        listed = "; ".join(plan.problems[:_MOST_PROBLEMS])
+        raise UserError(f"remove: nothing was deleted: {listed}; then run the same command again")
+    with _locked(plan.changed, contents):
         before()
         done = _carry_out(plan)
-    for found in plan.originals:  # last, since a killed run finds the rest by them
+    for found in plan.originals:  # last, since an interrupted removal needs them to find the rest
         done.rows += len(found.rows)
         originals.delete_rows(found, plan.person)
     done.left = _left(plan, work, photos)
@@ -139,10 +146,10 @@ def remove_person(
 
 
 def read_contents(work: Path) -> list[Contents]:
-    """All workdirs below `work` with what is in them.
+    """All workdirs below `work` and their contents.
 
     Raises:
-        UserError: the record of a workdir is damaged.
+        UserError: a workdir's record of written files is damaged.
     """
     found = workdirs_below(work)
     return [_read_contents(one, [other.folder for other in found]) for one in found]
@@ -151,10 +158,10 @@ def read_contents(work: Path) -> list[Contents]:
 def make_plan(
     person: Person, photos: Path | None, contents: Sequence[Contents], work: Path
 ) -> Plan:
-    """What has to be deleted so that nothing of a person is left.
+    """What has to be deleted so that nothing of a person remains.
 
     Raises:
-        UserError: a table beside photographs cannot be read.
+        UserError: a table of photographs, consent or pseudonyms cannot be read.
     """
     given = [originals.find_originals(photos, person)] if photos else []
     roots = {one.root for one in given}
@@ -178,41 +185,44 @@ def make_plan(
         plan.videos += _videos_of(one, person)
     for one in contents:
         if one not in affected:
-            watched = one.probed in [other.folder for other in affected]
+            probed = one.probed in [other.folder for other in affected]
             shown = [
                 name
                 for name in one.written
-                if (watched and f"{name}/".startswith(tuple(f"{w}/" for w in _WATCHED)))
+                if (probed and f"{name}/".startswith(tuple(f"{p}/" for p in _PROBE_FILES)))
                 or (person.is_distinct and person.in_path(name))
             ]
-            if watched or shown or _named_when_killed(one, person):
+            if probed or shown or _record_names(one, person):
                 plan.thinned.append((one, shown))
     plan.problems += [*_out_of_reach(plan.changed, work), *_would_return(plan)]
     return plan
 
 
 def people_to_remove(photos: Path, work: Path) -> list[str]:
-    """The people whose consent is withdrawn, and from whose photographs more was made below `work`
-    than the stage `photographs` drops by itself when it runs again.
+    """The people without consent who still occur in workdirs of other stages below `work`.
 
-    Empty where the ledger has problems, which the stage `photographs` reports.
+    Workdirs of the stage `photographs` do not count: it drops such people when it runs again. The
+    list is empty if the ledger has problems, which that stage reports.
     """
     root = originals.root_of(photos)
     ledger = consent.read_ledger(root)
     withheld = [] if ledger.problems else ledger.withheld
     contents = read_contents(work) if withheld and work.is_dir() else []
 
-    def more(workdirs: Sequence[Contents]) -> bool:
+    def has_other_stages(workdirs: Sequence[Contents]) -> bool:
         return any(one.stage not in ("photographs", PIPELINE) for one in workdirs)
 
-    def is_in_more(name: str) -> bool:
-        return more(make_plan(find_person(name, [root]), None, contents, work).changed)
+    def occurs_in_other_stages(name: str) -> bool:
+        plan = make_plan(find_person(name, [root]), None, contents, work)
+        return has_other_stages(plan.changed)
 
-    return [name for name in withheld if more(contents) and is_in_more(name)]
+    return [
+        name for name in withheld if has_other_stages(contents) and occurs_in_other_stages(name)
+    ]
 
 
 def _read_contents(workdir: Workdir, all_folders: Sequence[Path]) -> Contents:
-    """Where there is no record, all files outside of workdirs in it count, to be looked at."""
+    """The contents of a workdir; without a record, all its files except those in inner workdirs."""
     folder = workdir.folder
     if (folder / outputs.RECORD).is_file():
         written = tuple(sorted(outputs.written(folder)))
@@ -237,7 +247,7 @@ def _read_table(file: Path) -> pd.DataFrame | None:
 
 
 def _photos_of(contents: Sequence[Contents]) -> list[Path]:
-    """The folders and tables of photographs that workdirs were made from."""
+    """The folders and tables of photographs from which the workdirs were made."""
     named = [
         path
         for one in contents
@@ -249,7 +259,7 @@ def _photos_of(contents: Sequence[Contents]) -> list[Path]:
 
 
 def _videos_of(workdir: Workdir, person: Person) -> list[Path]:
-    """The videos with the person's name that a workdir was made from."""
+    """The videos with the person's name from which a workdir was made."""
     found: list[Path] = []
     for path in workdir.inputs.get("videos", ()) if person.is_distinct else ():
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -262,7 +272,7 @@ def _videos_of(workdir: Workdir, person: Person) -> list[Path]:
 
 
 def _holds(one: Contents, plan: Plan) -> bool:
-    """Whether a workdir shows the person, or was made straight from their photographs."""
+    """Whether a workdir shows the person, or was made directly from their photographs."""
     person = plan.person
     inputs = one.inputs.get("input", ())
     return (
@@ -274,7 +284,7 @@ def _holds(one: Contents, plan: Plan) -> bool:
 
 
 def _reads_originals(workdir: Workdir, found: Sequence[Originals]) -> bool:
-    """Whether a stage other than `photographs`, which keeps a table, read such a photograph."""
+    """Whether a stage other than `photographs`, which has a table, read one of these files."""
     if workdir.stage in ("photographs", PIPELINE):
         return False
     folders = [path.parent if path.suffix == ".csv" else path for path in workdir.made_from]
@@ -283,15 +293,15 @@ def _reads_originals(workdir: Workdir, found: Sequence[Originals]) -> bool:
 
 
 def _shows(name: str, person: Person) -> bool:
-    """Whether a recorded file is a picture of the person by its path, `faces/<subject>/...`."""
+    """Whether a recorded file shows the person, judging by its path (`faces/<subject>/...`)."""
     parts = name.split("/")
     if parts[0] == "faces" and len(parts) > 2:
         return person.is_named(parts[1])
     return person.is_distinct and person.in_path(name)
 
 
-def _named_when_killed(one: Contents, person: Person) -> bool:
-    """Whether the record still names a file of the person, which a killed removal deleted."""
+def _record_names(one: Contents, person: Person) -> bool:
+    """Whether the record names a file of the person; an interrupted removal may have deleted it."""
     record = one.folder / outputs.RECORD
     if not person.is_distinct or not record.is_file():
         return False
@@ -299,41 +309,41 @@ def _named_when_killed(one: Contents, person: Person) -> bool:
 
 
 def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
-    """Workdirs in which this cannot delete: without a record, or behind a link."""
+    """Problems: workdirs in which nothing can be deleted, without a record or behind a link."""
     for one in changed:
         if not one.folder.is_relative_to(work.resolve()):
             yield (
-                f"{one.folder} lies outside {work}, behind a link: delete that folder by hand, or "
-                f"give a --config.work that holds both"
+                f"{one.folder} is outside {work}, behind a link: delete that folder by hand, or "
+                f"set --config.work to a folder that contains both"
             )
         if not (one.folder / outputs.RECORD).is_file():
             yield (
-                f"{one.folder} has no record of what was written there, so an earlier version made "
-                f"it: delete that folder by hand"
+                f"{one.folder} has no record of what was written there, since an earlier version "
+                f"made it: delete that folder by hand"
             )
         parents = {(one.folder / name).parent for name in one.written}
         away = [path for path in parents if not path.resolve().is_relative_to(one.folder)]
         if away:
-            yield f"{min(away)} is behind a link that leads out of {one.folder}: delete it by hand"
+            yield f"{min(away)} is behind a link that points out of {one.folder}: delete it by hand"
 
 
 def _would_return(plan: Plan) -> Iterator[str]:
-    """Photographs that are not given, and from which the next run would read the person again."""
+    """Problems: photographs that are not deleted, so the next run would read the person again."""
     for found in plan.sources[len(plan.originals) :]:
         ledger = consent.read_ledger(found.root)
         rows = [row for row in ledger.people.values() if plan.person.is_named(row.subject)]
         withheld = rows and not ledger.problems and all(row.withheld for row in rows)
         if (found.files or found.problems) and not withheld:
             yield (
-                f"{found.root} still holds photographs of the person: add "
-                f"--config.photos={found.root} to delete them, or write the day of the withdrawal "
-                f"into {ledger.file}"
+                f"{found.root} still contains photographs of the person: add "
+                f"--config.photos={found.root} to delete them, or enter the date of the withdrawal "
+                f"in {ledger.file}"
             )
 
 
 @contextlib.contextmanager
-def _alone(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterator[None]:
-    """Locks the workdirs that change, and those around them, which may begin work in them."""
+def _locked(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterator[None]:
+    """Locks the workdirs that change, and the workdirs around them, which may start runs there."""
     folders = {one.folder for one in changed}
     known = {one.folder for one in contents}
     folders |= {parent for folder in folders for parent in folder.parents if parent in known}
@@ -344,7 +354,7 @@ def _alone(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterato
 
 
 def _carry_out(plan: Plan) -> Removed:
-    """Deletes from what was made last to the photographs, so that a killed run finds the rest."""
+    """Deletes in reverse order of creation, so that an interrupted removal finds the rest."""
     done = Removed(kept=[str(one.folder) for one in plan.kept])
     for one, shown in plan.thinned:
         _delete(one.folder, shown, done)
@@ -362,7 +372,10 @@ def _carry_out(plan: Plan) -> Removed:
 
 
 def _empty(one: Contents, person: Person, done: Removed) -> None:
-    """Deletes all that stages wrote into a workdir; last, by what a killed run is found again."""
+    """Deletes everything that stages wrote into a workdir.
+
+    The files by which an interrupted removal finds the person again are deleted last.
+    """
     tops = dict.fromkeys(name.split("/")[0] for name in one.written)
     models = [name for name in one.written if name.endswith("model.json")]
     done.models += [str((one.folder / name).parent) for name in models]
@@ -382,7 +395,7 @@ def _empty(one: Contents, person: Person, done: Removed) -> None:
 
 
 def _delete_tops(folder: Path, names: Sequence[str]) -> None:
-    """Deletes the recorded files among these entries of a workdir, and below them."""
+    """Deletes the recorded files at and below these entries of a workdir."""
     for name in names:
         if (folder / name).is_dir():
             outputs.delete_folder(folder / name)
@@ -391,17 +404,17 @@ def _delete_tops(folder: Path, names: Sequence[str]) -> None:
 
 
 def _tidy(folder: Path, person: Person) -> None:
-    """Removes empty folders with the person's name, and names of deleted files in the record."""
+    """Removes empty folders with the person's name, and deleted files from the record."""
     for parent, folders, _ in os.walk(folder, topdown=False):
         for path in (Path(parent) / name for name in folders):
             if _shows(f"{path.relative_to(folder).as_posix()}/-", person):
-                with contextlib.suppress(OSError):  # it is not empty, or a link
+                with contextlib.suppress(OSError):  # not empty, or a link
                     path.rmdir()
     outputs.forget(folder)
 
 
 def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
-    """Deletes the person's rows and pictures and the contact sheets. The tables go last."""
+    """Deletes the contact sheets, the person's pictures and, last, their rows in the tables."""
     person = plan.person
     rows = {
         name: person.rows(table) | _from_originals(table, one, plan.sources)
@@ -414,7 +427,7 @@ def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
     for name, found in rows.items():
         shown |= _pictures_of(one.tables[name][found], one.written)
     sheets = {name for name in one.written if "/" not in name and Path(name).suffix in _PICTURES}
-    _delete(one.folder, sorted(_OF_A_RUN & set(one.written) | shown | sheets), done)
+    _delete(one.folder, sorted(_RUN_FILES & set(one.written) | shown | sheets), done)
     _tidy(one.folder, person)
     for name, found in rows.items():
         if found.any():
@@ -431,7 +444,7 @@ def _write_table(file: Path, table: pd.DataFrame) -> None:
 
 
 def _from_originals(table: pd.DataFrame, workdir: Workdir, found: Sequence[Originals]) -> pd.Series:
-    """Which rows of predictions are of files that the labels give to the person: bool [N]."""
+    """Which predictions are of files that the labels assign to the person: bool [N]."""
     files = {file for one in found for file in one.files}
     roots = workdir.inputs.get("input", ())
     if "source" not in table.columns or not files:
@@ -446,10 +459,10 @@ def _from_originals(table: pd.DataFrame, workdir: Workdir, found: Sequence[Origi
 
 
 def _pictures_of(rows: pd.DataFrame, written: Sequence[str]) -> set[str]:
-    """The recorded pictures that rows of a table name as `crop`, or whose source was drawn on."""
+    """The recorded pictures that belong to rows of a table: crops and annotated pictures."""
     sources = {text for cell in set(rows.get("source", ())) for text in possible_texts(cell)}
     named = set(rows.get("crop", ())) | {f"annotated/{source}" for source in sources}
-    digests = {names.digest(source) for source in sources}  # of those that were too long, or taken
+    digests = {names.digest(source) for source in sources}  # names too long or already used
     return {
         name
         for name in written
@@ -465,15 +478,15 @@ def _delete(folder: Path, names: Sequence[str], done: Removed) -> None:
 
 
 def _left(plan: Plan, work: Path, photos: Path | None) -> list[str]:
-    """What the user has to look at: videos, and files that still name the person."""
+    """What the user should check: videos, and files that still name the person."""
     return [str(video) for video in plan.videos] + sorted(_mentions(plan, work, photos))
 
 
 def _mentions(plan: Plan, work: Path, photos: Path | None) -> Iterator[str]:
-    """Files in the person's own folders, and files and empty folders whose path or text still has
+    """Files in the person's own folders, and files and empty folders whose path or text contains
     one of their names.
 
-    The table of photographs says whose the files are that it lists, whatever they are called.
+    Files that a table assigns to other people are not included, whatever they are called.
     """
     person = plan.person
     listed = frozenset(file for found in plan.originals for file in found.listed)
@@ -485,11 +498,11 @@ def _mentions(plan: Plan, work: Path, photos: Path | None) -> Iterator[str]:
                 continue
             named = person.is_distinct and person.in_path(path.relative_to(root).as_posix())
             named = named or not own.isdisjoint((path.parent.resolve() / "file").parents)
-            if named or (path.is_file() and _tells(path, person)):
+            if named or (path.is_file() and _mentions_in_content(path, person)):
                 yield str(path)
 
 
-def _tells(file: Path, person: Person) -> bool:
+def _mentions_in_content(file: Path, person: Person) -> bool:
     table = _read_table(file)
     if table is not None and person.rows(table).any():
         return True

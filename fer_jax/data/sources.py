@@ -1,7 +1,7 @@
 """Random access to examples: `source[i]`, `source.batch(indices)`, from records or from memory.
 
-Decoding and resizing is all that happens to an image on the host; everything random is the
-device's (`fer_jax.tasks.augment`).
+On the host, images are only decoded and resized. Random augmentation runs on the device
+(`fer_jax.tasks.augment`).
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from fer_jax.data import builders
 from fer_jax.errors import UserError
 from fer_jax.faces.images import ImageError, decode_image, read_image
 
-_CACHED_UNASKED = 1 << 30
+_CACHED_BY_DEFAULT = 1 << 30  # bytes
 
 
 class NoSplitError(UserError):
-    """A data set that has no such split."""
+    """The data set has no such split."""
 
 
 LABEL = "label"
 TASK_LABEL = "label_"
-"""Begins the names of further labels, each of one task: `label_emotion`."""
+"""Prefix of the names of further labels, each for one task: `label_emotion`."""
 
 Example: TypeAlias = dict[str, Any]
-"""`image` uint8 [S, S, 3] RGB, `label` int32 (-1: unlabelled), `id`; `label_<task>` where given."""
+"""`image` uint8 [S, S, 3] RGB, `label` int32 (-1: unlabelled), `id`; `label_<task>` if present."""
 
 Batch: TypeAlias = dict[str, np.ndarray]
-"""`image` uint8 [B, S, S, 3] RGB and `label` int32 [B]; `label_<task>` int32 [B] where given."""
+"""`image` uint8 [B, S, S, 3] RGB and `label` int32 [B]; `label_<task>` int32 [B] if present."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """What the iterators read from; picklable, so that worker processes can.
+    """What the iterators read from; picklable, so that worker processes can read too.
 
-    `classes` are the names of the labels, in their order; empty where they have none.
+    `classes` are the names of the labels, in order; empty if they have none.
     """
 
     classes: tuple[str, ...]
@@ -62,10 +62,13 @@ class ArraySource:
 
     Args:
         images: uint8 [N, S, S, 3] RGB.
-        labels: int32 [N]; left out, every label is -1.
-        ids: N strings; left out, "0", "1", ...
-        classes: names of the labels, in their order; empty where they have none.
+        labels: int32 [N]; None: every label is -1.
+        ids: N strings; None: "0", "1", ...
+        classes: names of the labels, in order; empty if they have none.
         task_labels: int32 [N] by `label_<task>`, for tasks with labels of their own.
+
+    Raises:
+        ValueError: the numbers of images, labels and ids differ.
     """
 
     def __init__(
@@ -83,11 +86,11 @@ class ArraySource:
         self.task_labels = dict(task_labels or {})
         if len(self.labels) != count or len(self.ids) != count:
             found = f"{count} images, {len(self.labels)} labels and {len(self.ids)} ids"
-            raise ValueError(f"the numbers must be equal: {found}")
+            raise ValueError(f"the numbers of images, labels and ids must be equal: {found}")
 
     @property
     def image_size(self) -> int:
-        """S, pixels a side."""
+        """S, the side length in pixels."""
         return int(self.images.shape[1])
 
     def __len__(self) -> int:
@@ -110,12 +113,15 @@ class ArraySource:
 
 
 class RecordSource:
-    """Examples in ArrayRecord files, decoded when they are asked for.
+    """Examples in ArrayRecord files, decoded on access.
 
     Args:
-        folder: what TFDS calls the variant's folder (it holds `dataset_info.json`).
-        split: a TFDS split expression, as "train" or "train+validation".
+        folder: the folder of the variant, as TFDS calls it (it contains `dataset_info.json`).
+        split: a TFDS split expression, such as "train" or "train+validation".
         image_size: S; images are resized to [S, S].
+
+    Raises:
+        NoSplitError: the data set has no such split.
     """
 
     def __init__(self, folder: str | os.PathLike[str], split: str, image_size: int) -> None:
@@ -125,7 +131,7 @@ class RecordSource:
         label = features.get(LABEL)
         self.classes = tuple(getattr(label, "names", None) or ())
         try:
-            # Encoded images are decoded here: TFDS would hand back four channels or sixteen bits.
+            # TFDS would decode to four channels or 16 bits, so images are decoded in `_example`.
             self._records = builder.as_data_source(
                 split, decoders={"image": tfds.decode.SkipDecoding()}
             )
@@ -169,7 +175,7 @@ class RecordSource:
         return ArraySource(images, labels.pop(LABEL), ids, self.classes, labels)
 
     def _example(self, index: int, record: dict[str, Any]) -> Example:
-        # Builders that were not written for this project have no ids.
+        # Builders from other projects have no ids.
         name = record["id"].decode() if "id" in record else str(index)
         try:
             image = decode_image(record["image"])
@@ -195,25 +201,26 @@ def open_source(
     data_dir: str | os.PathLike[str] | None = None,
     cache: bool | None = None,
 ) -> RecordSource | ArraySource:
-    """The examples of a data set's split; its records are written first if they are missing.
+    """The examples of one split of a data set; its records are written first if necessary.
 
     Args:
         name: the data set (see `builders.builder_class`).
         config: one of its configs, by name or as an object; None for the first.
-        split: a TFDS split expression, as "train" or "train+validation".
+        split: a TFDS split expression, such as "train" or "train+validation".
         root: the folder that the data set's README describes.
         image_size: S; images are resized to [S, S].
-        data_dir: where the records go; left out, `root/records`.
-        cache: whether to decode all examples once and keep them in memory; None does so for up to
-            1 GiB (S * S * 3 bytes per example).
+        data_dir: the folder of the records; None: `root/records`.
+        cache: whether to decode all examples once and keep them in memory; None: if they take at
+            most 1 GiB (S * S * 3 bytes per example).
 
     Raises:
-        UserError: no such data set, config or split, or a root that does not hold what it should.
+        UserError: there is no such data set, config or split, or `root` does not contain what the
+            data set reads.
     """
     builder = builders.build(name, config, root, data_dir or Path(root) / "records")
     source = RecordSource(builder.data_path, split, image_size)
     if cache is None:
-        cache = len(source) * image_size**2 * 3 <= _CACHED_UNASKED
+        cache = len(source) * image_size**2 * 3 <= _CACHED_BY_DEFAULT
     return source.in_memory() if cache else source
 
 
@@ -224,9 +231,9 @@ def read_faces(
 
     Args:
         table: rows of `stage_tables.read_photographs` that have a face, from any number of
-            workdirs; the faces are in their order.
+            workdirs; the faces are returned in the order of the rows.
         image_size: S; images are resized to [S, S].
-        data_dir: the folder of the records, one folder below for each workdir.
+        data_dir: the folder of the records, with one subfolder per workdir.
 
     Raises:
         UserError: a crop cannot be read.
@@ -250,14 +257,14 @@ def read_images(
     """Reads image files, in order, as uint8 [N, S, S, 3] RGB.
 
     Raises:
-        ImageError: a file is missing or not a picture that is read.
+        ImageError: a file is missing, or not a picture in a supported format.
     """
     files = list(paths)
     return _in_threads(lambda i: resize(read_image(files[i]), image_size), len(files), image_size)
 
 
 def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Resizes to a square: by area when shrinking, which does not alias, else bilinearly."""
+    """Resizes to a square: by area averaging when shrinking (no aliasing), else bilinearly."""
     if image.shape[:2] == (image_size, image_size):
         return image
     shrinks = min(image.shape[:2]) > image_size
@@ -268,7 +275,7 @@ def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarr
 def _in_threads(
     read: Callable[[int], UInt8[np.ndarray, "s s 3"]], count: int, image_size: int
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """The images 0 to `count` - 1; OpenCV decodes without the interpreter's lock."""
+    """Reads images 0 to `count` - 1 in threads; OpenCV releases the interpreter's lock."""
     images = np.empty((count, image_size, image_size, 3), np.uint8)
 
     def fill(index: int) -> None:

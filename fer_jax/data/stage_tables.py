@@ -1,4 +1,4 @@
-"""Parquet tables of the stages: written with a schema, and read with one line for what is wrong."""
+"""Parquet tables of the stages: written with a schema, and checked against it when read."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ PHOTOGRAPHS = pa.schema(
 )
 
 _PICTURES = SUFFIXES | {".heic"}
-_ENTRIES = 10_000  # of a folder that are looked at for pictures
+_MAX_ENTRIES = 10_000  # of a folder that are searched for pictures
 
 
 def read_photographs(root: str | Path) -> pd.DataFrame:
     """The labelled faces of the workdir `root` of the stage `photographs`, one row per photograph.
 
-    The columns are those of PHOTOGRAPHS and whatever else the stage wrote. `split` is always there,
-    "" where the labels name none. `root` is added, and `file`, the path of the crop.
+    The columns are those of PHOTOGRAPHS, any others that the stage wrote, `split` ("" if the labels
+    have none), `root`, and `file`, the path of the crop.
 
     Raises:
         UserError: `root` is not such a workdir, the stage has not finished there, or the table is
@@ -51,7 +51,7 @@ def read_photographs(root: str | Path) -> pd.DataFrame:
 
 
 def read_table(file: Path, schema: pa.Schema) -> pd.DataFrame:
-    """All columns of a Parquet file; those of `schema` are converted to its types.
+    """All columns of a Parquet file; those in `schema` are converted to its types.
 
     Raises:
         UserError: the file cannot be read, lacks a column, or a column has another type or
@@ -82,36 +82,37 @@ def write_table(file: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
     """Writes the columns of `schema` to a Parquet file, atomically.
 
     Raises:
-        ValueError: columns are missing or unknown, or a value is missing or of the wrong kind.
+        ValueError: columns are missing or unknown, or a value is missing or of the wrong type.
     """
     odd = sorted(set(frame.columns) ^ set(schema.names))
     if odd:
         raise ValueError(f"columns missing or unknown: {', '.join(odd)}")
     try:
         table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
-    except (ValueError, TypeError) as error:  # Arrow's own errors are both
+    except (ValueError, TypeError) as error:  # Arrow's errors derive from one or the other
         raise ValueError(f"cannot write {file}: {error}") from error
     with atomic_file(file) as temporary:
         pq.write_table(table, temporary)
 
 
 def _not_a_workdir(root: Path) -> str:
-    """Why `root` has no table of photographs, and what to give instead."""
+    """An error message: why `root` has no table of photographs, and what to pass instead."""
     wanted = "a workdir of `photographs`"
     if (root / "photographs" / "photographs.parquet").is_file():
-        return f"{root} is not {wanted}, but contains one; give {root / 'photographs'}"
+        return f"{root} is not {wanted}, but contains one; pass {root / 'photographs'}"
     if (root / "config.json").is_file():
         workdir = read_workdir(root)
         stage = workdir.stage if workdir else "another stage"
         if stage == "photographs":
             return f"the stage `photographs` has not finished in {root}; run it again first"
-        return f"{root} is a workdir of `{stage}`, not {wanted}; give the workdir of that stage"
-    files = itertools.islice(root.rglob("*"), _ENTRIES)
+        return f"{root} is a workdir of `{stage}`, not {wanted}; pass the workdir of `photographs`"
+
+    files = itertools.islice(root.rglob("*"), _MAX_ENTRIES)
     has_pictures = any(file.suffix.lower() in _PICTURES for file in files)
     if root.is_file() or (root / "labels.csv").is_file() or has_pictures:
         kind = "a file" if root.is_file() else "a folder of photographs"
         return (
             f"{root} is {kind}, not {wanted}; run launch.py --config=configs/photographs.py "
-            f"--config.photos={root} --workdir=W first and give W"
+            f"--config.photos={root} --workdir=W first and pass W"
         )
-    return f"{root} is not {wanted} (no photographs.parquet); run that stage and give its --workdir"
+    return f"{root} is not {wanted} (no photographs.parquet); run that stage and pass its --workdir"

@@ -1,4 +1,4 @@
-"""Reading tables (CSV) that people write: strictly, with a file and a line for every problem."""
+"""Strict reading of hand-written CSV tables: every problem is reported with its file and line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TableError(UserError):
 
 @dataclass(frozen=True)
 class Row:
-    """The text of each wanted column, stripped, and the lines on which the row is, from 1."""
+    """The stripped text of the requested columns, and the row's first and last line, from 1."""
 
     file: Path
     first_line: int
@@ -37,11 +37,11 @@ class Row:
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """The path of a table in a folder if anything is there under its name, also a broken link.
+    """The path of the table `name` in a folder, even if it is a broken link; None if absent.
 
     Raises:
-        TableError: the folder cannot be read, or something in it has another spelling of the name,
-            such as `Labels.csv`, which would be overlooked.
+        TableError: the folder cannot be read, or contains another spelling of the name, such as
+            `Labels.csv`, which would be overlooked.
     """
     try:
         entries = sorted(entry.name for entry in folder.iterdir())
@@ -56,21 +56,22 @@ def find(folder: Path, name: str) -> Path | None:
 def read_rows(
     file: Path, required: Sequence[str], optional: Sequence[str] = (), *, others: bool = True
 ) -> tuple[list[Row], list[str]]:
-    """The rows of a table with a header, and a sentence for each row that is malformed.
+    """The rows of a table with a header, and one sentence for each malformed row.
 
     The encoding is UTF-8, with or without a byte order mark; the separator is a comma. Header names
-    are compared by `names.key`. Empty rows are passed over. A quoted cell may hold line breaks or
-    commas but not both, since a missing quote would hide the rows up to the next one.
+    are compared by `names.key`. Empty rows are skipped. A quoted cell may contain line breaks or
+    commas but not both, since a missing quote would hide the rows up to the next quote.
 
     Args:
         file: the table.
-        required: columns that must be there.
-        optional: columns that are read as "" where they are not there.
-        others: whether there may be further columns, which are left out.
+        required: columns that the table must have.
+        optional: columns that are read as "" if the table lacks them.
+        others: whether further columns are allowed; they are ignored.
 
     Raises:
-        TableError: the file cannot be read, is in another encoding, or its header lacks a required
-            column, has one twice, one without a name, or a further one though `others` is false.
+        TableError: the file cannot be read or is in another encoding, or its header lacks a
+            required column, has a column twice, a column without a name, or, if `others` is false,
+            an unknown column.
     """
     lines = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
     problems: list[str] = []
@@ -93,28 +94,30 @@ def read_rows(
                 continue
             found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
             hiding = [c for c, cell in found.items() if "," in cell and {"\n", "\r"} & {*cell}]
-            if hiding:  # the cell may hold the end of one row and the beginning of another
+            if hiding:  # the cell may contain the end of one row and the beginning of another
                 problems.append(
-                    f"{place}: the {hiding[0]} has a line break and a comma; is a quote missing?"
+                    f"{place}: the {hiding[0]} contains a line break and a comma; add the missing "
+                    f"quote, or remove one of the two"
                 )
                 continue
             value = {name: found.get(name, "") for name in (*required, *optional)}
             rows.append(Row(file, first_line, lines.line_num, value))
     except csv.Error as error:
-        raise TableError(f"{file}, line {lines.line_num}: not a table with commas: {error}") from (
-            error
-        )
+        raise TableError(
+            f"{file}, line {lines.line_num}: not valid CSV ({error}); save the table as CSV with "
+            f"commas"
+        ) from error
     return rows, problems
 
 
 def path_problem(path: str) -> str:
-    """What is wrong with a path that a table gives; "" if it stays below the table's folder.
+    """What is wrong with a path in a table; "" if it stays below the table's folder.
 
-    Symbolic links are not looked at.
+    Symbolic links are not followed.
     """
     if not path:
-        return "no path"
-    if path.startswith(("/", "\\")) or path[1:2] == ":":  # also of Windows
+        return "the path is empty"
+    if path.startswith(("/", "\\")) or path[1:2] == ":":  # also absolute on Windows
         return f"the path {names.shown(path)} is absolute; give it relative to the table"
     if f"{os.path.normpath(path)}/".startswith("../"):
         return (
@@ -125,33 +128,35 @@ def path_problem(path: str) -> str:
 
 
 def path_below(table: Path, path: str) -> Path:
-    """The file that a table gives as `path`; `link/../a.png` is `a.png`, wherever `link` leads."""
+    """The file at `path` in a table; `link/../a.png` is `a.png`, wherever `link` points."""
     return table.parent.absolute() / os.path.normpath(path)
 
 
 def id_problem(name: str, what: str) -> str:
-    """What is wrong with an id that becomes the name of a folder; "" if nothing is."""
+    """What is wrong with an id that becomes the name of a folder; "" if it is valid."""
     if not name:
-        return f"no {what}"
-    plain = names.key(name)  # also of forms that some systems take for these letters, as U+2215
+        return f"the {what} is empty"
+    plain = names.key(name)  # finds look-alikes that some systems treat as a slash, such as U+2215
     if name.startswith(".") or plain.startswith(".") or {"/", "\\"} & {*name, *plain}:
-        return f"the {what} {names.shown(name)} starts with a point or holds a slash"
+        return f"the {what} {names.shown(name)} starts with a dot or contains a slash"
     if any(unicodedata.category(letter) == "Cc" for letter in name):
-        return f"the {what} {names.shown(name)} holds a control character"
+        return f"the {what} {names.shown(name)} contains a control character"
     if not plain:
-        return f"the {what} {names.shown(name)} holds no letter that can be seen"
+        return f"the {what} {names.shown(name)} contains no visible character"
     if len(name.encode()) > _LONGEST_ID:
-        return f"the {what} {names.shown(name)} has more than {_LONGEST_ID} bytes"
+        return f"the {what} {names.shown(name)} is longer than {_LONGEST_ID} bytes"
     return ""
 
 
 def _text(file: Path) -> str:
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait for a writer
-            raise TableError(f"{file} is not a file; a table should be there")
+            raise TableError(f"{file} is not a regular file; a table (CSV) is expected there")
         data = file.read_bytes()
     except FileNotFoundError as error:
-        broken = "is a link to a file that does not exist" if file.is_symlink() else "is not there"
+        broken = (
+            "is a link to a file that does not exist" if file.is_symlink() else "does not exist"
+        )
         raise TableError(f"{file} {broken}") from error
     except OSError as error:
         raise TableError(f"cannot read {file} ({error.strerror})") from error
@@ -175,9 +180,8 @@ def _check_header(
     missing = [name for name in required if name not in header]
     if missing:
         raise TableError(
-            f"{file}, line 1: no column {', '.join(missing)}; it has "
-            f"{', '.join(map(names.shown, header[:20])) or 'none'} (wanted, with commas between: "
-            f"{wanted})"
+            f"{file}, line 1: the column {', '.join(missing)} is missing; expected {wanted}, "
+            f"separated by commas, but found {', '.join(map(names.shown, header[:20])) or 'none'}"
         )
     if "" in header:
         raise TableError(
@@ -186,9 +190,12 @@ def _check_header(
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise TableError(f"{file}, line 1: the column {', '.join(twice)} is there twice")
+        raise TableError(
+            f"{file}, line 1: the column {', '.join(twice)} occurs twice; remove one of the two"
+        )
     further = [name for name in header if name not in (*required, *optional)]
     if further and not others:
         raise TableError(
-            f"{file}, line 1: unknown column {names.shown(further[0])} (wanted: {wanted})"
+            f"{file}, line 1: unknown column {names.shown(further[0])}; remove it (expected: "
+            f"{wanted})"
         )

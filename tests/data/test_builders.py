@@ -1,4 +1,4 @@
-"""Records: found by path, written once, rewritten when the input changed, never half."""
+"""Data sets are found by path, written once, and rewritten when the input changes."""
 
 import functools
 import hashlib
@@ -29,9 +29,9 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def write_faces(root: Path, faces: list[tuple[str, int]]) -> None:
-    """What the stage `photographs` leaves: of each face, the person and the number of its emotion.
+    """Writes what the stage `photographs` writes; each face is a person and an emotion's number.
 
-    The crop is grey, 60 times that number.
+    The crop is grey with the value 60 times that number.
     """
     rows = []
     for number, (subject, level) in enumerate(faces):
@@ -48,7 +48,7 @@ def stamps(folder: Path) -> dict[str, int]:
     return {str(f): f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()}
 
 
-def test_the_builders_are_those_of_the_folder():
+def test_every_folder_of_datasets_is_a_data_set():
     for name in ("face_frames", "face_verification", "persian_emotion", "starter_faces"):
         assert builders.builder_class(name).name == name
     with pytest.raises(
@@ -57,7 +57,7 @@ def test_the_builders_are_those_of_the_folder():
         builders.builder_class("imagenet")
 
 
-def test_records_hold_what_the_folder_holds(photographs, tmp_path):
+def test_records_contain_the_faces_and_labels_of_the_workdir(photographs, tmp_path):
     source = open_source("persian_emotion", None, "all", photographs, 6, data_dir=tmp_path)
     examples = [source[i] for i in range(len(source))]
     assert len(examples) == 12
@@ -68,7 +68,7 @@ def test_records_hold_what_the_folder_holds(photographs, tmp_path):
         assert example["image"].shape == (6, 6, 3) and (example["image"] == 60 * level).all()
 
 
-def test_cached_and_read_each_time_are_the_same(photographs, tmp_path):
+def test_cached_and_uncached_sources_are_equal(photographs, tmp_path):
     where = {"root": photographs, "image_size": 6, "data_dir": tmp_path}
     read = open_source("persian_emotion", None, "all", **where, cache=False)
     kept = open_source("persian_emotion", None, "all", **where, cache=True)
@@ -80,7 +80,7 @@ def test_cached_and_read_each_time_are_the_same(photographs, tmp_path):
     assert read.batch([])["image"].shape == (0, 6, 6, 3)
 
 
-def test_built_once_and_again_when_the_input_changed(photographs, tmp_path):
+def test_records_are_rewritten_only_when_the_input_changes(photographs, tmp_path):
     records = tmp_path / "records"
     first = builders.build("persian_emotion", None, photographs, records).data_path
     before = stamps(records)
@@ -93,7 +93,7 @@ def test_built_once_and_again_when_the_input_changed(photographs, tmp_path):
     assert builder.info.splits.total_num_examples == 3
 
 
-def test_another_config_does_not_take_the_place_of_the_first(monkeypatch, tmp_path):
+def test_records_of_several_configs_coexist(monkeypatch, tmp_path):
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "my_configs.py").write_text(
@@ -111,9 +111,7 @@ def test_another_config_does_not_take_the_place_of_the_first(monkeypatch, tmp_pa
     assert all(Path(one.data_path).exists() for one in built)
 
 
-def test_an_interrupted_build_leaves_nothing_that_looks_finished(
-    photographs, tmp_path, monkeypatch
-):
+def test_an_interrupted_build_leaves_no_records(photographs, tmp_path, monkeypatch):
     builder = builders.builder_class("persian_emotion")
 
     def interrupted(self, labels):
@@ -129,7 +127,7 @@ def test_an_interrupted_build_leaves_nothing_that_looks_finished(
     assert len(open_source("persian_emotion", None, "all", **where)) == 12
 
 
-def test_two_runs_that_want_the_same_records_write_them_once(photographs, tmp_path, monkeypatch):
+def test_concurrent_builds_write_the_same_records_once(photographs, tmp_path, monkeypatch):
     builder = builders.builder_class("persian_emotion")
     began = []
 
@@ -167,13 +165,13 @@ def test_the_same_input_gives_the_same_bytes(photographs, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"name": "faces"}, "no data set is called 'faces'"),
-        ({"config": "five"}, "its configs are: none"),
+        ({"name": "faces"}, "there is no data set 'faces'"),
+        ({"config": "five"}, "available configs: none"),
         ({"split": "test"}, "no split 'test'; it has train, validation"),
         ({"root": "absent"}, "no folder"),
     ],
 )
-def test_a_wrong_request_is_told(photographs, tmp_path, change, words):
+def test_an_invalid_request_is_a_user_error(photographs, tmp_path, change, words):
     request = {
         "name": "persian_emotion", "config": None, "split": "train", "root": photographs,
         "image_size": 6, "data_dir": tmp_path / "records",
@@ -182,7 +180,7 @@ def test_a_wrong_request_is_told(photographs, tmp_path, change, words):
         open_source(**request)
 
 
-def test_held_out_videos_are_whole_few_and_always_the_same():
+def test_whole_videos_are_held_out_always_the_same():
     videos = [f"video{i:02d}.mp4" for i in range(20) for _ in range(5)]
     frames = [frame for _ in range(20) for frame in range(5)]
     held = builders.held_out(videos, frames, 0.2)
@@ -193,16 +191,16 @@ def test_held_out_videos_are_whole_few_and_always_the_same():
     assert (again[::-1] == held).all()
 
 
-def test_of_a_single_video_the_last_frames_are_held_out():
+def test_the_last_frames_of_a_single_video_are_held_out():
     held = builders.held_out(["a.mp4"] * 10, list(range(10)), 0.2)
     assert held.tolist() == [False] * 8 + [True] * 2
     assert not builders.held_out(["a.mp4"], [0], 0.2).any()
-    frames = [0, 1, 1, 1, 1]  # four faces on the last
+    frames = [0, 1, 1, 1, 1]  # four faces in the last frame
     short = builders.held_out(["a.mp4"] * 5, frames, 0.1)
     assert short.tolist() == [False] + [True] * 4
 
 
-def test_a_data_set_of_the_user_is_named_by_its_module(monkeypatch, tmp_path):
+def test_a_users_data_set_is_loaded_by_its_module_name(monkeypatch, tmp_path):
     (tmp_path / "my_faces").mkdir()
     (tmp_path / "my_faces" / "empty.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
@@ -212,8 +210,8 @@ def test_a_data_set_of_the_user_is_named_by_its_module(monkeypatch, tmp_path):
         builders.builder_class("nowhere.at_all")
 
 
-def test_no_tensorflow(photographs, tmp_path):
-    """Neither building nor reading imports it, nor torch."""
+def test_data_sets_do_not_import_tensorflow(photographs, tmp_path):
+    """Neither building nor reading records imports TensorFlow or torch."""
     program = (
         "import sys\n"
         "from fer_jax.data import iterators, sources\n"
@@ -231,7 +229,7 @@ import tensorflow_datasets as tfds
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """As TFDS documents it, and knowing nothing of this project."""
+    """A builder as TFDS documents it, without anything of this project."""
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "A folder of pictures."
@@ -254,7 +252,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 @pytest.fixture
 def standard_builder(tmp_path, monkeypatch):
-    """Puts a builder of another's making where ours are; returns a function that writes it."""
+    """A function that writes a builder from another project next to ours."""
 
     def write(name: str, image: str) -> None:
         file = tmp_path / "datasets" / name / f"{name}_dataset_builder.py"
@@ -265,7 +263,7 @@ def standard_builder(tmp_path, monkeypatch):
     return write
 
 
-def test_a_standard_builder_of_tfds_is_read(standard_builder, tmp_path):
+def test_a_standard_tfds_builder_works(standard_builder, tmp_path):
     standard_builder("standard_files", "str(file)")
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), 50 * number, np.uint8))
@@ -273,20 +271,22 @@ def test_a_standard_builder_of_tfds_is_read(standard_builder, tmp_path):
         source = open_source("standard_files", None, "train", tmp_path, 8, cache=cache)
         examples = sorted((source[i] for i in range(3)), key=lambda example: example["label"])
         assert [example["image"][0, 0, 0] for example in examples] == [0, 50, 100]
-        assert [source[i]["id"] for i in range(3)] == ["0", "1", "2"]  # it has no ids of its own
-    assert len(list((tmp_path / "records").iterdir())) == 1  # which are no change of the input
+        assert [source[i]["id"] for i in range(3)] == ["0", "1", "2"]  # the builder has no ids
+    assert len(list((tmp_path / "records").iterdir())) == 1  # `records` is not part of the input
     cv2.imwrite(str(tmp_path / "3.png"), np.zeros((8, 8, 3), np.uint8))
     assert len(open_source("standard_files", None, "train", tmp_path, 8)) == 4
 
 
-def test_a_builder_that_needs_tensorflow_is_told_what_does_not(standard_builder, tmp_path):
+def test_a_builder_that_needs_tensorflow_is_a_user_error(standard_builder, tmp_path):
     standard_builder("standard_arrays", "__import__('numpy').zeros((8, 8, 3), 'uint8')")
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(UserError, match=r"standard_arrays: .* as files or as encoded bytes"):
+    with pytest.raises(
+        UserError, match=r"standard_arrays: .*TensorFlow.* image files or encoded bytes"
+    ):
         builders.build("standard_arrays", None, tmp_path, tmp_path / "records")
 
 
-def test_tfds_finds_the_builders_by_name(photographs, tmp_path):
+def test_tfds_finds_registered_builders_by_name(photographs, tmp_path):
     builders.register()
     builder = tfds.builder("persian_emotion", data_dir=tmp_path / "own")
     builder.download_and_prepare(
@@ -299,7 +299,7 @@ def test_tfds_finds_the_builders_by_name(photographs, tmp_path):
         assert tfds.builder(name, data_dir=tmp_path).name == name
 
 
-def test_a_damaged_picture_in_records_is_named(photographs, tmp_path):
+def test_the_error_for_a_damaged_record_names_the_example(photographs, tmp_path):
     folder = builders.build("persian_emotion", None, photographs, tmp_path / "records").data_path
     source = RecordSource(folder, "train", 6)
     source._records = [{"image": b"no picture", "label": 0, "id": b"ann/sad/1.png"}]

@@ -1,4 +1,4 @@
-"""Batches: every example once an epoch, exact resume, any number of workers or hosts."""
+"""Batches have every example once per epoch and resume exactly, with any number of workers."""
 
 import json
 
@@ -14,7 +14,7 @@ EXAMPLES, BATCH = 37, 8
 
 @pytest.fixture
 def source() -> ArraySource:
-    """Image `i` is filled with `i`, and so labelled."""
+    """Image `i` is filled with `i` and has the label `i`."""
     numbers = np.arange(EXAMPLES)
     images = np.broadcast_to(numbers[:, None, None, None], (EXAMPLES, 4, 4, 3)).astype(np.uint8)
     return ArraySource(images, numbers)
@@ -28,7 +28,7 @@ def labels(batches):
     return np.concatenate([batch["label"] for batch in batches])
 
 
-def test_every_epoch_shows_each_example_once_in_another_order(source):
+def test_every_epoch_has_each_example_once_in_a_new_order(source):
     with TrainIterator(source, batch_size=BATCH, seed=1) as iterator:
         seen = labels(take(iterator, EXAMPLES))  # EXAMPLES batches are BATCH epochs
     epochs = seen.reshape(BATCH, EXAMPLES)
@@ -36,7 +36,7 @@ def test_every_epoch_shows_each_example_once_in_another_order(source):
     assert len({tuple(epoch) for epoch in epochs}) == BATCH
 
 
-def test_batches_are_full_typed_and_keep_image_and_label_together(source):
+def test_batches_are_full_and_images_match_their_labels(source):
     with TrainIterator(source, batch_size=BATCH, seed=1) as iterator:
         for batch in take(iterator, 6):
             assert batch["image"].shape == (BATCH, 4, 4, 3) and batch["image"].dtype == np.uint8
@@ -44,7 +44,7 @@ def test_batches_are_full_typed_and_keep_image_and_label_together(source):
             assert (batch["image"][:, 0, 0, 0] == batch["label"]).all()
 
 
-def test_the_seed_decides(source):
+def test_the_seed_determines_the_order(source):
     orders = []
     for seed in (1, 1, 2):
         with TrainIterator(source, batch_size=BATCH, seed=seed) as iterator:
@@ -53,7 +53,7 @@ def test_the_seed_decides(source):
 
 
 @pytest.mark.parametrize("taken", [0, 1, 9])
-def test_a_resumed_iterator_goes_on_where_it_was(source, taken):
+def test_a_resumed_iterator_continues_at_its_position(source, taken):
     with TrainIterator(source, batch_size=BATCH, seed=3) as iterator:
         take(iterator, taken)
         state = json.loads(json.dumps(iterator.get_state()))
@@ -76,7 +76,7 @@ def test_workers_give_the_same_batches_and_resume(source):
             assert all((batch[name] == same[name]).all() for name in same)
 
 
-def test_hosts_side_by_side_see_the_batch_of_one(source):
+def test_the_batches_of_several_hosts_join_to_the_batch_of_one(source):
     whole = labels(take(TrainIterator(source, batch_size=2 * BATCH, seed=5), 6))
     parts = [
         take(TrainIterator(source, batch_size=BATCH, seed=5, shard=(host, 2)), 6)
@@ -94,20 +94,20 @@ def test_hosts_side_by_side_see_the_batch_of_one(source):
         ("seed", {"seed": 4}),
     ],
 )
-def test_a_state_of_other_input_is_refused(source, name, other):
+def test_the_state_of_another_input_is_refused(source, name, other):
     state = TrainIterator(source, batch_size=BATCH, seed=3).get_state()
     arguments = {"source": source, "batch_size": BATCH, "seed": 3} | other
     with pytest.raises(UserError, match=name):
         TrainIterator(arguments.pop("source"), **arguments).set_state(state)
 
 
-def test_nothing_to_train_on():
-    with pytest.raises(UserError, match="no example"):
+def test_an_empty_source_is_a_user_error():
+    with pytest.raises(UserError, match="no examples to train on"):
         TrainIterator(ArraySource(np.zeros((0, 4, 4, 3), np.uint8)), batch_size=2, seed=0)
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 3])
-def test_evaluation_shows_each_example_once_and_masks_the_rest(source, hosts):
+def test_evaluation_has_each_example_once_and_masks_the_padding(source, hosts):
     passes = [
         list(eval_batches(source, batch_size=BATCH, shard=(host, hosts))) for host in range(hosts)
     ]
@@ -120,11 +120,11 @@ def test_evaluation_shows_each_example_once_and_masks_the_rest(source, hosts):
         assert not batch["image"][~batch["mask"]].any() and not batch["label"][~batch["mask"]].any()
 
 
-def test_evaluation_of_nothing_is_no_batch():
+def test_evaluation_of_an_empty_source_has_no_batches():
     assert list(eval_batches(ArraySource(np.zeros((0, 4, 4, 3), np.uint8)), batch_size=2)) == []
 
 
-def test_labels_of_single_tasks_come_with_the_batch(source):
+def test_batches_include_the_labels_of_single_tasks(source):
     own = {"label_emotion": np.arange(EXAMPLES, dtype=np.int32) - 1}
     source = ArraySource(source.images, task_labels=own)
     with TrainIterator(source, batch_size=BATCH, seed=1) as iterator:

@@ -1,4 +1,4 @@
-"""Labels of photographs: both layouts, and every problem told at once with its place."""
+"""Reading labels: both layouts, and all problems reported at once with their places."""
 
 import os
 import time
@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder(root):
+def test_a_folder_of_subjects_and_emotions_is_read(root):
     (root / ".hidden").mkdir()
     (root / ".hidden" / "x.jpg").write_bytes(b"")
     (root / "ann" / "sad" / "Thumbs.db").write_bytes(b"")
@@ -56,11 +56,11 @@ def test_a_folder(root):
     assert frame["emotion"].tolist() == ["happy", "sad", "happy", "sad"]
     assert all(Path(path).is_absolute() and Path(path).is_file() for path in frame["path"])
     counts = ("merged", "ignored", "not_photographs", "withheld", "people_without_consent")
-    ledger = {"consent_ledger": "none, so nobody's consent is on record"}
+    ledger = {"consent_ledger": "none, so no consent is on record"}
     assert frame.attrs == {"warnings": [], **dict.fromkeys(counts, 0), **ledger}
 
 
-def test_a_table_given_itself_or_by_its_folder(tmp_path):
+def test_a_table_and_its_folder_give_the_same_labels(tmp_path):
     for name in ("a.png", "b c.png"):
         picture(tmp_path / "in" / name)
     file = table(tmp_path, "in/a.png,ann, SAD ,", '"./in/b c.png",ann,happy,')
@@ -70,14 +70,14 @@ def test_a_table_given_itself_or_by_its_folder(tmp_path):
     assert frame.equals(read_labels(tmp_path, FOUR))
 
 
-def test_a_table_as_spreadsheets_write_it(tmp_path):
+def test_a_table_exported_from_a_spreadsheet_is_read(tmp_path):
     picture(tmp_path / "a.png")
     text = "\ufeffPath,Subject,Emotion,age\r\na.png,ann,happy,30\r\n"
     (tmp_path / "labels.csv").write_bytes(text.encode())
     assert read_labels(tmp_path, FOUR)["subject"].tolist() == ["ann"]
 
 
-def test_every_problem_of_a_table_at_once_with_its_line(tmp_path):
+def test_all_problems_of_a_table_are_reported_with_their_lines(tmp_path):
     for name in ("good", "again", "odd", "nobody", "climber"):
         picture(tmp_path / f"{name}.png")
     (tmp_path / "text.png").write_text("no image")
@@ -109,22 +109,22 @@ def test_every_problem_of_a_table_at_once_with_its_line(tmp_path):
     message = str(caught.value)
     for line, words in {
         3: "there is no file",
-        5: "is already in",
-        6: "unknown emotion 'smug'; known are angry, happy, neutral, sad",
-        7: "no subject",
+        5: "is already listed in",
+        6: "unknown emotion 'smug'; known emotions are angry, happy, neutral, sad",
+        7: "the subject is empty",
         8: "cannot read",
         9: "it is empty",
         10: "truncated",
-        11: "is already in",
-        12: "holds a slash",
+        11: "is already listed in",
+        12: "contains a slash",
         13: "more fields",
-        14: "no path",
-        15: "no split, where other rows have one",
+        14: "the path is empty",
+        15: "the split is empty",
     }.items():
         assert any(
             f"labels.csv, line {line}: " in row and words in row for row in message.split("\n  ")
         ), (line, words, message)
-    assert "line 5: again.png is already in" in message and "another label" in message
+    assert "line 5: again.png is already listed in" in message and "another label" in message
     assert "subject 'ann' is in several splits: test, train" in message
     assert "line 2:" not in message
     assert message.startswith(f"{file}: 13 problems")
@@ -157,11 +157,11 @@ def test_a_row_with_too_few_or_too_many_fields_is_refused(tmp_path, row):
 
 def test_a_named_pipe_in_place_of_a_table_is_refused(tmp_path):
     os.mkfifo(tmp_path / "labels.csv")
-    with pytest.raises(UserError, match="is not a file"):
+    with pytest.raises(UserError, match="is not a regular file"):
         tables.read_rows(tmp_path / "labels.csv", ("path",))
 
 
-def test_20_000_rows_with_unknown_emotions_are_told_quickly(tmp_path):
+def test_20_000_rows_with_unknown_emotions_are_reported_quickly(tmp_path):
     picture(tmp_path / "a.png")
     table(tmp_path, *(f"a.png,ann,emotion {number % 1000}," for number in range(20_000)))
     started = time.process_time()
@@ -170,8 +170,8 @@ def test_20_000_rows_with_unknown_emotions_are_told_quickly(tmp_path):
     assert time.process_time() - started < 2  # of the processor; 4 s if quadratic
     lines = str(caught.value).splitlines()
     assert len(lines) == 202 and "1000 problems" in lines[0]
-    assert "line 2: unknown emotion 'emotion 0'" in lines[1]
-    assert "19 more photographs have it" in lines[1]
+    assert "line 2: unknown emotion 'emotion 0' (also in" in lines[1]
+    assert "(also in 19 more photographs)" in lines[1]
     assert "--config.emotions or --config.ignore" in lines[1]
 
 
@@ -192,7 +192,7 @@ def test_20_000_rows_with_unknown_emotions_are_told_quickly(tmp_path):
         ("ann  b", "ann b"),
     ],
 )
-def test_spellings_of_one_name_are_one_subject(tmp_path, one, other):
+def test_all_spellings_of_a_name_are_one_subject(tmp_path, one, other):
     for number, subject in enumerate((one, other)):
         picture(tmp_path / subject / "happy" / f"{number}.png")
         picture(tmp_path / subject / "sad" / f"{number}.png")
@@ -211,7 +211,7 @@ def test_different_names_stay_apart(tmp_path, one, other):
     assert read_labels(tmp_path, FOUR)["subject"].nunique() == 2
 
 
-def test_spellings_in_two_splits_are_one_person_in_two_splits(tmp_path):
+def test_two_spellings_of_a_person_may_not_be_in_two_splits(tmp_path):
     for name in ("a", "b"):
         picture(tmp_path / f"{name}.png")
     table(tmp_path, "a.png,علي,happy,train", "b.png,علی,sad,test")
@@ -228,11 +228,11 @@ def test_emotions_are_compared_like_names(tmp_path):
 def test_a_subject_that_cannot_be_an_id_is_refused(tmp_path, name):
     picture(tmp_path / "a.png")
     table(tmp_path, f"a.png,{name},happy,")
-    with pytest.raises(UserError, match=r"line 2: the subject .* holds"):
+    with pytest.raises(UserError, match=r"line 2: the subject .* contains"):
         read_labels(tmp_path, FOUR)
 
 
-def test_splits_are_known_in_any_case(tmp_path):
+def test_split_names_ignore_letter_case(tmp_path):
     for name in ("a", "b"):
         picture(tmp_path / f"{name}.png")
     table(tmp_path, "a.png,ann,happy,Test", "b.png,bob,sad,TRAIN")
@@ -240,7 +240,7 @@ def test_splits_are_known_in_any_case(tmp_path):
     assert frame["split"].tolist() == ["test", "train"]
 
 
-def test_a_person_in_two_splits_is_refused_and_people_in_one_each_are_not(tmp_path):
+def test_a_person_in_two_splits_is_refused(tmp_path):
     for name in ("a", "b", "c"):
         picture(tmp_path / f"{name}.png")
     table(tmp_path, "a.png,ann,happy,train", "b.png,ann,sad,train", "c.png,bob,sad,test")
@@ -251,7 +251,7 @@ def test_a_person_in_two_splits_is_refused_and_people_in_one_each_are_not(tmp_pa
         read_labels(tmp_path, FOUR)
 
 
-def test_every_problem_of_a_folder_at_once(root):
+def test_all_problems_of_a_folder_are_reported_at_once(root):
     picture(root / "stray.png")
     picture(root / "ann" / "stray.png")
     picture(root / "ann" / "sad" / "deep" / "stray.png")
@@ -261,13 +261,13 @@ def test_every_problem_of_a_folder_at_once(root):
     with pytest.raises(UserError) as caught:
         read_labels(root, FOUR)
     message = str(caught.value)
-    assert message.count("is not in ") == 3
+    assert message.count("move it to ") == 3
     assert message.count("unknown emotion 'smug'") == 1
     assert f"cannot read {root}/ann/sad/text.png" in message
     assert "5 problems" in message
 
 
-def test_a_picture_of_too_many_pixels_is_a_problem(root):
+def test_a_picture_with_too_many_pixels_is_a_problem(root):
     Image.new("1", (9000, 9000)).save(root / "ann" / "sad" / "huge.png")
     with pytest.raises(UserError) as caught:
         read_labels(root, FOUR)
@@ -275,48 +275,48 @@ def test_a_picture_of_too_many_pixels_is_a_problem(root):
     assert f"cannot read {root}/ann/sad/huge.png: it has 9000 x 9000 pixels" in message
 
 
-def test_what_a_camera_writes_and_nobody_reads_comes_with_advice(root, tmp_path):
+def test_the_warning_about_heic_pictures_says_what_to_do(root, tmp_path):
     (root / "ann" / "sad" / "IMG_1.HEIC").touch()
     warnings = read_labels(root, FOUR).attrs["warnings"]
     assert any("IMG_1.HEIC" in warning for warning in warnings)
     assert any(w.startswith("HEIC pictures are not read; convert them") for w in warnings)
     (tmp_path / "phone" / "ann" / "sad").mkdir(parents=True)
     (tmp_path / "phone" / "ann" / "sad" / "1.heic").touch()
-    with pytest.raises(UserError, match=r"holds no photograph.*HEIC pictures are not read"):
+    with pytest.raises(UserError, match=r"contains no photographs.*HEIC pictures are not read"):
         read_labels(tmp_path / "phone", FOUR)
 
 
-def test_a_link_that_leads_back_does_not_go_round(root):
+def test_a_cycle_of_symbolic_links_is_read_once(root):
     (root / "ann" / "sad" / "up").symlink_to(root)
     assert len(read_labels(root, FOUR)) == 4
 
 
-def test_a_link_to_nothing_is_told(root):
+def test_a_broken_link_is_a_problem(root):
     (root / "ann" / "sad" / "2.jpg").symlink_to(root / "absent.jpg")
     with pytest.raises(UserError, match=r"cannot read .*2\.jpg: .*No such file"):
         read_labels(root, FOUR)
 
 
-def test_a_linked_subject_is_followed(root, tmp_path_factory):
+def test_a_link_to_a_subjects_folder_is_followed(root, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     picture(elsewhere / "happy" / "1.png")
     (root / "carl").symlink_to(elsewhere)
     assert "carl" in set(read_labels(root, FOUR)["subject"])
 
 
-def test_ignored_emotions_are_left_out_and_counted(root):
+def test_ignored_emotions_are_skipped_and_counted(root):
     picture(root / "ann" / "Surprise" / "1.png")
     frame = read_labels(root, FOUR, ignore=("surprise",))
     assert frame.attrs["ignored"] == 1 and len(frame) == 4
 
 
-def test_nothing_but_ignored_emotions(tmp_path):
+def test_it_is_an_error_if_all_emotions_are_ignored(tmp_path):
     picture(tmp_path / "ann" / "surprise" / "1.png")
     with pytest.raises(UserError, match="all 1 photographs are of ignored"):
         read_labels(tmp_path, FOUR, ignore=("surprise",))
 
 
-def test_a_single_emotion_and_odd_files_are_warnings(root):
+def test_subjects_with_one_emotion_and_other_files_cause_warnings(root):
     picture(root / "carl" / "angry" / "1.png")
     (root / "carl" / "angry" / "notes.txt").write_text("tired")
     warnings = read_labels(root, FOUR).attrs["warnings"]
@@ -325,8 +325,8 @@ def test_a_single_emotion_and_odd_files_are_warnings(root):
     assert "1 files" in warnings[1] and "notes.txt" in warnings[1]
 
 
-def test_nothing_there(tmp_path):
-    with pytest.raises(UserError, match="holds no photograph"):
+def test_an_empty_or_missing_folder_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="contains no photographs"):
         read_labels(tmp_path, FOUR)
     with pytest.raises(UserError, match="there is no folder or table"):
         read_labels(tmp_path / "absent", FOUR)
@@ -335,26 +335,26 @@ def test_nothing_there(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"file,person\na.png,ann\n", "line 1: no column path, subject, emotion"),
-        (b"", "no column path, subject, emotion"),
-        (b"path;subject;emotion\n", "no column"),
+        (b"file,person\na.png,ann\n", "line 1: the column path, subject, emotion is missing"),
+        (b"", "the column path, subject, emotion is missing"),
+        (b"path;subject;emotion\n", "the column .* is missing"),
         (b"path,subject,emotion\n\xff\xfe,a,b\n", "line 2: not in UTF-8; save it as CSV in UTF-8"),
         (
             "path,subject,emotion\n".encode("utf-16"),
             "is UTF-16 or not text; save it as CSV in UTF-8",
         ),
-        (b"path,subject,emotion,Subject\na.png,a,happy,b\n", "the column subject is there twice"),
+        (b"path,subject,emotion,Subject\na.png,a,happy,b\n", "the column subject occurs twice"),
     ],
     ids=["columns", "empty", "semicolons", "encoding", "utf-16", "twice"],
 )
-def test_a_table_that_is_none(tmp_path, content, words):
+def test_an_invalid_table_is_refused(tmp_path, content, words):
     (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(UserError, match=words):
         read_labels(tmp_path, FOUR)
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "Labels.csv"])
-def test_a_table_that_would_be_overlooked_is_refused(root, name):
+def test_a_broken_link_or_misspelled_table_is_refused(root, name):
     (root / name).symlink_to(root / "absent")
     with pytest.raises(UserError, match=r"does not exist|must be called labels\.csv; rename it"):
         read_labels(root, FOUR)
@@ -371,15 +371,15 @@ def test_merged_spellings_are_counted_and_named(tmp_path):
     assert "'P1', 'p1', 'p۱' (U+0070 U+06F1) are read as one" in frame.attrs["warnings"][0]
 
 
-def test_emotions_of_a_config_are_names_of_folders_each_once(tmp_path):
+def test_invalid_and_repeated_emotions_in_the_config_are_refused(tmp_path):
     picture(tmp_path / "ann" / "شاد" / "1.png")
-    with pytest.raises(UserError, match="names one emotion twice"):
+    with pytest.raises(UserError, match="lists an emotion twice"):
         read_labels(tmp_path, ("شاد", "شاد\u200d"))
     with pytest.raises(UserError, match=r"--config\.emotions: the emotion '\.\./x' starts with"):
         read_labels(tmp_path, ("شاد", "../x"))
 
 
-def test_a_message_is_bounded(tmp_path):
+def test_the_length_of_the_message_is_limited(tmp_path):
     table(tmp_path, *(f"{'a' * 9000}{n}.png,ann,{'b' * 9000}{n}," for n in range(300)))
     with pytest.raises(UserError) as caught:
         read_labels(tmp_path, FOUR)
@@ -387,7 +387,7 @@ def test_a_message_is_bounded(tmp_path):
     assert str(caught.value).endswith("... and 400 more")
 
 
-def test_one_picture_in_many_rows_is_read_once(tmp_path, monkeypatch):
+def test_a_picture_listed_in_many_rows_is_read_once(tmp_path, monkeypatch):
     picture(tmp_path / "a.png")
     table(tmp_path, *["a.png,ann,happy,"] * 50)
     reads = []
@@ -407,7 +407,7 @@ def test_a_link_in_the_tables_folder_is_followed(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("a\nb", "control character"), ("℀", "slash"), ("．．", "point"), ("n" * 101, "100 bytes")],
+    [("a\nb", "control character"), ("℀", "slash"), ("．．", "dot"), ("n" * 101, "100 bytes")],
 )
 def test_a_folder_that_cannot_be_a_subject_is_refused(tmp_path, name, words):
     picture(tmp_path / name / "happy" / "1.png")
@@ -428,7 +428,7 @@ def test_a_name_that_is_not_utf8_is_refused(root):
         read_labels(root, FOUR)
 
 
-def test_the_files_that_are_read_with_a_table_or_a_folder(tmp_path):
+def test_files_read_lists_the_files_of_a_table_or_folder(tmp_path):
     file = table(tmp_path, "a.png,ann,happy,", "../b.png,ann,happy,", "c.png,ann")
     above = tmp_path.parent / "consent.csv"
     beside = [tmp_path / "consent.csv", above, tmp_path / "pseudonyms.csv"]

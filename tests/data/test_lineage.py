@@ -1,4 +1,4 @@
-"""Which workdir was made from which, by the paths in their configs."""
+"""The ancestors and descendants of workdirs follow from the paths in their configs."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_a_model_belongs_to_the_workdir_of_its_training(tmp_path, part):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"epochs": 3}', '"model"'])
-def test_a_foreign_config_makes_no_workdir(tmp_path, text):
+def test_a_folder_with_another_config_json_is_not_a_workdir(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     assert lineage.read_workdir(tmp_path) is None
     assert lineage.ancestors([str(tmp_path)]).unknown == (tmp_path,)
@@ -47,7 +47,7 @@ def test_the_ancestors_of_a_model_are_found_for_every_seed(tmp_path):
     assert found.unknown == (tmp_path / "gone",)
 
 
-def test_workdirs_that_began_with_each_other_end(tmp_path):
+def test_a_cycle_of_workdirs_is_handled(tmp_path):
     workdir(tmp_path / "a", "train", init=str(tmp_path / "b"))
     workdir(tmp_path / "b", "train", init=str(tmp_path / "a"))
     assert names(lineage.ancestors([str(tmp_path / "a")]).workdirs) == ["a", "b"]
@@ -55,13 +55,13 @@ def test_workdirs_that_began_with_each_other_end(tmp_path):
     assert names(lineage.descendants([tmp_path / "a"], below)) == ["b"]
 
 
-def test_nobody_knows_what_is_on_the_pictures_of_imagenet(tmp_path):
+def test_published_weights_are_unknown_ancestors(tmp_path):
     workdir(tmp_path / "a", "train", init="imagenet")
     (path,) = lineage.ancestors([str(tmp_path / "a")]).unknown
     assert path.name == "imagenet"
 
 
-def test_descendants_through_every_kind_of_input(tmp_path):
+def test_descendants_are_found_through_every_kind_of_input(tmp_path):
     root = tmp_path / "w"
     workdir(root, "pipeline", order=["photographs", "emotion"], photos="{workdir}/photos")
     workdir(root / "photographs", "photographs", photos=str(root / "photos"))
@@ -84,7 +84,7 @@ def test_descendants_through_every_kind_of_input(tmp_path):
     assert lineage.read_workdir(root / "probed").probed == root / "photographs"
 
 
-def test_a_linked_path_leads_to_the_same_workdir(tmp_path):
+def test_a_path_through_a_link_is_the_same_workdir(tmp_path):
     workdir(tmp_path / "disk" / "pretrain", "train")
     (tmp_path / "w").symlink_to("disk")
     workdir(tmp_path / "disk" / "emotion", "crossval", init=str(tmp_path / "w" / "pretrain"))
@@ -92,7 +92,7 @@ def test_a_linked_path_leads_to_the_same_workdir(tmp_path):
     assert names(lineage.descendants([tmp_path / "w" / "pretrain"], below)) == ["emotion"]
 
 
-def test_a_folder_called_like_published_weights_is_not_taken_for_them(tmp_path, monkeypatch):
+def test_the_name_of_published_weights_is_not_a_path(tmp_path, monkeypatch):
     workdir(tmp_path / "starter", "train", init="")
     workdir(tmp_path / "a", "train", init="starter")
     monkeypatch.chdir(tmp_path)

@@ -33,7 +33,7 @@ def empty(schema):
     return schema.empty_table().to_pandas()
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_a_written_manifest_is_read_back(tmp_path):
     path = tmp_path / "manifest.parquet"
     manifest.write_manifest(path, rows())
     back = manifest.read_manifest(path)
@@ -48,7 +48,7 @@ def test_what_is_written_is_read(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["manifest.parquet"]
 
 
-def test_tables_may_be_empty(tmp_path):
+def test_empty_tables_are_written_and_read(tmp_path):
     manifest.write_manifest(tmp_path / "m.parquet", empty(manifest.SCHEMA))
     assert len(manifest.read_manifest(tmp_path / "m.parquet")) == 0
     manifest.write_negatives(tmp_path / "n.parquet", empty(manifest.NEGATIVES_SCHEMA))
@@ -69,13 +69,13 @@ def test_tables_may_be_empty(tmp_path):
         (lambda t: t.assign(box=[np.zeros(3, np.float32)] * 3), "cannot write"),
     ],
 )
-def test_wrong_tables_are_refused(tmp_path, change, message):
+def test_an_invalid_manifest_is_not_written(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         manifest.write_manifest(tmp_path / "m.parquet", change(rows()))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_that_are_no_manifest_are_a_user_error(tmp_path):
+def test_reading_another_file_is_a_user_error(tmp_path):
     (tmp_path / "text.parquet").write_text("hello")
     manifest.write_negatives(tmp_path / "n.parquet", empty(manifest.NEGATIVES_SCHEMA))
     for name, message in (

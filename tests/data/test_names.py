@@ -1,4 +1,4 @@
-"""A name's key is stable: two ways to the same text never end at different keys."""
+"""All spellings of a name have the same key."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ persian = st.text(st.characters(min_codepoint=0x600, max_codepoint=0x6FF) | st.c
 
 
 @given(persian)
-def test_the_key_of_a_key_is_itself(name):
+def test_the_key_of_a_key_is_the_key(name):
     assert names.key(names.key(name)) == names.key(name)
 
 
@@ -29,10 +29,10 @@ def test_the_key_of_a_key_is_itself(name):
         ("ann \u00a0 lee", "Ann Lee"),
     ],
 )
-def test_more_spellings_of_one_name(one, other):
+def test_spellings_of_a_name_have_the_same_key(one, other):
     assert names.key(one) == names.key(other)
 
 
-def test_a_name_in_a_message_is_short_and_shows_what_is_not_seen():
+def test_a_name_in_a_message_is_short_and_escapes_invisible_characters():
     assert names.shown("a\u200cb") == r"'a\u200cb'"
     assert len(names.shown("n" * 9000)) < 90

@@ -1,4 +1,4 @@
-"""Examples from memory and from files: pixels, types, resizing, bad files."""
+"""Sources in memory and image files: pixels, types, resizing and unreadable files."""
 
 import pickle
 
@@ -11,12 +11,12 @@ from fer_jax.errors import UserError
 
 
 def read_back(array, folder):
-    """A picture of 8 x 8 pixels, written and read."""
+    """Writes a picture of 8 x 8 pixels and reads it back."""
     cv2.imwrite(str(folder / "a.png"), array)
     return read_images([folder / "a.png"], 8)[0]
 
 
-def test_array_source_gives_examples_and_batches_in_the_order_asked():
+def test_array_source_returns_batches_in_the_requested_order():
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
     source = ArraySource(images, [5, 4, 3, 2, 1, 0], list("abcdef"))
     assert len(source) == 6 and source.image_size == 8
@@ -27,14 +27,14 @@ def test_array_source_gives_examples_and_batches_in_the_order_asked():
     assert (batch["image"] == images[[4, 0]]).all() and batch["label"].tolist() == [1, 5]
 
 
-def test_array_source_without_labels_and_with_too_few():
+def test_array_source_defaults_labels_and_checks_their_number():
     images = np.zeros((3, 8, 8, 3), np.uint8)
     assert ArraySource(images).labels.tolist() == [-1, -1, -1]
     with pytest.raises(ValueError, match="3 images, 2 labels"):
         ArraySource(images, [0, 1])
 
 
-def test_colours_come_back_as_red_green_blue(tmp_path):
+def test_images_are_rgb(tmp_path):
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 2] = 255  # OpenCV writes blue, green, red
     assert read_back(red, tmp_path)[0, 0].tolist() == [255, 0, 0]
@@ -44,18 +44,18 @@ def test_colours_come_back_as_red_green_blue(tmp_path):
     ("array", "expected"),
     [
         (np.full((8, 8), 100, np.uint8), 100),
-        (np.full((8, 8, 4), 100, np.uint8), (100 * 100 + 155 * 128) / 255),  # laid on mid-grey
+        (np.full((8, 8, 4), 100, np.uint8), (100 * 100 + 155 * 128) / 255),  # on mid-grey
         (np.full((8, 8, 3), 100 * 257, np.uint16), 100),
     ],
     ids=["grey", "alpha", "16 bits"],
 )
-def test_any_kind_becomes_three_channels_of_eight_bits(array, expected, tmp_path):
+def test_every_format_becomes_rgb_with_8_bits(array, expected, tmp_path):
     image = read_back(array, tmp_path)
     assert image.shape == (8, 8, 3) and image.dtype == np.uint8
     assert abs(int(image[0, 0, 0]) - expected) <= 1
 
 
-def test_shrinking_averages_and_does_not_alias():
+def test_shrinking_does_not_alias():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::4] = 200
     assert np.abs(resize(stripes, 16).astype(int) - 50).max() <= 1
@@ -68,7 +68,7 @@ def test_enlarging_interpolates():
     assert row[0] == 0 and row[-1] == 200 and (np.diff(row) >= 0).all() and len(set(row)) > 4
 
 
-def test_reading_files_in_order(tmp_path):
+def test_images_are_read_in_order(tmp_path):
     for number in range(5):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((9, 9, 3), number * 10, np.uint8))
     images = read_images([tmp_path / f"{number}.png" for number in (3, 0, 4)], 6)
@@ -77,13 +77,13 @@ def test_reading_files_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "missing"])
-def test_a_bad_file_is_named(tmp_path, content):
+def test_the_error_names_the_unreadable_file(tmp_path, content):
     if content is not None:
         (tmp_path / "bad.png").write_bytes(content)
     with pytest.raises(UserError, match=r"bad\.png"):
         read_images([tmp_path / "bad.png"], 8)
 
 
-def test_array_source_travels_to_workers():
+def test_array_source_can_be_pickled():
     source = pickle.loads(pickle.dumps(ArraySource(np.ones((2, 4, 4, 3), np.uint8), [0, 1])))
     assert source.batch([1])["label"].tolist() == [1]

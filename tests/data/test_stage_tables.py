@@ -1,4 +1,4 @@
-"""A wrong folder or a damaged table is one line that says what to give instead."""
+"""A wrong folder or a damaged table is reported in one line that says what to do."""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ def table(**changed):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of photographs as a user has it."""
+    """A user's folder of photographs."""
     folder = tmp_path / "photos"
     (folder / "ann" / "happy").mkdir(parents=True)
     (folder / "ann" / "happy" / "1.JPG").write_bytes(b"x")
@@ -34,19 +34,19 @@ def photos(tmp_path):
 
 
 @pytest.mark.parametrize(("run", "config"), [(crossval.run, emotion), (audit_stage.run, audit)])
-def test_photographs_where_a_workdir_belongs(photos, tmp_path, run, config):
+def test_a_folder_of_photographs_is_not_a_workdir(photos, tmp_path, run, config):
     config = config.get_config()
     config.photographs = str(photos)
     with pytest.raises(UserError) as caught:
         run(config, tmp_path / "w")
     assert str(caught.value) == (
         f"{photos} is a folder of photographs, not a workdir of `photographs`; run launch.py "
-        f"--config=configs/photographs.py --config.photos={photos} --workdir=W first and give W"
+        f"--config=configs/photographs.py --config.photos={photos} --workdir=W first and pass W"
     )
     assert not (tmp_path / "w").exists()
 
 
-def test_other_folders_where_a_workdir_belongs(photos, tmp_path):
+def test_the_error_for_another_folder_says_what_it_is(photos, tmp_path):
     labels = photos / "labels.csv"
     labels.write_text("path,subject,emotion\n")
     empty = tmp_path / "empty"
@@ -71,14 +71,14 @@ def test_other_folders_where_a_workdir_belongs(photos, tmp_path):
         (begun, "the stage `photographs` has not finished in"),
         (again, "the stage `photographs` has not finished in"),
         (damaged, "is a workdir of `another stage`"),
-        (pipeline, f"contains one; give {pipeline}/photographs"),
+        (pipeline, f"contains one; pass {pipeline}/photographs"),
     ):
         with pytest.raises(UserError) as caught:
             stage_tables.read_photographs(root)
         assert reason in str(caught.value)
 
 
-def test_a_table_is_read_with_its_types_and_other_columns(tmp_path):
+def test_read_photographs_keeps_types_and_other_columns(tmp_path):
     categories = table(subject=pd.Categorical(["ann", "bob"]), more=[1, 2])
     categories.to_parquet(tmp_path / "photographs.parquet")
     found = stage_tables.read_photographs(tmp_path)
@@ -107,7 +107,7 @@ def broken_at(share):
         broken_at(0.9),
     ],
 )
-def test_a_damaged_table_is_one_line(tmp_path, damage):
+def test_a_damaged_table_is_reported_in_one_line(tmp_path, damage):
     file = tmp_path / "photographs.parquet"
     table().to_parquet(file)
     file.write_bytes(damage(file.read_bytes()))
@@ -124,13 +124,13 @@ def test_a_damaged_table_is_one_line(tmp_path, damage):
         (table(subject=[["a"], ["b"]]), "list"),
     ],
 )
-def test_a_foreign_table_is_one_line(tmp_path, foreign, reason):
+def test_another_table_is_reported_in_one_line(tmp_path, foreign, reason):
     foreign.to_parquet(tmp_path / "photographs.parquet")
     with pytest.raises(UserError, match=reason):
         stage_tables.read_photographs(tmp_path)
 
 
-def test_flipped_bytes_never_end_in_a_traceback(tmp_path):
+def test_flipped_bytes_never_cause_a_traceback(tmp_path):
     """Parquet has no checksum by default, so a change within a value may go unnoticed."""
     file = tmp_path / "t.parquet"
     table().to_parquet(file)
@@ -150,7 +150,7 @@ def test_flipped_bytes_never_end_in_a_traceback(tmp_path):
     assert refused > 20
 
 
-def test_a_schema_says_which_cells_may_be_empty(tmp_path):
+def test_nullable_columns_may_have_empty_cells(tmp_path):
     schema = pa.schema([pa.field("a", pa.int64())])
     pd.DataFrame({"a": [1.0, np.nan]}).to_parquet(tmp_path / "t.parquet")
     assert stage_tables.read_table(tmp_path / "t.parquet", schema)["a"].isna().tolist() == [

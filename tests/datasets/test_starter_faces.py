@@ -1,4 +1,4 @@
-"""FER2013 with further faces and non-faces: what is dropped, and the labels of each task."""
+"""The data set of FER2013 with further faces and non-faces: dropped pictures and labels."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ def write(file: Path, value: int) -> None:
 
 @pytest.fixture
 def fer2013(tmp_path):
-    """Six pictures worth keeping, one altered copy, one duplicate, and a contradiction of two."""
+    """Six valid pictures, one altered copy, one duplicate, and a contradictory pair."""
     root = tmp_path / "fer2013"
     pictures = [
         ("train/happy/a.png", 10), ("train/happy/b.png", 20), ("train/sad/c.png", 30),
@@ -50,14 +50,14 @@ def opened(root, split, tmp_path, **folders):
 
 
 def labels_by_id(source):
-    """(emotion, verification) by id; records are in no particular order."""
+    """(emotion, verification) by id, since the order of records is not defined."""
     labels = zip(
         source.task_labels["label_emotion"], source.task_labels["label_verification"], strict=True
     )
     return {name: tuple(map(int, pair)) for name, pair in zip(source.ids, labels, strict=True)}
 
 
-def test_copies_duplicates_and_contradictions_are_dropped_and_counted(fer2013):
+def test_copies_duplicates_and_contradictory_labels_are_dropped_and_counted(fer2013):
     table, dropped = MODULE.clean(fer2013)
     assert list(table["path"]) == [
         "test/sad/f.png", "train/happy/a.png", "train/happy/b.png", "train/sad/c.png",
@@ -83,7 +83,7 @@ def test_the_benchmark_writes_what_is_kept_as_a_table_of_photographs(fer2013, mo
     assert "1 altered copies, 2 contradictory labels, 1 duplicates" in capsys.readouterr().out
 
 
-def test_fer2013_alone(fer2013, tmp_path):
+def test_fer2013_pictures_have_both_labels(fer2013, tmp_path):
     source = opened(fer2013, "train", tmp_path)
     assert labels_by_id(source) == {
         "original/train/happy/a.png": (HAPPY, 1),
@@ -95,7 +95,7 @@ def test_fer2013_alone(fer2013, tmp_path):
     assert (source.images[first] == 10).all()
 
 
-def test_further_faces_and_nonfaces_have_no_emotion(fer2013, tmp_path):
+def test_further_faces_and_nonfaces_have_no_emotion_label(fer2013, tmp_path):
     folders = {name: str(tmp_path / name) for name in ("aligned", "faces", "nonfaces")}
     write(tmp_path / "faces/train/clips/x.png", 80)
     write(tmp_path / "nonfaces/train/street/y.png", 90)
@@ -108,7 +108,7 @@ def test_further_faces_and_nonfaces_have_no_emotion(fer2013, tmp_path):
             "emotion": ["happy", "happy", "sad"],
             "status": ["ok", "ok", "no_face"],
             "crop": ["faces/a.png", "faces/b.png", ""],
-            "detector_score": [0.99, 0.85, np.nan],  # sure, unsure, not found
+            "detector_score": [0.99, 0.85, np.nan],  # high score, low score, no face
         }
     ).to_parquet(tmp_path / "aligned/photographs.parquet")
     source = opened(fer2013, "train", tmp_path, **folders)
@@ -124,21 +124,21 @@ def test_further_faces_and_nonfaces_have_no_emotion(fer2013, tmp_path):
     assert "nonface/validation/wood/z.png" in held_out.ids
 
 
-def test_labels_that_cannot_be_used_are_named(fer2013, tmp_path):
-    with pytest.raises(UserError, match=r"no labels\.csv"):
+def test_missing_and_invalid_labels_are_user_errors(fer2013, tmp_path):
+    with pytest.raises(UserError, match=r"contains no labels\.csv"):
         MODULE.clean(tmp_path)
     table = pd.read_csv(fer2013 / "labels.csv")
     table.assign(emotion="bored").to_csv(fer2013 / "labels.csv", index=False)
     with pytest.raises(UserError, match="unknown emotion 'bored'"):
         MODULE.clean(fer2013)
     table.drop(columns="split").to_csv(fer2013 / "labels.csv", index=False)
-    with pytest.raises(UserError, match="no column split"):
+    with pytest.raises(UserError, match="the column split is missing"):
         MODULE.clean(fer2013)
 
 
-def test_a_missing_picture_and_an_empty_folder_are_named(fer2013, tmp_path):
+def test_the_error_names_a_missing_picture_or_an_empty_folder(fer2013, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty has no pictures in train/"):
+    with pytest.raises(UserError, match="empty contains no pictures in train/"):
         opened(fer2013, "train", tmp_path, nonfaces=str(tmp_path / "empty"))
     (fer2013 / "train/happy/a.png").unlink()
     with pytest.raises(UserError, match=r"a\.png"):

@@ -387,7 +387,7 @@ def test_a_folder_that_was_moved_to_another_disk_is_named_and_nothing_is_deleted
     folds.rename(study / "disk")
     folds.symlink_to(study / "disk")
     before = everything(study)
-    with pytest.raises(UserError, match=r"nothing was deleted: .*leads out of .*emotion"):
+    with pytest.raises(UserError, match=r"nothing was deleted: .*points out of .*emotion"):
         remove.run(config(study), study / "removals")
     assert everything(study) == before
 
@@ -442,6 +442,6 @@ def test_a_linked_workdir_is_named_and_nothing_is_deleted(study):
     (study / "w" / "later").rename(study / "disk")
     (study / "w" / "later").symlink_to(study / "disk")
     before = everything(study)
-    with pytest.raises(UserError, match=rf"nothing was deleted: {study}/disk lies outside"):
+    with pytest.raises(UserError, match=rf"nothing was deleted: {study}/disk is outside"):
         remove.run(config(study), study / "removals")
     assert everything(study) == before
