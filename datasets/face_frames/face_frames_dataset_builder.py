@@ -1,4 +1,4 @@
-"""Crops of faces from videos, without labels, for pretraining."""
+"""Unlabelled crops of faces from videos, for pretraining."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _VALIDATION_SHARE = 0.1
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of `face_frames`, over a folder with `manifest.parquet` and its crops."""
+    """Builds `face_frames` from a folder with `manifest.parquet` and its crops."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
         tfds.core.BuilderConfig(
-            name="refined", description="Faces that detector and verifier agree on."
+            name="refined", description="Faces that both detector and verifier accept."
         ),
         tfds.core.BuilderConfig(name="all", description="Every detected face."),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "The workdir of the stage `extract` or `refine`: manifest.parquet, and the crops that it "
-        "names."
+        "lists."
     )
 
     def input_digest(self, root: Path) -> str:
-        """Changes when the records would."""
+        """A digest that changes if and only if the records change."""
         return hashlib.sha256(_manifest_file(root).read_bytes()).hexdigest()
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -56,7 +56,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if self.builder_config.name == "refined":
             faces = faces[faces["status"] == "kept"]
         if faces.empty:
-            raise UserError(f"{root}/manifest.parquet holds no face; look at what extract counted")
+            raise UserError(
+                f"{root}/manifest.parquet contains no faces; see the counts in the summary of "
+                f"extract"
+            )
         held = held_out(faces["video"].tolist(), faces["frame"].tolist(), _VALIDATION_SHARE)
         splits = {"train": faces[~held], "validation": faces[held]}
         return {
@@ -82,5 +85,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 def _manifest_file(root: Path) -> Path:
     file = root / "manifest.parquet"
     if not file.is_file():
-        raise UserError(f"{root} holds no manifest.parquet; give the workdir of extract or refine")
+        raise UserError(
+            f"{root} contains no manifest.parquet; pass the workdir of extract or refine"
+        )
     return file

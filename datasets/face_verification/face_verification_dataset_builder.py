@@ -1,4 +1,4 @@
-"""Face and non-face crops, for the verifier."""
+"""Face and non-face crops for training the verifier."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from fer_jax.errors import UserError
 from fer_jax.faces.images import SUFFIXES, read_encoded, read_image
 from fer_jax.people import texture
 
-_SHARE = 0.2  # of the sources, each for validation and for the test
-_FEWEST_FOR_A_TEST = 3  # sources that are left when validation has been taken
-_SURE = 0.97  # the lowest detector score of a crop that is an example of a face
-_FACES_A_TEXTURE = 4
-_FEWEST_TEXTURES = 32
+_SHARE = 0.2  # fraction of the sources in validation, and in test
+_MIN_SOURCES_FOR_TEST = 3  # sources that must remain after the validation split
+_MIN_SCORE = 0.97  # detector score of a crop that is used as an example of a face
+_FACES_PER_TEXTURE = 4
+_MIN_TEXTURES = 32
 
 
 @dataclasses.dataclass
 class FaceVerificationConfig(tfds.core.BuilderConfig):
-    """Folders of crops besides those of the pipeline.
+    """Folders of crops in addition to those of the pipeline.
 
     Attributes:
-        faces, nonfaces: folders of pictures that show one face each, or none; "" for none. The
-            pictures of a subfolder are one source; one that lies in none is its own.
+        faces: a folder of pictures that show one face each; "" for none.
+        nonfaces: a folder of pictures without a face; "" for none.
+
+    The pictures in a subfolder are one source. A picture in no subfolder is a source by itself.
     """
 
     faces: str = ""
@@ -41,7 +43,7 @@ class FaceVerificationConfig(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of `face_verification`, over the workdir of the stage `extract`."""
+    """Builds `face_verification` from the workdir of the stage `extract` and from folders."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
@@ -51,11 +53,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     LABELS = ("nonface", "face")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "The workdir of the stage `extract`: manifest.parquet, negatives.parquet, and the crops "
-        "that they name."
+        "that they list."
     )
 
     def input_digest(self, root: Path) -> str:
-        """Changes when the records would. Raises UserError if there is nothing to make them of."""
+        """A digest that changes if the records change.
+
+        Raises:
+            UserError: the tables of `extract` or the pictures are missing.
+        """
         config = self.builder_config
         digest = hashlib.sha256(f"{config.faces}\n{config.nonfaces}".encode())
         for file in _tables(root, config):
@@ -90,11 +96,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for name in ("train", "validation"):
             if name not in set(faces["split"]):
                 raise UserError(
-                    f"the faces in {config.faces or root} come from too few sources: none is left "
-                    f"for {name}; extract from more videos, or give more --config.faces"
+                    f"the faces in {config.faces or root} come from too few sources, so {name} is "
+                    f"empty; extract from more videos, or add pictures to --config.faces"
                 )
         side = min(read_image(root / faces["crop"].iloc[0]).shape[:2])
-        textures = _textures(max(_FEWEST_TEXTURES, len(faces) // _FACES_A_TEXTURE))
+        textures = _textures(max(_MIN_TEXTURES, len(faces) // _FACES_PER_TEXTURE))
         textures = textures[textures["split"].isin(crops["split"])]
         examples = pd.concat([crops, textures], ignore_index=True)
         return {
@@ -118,12 +124,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 def _of_extraction(manifest: Path, negatives: Path, needs_faces: bool) -> pd.DataFrame:
     """The crops of `extract`: id, crop, source, frame, kind, label."""
     faces = read_manifest(manifest)
-    # A mug that the detector half believed in must not be a training example of a face.
-    sure = (faces["status"] == "kept") & (faces["detector_score"] >= _SURE)
-    faces = faces[sure].assign(kind="face", label="face")
+    # An object with a middling detector score must not become a training example of a face.
+    confident = (faces["status"] == "kept") & (faces["detector_score"] >= _MIN_SCORE)
+    faces = faces[confident].assign(kind="face", label="face")
     if faces.empty and needs_faces:
         raise UserError(
-            f"{manifest} holds no face of score {_SURE} or more; look at what extract counted"
+            f"{manifest} contains no face with a detector score of {_MIN_SCORE} or more; see the "
+            f"counts in the summary of extract"
         )
     others = read_negatives(negatives).assign(label="nonface")
     crops = pd.concat([faces[[*others.columns]], others], ignore_index=True)
@@ -143,14 +150,14 @@ def _of_folder(folder: str, is_face: bool) -> pd.DataFrame:
 
 
 def _split(crops: pd.DataFrame) -> np.ndarray:
-    """Where each crop goes, by its source: train, validation or, where there are enough, test."""
+    """The split of each crop: train, validation or, if there are enough sources, test."""
     split = np.full(len(crops), "train", dtype="U10")
     with_faces = crops["source"].isin(crops.loc[crops["label"] == "face", "source"]).to_numpy()
-    # Sources with faces and those without are held out apart, so that both kinds validate.
+    # Sources with and without faces are split separately, so that each split has both.
     for group in (np.flatnonzero(with_faces), np.flatnonzero(~with_faces)):
         _hold_out(crops, group, split, "validation", _SHARE)
         rest = group[split[group] == "train"]
-        if crops["source"].iloc[rest].nunique() >= _FEWEST_FOR_A_TEST:
+        if crops["source"].iloc[rest].nunique() >= _MIN_SOURCES_FOR_TEST:
             _hold_out(crops, rest, split, "test", _SHARE / (1 - _SHARE))
     return split
 
@@ -163,19 +170,21 @@ def _hold_out(
 
 
 def _pictures(folder: str) -> list[Path]:
-    """The pictures below a folder, sorted; none for ""."""
+    """The pictures below a folder, sorted; an empty list for ""."""
     if not folder:
         return []
     if not Path(folder).is_dir():
         raise UserError(f"there is no folder {folder}; correct --config.faces or --config.nonfaces")
     found = [file for file in sorted(Path(folder).rglob("*")) if file.suffix.lower() in SUFFIXES]
     if not found:
-        raise UserError(f"no picture lies below {folder}")
+        raise UserError(
+            f"there are no pictures below {folder}; correct --config.faces or --config.nonfaces"
+        )
     return found
 
 
 def _square(file: Path) -> io.BytesIO:
-    """The middle of a picture, encoded as the other crops are."""
+    """The central square of a picture, encoded like the other crops."""
     image = read_image(file)
     side = min(image.shape[:2])
     top, left = ((length - side) // 2 for length in image.shape[:2])
@@ -183,13 +192,13 @@ def _square(file: Path) -> io.BytesIO:
 
 
 def _jpeg(image: Any) -> io.BytesIO:
-    """Encoded as the other crops are, so that the coding gives nothing away."""
+    """A picture encoded like the other crops, so that the encoding does not reveal the label."""
     _, data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
     return io.BytesIO(data.tobytes())
 
 
 def _textures(count: int) -> pd.DataFrame:
-    """Generated pictures in the columns of `_of_extraction` and their `split`; `crop` is a seed."""
+    """Generated pictures in the columns of `_of_extraction`, and `split`; `crop` is a seed."""
     seeds = np.arange(count)
     place = seeds % round(1 / _SHARE)
     table = pd.DataFrame({"crop": seeds.astype(str), "kind": "texture", "label": "nonface"})
@@ -198,9 +207,9 @@ def _textures(count: int) -> pd.DataFrame:
 
 
 def _tables(root: Path, config: FaceVerificationConfig) -> tuple[Path, ...]:
-    """The tables of `extract`; none where there are none and the folders suffice."""
+    """The tables of `extract`; () if they are missing and not needed, given both folders."""
     files = (root / "manifest.parquet", root / "negatives.parquet")
     missing = [file.name for file in files if not file.is_file()]
     if missing and not (config.faces and config.nonfaces):
-        raise UserError(f"{root} holds no {missing[0]}; give the workdir of extract")
+        raise UserError(f"{root} contains no {missing[0]}; pass the workdir of extract")
     return () if missing else files

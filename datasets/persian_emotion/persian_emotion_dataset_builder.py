@@ -1,4 +1,4 @@
-"""Aligned faces of people, labelled with an emotion."""
+"""Aligned faces labelled with emotions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VALIDATION_SHARE = 0.1
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of `persian_emotion`, over the workdir of the stage `photographs`."""
+    """Builds `persian_emotion` from the workdir of the stage `photographs`."""
 
     VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {
@@ -27,12 +27,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         "1.0.0": "First version.",
     }
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "The workdir of the stage `photographs`: photographs.parquet, and the crops that it names."
+        "The workdir of the stage `photographs`: photographs.parquet, and the crops that it lists."
     )
 
     def input_digest(self, root: Path) -> str:
-        """Changes when the records would."""
-        read_photographs(root)  # says what is missing
+        """A digest that changes if and only if the records change.
+
+        Raises:
+            UserError: `root` is not a finished workdir of the stage `photographs`.
+        """
+        read_photographs(root)  # raises if something is missing
         return hashlib.sha256((root / "photographs.parquet").read_bytes()).hexdigest()
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -40,8 +44,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.ClassLabel(),  # named when the table is read
-                    "subject": tfds.features.Text(doc="as in the labels, or a drawn id"),
+                    "label": tfds.features.ClassLabel(),  # names are set when the table is read
+                    "subject": tfds.features.Text(doc="as in the labels, or a pseudonym"),
                     "id": tfds.features.Text(doc="photo in photographs.parquet"),
                 }
             ),

@@ -1,4 +1,4 @@
-"""Faces with emotions, further faces, and crops without a face, for the pretrained network."""
+"""Faces with and without emotions, and crops without a face, for the pretrained network."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 SPLITS = ("train", "validation", "test")
 UNLABELLED = -1
 _NONFACE, _FACE = 0, 1
-_SURE = 0.9  # least detector score of an aligned crop; below, many are not centred on the face
-# Some copies of FER2013 hold altered copies of rare classes: `name.jpg3.jpg` of `name.jpg`.
+_MIN_SCORE = 0.9  # detector score of an aligned crop; below, many are not centred on the face
+# Some versions of FER2013 contain altered copies of rare classes: `name.jpg3.jpg` of `name.jpg`.
 _ALTERED_COPY = re.compile(r"\.jpe?g\d+\.jpe?g$|\.png\d+\.png$")
 _COLUMNS = ["id", "file", "split", "kind", "emotion", "is_face"]
 
 
 @dataclasses.dataclass
 class StarterFacesConfig(tfds.core.BuilderConfig):
-    """Folders beside that of FER2013; "" for none.
+    """Folders in addition to FER2013; "" for none.
 
     Attributes:
-        aligned: workdir of the stage `photographs` over the same pictures.
-        faces: `<split>/<source>/*`, pictures that show one face each, without emotions.
-        nonfaces: likewise, without a face.
+        aligned: workdir of the stage `photographs` for the same pictures.
+        faces: folder `<split>/<source>/*` of pictures that show one face each, without emotions.
+        nonfaces: such a folder of pictures without a face.
     """
 
     aligned: str = ""
@@ -45,7 +45,7 @@ class StarterFacesConfig(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of `starter_faces`, over a folder of FER2013."""
+    """Builds `starter_faces` from a folder of FER2013."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
@@ -58,7 +58,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
     def input_digest(self, root: Path) -> str:
-        """Changes when the records would."""
+        """A digest that changes if the records change.
+
+        Raises:
+            UserError: labels.csv is missing or invalid, or a picture is missing.
+        """
         config = self.builder_config
         digest = hashlib.sha256(repr(dataclasses.astuple(config)).encode())
         faces = _read_labels(root)
@@ -102,18 +106,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def clean(folder: Path, emotions: Sequence[str] = EMOTIONS) -> tuple[pd.DataFrame, dict[str, int]]:
-    """FER2013 without altered copies, duplicates and contradictions.
+    """FER2013 without altered copies, duplicates and contradictory labels.
 
     Pictures of other emotions than `emotions` are ignored, and contradict nothing.
 
-    Of pictures with the same pixels, one is kept, in the split that comes first in test,
-    validation, train: nothing that is tested is trained on. If their labels differ, none is kept.
+    Of pictures with the same pixels, one is kept: that in test if there is one, else that in
+    validation, so that train and test are disjoint. If their labels differ, none is kept.
 
     Returns:
-        The table (path, emotion, split), and how many pictures were dropped, by reason.
+        The table (path, emotion, split), and the number of dropped pictures by reason.
 
     Raises:
-        UserError: labels.csv is missing or is not such a table, or a picture is missing.
+        UserError: labels.csv is missing or invalid, or a picture is missing.
     """
     table = _read_labels(folder)
     table = table[table["emotion"].isin(emotions)]
@@ -135,11 +139,14 @@ def clean(folder: Path, emotions: Sequence[str] = EMOTIONS) -> tuple[pd.DataFram
 def _read_labels(folder: Path) -> pd.DataFrame:
     file = folder / "labels.csv"
     if not file.is_file():
-        raise UserError(f"{folder} has no labels.csv; give the folder of FER2013")
+        raise UserError(f"{folder} contains no labels.csv; pass the folder of FER2013")
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     missing = {"path", "emotion", "split"} - set(table.columns)
     if missing:
-        raise UserError(f"{file} has no column {', '.join(sorted(missing))}")
+        raise UserError(
+            f"{file}: the column {', '.join(sorted(missing))} is missing; expected path, emotion "
+            f"and split"
+        )
     for column, known in (("emotion", EMOTIONS), ("split", SPLITS)):
         unknown = sorted(set(table[column]) - set(known))
         if unknown:
@@ -159,10 +166,10 @@ def _pixels_digest(file: Path) -> str:
 
 
 def _all_rows(root: Path, config: StarterFacesConfig) -> pd.DataFrame:
-    """One row for each record: id, file, split, kind, emotion ("": unlabelled), is_face."""
+    """One row per record: id, file, split, kind, emotion ("": unlabelled), is_face."""
     faces, dropped = clean(root)
-    told = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-    console.say(f"[starter_faces] {len(faces)} pictures of FER2013; dropped {told}")
+    counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    console.say(f"[starter_faces] {len(faces)} pictures of FER2013; dropped {counts}")
     original = faces.assign(
         id="original/" + faces["path"],
         file=[str(root / path) for path in faces["path"]],
@@ -174,7 +181,7 @@ def _all_rows(root: Path, config: StarterFacesConfig) -> pd.DataFrame:
 
 
 def _further(faces: pd.DataFrame, config: StarterFacesConfig) -> list[pd.DataFrame]:
-    """What the config adds to the pictures of FER2013 in `faces`."""
+    """The records that the config adds to the pictures of FER2013 in `faces`."""
     aligned = [_aligned(faces, Path(config.aligned))] if config.aligned else []
     return [
         *aligned, _unlabelled(config.faces, "face"), _unlabelled(config.nonfaces, "nonface"),
@@ -182,10 +189,10 @@ def _further(faces: pd.DataFrame, config: StarterFacesConfig) -> list[pd.DataFra
 
 
 def _aligned(faces: pd.DataFrame, workdir: Path) -> pd.DataFrame:
-    """The aligned crop of each picture in `faces` in which a face was found."""
+    """The aligned crops of the pictures in `faces` whose face was detected with a high score."""
     crops = read_photographs(workdir)
-    sure = (crops["crop"] != "") & (crops["detector_score"] >= _SURE)
-    files = crops[sure].set_index("photo")["file"]
+    confident = (crops["crop"] != "") & (crops["detector_score"] >= _MIN_SCORE)
+    files = crops[confident].set_index("photo")["file"]
     found = faces[faces["path"].isin(files.index)]
     return found.assign(
         id="aligned/" + found["path"],
@@ -204,7 +211,10 @@ def _unlabelled(folder: str, kind: str) -> pd.DataFrame:
         if file.suffix.lower() in SUFFIXES
     ]
     if folder and not files:
-        raise UserError(f"{folder} has no pictures in {', '.join(s + '/' for s in SPLITS)}")
+        raise UserError(
+            f"{folder} contains no pictures in {', '.join(s + '/' for s in SPLITS)}; expected "
+            f"<split>/<source>/*"
+        )
     inner = [file.relative_to(folder) for file in files]
     return pd.DataFrame(
         {

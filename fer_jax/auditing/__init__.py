@@ -1,1 +1,1 @@
-"""Leakage between training and test faces, found before anything is trained."""
+"""Detection of leakage between training and test faces, before a model is trained."""

@@ -1,21 +1,21 @@
-"""Leakage between training and test faces, searched for before a model is trained.
+"""Detection of leakage between training and test faces, before a model is trained.
 
-A leak is a photograph or a person in both train and test. Those within a fold:
+A leak is a photograph or a person in both train and test. Leaks within a fold:
 
-    shared_id           the same subject is trained on and tested
-    similar_id          two ids that look alike: p1 and p01
-    identical_picture   the same pixels under two names
-    near_duplicate      one picture in two versions: compressed, resized, cropped, mirrored, …
-    same_person         two ids whose faces look like one person
+    shared_id           a subject is in both train and test
+    similar_id          two ids look alike, such as p1 and p01
+    identical_picture   the same pixels occur under two names
+    near_duplicate      a picture occurs in two versions: compressed, resized, cropped, mirrored, …
+    same_person         two ids have faces that look like the same person
 
-and those between the people tested and what the network was pretrained on:
+Leaks between test people and the pretraining data:
 
-    pretraining_labels      it was trained on these photographs, or on others of these ids
+    pretraining_labels      the network was trained on photographs of a test person, with labels
     pretraining_duplicate   a test photograph is among the pretraining faces
     pretraining_person      a test person looks like a person in the pretraining videos
-    pretraining_name        a pretraining video has a test person's id in its name
+    pretraining_name        the name of a pretraining video contains a test person's id
 
-What was pretrained on is read from the configs of the workdirs that led to `config.init`.
+The pretraining data are found through the configs of the workdirs that led to `config.init`.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _SHOWN = 60  # pairs on the contact sheet
 
 @dataclass(frozen=True)
 class Leak:
-    """One suspect pair: what is tested, and what it resembles on the other side.
+    """A suspected leak: what is tested, and what it resembles in the training data.
 
-    `pictures` are files of the two faces, for the contact sheet.
+    `pictures` are the files of the two faces, for the contact sheet.
     """
 
     kind: str
@@ -64,16 +64,16 @@ class Leak:
 
     @property
     def of_pretraining(self) -> bool:
-        """Whether the other side is what the network was pretrained on."""
+        """Whether the leak is between test people and the pretraining data."""
         return self.kind.startswith("pretraining_")
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a network was pretrained on, as far as its workdirs show.
+    """The pretraining data of a network, as far as its workdirs show.
 
-    `photographs` are workdirs of labelled photographs, `faces` those of unlabelled ones; `known`
-    is False where a model came without the workdir that made it.
+    `photographs` are workdirs of labelled photographs, `faces` workdirs of unlabelled faces.
+    `known` is False if some of the data cannot be found or searched.
     """
 
     photographs: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class Pretraining:
 
 
 def pretraining_of(*inits: str) -> Pretraining:
-    """What the models at `inits`, and those that they started from, were trained on."""
+    """The training data of the models at `inits` and of the models that initialised them."""
     ancestry = ancestors(inits)
     photographs: dict[str, None] = {}
     faces: dict[str, None] = {}
@@ -103,13 +103,13 @@ def pretraining_of(*inits: str) -> Pretraining:
 def audit(
     table: pd.DataFrame, folds: Sequence[Fold], pretraining: Pretraining | None = None
 ) -> list[Leak]:
-    """Every leak that was found, the surest first within a kind.
+    """All suspected leaks, sorted by kind and then by decreasing score.
 
     Args:
-        table: a row per photograph: `photo`, `subject`, `status`, `file` (of its aligned face) and,
-            if it is known, `digest` (of the picture's pixels).
-        folds: positions into the table.
-        pretraining: what the network was pretrained on; None for nothing.
+        table: one row per photograph: `photo`, `subject`, `status`, `file` (of its aligned face)
+            and, if known, `digest` (of the picture's pixels).
+        folds: row positions in the table.
+        pretraining: the pretraining data of the network; None for none.
     """
     tested = _Tested.of(table, folds)
     found = [*_ids(tested), *_identical(tested), *_near(tested), *_same_person(tested)]
@@ -122,12 +122,12 @@ def audit(
 
 
 def counts(leaks: Sequence[Leak]) -> dict[str, int]:
-    """How many of each kind."""
+    """The number of leaks of each kind."""
     return dict(Counter(leak.kind for leak in leaks))
 
 
 def write(leaks: Sequence[Leak], folder: Path) -> None:
-    """Writes `leaks.csv`, and `suspects.png` with the pairs that can be shown; old ones go."""
+    """Writes `leaks.csv`, `leaks.json` and, if pictures are known, `suspects.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     outputs.delete(folder / "suspects.png")
     columns = ["kind", "tested", "other", "score"]
@@ -142,13 +142,17 @@ def write(leaks: Sequence[Leak], folder: Path) -> None:
             for leak in shown
         ]
         captions = [f"{leak.kind} {leak.score:.2f}\n{leak.tested}\n{leak.other}" for leak in shown]
-        title = f"{len(shown)} of {len(leaks)} suspects: tested (left), other side (right)"
+        title = f"{len(shown)} of {len(leaks)} suspected leaks: test (left), train (right)"
         sheet = drawing.contact_sheet(pairs, captions, title=title, cell=170, columns=5)
         drawing.write_image(folder / "suspects.png", sheet)
 
 
 def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: Path) -> None:
-    """Raises UserError if there is a leak of a kind that `allowed` does not name."""
+    """Stops the run if there is a leak of a kind that is not in `allowed`.
+
+    Raises:
+        UserError: there is such a leak.
+    """
     forbidden = [leak for leak in leaks if leak.kind not in allowed]
     if not forbidden:
         return
@@ -157,20 +161,21 @@ def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: P
     names = ",".join(repr(kind) for kind in counts(forbidden))
     raise UserError(
         f"people or pictures are in both train and test: {found} ({some}); see {folder}/leaks.csv "
-        f"and suspects.png; correct the labels, or, if these are no leaks, go on with "
-        f'--config.allow_leaks="({names},)", which the report will say'
+        f"and suspects.png; correct the labels or, if these are not leaks, allow them with "
+        f'--config.allow_leaks="({names},)"; the report will mention it'
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Tested:
-    """The photographs that are tested, and for each fold those that its model sees before.
+    """The photographs, which fold tests each of them, and which folds train on it.
 
     Attributes:
-        table: a row per photograph.
-        faces: of the rows `rows` of the table.
-        fold_of: the fold [N] that tests each photograph; -1 for none.
-        seen: which photographs [folds, N] a fold trains or chooses on.
+        table: one row per photograph.
+        faces: the faces of the rows `rows` of the table.
+        rows: the rows with a face, ascending.
+        fold_of: the fold that tests each photograph; -1 for none.
+        seen: which photographs a fold uses for training or model selection.
     """
 
     table: pd.DataFrame
@@ -192,12 +197,12 @@ class _Tested:
 
     @functools.cached_property
     def people(self) -> Shaped[np.ndarray, " n"]:
-        """The person on each photograph."""
+        """The person in each photograph."""
         return self.table["subject"].astype(str).to_numpy()
 
     @functools.cached_property
     def sides(self) -> list[tuple[set[str], set[str]]]:
-        """For each fold the people that its model sees, and those that are tested."""
+        """For each fold, the people it trains or selects on, and the people it tests."""
         return [
             (set(self.people[seen]), set(self.people[self.fold_of == number]))
             for number, seen in enumerate(self.seen)
@@ -208,8 +213,8 @@ class _Tested:
         """The people that any fold tests, ascending."""
         return sorted(set(self.people[self.fold_of >= 0]))
 
-    def meet(self, tested: Any, other: Any) -> Any:
-        """Whether the fold that tests the photographs at `tested` sees those at `other`."""
+    def leaks(self, tested: Any, other: Any) -> Any:
+        """Whether the fold that tests the photographs at `tested` trains on those at `other`."""
         fold = self.fold_of[tested]
         return (fold >= 0) & self.seen[fold, other]
 
@@ -225,19 +230,19 @@ def _ids(tested: _Tested) -> Iterator[Leak]:
 
 
 def _plain(name: str) -> str:
-    """An id without case, signs and leading zeros: "P_01" and "p1" are one."""
+    """An id without case, punctuation and leading zeros: "P_01" and "p1" are the same."""
     kept = "".join(letter for letter in names.key(name) if letter.isalnum())
     return re.sub(r"(?<!\d)0+(?=\d)", "", kept) or names.key(name)
 
 
 def _identical(tested: _Tested) -> Iterator[Leak]:
-    """By the pixels of the whole picture, so also where no face was found."""
+    """Pictures with the same pixels, with or without a face."""
     if "digest" not in tested.table.columns:
         return
     photos, files = tested.table["photo"].to_numpy(), tested.table["file"].to_numpy()
     for _, rows in tested.table.groupby("digest").indices.items():
         for row in rows:
-            others = rows[tested.meet(row, rows) & (rows != row)]
+            others = rows[tested.leaks(row, rows) & (rows != row)]
             if len(others):
                 found = tested.table["status"].iloc[row] == "ok"
                 pair = (files[row], files[others[0]]) if found else ()
@@ -245,13 +250,13 @@ def _identical(tested: _Tested) -> Iterator[Leak]:
 
 
 def _near(tested: _Tested) -> Iterator[Leak]:
-    """Of each tested face the nearest one on the other side, if registering shows one picture."""
+    """Tested faces whose nearest training face is, after registration, the same picture."""
     photos, files, rows = tested.table["photo"].to_numpy(), tested.faces.files, tested.rows
 
-    def meet(block: slice) -> Bool[np.ndarray, "b faces"]:
-        return tested.meet(rows[block][:, None], rows[None])
+    def compared(block: slice) -> Bool[np.ndarray, "b faces"]:
+        return tested.leaks(rows[block][:, None], rows[None])
 
-    for one, other, score in likeness.copies(tested.faces, tested.faces, meet):
+    for one, other, score in likeness.copies(tested.faces, tested.faces, compared):
         pair = (files[one], files[other])
         yield Leak("near_duplicate", photos[rows[one]], photos[rows[other]], score, pair)
 
@@ -270,7 +275,7 @@ def _same_person(tested: _Tested) -> Iterator[Leak]:
 
 
 def _labelled(tested: _Tested, root: str) -> Iterator[Leak]:
-    """Labelled photographs that the network was trained on before."""
+    """Leaks through labelled photographs on which the network was pretrained."""
     other = stage_tables.read_photographs(root)
     trained = {_plain(name): name for name in other["subject"].astype(str).unique()}
     for name in tested.names:
@@ -282,7 +287,7 @@ def _labelled(tested: _Tested, root: str) -> Iterator[Leak]:
 
 
 def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
-    """Unlabelled faces, in videos."""
+    """Leaks through unlabelled faces in videos."""
     rows = manifest.read_manifest(Path(root) / "manifest.parquet")
     videos_of: dict[str, list[str]] = {}
     for video in sorted(set(rows["video"])):
@@ -300,7 +305,7 @@ def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
 
 
 def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
-    """Tested faces that are also among `faces`, each of which has a name."""
+    """Tested faces that are also among `faces`; `names` are the names of these faces."""
     rows = np.flatnonzero(tested.fold_of[tested.rows] >= 0)
     photos = tested.table["photo"].to_numpy()[tested.rows[rows]]
     own = tested.faces.take(rows)
@@ -310,7 +315,7 @@ def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
 
 
 def _people_in_videos(tested: _Tested, faces: Faces, tracks: list[str]) -> Iterator[Leak]:
-    """A weak test: it finds a person whose track resembles the photographs, not every one."""
+    """People whose photographs resemble a track in a video; a weak test that misses some."""
     owners = [f"person {name}" for name in tested.people[tested.rows]]
     others = [f"track {name}" for name in tracks]
     features = np.concatenate([tested.faces.features, faces.features])

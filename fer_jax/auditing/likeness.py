@@ -1,14 +1,14 @@
-"""How similar two aligned faces are: the same picture, or the same person.
+"""Similarity of aligned faces: whether two show the same picture, or the same person.
 
-Three steps, each more expensive and more reliable than the one before:
+Three steps, each more expensive and more reliable than the previous one:
 
-    descriptors     gradients of every face; nearest neighbours by cosine, mirror images too
+    descriptors     gradients of every face; nearest neighbours by cosine, also of mirror images
     same_picture    registers two faces onto each other and correlates their fine structure
-    people_alike    compares people by the descriptors of all of their faces, in a metric in
-                    which the differences between faces of one person count for little
+    people_alike    compares people by the descriptors of all their faces, in a metric that gives
+                    little weight to differences between faces of the same person
 
-The thresholds were set on the 15 Yale people and 30 generated ones; docs/results.md holds what
-copies, other photographs of a person, and different people reach.
+The thresholds were set on the 15 Yale people and 30 generated people. docs/results.md lists the
+values for copies, for other photographs of the same person, and for different people.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from sklearn.preprocessing import normalize
 from fer_jax.data.sources import read_images
 from fer_jax.training.gradients import descriptors
 
-SIZE = 80  # pixels, of the faces compared
-SAME_PICTURE = 0.90  # correlation; copies reach 0.94 and more, different people 0.84 at most
-SAME_PERSON = 0.92  # cosine between people; different ones 0.89 at most
+SIZE = 80  # pixels; side of the faces that are compared
+SAME_PICTURE = 0.90  # correlation; copies have at least 0.94, different people at most 0.84
+SAME_PERSON = 0.92  # cosine between people; different people have at most 0.89
 NEAR = 0.45  # cosine between descriptors; below it no copy was found
 _DIMENSIONS, _SHRINKAGE = 40, 0.1
-_MOST_FACES = 12  # of a person
+_MAX_FACES = 12  # per person
 
-_ROWS = 512  # faces compared at once with all others
+_ROWS = 512  # faces that are compared with all others at once
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """Faces to compare: their files, pictures of SIZE pixels, and descriptors."""
+    """Faces to compare: their files, crops of SIZE pixels, and descriptors."""
 
     files: list[str]
     crops: UInt8[np.ndarray, "n s s 3"]
@@ -45,7 +45,11 @@ class Faces:
 
     @classmethod
     def read(cls, files: list[str]) -> Faces:
-        """The faces in these files."""
+        """Reads the faces in these files.
+
+        Raises:
+            ImageError: a file cannot be read.
+        """
         crops = read_images(files, SIZE)
         return cls(files, crops, descriptors(crops))
 
@@ -58,8 +62,8 @@ def same_picture(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s
     """Correlation of the fine structure of two faces after registering one onto the other.
 
     Affine registration by the enhanced correlation coefficient (Evangelidis and Psarakis 2008,
-    doi:10.1109/TPAMI.2008.113), so that crops whose landmarks differ by a pixel or two compare.
-    Near 1 for one picture in two versions; the larger of the picture and its mirror image.
+    doi:10.1109/TPAMI.2008.113) makes crops comparable whose landmarks differ by a pixel or two. The
+    result is near 1 for two versions of a picture. Mirror images count as versions.
     """
     mirrored = np.ascontiguousarray(second[:, ::-1])
     return max(_registered(first, second), _registered(first, mirrored))
@@ -68,14 +72,16 @@ def same_picture(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s
 def copies(
     faces: Faces, pool: Faces, compared: Callable[[slice], np.ndarray] | None = None
 ) -> Iterator[tuple[int, int, float]]:
-    """Of each face the nearest of the pool, where registering shows one picture.
+    """Faces whose nearest neighbour in the pool is, after registration, the same picture.
 
     Args:
-        faces, pool: may be the same.
-        compared: whether each face of a block is compared [block, pool] with those of the pool;
-            None for all.
+        faces: the faces to look for.
+        pool: the faces to search; may be the same object.
+        compared: for a block of faces, which faces of the pool to compare them with, bool
+            [block, pool]; None for all.
 
-    Yields positions in `faces` and in `pool`, and the correlation of the two.
+    Yields:
+        The positions in `faces` and in `pool`, and the correlation of the two.
     """
     if not len(faces.files) or not len(pool.files):
         return
@@ -103,19 +109,22 @@ def copies(
 def people_alike(
     features: Float32[np.ndarray, "n f"], people: Sequence[str]
 ) -> tuple[list[str], Float[np.ndarray, "p p"]]:
-    """Cosines between people, in a metric learned from which faces belong to one person.
+    """Cosines between people, in a metric learned from which faces belong to the same person.
 
-    Principal components, whitened by the scatter within people (Fisher's discriminant, shrunk as
-    Friedman 1989 does), then each person's mean. People with a single face are left out.
+    Principal components are whitened by the within-person scatter (Fisher's discriminant, with the
+    shrinkage of Friedman 1989) and averaged per person. People with a single face are left out.
+
+    Returns:
+        The names, ascending, and the cosines; zeros if fewer than four people have several faces.
     """
     names, counts = np.unique(np.asarray(people, dtype=str), return_counts=True)
     kept = [str(name) for name in names[counts > 1]]
     if len(kept) < 4:
         return kept, np.zeros((len(kept), len(kept)))
     chosen = []
-    for name in kept:  # at most so many of a person's faces, evenly
+    for name in kept:  # evenly spaced faces of each person
         own = np.flatnonzero(np.asarray(people) == name)
-        places = np.linspace(0, len(own) - 1, min(len(own), _MOST_FACES))
+        places = np.linspace(0, len(own) - 1, min(len(own), _MAX_FACES))
         chosen.append(own[places.round().astype(int)])
     rows = np.concatenate(chosen)
     owners = np.asarray(people, dtype=str)[rows]
@@ -141,7 +150,7 @@ def _registered(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s 
         everywhere = np.full(one.shape, 255, np.uint8)
         found = cv2.findTransformECC(one, other, warp, cv2.MOTION_AFFINE, criteria, everywhere, 3)
         warp = np.asarray(found[1], np.float32)
-    except cv2.error:  # they are so unlike that no registration converges
+    except cv2.error:  # the registration does not converge, since the faces are too different
         return 0.0
     moved = cv2.warpAffine(
         other,
@@ -159,6 +168,6 @@ def _registered(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s 
 
 
 def _detail(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Fine structure at equal local contrast, so that light and tone do not matter."""
+    """Fine structure with normalised local contrast, independent of lighting and tone."""
     band = cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 3)
     return band / (np.sqrt(cv2.GaussianBlur(band * band, (0, 0), 6)) + 2)

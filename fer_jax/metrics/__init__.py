@@ -1,1 +1,1 @@
-"""How good predictions are: accuracy and other measures, calibration, and confidence intervals."""
+"""Evaluation of predictions: accuracy and other measures, calibration, confidence intervals."""

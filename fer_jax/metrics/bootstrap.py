@@ -1,20 +1,20 @@
-"""Intervals by resampling people.
+"""Confidence intervals by resampling people.
 
-Photographs of one person resemble each other, so people are resampled: with replacement, as
-many as there are, each with all of their photographs (the cluster bootstrap; Field and Welsh,
-2007, doi:10.1111/j.1467-9868.2007.00593.x). The seeds of a run are averaged within a person
-before, so that more seeds do not count as more people.
+Photographs of the same person are similar, so people are resampled with replacement, each with all
+their photographs (cluster bootstrap; Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
+The seeds of a run are first averaged within each person, so that more seeds do not count as more
+people.
 
-The interval is BCa (Efron 1987, doi:10.1080/01621459.1987.10478410): bias-corrected and
-accelerated, which follows the skew that accuracies near 100 % have. Its normal quantiles are
-replaced by those that make the percentile interval of a mean as wide as Student's t (the
-"expanded" interval of Hesterberg 2015, doi:10.1080/00031305.2015.1089789), since 15 people are
-few. Chosen by simulation among six methods; `benchmarks/coverage.py` and docs/results.md hold
-what each covers.
+The interval is BCa, bias-corrected and accelerated (Efron 1987,
+doi:10.1080/01621459.1987.10478410), which accounts for the skew of accuracies near 100 %. For small
+numbers of people its normal quantiles are replaced by those that make the percentile interval of a
+mean as wide as Student's t (the "expanded" interval of Hesterberg 2015,
+doi:10.1080/00031305.2015.1089789). The method was chosen among six by simulation; the coverage of
+each is in docs/results.md (`benchmarks/coverage.py`).
 
-If every resample gives the same figure, for example without any error, resampling gives no
-interval. That of a measure of 0 or 1 is then the exact one of Clopper and Pearson with people as
-trials: 15 people of 15 without an error give a lower limit of 78 %.
+If every resample gives the same value, for example if there are no errors, there is no bootstrap
+interval. For a measure of 0 or 1 the exact interval of Clopper and Pearson with people as trials is
+then used: with 15 people and no errors its lower limit is 78 %.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure and its interval over people."""
+    """A measure and its confidence interval over people."""
 
     value: float
     low: float
@@ -41,7 +41,7 @@ class Estimate:
 
 
 def draw_people(people: int, *, samples: int, seed: int) -> Int[np.ndarray, "S P"]:
-    """How often each person occurs in each bootstrap sample: multinomial, rows sum to `people`."""
+    """How often each person occurs in each of S bootstrap samples; rows sum to `people`."""
     rng = np.random.default_rng([seed, people])
     return rng.multinomial(people, np.full(people, 1.0 / people), size=samples)
 
@@ -60,7 +60,7 @@ def estimate(
 ) -> dict[str, Estimate]:
     """Each measure with its interval, from one confusion matrix per person.
 
-    With a single person nothing can be resampled: the interval is a point, and means nothing.
+    With a single person the interval is a point, which has no meaning.
     """
     people, found = len(by_person), {}
     for name, (value, replicates, left_out) in _resampled(by_person, samples, seed).items():
@@ -81,8 +81,8 @@ def estimate_difference(
 ) -> dict[str, Estimate]:
     """`first` minus `second`, with the interval of the paired difference.
 
-    Both hold the same people in the same order, and each sample draws the same people for both, so
-    that what makes a person difficult for both runs cancels.
+    Both must contain the same people in the same order. Each sample draws the same people for both
+    runs, so that what makes a person difficult for both cancels.
     """
     runs = [_resampled(run, samples, seed) for run in (first, second)]
     found = {}
@@ -95,7 +95,7 @@ def estimate_difference(
 def _resampled(
     by_person: Float[np.ndarray, "P C C1"], samples: int, seed: int
 ) -> dict[str, tuple[float, Float[np.ndarray, " S"], Float[np.ndarray, " P"]]]:
-    """By measure: that of all people, of each bootstrap sample, and without each person in turn."""
+    """Each measure over all people, over each bootstrap sample, and with each person left out."""
     left_out = measures(leave_one_out(by_person))
     draws = draw_people(len(by_person), samples=samples, seed=seed)
     replicates = replicate(by_person, draws)
@@ -106,7 +106,7 @@ def _resampled(
 
 
 def leave_one_out(by_person: Float[np.ndarray, "P C C1"]) -> Float[np.ndarray, "P C C1"]:
-    """The pooled confusion matrix without each person in turn; with one person, that of all."""
+    """The pooled confusion matrices with each person left out; if P = 1, that of all people."""
     pooled = by_person.sum(axis=0)
     return pooled[None] - by_person if len(by_person) > 1 else pooled[None]
 
@@ -118,15 +118,15 @@ def interval(
     *,
     expand: bool = True,
 ) -> tuple[float, float]:
-    """The BCa interval; see the head of this file.
+    """The BCa interval as (low, high); see the module's docstring.
 
     Args:
-        value: the figure of all people.
-        replicates: the figure of each resample.
-        left_out: the figure without each person in turn, which gives the acceleration.
-        expand: whether to widen it for few people.
+        value: the measure over all people.
+        replicates: the measure over each resample.
+        left_out: the measure with each person left out, which gives the acceleration.
+        expand: whether to widen the interval for small numbers of people.
     """
-    # Differences by rounding are none between resamples.
+    # Rounding errors must not count as differences between resamples.
     replicates = np.round(replicates, 12)
     if replicates.min() == replicates.max():
         return float(replicates[0]), float(replicates[0])
@@ -142,7 +142,7 @@ def interval(
     spread = (centred**2).sum()
     acceleration = (centred**3).sum() / (6.0 * spread**1.5) if spread > 0 else 0.0
     shifted = bias + np.array([-quantile, quantile])
-    # Beyond this the correction changes sign: the end of the resamples is taken then.
+    # For scales below 0 the correction would change sign; the extreme resample is used instead.
     scale = np.maximum(1.0 - acceleration * shifted, 1e-6)
     low, high = np.quantile(replicates, stats.norm.cdf(bias + shifted / scale))
     return float(low), float(high)

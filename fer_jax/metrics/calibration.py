@@ -1,12 +1,12 @@
-"""How reliable probabilities are: log loss, Brier score, calibration error, abstaining.
+"""Quality of probabilities: log loss, Brier score, calibration error and selective prediction.
 
-A photograph in which no face was found has no probabilities. It counts as wrong, with 1 / C for
-each of C classes. It is the first on which the model abstains.
+A photograph in which no face was found has no probabilities. It counts as wrong, with probability
+1 / C for each of C classes, and is the first on which the model abstains.
 
 Temperature scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) divides the logarithms of the
-probabilities by a number T and normalises again: the answers stay, the confidence changes. T is
-fitted by the stage `crossval` on people of the training side that the model of that fit has not
-seen, never on held-out people.
+probabilities by a number T and normalises them again. This changes the confidence, but not which
+class is predicted. The stage `crossval` fits T on inner validation people of the training split,
+never on held-out people.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from fer_jax.metrics.predictions import Predictions
 from fer_jax.training.inference import scale
 
 BINS = 10
-_LEAST = 1e-12  # a probability of 0 would make the log loss infinite
+_MIN_PROBABILITY = 1e-12  # a probability of 0 would make the log loss infinite
 _TEMPERATURES = (0.05, 20.0)
 
 
 def describe(predictions: Predictions) -> dict[str, Any]:
-    """All of it for one run, as plain numbers.
+    """All calibration figures of one run, as plain numbers.
 
-    `raw` holds the figures of the probabilities as the model gave them; `scaled`, and the range of
-    the folds' `temperature`, are None where none were fitted. `coverage` and `reliability` are
-    of the scaled probabilities where there are any.
+    `raw` contains the scores of the model's probabilities, `scaled` those after temperature
+    scaling. `scaled` and `temperature`, the range over folds, are None if no temperatures were
+    fitted. `coverage` and `reliability` are based on the scaled probabilities if there are any.
     """
-    # In one order, so that sums round alike however the table was sorted.
+    # A fixed order makes the rounding of sums independent of the order of the table.
     rows = np.lexsort((predictions.photos.astype(str), predictions.seeds))
     truth, no_face = predictions.truth[rows], predictions.no_face[rows]
     known = answered(predictions.probabilities[rows], no_face)
@@ -65,9 +65,9 @@ def scores(
     truth: Int[np.ndarray, " N"],
     right: Bool[np.ndarray, " N"],
 ) -> dict[str, float]:
-    """Log loss in nats, Brier score (0 to 2, Brier 1950) and expected calibration error."""
+    """Log loss in nats, Brier score (0 to 2, Brier 1950), and expected calibration error."""
     labels = np.arange(probabilities.shape[1])
-    clipped = np.clip(probabilities, _LEAST, 1.0)
+    clipped = np.clip(probabilities, _MIN_PROBABILITY, 1.0)
     clipped /= clipped.sum(axis=1, keepdims=True)
     return {
         "log_loss": float(log_loss(truth, clipped, labels=labels)),
@@ -79,14 +79,14 @@ def scores(
 def answered(
     probabilities: Float[np.ndarray, "N C"], no_face: Bool[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N C"]:
-    """The probabilities, and 1 / C for each class where no face was found."""
+    """The probabilities, with 1 / C for each class in rows where no face was found."""
     return np.where(no_face[:, None], 1.0 / probabilities.shape[1], probabilities)
 
 
 def reliability(
     confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], bins: int = BINS
 ) -> pd.DataFrame:
-    """Confidence against accuracy in bins of equal width that hold anything.
+    """Mean confidence and accuracy in the non-empty bins of equal width.
 
     Columns: `low`, `high` (the bin is low < confidence <= high), `count`, `confidence` and
     `accuracy` (means).
@@ -108,8 +108,8 @@ def calibration_error(
 ) -> float:
     """Expected calibration error (Naeini et al. 2015; Guo et al. 2017, equation 3).
 
-    The mean gap between confidence and accuracy over bins of equal width, weighted by how many
-    photographs they hold. Of few photographs it is biased upwards.
+    The mean gap between confidence and accuracy over bins of equal width, weighted by the number of
+    photographs in each. It is biased upwards for small numbers of photographs.
     """
     table = reliability(confidence, right, bins)
     gaps = (table["confidence"] - table["accuracy"]).abs()
@@ -117,11 +117,11 @@ def calibration_error(
 
 
 def coverage(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"]) -> pd.DataFrame:
-    """Accuracy among the photographs on which a model that may abstain still answers.
+    """Accuracy as a function of the share of photographs on which the model does not abstain.
 
-    One row for each threshold on the confidence, from answering all to the few surest:
-    `coverage` (share answered), `accuracy` among them, `threshold`. Photographs of equal
-    confidence are answered together (El-Yaniv and Wiener 2010, the risk-coverage curve).
+    This is the risk-coverage curve (El-Yaniv and Wiener 2010). One row per threshold on the
+    confidence, ascending: `coverage` (share answered), `accuracy` on these, `threshold`.
+    Photographs with equal confidence are answered together.
     """
     order = np.argsort(-confidence, kind="stable")
     sorted_confidence = confidence[order]
@@ -146,13 +146,10 @@ def area_under_risk(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray,
 
 
 def fit_temperature(probabilities: Float[np.ndarray, "N C"], truth: Int[np.ndarray, " N"]) -> float:
-    """The temperature, between 0.05 and 20, of the least log loss on these photographs.
-
-    1 where there is nothing to fit on: no photograph.
-    """
+    """The temperature between 0.05 and 20 with the lowest log loss; 1 if there are no examples."""
     if not len(truth):
         return 1.0
-    logits = np.log(np.clip(probabilities, _LEAST, 1.0))
+    logits = np.log(np.clip(probabilities, _MIN_PROBABILITY, 1.0))
     rows = np.arange(len(truth))
 
     def loss(log_temperature: float) -> float:

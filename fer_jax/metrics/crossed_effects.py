@@ -1,8 +1,8 @@
-"""Intervals over both people and seeds: every seed is tested on the same people.
+"""Confidence intervals over both people and seeds, if every seed tests the same people.
 
-A seed decides the initial weights, the order of examples, the pretraining, and the labelled faces
-of a low-shot run. Resampling people alone shows how the gain varies with other people for the same
-seeds; if seeds differ much, that interval is far too narrow.
+A seed determines the initial weights, the order of examples, the pretraining, and the labelled
+faces of a low-shot run. Resampling people alone shows only how a gain varies over people for fixed
+seeds. If seeds differ much, that interval is far too narrow.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from fer_jax.metrics.predictions import Predictions
 
 @dataclass(frozen=True)
 class Gain(Estimate):
-    """A mean with its 95 % interval and two-sided p against 0."""
+    """A mean with its 95 % confidence interval and the two-sided p-value for a mean of 0."""
 
     p: float
 
 
 def gains(first: Predictions, second: Predictions) -> Float[np.ndarray, "seeds people"]:
-    """How many more photographs of each person `first` classifies right than `second`, by seed.
+    """How many more photographs `first` classifies correctly than `second`, by seed and person.
 
-    In units of the mean number of photographs of a person, so that the mean over all is the
-    difference of the accuracies. Both must test the same photographs with the same seeds.
+    The unit is the mean number of photographs per person, so that the mean of the table is the
+    difference in accuracy. Both runs must test the same photographs with the same seeds.
     """
     hits = [_hits(run) for run in (first, second)]
     return (hits[0] - hits[1]) * len(first.people) / first.photographs
 
 
 def gain(differences: Float[np.ndarray, "seeds people"]) -> Gain:
-    """The mean of a table of seeds × people, both drawn from many.
+    """The mean of a table of seeds × people, with an interval for both as random effects.
 
-    Crossed random effects: the variance of the mean is that of seeds, of people and of what is
-    left, from the mean squares of a two-way analysis of variance; Student's t with the degrees of
-    freedom of Satterthwaite 1946 (doi:10.2307/3002019), as for several readers of the same cases
-    in Hillis 2007 (doi:10.1002/sim.2532). A component that comes out negative counts as none. With
-    a single seed the interval knows nothing of seeds.
+    In this crossed random-effects model the variance of the mean has components for seeds, people
+    and the residual, estimated from the mean squares of a two-way analysis of variance. The
+    interval is Student's t with the degrees of freedom of Satterthwaite 1946 (doi:10.2307/3002019),
+    as for several readers of the same cases in Hillis 2007 (doi:10.1002/sim.2532). Negative
+    components are set to zero. With a single seed the interval does not include the variation
+    between seeds.
     """
     seeds, people = differences.shape
     value = float(differences.mean())

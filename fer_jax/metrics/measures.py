@@ -1,17 +1,14 @@
-"""Measures of a classifier; "no face found" counts as an answer.
+"""Measures of a classifier, with "no face found" as one of the answers.
 
-All measures are functions of a confusion matrix [C, C + 1]: a row per true class, a column per
-answer, in the order of the labels; the last column counts the photographs in which no face was
-found. Such a photograph
+All measures are functions of a confusion matrix [C, C + 1]: one row per true class and one column
+per answer, in the order of the labels. The last column counts the photographs in which no face was
+found. Such a photograph counts as an error in the accuracy and lowers the recall of its class,
+hence the balanced accuracy and the macro-F1. It does not lower the precision of any class.
 
-    is wrong in the accuracy,
-    is missed in its class's recall, hence in the balanced accuracy,
-    is missed in its class's recall, and lowers no class's precision, in the macro-F1.
-
-This is what scikit-learn computes if "no face" is one more answer that is never true. Classes
+scikit-learn gives the same results if "no face" is an additional answer that is never true. Classes
 without photographs are left out of the balanced accuracy and the macro-F1.
 
-With several seeds the matrix is averaged over them: each photograph weighs the same.
+With several seeds the matrix is averaged over them, so every photograph has the same weight.
 """
 
 from __future__ import annotations
@@ -25,20 +22,20 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from fer_jax.metrics.predictions import Predictions
 
 MEASURES = ("accuracy", "balanced_accuracy", "macro_f1")
-_MOST_EXACT = 15  # people up to which all exchanges are tried
+_MAX_EXACT = 15  # people; with more, exchanges are sampled
 
 
 def confusion(
     truth: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"], classes: int
 ) -> Int[np.ndarray, "C C+1"]:
-    """Counts by true class (row) and answer (column; the last one is "no face")."""
+    """Counts by true class (row) and answer (column; the last one is "no face found")."""
     return confusion_matrix(truth, predicted, labels=np.arange(classes + 1))[:classes].astype(
         np.int64
     )
 
 
 def confusion_by_person(predictions: Predictions) -> Float[np.ndarray, "P C C+1"]:
-    """One confusion matrix per person, in the order of `predictions.people`; a mean over seeds."""
+    """One confusion matrix per person, averaged over seeds, in the order of `people`."""
     classes = len(predictions.labels)
     _, person = np.unique(predictions.subjects.astype(str), return_inverse=True)
     counts = np.zeros((person.max() + 1, classes, classes + 1))
@@ -47,15 +44,15 @@ def confusion_by_person(predictions: Predictions) -> Float[np.ndarray, "P C C+1"
 
 
 def measures(matrix: Float[np.ndarray, "*batch C C+1"]) -> dict[str, Float[np.ndarray, "*batch"]]:
-    """Accuracy, balanced accuracy and macro-F1 of each confusion matrix of a batch.
+    """Accuracy, balanced accuracy and macro-F1 of each confusion matrix in a batch.
 
-    Counts may be fractions (averages over seeds). Each matrix must count something.
+    Counts may be fractions (averages over seeds). No matrix may be all zeros.
     """
     classes = matrix.shape[-2]
     hits = np.diagonal(matrix[..., :classes], axis1=-2, axis2=-1)
     support = matrix.sum(axis=-1)
     answered = matrix[..., :classes].sum(axis=-2)
-    present = support > 0  # an absent class has a recall and an F1 of 0, and is not counted
+    present = support > 0  # classes without photographs are not averaged
     recall = hits / np.where(present, support, 1.0)
     # F1 = 2 TP / (2 TP + FP + FN), and the denominator is support + answered.
     f1 = 2.0 * hits / np.where(present, support + answered, 1.0)
@@ -67,13 +64,13 @@ def measures(matrix: Float[np.ndarray, "*batch C C+1"]) -> dict[str, Float[np.nd
 
 
 def chance(truth: Int[np.ndarray, " N"], classes: int) -> dict[str, float]:
-    """Accuracy of a uniform guess, and of always answering with the commonest emotion."""
+    """Accuracy of guessing uniformly, and of always answering with the most common emotion."""
     shares = np.bincount(truth, minlength=classes) / len(truth)
     return {"uniform": 1.0 / classes, "commonest": float(shares.max())}
 
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """Precision, recall, F1, photographs and faces not found, one row per emotion."""
+    """One row per emotion: precision, recall, F1, and numbers of photographs and missed faces."""
     classes = np.arange(len(predictions.labels))
     precision, recall, f1, support = precision_recall_fscore_support(
         predictions.truth, predictions.predicted, labels=classes, zero_division=0.0
@@ -93,9 +90,10 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
 
 
 def per_person(predictions: Predictions) -> pd.DataFrame:
-    """One row per person, lowest accuracy first: counts, accuracy and recall of each emotion.
+    """One row per person, lowest accuracy first: counts, accuracy, and recall of each emotion.
 
-    Counts are averages over seeds; the recall of an emotion that a person does not show is NaN.
+    Counts are averages over seeds. The recall of an emotion without photographs of the person is
+    NaN.
     """
     matrix = confusion_by_person(predictions)
     classes = len(predictions.labels)
@@ -126,14 +124,18 @@ def per_seed(predictions: Predictions) -> dict[int, float]:
 def exact_mcnemar(
     first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"]
 ) -> dict[str, int | float]:
-    """McNemar's test (1947), exact: do two runs fail on photographs equally often?
+    """The exact, two-sided McNemar test (1947) of whether two runs have equal error rates.
+
+    With one seed the discordant photographs are those that exactly one run classifies correctly.
+    With several seeds, they are those that one run classifies correctly in more seeds: a sign test
+    over photographs, which equals McNemar's test for one seed.
 
     Args:
-        first, second: share of seeds in which each run is right, of the same photographs.
+        first: for each photograph, the share of seeds in which the first run is correct.
+        second: the same for the second run, for the same photographs.
 
-    With one seed the discordant photographs are those that one run gets right and the other
-    wrong. With several, those on which one run is right in more seeds (a sign test over
-    photographs, of which McNemar's is the case of one seed). Two-sided.
+    Returns:
+        `only_first` and `only_second`, the numbers of discordant photographs, and `p`.
     """
     only_first = int((first > second).sum())
     only_second = int((second > first).sum())
@@ -145,21 +147,24 @@ def exact_mcnemar(
 def permutation_over_people(
     first: Float[np.ndarray, "P C C1"], second: Float[np.ndarray, "P C C1"]
 ) -> dict[str, float | int | bool]:
-    """Paired permutation test of the difference in accuracy, with people as the units.
+    """Two-sided paired permutation test of the difference in accuracy, with people as units.
 
-    If two runs are equally good, every exchange of their answers about whole people is equally
-    likely (Fisher 1935, section 21). Unlike McNemar's test it does not assume that the photographs
-    of one person are independent.
+    Under the null hypothesis, exchanging the answers of the two runs for whole people is equally
+    likely either way (Fisher 1935, section 21). Unlike McNemar's test, this does not assume that
+    photographs of the same person are independent. All 2**P exchanges are evaluated for up to 15
+    people, and 20,000 random ones for more.
 
     Args:
-        first, second: one confusion matrix per person, the same people in the same order.
+        first: one confusion matrix per person.
+        second: the same for the second run, with the same people in the same order.
 
-    All 2**P exchanges are tried up to 15 people, else 20,000 drawn ones. Two-sided.
+    Returns:
+        `p`, the number of `people`, and whether the test is `exact`.
     """
     hits = [np.diagonal(run[..., :-1], axis1=-2, axis2=-1).sum(axis=-1) for run in (first, second)]
-    # Rounded, since sums of averages over seeds that are equal must compare as equal.
+    # Rounded, so that equal sums of averages over seeds compare as equal.
     difference = np.round(hits[0] - hits[1], 9)
-    exact = len(difference) <= _MOST_EXACT
+    exact = len(difference) <= _MAX_EXACT
     if not difference.any():
         return {"p": 1.0, "people": len(difference), "exact": exact}
     test = permutation_test(
@@ -175,6 +180,6 @@ def permutation_over_people(
 
 
 def right_by_photo(predictions: Predictions) -> pd.Series:
-    """Share of seeds in which each photograph is classified right, by photograph, ascending."""
+    """The share of seeds in which each photograph is classified correctly, sorted by photograph."""
     right = (predictions.predicted == predictions.truth).astype(float)
     return pd.Series(right).groupby(predictions.photos).mean().sort_index()

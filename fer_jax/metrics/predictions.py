@@ -1,4 +1,4 @@
-"""The predictions of one run of cross-validation, read and checked."""
+"""Reading and checking the predictions of a cross-validation run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ COLUMNS = ("photo", "subject", "emotion", "fold", "seed", "status")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """A row is one photograph tested in one seed; N rows, C classes.
+    """N rows, each a photograph tested with one seed; C classes.
 
     Every seed tests the same photographs, each once. `predicted` is a position in `labels`, or
     C if no face was found, which is always wrong. `temperatures` were fitted on inner validation
-    people; None if none were. `chosen` says what was chosen there; "" for nothing.
+    people; None if there are none. `chosen` names the option that was selected on these people; ""
+    for none.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Predictions:
 
     @property
     def choices(self) -> dict[str, int]:
-        """What was chosen on inner people, and in how many folds, the most frequent first."""
+        """The options selected on inner validation people, and in how many folds."""
         if self.chosen is None:
             return {}
         table = pd.DataFrame({"fold": self.folds, "seed": self.seeds, "chosen": self.chosen})
@@ -69,11 +70,11 @@ class Predictions:
 
     @property
     def photographs(self) -> int:
-        """Number of different photographs, whatever the number of seeds."""
+        """The number of distinct photographs."""
         return len(np.unique(self.photos))
 
     def people_in_several_folds(self) -> list[str]:
-        """People tested in more than one fold of a seed, hence trained on in the others."""
+        """People tested in several folds of a seed, hence in the training split of the others."""
         table = pd.DataFrame({"who": self.subjects, "seed": self.seeds, "fold": self.folds})
         folds = table.groupby(["who", "seed"])["fold"].nunique()
         return sorted({str(who) for who, _ in folds[folds > 1].index})
@@ -83,20 +84,20 @@ def read_predictions(name: str, workdir: Path) -> Predictions:
     """Reads `predictions.parquet` and `protocol.json` of a crossval workdir.
 
     Raises:
-        UserError: a file is missing, or the table breaks its contract (every fault is named).
+        UserError: a file is missing, or the table is invalid; the message lists every problem.
     """
     path = workdir / "predictions.parquet"
     if not path.is_file():
         raise UserError(
-            f"run '{name}': no predictions.parquet in {workdir}; give the workdir of a finished "
-            f"crossval as --config.runs.{name}"
+            f"run '{name}': there is no predictions.parquet in {workdir}; set "
+            f"--config.runs.{name} to the workdir of a finished crossval"
         )
     protocol = records.read(CrossvalProtocol, workdir / "protocol.json")
     return from_table(name, read_table(path, _schema(protocol.labels)), protocol, str(path))
 
 
 def _schema(labels: Sequence[Any]) -> pa.Schema:
-    """The types of the columns that are always there; a row without a face has no numbers."""
+    """The required columns and their types; rows without a face have null probabilities."""
     numbers = {"fold": pa.int64(), "seed": pa.int64()}
     fields = [pa.field(c, numbers.get(c, pa.string()), nullable=False) for c in COLUMNS]
     return pa.schema([*fields, *(pa.field(f"prob_{label}", pa.float64()) for label in labels)])
@@ -105,15 +106,28 @@ def _schema(labels: Sequence[Any]) -> pa.Schema:
 def from_table(
     name: str, table: pd.DataFrame, protocol: CrossvalProtocol, where: str
 ) -> Predictions:
-    """Checks a table of predictions and turns it into arrays; `where` names it in errors."""
+    """Checks a table of predictions and converts it to arrays.
+
+    Args:
+        name: the name of the run.
+        table: the content of `predictions.parquet`.
+        protocol: the content of `protocol.json`.
+        where: names the table in error messages.
+
+    Raises:
+        UserError: the table is invalid; the message lists every problem.
+    """
     labels = tuple(protocol.labels)
     scores = [f"prob_{label}" for label in labels]
     missing = [column for column in (*COLUMNS, *scores) if column not in table.columns]
     if missing:
-        raise UserError(f"{where}: the columns {', '.join(missing)} are missing; run crossval anew")
+        raise UserError(
+            f"{where}: the columns {', '.join(missing)} are missing; run crossval again in a new "
+            f"workdir"
+        )
     faults = _faults(table, labels, scores)
     if faults:
-        raise UserError(f"{where}: {'; '.join(faults)}; run crossval anew")
+        raise UserError(f"{where}: {'; '.join(faults)}; run crossval again in a new workdir")
     probabilities = table[scores].to_numpy(np.float64)
     found = (table["status"] == "ok").to_numpy()
     # argmax of a row of NaN is meaningless: the answer "no face" replaces it.
@@ -141,9 +155,9 @@ def _has_temperatures(table: pd.DataFrame) -> bool:
 
 
 def _faults(table: pd.DataFrame, labels: tuple[str, ...], scores: list[str]) -> list[str]:
-    """Everything in which the table breaks its contract, in words."""
+    """Everything that is wrong with the table, in words."""
     if table.empty:
-        return ["no predictions"]
+        return ["the table is empty"]
     values = table.loc[table["status"] == "ok", scores].to_numpy(np.float64)
     finite = np.isfinite(values).all(axis=1)
     in_range = ((values >= 0) & (values <= 1)).all(axis=1)
@@ -152,14 +166,14 @@ def _faults(table: pd.DataFrame, labels: tuple[str, ...], scores: list[str]) -> 
     listed = {
         "emotions outside the labels": sorted(set(table["emotion"].astype(str)) - set(labels)),
         "unknown status": sorted(set(table["status"].astype(str)) - {"ok", "no_face"}),
-        "photographs with two subjects": owners[owners > 1].index.astype(str).tolist()[:3],
+        "photographs with several subjects": owners[owners > 1].index.astype(str).tolist()[:3],
     }
     counted = {
         "photographs with a face but without finite probabilities": (~finite).sum(),
-        "photographs whose probabilities are not between 0 and 1 with the sum 1": (
+        "photographs whose probabilities are not between 0 and 1, or do not sum to 1": (
             finite & ~(in_range & whole)
         ).sum(),
-        "photographs tested twice in one seed": table.duplicated(["photo", "seed"]).sum(),
+        "photographs tested twice with the same seed": table.duplicated(["photo", "seed"]).sum(),
     }
     if _has_temperatures(table):
         odd = ~(table["temperature"] > 0)

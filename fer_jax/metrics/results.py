@@ -1,4 +1,4 @@
-"""All figures of a set of runs, as plain numbers: the content of `metrics.json`."""
+"""All figures of a set of runs as plain numbers: the content of `metrics.json`."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from fer_jax.metrics import bootstrap, calibration, measures
 from fer_jax.metrics.predictions import Predictions
 
 LEAK_WORDS = {
-    "shared_id": "A subject stands in training and in test.",
-    "similar_id": "Two subjects have ids that look like one.",
+    "shared_id": "A subject is in both train and test.",
+    "similar_id": "Two subjects have ids that look alike.",
     "identical_picture": "The same picture is in both train and test.",
-    "near_duplicate": "Two versions of one picture are in train and test.",
-    "same_person": "Two subjects look like one person.",
-    "pretraining_labels": "The network was trained before on people of the test and their labels.",
-    "pretraining_duplicate": "Test photographs were among the faces of the pretraining.",
+    "near_duplicate": "Two versions of a picture are in train and test.",
+    "same_person": "Two subjects look like the same person.",
+    "pretraining_labels": "The network was pretrained on labelled photographs of test people.",
+    "pretraining_duplicate": "Test photographs were among the pretraining faces.",
     "pretraining_person": "Test people look like people in the pretraining videos.",
-    "pretraining_name": "Pretraining videos bear the ids of test people.",
+    "pretraining_name": "Names of pretraining videos contain the ids of test people.",
 }
 
 
 def evaluate(
     runs: Mapping[str, Predictions], main: str, *, samples: int, seed: int
 ) -> dict[str, Any]:
-    """Measures of every run, and the paired difference between `main` and each of the others.
+    """Measures of every run, and the paired difference between `main` and each other run.
 
     Args:
         runs: predictions by name.
         main: the run that the report is about.
-        samples: bootstrap samples.
-        seed: of the bootstrap.
+        samples: the number of bootstrap samples.
+        seed: the seed of the bootstrap.
 
-    Returns a tree of dicts, lists, strings, numbers and None, fit for JSON.
+    Returns:
+        A JSON-serialisable tree of dictionaries, lists, strings, numbers and None.
     """
-    # The subject of the report first; configs have names in alphabetical order.
+    # The main run comes first; the names in configs are in alphabetical order.
     runs = {main: runs[main], **runs}
     drawn = {"samples": samples, "seed": seed}
     return {
@@ -80,7 +81,7 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
         "per_person": records(people),
         "confusion": by_person.sum(axis=0).round(6).tolist(),
         "choices": predictions.choices,
-        # Fields that runs of older versions lack stay absent.
+        # Fields that are missing in runs of older versions stay absent.
         "protocol": predictions.protocol.model_dump(exclude_unset=True),
         "warnings": stamps(predictions),
         "unseen": unseen(predictions),
@@ -107,38 +108,38 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
 
 
 def stamps(predictions: Predictions) -> list[dict[str, str]]:
-    """What forbids reading the figures as performance on people never seen: title and text."""
+    """The reasons why the figures are not accuracies on unseen people: title and text of each."""
     protocol, found = predictions.protocol, {}
     shared = predictions.people_in_several_folds()
     if protocol.protocol == "random":
         found["Random split"] = (
-            "The same people stand in training and in test. The model may know the face instead of "
-            "the emotion, and the figures flatter it."
+            "The same people are in train and test. The model may recognise the person instead of "
+            "the emotion, so the figures are too optimistic."
         )
     elif shared or not protocol.people_disjoint:
         who = f" ({len(shared)} people were tested in more than one fold)" if shared else ""
         found["People in both train and test"] = (
-            f"People of the test folds were trained on{who}. The figures do not say how the model "
-            "does on people it never saw."
+            f"The model was trained on people of the test folds{who}. The figures do not show its "
+            "accuracy on unseen people."
         )
     if protocol.pretraining_saw_test_people:
         found["Pretraining saw test people"] = (
-            "Faces of people in the test folds were among the unlabelled faces of the pretraining."
+            "Faces of people in the test folds were among the unlabelled pretraining faces."
         )
     for kind, number in protocol.leaks.items():
         found[f"Leak allowed: {kind}"] = (
-            f"The auditor found {number} and the run went on since --config.allow_leaks names "
+            f"The audit found {number}, and the run continued since --config.allow_leaks allows "
             f"them. {LEAK_WORDS.get(kind, '')}"
         )
     return [{"title": title, "text": text} for title, text in found.items()]
 
 
 def unseen(predictions: Predictions) -> str:
-    """How far the people tested are known to be new to the model.
+    """Whether the test people are known to be new to the model.
 
-    "never seen": nothing of them was trained on, nor pretrained on. "held out": they were not
-    trained on; whether the pretraining saw them is not known, or their unlabelled photographs are
-    the reference of a person-relative run. "not held out": see the stamps.
+    "never seen": they are neither in the training nor in the pretraining data. "held out": they are
+    not in the training data, but it is unknown whether they are in the pretraining data, or their
+    unlabelled photographs are the reference of a person-relative run. "not held out": see `stamps`.
     """
     if stamps(predictions):
         return "not held out"
@@ -150,13 +151,13 @@ def unseen(predictions: Predictions) -> str:
 
 
 def person_table(results: Mapping[str, Any]) -> pd.DataFrame:
-    """`per_person.csv`: one row per run and person, worst first within a run."""
+    """The content of `per_person.csv`: one row per run and person, worst first within a run."""
     tables = {name: pd.DataFrame(run["per_person"]) for name, run in results["runs"].items()}
     return pd.concat(tables, names=["run"]).reset_index("run").reset_index(drop=True)
 
 
 def incomparable(first: Predictions, second: Predictions) -> str:
-    """Why two runs cannot be compared; "" where they can."""
+    """Why two runs cannot be compared; "" if they can."""
     if first.labels != second.labels:
         return "their emotions differ"
     references = {run.protocol.reference for run in (first, second)}
@@ -177,5 +178,5 @@ def _split(predictions: Predictions) -> set[tuple[Any, ...]]:
 
 
 def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    """Rows as plain Python values, NaN as None."""
+    """The rows as plain Python values, with None for NaN."""
     return table.astype(object).where(table.notna(), None).to_dict("records")

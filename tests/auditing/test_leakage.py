@@ -1,4 +1,4 @@
-"""Planted leaks of every kind are found; different people raise no alarm. All are generated."""
+"""Planted leaks of every kind are found, with generated faces, and there are no false alarms."""
 
 import cv2
 import numpy as np
@@ -58,7 +58,7 @@ def write(path, image):
     cv2.imwrite(str(path), image)
 
 
-def taken(photos, workdir):
+def photographs_table(photos, workdir):
     config = photographs_config.get_config()
     config.update({"photos": str(photos), "crop": {"size": 80, "margin": 0.0}})
     photographs.run(config, workdir)
@@ -66,7 +66,7 @@ def taken(photos, workdir):
     return table.assign(file=[str(workdir / crop) for crop in table["crop"]])
 
 
-def one_out(table):
+def loso_folds(table):
     return make_folds(
         table["subject"].tolist(), table["emotion"].tolist(),
         protocol="leave_one_subject_out", folds=0, seed=0,
@@ -75,7 +75,7 @@ def one_out(table):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Eight people with six photographs each; a copy of each kind, under another's id."""
+    """Eight people with six photographs each, and a copy of each kind under another id."""
     root = tmp_path_factory.mktemp("leaks")
     images = {}
     for person in PEOPLE:
@@ -88,13 +88,13 @@ def planted(tmp_path_factory):
         victim = [701, 703, 704, 705, 706][number % 5]
         image = change(images[victim, number % 6])
         write(root / "photos" / ATTACKER / "happy" / f"{name}.png", image)
-    return taken(root / "photos", root / "work"), root
+    return photographs_table(root / "photos", root / "work"), root
 
 
 @pytest.fixture(scope="module")
 def found(planted):
     table, _ = planted
-    return leakage.audit(table, one_out(table))
+    return leakage.audit(table, loso_folds(table))
 
 
 @pytest.mark.parametrize("kind", COPIES)
@@ -103,7 +103,7 @@ def test_a_copy_under_another_id_is_found(found, kind):
     assert f"{ATTACKER}/happy/{kind}.png" in pairs
 
 
-def test_the_same_pixels_are_known_as_such(found):
+def test_identical_pictures_are_found(found):
     (pair,) = {
         tuple(sorted((leak.tested, leak.other)))
         for leak in found
@@ -112,7 +112,7 @@ def test_the_same_pixels_are_known_as_such(found):
     assert pair == ("p701/happy/0.png".replace("happy", EMOTIONS[0]), "p702/happy/same_file.png")
 
 
-def test_nothing_but_the_copies_is_suspected(found):
+def test_only_the_copies_are_suspected(found):
     for leak in found:
         assert ATTACKER in leak.tested.split("/")[0] or ATTACKER in leak.other.split("/")[0]
 
@@ -126,25 +126,25 @@ def clean(tmp_path_factory):
             emotion = EMOTIONS[number % 4]
             image = photograph(person, emotion, number)[..., ::-1]
             write(root / "photos" / f"p{person}" / emotion / f"{number}.png", image)
-    return taken(root / "photos", root / "work")
+    return photographs_table(root / "photos", root / "work")
 
 
-def test_different_people_raise_no_alarm(clean):
-    assert leakage.audit(clean, one_out(clean)) == []
+def test_different_people_cause_no_false_alarm(clean):
+    assert leakage.audit(clean, loso_folds(clean)) == []
 
 
-def test_one_person_under_two_ids_is_found(clean):
+def test_a_person_under_two_ids_is_found(clean):
     table = clean.copy()
     mine = table.index[table["subject"] == "p725"]
     table.loc[mine[::2], "subject"] = "stranger"
-    (leak,) = {(x.kind, x.tested, x.other) for x in leakage.audit(table, one_out(table))}
+    (leak,) = {(x.kind, x.tested, x.other) for x in leakage.audit(table, loso_folds(table))}
     assert leak == ("same_person", "p725", "stranger")
 
 
-def test_ids_that_look_like_one_are_found(clean):
+def test_similar_ids_are_found(clean):
     table = clean.copy()
     table["subject"] = table["subject"].replace({"p721": "p1", "p722": "P_01", "p723": "p10"})
-    pairs = {(x.tested, x.other) for x in leakage.audit(table, one_out(table))}
+    pairs = {(x.tested, x.other) for x in leakage.audit(table, loso_folds(table))}
     assert pairs == {("p1", "P_01"), ("P_01", "p1")}
 
 
@@ -158,7 +158,7 @@ def test_a_person_in_train_and_test_of_a_given_split_is_found(clean):
     assert len(shared) == 12
 
 
-def test_a_person_on_whom_was_chosen_and_tested_is_found(clean):
+def test_a_person_in_validation_and_test_is_found(clean):
     people = sorted(set(clean["subject"]))
     first = (clean["subject"] == people[0]).to_numpy()
     half = np.arange(len(clean)) % 2 == 0
@@ -172,7 +172,7 @@ def test_a_person_on_whom_was_chosen_and_tested_is_found(clean):
 
 
 def videos(root, table, rows, video, change=lambda image: image):
-    """An `extract` workdir whose faces are those of some rows."""
+    """Writes an `extract` workdir with the faces in `rows` of the table."""
     faces = []
     for number, row in enumerate(rows):
         name = f"crops/{number}.jpg"
@@ -197,17 +197,17 @@ def test_a_test_person_in_the_pretraining_videos_is_found(clean, tmp_path):
     seen = videos(tmp_path / "a", clean, rows, "x.mp4", lambda image: encoded(image, 60))
     kinds = {
         (leak.kind, leak.other)
-        for leak in leakage.audit(study, one_out(study), leakage.Pretraining(faces=(seen,)))
+        for leak in leakage.audit(study, loso_folds(study), leakage.Pretraining(faces=(seen,)))
     }
     assert ("pretraining_duplicate", "x.mp4") in kinds
     unseen = videos(tmp_path / "b", clean, other, "x.mp4")
-    assert leakage.audit(study, one_out(study), leakage.Pretraining(faces=(unseen,))) == []
+    assert leakage.audit(study, loso_folds(study), leakage.Pretraining(faces=(unseen,))) == []
     named = videos(tmp_path / "c", clean, other, "2024/p726_talks.mp4")
-    (leak,) = leakage.audit(study, one_out(study), leakage.Pretraining(faces=(named,)))
+    (leak,) = leakage.audit(study, loso_folds(study), leakage.Pretraining(faces=(named,)))
     assert (leak.kind, leak.tested) == ("pretraining_name", "p726")
 
 
-def test_lineage_leads_through_the_workdirs_to_what_was_pretrained_on(planted, tmp_path):
+def test_pretraining_data_are_found_through_the_workdirs(planted, tmp_path):
     table, root = planted
     for name, config in {
         "pretrain": {"stage": "train", "data": {"root": str(root / "work")}, "init": ""},
@@ -219,19 +219,19 @@ def test_lineage_leads_through_the_workdirs_to_what_was_pretrained_on(planted, t
     }.items():
         write_json(tmp_path / name / "config.json", config)
     pool = leakage.pretraining_of(str(tmp_path / "emotion"))
-    assert pool == leakage.Pretraining((str(root / "work"),), (), True)  # each set once
+    assert pool == leakage.Pretraining((str(root / "work"),), (), True)  # listed once
     assert not leakage.pretraining_of(str(tmp_path / "nowhere")).known
     moved = {"stage": "train", "data": {"root": str(tmp_path / "moved")}, "init": ""}
     write_json(tmp_path / "pretrain" / "config.json", moved)
     assert not leakage.pretraining_of(str(tmp_path / "emotion")).known
     assert leakage.pretraining_of("") == leakage.Pretraining()
-    taught = leakage.audit(table, one_out(table), pool)
-    names = {leak.tested for leak in taught if leak.kind == "pretraining_labels"}
+    leaks = leakage.audit(table, loso_folds(table), pool)
+    names = {leak.tested for leak in leaks if leak.kind == "pretraining_labels"}
     assert names == {f"p{person}" for person in PEOPLE}
 
 
 @pytest.mark.parametrize("part", ["best", "best/model", "best/model/weights.safetensors"])
-def test_the_best_model_of_a_training_was_trained_on_the_same_photographs(planted, tmp_path, part):
+def test_pretraining_data_of_the_best_model_are_found(planted, tmp_path, part):
     _, root = planted
     config = {"stage": "train", "data": {"root": str(root / "work")}, "init": ""}
     write_json(tmp_path / "pretrain" / "config.json", config)
@@ -241,7 +241,7 @@ def test_the_best_model_of_a_training_was_trained_on_the_same_photographs(plante
     assert pool == leakage.Pretraining((str(root / "work"),), (), True)
 
 
-def test_pictures_in_folders_of_the_user_cannot_be_searched(tmp_path):
+def test_pretraining_on_a_users_folders_is_unknown(tmp_path):
     config = {"stage": "train", "data": {"root": "", "folders": {"faces": str(tmp_path)}}}
     write_json(tmp_path / "verify" / "config.json", config)
     assert not leakage.pretraining_of(str(tmp_path / "verify")).known
@@ -257,7 +257,7 @@ def test_a_leak_stops_the_run_unless_its_kind_is_allowed(found, tmp_path):
     leakage.stop_unless_allowed(found, tuple(leakage.KINDS), tmp_path)
 
 
-def test_likeness_of_a_face_with_itself_and_with_another(clean):
+def test_same_picture_is_high_only_for_the_same_face(clean):
     first, second = (cv2.imread(file)[..., ::-1].copy() for file in clean["file"].iloc[[0, 40]])
     assert likeness.same_picture(first, first) > 0.99
     assert likeness.same_picture(first, second) < likeness.SAME_PICTURE
@@ -275,7 +275,7 @@ def test_two_spellings_of_an_id_in_train_and_test_are_a_leak(one, other):
     assert (leak.kind, leak.tested, leak.other) == ("similar_id", other, one)
 
 
-def test_a_person_that_pretraining_saw_in_another_spelling_is_a_leak(tmp_path):
+def test_a_pretraining_person_with_another_spelling_is_a_leak(tmp_path):
     fields = {"photo": "", "status": "no_face", "file": ""}
     table = pd.DataFrame({"subject": ["P1", "علی"], **fields})
     pretrained = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""A folder as the stage `extract` leaves it, with crops that are flat colours."""
+"""A workdir of the stage `extract` with crops of uniform colour."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def _negative(root: Path, video: str, frame: int) -> dict[str, object]:
 
 @pytest.fixture
 def extracted(tmp_path: Path) -> Path:
-    """Ten videos of four faces each, one of which is removed, and two non-faces each."""
+    """Ten videos with four faces each, one of which is removed, and two non-faces each."""
     root = tmp_path / "extract"
     faces = [_face(root, video, frame) for video in VIDEOS for frame in FRAMES]
     negatives = [_negative(root, video, frame) for video in VIDEOS for frame in (0, 1)]

@@ -1,4 +1,4 @@
-"""Crops from videos as records: all or refined, split by video."""
+"""The data set of crops from videos: all or refined, split by video."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def ids(root: Path, config: str, split: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("config", "frames"), [("all", range(4)), ("refined", range(3))])
-def test_every_face_stands_in_one_split_with_its_whole_video(extracted, config, frames):
+def test_the_faces_of_a_video_are_all_in_one_split(extracted, config, frames):
     train, validation = (ids(extracted, config, split) for split in ("train", "validation"))
     assert train | validation == {f"video{v}-{f}" for v in range(10) for f in frames}
     assert {name.split("-")[0] for name in train}.isdisjoint(n.split("-")[0] for n in validation)
@@ -35,22 +35,22 @@ def test_examples_have_no_label(extracted):
     assert set(open_source("face_frames", "all", "train", extracted, 8, cache=True).labels) == {-1}
 
 
-def test_crops_may_lie_in_another_folder(extracted, tmp_path):
-    """As they do for `refine`, which points to the crops of `extract`."""
+def test_crops_may_be_in_another_folder(extracted, tmp_path):
+    """The manifest of `refine` points to the crops of `extract`."""
     manifest = read_manifest(extracted / "manifest.parquet")
     manifest["crop"] = "../extract/" + manifest["crop"]
     write_manifest(tmp_path / "refine" / "manifest.parquet", manifest)
     assert len(ids(tmp_path / "refine", "refined", "train+validation")) == 30
 
 
-def test_one_video_is_split_in_time(extracted):
+def test_a_single_video_is_split_in_time(extracted):
     manifest = read_manifest(extracted / "manifest.parquet")
     write_manifest(extracted / "manifest.parquet", manifest[manifest["video"] == "video0.mp4"])
     assert ids(extracted, "all", "validation") == {"video0-3"}
     assert ids(extracted, "all", "train") == {"video0-0", "video0-1", "video0-2"}
 
 
-def test_refining_gives_new_records(extracted):
+def test_records_are_rewritten_after_refinement(extracted):
     before = ids(extracted, "refined", "train+validation")
     manifest = read_manifest(extracted / "manifest.parquet")
     manifest.loc[manifest["face_id"] == "video5-0", ["status", "reason"]] = "removed", "verifier"
@@ -58,13 +58,13 @@ def test_refining_gives_new_records(extracted):
     assert before - ids(extracted, "refined", "train+validation") == {"video5-0"}
 
 
-def test_no_face_and_no_manifest_are_told(extracted, tmp_path):
+def test_a_manifest_without_faces_or_no_manifest_is_a_user_error(extracted, tmp_path):
     manifest = read_manifest(extracted / "manifest.parquet")
     write_manifest(extracted / "manifest.parquet", manifest.iloc[:0])
-    with pytest.raises(UserError, match="holds no face"):
+    with pytest.raises(UserError, match="contains no faces"):
         ids(extracted, "all", "train")
     (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match=r"holds no manifest\.parquet"):
+    with pytest.raises(UserError, match=r"contains no manifest\.parquet"):
         ids(tmp_path / "other", "all", "train")
 
 

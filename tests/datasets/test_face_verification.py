@@ -1,4 +1,4 @@
-"""Faces and non-faces as records: labelled, and split by where they come from."""
+"""The data set of faces and non-faces: labels, and splits by source."""
 
 import itertools
 import shutil
@@ -19,24 +19,24 @@ def read(root, split):
     return source, dict(zip(source.ids, source.labels.tolist(), strict=True))
 
 
-def test_labels_say_what_the_picture_is(extracted):
+def test_faces_and_nonfaces_have_their_labels(extracted):
     source, labels = read(extracted, "train+validation+test")
     for image, (name, label) in zip(source.images, labels.items(), strict=True):
         assert label == (FACE if name.startswith("crops/") else NONFACE)
         if not name.startswith("texture/"):
             assert np.abs(image.astype(int) - (200 if label else 40)).max() <= 2
     kinds = [name.split("/")[0] for name in labels]
-    # Removed faces are none to learn from, in either class.
+    # Removed faces are in neither class.
     assert [kinds.count(kind) for kind in ("crops", "negatives", "texture")] == [30, 20, 32]
     assert not any(name.endswith("-3.jpg") for name in labels)
 
 
-def test_the_class_numbers_are_those_of_the_verification_task(extracted):
+def test_class_numbers_agree_with_the_verification_task(extracted):
     builder = builders.build("face_verification", None, extracted, extracted / "records")
     assert builder.info.features["label"].names == ["nonface", "face"]
 
 
-def test_no_source_stands_in_two_splits(extracted):
+def test_no_source_is_in_two_splits(extracted):
     sources = [
         {name.rpartition("-")[0].split("/")[-1] or name for name in read(extracted, split)[1]}
         for split in ("train", "validation", "test")
@@ -54,7 +54,7 @@ def test_no_source_stands_in_two_splits(extracted):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Faces of six people in two formats, and non-faces that lie in no subfolder."""
+    """Faces of six people in two formats, and non-faces in no subfolder."""
     for person in range(6):
         for number in range(3):
             file = (
@@ -76,7 +76,7 @@ def read_with(root, split, data_dir, **folders):
     return open_source("face_verification", variant, split, root, 16, data_dir=data_dir, cache=True)
 
 
-def test_folders_alone_will_do(folders, tmp_path):
+def test_folders_suffice_without_extract(folders, tmp_path):
     people = []
     for split in ("train", "validation", "test"):
         source = read_with(folders["faces"], split, tmp_path / "records", **folders)
@@ -91,7 +91,7 @@ def test_folders_alone_will_do(folders, tmp_path):
     assert len(set.union(*people)) == 6
 
 
-def test_folders_stand_beside_the_crops_of_extract(extracted, folders, tmp_path):
+def test_folders_are_added_to_the_crops_of_extract(extracted, folders, tmp_path):
     source = read_with(
         extracted, "train+validation+test", tmp_path / "records", nonfaces=folders["nonfaces"]
     )
@@ -99,9 +99,9 @@ def test_folders_stand_beside_the_crops_of_extract(extracted, folders, tmp_path)
     assert [kinds.count(k) for k in ("crops", "negatives", "nonfaces")] == [30, 20, 9]
 
 
-def test_bad_folders_are_told(extracted, folders, tmp_path):
+def test_missing_empty_and_too_small_folders_are_user_errors(extracted, folders, tmp_path):
     (tmp_path / "empty").mkdir()
-    cases = [("nowhere", "there is no folder"), ("empty", "no picture lies below")]
+    cases = [("nowhere", "there is no folder"), ("empty", "there are no pictures below")]
     for name, words in cases:
         with pytest.raises(UserError, match=words):
             read_with(extracted, "train", tmp_path / "r", faces=str(tmp_path / name))
@@ -113,7 +113,7 @@ def test_bad_folders_are_told(extracted, folders, tmp_path):
         read_with(one, "train", tmp_path / "r", faces=str(one), nonfaces=folders["nonfaces"])
 
 
-def test_a_missing_table_is_told(extracted):
+def test_a_missing_table_is_a_user_error(extracted):
     (extracted / "negatives.parquet").unlink()
-    with pytest.raises(UserError, match=r"holds no negatives\.parquet"):
+    with pytest.raises(UserError, match=r"contains no negatives\.parquet"):
         read(extracted, "train")

@@ -1,4 +1,4 @@
-"""Labelled faces as records: those of the stage `photographs`, and no person in two splits."""
+"""The data set of labelled faces: splits, labels, consent and pixels."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def people(root: Path, split: str) -> set[str]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Four people, four emotions, a `labels.csv` with splits; the JPEGs hold metadata."""
+    """Four people with four emotions, a `labels.csv` with splits, and JPEGs with metadata."""
     folder = tmp_path / "photos"
     lines = ["path,subject,emotion,split"]
     exif = Image.Exif()
@@ -62,7 +62,7 @@ def test_no_person_is_in_two_splits(photos, tmp_path):
     assert len(open_split(root, "all").ids) == 16
 
 
-def test_without_splits_a_tenth_of_the_people_validates(photos, tmp_path):
+def test_without_splits_a_tenth_of_the_people_is_validation(photos, tmp_path):
     table = (photos / "labels.csv").read_text()
     (photos / "labels.csv").write_text(
         "\n".join(line.rpartition(",")[0] for line in table.splitlines())
@@ -72,7 +72,7 @@ def test_without_splits_a_tenth_of_the_people_validates(photos, tmp_path):
     assert len(held) == 1 and people(root, "train") == set(SPLITS) - held
 
 
-def test_records_are_the_crops_bit_for_bit_and_hold_no_metadata(photos, tmp_path):
+def test_records_equal_the_crops_and_contain_no_metadata(photos, tmp_path):
     root = run(photos, tmp_path / "photographs")
     table = read_photographs(root)
     other = read_photographs(run(photos, tmp_path / "other", pseudonymise=True))
@@ -85,7 +85,7 @@ def test_records_are_the_crops_bit_for_bit_and_hold_no_metadata(photos, tmp_path
     assert not any(b"SECRET" in file.read_bytes() for file in folder.rglob("*") if file.is_file())
 
 
-def test_labels_are_the_emotions_of_the_photographs(photos, tmp_path):
+def test_classes_are_the_emotions_of_the_photographs(photos, tmp_path):
     root = run(photos, tmp_path / "photographs", emotions=("sad", "happy"), ignore=EMOTIONS[::2])
     source = open_split(root, "all")
     assert source.classes == ("happy", "sad") and len(source) == 8
@@ -93,7 +93,7 @@ def test_labels_are_the_emotions_of_the_photographs(photos, tmp_path):
         assert source.classes[label] in photo
 
 
-def test_a_photograph_without_a_face_is_in_no_record(photos, tmp_path):
+def test_photographs_without_a_face_are_not_in_the_records(photos, tmp_path):
     root = run(photos, tmp_path / "photographs")
     table = read_photographs(root)
     table.loc[0, ["status", "crop"]] = "no_face", ""
@@ -101,7 +101,7 @@ def test_a_photograph_without_a_face_is_in_no_record(photos, tmp_path):
     assert len(open_split(root, "all")) == 15
 
 
-def test_whoever_does_not_consent_is_in_no_record_and_ids_can_be_pseudonyms(photos, tmp_path):
+def test_people_without_consent_are_not_in_the_records(photos, tmp_path):
     ledger = ["subject,share,train,demo,revoked", "ann,no,yes,no,", "bob,no,no,no,"]
     ledger += ["cid,yes,yes,yes,2026-01-31", "dee,no,yes,no,"]
     (photos / "consent.csv").write_text("\n".join(ledger))
@@ -110,7 +110,7 @@ def test_whoever_does_not_consent_is_in_no_record_and_ids_can_be_pseudonyms(phot
     assert len(drawn) == 2 and not drawn & set(SPLITS)
 
 
-def test_the_records_of_a_withdrawn_person_are_written_again_without_them(photos, tmp_path):
+def test_records_are_rewritten_without_a_withdrawn_person(photos, tmp_path):
     header = "subject,share,train,demo,revoked\n"
     rows = [f"{name},no,yes,no,\n" for name in SPLITS]
     (photos / "consent.csv").write_text(header + "".join(rows))
@@ -124,7 +124,7 @@ def test_the_records_of_a_withdrawn_person_are_written_again_without_them(photos
 
 
 @pytest.mark.parametrize("kind", ["photos", "refine"])
-def test_another_folder_is_refused_with_what_to_give(photos, tmp_path, kind):
+def test_a_folder_that_is_not_a_workdir_of_photographs_is_refused(photos, tmp_path, kind):
     if kind == "refine":
         photos = tmp_path / "refine"
         photos.mkdir()
@@ -133,7 +133,7 @@ def test_another_folder_is_refused_with_what_to_give(photos, tmp_path, kind):
         open_split(photos, "train")
 
 
-def test_a_damaged_crop_is_named(photos, tmp_path):
+def test_the_error_names_the_damaged_crop(photos, tmp_path):
     root = run(photos, tmp_path / "photographs")
     crop = Path(read_photographs(root)["file"][0])
     crop.write_bytes(b"no picture")
@@ -141,7 +141,7 @@ def test_a_damaged_crop_is_named(photos, tmp_path):
         open_split(root, "all")
 
 
-def test_the_stage_train_learns_emotions_from_it(photos, tmp_path):
+def test_the_stage_train_learns_emotions_from_this_data_set(photos, tmp_path):
     root = run(photos, tmp_path / "photographs", emotions=("sad", "happy"), ignore=EMOTIONS[::2])
     config = pretrain.get_config("emotion")
     config.data.update({"dataset": "persian_emotion", "root": str(root), "image_size": 32})
@@ -152,11 +152,11 @@ def test_the_stage_train_learns_emotions_from_it(photos, tmp_path):
     model = read_json(tmp_path / "w" / "model" / "model.json")
     assert model["labels"] == {"emotion": ["happy", "sad"]}
     assert model["faces"]["aligned"] is True
-    assert not (root / "records").exists()  # they are deleted with the training, if somebody goes
+    assert not (root / "records").exists()  # they are in the training workdir
 
 
 @pytest.mark.parametrize("name", ["face_frames", "face_verification", "persian_emotion"])
-def test_what_tfds_asks_of_a_data_set_is_there(name, tmp_path):
+def test_data_sets_have_the_metadata_that_tfds_requires(name, tmp_path):
     from tensorflow_datasets.core import dataset_metadata
 
     builder = builders.builder_class(name)

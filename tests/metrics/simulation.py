@@ -1,4 +1,4 @@
-"""Simulated predictions: what a crossval would have written, of people who never were."""
+"""Simulated predictions of a cross-validation."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def simulate(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A table of predictions and its protocol.
 
-    Each person is recognised with a probability of their own: `skill` give or take `spread`.
-    Errors go to the next label; `no_face` is the share of photographs without a found face.
+    Each person has an accuracy drawn from a normal distribution with mean `skill` and SD `spread`.
+    Errors give the next label; `no_face` is the share of photographs in which no face is found.
     """
     subjects = [f"p{p:02d}" for p in range(people) for _ in range(len(LABELS) * per_emotion)]
     truth = np.tile(np.repeat(np.arange(len(LABELS)), per_emotion), people)
@@ -82,12 +82,12 @@ def simulate(
 def from_table(
     name: str, table: pd.DataFrame, protocol: dict[str, Any], where: str
 ) -> predictions.Predictions:
-    """`predictions.from_table` with the protocol as `simulate` gives it."""
+    """`predictions.from_table` with a protocol from `simulate`."""
     return predictions.from_table(name, table, CrossvalProtocol(**protocol), where)
 
 
 def write_run(folder: Path, table: pd.DataFrame, protocol: dict[str, Any]) -> Path:
-    """Writes what a finished crossval leaves behind, as far as `evaluate` reads it."""
+    """Writes those files of a finished crossval workdir that `evaluate` reads."""
     folder.mkdir(parents=True)
     table.to_parquet(folder / "predictions.parquet")
     write_json(folder / "protocol.json", protocol)
@@ -97,7 +97,7 @@ def write_run(folder: Path, table: pd.DataFrame, protocol: dict[str, Any]) -> Pa
 
 
 def write_stage(folder: Path, stage: str, summary: dict[str, Any]) -> Path:
-    """Writes what any finished stage leaves behind."""
+    """Writes the config and summary of a finished stage."""
     folder.mkdir(parents=True)
     write_json(folder / "config.json", {"stage": stage, "workers": 2, "crop": {"size": 64}})
     write_json(folder / "done.json", {"stage": stage, "summary": summary})

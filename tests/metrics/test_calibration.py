@@ -8,15 +8,15 @@ from tests.metrics.simulation import LABELS, from_table, simulate
 
 
 def overconfident(rows=4000, temperature=0.4, classes=4, seed=0):
-    """Probabilities that are right at `temperature` 1, sharpened; and the truth drawn from them."""
+    """Calibrated probabilities, sharpened by `temperature`, and labels drawn from the original."""
     rng = np.random.default_rng(seed)
-    honest = rng.dirichlet(np.ones(classes), rows)
-    truth = np.array([rng.choice(classes, p=row) for row in honest])
-    return calibration.scale(honest, temperature), truth
+    calibrated_rows = rng.dirichlet(np.ones(classes), rows)
+    truth = np.array([rng.choice(classes, p=row) for row in calibrated_rows])
+    return calibration.scale(calibrated_rows, temperature), truth
 
 
-def test_scores_of_a_worked_example():
-    # Two photographs right at 0.8 and 0.6, one wrong at 0.6, three classes.
+def test_scores_agree_with_a_worked_example():
+    # Three classes; two correct answers with confidence 0.8 and 0.6, one wrong with 0.6.
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.6, 0.3, 0.1]])
     truth = np.array([0, 1, 1])
     right = np.array([True, True, False])
@@ -24,12 +24,12 @@ def test_scores_of_a_worked_example():
     assert found["log_loss"] == pytest.approx(-(np.log(0.8) + np.log(0.6) + np.log(0.3)) / 3)
     brier = (0.04 + 0.01 + 0.01) + (0.04 + 0.16 + 0.04) + (0.36 + 0.49 + 0.01)
     assert found["brier"] == pytest.approx(brier / 3)
-    # Bin 0.5..0.6 holds two of confidence 0.6, half right; 0.7..0.8 one of 0.8, right.
+    # Bin 0.5..0.6 has two with confidence 0.6 and accuracy 0.5; 0.7..0.8 has one with 0.8 and 1.
     assert found["ece"] == pytest.approx((2 * 0.1 + 1 * 0.2) / 3)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_scores_are_those_of_scikit_learn(classes):
+def test_scores_agree_with_scikit_learn(classes):
     rng = np.random.default_rng(classes)
     probabilities = rng.dirichlet(np.ones(classes), 200)
     truth = rng.integers(0, classes, 200)
@@ -43,7 +43,7 @@ def test_scores_are_those_of_scikit_learn(classes):
         assert found["brier"] == pytest.approx(2 * half)
 
 
-def test_reliability_is_scikit_learns_calibration_curve():
+def test_reliability_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0, 1, 500)
     right = rng.uniform(0, 1, 500) < confidence**2
@@ -54,7 +54,7 @@ def test_reliability_is_scikit_learns_calibration_curve():
     assert table["count"].sum() == 500
 
 
-def test_temperature_is_found_and_mends_overconfidence():
+def test_temperature_scaling_corrects_overconfidence():
     probabilities, truth = overconfident(temperature=0.4)
     temperature = calibration.fit_temperature(probabilities, truth)
     assert temperature == pytest.approx(1 / 0.4, rel=0.1)
@@ -68,8 +68,8 @@ def test_temperature_is_found_and_mends_overconfidence():
     assert calibration.fit_temperature(probabilities[:0], truth[:0]) == 1.0
 
 
-def test_coverage_by_hand():
-    # Surest first: right, wrong and right of equal confidence, wrong.
+def test_coverage_agrees_with_a_worked_example():
+    # By confidence: one correct, then one wrong and one correct with equal confidence, one wrong.
     confidence = np.array([0.5, 0.9, 0.7, 0.7])
     right = np.array([False, True, False, True])
     table = calibration.coverage(confidence, right)
@@ -80,7 +80,7 @@ def test_coverage_by_hand():
     assert calibration.area_under_risk(confidence, right) == pytest.approx(area)
 
 
-def test_a_photograph_without_a_face_is_wrong_and_the_first_to_abstain_on():
+def test_the_model_first_abstains_on_photographs_without_a_face():
     table, protocol = simulate(no_face=0.2, skill=1.0, spread=0.0)
     run = from_table("a", table, protocol, "table")
     found = calibration.describe(run)
@@ -94,7 +94,7 @@ def test_a_photograph_without_a_face_is_wrong_and_the_first_to_abstain_on():
     assert found["scaled"] is None and found["temperature"] is None
 
 
-def test_scaled_figures_are_of_each_folds_temperature():
+def test_scaled_figures_use_the_temperature_of_each_fold():
     table, protocol = simulate(no_face=0.1)
     table["temperature"] = np.where(table["fold"] % 2, 0.5, 2.0)
     run = from_table("a", table, protocol, "table")

@@ -1,4 +1,4 @@
-"""Intervals over seeds and people: a worked example, coverage by simulation, and their limits."""
+"""Intervals over seeds and people: a worked example, simulated coverage and special cases."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,13 @@ def simulated(rng, *, seeds, people, of_seeds, of_people, rest):
 @pytest.mark.parametrize(
     ("seeds", "people", "of_seeds", "of_people", "rest"),
     [
-        (3, 1200, 0.025, 0.4, 0.5),  # a low-shot study on pictures
+        (3, 1200, 0.025, 0.4, 0.5),  # a low-shot study with many photographs
         (3, 15, 0.03, 0.1, 0.1),
         (5, 15, 0.03, 0.1, 0.3),
         (3, 200, 0.0, 0.3, 0.3),
     ],
 )
-def test_the_interval_covers_no_gain(seeds, people, of_seeds, of_people, rest):
+def test_the_interval_covers_a_gain_of_zero(seeds, people, of_seeds, of_people, rest):
     rng = np.random.default_rng(0)
     spread = {"of_seeds": of_seeds, "of_people": of_people, "rest": rest}
     found = [
@@ -41,8 +41,8 @@ def test_the_interval_covers_no_gain(seeds, people, of_seeds, of_people, rest):
     assert np.mean([(g.p < 0.05) == (not g.low <= 0 <= g.high) for g in found]) == 1
 
 
-def test_a_worked_example():
-    """Mean squares by hand: seeds 12, people 4, rest 1; so 15 / 6 for the variance of the mean."""
+def test_the_interval_agrees_with_a_worked_example():
+    """Mean squares: seeds 12, people 4, residual 1; so the variance of the mean is 15 / 6."""
     effects = np.array([[-1.0], [1.0]]) * 2**0.5 + np.array([[-1.0, 0.0, 1.0]]) * 2**0.5
     rest = np.array([[1.0, -2.0, 1.0], [-1.0, 2.0, -1.0]]) / 6**0.5
     found = crossed_effects.gain(effects + rest + 3.0)
@@ -51,7 +51,7 @@ def test_a_worked_example():
     assert found.high - found.value == pytest.approx(2.5**0.5 * stats.t.ppf(0.975, freedom))
 
 
-def test_gains_are_those_of_the_accuracies():
+def test_the_mean_gain_is_the_difference_in_accuracy():
     first, second = run("a", skill=0.8, no_face=0.05), run("b", skill=0.6, seed=1)
     table = crossed_effects.gains(first, second)
     accuracies = [(r.predicted == r.truth).mean() for r in (first, second)]
@@ -59,12 +59,12 @@ def test_gains_are_those_of_the_accuracies():
     assert table.mean() == pytest.approx(accuracies[0] - accuracies[1])
 
 
-def test_one_seed_is_a_t_interval_over_people():
+def test_with_one_seed_the_interval_is_students_t_over_people():
     drawn = np.random.default_rng(1).normal(0.1, 0.2, (1, 20))
     found = crossed_effects.gain(drawn)
     error = drawn.std(ddof=1) / 20**0.5
     assert found.high - found.value == pytest.approx(2.093 * error, rel=1e-3)  # t, 19 degrees
 
 
-def test_nothing_differs():
+def test_equal_runs_have_no_gain():
     assert crossed_effects.gain(np.zeros((3, 5))) == crossed_effects.Gain(0.0, 0.0, 0.0, 1.0)

@@ -10,7 +10,7 @@ from tests.metrics.simulation import from_table, simulate
 
 
 def worked_example():
-    """Ten photographs of two people: by hand, 5 of 10 right, one face not found."""
+    """Ten photographs of two people: five answers are correct, and one face is not found."""
     rows = [
         # subject, emotion, answer
         ("a", "happy", "happy"),
@@ -35,7 +35,7 @@ def worked_example():
     return from_table("worked", table, protocol, "table")
 
 
-def test_worked_example():
+def test_measures_agree_with_a_worked_example():
     run = worked_example()
     by_person = measures.confusion_by_person(run)
     assert by_person.tolist() == [[[2, 1, 0], [0, 1, 1]], [[1, 0, 0], [3, 1, 0]]]
@@ -58,7 +58,7 @@ def test_worked_example():
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=60))
-def test_measures_are_those_of_scikit_learn(pairs):
+def test_measures_agree_with_scikit_learn(pairs):
     truth, predicted = (np.asarray(column, np.int64) for column in zip(*pairs, strict=True))
     ours = measures.measures(measures.confusion(truth, predicted, 4).astype(float))
     present = np.unique(truth)
@@ -68,7 +68,7 @@ def test_measures_are_those_of_scikit_learn(pairs):
     assert ours["macro_f1"] == pytest.approx(f1_score(truth, predicted, **options))
 
 
-def test_confusion_by_person_adds_up_to_scikit_learns_over_all_seeds():
+def test_confusion_by_person_sums_to_the_confusion_over_all_seeds():
     run = from_table("a", *simulate(no_face=0.1, seeds=(0, 1, 2)), "table")
     total = measures.confusion_by_person(run).sum(axis=0)
     np.testing.assert_allclose(3 * total, measures.confusion(run.truth, run.predicted, 4))
@@ -79,10 +79,10 @@ def test_confusion_by_person_adds_up_to_scikit_learns_over_all_seeds():
 
 @pytest.mark.parametrize(
     ("only_first", "only_second", "p"),
-    # Two-sided binomial tails by hand: 2 * (1 + 10) / 2**10, 2 / 2**5, and no discordant pair.
+    # Two-sided binomial tails: 2 * (1 + 10) / 2**10, 2 / 2**5, and no discordant pair.
     [(9, 1, 22 / 1024), (0, 5, 2 / 32), (0, 0, 1.0)],
 )
-def test_exact_mcnemar(only_first, only_second, p):
+def test_exact_mcnemar_agrees_with_the_binomial_test(only_first, only_second, p):
     first = np.array([1.0] * only_first + [0.0] * only_second + [1.0, 0.0])
     second = np.array([0.0] * only_first + [1.0] * only_second + [1.0, 0.0])
     assert measures.exact_mcnemar(first, second) == {
@@ -92,8 +92,8 @@ def test_exact_mcnemar(only_first, only_second, p):
     }
 
 
-def persons(right):
-    """Confusion matrices of people with four photographs each, so many of them right."""
+def matrices_of(right):
+    """Confusion matrices of people with four photographs, given their correct answers."""
     matrices = np.zeros((len(right), 1, 2))
     matrices[:, 0, 0] = right
     matrices[:, 0, 1] = 4 - np.asarray(right)
@@ -103,19 +103,19 @@ def persons(right):
 @pytest.mark.parametrize(
     ("first", "second", "p"),
     [
-        # By hand. Three people, each one better: only all or none exchanged is as extreme, 2 / 8.
+        # Each of three people is better by one: only exchanging all or none is as extreme, 2 / 8.
         ([3, 3, 3], [2, 2, 2], 2 / 8),
-        # Differences 2, 2, -1 with sum 3: 5 and 3 lie as far out to the right, 2 * 2 / 8.
+        # Differences 2, 2, -1 with sum 3: the sums 5 and 3 are at least as large, 2 * 2 / 8.
         ([4, 4, 2], [2, 2, 3], 4 / 8),
         ([1, 2], [1, 2], 1.0),
     ],
 )
-def test_permutation_over_people(first, second, p):
-    found = measures.permutation_over_people(persons(first), persons(second))
+def test_the_permutation_test_agrees_with_worked_examples(first, second, p):
+    found = measures.permutation_over_people(matrices_of(first), matrices_of(second))
     assert found == {"p": pytest.approx(p), "people": len(first), "exact": True}
 
 
-def test_permutation_of_fishers_plants():
+def test_the_permutation_test_agrees_with_fisher():
     # Darwin's 15 pairs of Zea mays in Fisher (1935), section 21: of 2**15 sums, 863 are at least
     # the observed 314 on its side, and as many on the other.
     differences = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48])
@@ -127,9 +127,12 @@ def test_permutation_of_fishers_plants():
     assert found["p"] == pytest.approx(2 * 863 / 2**15)
 
 
-def test_permutation_of_many_people_is_drawn_and_repeats():
+def test_the_permutation_test_of_many_people_is_sampled_and_reproducible():
     rng = np.random.default_rng(0)
-    first, second = persons(rng.integers(2, 5, 30)), persons(rng.integers(0, 4, 30))
+    first, second = (
+        matrices_of(rng.integers(2, 5, 30)),
+        matrices_of(rng.integers(0, 4, 30)),
+    )
     found = measures.permutation_over_people(first, second)
     assert not found["exact"] and found["p"] < 0.01
     assert found == measures.permutation_over_people(first, second)

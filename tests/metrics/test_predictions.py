@@ -6,7 +6,7 @@ from fer_jax.metrics.predictions import read_predictions
 from tests.metrics.simulation import LABELS, from_table, simulate, write_run
 
 
-def test_answers_are_the_largest_probability_and_no_face_is_its_own_answer():
+def test_the_answer_is_the_most_probable_class_or_no_face():
     table, protocol = simulate(people=4, no_face=0.2)
     read = from_table("a", table, protocol, "table")
     lost = (table["status"] == "no_face").to_numpy()
@@ -17,13 +17,13 @@ def test_answers_are_the_largest_probability_and_no_face_is_its_own_answer():
     assert [LABELS[t] for t in read.truth] == table["emotion"].tolist()
 
 
-def test_people_tested_in_several_folds_are_noticed():
+def test_people_tested_in_several_folds_are_found():
     for protocol, many in (("grouped_kfold", 0), ("random", 15)):
         read = from_table("a", *simulate(protocol=protocol, seeds=(0, 1)), "table")
         assert len(read.people_in_several_folds()) == many
 
 
-def test_every_fault_of_a_table_is_named_in_one_line(tmp_path):
+def test_all_problems_of_a_table_are_reported_in_one_line(tmp_path):
     table, protocol = simulate(people=3)
     table.loc[0, "emotion"] = "bored"
     table.loc[1, "status"] = "lost"
@@ -37,7 +37,7 @@ def test_every_fault_of_a_table_is_named_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("value", [5.0, -0.1, 0.0])
-def test_probabilities_are_between_0_and_1_and_their_sum_is_1(value):
+def test_invalid_probabilities_are_refused(value):
     table, protocol = simulate(people=3, no_face=0.2)
     rows = table.index[table["status"] == "ok"][:2]
     table.loc[rows, "prob_happy"] = value
@@ -51,7 +51,7 @@ def test_seeds_must_test_the_same_photographs():
         from_table("a", table.iloc[1:], protocol, "table")
 
 
-def test_missing_columns_and_a_missing_file_are_named(tmp_path):
+def test_missing_columns_and_a_missing_file_are_user_errors(tmp_path):
     table, protocol = simulate(people=3)
     with pytest.raises(UserError, match="columns fold, prob_sad are missing"):
         from_table("a", table.drop(columns=["fold", "prob_sad"]), protocol, "table")
@@ -59,11 +59,11 @@ def test_missing_columns_and_a_missing_file_are_named(tmp_path):
         read_predictions("a", tmp_path)
 
 
-def test_damaged_and_foreign_files_are_one_line(tmp_path):
+def test_damaged_and_unknown_files_are_reported_in_one_line(tmp_path):
     table, protocol = simulate(people=3)
     texts = table.assign(prob_sad="much")
     numbers = table.assign(fold="first")
-    for number, (changed, told) in enumerate(
+    for number, (changed, changed_protocol) in enumerate(
         [
             (table, {}),
             (table, {"labels": "happy"}),
@@ -72,7 +72,7 @@ def test_damaged_and_foreign_files_are_one_line(tmp_path):
             (table.assign(subject=None), protocol),
         ]
     ):
-        folder = write_run(tmp_path / str(number), changed, told)
+        folder = write_run(tmp_path / str(number), changed, changed_protocol)
         with pytest.raises(UserError, match=r"cannot read|damaged or foreign") as caught:
             read_predictions("a", folder)
         assert "\n" not in str(caught.value)

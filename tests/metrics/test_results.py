@@ -10,7 +10,7 @@ def run(name, **options):
     return from_table(name, *simulate(**options), "table")
 
 
-def test_results_are_json_without_nan_and_start_with_the_main_run():
+def test_results_are_valid_json_and_start_with_the_main_run():
     runs = {"a": run("a", seed=1), "b": run("b", seed=2, no_face=0.05)}
     measured = results.evaluate(runs, "b", samples=200, seed=0)
     json.dumps(measured, allow_nan=False)
@@ -25,7 +25,7 @@ def test_results_are_json_without_nan_and_start_with_the_main_run():
     assert discordant / b["photographs"] == pytest.approx(expected)
 
 
-def test_the_order_of_rows_changes_nothing():
+def test_results_do_not_depend_on_the_order_of_rows():
     table, protocol = simulate(seeds=(0, 1), no_face=0.05)
     shuffled = table.sample(frac=1.0, random_state=0)
     first, second = (
@@ -35,14 +35,14 @@ def test_the_order_of_rows_changes_nothing():
     assert first == second
 
 
-def test_runs_on_other_folds_are_not_compared():
+def test_runs_with_different_folds_are_not_compared():
     reason = results.compare(run("a", protocol="grouped_kfold"), run("b"), samples=10, seed=0)[
         "reason"
     ]
     assert reason == "their photographs, folds or seeds differ"
 
 
-def test_person_relative_runs_are_compared_with_their_like_only():
+def test_person_relative_runs_are_compared_only_with_the_same_reference():
     table, protocol = simulate()
     usual, balanced, mean = (
         from_table(name, table, {**protocol, "reference": name}, "table")
@@ -55,12 +55,12 @@ def test_person_relative_runs_are_compared_with_their_like_only():
     assert results.unseen(usual) == "never seen" and results.unseen(balanced) == "held out"
 
 
-def test_stamps():
+def test_runs_that_are_not_person_disjoint_are_stamped():
     assert results.stamps(run("a")) == []
     assert [s["title"] for s in results.stamps(run("a", protocol="random"))] == ["Random split"]
     table, protocol = simulate(protocol="random")
-    lying = {**protocol, "protocol": "grouped_kfold", "people_disjoint": True}
-    (stamp,) = results.stamps(from_table("a", table, lying, "table"))
+    false_protocol = {**protocol, "protocol": "grouped_kfold", "people_disjoint": True}
+    (stamp,) = results.stamps(from_table("a", table, false_protocol, "table"))
     assert stamp["title"] == "People in both train and test"
     assert "15 people" in stamp["text"]
     table, protocol = simulate()
@@ -69,7 +69,7 @@ def test_stamps():
     assert stamp["title"] == "Pretraining saw test people"
 
 
-def test_how_new_the_people_are():
+def test_unseen_says_whether_people_are_new_to_the_model():
     table, protocol = simulate()
 
     def unseen(**facts):
