@@ -171,7 +171,9 @@ def test_no_videos(tmp_path, videos):
     refused("extract", asked(extract), tmp_path / "w", "--config.videos=DIR")
     nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
     refused("extract", asked(extract, videos=nowhere), tmp_path / "w", "there is no", nowhere)
-    refused("extract", asked(extract, videos=empty), tmp_path / "w", "no video lies below", ".mp4")
+    refused(
+        "extract", asked(extract, videos=empty), tmp_path / "w", "there are no videos below", ".mp4"
+    )
 
 
 def test_only_bad_videos_are_an_error_that_a_good_one_mends(tmp_path, videos):
@@ -270,7 +272,7 @@ def test_an_init_of_another_network_lists_its_tensors(faces, model, tmp_path):
         UserError, match=r"theirs.safetensors does not fit config\.backbone"
     ) as caught:
         crossval.run(config, tmp_path / "w")
-    assert f"1 missing ({lost}); 1 misshapen ({wide} " in str(caught.value)
+    assert f"1 missing ({lost}); 1 of another shape ({wide} " in str(caught.value)
     nowhere = tmp_path / "nowhere"
     refused("crossval", asked(emotion, photographs=faces, init=nowhere), tmp_path / "x", nowhere)
 

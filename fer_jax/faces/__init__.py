@@ -1,1 +1,1 @@
-"""Finding, cutting out and describing faces in pictures and videos."""
+"""Detecting, cropping and measuring faces in pictures and videos."""

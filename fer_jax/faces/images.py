@@ -1,4 +1,4 @@
-"""Reading pictures as RGB: supported formats, the largest size, and what is wrong with a file."""
+"""Reading pictures as RGB: supported formats, size limits, and problems with files."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from fer_jax.files import read_file
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2"}
 )
-# Twice 8K. A larger picture needs gigabytes in the detector.
+# Twice 8K. The detector would need gigabytes for a larger picture.
 MOST_PIXELS = 1 << 26
-_MOST_BYTES = 1 << 30  # of a file; so many pixels need less, even without compression
+_MOST_BYTES = 1 << 30  # of a file; more than MOST_PIXELS take without compression
 
-# The format is detected from the content, as in OpenCV. Other readers of Pillow are not tried: one
-# of them passes the file to Ghostscript.
+# The format is detected from the content, as in OpenCV. Pillow's other readers are not used, since
+# one of them passes the file to Ghostscript.
 _READERS = (
     JpegImageFile, PngImageFile, TiffImageFile, BmpImageFile, WebPImageFile, PpmImageFile,
     Jpeg2KImageFile, GifImageFile,
@@ -50,24 +50,24 @@ _GREY = 128  # behind transparent pixels
 
 
 class ImageError(UserError):
-    """A file that is absent, unreadable, too large, or not a picture of a kind that is read."""
+    """A file is missing, unreadable, too large, or not a picture in a supported format."""
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a picture as uint8 [H, W, 3] RGB, upright; see `decode_image`.
 
     Raises:
-        ImageError: the file is absent or not a regular file, or cannot be decoded.
+        ImageError: the file is missing, not a regular file, or cannot be decoded.
     """
     with _named(path):
         return decode_image(read_file(path, _MOST_BYTES))
 
 
 def read_encoded(path: str | os.PathLike[str]) -> bytes:
-    """The content of a picture's file, of which the header is checked and nothing is decoded.
+    """The content of a picture's file; the header is checked, and nothing is decoded.
 
     Raises:
-        ImageError: as `read_image`, but damage behind the header is not noticed.
+        ImageError: as in `read_image`, except for damage after the header.
     """
     with _named(path):
         content = read_file(path, _MOST_BYTES)
@@ -82,8 +82,8 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     EXIF orientation is applied. Truncated files of some formats are decoded as far as possible.
 
     Raises:
-        ImageError: not a picture of a kind that is read, more than 67 million pixels (which is
-            checked before anything is decoded), or damaged.
+        ImageError: the picture is damaged, its format is not supported, or it has more than 67
+            million pixels, which is checked before decoding.
     """
     try:
         header = _header(content)
@@ -96,7 +96,7 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except ImageError:
         raise
-    except Exception as error:  # of any type: the bytes may be anything
+    except Exception as error:  # invalid bytes cause exceptions of any type
         raise ImageError(f"the picture is damaged ({_reason(error)})") from error
     if image is None:
         raise ImageError("the picture is damaged")
@@ -104,28 +104,28 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def fault(path: str | os.PathLike[str]) -> str | None:
-    """Why a picture cannot be read to its end; None if it can.
+    """Why a picture cannot be read completely; None if it can.
 
-    Stricter than `read_image`: a truncated picture is a fault.
+    In contrast to `read_image`, a truncated picture is always an error.
     """
     try:
         _header(read_file(path, _MOST_BYTES)).load()
     except ImageError as error:
         return str(error)
-    except Exception as error:  # of any type: the bytes may be anything
+    except Exception as error:  # invalid bytes cause exceptions of any type
         return _reason(error)
     return None
 
 
 def advice(path: str | os.PathLike[str]) -> str:
-    """How to convert a file of a format that is not read, by its suffix; else ""."""
+    """How to convert a file whose suffix belongs to an unsupported format; else ""."""
     kind = _NOT_READ.get(Path(path).suffix.lower())
     return _convert(kind) if kind else ""
 
 
 @contextlib.contextmanager
 def _named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Names the file in every error."""
+    """Adds the file's name to every error."""
     try:
         yield
     except OSError as error:
@@ -135,10 +135,10 @@ def _named(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _header(content: bytes) -> ImageFile.ImageFile:
-    """The picture with its size and format, before anything is decoded.
+    """The picture with its size and format, before it is decoded.
 
     Raises:
-        ImageError: the format is not read, or the picture is too large.
+        ImageError: the format is not supported, or the picture is too large.
     """
     if not content:
         raise ImageError("it is empty")
@@ -149,20 +149,20 @@ def _header(content: bytes) -> ImageFile.ImageFile:
             header = reader(io.BytesIO(content))
         except SyntaxError:  # another format
             continue
-        except Exception as error:  # of any type: the bytes may be anything
+        except Exception as error:  # invalid bytes cause exceptions of any type
             raise ImageError(f"the picture is damaged ({_reason(error)})") from error
         width, height = header.size
         if width * height > MOST_PIXELS:
             raise ImageError(
-                f"it has {width} x {height} pixels, more than the {MOST_PIXELS // 10**6} million "
-                f"that are read; make it smaller"
+                f"it has {width} x {height} pixels, more than the limit of "
+                f"{MOST_PIXELS // 10**6} million; make it smaller"
             )
         return header
-    raise ImageError("it is not a picture of a known kind, or its header is damaged")
+    raise ImageError("it is not a picture in a supported format, or its header is damaged")
 
 
 def _on_grey(picture: ImageFile.ImageFile) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture with transparency on mid-grey, upright."""
+    """A picture with transparency, blended with mid-grey, upright."""
     upright = ImageOps.exif_transpose(picture).convert("RGBA")
     ground = Image.new("RGB", upright.size, (_GREY, _GREY, _GREY))
     ground.paste(upright, mask=upright)
@@ -171,7 +171,7 @@ def _on_grey(picture: ImageFile.ImageFile) -> UInt8[np.ndarray, "h w 3"]:
 
 def _convert(kind: str) -> str:
     return (
-        f"{kind} pictures are not read; convert them to JPEG or PNG, for example with "
+        f"{kind} pictures are not supported; convert them to JPEG or PNG, for example with "
         f"ImageMagick: magick INPUT OUTPUT.jpg"
     )
 

@@ -3,8 +3,8 @@
     faces = Detector(min_face=40).detect([image, another])  # uint8 [H, W, 3] RGB, of any sizes
     faces[0].boxes, faces[0].scores, faces[0].landmarks
 
-It finds what the package `mtcnn` finds, without two of its faults: a larger `min_face` loses no
-larger faces, and images of several sizes in one call do not move boxes.
+The results agree with the package `mtcnn`, except for two of its bugs: here, a larger `min_face`
+does not lose larger faces, and images of several sizes in one call do not shift boxes.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from fer_jax.schemas import faces as settings
 Image = UInt8[np.ndarray, "_ _ 3"]
 
 _IMAGES_AT_ONCE = 16
-_IMAGES_ON_DEVICE, _PIXELS_ON_DEVICE = 64, 1 << 25  # of a program; some 3 GB at most
-# One image hardly keeps more than one core busy, so several are searched side by side.
+_IMAGES_ON_DEVICE, _PIXELS_ON_DEVICE = 64, 1 << 25  # per program; at most about 3 GB
+# One image hardly keeps more than one core busy, so several are searched in parallel.
 _THREADS = min(os.cpu_count() or 1, 8)
-# Candidates go through R- and O-Net in batches of this one size. In batches of other sizes sums are
-# rounded otherwise, and a face would depend in its last digits on what other images show.
+# All batches of candidates for R-Net and O-Net have this size. The rounding of sums depends on the
+# batch size, so with varying sizes the last digits of a face would depend on the other images.
 _CANDIDATES_AT_ONCE = 16
 _IMAGE_OVERLAP = 0.7
 
@@ -47,8 +47,8 @@ class Faces:
     Attributes:
         boxes: (x0, y0, x1, y1) in pixels, within the image.
         scores: O-Net's face probability, 0..1.
-        landmarks: (x, y) in pixels of left eye, right eye, nose, left and right corner of the
-            mouth; left and right as the viewer sees them. They may lie outside the image.
+        landmarks: (x, y) in pixels of the left eye, right eye, nose, and left and right corner of
+            the mouth, as seen by the viewer. They may be outside the image.
     """
 
     boxes: Float[np.ndarray, "n 4"]
@@ -75,7 +75,7 @@ class _Candidates(NamedTuple):
 
 
 class Detector(settings.Detector):
-    """MTCNN at fixed settings. It holds no state; equal settings share compiled programs."""
+    """MTCNN with fixed settings. It has no state; equal settings share compiled programs."""
 
     def detect(
         self,
@@ -84,18 +84,18 @@ class Detector(settings.Detector):
         floor: float | None = None,
         whole_on_device: bool | None = None,
     ) -> list[Faces]:
-        """The faces of each image, best first; they do not depend on the other images.
+        """The faces in each image, best first; they do not depend on the other images.
 
         Args:
             images: uint8 [H, W, 3] RGB each, upright, of any sizes.
-            floor: also return O-Net's candidates down to this score. Those above the third
-                threshold stay as they are without it.
-            whole_on_device: whether to run all up to the last suppression in one program of
-                fixed shapes, which accelerators want, or to sort boxes on the host in between;
-                None does so where there is an accelerator. Both find the same faces.
+            floor: also return O-Net's candidates down to this score. Faces above the third
+                threshold are the same with and without it.
+            whole_on_device: True runs everything up to the last suppression in one program with
+                fixed shapes, which is fast on accelerators; False sorts boxes on the host between
+                the networks; None: True if there is an accelerator. Both find the same faces.
 
         Raises:
-            UserError: the package `mtcnn`, which holds the weights, is missing.
+            UserError: the package `mtcnn`, which contains the weights, is missing.
         """
         least = self.thresholds[2] if floor is None else min(floor, self.thresholds[2])
         if whole_on_device is None:
@@ -111,29 +111,29 @@ class Detector(settings.Detector):
         return [self._best(faces) for faces in found]
 
     def _best(self, faces: Faces) -> Faces:
-        """At most `max_faces` faces; candidates below the threshold stay."""
+        """At most `max_faces` faces; candidates below the threshold are not counted."""
         if not self.max_faces:
             return faces
         is_face = faces.scores > self.thresholds[2]
         return faces.take(~is_face | (np.cumsum(is_face) <= self.max_faces))
 
     def _on_host(self, images: Sequence[Image], least: float) -> list[Faces]:
-        """The networks are compiled; boxes are sorted by NumPy in between."""
+        """Runs compiled networks, and sorts boxes with NumPy between them."""
         with ThreadPoolExecutor(_THREADS) as threads:
             proposed = threads.map(self._propose, images, itertools.count())
             columns = zip(*proposed, strict=True)
         squares = _Candidates(*(np.concatenate(column) for column in columns))
         pixels = patches.join_images(images)
-        scores, offsets = _look("rnet", networks.refinement_network, 24, pixels, squares)
+        scores, offsets = _apply("rnet", networks.refinement_network, 24, pixels, squares)
         boxes = box_rules.regress(squares.boxes, offsets)
         refined = _Candidates(squares.image, boxes, scores).take(scores > self.thresholds[1])
         refined = refined.take(box_rules.suppress_in_groups(*refined, threshold=_IMAGE_OVERLAP))
         squares = refined._replace(boxes=box_rules.to_square(refined.boxes))
-        answers = _look("onet", networks.output_network, 48, pixels, squares)
+        answers = _apply("onet", networks.output_network, 48, pixels, squares)
         return _final_faces(squares, answers, images, least)
 
     def _propose(self, image: Image, number: int) -> _Candidates:
-        """The squares in one image that P-Net proposes, in pixels of the image."""
+        """The squares that P-Net proposes in one image, in pixels of the image."""
         levels = pyramid.levels(*image.shape[:2], self.min_face, self.factor)
         if not levels:
             return _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
@@ -144,7 +144,7 @@ class Detector(settings.Detector):
         chosen = np.flatnonzero(scores > self.thresholds[0])
         scores = scores[chosen]
         corner = np.stack([cells.x[chosen], cells.y[chosen]], 1).astype(np.float64)
-        # 1 and 12, with a size of 11: mtcnn counts pixels from one, as the Matlab original did.
+        # From 1 to 12, with a size of 11: like the Matlab original, mtcnn counts pixels from one.
         boxes = np.concatenate([corner + 1, corner + pyramid.CELL], 1)
         boxes = boxes + offsets[chosen] * (pyramid.CELL - 1)
         boxes /= cells.scale[chosen, None]
@@ -154,7 +154,7 @@ class Detector(settings.Detector):
         return _Candidates(np.full(len(kept), number), squares, scores[kept])
 
     def _on_device(self, images: Sequence[Image], least: float) -> list[Faces]:
-        """As `_on_host`, images of one size together in batches of a power of two."""
+        """Like `_on_host`, for images of the same size in batches whose size is a power of two."""
         by_size: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
             by_size.setdefault(image.shape[:2], []).append(number)
@@ -175,7 +175,7 @@ class Detector(settings.Detector):
         return found
 
     def _start(self, images: list[Image]) -> on_device.Found | None:
-        """Sends images of one size to the device; None where they are too small."""
+        """Sends images of the same size to the device; None if they are too small."""
         height, width = images[0].shape[:2]
         levels = pyramid.levels(height, width, self.min_face, self.factor)
         if not levels:
@@ -192,7 +192,7 @@ class Detector(settings.Detector):
 def _propose_cells(
     weights: networks.Weights, image: UInt8[Array, "h w 3"], levels: list[pyramid.Level]
 ) -> tuple[Float[Array, " cells"], Float[Array, "cells 4"]]:
-    """P-Net's scores and box offsets for all cells of all levels, joined."""
+    """P-Net's scores and box offsets for all cells of all levels, concatenated."""
     normal = (image.astype(jnp.float32) - 127.5) / 128
     outputs = [
         networks.proposal_network(weights, pyramid.shrink(normal, level), level.height, level.width)
@@ -203,19 +203,21 @@ def _propose_cells(
 
 
 @functools.partial(jax.jit, static_argnames=("network", "size"))
-def _look_at(
+def _cut_and_apply(
     weights: networks.Weights, *cut: Any, network: networks.Network, size: int
 ) -> tuple[Array, ...]:
     return network(weights, patches.cut(*cut, size=size))
 
 
-def _look(
+def _apply(
     name: str, network: networks.Network, size: int, pixels: patches.Pixels, candidates: _Candidates
 ) -> tuple[np.ndarray, ...]:
     """The outputs of a network with the weights `name` for every candidate at `size` pixels."""
-    look_at = functools.partial(_look_at, _weights(name), pixels.values, network=network, size=size)
+    apply = functools.partial(
+        _cut_and_apply, _weights(name), pixels.values, network=network, size=size
+    )
     answers: tuple[np.ndarray, ...] = in_batches(
-        look_at,
+        apply,
         pixels.start[candidates.image],
         pixels.height[candidates.image],
         pixels.width[candidates.image],
@@ -228,7 +230,7 @@ def _look(
 def _final_faces(
     squares: _Candidates, answers: Sequence[np.ndarray], images: Sequence[Image], least: float
 ) -> list[Faces]:
-    """Faces of every image from O-Net's scores, offsets and landmarks of its squares."""
+    """The faces in each image, from O-Net's scores, offsets and landmarks for its squares."""
     scores, offsets, parts = answers
     size = squares.boxes[:, None, 2:] - squares.boxes[:, None, :2] + 1
     landmarks = squares.boxes[:, None, :2] + parts * size - 1

@@ -1,4 +1,4 @@
-"""Places without a face, whose crops train the verifier."""
+"""Regions without a face, whose crops are negative examples for the verifier."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def background_landmarks(
     image_size: tuple[int, int],
     margin: float,
 ) -> Float[np.ndarray, "5 2"] | None:
-    """The landmarks of a face, scaled, turned and moved to where nothing was detected.
+    """The landmarks of a face, scaled, rotated and moved to a region without detections.
 
-    The crop of these landmarks has the borders and the blur from resampling of a real face, so
+    A crop at these landmarks has the same borders and resampling blur as a crop of a real face, so
     that only its content differs.
 
     Args:
-        rng: the random source.
+        rng: the random number generator.
         landmarks: (x, y) in pixels.
-        taken: boxes (x0, y0, x1, y1) that the crop must not touch.
-        image_size: height and width in pixels; the landmarks stay within.
+        taken: boxes (x0, y0, x1, y1) in pixels that the crop must not overlap.
+        image_size: height and width in pixels; the landmarks stay inside.
         margin: the margin of the crop, as in `align`.
 
     Returns:
-        (x, y) in pixels, or None where no free place was found.
+        (x, y) in pixels, or None if no free region was found.
     """
     shape = landmarks - landmarks.mean(0)
     limits = np.array(image_size[::-1]) - 1
@@ -51,12 +51,12 @@ def background_landmarks(
 def typical_landmarks(
     rng: np.random.Generator, image_size: tuple[int, int]
 ) -> Float[np.ndarray, "5 2"]:
-    """The template's landmarks at the size of a face that fills about a third of the image."""
+    """The template's landmarks, in pixels, for a face that fills about a third of the image."""
     return TEMPLATE * min(image_size) * rng.uniform(0.2, 0.5)
 
 
 def outline_box(landmarks: Float[np.ndarray, "5 2"], margin: float) -> Float[np.ndarray, " 4"]:
-    """The box (x0, y0, x1, y1) around the square that `align` would cut."""
+    """The bounding box (x0, y0, x1, y1) in pixels of the square that `align` crops."""
     corners = crop_outline(landmarks, margin)
     return np.concatenate([corners.min(0), corners.max(0)])
 

@@ -1,4 +1,4 @@
-"""Histograms of what extraction measured, as a basis for its limits."""
+"""Histograms of the measures of extracted faces, for choosing limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _KEPT, _REMOVED = "#2a78c2", "#d9603b"
 
 
 def histograms(faces: pd.DataFrame, limits: Limits) -> Figure:
-    """Detector score, size, sharpness, brightness, yaw and faces a track; limits as lines."""
+    """Histograms of detector score, size, sharpness, brightness, yaw and faces per track.
+
+    Limits are drawn as lines.
+    """
     kept = (faces["status"] == KEPT).to_numpy()
     tracks = faces.groupby(["video", "track"]).size()
     panels = [
@@ -22,7 +25,7 @@ def histograms(faces: pd.DataFrame, limits: Limits) -> Figure:
         ("sharpness", faces["sharpness"], (limits.min_sharpness,)),
         ("brightness", faces["brightness"], (limits.min_brightness, limits.max_brightness)),
         ("yaw, degrees", faces["yaw"], (-limits.max_yaw, limits.max_yaw)),
-        ("faces a track", tracks, (limits.per_track,)),
+        ("faces per track", tracks, (limits.per_track,)),
     ]
     figure = Figure(figsize=(11, 6), layout="constrained")
     figure.suptitle(f"{len(faces)} faces, {int(kept.sum())} kept")

@@ -1,4 +1,4 @@
-"""Quality measures of a face crop, and a hash to find crops that are nearly the same."""
+"""Quality measures of a face crop, and a hash for finding near-duplicates."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-# Protrusion of the tip of the nose in distances between the eyes. The value is typical of adults
-# and orders faces by yaw to within some ten degrees.
+# Protrusion of the tip of the nose, in units of the distance between the eyes. The value is typical
+# of adults; yaw is accurate to about ten degrees.
 _NOSE_PROTRUSION = 0.55
 
 _HASH_INPUT, _HASH_SIDE = 32, 8
@@ -27,11 +27,11 @@ def brightness(crop: UInt8[np.ndarray, "h w 3"]) -> float:
 
 
 def yaw(landmarks: Float[np.ndarray, "5 2"]) -> float:
-    """How far the head is turned, in degrees, estimated from the five landmarks (x, y).
+    """The yaw of the head in degrees, estimated from the five landmarks (x, y).
 
-    0 looks into the camera, positive is turned to the viewer's right. The estimate is the nose's
-    distance to the midline of eyes and mouth, along the line of the eyes, so that tilt of the head
-    does not matter.
+    0 is frontal; positive values are turned to the viewer's right. The estimate is based on the
+    distance of the nose from the midline of eyes and mouth, measured along the line of the eyes, so
+    that roll does not matter.
     """
     left, right, nose, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
@@ -48,11 +48,11 @@ def yaw(landmarks: Float[np.ndarray, "5 2"]) -> float:
 
 
 def perceptual_hash(crop: UInt8[np.ndarray, "h w 3"]) -> int:
-    """64 bits that hardly change with light, noise and compression.
+    """A 64-bit hash that hardly changes with lighting, noise and compression.
 
-    The signs, against their median, of the 8 × 8 lowest frequencies of the 32 × 32 luma's
-    cosine transform (Zauner 2010, "Implementation and benchmarking of perceptual image hash
-    functions"). Compare by `hash_distance`.
+    Each bit says whether one of the 8 × 8 lowest frequencies of the cosine transform of the 32 × 32
+    luma is above their median (Zauner 2010, "Implementation and benchmarking of perceptual image
+    hash functions"). Compare hashes with `hash_distance`.
     """
     small = cv2.resize(_luma(crop), (_HASH_INPUT, _HASH_INPUT), interpolation=cv2.INTER_AREA)
     low = cv2.dct(small.astype(np.float32))[:_HASH_SIDE, :_HASH_SIDE].ravel()

@@ -1,7 +1,7 @@
-"""Where videos are extracted: in this process, in several, or on a cluster through Apache Beam.
+"""Extraction of videos in this process, in several processes, or on a cluster with Apache Beam.
 
-A runner yields the counts of each job, in any order. What a job writes depends on the job alone,
-so that every runner ends with the same files.
+A runner yields the counts of each job, in any order. The files that a job writes depend on the job
+alone, so that all runners write the same files.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _COMPILATION_OPTIONS = (
 
 
 def run(jobs: Sequence[Job], config: Extract, progress: Progress) -> Iterator[Stats]:
-    """Extracts the videos where `config` says; `progress` gets numbers of frames.
+    """Extracts the videos with the runner in `config`; `progress` receives numbers of frames.
 
     Raises:
-        UserError: a worker process was ended from outside; Beam is missing or knows no such runner.
+        UserError: a worker process was killed; Beam is not installed, or has no such runner.
     """
     if config.runner:
         return _on_beam(
@@ -58,13 +58,13 @@ def _in_processes(jobs: Sequence[Job], workers: int, progress: Progress) -> Iter
                 yield stats
     except BrokenProcessPool as error:
         raise UserError(
-            "extract: a worker process was ended from outside, most likely because memory ran out; "
-            "run again with a smaller --config.workers, finished videos are kept"
+            "extract: a worker process was killed, probably because memory ran out; run again with "
+            "a smaller --config.workers; finished videos are kept"
         ) from error
 
 
 def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Iterator[Stats]:
-    """Videos and workdir must have the same path on every worker. Counts come back as files."""
+    """Videos and workdir must have the same paths on every worker; counts are passed as files."""
     try:
         import apache_beam as beam  # type: ignore[import-not-found, unused-ignore]
         from apache_beam.options.pipeline_options import (  # type: ignore[import-not-found, unused-ignore]
@@ -72,7 +72,8 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
         )
     except ImportError as error:
         raise UserError(
-            "extract: --config.runner needs Apache Beam; run: pip install -r requirements-beam.txt"
+            "extract: --config.runner requires Apache Beam; run: "
+            "pip install -r requirements-beam.txt"
         ) from error
     if not jobs:
         return
@@ -90,7 +91,7 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
             raise UserError(f"extract: --config.runner: {error}") from error
         with pipeline:
             videos = pipeline | "videos" >> beam.Create(work)
-            # A shuffle, so that a runner may hand each video to another worker.
+            # The shuffle allows a runner to send each video to another worker.
             _ = videos | beam.Reshuffle() | "extract" >> beam.Map(_extract_on_worker)
         for number in range(len(jobs)):
             stats = Stats(**read_json(Path(folder, f"{number}.json")))
@@ -101,7 +102,7 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
 def _extract_on_worker(work: tuple[int, Job, str, dict[str, Any]]) -> None:
     number, job, folder, options = work
     _prepare_worker(options)
-    # The job may have been done by a worker that was taken for dead.
+    # A worker that was considered dead may have finished the job.
     stats = shards.finished(job) or shards.extract(job)
     write_json(Path(folder, f"{number}.json"), asdict(stats))
 

@@ -1,4 +1,4 @@
-"""The search for faces in pictures of any size."""
+"""Face detection in pictures of any size."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 
 
 def find_faces(images: Sequence[Image], pipeline: FacePipeline) -> list[Faces]:
-    """All faces of each picture, best first, in pixels of the picture.
+    """All faces in each picture, best first, in pixels of the picture.
 
-    A large picture is reduced; a small one is enlarged, since MTCNN does not find faces below 20
-    pixels. Pictures without a face are searched again with their border continued, which finds
-    faces that fill the picture.
+    Large pictures are shrunk and small ones enlarged, since MTCNN does not find faces below 20
+    pixels. Pictures without a face are searched again with a replicated border, which finds faces
+    that fill the picture.
 
     Args:
         images: uint8 [H, W, 3] RGB each, of any sizes.
-        pipeline: the settings of the detector, and the sizes at which it is shown a picture.
+        pipeline: the settings of the detector, and the sizes at which pictures are searched.
     """
-    found = _look(images, pipeline, border=0.0)
+    found = _detect(images, pipeline, border=0.0)
     if pipeline.search.border > 0:
         again = [i for i, faces in enumerate(found) if not len(faces)]
-        second = _look([images[i] for i in again], pipeline, pipeline.search.border)
+        second = _detect([images[i] for i in again], pipeline, pipeline.search.border)
         for i, faces in zip(again, second, strict=True):
             found[i] = faces
     return found
 
 
 def largest(faces: Faces) -> Faces:
-    """The face with the largest box alone; there must be one."""
+    """Only the face with the largest box; there must be at least one face."""
     sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
     return faces.take([int(np.argmax(sides[:, 0] * sides[:, 1]))])
 
 
 def scaled(image: Image, search: Search) -> Image:
-    """The picture at the size at which it is searched."""
+    """The picture, resized to the size at which it is searched."""
     short, long = min(image.shape[:2]), max(image.shape[:2])
     scale = search.enlarge_to / short if short < search.enlarge_below else 1.0
     if search.max_side:
@@ -53,7 +53,7 @@ def scaled(image: Image, search: Search) -> Image:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def _look(images: Sequence[Image], pipeline: FacePipeline, border: float) -> list[Faces]:
+def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> list[Faces]:
     detector = Detector(**pipeline.detector.model_dump())
     borders = [round(border * min(image.shape[:2])) for image in images]
     framed = [
@@ -66,7 +66,7 @@ def _look(images: Sequence[Image], pipeline: FacePipeline, border: float) -> lis
         images, framed, views, borders, detector.detect(views), strict=True
     ):
         scale = np.array(view.shape[1::-1]) / np.array(frame.shape[1::-1])
-        # Boxes are edges; landmarks are points, and pixel centres lie at whole numbers.
+        # Boxes are edges, while landmarks are points with pixel centres at integers.
         boxes = faces.boxes / np.tile(scale, 2) - width
         landmarks = (faces.landmarks + 0.5) / scale - 0.5 - width
         limits = np.tile(image.shape[1::-1], 2)

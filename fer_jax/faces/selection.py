@@ -1,4 +1,4 @@
-"""Which face crops of a video are kept, and why the others are removed."""
+"""Selection of face crops in a video: which are kept, and why the others are removed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pandas as pd
 from fer_jax.faces.quality import hash_distance
 from fer_jax.schemas.faces import Limits
 
-# The reasons of extraction, in the order in which they are tested.
+# The reasons for removal during extraction, in the order in which they are checked.
 REASONS = ("small", "blurred", "dark", "bright", "turned", "duplicate", "thinned")
 
 
 def sizes(faces: pd.DataFrame) -> np.ndarray:
-    """The shorter side of each face's box, float [n], pixels."""
+    """The shorter side of each face's box in pixels, float64 [n]."""
     boxes = np.array(faces["box"].tolist(), np.float64).reshape(-1, 4)
     return (boxes[:, 2:] - boxes[:, :2]).min(1)
 
 
 def reasons(faces: pd.DataFrame, limits: Limits) -> list[str]:
-    """Why each face of one video is not kept; "" for those that are.
+    """Why each face of a video is removed; "" for those that are kept.
 
     Args:
-        faces: rows of a manifest in the order of their frames.
-        limits: what a crop must be to be kept.
+        faces: rows of a manifest, sorted by frame.
+        limits: the requirements that a kept crop meets.
     """
     found = np.select(
         [
@@ -49,7 +49,7 @@ def reasons(faces: pd.DataFrame, limits: Limits) -> list[str]:
 
 
 def _near(hashes: list[int], least: int) -> list[bool]:
-    """Which hashes differ in fewer than `least` bits from an earlier one that does not."""
+    """Which hashes differ in fewer than `least` bits from an earlier hash that is kept."""
     kept: list[int] = []
     near = []
     for value in hashes:

@@ -1,10 +1,10 @@
-"""One video becomes one shard: a folder with the crops, the rows and the counts of that video.
+"""Extraction of a video into a shard: a folder with the crops, rows and counts of the video.
 
     manifest.parquet, crops/<frame>_<face>.jpg        the faces
     negatives.parquet, negatives/<frame>_<n>.jpg      crops without a face
-    stats.json                                        counts; what is wrong with the video, if so
+    stats.json                                        counts, and what is wrong with the video
 
-A shard appears whole or not at all, and depends on nothing but the video and the config.
+A shard is written atomically, and depends only on the video and the config.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from fer_jax.schemas import Extract
 from fer_jax.workdir import atomic_folder, read_json, write_json
 
 _JPEG_QUALITY = 95
-# Where a face was seen this long ago, there may still be one that the detector misses.
+# A face that was detected less than this time ago may still be there, undetected.
 _REMEMBERED_S = 2.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """A video to extract: its file, its id (its path below the folder of videos), its shard."""
+    """A video to extract: its file, its id (the path below the folder of videos), its shard."""
 
     path: Path
     video: str
@@ -50,7 +50,7 @@ class Job:
 
 @dataclass(kw_only=True)
 class Stats(SampleCounts):
-    """The counts of one video. `error` and `detail` are "" for a sound one."""
+    """The counts of one video. `error` and `detail` are "" if nothing is wrong with it."""
 
     video: str
     source: list[int]
@@ -66,26 +66,26 @@ class Stats(SampleCounts):
 
     @property
     def kept_frames(self) -> int:
-        """Frames that could be decoded."""
+        """The number of sampled frames that could be decoded."""
         return self.with_faces + self.without_faces
 
 
 def video_id(path: Path, root: Path) -> str:
-    """The video's path below `root` with forward slashes; its name when it is `root` itself."""
+    """The video's path below `root` with forward slashes; its name if it is `root` itself."""
     relative = path.relative_to(root).as_posix() if path != root else path.name
-    # Linux allows names that are not UTF-8; a table does not.
+    # Linux allows names that are not UTF-8, but tables do not.
     return os.fsencode(relative).decode("utf-8", "backslashreplace")
 
 
 def shard_name(video: str) -> str:
-    """A short ASCII folder name, unique to the video id."""
+    """A short ASCII folder name that is unique for the video id."""
     stem = Path(video).stem.encode("ascii", "ignore").decode()
     readable = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)[:40]
     return f"{readable}-{hashlib.sha256(video.encode()).hexdigest()[:12]}"
 
 
 def finished(job: Job) -> Stats | None:
-    """The counts of a shard that exists and whose video has not changed since."""
+    """The counts of a job's shard; None if there is none, or the video has changed since."""
     if not (job.shard / "stats.json").exists():
         return None
     stats = Stats(**read_json(job.shard / "stats.json"))
@@ -93,11 +93,14 @@ def finished(job: Job) -> Stats | None:
 
 
 def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> Stats:
-    """Extracts one video into its shard; `progress` gets the number of frames as they are done.
+    """Extracts one video into its shard; `progress` receives the numbers of processed frames.
 
-    A file that is damaged or not a video raises nothing: what could be decoded is kept, and the
-    counts say what is wrong. After any other failure there is no shard, so that a later run tries
-    the video again; only errors of the disk end the run.
+    A damaged file or one that is not a video does not raise an error: the frames that can be
+    decoded are kept, and the counts say what is wrong. After any other failure there is no shard,
+    so that the next run tries the video again.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     try:
         return _extract(job, progress)
@@ -129,7 +132,7 @@ def _extract(job: Job, progress: Callable[[int], None]) -> Stats:
 
 
 def _samples(job: Job, stats: Stats) -> Iterator[Frame]:
-    """The video's samples, counted; an error ends them and is noted."""
+    """The sampled frames, which are counted; an error ends the iteration and is recorded."""
     try:
         for frame in sample_frames(job.path, job.config.every_s, stats):
             stats.frames += 1
@@ -139,7 +142,7 @@ def _samples(job: Job, stats: Stats) -> Iterator[Frame]:
 
 
 def _source(path: Path) -> list[int]:
-    """Size and modification time of a file, to notice that it was replaced."""
+    """Size and modification time of a file, which reveal that it was replaced."""
     try:
         status = path.stat()
     except OSError:
@@ -148,20 +151,20 @@ def _source(path: Path) -> list[int]:
 
 
 class _ShardWriter:
-    """Writes crops frame by frame, and the tables at the end."""
+    """Writes crops frame by frame and, at the end, the tables."""
 
     def __init__(self, folder: Path, job: Job, stats: Stats) -> None:
         self._folder, self._job, self._stats = folder, job, stats
         self._tracker, self._cuts = Tracker(), CutFinder()
         self._faces: list[dict[str, Any]] = []
         self._negatives: list[dict[str, Any]] = []
-        self._last: tuple[float, Faces] | None = None  # the last faces seen, and when
+        self._last: tuple[float, Faces] | None = None  # time and faces of the last detection
         self._key = int.from_bytes(hashlib.sha256(job.video.encode()).digest()[:8], "big")
         (folder / "crops").mkdir()
         (folder / "negatives").mkdir()
 
     def add(self, frame: Frame, candidates: Faces) -> None:
-        """Takes one frame and all candidates of the detector, down to the floor."""
+        """Adds a frame and all candidates of the detector with scores down to the floor."""
         is_face = candidates.scores > self._job.config.detector.thresholds[2]
         faces = candidates.take(is_face)
         if self._cuts.update(frame.image):
@@ -213,18 +216,18 @@ class _ShardWriter:
             }
         )
 
-    def _add_negatives(self, frame: Frame, faces: Faces, doubted: Faces) -> None:
-        """Candidates that the detector refused, and places without any candidate."""
+    def _add_negatives(self, frame: Frame, faces: Faces, rejected: Faces) -> None:
+        """Adds candidates that the detector rejected, and regions without any candidate."""
         config, people = self._job.config, faces.boxes
         if self._last and frame.time_s - self._last[0] <= _REMEMBERED_S:
             people = np.concatenate([people, self._last[1].boxes])
         for box, landmarks, score in zip(
-            doubted.boxes, doubted.landmarks, doubted.scores, strict=True
+            rejected.boxes, rejected.landmarks, rejected.scores, strict=True
         ):
             if not touches(box, people):
                 self._add_negative(frame, landmarks, manifest.HARD, float(score))
         rng = np.random.default_rng([config.seed, self._key, frame.index])
-        taken = np.concatenate([people, doubted.boxes])
+        taken = np.concatenate([people, rejected.boxes])
         size = frame.image.shape[:2]
         like = faces if len(faces) else self._last[1] if self._last else None
         for _ in range(config.negatives.per_frame):
@@ -254,10 +257,10 @@ class _ShardWriter:
 
 
 def merge(shards: list[Path], workdir: Path) -> pd.DataFrame:
-    """Writes the tables of all shards as one each, with crops relative to `workdir`.
+    """Writes the concatenated tables of all shards, with paths of crops relative to `workdir`.
 
     Returns:
-        The rows of the faces.
+        The rows of all faces.
     """
     shards = [shard for shard in shards if shard.is_dir()]
 

@@ -1,4 +1,4 @@
-"""Scene cuts: where one shot ends and another begins."""
+"""Detection of scene cuts: where one shot ends and another begins."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-_BINS = 8  # a colour channel
-_THUMBNAIL = 64  # pixels a side
+_BINS = 8  # per colour channel
+_THUMBNAIL = 64  # pixels; side length
 
 
 class CutFinder:
-    """Finds the frames that begin a new shot; takes frames in order.
+    """Finds the frames that begin a new shot; expects frames in order.
 
-    A cut is where the colours of two successive samples differ: half the sum of absolute
+    A cut lies between two successive frames with different colours: half the sum of absolute
     differences of their 8×8×8 RGB histograms (0 to 1) is above `threshold`. Colours change little
     within a shot and much from one camera to another.
     """
@@ -23,7 +23,7 @@ class CutFinder:
         self._last: Float[np.ndarray, "8 8 8"] | None = None
 
     def update(self, image: UInt8[np.ndarray, "h w 3"]) -> bool:
-        """Whether this frame, uint8 [H, W, 3] RGB, begins a new shot; never for the first."""
+        """Whether this frame, uint8 [H, W, 3] RGB, begins a new shot; False for the first frame."""
         small = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
         ranges = [0, 256] * 3
         counts = cv2.calcHist([small], [0, 1, 2], None, [_BINS] * 3, ranges) / _THUMBNAIL**2

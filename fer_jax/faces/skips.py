@@ -1,4 +1,4 @@
-"""Sources that cannot be used: each is counted and listed with its reason."""
+"""Skipped sources: each is counted and listed with its reason."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from fer_jax.faces.video import VideoError
 from fer_jax.spreadsheets import safe_cell
 from fer_jax.workdir import atomic_file
 
-_OF_THE_DISK = (
+_DISK_ERRORS = (
     errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOSPC, errno.EPERM, errno.EROFS,
 )  # fmt: skip
 _SHOWN = 10
 
 
 class Skips:
-    """The sources skipped so far: `rows` holds name and reason of each, in order."""
+    """The sources skipped so far; `rows` lists name and reason of each, in order."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
-        """Number of different sources."""
+        """The number of distinct sources."""
         return len({name for name, _ in self.rows})
 
     def add(self, name: str, reason: str) -> None:
-        """Records why a source, or a part of it, is left out."""
+        """Records why a source, or a part of it, is skipped."""
         self.rows.append((name, " ".join(reason.split())))
 
     @contextlib.contextmanager
     def each(self, name: str, what: str = "") -> Iterator[None]:
-        """Turns an exception in the block into a row for the source `name`.
+        """Records an exception in the block as a skip of the source `name`.
 
-        Exceptions with another cause are raised: a full or read-only disk, a refused output, an
-        interruption. `what` names what failed, if it is not the source as a whole.
+        Exceptions that are not caused by the source are raised: a full or read-only disk, an
+        invalid output, an interruption. `what` names the part that failed; "" for the whole source.
         """
         try:
             yield
         except Exception as error:
-            if not _of_the_source(error):
+            if not _is_caused_by_source(error):
                 raise
             self.add(name, f"{what}: {_reason(error)}" if what else _reason(error))
 
@@ -59,7 +59,7 @@ class Skips:
             csv.writer(file).writerows([("source", "reason"), *rows])
 
     def tell(self, stage: str) -> None:
-        """Prints the first of them, and how many more there are."""
+        """Prints the first skipped sources, and the number of further ones."""
         for name, reason in self.rows[:_SHOWN]:
             console.say(f"[{stage}] skipped {name}: {reason}")
         if len(self.rows) > _SHOWN:
@@ -67,12 +67,12 @@ class Skips:
             console.say(f"[{stage}] and {more} more, see skipped.csv")
 
 
-def _of_the_source(error: Exception) -> bool:
+def _is_caused_by_source(error: Exception) -> bool:
     if isinstance(error, ImageError | VideoError):
         return True
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError):
-        return cause.errno not in _OF_THE_DISK
+        return cause.errno not in _DISK_ERRORS
     return not isinstance(error, UserError)
 
 

@@ -1,4 +1,4 @@
-"""The verifier's scores: the threshold, its quality, and the verdict on each crop."""
+"""The verifier's scores: choosing a threshold, measuring it, and applying it to each crop."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from sklearn.metrics import roc_auc_score
 from fer_jax.data.manifest import KEPT, REMOVED
 from fer_jax.errors import UserError
 
-PLAIN_THRESHOLD = 0.5  # decides for the more probable class; chosen on no data
+PLAIN_THRESHOLD = 0.5  # selects the more probable class; not fitted to data
 _RESAMPLES, _SEED = 2000, 0
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The verifier's scores of labelled crops, and where each crop comes from.
+    """The verifier's scores of labelled crops, and the source of each crop.
 
     Attributes:
         scores: probability of "face", 0..1.
-        is_face: what the crop shows.
-        sources: the video or folder of each; crops of one resemble each other.
-        ids: of each, in the data set.
+        is_face: whether the crop is labelled as a face.
+        sources: the video or folder of each crop; crops of one source are similar.
+        ids: the id of each crop in the data set.
     """
 
     scores: Float[np.ndarray, " n"]
@@ -38,22 +38,22 @@ class Scored:
 
 
 def operating_threshold(face_scores: Float[np.ndarray, " n"], max_faces_lost: float) -> float:
-    """The largest threshold below which at most a share `max_faces_lost` of the scores lies.
+    """The largest threshold that loses at most a share `max_faces_lost` of the faces.
 
     Args:
-        face_scores: the verifier's probability of "face" for faces that it never saw.
+        face_scores: the verifier's probability of "face" for held-out faces.
         max_faces_lost: share in [0, 1).
 
     Returns:
-        That score, rounded down to six decimals so that a score's last bits, which change with
-        the batch that it was computed in, decide nothing.
+        The threshold, rounded down to six decimals: the last bits of a score depend on the batch in
+        which it was computed, and must not matter.
 
     Raises:
         UserError: there are no scores.
     """
     if not len(face_scores):
         raise UserError(
-            "refine: the validation split holds no face, so no threshold can be chosen; "
+            "refine: the validation split contains no faces, so no threshold can be chosen; "
             "extract from more videos, since the split is by video"
         )
     losable = math.floor(max_faces_lost * len(face_scores) + 1e-9)
@@ -61,12 +61,12 @@ def operating_threshold(face_scores: Float[np.ndarray, " n"], max_faces_lost: fl
 
 
 def quality(scored: Scored, threshold: float) -> dict[str, Any]:
-    """What the verifier does with labelled crops at `threshold`: counts, rates, intervals.
+    """Counts, rates and confidence intervals of the verifier on labelled crops at `threshold`.
 
     Returns:
-        faces, nonfaces, faces_kept, nonfaces_kept, sources; recall, precision and
+        The counts faces, nonfaces, faces_kept, nonfaces_kept and sources; recall, precision and
         nonfaces_removed as {value, low, high, by_source: {low, high}} (see `rate`); and roc_auc,
-        None where one of the classes is absent.
+        None if one of the classes is absent.
     """
     scores, is_face = scored.scores, scored.is_face
     passed = scores >= np.float32(threshold)
@@ -85,29 +85,29 @@ def quality(scored: Scored, threshold: float) -> dict[str, Any]:
 
 
 def few_faces_note(measured: dict[str, Any], split: str, max_faces_lost: float) -> str:
-    """A sentence where the faces are too few for the promise, else ""."""
+    """A note if there are too few faces to estimate the share that is lost, else ""."""
     if measured["faces"] * max_faces_lost >= 1:
         return ""
     return (
-        f"only {measured['faces']} {split} faces: {measured['faces_kept']} are kept, which says "
-        f"no more than that at least {measured['recall']['low'] or 0:.1%} of faces are (95 %)"
+        f"only {measured['faces']} {split} faces, of which {measured['faces_kept']} are kept: this "
+        f"shows only that at least {measured['recall']['low'] or 0:.1%} of faces are kept (95 %)"
     )
 
 
 def doubt_of_sources(test: Scored | None, fewest: int) -> str:
-    """Why the test split shows too few sources of faces to trust a verifier; "" if it does not.
+    """Why the test split has too few sources of faces to trust a verifier; "" if it has enough.
 
     Args:
-        test: crops of sources that neither trained the verifier nor chose its threshold; None if
-            there are none.
-        fewest: how many sources of faces are needed.
+        test: crops of sources that were used neither for training the verifier nor for choosing
+            its threshold; None if there are none.
+        fewest: the required number of sources of faces.
     """
     faces = zip(test.sources, test.is_face, strict=True) if test else ()
     count = len({source for source, is_face in faces if is_face})
     if count >= fewest:
         return ""
     return (
-        f"its test split has faces of {count} sources, fewer than min_test_sources={fewest} "
+        f"its test split has faces from {count} sources, fewer than min_test_sources={fewest} "
         "(train it on more videos)"
     )
 
@@ -116,12 +116,12 @@ def doubt_of_removal(confident: int, removed: int, most: float) -> str:
     """Why a verifier removes too many of MTCNN's confident detections; "" if it does not.
 
     Args:
-        confident: number of confident detections in sources that the verifier has not seen.
-        removed: how many of them it would remove.
+        confident: the number of confident detections in sources that the verifier has not seen.
+        removed: the number of these that it would remove.
         most: the largest acceptable share.
     """
     if not confident:
-        return "there is no confident detection in sources that it has not seen"
+        return "there are no confident detections in sources that it has not seen"
     if removed <= most * confident:
         return ""
     return (
@@ -133,11 +133,11 @@ def doubt_of_removal(confident: int, removed: int, most: float) -> str:
 def rate(
     successes: Bool[np.ndarray, " n"], trials: Bool[np.ndarray, " n"], sources: list[str]
 ) -> dict[str, Any]:
-    """The share of successes among the trials, with two 95 % intervals.
+    """The share of successes among the trials, with two 95 % confidence intervals.
 
-    Wilson's assumes independent crops. `by_source` draws whole sources with replacement (cluster
-    bootstrap, percentiles), since crops of one video are alike; None for a single source. Without
-    trials all are None.
+    `low` and `high` are Wilson's interval, which assumes independent crops. `by_source` resamples
+    whole sources (cluster bootstrap, percentiles), since crops of one video are similar; its limits
+    are None for a single source. Without trials all values are None.
     """
     won, tried = (successes & trials).astype(float), trials.astype(float)
     _, place = np.unique(np.asarray(sources, str), return_inverse=True)
@@ -165,10 +165,11 @@ def judge(
 ) -> pd.DataFrame:
     """A copy of the manifest with `verifier_score`, `status` and `reason`.
 
-    A face is removed if the detector or the verifier refuses it: reason "detector", "verifier" or
-    "detector+verifier". Faces that were removed before stay removed, with the old reason first.
+    A face is removed if its detector score or its verifier score is too low; the reason is
+    "detector", "verifier" or "detector+verifier". Faces that were removed before stay removed, with
+    the old reason first.
     """
-    # In the precision that the manifest keeps: a score of 0.9 is no less than 0.9.
+    # Compared in the precision of the manifest, so that a score of 0.9 is not less than 0.9.
     detector = manifest["detector_score"].to_numpy(np.float32) < np.float32(min_detector_score)
     verifier = scores.astype(np.float32) < np.float32(threshold)
     before = manifest["reason"].where(manifest["status"] == REMOVED, "").to_numpy(str)

@@ -1,4 +1,4 @@
-"""Reads frames of videos at their true times, and writes videos."""
+"""Reading frames of videos at their presentation times, and writing videos."""
 
 from __future__ import annotations
 
@@ -32,19 +32,20 @@ Reason = Literal[
     "unreadable", "not_a_video", "no_video_stream", "too_large", "no_frames", "damaged"
 ]
 
-# A file counts as truncated if its frames end this much before the stated end.
+# A file counts as truncated if its frames end this long before the end that it declares.
 _END_TOLERANCE_S = 0.5
-# Stated ends of more than a year are ignored.
+# Declared ends after more than a year are ignored.
 _LONGEST_S = 366 * 86_400.0
 
 
 class VideoError(UserError):
-    """A file that gives no frames, or not all of them.
+    """Some or all frames of a file cannot be read.
 
     Attributes:
-        reason: "unreadable" (absent, no permission, not a regular file), "not_a_video",
+        reason: "unreadable" (missing, no permission, not a regular file), "not_a_video",
             "no_video_stream" (sound only), "too_large" (frames of more than 67 million pixels),
-            "no_frames", or "damaged" (raised after every frame that could be decoded).
+            "no_frames", or "damaged" (raised after all frames that can be decoded).
+        detail: the message without the path.
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: Reason, detail: str) -> None:
@@ -55,7 +56,7 @@ class VideoError(UserError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: its number among the decoded (from 0), presentation time, and pixels, upright."""
+    """A frame: its index among the decoded frames (from 0), presentation time, upright pixels."""
 
     index: int
     time_s: float
@@ -64,12 +65,12 @@ class Frame:
 
 @dataclass
 class SampleCounts:
-    """Counts of a video's frames, filled while `sample_frames` runs.
+    """Counts of a video's frames, updated while `sample_frames` runs.
 
     Attributes:
-        decoded: frames decoded, sampled or not.
-        without_time: of these, frames that carry no presentation time and so cannot be sampled.
-        failed: samples that were due and of which nothing could be decoded.
+        decoded: decoded frames, sampled or not.
+        without_time: decoded frames without a presentation time, which cannot be sampled.
+        failed: expected samples that could not be decoded.
     """
 
     decoded: int = 0
@@ -78,18 +79,18 @@ class SampleCounts:
 
 
 def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files below `folder` whose suffix is a video's, sorted by path; or the file itself.
+    """The files below `folder` with a suffix of a video, sorted by path; or the file itself.
 
-    Linked folders are not entered, since links may form a loop.
+    Linked folders are not entered, since links may form a cycle.
 
     Raises:
-        UserError: there is no such folder, or no video in it.
+        UserError: there is no such folder, or it contains no videos.
     """
     root = Path(folder)
     if root.is_file():
         return [root]
     if not root.is_dir():
-        raise UserError(f"{folder} is not a folder or a file; give a folder of videos")
+        raise UserError(f"{folder} is neither a folder nor a file; pass a folder of videos")
     found = sorted(
         Path(parent) / name
         for parent, _, names in os.walk(root)
@@ -97,22 +98,29 @@ def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
         if Path(name).suffix.lower() in SUFFIXES
     )
     if not found:
-        raise UserError(f"no video lies below {folder} (looked for {', '.join(sorted(SUFFIXES))})")
+        raise UserError(
+            f"there are no videos below {folder} (searched for {', '.join(sorted(SUFFIXES))})"
+        )
     return found
 
 
 def sample_frames(
     path: str | os.PathLike[str], every_s: float, counts: SampleCounts | None = None
 ) -> Iterator[Frame]:
-    """The first frame of every `every_s` seconds from the first frame on; all for 0.
+    """Yields the first frame of each interval of `every_s` seconds; every frame if it is 0.
 
-    Holds one frame at a time. The rotation that the file states is applied. Frames without a
-    presentation time are skipped and counted.
+    Only one frame is in memory at a time. The rotation declared by the file is applied. Frames
+    without a presentation time are skipped and counted.
+
+    Args:
+        path: the video.
+        every_s: length of the intervals in seconds; the first one starts at the first frame.
+        counts: is updated.
 
     Raises:
-        VideoError: nothing can be decoded; or, after the last frame that could be, reason
-            "damaged": some samples were lost, as counted in `counts.failed`. Every other exception
-            of the decoder becomes this error.
+        VideoError: nothing can be decoded; or, with the reason "damaged" and after the last frame
+            that can be decoded, samples were lost (`counts.failed`). All exceptions of the decoder
+            are converted to this error.
     """
     counts = SampleCounts() if counts is None else counts
     grid = _Grid(every_s)
@@ -127,17 +135,17 @@ def sample_frames(
                     yield Frame(counts.decoded - 1, frame.time, _upright(frame))
     except VideoError:
         raise
-    except Exception as error:  # of any type: the bytes may be anything
+    except Exception as error:  # invalid bytes cause exceptions of any type
         fault = f" ({type(error).__name__}: {error})"
         grid.fails(None)
     if counts.decoded == counts.without_time:
-        detail = "no frame of it can be decoded"
+        detail = "no frame can be decoded"
         if counts.without_time:
             detail = f"none of its {counts.without_time} frames has a presentation time"
         raise VideoError(path, "no_frames", detail + fault)
     counts.failed = grid.lost
     if counts.failed:
-        detail = f"damaged or cut short; {counts.failed} samples of it are lost"
+        detail = f"damaged or truncated; {counts.failed} samples are lost"
         raise VideoError(path, "damaged", detail + fault)
 
 
@@ -161,7 +169,7 @@ def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None
 
 
 class _Grid:
-    """Which cell of `every_s` seconds a time is in, and which cells were sampled or lost."""
+    """Divides time into cells of `every_s` seconds and tracks which were sampled or lost."""
 
     def __init__(self, every_s: float) -> None:
         if every_s < 0:
@@ -171,11 +179,11 @@ class _Grid:
         self._last = -1
         self._recent: collections.deque[int] = collections.deque(maxlen=64)
         self._failed: set[int] = set()
-        self._cut_off = 0  # cells after the last frame, which may be too many to list
-        self._failed_frames = 0  # when every frame is a sample
+        self._cut_off = 0  # number of cells after the last frame, which may be too many to list
+        self._failed_frames = 0  # used if every frame is a sample
 
     def takes(self, time_s: float) -> bool:
-        """Whether the frame at this time is the first of its cell, which is then done."""
+        """Whether the frame at this time is the first in its cell; marks the cell as sampled."""
         if self._origin is None:
             self._origin = time_s
         if not self._every_s:
@@ -189,24 +197,24 @@ class _Grid:
         return True
 
     def fails(self, time_s: float | None) -> None:
-        """Notes a frame that could not be decoded; another frame of its cell replaces it."""
+        """Records a frame that could not be decoded; another frame of its cell may replace it."""
         if not self._every_s or self._origin is None or time_s is None:
             self._failed_frames += 1
         elif self._cell(time_s) not in self._recent:
             self._failed.add(self._cell(time_s))
 
-    def ends(self, last_s: float, promised_s: float, fps: float) -> None:
-        """Notes that the last frame ends at `last_s`, before the stated end."""
+    def ends(self, last_s: float, declared_s: float, fps: float) -> None:
+        """Records that the last frame ends at `last_s`, before the declared end."""
         if not self._every_s:
-            self._failed_frames += max(1, round((promised_s - last_s) * fps))
+            self._failed_frames += max(1, round((declared_s - last_s) * fps))
         elif self._origin is not None:
-            due = self._cell(promised_s - 1e-3)
+            due = self._cell(declared_s - 1e-3)
             self._failed = {cell for cell in self._failed if not self._last < cell <= due}
             self._cut_off = max(0, due - self._last)
 
     @property
     def lost(self) -> int:
-        """Samples that were due and lost."""
+        """The number of expected samples that were lost."""
         return len(self._failed) + self._cut_off + self._failed_frames
 
     def _cell(self, time_s: float) -> int:
@@ -235,15 +243,15 @@ def _open(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]
 
 
 def _container(path: str | os.PathLike[str], **options: str) -> av.container.InputContainer:
-    # Absolute, since FFmpeg reads a name such as "a:b.mp4" as a protocol. Titles may have any
-    # encoding.
+    # The path is absolute, since FFmpeg interprets a name such as "a:b.mp4" as a protocol. Titles
+    # may have any encoding.
     return av.open(str(Path(path).absolute()), options=options, metadata_errors="replace")
 
 
 def _decode(
     path: str | os.PathLike[str], container: av.container.InputContainer, grid: _Grid
 ) -> Iterator[av.VideoFrame]:
-    """All frames that can be decoded, in order of presentation; failures go to `grid`."""
+    """All frames that can be decoded, in order of presentation; reports failures to `grid`."""
     stream = _picture_stream(path, container)
     stream.thread_type = "AUTO"
     stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
@@ -257,7 +265,7 @@ def _decode(
         except av.error.FFmpegError:
             broken = True
             break
-        if packet.size:  # the last packet is marked as corrupt if the file ends within it
+        if packet.size:  # FFmpeg marks the last packet as corrupt if the file ends within it
             broken = packet.is_corrupt
         try:
             for frame in packet.decode():
@@ -267,9 +275,9 @@ def _decode(
                 yield frame
         except av.error.FFmpegError:
             grid.fails(_seconds(packet.pts, packet.time_base))
-    promised_s = _promised_end(container, stream)
-    if promised_s - end_s > _END_TOLERANCE_S:
-        grid.ends(end_s, promised_s, float(stream.average_rate or 0))
+    declared_s = _declared_end(container, stream)
+    if declared_s - end_s > _END_TOLERANCE_S:
+        grid.ends(end_s, declared_s, float(stream.average_rate or 0))
     elif broken:
         grid.fails(None)
 
@@ -277,23 +285,26 @@ def _decode(
 def _picture_stream(
     path: str | os.PathLike[str], container: av.container.InputContainer
 ) -> av.VideoStream:
-    """The first video stream that is not the cover of a song."""
+    """The first video stream that is not an attached picture, such as the cover of a song."""
     cover = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
         if stream.disposition & cover:
             continue
         width, height = _size(stream)
-        if not width * height:  # FFmpeg drops a size that it refuses
+        if not width * height:  # FFmpeg reports no size if it refuses the size
             width, height = _size_in_header(path, stream.index)
         if width * height > MOST_PIXELS:
-            detail = f"its frames have {width} x {height} pixels, more than any camera records"
+            detail = (
+                f"its frames have {width} x {height} pixels, more than the limit of "
+                f"{MOST_PIXELS // 10**6} million"
+            )
             raise VideoError(path, "too_large", detail)
         return stream
-    raise VideoError(path, "no_video_stream", "holds no moving pictures, only sound")
+    raise VideoError(path, "no_video_stream", "contains no video stream")
 
 
 def _size_in_header(path: str | os.PathLike[str], index: int) -> tuple[int, int]:
-    """Width and height of a stream as the container states them, without decoding."""
+    """Width and height of a stream in pixels, as declared by the container."""
     with _container(path, codec_whitelist="none") as container:
         stream = container.streams[index]
         return _size(stream) if isinstance(stream, av.VideoStream) else (0, 0)
@@ -307,23 +318,23 @@ def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
     return None if ticks is None or time_base is None else float(ticks * time_base)
 
 
-def _promised_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """The end of the pictures in seconds as the file states it; 0 without a plausible value."""
-    promised = 0.0
+def _declared_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """The end of the video stream in seconds that the file declares; 0 if there is none."""
+    declared = 0.0
     if stream.duration is not None and stream.time_base is not None:
-        promised = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        declared = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
     elif container.duration is not None:
-        promised = ((container.start_time or 0) + container.duration) / av.time_base
+        declared = ((container.start_time or 0) + container.duration) / av.time_base
         tagged = _tagged_end(stream)
         if tagged is not None:
-            promised = min(promised, tagged)
-        elif len(container.streams) > 1:  # another one may be longer
+            declared = min(declared, tagged)
+        elif len(container.streams) > 1:  # another stream may be longer
             return 0.0
-    return promised if promised <= _LONGEST_S else 0.0
+    return declared if declared <= _LONGEST_S else 0.0
 
 
 def _tagged_end(stream: av.VideoStream) -> float | None:
-    """The tag DURATION of Matroska (hours:minutes:seconds) in seconds; None without a valid one."""
+    """Matroska's tag DURATION (hours:minutes:seconds) in seconds; None if missing or invalid."""
     try:
         hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
     except ValueError:
@@ -333,7 +344,7 @@ def _tagged_end(stream: av.VideoStream) -> float | None:
 
 
 def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels as they are to be shown, uint8 [H, W, 3] RGB."""
+    """The pixels with the rotation applied, uint8 [H, W, 3] RGB."""
     quarter_turns = round(frame.rotation / 90) % 4
     image = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
@@ -345,14 +356,15 @@ def write_video(
     images: Iterable[UInt8[np.ndarray, "_ _ 3"]],
     options: Mapping[str, str] = {},
 ) -> None:
-    """Writes an H.264 MP4 (yuv420p, which every player supports), atomically.
+    """Writes an H.264 MP4 (yuv420p, which all players support), atomically.
 
     Args:
         path: the file to write.
         fps: frames per second.
-        images: RGB. Those of another size than the first are resized to it. Odd sizes gain a row
-            or a column, since the format halves the colours. Without images there is no file.
-        options: of the encoder x264, by FFmpeg's names.
+        images: uint8 [H, W, 3] RGB each. Images are resized to the size of the first. Odd sizes are
+            padded by a row or a column, since the format halves the resolution of colours. Without
+            images no file is written.
+        options: options of the encoder x264, by their FFmpeg names.
     """
     images = iter(images)
     first = next(images, None)

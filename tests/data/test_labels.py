@@ -279,10 +279,12 @@ def test_the_warning_about_heic_pictures_says_what_to_do(root, tmp_path):
     (root / "ann" / "sad" / "IMG_1.HEIC").touch()
     warnings = read_labels(root, FOUR).attrs["warnings"]
     assert any("IMG_1.HEIC" in warning for warning in warnings)
-    assert any(w.startswith("HEIC pictures are not read; convert them") for w in warnings)
+    assert any(w.startswith("HEIC pictures are not supported; convert them") for w in warnings)
     (tmp_path / "phone" / "ann" / "sad").mkdir(parents=True)
     (tmp_path / "phone" / "ann" / "sad" / "1.heic").touch()
-    with pytest.raises(UserError, match=r"contains no photographs.*HEIC pictures are not read"):
+    with pytest.raises(
+        UserError, match=r"contains no photographs.*HEIC pictures are not supported"
+    ):
         read_labels(tmp_path / "phone", FOUR)
 
 

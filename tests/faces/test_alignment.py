@@ -5,7 +5,7 @@ import pytest
 from fer_jax.faces.alignment import TEMPLATE, align, crop_outline, similarity, template_points
 
 
-def test_similarity_recovers_rotation_scale_and_shift():
+def test_similarity_recovers_rotation_scale_and_translation():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(5, 2)) * 40
     linear = 1.7 * np.array([[np.cos(0.6), -np.sin(0.6)], [np.sin(0.6), np.cos(0.6)]])
@@ -13,7 +13,7 @@ def test_similarity_recovers_rotation_scale_and_shift():
     np.testing.assert_allclose(found, np.c_[linear, [30, -7]], atol=1e-9)
 
 
-def test_similarity_is_least_squares_and_never_mirrors():
+def test_similarity_is_least_squares_without_reflection():
     rng = np.random.default_rng(1)
     source, target = rng.normal(size=(2, 5, 2))
     found = similarity(source, target)
@@ -31,14 +31,14 @@ def test_similarity_is_least_squares_and_never_mirrors():
 
 
 def test_landmarks_at_one_point_are_refused():
-    with pytest.raises(ValueError, match="one point"):
+    with pytest.raises(ValueError, match="at the same point"):
         similarity(np.ones((5, 2)), TEMPLATE)
 
 
-def test_template_is_arcface_at_112_pixels():
+def test_the_template_is_that_of_arcface():
     np.testing.assert_allclose(template_points(112, 0.0)[0], [38.2946, 51.6963])
     np.testing.assert_allclose(template_points(112, 0.0)[4], [70.7299, 92.2041])
-    # A margin of a half halves the face and keeps the middle where it was.
+    # A margin of 0.5 halves the face and does not move the centre.
     np.testing.assert_allclose(
         template_points(112, 0.5) - 55.5, (template_points(112, 0.0) - 55.5) / 2
     )
@@ -46,7 +46,7 @@ def test_template_is_arcface_at_112_pixels():
 
 @pytest.mark.parametrize("scale", [0.7, 1.0, 6.0])
 @pytest.mark.parametrize("margin", [0.0, 0.3])
-def test_landmarks_land_on_the_template(scale, margin):
+def test_aligned_landmarks_match_the_template(scale, margin):
     angle = 0.4
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     landmarks = (TEMPLATE - 0.5) * 112 @ turn.T + [450, 440]
@@ -61,18 +61,18 @@ def test_landmarks_land_on_the_template(scale, margin):
         np.testing.assert_allclose(centre, expected, atol=0.5)
 
 
-def test_shrinking_averages_rather_than_skips():
+def test_shrinking_averages_pixels():
     checks = (np.indices((800, 800)).sum(0) % 2 * 255).astype(np.uint8)
     crop = align(np.repeat(checks[..., None], 3, 2), TEMPLATE * 700 + 50, 64, 0.0)
     assert crop.std() < 6 and abs(crop.mean() - 127.5) < 3
 
 
-def test_outside_is_a_mirror_image_not_black():
+def test_pixels_outside_the_image_are_reflected():
     image = np.full((100, 100, 3), 200, np.uint8)
     assert align(image, TEMPLATE * 80 + [-30, -30], 64, 0.3).min() == 200
 
 
-def test_outline_is_what_the_crop_shows():
+def test_the_outline_encloses_the_crop():
     outline = crop_outline(TEMPLATE * 100 + [20, 40] - 0.5, 0.25)
     np.testing.assert_allclose(
         outline, [[-5.5, 14.5], [144.5, 14.5], [144.5, 164.5], [-5.5, 164.5]]

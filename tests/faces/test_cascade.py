@@ -16,7 +16,7 @@ def test_weights_have_the_published_shapes():
     assert loaded["onet"]["landmarks/kernel"].shape == (256, 10)
 
 
-def test_changed_weights_are_refused_before_joblib_sees_them(tmp_path, monkeypatch):
+def test_modified_weights_are_refused_before_unpickling(tmp_path, monkeypatch):
     monkeypatch.setattr(joblib, "load", lambda *_: pytest.fail("unpickled an unknown file"))
     (tmp_path / "pnet.lz4").write_bytes(b"anything")
     with pytest.raises(UserError, match="not the file of mtcnn"):
@@ -27,19 +27,19 @@ def test_changed_weights_are_refused_before_joblib_sees_them(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("length", [12, 31, 240, 353, 360, 640, 1080, 4000])
-def test_canvas_is_little_larger(length):
+def test_the_canvas_is_slightly_larger_than_the_image(length):
     canvas = pyramid.canvas_size(length)
     assert length <= canvas <= length * (1 + 1 / 32) + 1
     assert pyramid.canvas_size(canvas) == canvas
 
 
-def test_common_video_sizes_need_no_room():
+def test_the_canvas_of_common_video_sizes_is_not_larger():
     assert [pyramid.canvas_size(n) for n in (240, 320, 360, 480, 640, 720, 1280, 1920)] == [
         *(240, 320, 360, 480, 640, 720, 1280, 1920)
     ]
 
 
-def test_pyramid_ends_before_levels_are_too_small_for_any_min_face():
+def test_no_level_is_smaller_than_a_cell_for_any_min_face():
     for min_face in (10, 20, 37, 80, 200):
         found = pyramid.scales(361, 533, min_face, 0.709)
         assert found[0] == pytest.approx(12 / min_face)
@@ -48,7 +48,7 @@ def test_pyramid_ends_before_levels_are_too_small_for_any_min_face():
     assert pyramid.scales(19, 19, 20, 0.709) == []
 
 
-def test_levels_are_the_area_means_that_opencv_gives():
+def test_levels_agree_with_area_resizing_in_opencv():
     image = np.random.default_rng(0).uniform(-1, 1, (101, 147, 3)).astype(np.float32)
     canvas = np.zeros((pyramid.canvas_size(101), pyramid.canvas_size(147), 3), np.float32)
     canvas[:101, :147] = image
@@ -60,7 +60,7 @@ def test_levels_are_the_area_means_that_opencv_gives():
 
 
 @pytest.mark.parametrize("size", [(40, 52), (41, 53), (40, 53), (41, 52)])
-def test_proposals_do_not_see_the_canvas_around_an_image(size):
+def test_proposals_do_not_depend_on_the_canvas(size):
     height, width = size
     part = {name: jnp.asarray(array) for name, array in weights.load_weights()["pnet"].items()}
     image = np.random.default_rng(1).uniform(-1, 1, (height, width, 3)).astype(np.float32)
@@ -76,7 +76,7 @@ def test_proposals_do_not_see_the_canvas_around_an_image(size):
     assert float(on_canvas[rows:].max()) == float(on_canvas[:, columns:].max()) == 0
 
 
-def test_patches_are_bilinear_and_empty_outside():
+def test_patches_are_bilinear_and_zero_outside_the_image():
     first = np.zeros((20, 30, 3), np.uint8)
     ramp = np.broadcast_to(np.arange(40, dtype=np.uint8)[None, :, None], (50, 40, 3)).copy()
     pixels = patches.join_images([first, ramp])
@@ -89,10 +89,10 @@ def test_patches_are_bilinear_and_empty_outside():
     assert not cut[0, :, ~inside].any()
 
 
-def test_suppression_in_one_pass():
+def test_suppressed_boxes_suppress_others():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 5.0], [50, 50, 60, 60]])
     scores = np.array([0.7, 0.9, 0.6, 0.8])
-    # The first is gone for the second, and still takes the third with it at 0.45.
+    # The second box suppresses the first, which still suppresses the third at 0.45.
     assert box_rules.suppress(boxes, scores, 0.45).tolist() == [1, 3]
     assert box_rules.suppress(boxes, scores, 0.52).tolist() == [1, 3]
     assert box_rules.suppress(boxes, scores, 0.6).tolist() == [1, 3, 2]
@@ -101,7 +101,7 @@ def test_suppression_in_one_pass():
     assert box_rules.suppress_in_groups(groups, boxes, scores, 0.6).tolist() == [1, 2, 3, 0]
 
 
-def test_suppression_of_many_is_that_of_the_whole_table():
+def test_suppression_in_blocks_equals_suppression_at_once():
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 300, (2500, 2))
     boxes, scores = (
@@ -114,12 +114,12 @@ def test_suppression_of_many_is_that_of_the_whole_table():
     assert box_rules.suppress(boxes, scores, 0.5).tolist() == expected.tolist()
 
 
-def test_equal_scores_go_by_the_later():
+def test_the_later_of_two_equal_scores_is_kept():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10.0]])
     assert box_rules.suppress(boxes, np.ones(2), 0.5).tolist() == [1]
 
 
-def test_squares_and_regression():
+def test_boxes_become_squares_and_are_regressed():
     boxes = np.array([[0.0, 10, 20, 20]])
     assert box_rules.to_square(boxes).tolist() == [[0, 5, 20, 25]]
     moved = box_rules.regress(boxes, np.array([[0.1, 0, 0, -0.1]]))

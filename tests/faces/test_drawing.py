@@ -38,7 +38,7 @@ def test_small_pictures_are_enlarged_by_whole_factors(size, expected):
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])
-def test_box_has_the_colour_of_the_likeliest_class_between_dark_lines(grey):
+def test_the_box_has_the_colour_of_the_most_probable_class(grey):
     image = plain(480, 640, grey)
     shown = drawing.annotate(image, box(200, 100, 300, 260), HAPPY, LABELS)
     column = shown[200, 190:210].tolist()
@@ -46,10 +46,10 @@ def test_box_has_the_colour_of_the_likeliest_class_between_dark_lines(grey):
     frame = [i for i, pixel in enumerate(column) if pixel == colour]
     assert len(frame) >= 2 and frame[0] <= 10 <= frame[-1]
     assert max(column[frame[0] - 1]) < 40 and max(column[frame[-1] + 1]) < 40
-    assert (image == grey).all()  # the input is left alone
+    assert (image == grey).all()  # the input is not modified
 
 
-def test_bars_are_as_long_as_the_probabilities():
+def test_the_lengths_of_bars_are_proportional_to_the_probabilities():
     probabilities = np.array([[0.1, 0.5, 0.4, 0.0]], np.float32)
     shown = drawing.annotate(plain(480, 640), box(100, 100, 200, 250), probabilities, LABELS)
     plate = shown[90:300, 206:]
@@ -62,7 +62,7 @@ def test_bars_are_as_long_as_the_probabilities():
     assert lengths[1] / lengths[0] == pytest.approx(5, rel=0.2)
 
 
-def test_plates_cover_no_other_face_and_no_other_plate():
+def test_plates_do_not_cover_faces_or_other_plates():
     faces = np.array(
         [
             [40 + 200 * i, 60 + 210 * j, 120 + 200 * i, 160 + 210 * j]
@@ -75,7 +75,7 @@ def test_plates_cover_no_other_face_and_no_other_plate():
     shown = drawing.annotate(plain(480, 640), faces, alone, LABELS)
     for x0, y0, x1, y1 in faces.astype(int):
         inside = shown[y0 + 4 : y1 - 4, x0 + 4 : x1 - 4]
-        assert (inside == 255).all(), "a plate lies on a face"
+        assert (inside == 255).all(), "a plate covers a face"
     dark = (shown.max(axis=-1) < 60).astype(np.uint8)
     count, _, stats, _ = cv2.connectedComponentsWithStats(cv2.erode(dark, np.ones((5, 5))))
     wide = [s for s in stats[1:count] if s[cv2.CC_STAT_WIDTH] > 60]
@@ -85,11 +85,11 @@ def test_plates_cover_no_other_face_and_no_other_plate():
 @pytest.mark.parametrize(
     "corners", [(0, 0, 639, 479), (-50, -40, 30, 40), (620, 460, 700, 520), (600, 5, 638, 60)]
 )
-def test_boxes_at_and_over_the_border_are_drawn(corners):
+def test_boxes_at_and_beyond_the_border_are_drawn(corners):
     image = plain(480, 640, 90)
     shown = drawing.annotate(image, box(*corners), HAPPY, LABELS)
     assert shown.shape == image.shape
-    # The plate's text is white, and lies wholly inside.
+    # The text of the plate is white and completely inside the image.
     assert (shown == 255).all(axis=-1).sum() > 100
 
 
@@ -102,7 +102,7 @@ def test_persian_labels_have_glyphs():
     assert (shown != missing).any()
 
 
-def test_more_classes_than_colours():
+def test_there_may_be_more_classes_than_colours():
     labels = [f"class {i}" for i in range(11)]
     probabilities = np.full((1, 11), 1 / 11, np.float32)
     shown = drawing.annotate(plain(480, 640), box(10, 10, 100, 100), probabilities, labels)
@@ -110,7 +110,7 @@ def test_more_classes_than_colours():
 
 
 @pytest.mark.parametrize(("count", "rows"), [(0, 0), (1, 1), (8, 1), (9, 2)])
-def test_contact_sheet_grows_by_rows(count, rows):
+def test_the_contact_sheet_grows_by_rows(count, rows):
     crops = [plain(64, 64, 100)] * count
     sheet = drawing.contact_sheet(crops, ["one\ntwo"] * count, title="a title", cell=80)
     empty = drawing.contact_sheet([], [], title="a title", cell=80)
@@ -119,26 +119,27 @@ def test_contact_sheet_grows_by_rows(count, rows):
     assert (sheet == 100).all(axis=-1).sum() == pytest.approx(count * 80 * 80, rel=0.02)
 
 
-def test_contact_sheet_keeps_order_shape_and_caption_width():
+def test_the_contact_sheet_keeps_order_and_shape_and_clips_captions():
     crops = [plain(30, 60, 10), plain(200, 100, 250)]
     sheet = drawing.contact_sheet(
         crops, ["a very long caption " * 9, "b"], title="t", columns=2, cell=100
     )
     shown = sheet[44:144]
-    assert (shown[:, 10:110] == 10).all(axis=-1).sum() == 100 * 50  # wide: full width, half height
+    # The wide picture has the full width and half the height.
+    assert (shown[:, 10:110] == 10).all(axis=-1).sum() == 100 * 50
     right = (shown[:, 120:220] == 250).all(axis=-1)
     assert right[:, 25:75].all()
     between = sheet[146:160, 111:119]
-    assert (between == sheet[0, 0]).all(), "a caption runs into its neighbour"
+    assert (between == sheet[0, 0]).all(), "a caption overlaps its neighbour"
 
 
-def test_contact_sheet_wants_a_caption_for_each():
+def test_the_contact_sheet_requires_a_caption_per_crop():
     with pytest.raises(ValueError, match="1 crops and 2 captions"):
         drawing.contact_sheet([plain(8, 8)], ["a", "b"], title="")
 
 
 @pytest.mark.parametrize("name", ["a.png", "deep/er/ß خ.jpg"])
-def test_write_image(tmp_path, name):
+def test_a_written_image_is_read_back(tmp_path, name):
     image = np.zeros((20, 30, 3), np.uint8)
     image[..., 0] = 200
     drawing.write_image(tmp_path / name, image)
@@ -149,13 +150,13 @@ def test_write_image(tmp_path, name):
     assert [p.name for p in (tmp_path / name).parent.iterdir()] == [(tmp_path / name).name]
 
 
-def test_write_image_says_where_it_cannot(tmp_path):
+def test_an_image_that_cannot_be_written_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         drawing.write_image(tmp_path / "file" / "a.png", plain(8, 8))
 
 
-def test_neighbours_do_not_cover_each_others_plates():
+def test_neighbouring_plates_do_not_overlap():
     def letters(*boxes):
         probabilities = np.repeat(HAPPY, len(boxes), axis=0)
         shown = drawing.annotate(
@@ -163,5 +164,5 @@ def test_neighbours_do_not_cover_each_others_plates():
         )
         return int((shown == 255).all(axis=-1).sum())
 
-    left, right = (300, 100, 380, 200), (560, 100, 630, 200)  # both would write between them
+    left, right = (300, 100, 380, 200), (560, 100, 630, 200)  # both plates would fit between them
     assert letters(left, right) == letters(left) + letters(right)

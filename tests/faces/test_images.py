@@ -20,17 +20,17 @@ def save(path, image, **options):
     return read_image(path)
 
 
-def test_colours_are_red_green_blue(tmp_path):
+def test_images_are_rgb(tmp_path):
     np.testing.assert_array_equal(save(tmp_path / "a.png", RAMP), RAMP)
     np.testing.assert_array_equal(save(tmp_path / "a.tiff", RAMP), RAMP)
     assert np.abs(save(tmp_path / "a.jpg", RAMP, quality=95).astype(int) - RAMP).mean() < 12
 
 
-def test_names_may_have_any_letters(tmp_path):
+def test_file_names_may_have_any_letters(tmp_path):
     np.testing.assert_array_equal(save(tmp_path / "چهره 😀 1.png", RAMP), RAMP)
 
 
-def test_grey_palette_and_one_bit(tmp_path):
+def test_grey_palette_and_one_bit_pictures_become_rgb(tmp_path):
     grey = RAMP[..., 0]
     np.testing.assert_array_equal(save(tmp_path / "g.png", grey), np.repeat(grey[..., None], 3, 2))
     Image.fromarray(RAMP).quantize(256).save(tmp_path / "p.png")
@@ -39,7 +39,7 @@ def test_grey_palette_and_one_bit(tmp_path):
     assert set(np.unique(black_white)) == {0, 255} and black_white.shape == (8, 12, 3)
 
 
-def test_sixteen_bits_become_eight(tmp_path):
+def test_16_bits_become_8(tmp_path):
     deep = RAMP.astype(np.uint16) * 257
     cv2.imwrite(str(tmp_path / "deep.png"), deep[..., ::-1])
     image = read_image(tmp_path / "deep.png")
@@ -47,7 +47,7 @@ def test_sixteen_bits_become_eight(tmp_path):
     assert np.abs(image.astype(int) - RAMP).max() <= 1
 
 
-def test_transparency_is_laid_on_grey(tmp_path):
+def test_transparency_is_blended_with_grey(tmp_path):
     alpha = np.zeros(RAMP.shape[:2], np.uint8)
     alpha[:4] = 255
     image = save(tmp_path / "a.png", np.dstack([RAMP, alpha]))
@@ -69,21 +69,21 @@ def test_exif_orientation_is_applied(tmp_path, orientation, turns):
 @pytest.mark.parametrize(
     "content", [b"", b"hello", b"\xff\xd8\xff\xe0 broken", b"\x89PNG\r\n\x1a\n"]
 )
-def test_what_is_no_picture_is_said_so(tmp_path, content):
+def test_a_file_that_is_not_a_picture_is_an_image_error(tmp_path, content):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=r"a\.jpg"):
         read_image(path)
 
 
-def test_unreadable_files_are_a_user_error(tmp_path):
+def test_unreadable_files_are_user_errors(tmp_path):
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     for path in (tmp_path / "absent.png", tmp_path, tmp_path / "loop.png"):
         with pytest.raises(UserError, match="cannot read"):
             read_image(path)
 
 
-def test_a_cut_off_picture_gives_what_is_there_or_an_error(tmp_path):
+def test_a_truncated_picture_is_decoded_partly_or_an_error(tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8)).save(
         buffer, "png"
@@ -102,7 +102,7 @@ def chunk(kind, content):
 
 
 def png_header(width, height):
-    """A PNG of black pixels, cut off after its first row: nothing needs to be decoded."""
+    """A PNG of black pixels that is truncated after its first row."""
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(
         b"IDAT", zlib.compress(bytes(1 + 3 * width))
@@ -112,7 +112,7 @@ def png_header(width, height):
 @pytest.mark.parametrize(
     "read", [read_image, images.read_encoded, images.fault, lambda p: images.read_image(str(p))]
 )
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(read, tmp_path, monkeypatch):
+def test_a_picture_with_too_many_pixels_is_refused_before_decoding(read, tmp_path, monkeypatch):
     def decode(*_, **__):
         raise AssertionError("decoded")
 
@@ -123,11 +123,11 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(read, tmp_
         message = read(tmp_path / "a.png")
     except ImageError as error:
         message = str(error)
-    assert "20000 x 20000 pixels, more than the 67 million that are read" in message
+    assert "20000 x 20000 pixels, more than the limit of 67 million" in message
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "JPEG2000", "GIF"])
-def test_the_bound_holds_for_every_kind_that_is_read(kind, tmp_path, monkeypatch):
+def test_the_size_limit_applies_to_every_format(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MOST_PIXELS", 95)
     Image.fromarray(RAMP).save(tmp_path / "a", kind)  # 8 x 12
     for read in (read_image, images.read_encoded):
@@ -139,9 +139,9 @@ def test_the_bound_holds_for_every_kind_that_is_read(kind, tmp_path, monkeypatch
     assert images.fault(tmp_path / "a") is None
 
 
-def test_a_file_of_too_many_bytes_is_not_loaded(tmp_path):
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
     with (tmp_path / "a.png").open("wb") as file:
-        file.truncate(1 << 40)  # takes no room on the disk
+        file.truncate(1 << 40)  # sparse, takes no space on disk
     with pytest.raises(ImageError, match=r"a\.png .*bytes, more than"):
         read_image(tmp_path / "a.png")
     assert "bytes, more than" in images.fault(tmp_path / "a.png")
@@ -149,7 +149,7 @@ def test_a_file_of_too_many_bytes_is_not_loaded(tmp_path):
 
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
 @pytest.mark.parametrize("kind", ["png", "webp", "tiff"])
-def test_colour_and_transparency_are_turned_together(kind, orientation, turns, tmp_path):
+def test_exif_orientation_is_applied_to_colour_and_transparency(kind, orientation, turns, tmp_path):
     upright = np.zeros((8, 12, 4), np.uint8)
     upright[:4, :6] = (250, 90, 10, 255)  # opaque in its upper left quarter
     exif = Image.Exif()
@@ -163,25 +163,27 @@ def test_colour_and_transparency_are_turned_together(kind, orientation, turns, t
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "kind"),
     [("IMG_1.HEIC", "HEIC"), ("a.heif", "HEIC"), ("a.avif", "AVIF"), ("a.NEF", "raw")],
 )
-def test_kinds_that_cameras_write_and_nobody_reads_come_with_advice(name, told):
-    assert images.advice(name).startswith(f"{told} pictures are not read; convert them to JPEG")
+def test_there_is_advice_for_unsupported_formats_of_cameras(name, kind):
+    assert images.advice(name).startswith(
+        f"{kind} pictures are not supported; convert them to JPEG"
+    )
 
 
-def test_other_files_need_no_advice():
+def test_there_is_no_advice_for_other_files():
     assert images.advice("notes.txt") == images.advice("a.jpg") == ""
 
 
-def test_a_heic_picture_under_another_name_comes_with_advice(tmp_path):
+def test_there_is_advice_for_a_heic_picture_with_another_suffix(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
-    with pytest.raises(ImageError, match=r"a\.jpg: HEIC pictures are not read; convert"):
+    with pytest.raises(ImageError, match=r"a\.jpg: HEIC pictures are not supported; convert"):
         read_image(tmp_path / "a.jpg")
-    assert images.fault(tmp_path / "a.jpg").startswith("HEIC pictures are not read")
+    assert images.fault(tmp_path / "a.jpg").startswith("HEIC pictures are not supported")
 
 
-def test_a_picture_that_is_cut_off_is_a_fault(tmp_path):
+def test_a_truncated_picture_is_a_fault(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8)
     for kind in ("JPEG", "PNG", "TIFF"):
         Image.fromarray(noise).save(tmp_path / "a", kind)
@@ -192,8 +194,8 @@ def test_a_picture_that_is_cut_off_is_a_fault(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "JPEG2000", "GIF"])
-def test_damaged_bytes_give_a_picture_or_an_image_error(kind, monkeypatch):
-    """Whatever a decoder makes of them."""
+def test_damaged_bytes_are_decoded_or_an_image_error(kind, monkeypatch):
+    """No decoder raises another error."""
     monkeypatch.setattr(images, "MOST_PIXELS", 1 << 16)  # for speed
     buffer = io.BytesIO()
     Image.fromarray(RAMP).save(buffer, kind)

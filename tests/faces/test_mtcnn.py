@@ -26,7 +26,7 @@ def found(images):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_finds_what_the_reference_package_finds(found, name):
+def test_faces_agree_with_the_reference_package(found, name):
     faces, expected = found[name], EXPECTED[name]
     expected = sorted(expected, key=lambda face: -face["score"])
     assert len(faces) == len(expected)
@@ -36,12 +36,12 @@ def test_finds_what_the_reference_package_finds(found, name):
         assert faces.scores[number] == pytest.approx(face["score"], abs=1e-4)
 
 
-def test_reads_the_weights_without_the_package_or_tensorflow():
+def test_the_weights_are_read_without_importing_mtcnn_or_tensorflow():
     assert "mtcnn" not in sys.modules
     assert "tensorflow" not in sys.modules
 
 
-def test_faces_have_the_promised_form(found, images):
+def test_faces_are_sorted_inside_the_image_and_float32(found, images):
     faces, (height, width) = found["three_faces.jpg"], images["three_faces.jpg"].shape[:2]
     assert faces.boxes.dtype == faces.scores.dtype == faces.landmarks.dtype == np.float32
     assert (np.diff(faces.scores) <= 0).all()
@@ -51,8 +51,8 @@ def test_faces_have_the_promised_form(found, images):
     assert max(left[1], right[1]) < nose[1] < min(mouth_left[1], mouth_right[1])
 
 
-def test_a_larger_min_face_loses_no_larger_face(found, images):
-    """mtcnn 1.0.0 finds nothing at all here from a min_face_size of about 25 on."""
+def test_a_larger_min_face_does_not_lose_larger_faces(found, images):
+    """mtcnn 1.0.0 finds no faces in this picture for a min_face_size above about 25."""
     sides = found["three_faces.jpg"].boxes[:, 2:] - found["three_faces.jpg"].boxes[:, :2]
     for min_face in (30, 60):
         faces = Detector(min_face=min_face).detect([images["three_faces.jpg"]])[0]
@@ -61,15 +61,15 @@ def test_a_larger_min_face_loses_no_larger_face(found, images):
         assert (intersection_over_union(larger.boxes, faces.boxes).max(1) > 0.7).all()
 
 
-def test_images_of_several_sizes_do_not_move_each_others_boxes(images, found):
-    """mtcnn 1.0.0 pads such a batch, and its pyramid and patches take the padded size."""
+def test_boxes_do_not_depend_on_the_sizes_of_other_images(images, found):
+    """mtcnn 1.0.0 pads such a batch and uses the padded size for its pyramid and patches."""
     for name, image in images.items():
         alone = Detector().detect([image])[0]
         np.testing.assert_allclose(found[name].boxes, alone.boxes, atol=1e-3)
         np.testing.assert_allclose(found[name].landmarks, alone.landmarks, atol=1e-3)
 
 
-def test_a_floor_adds_candidates_and_changes_no_face(images, found):
+def test_a_floor_adds_candidates_without_changing_faces(images, found):
     faces = Detector().detect(list(images.values()), floor=0.05)
     for name, more in zip(images, faces, strict=True):
         kept = more.take(more.scores > 0.8)
@@ -85,11 +85,11 @@ def test_small_images_have_no_faces(shape):
     assert faces.boxes.shape == (0, 4) and faces.landmarks.shape == (0, 5, 2)
 
 
-def test_no_images():
+def test_no_images_give_an_empty_list():
     assert Detector().detect([]) == []
 
 
-def test_at_most_so_many_faces_the_best_ones(found, images):
+def test_max_faces_keeps_the_best_faces(found, images):
     several = found["three_faces.jpg"]
     assert len(several) == 3
     (two,) = Detector(max_faces=2).detect([images["three_faces.jpg"]])
@@ -101,7 +101,7 @@ def test_at_most_so_many_faces_the_best_ones(found, images):
 COARSE = Detector(min_face=60, factor=0.5, thresholds=(0.4, 0.3, 0.8))  # few levels to compile
 
 
-def test_the_path_for_accelerators_finds_the_same(images):
+def test_the_program_for_accelerators_finds_the_same_faces(images):
     image = images["three_faces.jpg"]
     several = [image, np.zeros((11, 40, 3), np.uint8), image[:, ::-1]]
     whole = COARSE.detect(several, floor=0.05, whole_on_device=True)
@@ -114,7 +114,7 @@ def test_the_path_for_accelerators_finds_the_same(images):
         np.testing.assert_allclose(one.landmarks, other.landmarks, atol=0.01)
 
 
-def test_more_candidates_than_there_is_room_for_go_the_other_way(images, monkeypatch):
+def test_images_with_too_many_candidates_are_processed_on_the_host(images, monkeypatch):
     image = images["three_faces.jpg"]
     (expected,) = COARSE.detect([image], whole_on_device=False)
     on_device.candidates.clear_cache()
@@ -125,8 +125,8 @@ def test_more_candidates_than_there_is_room_for_go_the_other_way(images, monkeyp
     on_device.candidates.clear_cache()
 
 
-def test_a_face_does_not_depend_on_the_other_images_in_any_bit(images):
-    """Else `predict` would crop a photograph otherwise than the stage `photographs` did."""
+def test_faces_are_bitwise_independent_of_the_other_images(images):
+    """Otherwise the crops of `predict` and of the stage `photographs` would differ."""
     names = ("one_face.jpg", "three_faces.jpg", "no_face.jpg")
     together = Detector().detect([images[name] for name in names] * 3)
     for name, faces in zip(names * 3, together, strict=True):
@@ -135,7 +135,7 @@ def test_a_face_does_not_depend_on_the_other_images_in_any_bit(images):
             np.testing.assert_array_equal(getattr(faces, part), getattr(alone, part))
 
 
-def test_another_video_of_the_same_size_compiles_nothing(images):
+def test_another_video_of_the_same_size_does_not_recompile(images):
     image = images["one_face.jpg"]
     rng = np.random.default_rng(0)
     Detector().detect([image])
@@ -144,10 +144,10 @@ def test_another_video_of_the_same_size_compiles_nothing(images):
         noise = rng.integers(-9, 9, image.shape)
         Detector().detect([np.clip(np.roll(image, seed * 20, 1) + noise, 0, 255).astype(np.uint8)])
     assert mtcnn._propose_cells._cache_size() == warm
-    assert mtcnn._look_at._cache_size() <= 2 * 3  # two networks, and images of three sizes
+    assert mtcnn._cut_and_apply._cache_size() <= 2 * 3  # two networks, and images of three sizes
 
 
-def test_senseless_settings_are_refused():
+def test_invalid_settings_are_refused():
     for settings in (
         {"min_face": 0},
         {"factor": 1.0},

@@ -6,7 +6,7 @@ from fer_jax.faces.quality import brightness, hash_distance, perceptual_hash, sh
 from fer_jax.people import photograph
 
 
-def test_sharpness_falls_with_blur():
+def test_sharpness_decreases_with_blur():
     face = photograph(3, "happy", 0)
     values = [
         sharpness(cv2.GaussianBlur(face, (0, 0), s)) if s else sharpness(face) for s in (0, 1, 3)
@@ -15,14 +15,14 @@ def test_sharpness_falls_with_blur():
     assert sharpness(np.full((9, 9, 3), 7, np.uint8)) == 0
 
 
-def test_brightness_is_luma():
+def test_brightness_is_the_mean_luma():
     colour = np.zeros((4, 4, 3), np.uint8)
-    colour[..., 1] = 255  # green weighs 0.587
+    colour[..., 1] = 255  # green has the weight 0.587
     assert brightness(colour) == 150
     assert brightness(np.full((4, 4, 3), 255, np.uint8)) == 255
 
 
-def test_yaw_follows_the_nose_and_ignores_tilt_size_and_place():
+def test_yaw_depends_on_the_nose_and_not_on_roll_size_or_position():
     frontal = TEMPLATE.copy()
     frontal[2, 0] = (frontal[:2, 0].mean() + frontal[3:, 0].mean()) / 2
     assert abs(yaw(frontal * 100)) < 0.5
@@ -36,7 +36,7 @@ def test_yaw_follows_the_nose_and_ignores_tilt_size_and_place():
     assert yaw(np.zeros((5, 2))) == 90
 
 
-def test_hash_is_near_for_the_same_and_far_for_another():
+def test_hashes_are_close_only_for_versions_of_a_picture():
     face = photograph(3, "happy", 0)
     value = perceptual_hash(face)
     assert 0 <= value < 2**64

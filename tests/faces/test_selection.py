@@ -8,7 +8,7 @@ from fer_jax.faces.shots import CutFinder
 
 
 def faces(count=6, **columns):
-    """Rows that every limit below lets pass, but for `columns`."""
+    """Rows that satisfy every limit below, except for `columns`."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -23,7 +23,7 @@ def faces(count=6, **columns):
     return frame
 
 
-def test_the_defaults_keep_everything():
+def test_the_default_limits_keep_all_faces():
     odd = faces(3, sharpness=0.0, brightness=[0, 255, 1], yaw=[90, -90, 0], phash=np.uint64(7))
     assert reasons(odd, Limits()) == ["", "", ""]
 
@@ -39,21 +39,21 @@ def test_the_defaults_keep_everything():
         ("yaw", [-31, 30, 31], {"max_yaw": 30.0}, ["turned", "", "turned"]),
     ],
 )  # fmt: skip
-def test_each_limit_has_its_reason(column, values, limits, expected):
+def test_each_limit_gives_its_reason(column, values, limits, expected):
     assert reasons(faces(3, **{column: values}), Limits(**limits)) == expected
     assert set(expected) <= {"", *REASONS}
 
 
-def test_near_duplicates_are_measured_against_what_was_kept_of_the_track():
+def test_near_duplicates_are_compared_with_kept_crops_of_the_track():
     base = np.uint64(0)
     hashes = np.array([base, 0b1, 0b11, 0b111, 0b1, 0b1], np.uint64)
     one = faces(phash=hashes, track=[0, 0, 0, 0, 0, 1])
-    # 0b11 is two bits from the first, and so far enough; 0b111 only one from that.
+    # 0b11 differs from the first in two bits, which is enough; 0b111 differs from it in one.
     expected = ["", "duplicate", "", "duplicate", "duplicate", ""]
     assert reasons(one, Limits(min_hash_distance=2)) == expected
 
 
-def test_so_many_of_each_track_evenly_spread():
+def test_per_track_keeps_evenly_spaced_crops():
     one = faces(12, track=[0] * 9 + [1] * 3)
     found = reasons(one, Limits(per_track=3))
     assert [i for i, reason in enumerate(found) if not reason] == [0, 4, 8, 9, 10, 11]
@@ -64,14 +64,14 @@ def test_so_many_of_each_track_evenly_spread():
     assert kept == [1, 4, 7]
 
 
-def test_senseless_limits_are_refused():
+def test_invalid_limits_are_refused():
     for wrong in ({"min_brightness": 99.0, "max_brightness": 9.0}, {"per_track": -1},
                   {"min_hash_distance": 65}, {"min_size": -1.0}):  # fmt: skip
         with pytest.raises(ValueError):
             Limits(**wrong)
 
 
-def test_a_cut_is_where_the_colours_change():
+def test_a_change_of_colours_is_a_cut():
     finder = CutFinder()
     warm = np.full((90, 120, 3), (200, 120, 60), np.uint8)
     cold = np.full((90, 120, 3), (40, 80, 190), np.uint8)
@@ -81,7 +81,7 @@ def test_a_cut_is_where_the_colours_change():
     assert [finder.update(image) for image in shots] == [False, False, True, False, True, False]
 
 
-def test_the_histograms_hold_every_face():
+def test_the_histograms_include_every_face():
     some = faces(40, sharpness=np.linspace(1, 99, 40), status=["kept"] * 30 + ["removed"] * 10)
     figure = overview.histograms(some, Limits(min_sharpness=25.0))
     panel = next(axes for axes in figure.axes if axes.get_xlabel() == "sharpness")

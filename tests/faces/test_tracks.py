@@ -25,14 +25,14 @@ def test_the_best_overlap_wins():
     assert update(tracker, 0.5, box(38), box(5)) == [1, 0]
 
 
-def test_a_face_that_was_away_too_long_is_a_new_one():
+def test_a_face_that_was_absent_too_long_starts_a_new_track():
     tracker = Tracker(longest_gap_s=1.0)
     assert update(tracker, 0.0, box(0)) == [0]
     assert update(tracker, 0.9) == []
     assert update(tracker, 2.0, box(0)) == [1]
 
 
-def test_little_overlap_is_no_link():
+def test_boxes_with_little_overlap_are_different_tracks():
     tracker = Tracker(least_overlap=0.3)
     update(tracker, 0.0, box(0))
     assert update(tracker, 0.1, box(60)) == [1]

@@ -13,7 +13,7 @@ SIZE = 96, 128  # height, width
 
 
 def picture(number):
-    """A grey that says its number, with a white top left quarter, and noise, to fill the file."""
+    """A noisy picture whose grey value encodes its number, with a white top left quarter."""
     image = np.full((*SIZE, 3), 10.0 + 8 * number)
     image[: SIZE[0] // 2, : SIZE[1] // 2] = 255
     noise = np.random.default_rng(number).normal(0, 6, (*SIZE, 1))
@@ -52,7 +52,7 @@ def sample(path, every_s):
 
 
 def numbers(frames):
-    """Which pictures the frames show, by their grey."""
+    """The numbers of the pictures that the frames show, from their grey values."""
     return [round((float(frame.image[-40:, -60:].mean()) - 10) / 8) for frame in frames]
 
 
@@ -60,14 +60,14 @@ def numbers(frames):
     ("every_s", "expected"),
     [(0.0, list(range(30))), (0.5, [0, 5, 10, 15, 20, 25]), (1.0, [0, 10, 20]), (9.0, [0])],
 )
-def test_samples_at_even_times(tmp_path, every_s, expected):
+def test_frames_are_sampled_at_regular_times(tmp_path, every_s, expected):
     frames, counts, error = sample(write(tmp_path / "a.mp4"), every_s)
     assert [frame.index for frame in frames] == numbers(frames) == expected
     np.testing.assert_allclose([frame.time_s for frame in frames], np.array(expected) / 10)
     assert (counts.decoded, counts.without_time, counts.failed, error) == (30, 0, 0, None)
 
 
-def test_times_are_true_where_the_rate_varies(tmp_path):
+def test_times_are_correct_for_a_variable_frame_rate(tmp_path):
     times = [0, 1, 2, 30, 31, 32, 33, 80, 85]
     frames, _, error = sample(write(tmp_path / "a.mp4", times=times), 1.0)
     np.testing.assert_allclose([frame.time_s for frame in frames], [0, 3, 8])
@@ -75,7 +75,7 @@ def test_times_are_true_where_the_rate_varies(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.ts", "a.mov", "a.webm"])
-def test_other_containers(tmp_path, name):
+def test_other_containers_are_read(tmp_path, name):
     codec = "libvpx" if name.endswith("webm") else "mpeg4" if name.endswith("avi") else "libx264"
     frames, counts, error = sample(write(tmp_path / name, codec=codec), 0.5)
     assert numbers(frames) == [0, 5, 10, 15, 20, 25]
@@ -99,23 +99,23 @@ def test_rotation_is_applied(tmp_path, rotation):
         ("b.avi", "mjpeg", {}),
     ],
 )
-def test_a_cut_off_file_keeps_what_decodes_and_counts_the_rest(tmp_path, name, codec, options):
+def test_a_truncated_file_is_decoded_partly_and_the_rest_is_counted(tmp_path, name, codec, options):
     path = write(tmp_path / name, codec=codec, **options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 8 // 10])
     frames, counts, error = sample(path, 0.2)
     assert 3 <= len(frames) < 15
-    whole = len(frames) - 1  # the last one may be cut through
+    whole = len(frames) - 1  # the last one may be incomplete
     assert numbers(frames)[:whole] == list(range(0, 2 * whole, 2))
     assert error == "damaged" and counts.failed >= 1
-    if not name.endswith("avi"):  # whose length FFmpeg takes from the bytes that are left
+    if not name.endswith("avi"):  # FFmpeg derives the length of AVI from the remaining bytes
         assert len(frames) + counts.failed == 15
 
 
-def test_damaged_packets_in_the_middle(tmp_path):
+def test_damaged_packets_are_counted(tmp_path):
     path = write(tmp_path / "a.avi", codec="mjpeg")
     content = bytearray(path.read_bytes())
     packets = [i for i in range(len(content)) if content[i : i + 4] == b"00dc"][:30]
-    for packet in packets[11:16]:  # all of the third half second
+    for packet in packets[11:16]:  # the whole third half second
         size = int.from_bytes(content[packet + 4 : packet + 8], "little")
         content[packet + 8 : packet + 8 + size] = bytes(size)
     path.write_bytes(content)
@@ -123,24 +123,24 @@ def test_damaged_packets_in_the_middle(tmp_path):
     assert numbers(frames) == [0, 5, 15, 20, 25]
     assert counts.failed == 1 and error == "damaged"
     assert sample(path, 0.0)[1].failed == 5
-    assert sample(path, 1.0)[1].failed == 0  # another frame of that second could be taken
+    assert sample(path, 1.0)[1].failed == 0  # another frame of that second was used
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, world\n" * 99, bytes(5000)])
-def test_what_is_no_video_is_said_so(tmp_path, content):
+def test_a_file_that_is_not_a_video_is_a_video_error(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(VideoError, match=r"a\.mp4: not a video") as caught:
         next(sample_frames(tmp_path / "a.mp4", 1.0))
     assert caught.value.reason == "not_a_video"
 
 
-def test_missing_and_looping_files_are_unreadable(tmp_path):
+def test_missing_files_and_link_cycles_are_unreadable(tmp_path):
     (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
     for name in ("absent.mp4", "loop.mp4"):
         assert sample(tmp_path / name, 1.0)[2] == "unreadable"
 
 
-def test_sound_alone_is_no_video(tmp_path):
+def test_a_file_with_sound_only_has_no_video_stream(tmp_path):
     with av.open(str(tmp_path / "song.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=16000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), "fltp", "mono")
@@ -150,13 +150,13 @@ def test_sound_alone_is_no_video(tmp_path):
     assert sample(tmp_path / "song.mp4", 1.0)[2] == "no_video_stream"
 
 
-def test_negative_steps_are_refused(tmp_path):
+def test_negative_intervals_are_refused(tmp_path):
     with pytest.raises(ValueError, match="every -1"):
         list(sample_frames(write(tmp_path / "a.mp4"), -1.0))
 
 
 @pytest.mark.parametrize("size", [(64, 80), (65, 81)])
-def test_written_video_reads_back(tmp_path, size):
+def test_a_written_video_is_read_back(tmp_path, size):
     def images():
         for number in range(10):
             assert not (tmp_path / "out" / "a.mp4").exists()
@@ -173,7 +173,7 @@ def test_written_video_reads_back(tmp_path, size):
     np.testing.assert_allclose(frames[9].time_s, 9 / 12.5, atol=1e-3)
 
 
-def test_a_failed_writing_leaves_no_file(tmp_path):
+def test_a_failed_write_leaves_no_file(tmp_path):
     def images():
         yield np.zeros((64, 64, 3), np.uint8)
         raise ValueError("no more frames")
@@ -191,7 +191,7 @@ def test_images_of_another_size_are_resized_to_the_first(tmp_path):
     assert [frame.image.shape for frame in frames] == [(64, 64, 3)] * 3 and error is None
 
 
-def test_videos_are_listed_through_all_folders(tmp_path):
+def test_videos_are_listed_recursively(tmp_path):
     for name in ("b.mp4", "a/x.MOV", "a/b/y.webm", "notes.txt", "c.mp4.part"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -205,7 +205,7 @@ def test_videos_are_listed_through_all_folders(tmp_path):
             list_videos(tmp_path / folder)
 
 
-def test_frames_without_a_time_are_passed_over_and_counted(tmp_path):
+def test_frames_without_a_time_are_skipped_and_counted(tmp_path):
     write(tmp_path / "bare.ts", codec="libx264", form="h264")  # a stream without a container
     frames, counts, error = sample(tmp_path / "bare.ts", 0.5)
     assert frames == [] and error == "no_frames"
@@ -214,7 +214,7 @@ def test_frames_without_a_time_are_passed_over_and_counted(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["cp1256", "utf-16-le", "latin-1"])
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
-def test_a_title_in_any_encoding_loses_no_frame(tmp_path, name, encoding):
+def test_a_title_in_any_encoding_does_not_lose_frames(tmp_path, name, encoding):
     title = "é" * 12 if encoding == "latin-1" else "فیلم خانوادگ"
     given = title.replace("ی", "ي").encode(encoding)[:24]
     codec = "mpeg4" if name == "a.avi" else "libx264"
@@ -234,7 +234,7 @@ def clip(tmp_path_factory):
 
 
 def tagged(path, content, duration):
-    """A clip of three seconds in Matroska whose tag DURATION says something else."""
+    """Writes a Matroska clip of three seconds with another tag DURATION."""
     own = b"00:00:03.000000000"
     assert content.count(own) == 1 and len(duration) <= len(own)
     path.write_bytes(content.replace(own, duration.encode().ljust(len(own), b"\0")))
@@ -247,14 +247,14 @@ def tagged(path, content, duration):
     ["99999999:00:00", "inf", "inf:00:00", "nan", "nan:0:0", "1e300:0:0", "-1:00:00", "0:0", "x"],
 )
 @pytest.mark.timeout(20)
-def test_an_absurd_duration_is_not_believed(tmp_path, clip, duration, every_s):
+def test_an_implausible_duration_is_ignored(tmp_path, clip, duration, every_s):
     frames, counts, error = sample(tagged(tmp_path / "a.mkv", clip, duration), every_s)
     assert len(frames) == (6 if every_s == 0.5 else 30)
     assert counts.failed == 0 and error is None
 
 
-def test_samples_that_a_file_promises_are_counted_and_not_listed():
-    """As many as nanoseconds are in a year."""
+def test_many_lost_samples_are_counted_without_listing_them():
+    """There are as many as nanoseconds in a year."""
     grid = video._Grid(1e-9)
     assert grid.takes(0.0)
     grid.fails(2.0)
@@ -266,9 +266,9 @@ def test_samples_that_a_file_promises_are_counted_and_not_listed():
     ("hours", "lost"),
     [(1.0, 2 * 3600 - 6), (30 * 8766.0, 0), (1e300, 0), (float("inf"), 0), (float("nan"), 0)],
 )
-def test_a_container_may_promise_hours_but_not_years(tmp_path, clip, hours, lost):
+def test_a_container_may_declare_hours_but_not_years(tmp_path, clip, hours, lost):
     path = tagged(tmp_path / "a.mkv", clip, "x")
-    own = b"\x44\x89\x88" + struct.pack(">d", 3000)  # its length in milliseconds
+    own = b"\x44\x89\x88" + struct.pack(">d", 3000)  # the length in milliseconds
     content = path.read_bytes()
     assert content.count(own) == 1
     path.write_bytes(content.replace(own, own[:3] + struct.pack(">d", hours * 3.6e6)))
@@ -279,7 +279,7 @@ def test_a_container_may_promise_hours_but_not_years(tmp_path, clip, hours, lost
 
 @pytest.mark.parametrize("what", [RuntimeError, MemoryError, UnicodeDecodeError, OSError])
 @pytest.mark.parametrize("after", [0, 10])
-def test_whatever_a_decoder_raises_is_one_counted_failure_of_that_video(
+def test_every_exception_of_the_decoder_becomes_a_video_error(
     tmp_path, monkeypatch, clip, what, after
 ):
     path, given = tmp_path / "a.mkv", []
@@ -300,13 +300,13 @@ def test_whatever_a_decoder_raises_is_one_counted_failure_of_that_video(
     assert counts.decoded == after + 1
 
 
-def test_errors_of_the_one_who_takes_the_frames_are_his_own(tmp_path):
+def test_exceptions_of_the_consumer_are_not_converted(tmp_path):
     with pytest.raises(KeyError, match="mine"):
         for _ in sample_frames(write(tmp_path / "a.mp4"), 1.0):
             raise KeyError("mine")
 
 
-def test_frames_of_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
+def test_frames_with_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MOST_PIXELS", SIZE[0] * SIZE[1] - 1)
     path = write(tmp_path / "a.avi", codec="mjpeg")
     with pytest.raises(VideoError, match="its frames have 128 x 96 pixels") as caught:
@@ -315,6 +315,6 @@ def test_frames_of_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
     content = bytearray(path.read_bytes())
     place = content.index(b"strf") + 12  # width and height, in the header of the stream
     content[place : place + 8] = (64).to_bytes(4, "little") * 2
-    path.write_bytes(content)  # the header is small, the frames are not
+    path.write_bytes(content)  # small according to the header, large according to the frames
     frames, counts, error = sample(path, 1.0)
     assert frames == [] and error == "no_frames" and counts.decoded == 0

@@ -202,7 +202,7 @@ def test_senseless_configs_are_refused(videos, tmp_path, fields, message):
 
 def test_no_video_at_all_is_an_error(tmp_path):
     (tmp_path / "videos").mkdir()
-    with pytest.raises(UserError, match="no video lies below"):
+    with pytest.raises(UserError, match="there are no videos below"):
         extract.run(config_for(tmp_path / "videos"), tmp_path / "work")
     (tmp_path / "videos" / "a.mp4").write_text("text")
     with pytest.raises(UserError, match="none of the 1 videos"):

@@ -127,7 +127,7 @@ def test_classes_are_read_from_names(tmp_path, pictures):
 def test_without_an_answer_one_line_says_why(tmp_path, folder, pictures):
     layers = foreign.keras_layers(TRUTH, head=False)
     file = foreign.write_keras_layers(tmp_path / "notop.h5", layers)
-    with pytest.raises(UserError, match=r"no head of 1000 classes .*notop"):
+    with pytest.raises(UserError, match=r"no head with 1000 classes .*notop"):
         check(file, folder, tmp_path / "w")
     (tmp_path / "few").mkdir()
     cv2.imwrite(str(tmp_path / "few" / "n01440764_1.png"), pictures[0])

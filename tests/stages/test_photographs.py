@@ -156,7 +156,7 @@ def test_the_second_look_gives_landmarks_of_the_photograph(portrait):
     place = largest_face(portrait)
     pipeline = photographs.pipeline_of(validated(config(Path())))
     plain = pipeline.model_copy(update={"search": Search(max_side=1280)})
-    found = search._look([portrait], plain, border=0.25)[0].landmarks[0]
+    found = search._detect([portrait], plain, border=0.25)[0].landmarks[0]
     assert np.abs(found - place).max() < 4
 
 

@@ -255,7 +255,7 @@ def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
     def frames(path, every_s):
         for index in range(7):
             if path.name == "b.mp4" and index == 5:
-                raise VideoError(path, "damaged", "cut short; 2 samples of it are lost")
+                raise VideoError(path, "damaged", "truncated; 2 samples are lost")
             yield Frame(index, index * 0.2, np.full((64, 64, 3), 90, np.uint8))
 
     monkeypatch.setattr(reading, "sample_frames", frames)
@@ -268,7 +268,7 @@ def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
     assert rows == {"a.mp4": 7, "b.mp4": 5, "c.mp4": 7}
     assert summary["skipped"] == 1 and summary["frames"] == 19
     skipped = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
-    assert skipped[1:] == ["b.mp4,damaged: cut short; 2 samples of it are lost"]
+    assert skipped[1:] == ["b.mp4,damaged: truncated; 2 samples are lost"]
     assert len(list(sample_frames(tmp_path / "out" / "annotated" / "b.mp4", 0.0))) == 5
 
 
@@ -404,7 +404,7 @@ def test_pipes_huge_pictures_and_kinds_of_cameras_are_skipped_with_a_reason(
         reasons = {row["source"]: row["reason"] for row in csv.DictReader(file)}
     for name, told in {
         "pipe.png": "named pipe", "pipe.mp4": "named pipe", "pipe": "not an image",
-        "gone.png": "No such file", "IMG_1.HEIC": "HEIC pictures are not read; convert",
+        "gone.png": "No such file", "IMG_1.HEIC": "HEIC pictures are not supported; convert",
         "huge.png": "9000 x 9000 pixels",
     }.items():  # fmt: skip
         assert told in reasons[name]
@@ -415,7 +415,7 @@ def test_a_single_file_that_cannot_be_read_is_told_why(tmp_path, model, no_detec
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "phone").mkdir()
     (tmp_path / "phone" / "1.heic").touch()
-    for name, told in (("pipe.png", "named pipe"), ("phone", "HEIC pictures are not read")):
+    for name, told in (("pipe.png", "named pipe"), ("phone", "HEIC pictures are not supported")):
         with pytest.raises(UserError, match=told):
             predict.run(config_for(tmp_path / name), tmp_path / f"out of {name}")
 

@@ -109,7 +109,7 @@ def test_threshold_does_not_hang_on_the_last_bits_of_equal_scores():
 
 
 def test_threshold_without_faces_is_the_users_error():
-    with pytest.raises(UserError, match="validation split holds no face"):
+    with pytest.raises(UserError, match="validation split contains no faces"):
         refine.operating_threshold(np.zeros(0), 0.01)
 
 
@@ -171,7 +171,8 @@ def test_judge_names_who_said_no():
         "", "detector", "verifier", "detector+verifier", "blurred", "blurred+detector+verifier",
     ]  # fmt: skip
     assert judged["status"].tolist() == ["kept"] + ["removed"] * 5
-    assert manifest["status"].tolist() == ["kept"] * 4 + ["removed"] * 2  # the input is left alone
+    # The input is not modified.
+    assert manifest["status"].tolist() == ["kept"] * 4 + ["removed"] * 2
 
 
 FACES = [(180, 0.99), (150, 0.95), (90, 0.99), (170, 0.86), (20, 0.81), (160, 0.9), (102, 0.97)]
@@ -184,7 +185,7 @@ def test_refine_keeps_every_row_and_says_why(tmp_path, validation):
         "faces": 7, "kept": 4, "removed": 3, "removed_by_detector": 1, "removed_by_verifier": 1,
         "removed_by_both": 1, "threshold": pytest.approx(102 / 255, abs=1e-6),
         "verifier": "own", "confident": 0, "confident_removed": 0,
-        "not_trusted": "there is no confident detection in sources that it has not seen",
+        "not_trusted": "there are no confident detections in sources that it has not seen",
         "validation_recall": 0.99, "validation_precision": 1.0,
         "test_recall": 0.99, "test_nonfaces_removed": 1.0, "faces_per_s": 0, "wall_s": 0,
     }  # fmt: skip
@@ -450,7 +451,7 @@ def test_too_few_videos_are_no_reason_for_trust(tmp_path, videos, monkeypatch):
     models = RefusesVerifier(), RefusesVerifier(150)
     summary, point, after = refined_by(monkeypatch, *models, config, tmp_path / "refine")
     assert summary["verifier"] == "starter"
-    assert "faces of 3 sources, fewer than min_test_sources=4" in point["not_trusted"]["own"]
+    assert "faces from 3 sources, fewer than min_test_sources=4" in point["not_trusted"]["own"]
     removed = after[after["status"] == "removed"]  # and can be restored: row, score, crop
     assert removed["reason"].tolist() == ["verifier"]
     assert (read_image(tmp_path / "refine" / removed["crop"].iloc[0]) == 150).all()
@@ -490,7 +491,7 @@ def test_the_starter_needs_no_training_and_no_labelled_crops(tmp_path, monkeypat
     models = None, RefusesVerifier(90)
     summary, point, after = refined_by(monkeypatch, *models, config, tmp_path / "refine")
     assert (summary["verifier"], summary["removed_by_verifier"]) == ("starter", 1)
-    assert "holds no negatives.parquet" in point["note"] and point["test"] is None
+    assert "contains no negatives.parquet" in point["note"] and point["test"] is None
     assert len(after) == len(FACES)
     assert read_image(tmp_path / "refine" / "scores.png").std() > 10
 

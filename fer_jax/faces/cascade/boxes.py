@@ -1,4 +1,4 @@
-"""Boxes of candidate faces: (x0, y0, x1, y1) in pixels, one a row."""
+"""Operations on boxes of candidate faces: (x0, y0, x1, y1) in pixels, one box per row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Real
 Boxes = Float[np.ndarray, "n 4"]
 AnyBoxes: TypeAlias = Any  # float [..., 4] of NumPy or JAX
 
-_BLOCK = 1024  # rows and columns of the overlap table that are held at once
+_BLOCK = 1024  # rows and columns of the overlap table that are computed at once
 
 
 def suppress(
@@ -21,10 +21,11 @@ def suppress(
 ) -> Int[np.ndarray, " kept"]:
     """Non-maximum suppression in one pass, as in mtcnn 1.0.0: the rows to keep, best first.
 
-    A box goes when any box of higher score covers more than `threshold` of their union (or of
-    the smaller of both), even one that goes itself; the greedy rule would spare it then.
+    A box is suppressed if its intersection with any box of higher score exceeds `threshold` times
+    their union (or the area of the smaller one). In contrast to greedy suppression, this also holds
+    if that other box is itself suppressed.
     """
-    # Of equal scores (easy faces saturate at 1) the later comes first, as it does there.
+    # For equal scores (easy faces saturate at 1) the later box comes first, as in mtcnn.
     order = np.argsort(scores, kind="stable")[::-1]
     boxes = boxes[order]
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -51,7 +52,7 @@ def suppress_in_groups(
     threshold: float,
     over: Literal["union", "smaller"] = "union",
 ) -> Int[np.ndarray, " kept"]:
-    """`suppress` within each group (image, or level of an image) by itself; groups ascending."""
+    """`suppress` within each group (image, or level of an image); groups are ascending."""
     kept = [np.zeros(0, int)]
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
@@ -60,13 +61,13 @@ def suppress_in_groups(
 
 
 def regress(boxes: AnyBoxes, offsets: AnyBoxes) -> AnyBoxes:
-    """Moves each edge by its offset, given in widths and heights (of pixels, hence the 1)."""
+    """Moves each edge by its offset, in units of the inclusive width or height (hence + 1)."""
     size = boxes[..., 2:] - boxes[..., :2] + 1
     return boxes + offsets * boxes.__array_namespace__().concat([size, size], axis=-1)
 
 
 def to_square(boxes: AnyBoxes) -> AnyBoxes:
-    """Boxes with the same centres whose sides are the longer of both."""
+    """Squares with the same centres and the longer side of each box."""
     size = boxes[..., 2:] - boxes[..., :2]
     longer = size.max(-1, keepdims=True)
     corner = boxes[..., :2] + size / 2 - longer / 2
@@ -74,7 +75,7 @@ def to_square(boxes: AnyBoxes) -> AnyBoxes:
 
 
 def intersection_over_union(a: Boxes, b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
-    """The IoU of every box of `a` with every box of `b`; 0 where both are empty."""
+    """The IoU of every box of `a` with every box of `b`; 0 if both are empty."""
     shared = shared_area(a, b)
     area_a, area_b = (np.prod(np.maximum(x[:, 2:] - x[:, :2], 0), axis=1) for x in (a, b))
     union = area_a[:, None] + area_b - shared
@@ -82,7 +83,7 @@ def intersection_over_union(a: Boxes, b: Float[np.ndarray, "m 4"]) -> Float[np.n
 
 
 def shared_area(a: Real[np.ndarray, "n 4"], b: Real[np.ndarray, "m 4"]) -> Real[np.ndarray, "n m"]:
-    """The area that each box of `a` shares with each of `b`."""
+    """The area of the intersection of each box of `a` with each box of `b`."""
     width = np.minimum(a[:, None, 2], b[:, 2]) - np.maximum(a[:, None, 0], b[:, 0])
     height = np.minimum(a[:, None, 3], b[:, 3]) - np.maximum(a[:, None, 1], b[:, 1])
     return np.maximum(width, 0) * np.maximum(height, 0)

@@ -1,6 +1,6 @@
-"""The three networks of MTCNN (Zhang et al. 2016, arXiv:1604.02878), as mtcnn 1.0.0 trained them.
+"""The three networks of MTCNN (Zhang et al. 2016, arXiv:1604.02878) with the layers of mtcnn 1.0.0.
 
-Inputs are RGB scaled to (x - 127.5) / 128. Each is a pure function of its weights.
+Inputs are RGB scaled to (x - 127.5) / 128. Each network is a pure function of its weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 Weights = Mapping[str, Array]
 Network = Callable[[Weights, Array], tuple[Array, ...]]
 
-_BELOW_ALL = -1e6  # below any activation, and finite, so that no NaN comes of it
+_BELOW_ALL = -1e6  # below any activation; finite, so that it cannot cause NaN
 _AFTER_ROWS = ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0))
 _AFTER_COLUMNS = ((0, 0), (0, 0), (0, 1), (0, 0))
 
@@ -29,13 +29,15 @@ def proposal_network(
 ) -> tuple[Float[Array, "oh ow"], Float[Array, "oh ow 4"]]:
     """P-Net over the top left `height` × `width` pixels of `image`.
 
-    Cell (i, j) looks at the 12 × 12 pixels whose corner is (2i, 2j). Returns the face scores
-    [oh, ow] in 0..1 and box regressions [oh, ow, 4]; cells that look past height or width
-    score 0, so that images of several sizes share one compiled program.
+    Cell (i, j) sees the 12 × 12 pixels whose top left corner is (2i, 2j). Cells that extend beyond
+    height or width have the score 0, so that images of several sizes share a compiled program.
+
+    Returns:
+        The face scores [oh, ow] in 0..1, and box regressions [oh, ow, 4].
     """
     rows, columns = (-(-(length - 2) // 2) for length in image.shape[:2])
     x = _first_layer(weights, _blocks_of_two(image[None], rows + 1, columns + 1))[0]
-    # The pool must not see what the convolution made of the padding.
+    # The pooling must not include activations of the padding.
     inside_y = 2 * jnp.arange(rows)[:, None] + jnp.arange(2) < height - 2
     inside_x = 2 * jnp.arange(columns)[:, None] + jnp.arange(2) < width - 2
     inside = inside_y[:, None, :, None, None] & inside_x[None, :, None, :, None]
@@ -94,15 +96,15 @@ def _convolve(x: Array, kernel: Array) -> Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=dimensions)
 
 
-# XLA's CPU backend is slow where channels are few: it gathers the inputs of each output one by one.
-# Over blocks of 2×2 pixels, four times as many channels each way, a 3×3 convolution becomes a 2×2
-# one that does 1.8 times the work in a third to two thirds of the time.
+# XLA's CPU backend is slow for few channels, since it gathers the inputs of each output one by one.
+# Over blocks of 2×2 pixels, with four times as many input and output channels, a 3×3 convolution
+# becomes a 2×2 one, which does 1.8 times the work in a third to two thirds of the time.
 
 
 def _blocks_of_two(
     x: Float[Array, "n h w c"], rows: int, columns: int
 ) -> Float[Array, "n rows columns 4*c"]:
-    """Blocks of 2×2 pixels side by side in the channels; `x` is padded or cut to fit."""
+    """Moves blocks of 2×2 pixels to the channels; `x` is padded or cropped to fit."""
     height, width = x.shape[1:3]
     x = x[:, : 2 * rows, : 2 * columns]
     x = jnp.pad(
@@ -131,7 +133,7 @@ def _block_over_blocks(
 
 
 def _pool_over_blocks(x: Float[Array, "n r c 2 2 f"]) -> Float[Array, "n r c f"]:
-    """3×3 max-pool of stride 2, "SAME": a block, and the nearest cells of the next ones."""
+    """3×3 max-pooling, stride 2, "SAME": over a block and the adjacent cells of the next."""
     next_row = jnp.pad(x[:, 1:, :, 0], _AFTER_ROWS, constant_values=_BELOW_ALL)
     x = jnp.maximum(x.max(3), next_row)
     next_column = jnp.pad(x[:, :, 1:, 0], _AFTER_COLUMNS, constant_values=_BELOW_ALL)
@@ -139,8 +141,8 @@ def _pool_over_blocks(x: Float[Array, "n r c 2 2 f"]) -> Float[Array, "n r c f"]
 
 
 def _over_blocks(kernel: Array) -> Array:
-    """A 3×3 kernel [3, 3, c, d] as the kernel [2, 2, 4c, 4d] that, over 2×2 blocks of pixels,
-    gives its four values at the positions of a block."""
+    """The kernel [2, 2, 4c, 4d] over blocks of 2×2 pixels that is equivalent to the 3×3 kernel
+    [3, 3, c, d]."""
     shifted = [
         jnp.pad(kernel, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)
     ]
@@ -160,10 +162,10 @@ def _pool(x: Array, size: int, padding: str) -> Array:
 
 
 def _flatten(x: Array) -> Array:
-    """The weights come from Caffe, which ran over x before y."""
+    """Flattens with x before y, since the weights come from Caffe."""
     return rearrange(x, "n h w c -> n (w h c)")
 
 
 def _face_score(logits: Array) -> Array:
-    """The second of a softmax over two classes."""
+    """The second probability of a softmax over two classes."""
     return jax.nn.sigmoid(logits[..., 1] - logits[..., 0])

@@ -1,9 +1,9 @@
 """The cascade for accelerators: one compiled program from pixels to O-Net's candidates.
 
 Shapes are fixed: each image has room for `CELLS` cells of P-Net, `SQUARES` squares of R-Net and
-`CANDIDATES` of O-Net. The program marks images with more, which the caller sends to the other
-path, so that both find the same. Suppression in one pass (see `boxes.suppress`) needs no loop:
-every box is compared with every better one at once.
+`CANDIDATES` squares of O-Net. Images with more are marked in `overflow`, and the caller processes
+them on the host, so that the results are the same. Suppression in one pass (see `boxes.suppress`)
+needs no loop, since all pairs of boxes are compared at once.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Found(NamedTuple):
     """O-Net's outputs for up to `CANDIDATES` squares per image; check `overflow` first."""
 
     squares: Float[Array | np.ndarray, "b k 4"]
-    scores: Float[Array | np.ndarray, "b k"]  # 0 where there is no candidate
+    scores: Float[Array | np.ndarray, "b k"]  # 0: no candidate
     offsets: Float[Array | np.ndarray, "b k 4"]
     parts: Float[Array | np.ndarray, "b k 5 2"]
-    overflow: Bool[Array | np.ndarray, " b"]  # the image has more than there is room for
+    overflow: Bool[Array | np.ndarray, " b"]  # the image has too many candidates
 
 
 class _Boxes(NamedTuple):
     boxes: Float[Array, "b k 4"]
-    scores: Float[Array, "b k"]  # 0 where there is none
+    scores: Float[Array, "b k"]  # 0: no box
 
 
 @functools.partial(jax.jit, static_argnames="thresholds")
@@ -45,23 +45,23 @@ def candidates(
     cells: pyramid.Cells,
     thresholds: tuple[float, float],
 ) -> Found:
-    """All three networks over images of one size on their canvases.
+    """Runs all three networks on images of the same size.
 
     Args:
-        weights: of the networks by name.
-        images: on their canvases, as `pyramid.on_canvas` puts them.
-        sizes: the images' true height and width in pixels.
-        levels: as `pyramid.levels` gives for that size.
-        cells: as `pyramid.cells` gives for the canvas.
-        thresholds: P-Net's and R-Net's.
+        weights: the weights of the networks by name.
+        images: images on their canvases, from `pyramid.on_canvas`.
+        sizes: height and width of the images in pixels, without the canvas.
+        levels: the result of `pyramid.levels` for that size.
+        cells: the result of `pyramid.cells` for the canvas.
+        thresholds: those of P-Net and R-Net.
     """
     proposed, too_many_cells = _proposed(weights["pnet"], images, levels, cells, thresholds[0])
     squares, too_many_squares = _first(proposed, SQUARES)
-    scores, offsets = _look(networks.refinement_network, weights["rnet"], images, sizes, squares)
+    scores, offsets = _apply(networks.refinement_network, weights["rnet"], images, sizes, squares)
     scores = jnp.where((squares.scores > 0) & (scores > thresholds[1]), scores, 0.0)
     refined = _suppress(_Boxes(boxes.regress(squares.boxes, offsets), scores), 0.7)
     final, too_many = _first(refined, CANDIDATES)
-    scores, offsets, parts = _look(
+    scores, offsets, parts = _apply(
         networks.output_network, weights["onet"], images, sizes, final, side=48
     )
     scores = jnp.where(final.scores > 0, scores, 0.0)
@@ -88,7 +88,7 @@ def _proposed(
     offsets = jnp.concatenate([offset.reshape(count, -1, 4) for _, offset in outputs], 1)
     scores = jnp.where(scores > threshold, scores, 0.0)
     overflow = (scores > 0).sum(1) > CELLS
-    # Of equal scores the later comes first, as in `boxes.suppress`.
+    # For equal scores the later box comes first, as in `boxes.suppress`.
     scores, order = jax.lax.top_k(scores[:, ::-1], min(CELLS, scores.shape[1]))
     order = offsets.shape[1] - 1 - order
     corner = jnp.stack([cells.x, cells.y], -1)[order].astype(jnp.float32)
@@ -100,7 +100,7 @@ def _proposed(
     return _suppress(kept, 0.7), overflow
 
 
-def _look(
+def _apply(
     network: networks.Network,
     weights: networks.Weights,
     images: UInt8[Array, "b h w 3"],
@@ -126,7 +126,7 @@ def _look(
 
 
 def _first(found: _Boxes, room: int) -> tuple[_Boxes, Bool[Array, " b"]]:
-    """The best `room` boxes of each image as squares, and which images have more."""
+    """The best `room` boxes of each image as squares, and which images have more boxes."""
     scores, order = jax.lax.top_k(found.scores, min(room, found.scores.shape[1]))
     chosen = jnp.take_along_axis(boxes.to_square(found.boxes), order[..., None], 1)
     return _Boxes(chosen, scores), (found.scores > 0).sum(1) > room
@@ -135,7 +135,7 @@ def _first(found: _Boxes, room: int) -> tuple[_Boxes, Bool[Array, " b"]]:
 def _suppress(
     found: _Boxes, threshold: float, together: Bool[Array, "b k k"] | None = None
 ) -> _Boxes:
-    """Sets to 0 the scores of boxes that a better one covers; `together`: which may at all."""
+    """Sets the scores of suppressed boxes to 0; only pairs in `together` suppress each other."""
     order = jnp.argsort(-found.scores, axis=1, stable=True)
     rank = jnp.argsort(order, axis=1)
     better = (rank[:, None] < rank[:, :, None]) & (found.scores > 0)[:, None]

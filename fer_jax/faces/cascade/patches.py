@@ -1,4 +1,4 @@
-"""Cutting candidate boxes out of images of any sizes, in one compiled program."""
+"""Cropping candidate boxes from images of any sizes in one compiled program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SMALLEST_ROOM = 2**21  # pixels: eight frames of 640 × 360 fit
 
 
 class Pixels(NamedTuple):
-    """The pixels of several images one after the other, and where each image lies in them."""
+    """The concatenated pixels of several images, and the start and size of each image."""
 
     values: UInt8[Array | np.ndarray, "p 3"]
     start: Int[np.ndarray, " images"]
@@ -24,7 +24,7 @@ class Pixels(NamedTuple):
 
 
 def join_images(images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Pixels:
-    """Joins images; the room is a power of two, so that sizes share compiled programs."""
+    """Concatenates images; the array is padded to a power of two to reuse compiled programs."""
     heights, widths = np.array([image.shape[:2] for image in images], np.int32).T
     ends = np.cumsum(heights.astype(np.int64) * widths)
     room = max(_SMALLEST_ROOM, 1 << int(ends[-1] - 1).bit_length())
@@ -47,10 +47,8 @@ def cut(
 ) -> Float[Array, "n size size 3"]:
     """Bilinear patches of `boxes` [n, 4], normalised to (x - 127.5) / 128, 0 outside the image.
 
-    Rows of an image lie `stride` pixels apart, its width where none is given.
-
-    Samples lie where `tf.image.crop_and_resize` puts them for boxes divided by the image's size,
-    as mtcnn 1.0.0 does.
+    Sample positions are those of `tf.image.crop_and_resize` for boxes divided by the image's size,
+    as in mtcnn 1.0.0. `stride` is the distance between rows in pixels; None: the image's width.
     """
     y = _samples(boxes[:, 1], boxes[:, 3], height, size)
     x = _samples(boxes[:, 0], boxes[:, 2], width, size)

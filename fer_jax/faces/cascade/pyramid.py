@@ -1,7 +1,7 @@
-"""The image pyramid of P-Net: its levels and how they are computed from an image.
+"""The image pyramid of P-Net: its levels, and how they are computed from an image.
 
-An image is put on a slightly larger canvas, so that pictures of many sizes need few compiled
-programs. Where the image ends inside its canvas is data, not shape.
+Each image is placed on a slightly larger canvas, so that images of many sizes need few compiled
+programs. The size of the image in its canvas is passed as data, not as a shape.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Taps(NamedTuple):
 
 
 class Level(NamedTuple):
-    """How one image becomes one level: taps along y and x, and the level's true size in pixels."""
+    """A level of an image: the taps along y and x, and its size in pixels without the canvas."""
 
     rows: Taps
     columns: Taps
@@ -35,7 +35,7 @@ class Level(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """All cells of all levels of a canvas, one after the other, as P-Net's outputs are joined."""
+    """All cells of all levels of a canvas, in the order of P-Net's concatenated outputs."""
 
     x: Int[np.ndarray, " n"]  # left edge in the level, pixels
     y: Int[np.ndarray, " n"]
@@ -44,18 +44,18 @@ class Cells(NamedTuple):
 
 
 def canvas_size(length: int) -> int:
-    """The smallest of 32 sizes an octave that holds `length` pixels: 3 % more at most."""
+    """The smallest canvas size for `length` pixels: one of 32 per octave, at most 3 % larger."""
     length = max(length, CELL)
     step = max(1, 2 ** (length.bit_length() - 6))
     return -(-length // step) * step
 
 
 def scales(height: int, width: int, min_face: int, factor: float) -> list[float]:
-    """The scales of the levels: the first shows faces of `min_face` pixels as 12.
+    """The scales of the levels; the first scales faces of `min_face` pixels to 12 pixels.
 
-    The last level is at least as large as a cell. (mtcnn 1.0.0 counts its levels independently of
-    `min_face`, so that a larger one leads to levels that are too small; the error is swallowed and
-    every face of the image is lost.)
+    The last level is at least as large as a cell. (In mtcnn 1.0.0 the number of levels does not
+    depend on `min_face`, so that larger values lead to levels that are too small; the error is
+    suppressed, and all faces of the image are lost.)
     """
     found = []
     scale = CELL / min_face
@@ -67,9 +67,9 @@ def scales(height: int, width: int, min_face: int, factor: float) -> list[float]
 
 @functools.lru_cache(maxsize=256)
 def levels(height: int, width: int, min_face: int, factor: float) -> list[Level]:
-    """For each level of the image's canvas, how an image of `height` × `width` becomes it.
+    """The levels of an image of `height` × `width` pixels, one per level of its canvas.
 
-    Levels of the canvas that the image lacks get a size of 0.
+    Levels that exist only for the canvas have size 0.
     """
     canvas = canvas_size(height), canvas_size(width)
     found = []
@@ -84,7 +84,7 @@ def levels(height: int, width: int, min_face: int, factor: float) -> list[Level]
 
 @functools.lru_cache(maxsize=64)
 def cells(canvas_height: int, canvas_width: int, min_face: int, factor: float) -> Cells:
-    """Where P-Net's outputs on a canvas lie."""
+    """The positions of P-Net's outputs for a canvas."""
     parts = []
     for level, scale in enumerate(scales(canvas_height, canvas_width, min_face, factor)):
         rows = -(-(_scaled(canvas_height, scale) - 2) // STRIDE) - 4
@@ -95,7 +95,7 @@ def cells(canvas_height: int, canvas_width: int, min_face: int, factor: float) -
 
 
 def shrink(image: Float[Array, "h w 3"], level: Level) -> Float[Array, "lh lw 3"]:
-    """One level of an image: each pixel the mean of the area that it covers."""
+    """One level of an image; each pixel is the mean of the area that it covers."""
     by_row = [image[i] * w[:, None, None] for i, w in zip(*level.rows, strict=True)]
     shrunk = functools.reduce(jnp.add, by_row)
     by_column = [shrunk[:, i] * w[None, :, None] for i, w in zip(*level.columns, strict=True)]
@@ -103,7 +103,7 @@ def shrink(image: Float[Array, "h w 3"], level: Level) -> Float[Array, "lh lw 3"
 
 
 def on_canvas(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "ch cw 3"]:
-    """The image in the top left corner of its canvas; the image itself where it fits exactly."""
+    """The image in the top left corner of its canvas; the image itself if it fits exactly."""
     height, width = image.shape[:2]
     shape = canvas_size(height), canvas_size(width), 3
     if shape == image.shape:
@@ -114,22 +114,22 @@ def on_canvas(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "ch cw 3"]
 
 
 def _scaled(length: int, scale: float) -> int:
-    """A level's length; the small term keeps 20 · (12 / 20) at 12."""
+    """The length of a level in pixels; the small term makes 20 · (12 / 20) equal to 12."""
     return int(length * scale + 1e-9)
 
 
 def _area_taps(length: int, shrunk: int, canvas: int, scale: float) -> Taps:
-    """Taps from `length` to `shrunk` pixels, filled with zero weights up to the canvas's level.
+    """Taps from `length` to `shrunk` pixels, padded with zero weights to the level of the canvas.
 
-    The number of taps depends on the canvas and the scale alone: a level loses less than one
-    pixel to rounding, and the image is hardly smaller than its canvas.
+    The number of taps depends only on the canvas and the scale, since a level loses less than one
+    pixel to rounding and the image is hardly smaller than its canvas.
     """
     count = math.floor(1 / (scale - 1 / (0.96 * canvas))) + 2
     source = np.zeros((count, _scaled(canvas, scale)), np.int32)
     weight = np.zeros((count, _scaled(canvas, scale)), np.float32)
     if shrunk:
-        # In float32 throughout, as TensorFlow's ResizeArea: exact arithmetic would move scores
-        # by 2e-4, enough for near ties between candidates to fall the other way.
+        # In float32, like TensorFlow's ResizeArea. Exact arithmetic would change scores by 2e-4,
+        # which is enough to change the order of near ties between candidates.
         ratio = np.float32(length) / np.float32(shrunk)
         first = np.arange(shrunk, dtype=np.float32) * ratio
         last = np.arange(1, shrunk + 1, dtype=np.float32) * ratio

@@ -1,6 +1,6 @@
-"""The trained weights of MTCNN, read from the `mtcnn` package without importing it.
+"""The trained weights of MTCNN, read from files of the package `mtcnn` without importing it.
 
-Importing `mtcnn` would import TensorFlow; its weights are separate files of the package.
+Importing `mtcnn` would import TensorFlow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Weights = dict[str, np.ndarray]
 
 _REINSTALL = "pip install --force-reinstall mtcnn==1.0.0"
 
-# joblib unpickles, and a pickle may run any code: only files with these digests are loaded.
+# joblib unpickles, which can run any code, so only files with these digests are loaded.
 SHA256 = {
     "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
     "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
@@ -43,13 +43,13 @@ def load_weights() -> dict[str, Weights]:
     Kernels are HWIO or [in, out], all float32.
 
     Raises:
-        UserError: the package `mtcnn` 1.0.0 is absent or its files are not the known ones.
+        UserError: the package `mtcnn` 1.0.0 is not installed, or its files have been changed.
     """
     try:
         distribution = importlib.metadata.distribution("mtcnn")
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(
-            "the package mtcnn, which holds the face detector's weights, is absent; "
+            "the package mtcnn, which contains the weights of the face detector, is not installed; "
             "run: pip install mtcnn==1.0.0"
         ) from error
     folder = Path(str(distribution.locate_file("mtcnn/assets/weights")))
@@ -57,10 +57,10 @@ def load_weights() -> dict[str, Weights]:
 
 
 def read_network(path: Path, name: str) -> Weights:
-    """The arrays of one network by name, from a file whose SHA-256 is checked before it is opened.
+    """The arrays of one network by name; the SHA-256 of the file is checked before unpickling.
 
     Raises:
-        UserError: the file is absent or its bytes are not those of mtcnn 1.0.0.
+        UserError: the file is missing, or is not the one of mtcnn 1.0.0.
     """
     try:
         content = path.read_bytes()
