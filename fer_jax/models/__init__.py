@@ -1,1 +1,1 @@
-"""The networks: Inception-ResNet-v2, heads, and the network that joins them."""
+"""The networks: Inception-ResNet-v2, heads, and the network that combines them."""

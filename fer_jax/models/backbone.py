@@ -1,4 +1,4 @@
-"""The contract of a backbone: what the network, the optimizer and the probes ask of one."""
+"""The interface of a backbone, as used by the network, the optimizer and the probes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Layer = Callable[..., Float[Array, "n h w c"]]  # called as layer(x, train=train
 class Backbone(Protocol):
     """An `nnx.Module` from normalised images `[N, h, w, channels]` to features `[N, features]`.
 
-    It holds `nnx.Param` and `nnx.BatchStat`, no other variables. Its call is the mean over all
-    pixels of the last stage's output, since Grad-CAM and the probes read the stages.
+    Its variables are `nnx.Param` and `nnx.BatchStat` only. Calling it returns the mean over all
+    pixels of the last stage's output; Grad-CAM and the probes depend on this.
 
     Attributes:
         features: length of the feature vector.
@@ -31,7 +31,7 @@ class Backbone(Protocol):
     def stages(self) -> Iterable[tuple[str, Layer]]:
         """The layers from input to output, each with the path of its parameters in the module.
 
-        A path is that of attributes and list indices, such as "stem" or "block35/0". The learning
+        A path consists of attributes and list indices, such as "stem" or "block35/0". The learning
         rate decays from stage to stage (`config.optimizer.layer_decay`).
         """
         ...
@@ -45,22 +45,22 @@ class Backbone(Protocol):
 class BackboneSettings(Protocol):
     """A frozen dataclass with the backbone's own fields of `config.backbone`.
 
-    The module attribute `BACKBONE` of a file in fer_jax/models/ or of any module on the Python
-    path names it; `config.backbone.name` names the module.
+    It is the attribute `BACKBONE` of the module `config.backbone.name`, which is a file in
+    fer_jax/models/ or any module on the Python path.
     """
 
     @property
     def smallest_input(self) -> int:
-        """Pixels that an image needs along each side."""
+        """The minimum side length of images in pixels."""
         ...
 
     def make(self, channels: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> Backbone:
         """The module, with initial weights drawn from `rngs.params()`.
 
         Args:
-            channels: of the images, 1 or 3.
-            dtype: of the computation; None follows the input.
-            rngs: stream `params`.
+            channels: number of channels of the images, 1 or 3.
+            dtype: type of the computation; None: that of the input.
+            rngs: with the stream `params`.
         """
         ...
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class ClassifierHead(nnx.Module):
-    """Dropout and one linear layer: features `[N, F]` to logits `[N, classes]`."""
+    """Dropout and a linear layer, from features `[N, F]` to logits `[N, classes]`."""
 
     def __init__(
         self, features: int, classes: int, *, dropout: float = 0.0, rngs: nnx.Rngs
@@ -24,10 +24,11 @@ class ClassifierHead(nnx.Module):
 
 
 class JigsawHead(nnx.Module):
-    """Joins the features of a puzzle's tiles (Noroozi & Favaro 2016, fc6 to fc8).
+    """Classifies puzzles from the features of their tiles (Noroozi & Favaro 2016, fc6 to fc8).
 
-    Features `[N * tiles, F]`, the tiles of one puzzle following each other, to logits
-    `[N, classes]`: a shared linear layer for each tile, then two layers over all tiles together.
+    The input is features `[N * tiles, F]`, with the tiles of a puzzle in consecutive rows; the
+    output is logits `[N, classes]`. A linear layer is applied to each tile, and two further layers
+    to the concatenated tiles.
     """
 
     def __init__(
@@ -56,13 +57,14 @@ class JigsawHead(nnx.Module):
 def drop(
     x: Float[Array, "n features"], rate: float, *, train: bool, key: PRNGKeyArray | None
 ) -> Float[Array, "n features"]:
-    """Dropout (Srivastava et al. 2014) with its key given at call time, so that no state is kept.
+    """Dropout (Srivastava et al. 2014) without state: the key is passed in each call.
 
-    Raises ValueError when training with a positive rate and no key.
+    Raises:
+        ValueError: `train` is True and the rate is positive, but there is no key.
     """
     if not train or rate == 0:
         return x
     if key is None:
-        raise ValueError(f"dropout of {rate} wants a key when training")
+        raise ValueError(f"dropout with rate {rate} requires a key in training")
     kept = jax.random.bernoulli(key, 1 - rate, x.shape)
     return jnp.where(kept, x / (1 - rate), 0)

@@ -1,9 +1,9 @@
-"""The weights that keras.applications publishes for ImageNet, downloaded once.
+"""The ImageNet weights published by keras.applications, downloaded once.
 
-Keras publishes an MD5 of the file and no SHA-256, so MD5 and size are what is checked here; the
-SHA-256 of what was read is noted in every `model.json`. The MD5 stands in keras 3.15,
-src/applications/inception_resnet_v2.py, and has been the same since 2017. Top-1 accuracy on
-ImageNet 80.3 % (keras.io/api/applications).
+Keras publishes the MD5 of the file but no SHA-256, so size and MD5 are checked here; the SHA-256 of
+the file is recorded in every `model.json`. The MD5 is in keras 3.15,
+src/applications/inception_resnet_v2.py, and has been the same since 2017. The top-1 accuracy on
+ImageNet is 80.3 % (keras.io/api/applications).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tqdm import tqdm
 from fer_jax.errors import UserError
 from fer_jax.locking import turn_in
 
-NAME = "imagenet"  # what stands for the file in `config.init`
+NAME = "imagenet"  # the value of `config.init` that selects the file
 CHUNK = 1 << 20
 TIMEOUT_S = 30.0
 
 
 class Published(NamedTuple):
-    """A file on the web, and how to know it."""
+    """A published file: its URL, its size in bytes and its MD5."""
 
     url: str
     size: int
@@ -34,7 +34,7 @@ class Published(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file's own name."""
+        """The name of the file."""
         return self.url.rsplit("/", 1)[-1]
 
 
@@ -47,21 +47,21 @@ NOTOP = Published(
 
 
 def find_or_download(published: Published) -> Path:
-    """Where the file lies: $FER_JAX_IMAGENET, or the cache, into which it is downloaded.
+    """The path of the file: $FER_JAX_IMAGENET, or in the cache, to which it is downloaded.
 
-    An interrupted download continues where it stopped. Processes that start together download
-    once, where the operating system has file locks (see `fer_jax.locking`).
+    An interrupted download continues where it stopped. Concurrent processes download the file once
+    if the operating system has file locks (see `fer_jax.locking`).
 
     Raises:
-        UserError: it is another file than the published one, or cannot be downloaded.
+        UserError: the file differs from the published one, or cannot be downloaded.
     """
     given = os.environ.get("FER_JAX_IMAGENET")
     if given:
-        return _check(Path(given), published, "point FER_JAX_IMAGENET at the published file")
+        return _check(Path(given), published, "set FER_JAX_IMAGENET to the published file")
     target = cache_folder() / published.name
     if not target.exists():
         _download(published, target)
-    return _check(target, published, "delete it, and it is downloaded again")
+    return _check(target, published, "delete it to download it again")
 
 
 def cache_folder() -> Path:
@@ -82,7 +82,7 @@ def _download(published: Published, target: Path) -> None:
                 return
             _fetch(published, partial)
             try:
-                _check(partial, published, f"it was removed; see what {published.url} gives you")
+                _check(partial, published, f"it was deleted; check what {published.url} returns")
             except UserError:
                 partial.unlink()
                 raise
@@ -90,14 +90,14 @@ def _download(published: Published, target: Path) -> None:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(
-            f"cannot download the ImageNet weights ({reason}). Fetch {published.url} on a "
-            f"machine with internet ({published.size} bytes, MD5 {published.md5}), and put it "
-            f"at {target}, or set FER_JAX_IMAGENET to where it lies"
+            f"cannot download the ImageNet weights ({reason}); download {published.url} on a "
+            f"machine with internet access ({published.size} bytes, MD5 {published.md5}), and copy "
+            f"it to {target}, or set FER_JAX_IMAGENET to its path"
         ) from error
 
 
 def _fetch(published: Published, partial: Path) -> None:
-    """Appends to `partial` what it lacks, or starts again where the server sends only the whole."""
+    """Appends the rest of the file to `partial`, or all of it if the server ignores the range."""
     there = partial.stat().st_size if partial.exists() else 0
     if there >= published.size:
         return
@@ -114,19 +114,19 @@ def _fetch(published: Published, partial: Path) -> None:
             os.fsync(file.fileno())
             got = file.tell()
     if got < published.size:
-        raise OSError(f"the connection ended after {got} bytes; start again to continue")
+        raise OSError(f"the connection ended after {got} bytes; run again to continue")
 
 
 def _check(path: Path, published: Published, advice: str) -> Path:
-    """The path; raises `UserError` unless it is the published file, byte for byte."""
+    """The path; raises `UserError` unless it is the published file."""
     if not path.is_file():
-        raise UserError(f"there is no {path}: {advice}, {published.url}")
+        raise UserError(f"there is no file {path}: {advice}, {published.url}")
     size = path.stat().st_size
-    digest = file_digest(path, "md5") if size == published.size else "not taken"
+    digest = file_digest(path, "md5") if size == published.size else "not computed"
     if digest != published.md5:
         raise UserError(
-            f"{path} is not the published {published.name}: {size} bytes, MD5 {digest}, where "
-            f"there should be {published.size} and {published.md5}; {advice}"
+            f"{path} is not the published {published.name}: it has {size} bytes and MD5 {digest}, "
+            f"expected {published.size} and {published.md5}; {advice}"
         )
     return path
 

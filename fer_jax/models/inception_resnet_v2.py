@@ -1,8 +1,8 @@
 """Inception-ResNet-v2 (Szegedy, Ioffe, Vanhoucke & Alemi 2016, arXiv:1602.07261), in Flax NNX.
 
-The structure is that of keras.applications and timm (which differ from the paper's figures in a
-few channel counts): with `width=1, depth=(10, 20, 10), stem="full"` their weights fit, tensor by
-tensor. The names follow Keras: mixed_5b, block35, mixed_6a, block17, mixed_7a, block8, conv_7b.
+The structure is that of keras.applications and timm, which differ from the figures in the paper in
+a few channel counts. With `width=1, depth=(10, 20, 10), stem="full"` all their tensors fit. The
+names follow Keras: mixed_5b, block35, mixed_6a, block17, mixed_7a, block8, conv_7b.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fer_jax.schemas.fields import AnyCase, Items, Section, ShareBelowOne
 
 
 class C(NamedTuple):
-    """One convolution of a branch; stride 1 keeps the size, stride 2 has no padding."""
+    """A convolution in a branch; stride 1 preserves the size, stride 2 has no padding."""
 
     outputs: int
     kernel: Kernel
@@ -68,18 +68,19 @@ SMALLEST_INPUT = {"full": 75, "small": 13, "tiny": 25, "micro": 49}
 
 
 class Settings(Section):
-    """The fields of `config.backbone` that are this network's own.
+    """The fields of `config.backbone` that are specific to this network.
 
     Fields:
-        width: factor on every channel count, which is rounded to a multiple of 8.
-        depth: residual blocks in the 35x35, 17x17 and 8x8 stages (at 299 pixels).
-        stem: "full" divides height and width by 8 and needs 75 pixels or more. For faces of 32 to
-            96 pixels, "small" divides by 2 (13 or more), "tiny" by 4 (25 or more) and "micro" by 8
-            (49 or more), each about a quarter of the cost of the one before.
-        momentum: of the running statistics of batch normalisation.
-        frozen_batchnorm: normalise with the running statistics in training too, and keep them.
-        remat: keep only the input of each residual block for the backward pass and compute the
-            rest again: less memory, more time.
+        width: factor for all channel counts, which are rounded to multiples of 8.
+        depth: numbers of residual blocks in the 35x35, 17x17 and 8x8 stages (at 299 pixels).
+        stem: "full" divides height and width by 8 and needs at least 75 pixels. For faces of 32 to
+            96 pixels, "small" divides by 2 (at least 13 pixels), "tiny" by 4 (at least 25) and
+            "micro" by 8 (at least 49); each costs about a quarter of the previous one.
+        momentum: momentum of the running statistics of batch normalisation.
+        frozen_batchnorm: normalise with the running statistics in training too, without updating
+            them.
+        remat: store only the input of each residual block for the backward pass, and recompute the
+            rest: less memory, more time.
     """
 
     width: Annotated[float, Field(gt=0, le=16)] = 1.0
@@ -97,7 +98,7 @@ class Settings(Section):
         return SMALLEST_INPUT[self.stem]
 
     def make(self, channels: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> InceptionResNetV2:
-        """The network for images of so many channels."""
+        """The network for images with this number of channels."""
         return InceptionResNetV2(self, channels, dtype=dtype, rngs=rngs)
 
 
@@ -106,18 +107,18 @@ BACKBONE = Settings
 
 @dataclass(frozen=True)
 class Maker:
-    """What all layers of one network have in common."""
+    """Makes layers from the settings that all layers of a network share."""
 
     settings: Settings
     dtype: DTypeLike | None
     rngs: nnx.Rngs
 
     def channels(self, full: int) -> int:
-        """The channel count that stands for `full` at this width."""
+        """The channel count `full`, scaled by the network's width."""
         return scale_channels(full, self.settings.width)
 
     def conv(self, inputs: int, spec: C, *, padding: str = "SAME") -> ConvBN:
-        """A convolution with batch normalisation; `inputs` is the true count, not the full one."""
+        """A convolution with batch normalisation; `inputs` is a scaled channel count."""
         return ConvBN(
             inputs,
             self.channels(spec.outputs),
@@ -140,13 +141,15 @@ class InceptionResNetV2(nnx.Module):
 
     Args:
         settings: the size of the network.
-        channels: of the input, 3 for colour and 1 for grey.
-        dtype: of the computation (parameters and statistics stay float32); None follows the input.
-        rngs: stream `params` for the initial weights.
+        channels: number of input channels, 3 for colour and 1 for grey.
+        dtype: type of the computation (parameters and statistics are float32); None: that of the
+            input.
+        rngs: with the stream `params`, for the initial weights.
 
     Attributes:
         features: length of the pooled feature vector (1536 at width 1).
-        depths: the stages after which probes look: where the size or the kind of block changes.
+        depths: the stages whose outputs are probed: the last ones before the size or the type of
+            block changes.
     """
 
     def __init__(
@@ -192,7 +195,7 @@ class InceptionResNetV2(nnx.Module):
 
 
 class Stem(nnx.Module):
-    """The first convolutions: "full" is the paper's, the others keep more of a small image."""
+    """The first convolutions: "full" as in the paper, or a smaller stem for small images."""
 
     def __init__(self, channels: int, kind: str, make: Maker) -> None:
         a, b, c, d = (make.channels(n) for n in (32, 64, 80, 192))
@@ -228,7 +231,7 @@ class Stem(nnx.Module):
 
 
 class Branches(nnx.Module):
-    """Parallel chains of convolutions, concatenated; `outputs` counts their channels together."""
+    """Parallel chains of convolutions, concatenated; `outputs` is their total channel count."""
 
     def __init__(self, inputs: int, branches: list[Branch], make: Maker) -> None:
         self.branches = nnx.List([Chain(inputs, branch, make) for branch in branches])
@@ -239,7 +242,7 @@ class Branches(nnx.Module):
 
 
 class Mixed5b(Branches):
-    """Branches of which the last begins with an average pool."""
+    """Branches, the last of which starts with average pooling."""
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c2"]:
         *convolutions, pooled = self.branches
@@ -248,14 +251,14 @@ class Mixed5b(Branches):
 
 
 class Reduction(Branches):
-    """Branches with stride 2, beside a maximum pool; `outputs` does not count its channels."""
+    """Branches with stride 2 and max-pooling, whose channels `outputs` does not include."""
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 c2"]:
         return jnp.concatenate([super().__call__(x, train=train), max_pool(x)], axis=-1)
 
 
 class Chain(nnx.Module):
-    """Convolutions one after the other."""
+    """A sequence of convolutions."""
 
     def __init__(self, inputs: int, branch: Branch, make: Maker) -> None:
         convs = []

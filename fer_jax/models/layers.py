@@ -21,12 +21,12 @@ he_normal = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He 
 
 
 def operations() -> Any:
-    """The module that computes convolutions and normalisations on this backend."""
+    """The module with the implementations of convolution and normalisation for this backend."""
     return cpu if jax.default_backend() == "cpu" else plain
 
 
 class Conv(nnx.Module):
-    """2-D convolution, kernel `[kh, kw, in, out]`; padding "SAME" is k//2 zeros on every side."""
+    """2-D convolution, kernel `[kh, kw, in, out]`; padding "SAME" adds k//2 zeros on every side."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class Conv(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) over all axes but the last, then ReLU if asked to.
+    """Batch normalisation (Ioffe & Szegedy 2015) over all axes but the last, optionally with ReLU.
 
-    Statistics are float32 or wider, whatever the input's type. They are written with `set_value`:
-    nnx.BatchNorm's indexed update costs seconds of tracing in a network this deep. If frozen, it
-    normalises with its running statistics in training too, and keeps them.
+    Statistics are float32 or wider for all input types. They are updated with `set_value`, since
+    the indexed update of nnx.BatchNorm costs seconds of tracing in a network of this depth. If
+    frozen, the running statistics are used in training too, and not updated.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class ConvBN(nnx.Module):
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """3x3 maximum with stride 2, no padding.
+    """3x3 max-pooling with stride 2 and no padding.
 
-    A maximum of shifted slices, along one axis and then the other. The gradient of XLA's own
-    pooling takes eight times as long on CPU, and on GPU its bits differ from run to run, so that a
-    resumed training would not end with the same parameters. Where pixels tie, they share it.
+    It is computed as a maximum of shifted slices, along one axis and then the other. The gradient
+    of XLA's own pooling takes eight times as long on CPU. On GPU its bits differ between runs, so
+    that a resumed run would not end with the same parameters. Pixels that tie share the gradient.
     """
     for axis in (1, 2):
         span = 2 * ((x.shape[axis] - 3) // 2) + 1
@@ -133,5 +133,5 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 
 
 def average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """3x3 mean with stride 1 over the pixels that exist (padding is not counted)."""
+    """3x3 average pooling with stride 1; padding is not counted."""
     return nnx.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)

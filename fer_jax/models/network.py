@@ -1,4 +1,4 @@
-"""One backbone and a head for each task: what is trained, saved and exported."""
+"""The network that is trained, saved and exported: a backbone and one head per task."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Network(nnx.Module):
-    """Preprocessing, a backbone and one head for each task.
+    """Preprocessing, a backbone and one head per task.
 
-    Holds `nnx.Param` and `nnx.BatchStat`, no other variables: dropout takes its key when called.
+    Its variables are `nnx.Param` and `nnx.BatchStat` only, since the key of dropout is passed in
+    each call.
 
     Args:
-        backbone: what the network sees, and which backbone with which fields.
-        tasks: by name; each makes its head with `task.head(features, rngs=rngs)`.
-        rngs: stream `params`.
+        backbone: the preprocessing, and the backbone with its fields.
+        tasks: the tasks by name; each makes its head with `task.head(features, rngs=rngs)`.
+        rngs: with the stream `params`.
     """
 
     def __init__(self, backbone: Backbone, tasks: Mapping[str, Any], *, rngs: nnx.Rngs) -> None:
@@ -48,7 +49,7 @@ class Network(nnx.Module):
     def stage_outputs(
         self, inputs: Num[Array, "n h w 3"], names: Iterable[str]
     ) -> dict[str, Float[Array, "n _ _ _"]]:
-        """Outputs of the backbone's stages called `names`, in inference, in their order."""
+        """Outputs of the backbone's stages `names` in inference, in the order of the stages."""
         wanted, x, outputs = set(names), self.preprocess(inputs), {}
         for name, stage in self.backbone.stages():
             x = stage(x, train=False)
@@ -64,7 +65,7 @@ class Network(nnx.Module):
         train: bool,
         key: PRNGKeyArray | None = None,
     ) -> Any:
-        """Outputs of the head `name`; `key` is needed to train with dropout."""
+        """Outputs of the head `name`; training with dropout requires `key`."""
         dropout_key, head_key = (None, None) if key is None else jax.random.split(key)
         features = drop(features, self.dropout, train=train, key=dropout_key)
         return self.heads[name](features, train=train, key=head_key)
@@ -81,7 +82,7 @@ class Network(nnx.Module):
         return self.head(name, self.features(inputs, train=train), train=train, key=key)
 
     def preprocess(self, inputs: Num[Array, "n h w 3"]) -> Float[Array, "n h w c"]:
-        """What the backbone sees: grey or colour, normalised, float32 (float64 stays float64)."""
+        """The backbone's input: grey or colour, normalised, float32 (float64 stays float64)."""
         x = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
         if self.grey:
             x = (x @ jnp.asarray(LUMA, x.dtype))[..., None]
@@ -90,11 +91,11 @@ class Network(nnx.Module):
         mean = x.mean((1, 2, 3), keepdims=True)
         centred = x - mean
         deviation = jnp.sqrt((centred * centred).mean((1, 2, 3), keepdims=True))
-        return centred / jnp.maximum(deviation, 1.0)  # a flat image must not become noise
+        return centred / jnp.maximum(deviation, 1.0)  # does not amplify noise in a uniform image
 
 
 def _dtype(name: str | None) -> str | None:
-    """bfloat16 suits accelerators; CPUs are slower with it (docs/results.md)."""
+    """Resolves "auto": bfloat16 on accelerators only, since CPUs are slower (docs/results.md)."""
     if name != "auto":
         return name or None
     return None if jax.default_backend() == "cpu" else "bfloat16"

@@ -1,4 +1,4 @@
-"""The operations of the network by their definitions, for accelerators."""
+"""The operations of the network as they are defined, for accelerators."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def normalise(
     epsilon: float,
     relu: bool,
 ) -> tuple[Float[Array, "n h w c"], Float[Array, " c"], Float[Array, " c"]]:
-    """Normalises each channel over the batch (Ioffe & Szegedy 2015), then applies ReLU if asked to.
+    """Normalises each channel over the batch (Ioffe & Szegedy 2015), optionally followed by ReLU.
 
     Returns:
-        The result in the type of `x`, and mean and variance (divided by n) of the batch, in
-        float32 or wider.
+        The result in the type of `x`, and the batch's mean and variance (divided by n) in float32
+        or wider.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = wide.mean((0, 1, 2))
     if x.dtype == wide.dtype:
         var = jnp.square(wide - mean).mean((0, 1, 2))
-    else:  # one pass over x; it loses less than rounding to the type of x has lost
+    else:  # one pass over x; its error is below the rounding error of the type of x
         var = jnp.maximum((wide * wide).mean((0, 1, 2)) - mean * mean, 0)
     y = (wide - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
     return (jax.nn.relu(y) if relu else y).astype(x.dtype), mean, var

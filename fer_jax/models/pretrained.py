@@ -1,12 +1,11 @@
-"""Weights of Inception-ResNet-v2 from Keras, from timm and from us, as leaves of our backbone.
+"""Weights of Inception-ResNet-v2 from Keras, timm and this project, as leaves of our backbone.
 
-All three normalise with epsilon 1e-3 and have no bias before BatchNorm, so weights mean the same
-in each. keras.applications has no gamma: ours is then one. Its inception preprocessing and timm's
-(mean 0.5, deviation 0.5) are both x / 127.5 - 1 on RGB, our `normalise="inception"`.
+All three normalise with epsilon 1e-3 and have no bias before BatchNorm, so their weights are
+interchangeable. keras.applications has no gamma; ours is then one. The preprocessing of Keras and
+timm (mean 0.5, deviation 0.5) is x / 127.5 - 1 on RGB, our `normalise="inception"`.
 
-A grey backbone takes the first kernel summed over its three inputs. That is what the network
-computes on the same picture shown in grey, since red, green and blue are then one number; how
-that number is made (see `network.LUMA`) is no business of the kernel's.
+For a grey backbone the first kernel is summed over its three inputs. This gives the same outputs as
+the colour network on a grey picture, in which red, green and blue are equal.
 """
 
 from __future__ import annotations
@@ -22,32 +21,32 @@ from fer_jax.errors import UserError
 from fer_jax.models import weight_files
 
 Shape = tuple[int, ...]
-Table = dict[str, str]  # our leaf by the file's name of the tensor
+Table = dict[str, str]  # from the name of a tensor in the file to our leaf
 
 STAGES = (
     "stem", "mixed_5b", "block35", "mixed_6a", "block17", "mixed_7a", "block8", "conv_7b",
 )  # fmt: skip
 FIRST_KERNEL = "parameters/backbone/stem/conv_1a/conv/kernel"
 _TIMM_STAGES = {"block35": "repeat", "block17": "repeat_1", "block8": "repeat_2"}
-_LISTED = 10  # names in a message
+_MAX_LISTED = 10  # names in a message
 
 
 def read_backbone(path: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
-    """The backbone in the file `path`: float32 arrays by their leaf in our state.
+    """The backbone in the file `path`: float32 arrays by leaf of our state.
 
     Args:
         path: `.h5`, `.weights.h5`, `.keras` or `.safetensors` (see `weight_files.read`).
         wanted: shapes by leaf, e.g. {"parameters/backbone/conv_7b/bn/bias": (1536,)}.
 
     Raises:
-        UserError: the file cannot be read, or its tensors do not fit; they are listed by the
-            file's own names, with the fields of the config that would make them fit.
+        UserError: the file cannot be read, or its tensors do not fit; the message lists them by
+            their names in the file, and the config fields with which they would fit.
     """
     layout, tensors, _ = weight_files.read(path)
     if layout != "ours" and FIRST_KERNEL not in wanted:
         raise UserError(
-            f"{path} names its tensors as Keras or timm do for Inception-ResNet-v2, and "
-            "config.backbone is another network: give a model directory of the same network"
+            f"{path} contains weights of Inception-ResNet-v2 from Keras or timm, but "
+            "config.backbone is another network; pass a model directory of the same network"
         )
     if layout == "ours":
         table = {leaf: leaf for leaf in wanted}
@@ -73,8 +72,8 @@ def read_head(
 
     Args:
         path: as in `read_backbone`.
-        features: that the backbone gives.
-        classes: that the classifier tells apart.
+        features: number of features of the backbone.
+        classes: number of classes of the classifier.
 
     Raises:
         UserError: the file has no classifier, or one of another shape.
@@ -84,11 +83,11 @@ def read_head(
     if {name: tensor.shape for name, tensor in head.items()} != wanted:
         found = ", ".join(f"{name} {tensor.shape}" for name, tensor in head.items()) or "none"
         raise UserError(
-            f"{path} has no head of {classes} classes for {features} features (found: "
-            f"{found}); give the published file that has one (not the one called notop)"
+            f"{path} has no head with {classes} classes for {features} features (found: "
+            f"{found}); pass the published file with a head (not the one called notop)"
         )
     if not all(np.isfinite(tensor).all() for tensor in head.values()):
-        raise UserError(f"{path}: its head is not all finite numbers; download it again")
+        raise UserError(f"{path}: the head contains NaN or Inf; download the file again")
     return head["kernel"].astype(np.float32), head["bias"].astype(np.float32)
 
 
@@ -99,17 +98,22 @@ def check_leaves(
     wanted: Mapping[str, Shape],
     hint: str = "",
 ) -> None:
-    """Raises `UserError` unless `arrays` has just the names and shapes of `wanted`."""
+    """Checks that `arrays` has exactly the names and shapes in `wanted`.
+
+    Raises:
+        UserError: they differ; the message names `what`, `expected_by`, the tensors and `hint`.
+    """
     missing = sorted(wanted.keys() - arrays.keys())
     extra = sorted(arrays.keys() - wanted.keys())
-    misshapen = [
-        f"{name} {arrays[name].shape} for {wanted[name]}"
+    shapes = [
+        f"{name} {arrays[name].shape}, expected {wanted[name]}"
         for name in sorted(wanted.keys() & arrays.keys())
         if arrays[name].shape != wanted[name]
     ]
     problems = [
-        f"{len(names)} {kind} ({', '.join(names[:_LISTED])}{', …' if len(names) > _LISTED else ''})"
-        for kind, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
+        f"{len(names)} {kind} ({', '.join(names[:_MAX_LISTED])}"
+        f"{', …' if len(names) > _MAX_LISTED else ''})"
+        for kind, names in (("missing", missing), ("unknown", extra), ("of another shape", shapes))
         if names
     ]
     if problems:
@@ -117,10 +121,10 @@ def check_leaves(
 
 
 def layers_in_order(wanted: Iterable[str]) -> list[str]:
-    """Paths of the convolutions among our leaves, in the order in which Keras and timm make them.
+    """Paths of the convolutions among our leaves, in the order in which Keras and timm create them.
 
-    A path ends in "projection" for a block's 1x1 convolution with bias; every other one is a
-    convolution "conv" and its normalisation "bn".
+    A path that ends in "projection" is a block's 1x1 convolution with bias; every other path is a
+    convolution "conv" with its normalisation "bn".
     """
     kernels = [leaf.split("/", 2)[2] for leaf in wanted if leaf.endswith("/kernel")]
     layers = [kernel.removesuffix("/kernel").removesuffix("/conv") for kernel in kernels]
@@ -134,7 +138,7 @@ def layers_in_order(wanted: Iterable[str]) -> list[str]:
 
 
 def _tensors_of(layer: str, conv: Mapping[str, str], norm: Mapping[str, str]) -> Table:
-    """One layer's part of a table, given the file's names of kernel, bias, scale, mean and var."""
+    """The table of one layer, given the names of kernel, bias, scale, mean and var in the file."""
     weights = f"parameters/backbone/{layer}"
     if layer.endswith("/projection"):
         return {name: f"{weights}/{ours}" for ours, name in conv.items()}
@@ -178,17 +182,17 @@ def _timm_name(layer: str, length: int, last_block8: int) -> str:
         number = int(rest[0])
         stage = f"{_TIMM_STAGES[stage]}.{number}"
         if layer.startswith(f"block8/{last_block8}/"):
-            stage = "block8"  # the one without an activation stands alone
+            stage = "block8"  # timm names the one without an activation separately
         if rest[1] == "projection":
             return f"{stage}.conv2d"
     branch, position = rest[-3], int(rest[-1])
     if (stage, branch) == ("mixed_5b", "3"):
-        return "mixed_5b.branch3.1"  # after the pool
+        return "mixed_5b.branch3.1"  # branch3.0 is the pooling
     return f"{stage}.branch{branch}" + (f".{position}" if length > 1 else "")
 
 
 def _keras_layers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
-    """By names: numbered in the order of construction, from any number on."""
+    """The table by names, which Keras numbers in the order of construction, from any number."""
     first = {kind: _first_number(kind, tensors) for kind in ("conv2d", "batch_normalization")}
     table: Table = {}
     number = 0
@@ -213,7 +217,7 @@ def _keras_layers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table
 
 
 def _keras_containers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
-    """By the order of `model.layers`: what is farther from the output comes first."""
+    """The table by the order of `model.layers`: layers farther from the output come first."""
     table: Table = {}
     normalised = 0
     for number, layer in enumerate(_by_depth(layers)):
@@ -237,9 +241,9 @@ _TABLES: dict[str, Callable[[list[str], Mapping[str, np.ndarray]], Table]] = {
 
 
 def _by_depth(layers: list[str]) -> list[str]:
-    """Keras's order of a functional model's layers: by distance to the output, then as made.
+    """Keras's order of the layers of a functional model: by distance to the output, then creation.
 
-    The branches of a block end together, so the longest begins first; blocks follow each other.
+    The branches of a block end together, so the longest one starts first.
     """
 
     def place(layer: str) -> tuple[int, int, int]:
@@ -251,7 +255,7 @@ def _by_depth(layers: list[str]) -> list[str]:
 
 
 def _block(layer: str) -> str:
-    """What the branches that run beside this layer have in common; the layer itself if none do."""
+    """The block of a layer in a branch: the prefix that its branches share; else the layer."""
     return layer.split("/branches/")[0]
 
 
@@ -283,8 +287,8 @@ def _oihw(shape: Shape) -> Shape:
 
 
 def _hint(wanted: Mapping[str, Shape]) -> str:
-    """Which fields of the config keep the published network's weights from fitting, if any do."""
-    if FIRST_KERNEL not in wanted:  # of another network
+    """The config fields that must change for the weights of the published network to fit."""
+    if FIRST_KERNEL not in wanted:  # another network
         return ""
     layers = layers_in_order(wanted)
     depth = [
@@ -300,6 +304,6 @@ def _hint(wanted: Mapping[str, Shape]) -> str:
     if not wrong:
         return ""
     return (
-        f". If these are the published network's, config.backbone wants {', '.join(wrong)}: "
-        f"the size full has it, as in --config=configs/emotion.py:full"
+        f". For the published network, set config.backbone to {', '.join(wrong)}, as the size full "
+        f"does: --config=configs/emotion.py:full"
     )

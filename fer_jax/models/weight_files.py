@@ -1,6 +1,6 @@
-"""Weight files of other frameworks: their tensors by the names that the file gives them.
+"""Reading weight files of other frameworks: the tensors by their names in the file.
 
-No format that can run code is read. What is read is numbers and names, by h5py and safetensors.
+Formats that can run code are refused. Only numbers and names are read, by h5py and safetensors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KERAS_LAYER = re.compile(
 
 
 class WeightFile(NamedTuple):
-    """The tensors of a file, and how they are named.
+    """The tensors of a file, and the layout of their names.
 
     `layout` is "ours" (parameters/backbone/stem/...), "timm" (conv2d_1a.conv.weight), "layers"
     (conv2d_5/kernel: HDF5 as Keras 1 and 2 wrote it, and Keras 3 writes `.h5`), or "containers"
@@ -46,16 +46,17 @@ def read(path: Path) -> WeightFile:
     """Reads `.h5`, `.weights.h5`, `.keras` or `.safetensors`.
 
     Raises:
-        UserError: another format, a damaged file, or tensors that are no finite numbers.
+        UserError: the format is not supported, the file is damaged, or a tensor contains NaN or
+            Inf.
     """
     suffix = path.suffix.lower()
     if suffix in PICKLES:
         raise UserError(
-            f"{path} is a format that can run code when it is read, and is refused; convert it: "
+            f"{path} is refused, since reading this format can run code; convert it with: "
             f"{conversion(path)}"
         )
     if suffix not in SUFFIXES:
-        raise UserError(f"{path} is no weight file: there are {', '.join(SUFFIXES)}")
+        raise UserError(f"{path} is not a weight file; supported are {', '.join(SUFFIXES)}")
     try:
         check_regular(path)
         if suffix == ".safetensors":
@@ -69,12 +70,14 @@ def read(path: Path) -> WeightFile:
         raise UserError(f"cannot read the weights in {path} ({error})") from error
     wrong = [n for n, t in file.tensors.items() if t.dtype.kind != "f" or not np.isfinite(t).all()]
     if wrong:
-        raise UserError(f"{path}: {len(wrong)} tensors are not all finite numbers: {wrong[0]}, …")
+        raise UserError(
+            f"{path}: {len(wrong)} tensors contain NaN or Inf, or are not floats: {wrong[0]}, …"
+        )
     return file
 
 
 def conversion(path: Path) -> str:
-    """The line that makes a pickled state dict of torch a `.safetensors` file."""
+    """The shell command that converts a pickled PyTorch state dict to a `.safetensors` file."""
     return (
         f'python -c "import torch, safetensors.torch as s; '
         f"s.save_file({{k: v.contiguous() for k, v in torch.load('{path}', map_location='cpu', "
@@ -107,7 +110,7 @@ def _from_hdf5(path: Path, source: Path | io.BytesIO) -> WeightFile:
             if isinstance(item, h5py.Dataset):
                 datasets[name] = item
 
-        file.visititems(keep)  # it follows no links to other files
+        file.visititems(keep)  # does not follow links to other files
         if any(re.search(r"/vars/\d+$", name) for name in datasets):
             return WeightFile("containers", _by_container(path, datasets), _head(datasets))
         return WeightFile("layers", _by_layer(path, datasets), _head(datasets))
@@ -124,7 +127,7 @@ def _by_layer(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.nda
             continue
         short = f"{layer}/{last.removesuffix(':0')}"
         if short in tensors:
-            raise UserError(f"{path} holds {short} twice: save the backbone alone")
+            raise UserError(f"{path} contains {short} twice; save only the backbone")
         tensors[short] = _values(dataset)
     return tensors
 
@@ -137,14 +140,14 @@ def _by_container(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np
         if name.endswith("/batch_normalization/vars/0")
     }
     if len(places) > 1:
-        raise UserError(f"{path} holds {len(places)} networks: save the backbone alone")
-    place = min(places, default="layers/")  # else it is some other network, and nothing will fit
+        raise UserError(f"{path} contains {len(places)} networks; save only the backbone")
+    place = min(places, default="layers/")  # the default is another network, which will not fit
     names = {name.removeprefix(place): name for name in datasets if name.startswith(place)}
     return {short: _values(datasets[n]) for short, n in names.items() if not _is_head(short)}
 
 
 def _head(datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    """The kernel and bias of the layer that Keras calls "predictions", or "dense" by its kind."""
+    """The kernel and bias of the layer that Keras names "predictions" or "dense"."""
     endings = {
         "kernel": r"(predictions/kernel(:0)?|(predictions|dense)/vars/0)",
         "bias": r"(predictions/bias(:0)?|(predictions|dense)/vars/1)",
@@ -162,6 +165,6 @@ def _is_head(layer: str) -> bool:
 
 
 def _values(dataset: h5py.Dataset) -> np.ndarray:
-    if dataset.attrs.get("dtype") == "bfloat16":  # Keras stores them as 16 bits of nothing
+    if dataset.attrs.get("dtype") == "bfloat16":  # Keras stores them as opaque 16-bit values
         return (np.asarray(dataset[()]).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return np.asarray(dataset[()])

@@ -1,8 +1,8 @@
-"""Generated people: photographs and clips of faces that belong to nobody.
+"""Generated people: photographs and clips of faces that do not belong to real people.
 
-``identity`` says who a person is, ``action_units`` what their face does, ``head``, ``features``,
-``hair`` and ``bust`` paint reliefs of it, ``lighting`` lights them, ``renderer`` turns and combines
-them, ``pictures`` decides what a photograph or a clip shows.
+`identity` defines a person, and `action_units` a facial expression. `head`, `features`, `hair` and
+`bust` paint reliefs, `lighting` lights them, `renderer` rotates and combines them, and `pictures`
+makes photographs and clips.
 """
 
 from fer_jax.people.action_units import EMOTIONS

@@ -1,4 +1,4 @@
-"""What a face does: intensities of the action units of FACS (Ekman & Friesen, 1978)."""
+"""Facial expressions as intensities of the action units of FACS (Ekman & Friesen, 1978)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 @dataclass(frozen=True)
 class ActionUnits:
-    """Intensities, 0 at rest and 1 at full contraction; comments give the numbers in FACS."""
+    """Intensities, 0 at rest and 1 at full contraction; comments give the FACS numbers."""
 
     inner_brow_raiser: float = 0.0  # AU 1
     outer_brow_raiser: float = 0.0  # AU 2
@@ -29,7 +29,7 @@ class ActionUnits:
     blink: float = 0.0  # AU 45
 
     def towards(self, other: ActionUnits, amount: float) -> ActionUnits:
-        """Every unit moved by ``amount`` of the way (0 here, 1 there) to ``other``."""
+        """All units interpolated linearly between these (`amount` 0) and `other` (1)."""
         names = [unit.name for unit in fields(self)]
         moved = {
             n: getattr(self, n) + (getattr(other, n) - getattr(self, n)) * amount for n in names
@@ -37,7 +37,7 @@ class ActionUnits:
         return ActionUnits(**moved)
 
     def plus(self, **units: float) -> ActionUnits:
-        """Units with some of them increased."""
+        """The units with `units` added."""
         return replace(self, **{name: getattr(self, name) + more for name, more in units.items()})
 
 
@@ -59,28 +59,27 @@ _PROTOTYPES: dict[str, dict[str, float]] = {
         "chin_raiser": 0.5,
     },
 }
-_REST = 0.06  # standard deviation of what every unit does at rest
-_RESTLESS = tuple(
+_REST = 0.06  # standard deviation of every unit at rest
+_ACTIVE_AT_REST = tuple(
     unit.name for unit in fields(ActionUnits) if unit.name not in ("blink", "jaw_drop")
 )
 
 
 def action_units(emotion: str, strength: float, rng: np.random.Generator) -> ActionUnits:
-    """Draw a face that shows ``emotion`` (one of EMOTIONS) with ``strength`` (0 none, 1 full).
+    """Draws the action units of `emotion` (one of EMOTIONS) with `strength` (0 none, 1 full).
 
-    Every person shows an emotion a little differently each time: the units of the emotion vary by
-    a quarter, smiles come closed or with teeth, anger may wrinkle the nose, and all other units
-    are slightly active.
+    The expression varies: the units of the emotion vary by a quarter, smiles are closed or show
+    teeth, anger may wrinkle the nose, and all other units are slightly active.
 
     Raises:
-        KeyError: for an emotion that is not one of EMOTIONS.
+        KeyError: `emotion` is not one of EMOTIONS.
     """
     prototype = dict(_PROTOTYPES[emotion])
     if emotion == "happy":
         prototype["lips_part"] = float(rng.choice([0.0, 0.55, 0.95]))
     if emotion == "angry":
         prototype["nose_wrinkler"] = float(rng.choice([0.0, 0.0, 0.7]))
-    units = {name: float(abs(rng.normal(0, _REST))) for name in _RESTLESS}
+    units = {name: float(abs(rng.normal(0, _REST))) for name in _ACTIVE_AT_REST}
     for name, intensity in prototype.items():
         units[name] += intensity * strength * float(rng.uniform(0.75, 1.1))
     return ActionUnits(**units)

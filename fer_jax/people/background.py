@@ -1,4 +1,4 @@
-"""What stands behind people: rooms, streets, gardens and studios, blurred as by a lens."""
+"""Backgrounds: rooms, streets, gardens and studios, blurred as by a lens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fer_jax.people.fields import fractal_noise
 
 
 def background(rng: np.random.Generator, size: tuple[int, int]) -> Float32[np.ndarray, "h w 3"]:
-    """A random background of ``size`` (height, width), linear light 0..1."""
+    """A random background of `size` (height, width) in pixels, linear light 0..1."""
     painter = (_room, _garden, _street, _studio, _abstract)[rng.integers(5)]
     image = painter(rng, *size)
     blur = size[0] / 240 * float(rng.uniform(0.8, 3.5))
@@ -23,9 +23,9 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> Float32[np.nd
 
 
 def texture(seed: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture without any face, RGB: a scene, noise, stripes, checks or blobs.
+    """A picture without a face, uint8 RGB: a scene, noise, stripes, checks or blobs.
 
-    ``size`` is (height, width). The same seed gives the same picture.
+    `size` is (height, width) in pixels. The picture is determined by the seed.
     """
     rng = np.random.default_rng([23, seed])
     kind = int(rng.integers(5))
@@ -52,7 +52,7 @@ def texture(seed: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _colour(rng: np.random.Generator, chroma: float = 0.35) -> Float32[np.ndarray, " 3"]:
-    """A random display colour, at most ``chroma`` saturated."""
+    """A random display colour with a saturation of at most `chroma`."""
     hue, grey = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.8)
     angles = hue + np.array([0.0, 2.1, 4.2])
     saturation = chroma * rng.uniform(0, 1)
@@ -73,7 +73,7 @@ def _rectangle(
     bottom: float,
     colour: Sequence[float] | np.ndarray,
 ) -> None:
-    """Fill a rectangle, given in shares of width and height."""
+    """Fills a rectangle, given as fractions of width and height, in place."""
     height, width = image.shape[:2]
     corner = (int(left * width), int(top * height))
     opposite = (int(right * width), int(bottom * height))
@@ -144,7 +144,7 @@ def _street(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _studio(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A cloth lit from behind the person."""
+    """A cloth that is lit from behind the person."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     cx, cy = rng.uniform(0.2, 0.8) * width, rng.uniform(0.1, 0.7) * height
     away = np.hypot(x - cx, y - cy) / width
@@ -167,7 +167,7 @@ def _abstract(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _light_spots(rng: np.random.Generator, image: np.ndarray, count: int) -> np.ndarray:
-    """Discs of out-of-focus lights, added."""
+    """Adds discs of out-of-focus lights."""
     height, width = image.shape[:2]
     spots = np.zeros_like(image)
     for _ in range(count):

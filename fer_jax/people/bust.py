@@ -1,4 +1,4 @@
-"""What stands behind and below the face: neck, clothes, the drape of a scarf, long hair."""
+"""Parts behind and below the face: neck, clothes, the drape of a scarf, long hair."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def bust(person: Identity, resolution: int) -> Sheet:
 
 @lru_cache(maxsize=24)
 def hair_behind(person: Identity, resolution: int) -> Sheet | None:
-    """Hair that hangs behind the neck; None for styles that have none."""
+    """Hair that hangs behind the neck; None for styles without it."""
     length = {"long": 1.95, "bob": 1.05}.get(person.hair_style)
     if length is None:
         return None

@@ -1,8 +1,7 @@
-"""The features that an expression moves: brows, eyes, mouth and the creases of the skin.
+"""The features that change with the expression: brows, eyes, mouth and creases of the skin.
 
-Each painter changes a head sheet in place, inside the window that the feature can reach. What each
-action unit does to the skin follows the descriptions of the FACS manual (Ekman, Friesen & Hager,
-2002).
+Each painter changes a head sheet in place, in the window of its feature. The effect of each action
+unit on the skin follows the FACS manual (Ekman, Friesen & Hager, 2002).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from fer_jax.people.sheet import Sheet
 
 
 def express(head: Head, person: Identity, units: ActionUnits, gaze: float) -> Sheet:
-    """The sheet of a head that shows ``units`` and looks sideways by ``gaze`` (-1..1)."""
+    """The sheet of a head with the expression `units` and the sideways gaze `gaze` (-1..1)."""
     sheet = head.sheet.copy()
     _crease_cheeks(sheet, person, units)
     _crease_forehead(sheet, person, units)
@@ -31,7 +30,7 @@ def express(head: Head, person: Identity, units: ActionUnits, gaze: float) -> Sh
 
 
 def _crease_cheeks(sheet: Sheet, person: Identity, units: ActionUnits) -> None:
-    """Folds of smiles and of the nose, in relief and, faintly, in colour."""
+    """Paints the folds of smiles and of the nose in relief and, faintly, in colour."""
     window = sheet.grid.window(-1.0, 1.0, 0.0, 1.05)
     x, y = sheet.grid.x[window], sheet.grid.y[window]
     smile, age = units.lip_corner_puller, person.age
@@ -176,7 +175,7 @@ def _paint_glasses(sheet: Sheet, head: Head, person: Identity) -> None:
 
 
 def _paint_mouth(sheet: Sheet, head: Head, person: Identity, units: ActionUnits) -> None:
-    """Paint the mouth that ``units`` make, moustache included."""
+    """Paints the mouth with the expression `units`, and the moustache."""
     window = sheet.grid.window(-0.68, 0.68, 0.5, 1.4)
     x, y = sheet.grid.x[window], sheet.grid.y[window]
     px = 1.0 / sheet.grid.resolution

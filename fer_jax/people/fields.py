@@ -1,4 +1,4 @@
-"""Small scalar fields that the renderer is painted with: steps, bumps, ridges and noise."""
+"""Scalar fields from which pictures are painted: steps, bumps, ridges and noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Real = float | int
 
 
 def smoothstep(low: Real, high: Real, value: np.ndarray) -> np.ndarray:
-    """Hermite step: 0 below ``low``, 1 above ``high`` (falling where ``low > high``)."""
+    """Hermite step: 0 below `low`, 1 above `high`; decreasing if `low > high`."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
@@ -21,14 +21,14 @@ def smoothstep(low: Real, high: Real, value: np.ndarray) -> np.ndarray:
 def bump(
     x: np.ndarray, y: np.ndarray, centre: tuple[Real, Real], width: tuple[Real, Real]
 ) -> np.ndarray:
-    """Gaussian hill of height 1: ``exp(-(dx/wx)^2 - (dy/wy)^2)``."""
+    """Gaussian with height 1: `exp(-(dx/wx)^2 - (dy/wy)^2)`."""
     return np.exp(-(((x - centre[0]) / width[0]) ** 2) - ((y - centre[1]) / width[1]) ** 2)
 
 
 def ridge(distance: np.ndarray, width: Real | np.ndarray, *, flat: bool = False) -> np.ndarray:
-    """1 on the curve where ``distance`` is 0, falling off over ``width`` on both sides.
+    """1 on the curve where `distance` is 0, falling off over `width` on both sides.
 
-    A ``flat`` ridge stays near 1 within the width and falls off faster at its edges.
+    A `flat` ridge stays near 1 within the width and falls off faster at its edges.
     """
     squared = np.square(distance / width)
     return np.exp(-np.square(squared) if flat else -squared)
@@ -40,7 +40,7 @@ def fractal_noise(
     scales: Sequence[int] = (4, 8, 16, 32),
     exponent: float = 0.6,
 ) -> Float32[np.ndarray, "h w"]:
-    """Sum of smooth noises of several cell sizes (pixels), with standard deviation 1."""
+    """Sum of smooth noise with several cell sizes (pixels), with standard deviation 1."""
     height, width = shape
     total = np.zeros(shape, np.float32)
     for scale in scales:
@@ -53,5 +53,5 @@ def fractal_noise(
 
 
 def linear(colour: Sequence[float]) -> Float32[np.ndarray, " 3"]:
-    """Display colour 0..1 to linear light, with gamma 2 (the camera takes the root again)."""
+    """Converts a display colour 0..1 to linear light with gamma 2; the camera inverts this."""
     return np.square(np.asarray(colour, np.float32))

@@ -1,4 +1,4 @@
-"""Hair and headscarf: where they are and how their strands and folds run."""
+"""Hair and headscarf: their outlines, strands and folds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _STRAND_TABLE = (48, 1024)
 
 
 def strands(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
-    """Noise that is long along the hair and fine across it, standard deviation about 1.
+    """Noise that is coarse along the hair and fine across it, with standard deviation about 1.
 
-    Above the eyes strands follow the meridians of the skull from the parting, below they hang.
+    Above the eyes, strands follow the meridians of the skull from the parting; below, they hang.
     """
     rng = np.random.default_rng([11, person.person])
     rows, columns = _STRAND_TABLE
@@ -38,7 +38,7 @@ def strands(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
 
 
 def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
-    """Hair around the face, over forehead and temples, added to a head sheet."""
+    """Paints hair around the face, over forehead and temples, on a head sheet in place."""
     grid, style = sheet.grid, person.hair_style
     x, y = grid.x, grid.y
     if style == "curly":  # tufts without a direction
@@ -56,7 +56,7 @@ def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> 
     lowest = {"short": 0.12, "long": 1.75, "bob": 0.98, "curly": 0.25}[style]
     silhouette *= 1 - smoothstep(lowest - 0.10, lowest + 0.10, y + 0.03 * texture)
 
-    # The height where the hair begins over the forehead.
+    # The height at which the hair starts on the forehead.
     if style in ("short", "curly"):  # recedes at the temples, more so with age
         recess = (0.05 + 0.12 * person.age) * ridge(np.abs(x) - 0.42, 0.22)
         hairline = person.hairline - recess + 0.62 * np.abs(x) ** 3.4
@@ -67,7 +67,7 @@ def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> 
         parted = smoothstep(0.0, 0.7, np.abs(x - person.parting))
         hairline = person.hairline - 0.12 + 0.42 * parted**1.5 + 0.30 * np.abs(x) ** 3
     above = smoothstep(-0.04, 0.04, hairline - y + 0.022 * texture)
-    # Below the cheekbones hair hangs straight, it does not follow the jaw.
+    # Below the cheekbones hair hangs straight instead of following the jaw.
     frame = np.maximum(face_width, 0.93 * person.half_width * (y > 0))
     edge = {"short": 0.95, "curly": 0.93}.get(style, 0.86 + 0.05 * np.sin(3 * y + 1))
     beside = smoothstep(-0.02, 0.045, np.abs(x) / np.maximum(frame, 0.05) - edge)
@@ -76,7 +76,7 @@ def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> 
 
     soft = cv2.GaussianBlur(hair, (0, 0), 0.03 * grid.resolution)
     sheet.relief[:] += 0.05 * soft + 0.012 * texture * hair
-    # A soft shadow of the hair on the skin beside it.
+    # A soft shadow of the hair on the adjacent skin.
     shadow = cv2.GaussianBlur(hair, (0, 0), 0.07 * grid.resolution)
     sheet.albedo[:] *= (1 - 0.45 * shadow * (1 - hair))[..., None]
     sheet.cover_with(hair_colour(person, texture, grid), hair)
@@ -84,7 +84,7 @@ def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> 
 
 
 def hair_colour(person: Identity, texture: np.ndarray, grid: Grid) -> Float32[np.ndarray, "h w 3"]:
-    """Linear albedo of hair, with the band of light that smooth hair shows below the crown."""
+    """Linear albedo of hair, with the highlight that smooth hair has below the crown."""
     base = linear(person.hair)
     tone = np.clip(1 + 0.30 * texture, 0.35, 2.2)
     shine = 0.0 if person.hair_style == "curly" else 0.055
@@ -94,7 +94,7 @@ def hair_colour(person: Identity, texture: np.ndarray, grid: Grid) -> Float32[np
 
 
 def paint_hijab(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
-    """Headscarf around the face and under the chin, added to a head sheet."""
+    """Paints a headscarf around the face and under the chin on a head sheet in place."""
     grid = sheet.grid
     x, y = grid.x, grid.y
     outline = (x / 1.24) ** 2 + ((y - 0.02) / 1.60) ** 2

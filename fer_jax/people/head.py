@@ -1,6 +1,6 @@
-"""The head of a person at rest: skin, skull, nose, ears, beard and what covers them.
+"""The head of a person at rest: skin, skull, nose, ears, beard, hair and headscarf.
 
-Nothing here depends on the expression, so that a head is painted once and kept.
+Nothing here depends on the expression, so each head is painted once and cached.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ SIDES = (-1, 1)
 
 @dataclass(frozen=True)
 class Head:
-    """A head at rest: its sheet, and the smooth ``bulge`` [h, w] that turning it is computed with.
+    """A head at rest: its sheet, and `bulge` [h, w], the smooth depth used for rotating it.
 
-    ``skin`` [h, w] is 1 where bare skin shows, and ``texture`` [h, w] fine noise of its tone.
+    `skin` [h, w] is 1 where bare skin is visible; `texture` [h, w] is fine noise of its tone.
     """
 
     sheet: Sheet
@@ -35,7 +35,7 @@ class Head:
 
 @lru_cache(maxsize=24)
 def head_at_rest(person: Identity, resolution: int) -> Head:
-    """Paint the head of a person at ``resolution`` pixels per unit."""
+    """Paints the head of a person at `resolution` pixels per unit."""
     grid = Grid(-1.45, -1.80, 1.45, 1.78, resolution)
     sheet = Sheet.blank(grid)
     x, y = grid.x, grid.y
@@ -70,7 +70,7 @@ def head_at_rest(person: Identity, resolution: int) -> Head:
         paint_hijab(sheet, person, width)
     elif person.hair_style != "bald":
         paint_front_hair(sheet, person, width)
-    # The depth by which the head turns is so smooth that nothing folds over at the largest turn.
+    # The depth for rotation is smooth enough that nothing folds over at the largest angle.
     across = 1 - np.minimum(np.abs(x) / 1.2, 1.2) ** 2.2
     down = 1 - np.minimum(np.abs(y) / 1.9, 1.0) ** 2.4
     bulge = 0.95 * across * down + cv2.GaussianBlur(nose, (0, 0), 3)
@@ -79,7 +79,7 @@ def head_at_rest(person: Identity, resolution: int) -> Head:
 
 
 def _add_features_of_the_skull(sheet: Sheet, person: Identity) -> None:
-    """Sockets, brow ridge, cheekbones, wings of the nose, chin, and the folds of age."""
+    """Adds eye sockets, brow ridge, cheekbones, wings of the nose, chin and folds of age."""
     x, y, relief = sheet.grid.x, sheet.grid.y, sheet.relief
     for side in SIDES:
         eye = side * person.eye_x
@@ -98,7 +98,7 @@ def _add_features_of_the_skull(sheet: Sheet, person: Identity) -> None:
 
 
 def _tint_skin(sheet: Sheet, person: Identity, rng: np.random.Generator) -> None:
-    """Blood in cheeks and nose, shade around the eyes and under the jaw, freckles."""
+    """Adds red to cheeks and nose, shade around the eyes and under the jaw, and freckles."""
     x, y, albedo = sheet.grid.x, sheet.grid.y, sheet.albedo
     red = 0.45 * bump(x, y, (0, person.nose_length), (0.16, 0.13))
     dark = np.zeros_like(x)
@@ -134,7 +134,7 @@ def _paint_ears(sheet: Sheet, person: Identity, face: np.ndarray) -> None:
 
 
 def _paint_beard(sheet: Sheet, person: Identity) -> None:
-    """Stubble at low ``beard``, a full beard with its own volume at 1."""
+    """Paints stubble for low values of `beard`, and a full beard with volume for 1."""
     x, y = sheet.grid.x, sheet.grid.y
     texture = strands(person, sheet.grid)
     jawline = smoothstep(0.30, 0.62, y + 0.42 * np.abs(x) ** 2)

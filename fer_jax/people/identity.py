@@ -1,4 +1,4 @@
-"""Who a generated person is: everything about the head that no emotion changes."""
+"""The identity of a generated person: everything that does not depend on the emotion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fer_jax.people.fields import Colour
 
 HAIR_STYLES = ("short", "hijab", "long", "bald", "curly", "bob")
 
-# Display colours from light to dark; a person's skin lies between two neighbours.
+# Display colours from light to dark; a person's skin is interpolated between two neighbours.
 _SKIN = np.array([(0.95, 0.79, 0.69), (0.86, 0.66, 0.53), (0.72, 0.51, 0.38), (0.50, 0.34, 0.25)])
 _HAIR = np.array([(0.10, 0.08, 0.08), (0.20, 0.13, 0.09), (0.33, 0.21, 0.13), (0.50, 0.36, 0.20)])
 _GREY = np.array([0.66, 0.65, 0.64])
@@ -19,10 +19,10 @@ _IRIS = np.array([(0.24, 0.14, 0.08), (0.33, 0.20, 0.10), (0.36, 0.40, 0.25), (0
 
 @dataclass(frozen=True)
 class Identity:
-    """One person.
+    """A person.
 
     Lengths are in half face widths, with the origin between the eyes, x to the viewer's right and
-    y downwards. Colours are display RGB in 0..1. ``age``, ``beard`` and ``moustache`` run 0..1.
+    y downwards. Colours are display RGB in 0..1. `age`, `beard` and `moustache` are in 0..1.
     """
 
     person: int
@@ -62,10 +62,10 @@ class Identity:
 
 
 def identity(person: int) -> Identity:
-    """The person of that number (>= 0), always the same one.
+    """The person with this number (>= 0), which determines everything.
 
-    Hair style, skin and age follow low-discrepancy sequences of the number, so that any dozen of
-    consecutive people is varied; the rest is drawn at random from the number.
+    Hair style, skin and age follow low-discrepancy sequences, so that any dozen consecutive people
+    are varied; the rest is random with the number as the seed.
     """
     rng = np.random.default_rng([7, person])
     uniform = lambda low, high: float(rng.uniform(low, high))  # noqa: E731
@@ -126,13 +126,13 @@ def _radical_inverse(index: int, base: int) -> float:
 
 
 def _along(palette: np.ndarray, position: float) -> np.ndarray:
-    """Colour at ``position`` in 0..1 of a palette ``[n, 3]``, linearly between neighbours."""
+    """The colour at `position` (0..1) in a palette `[n, 3]`, interpolated linearly."""
     stops = np.linspace(0, 1, len(palette))
     return np.array([np.interp(position, stops, palette[:, channel]) for channel in range(3)])
 
 
 def _fabric(rng: np.random.Generator) -> Colour:
-    """A dyed cloth: any hue, mostly muted."""
+    """A colour of cloth: any hue, mostly muted."""
     hue, chroma, value = rng.uniform(0, 1), rng.uniform(0.03, 0.40), rng.uniform(0.18, 0.75)
     angles = 2 * np.pi * (hue + np.array([0.0, 1 / 3, 2 / 3]))
     return _colour(value * (1 + chroma * np.cos(angles)))

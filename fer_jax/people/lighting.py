@@ -1,4 +1,4 @@
-"""Light on a sheet (diffuse, occlusion, cast shadow, highlights), and the camera that takes it."""
+"""Lighting of a sheet (diffuse, occlusion, cast shadow, highlights), and the camera."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from jaxtyping import Float32, UInt8
 from fer_jax.people.fields import Colour
 from fer_jax.people.sheet import Sheet
 
-# Light scattered inside skin wraps around edges, red farthest (after Penner, SIGGRAPH 2011).
+# Light scattered inside skin wraps around edges, red most (after Penner, SIGGRAPH 2011).
 _WRAP = (0.38, 0.24, 0.20)
 _SHADOW_REACH = (0.07, 0.16, 0.30)  # units
 
 
 @dataclass(frozen=True)
 class Lighting:
-    """One key light and an even ambient one.
+    """A key light and uniform ambient light.
 
-    ``direction`` points from the face to the light (x right, y down, z to the viewer); ``key`` and
-    ``ambient`` are RGB strengths.
+    `direction` points from the face to the light (x right, y down, z to the viewer); `key` and
+    `ambient` are RGB strengths.
     """
 
     direction: Colour
@@ -29,13 +29,13 @@ class Lighting:
     ambient: Colour
 
     def turned(self, rotation: Float32[np.ndarray, "3 3"]) -> Lighting:
-        """The same light seen from a head that was turned by ``rotation``."""
+        """The same light in the coordinates of a head that is rotated by `rotation`."""
         x, y, z = (float(value) for value in rotation.T @ np.asarray(self.direction, np.float32))
         return Lighting((x, y, z), self.key, self.ambient)
 
 
 def draw_lighting(rng: np.random.Generator) -> Lighting:
-    """A random room: key light from the upper front, warm or cool, more or less ambient."""
+    """Draws a light: key light from the upper front, warm or cool, and ambient light."""
     direction = (float(rng.uniform(-0.85, 0.85)), float(rng.uniform(-0.8, 0.05)), 1.0)
     warmth = float(rng.uniform(-0.10, 0.12))
     ambient = float(rng.uniform(0.22, 0.42))
@@ -48,7 +48,7 @@ def draw_lighting(rng: np.random.Generator) -> Lighting:
 
 
 def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
-    """Light a sheet: linear RGB times its cover, and the cover."""
+    """Lights a sheet; returns linear RGB times its cover, and the cover."""
     resolution = sheet.grid.resolution
     light = np.asarray(lighting.direction, np.float32)
     light = light / np.linalg.norm(light)
@@ -61,7 +61,7 @@ def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
     half /= np.linalg.norm(half)
     mirror = (half[2] - slope_x * half[0] - slope_y * half[1]) * inverse
 
-    # Cast shadow: how far the relief towards the light stands above the ray to it.
+    # Cast shadow: how far the relief towards the light rises above the ray to the light.
     blocked = np.zeros(sheet.grid.shape, np.float32)
     sideways = float(np.hypot(light[0], light[1]))
     for reach in _SHADOW_REACH if sideways >= 0.05 else ():
@@ -98,7 +98,7 @@ def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
 
 @dataclass(frozen=True)
 class Camera:
-    """``gain`` [3] exposure and white balance, ``blur`` sigma in pixels, ``noise`` sigma 0..1."""
+    """`gain` [3] is exposure and white balance, `blur` sigma in pixels, `noise` sigma in 0..1."""
 
     gain: tuple[float, float, float]
     blur: float
@@ -106,7 +106,7 @@ class Camera:
 
 
 def draw_camera(rng: np.random.Generator) -> Camera:
-    """A random camera of ordinary quality."""
+    """Draws a camera of ordinary quality."""
     red, green, blue = (rng.uniform(0.8, 1.3) * rng.uniform(0.9, 1.1, 3)).tolist()
     return Camera(
         (red, green, blue), float(rng.uniform(0.35, 0.75)), float(rng.uniform(0.004, 0.016))
@@ -116,7 +116,7 @@ def draw_camera(rng: np.random.Generator) -> Camera:
 def develop(
     light: Float32[np.ndarray, "h w 3"], camera: Camera, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Take a photograph of linear ``light`` (gamma 2); ``rng`` draws the noise."""
+    """Takes a photograph of linear `light` (gamma 2), with noise drawn from `rng`."""
     image = cv2.GaussianBlur(light, (0, 0), camera.blur)
     image *= np.asarray(camera.gain, np.float32)
     np.sqrt(np.maximum(image, 0, out=image), out=image)

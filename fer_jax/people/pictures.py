@@ -1,4 +1,4 @@
-"""Labelled photographs, and clips of people who move into an emotion."""
+"""Labelled photographs, and clips of people whose expression changes to an emotion."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _TALKERS = 0.5  # share of the clips in which the person talks
 def photograph(
     person: int, emotion: str, index: int, size: tuple[int, int] = (240, 320)
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Photograph ``index`` of a person showing one of EMOTIONS, RGB of ``size`` (height, width).
+    """Photograph `index` of a person showing one of EMOTIONS, RGB of `size` (height, width).
 
-    Pose, light, background, camera and strength of the emotion differ from one photograph to the
-    next, whoever is on it and whatever the emotion. The same arguments give the same picture.
+    Pose, light, background, camera and strength of the emotion vary between photographs,
+    independently of person and emotion. The same arguments give the same picture.
 
     Raises:
-        ValueError: for an emotion that is not one of EMOTIONS.
+        ValueError: `emotion` is not one of EMOTIONS.
     """
     rng = np.random.default_rng([1, person, EMOTIONS.index(emotion), index])
     height, width = size
@@ -52,11 +52,14 @@ def clip_frames(
     fps: int = 6,
     size: tuple[int, int] = (240, 320),
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Frames of clip ``index`` of a person who moves from rest into one of EMOTIONS, RGB.
+    """RGB frames of clip `index` of a person whose expression changes from neutral to `emotion`.
 
-    Each clip has its own background, light and camera; the emotion is stronger in one clip than in
-    the next, the head moves, eyes blink, half of the people talk, and a few enter late. The same
-    arguments give the same frames.
+    Each clip has its own background, light, camera and strength of the emotion. The head moves,
+    eyes blink, the person talks in half of the clips and enters late in a few. The same arguments
+    give the same frames.
+
+    Raises:
+        ValueError: `emotion` is not one of EMOTIONS.
     """
     rng = np.random.default_rng([2, person, EMOTIONS.index(emotion), index])
     who = identity(person)
@@ -68,7 +71,7 @@ def clip_frames(
 def _perform(
     emotion: str, frames: int, fps: int, size: tuple[int, int], rng: np.random.Generator
 ) -> list[tuple[View, ActionUnits]]:
-    """The view and the action units of each frame."""
+    """The view and the action units in each frame."""
     height, width = size
     drift = lambda sigma, seconds: _drift(rng, frames, sigma, seconds * fps)  # noqa: E731
     yaw, pitch, roll = drift(0.16, 1.0), drift(0.08, 1.0), drift(0.06, 1.0)
@@ -83,7 +86,7 @@ def _perform(
     seconds = np.arange(frames) / fps
     strength = float(rng.uniform(0.5, 1.1)) * (1 - np.exp(-(seconds + 0.2) / 0.5))
     talk = np.clip(drift(0.2, 0.2), 0, 1) * (rng.random() < _TALKERS)
-    blinks = rng.random(frames) < 0.3 / fps  # about 18 a minute
+    blinks = rng.random(frames) < 0.3 / fps  # about 18 per minute
     motion = np.stack([x, y, yaw, pitch, roll, gaze], axis=1).tolist()
     shown = []
     for t, (at_x, at_y, *turn) in enumerate(motion):
@@ -96,7 +99,7 @@ def _perform(
 def _drift(
     rng: np.random.Generator, frames: int, sigma: float, smoothing: float
 ) -> Float32[np.ndarray, " frames"]:
-    """Smooth random motion of standard deviation ``sigma``, over ``smoothing`` frames."""
+    """Random motion with standard deviation `sigma`, smoothed over `smoothing` frames."""
     margin = int(4 * smoothing) + 1
     walk = rng.standard_normal((1, frames + 2 * margin), dtype=np.float32)
     walk = cv2.GaussianBlur(walk, (2 * margin + 1, 1), smoothing)[0]
@@ -106,6 +109,6 @@ def _drift(
 
 
 def _entrance(frames: int) -> np.ndarray:
-    """Distance from the place in the picture, in widths: away for a third, then quickly in."""
+    """Distance from the final position in picture widths: outside for a third, then moving in."""
     progress = np.arange(frames) / max(1, frames - 1)
     return 1.1 * np.clip((0.6 - progress) / 0.3, 0, 1)

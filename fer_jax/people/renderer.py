@@ -1,6 +1,6 @@
-"""One picture of one person: head, bust and hair, lit, turned and laid over a background.
+"""Rendering a person: head, bust and hair are lit, rotated and composited over a background.
 
-A sheet is turned by finding where each pixel of the picture lies on it.
+A sheet is rotated by computing, for each pixel of the picture, its position on the sheet.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from fer_jax.people.identity import Identity
 from fer_jax.people.lighting import Lighting, shade
 from fer_jax.people.sheet import Grid
 
-_RESOLUTIONS = (72, 144, 288)  # pixels per unit that sheets are painted at
-_JAW_DROP = 0.12  # units by which a full AU 26 lengthens the face
+_RESOLUTIONS = (72, 144, 288)  # of painted sheets, in pixels per unit
+_JAW_DROP = 0.12  # units by which AU 26 at full contraction lengthens the face
 _PIVOT = 0.5  # depth of the axis of the neck behind the sheet, in units
-_COARSE = 2  # the turn is smooth: it is solved on every second pixel
+_COARSE = 2  # the rotation is smooth, so it is computed on every second pixel
 _ITERATIONS = 8
 _LIMITS = {"yaw": 0.38, "pitch": 0.25, "roll": 0.30}
 
 
 @dataclass(frozen=True)
 class View:
-    """Where a head stands in the picture.
+    """The pose of a head in the picture.
 
-    ``centre`` (x, y) and ``scale`` (half face width) in pixels; angles in radians, limited to what
-    a relief can be turned by: yaw 0.38, pitch 0.25, roll 0.30. ``gaze`` -1..1 is sideways.
+    `centre` (x, y) and `scale` (half face width) are in pixels. Angles are in radians and limited
+    to the range in which a relief can be rotated: yaw 0.38, pitch 0.25, roll 0.30. `gaze` is
+    sideways, -1..1.
     """
 
     centre: tuple[float, float]
@@ -65,10 +66,10 @@ def render(
     lighting: Lighting,
     background: Float32[np.ndarray, "h w 3"],
 ) -> Float32[np.ndarray, "h w 3"]:
-    """Draw a person over a background; both are linear light, 0..1 and somewhat above."""
+    """Renders a person over a background; input and output are linear light, mostly in 0..1."""
     picture = background.copy()
     resolution = next((r for r in _RESOLUTIONS if r >= view.scale), _RESOLUTIONS[-1])
-    lag = -0.12 * float(np.sin(view.yaw))  # what hangs from the head follows its turn
+    lag = -0.12 * float(np.sin(view.yaw))  # hanging hair and the bust follow the rotation partly
 
     hair = hair_behind(person, resolution // 2)
     if hair is not None:
@@ -90,7 +91,7 @@ def render(
 def _lit_bust(
     person: Identity, resolution: int, lighting: Lighting
 ) -> Float32[np.ndarray, "h w 4"]:
-    """The bust does not turn: through a clip its light stays the same."""
+    """The lit bust, which is the same in all frames of a clip, since it does not rotate."""
     return shade(bust(person, resolution), lighting)
 
 
@@ -105,10 +106,11 @@ def _composite(
     chin: float = 1.3,
     jaw_drop: float = 0.0,
 ) -> None:
-    """Lays a shaded sheet (RGB times cover, cover) over a picture in ``view``, in place.
+    """Composites a shaded sheet (RGB times cover, cover) over a picture in `view`, in place.
 
-    With ``bulge`` the sheet turns as a relief by yaw and pitch; without, it only shifts sideways by
-    ``shift`` units. ``jaw_drop`` units lengthen the part below the mouth down to ``chin``.
+    With `bulge` the sheet is rotated as a relief by yaw and pitch; without it, the sheet is only
+    shifted sideways by `shift` units. The part from mouth to `chin` is lengthened by `jaw_drop`
+    units.
     """
     left, top, right, bottom = _bounds(view, grid, picture.shape[:2])
     if right - left < 2 or bottom - top < 2:
@@ -118,11 +120,11 @@ def _composite(
     py = top + _COARSE * np.arange(height, dtype=np.float32)[:, None] - view.centre[1]
     cos, sin = float(np.cos(view.roll)) / view.scale, float(np.sin(view.roll)) / view.scale
     u, v = cos * px + sin * py, cos * py - sin * px
-    x, y = (u - shift, v) if bulge is None else _turn_back(view, grid, bulge, u, v)
+    x, y = (u - shift, v) if bulge is None else _sheet_points(view, grid, bulge, u, v)
     if jaw_drop:
         mouth = chin - 0.45
         y = np.where(y > mouth, mouth + (y - mouth) * (chin - mouth) / (chin + jaw_drop - mouth), y)
-    # From every `_COARSE`-th pixel to every pixel.
+    # Interpolate from every `_COARSE`-th pixel to every pixel.
     step = np.array([[1 / _COARSE, 0, 0], [0, 1 / _COARSE, 0]], np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     columns, rows = (
@@ -139,7 +141,7 @@ def _composite(
 
 
 def _bounds(view: View, grid: Grid, picture: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Rectangle of the picture (left, top, right, bottom) that a sheet can reach."""
+    """The rectangle of the picture (left, top, right, bottom) that a sheet can cover."""
     cos, sin = np.cos(view.roll), np.sin(view.roll)
     corners = np.array([(x, y) for x in (grid.left, grid.right) for y in (grid.top, grid.bottom)])
     x = view.centre[0] + view.scale * (cos * corners[:, 0] - sin * corners[:, 1])
@@ -150,10 +152,10 @@ def _bounds(view: View, grid: Grid, picture: tuple[int, ...]) -> tuple[int, int,
     return int(left), int(top), int(right), int(bottom)
 
 
-def _turn_back(
+def _sheet_points(
     view: View, grid: Grid, bulge: np.ndarray, u: np.ndarray, v: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the sheet seen at (u, v), by damped fixed-point iteration on its depth."""
+    """The points of the sheet visible at (u, v), by damped fixed-point iteration on its depth."""
     sy, cy, sp, cp = (float(f(angle)) for angle in (view.yaw, view.pitch) for f in (np.sin, np.cos))
     x, y = u.copy(), v.copy()
     for _ in range(_ITERATIONS):

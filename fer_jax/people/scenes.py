@@ -1,4 +1,4 @@
-"""Scenes without anybody: things that a face detector may take for a face, passing by."""
+"""Scenes without people: moving objects that a face detector may mistake for faces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _OBJECTS = 5
 def scene_frames(
     index: int, frames: int, size: tuple[int, int]
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Frames of scene ``index``: mugs, balls, plates, clocks and sockets in a panning picture."""
+    """RGB frames of scene `index`: a panning shot of mugs, balls, plates, clocks and sockets.
+
+    `size` is (height, width) in pixels.
+    """
     rng = np.random.default_rng([3, index])
     height, width = size
     wide = (height + height // 4, width + width // 2)
@@ -46,14 +49,14 @@ def _draw_object(
     radius: float,
     rng: np.random.Generator,
 ) -> None:
-    """Paint one round thing of about ``radius`` pixels into a linear picture, in place."""
+    """Paints a round object of about `radius` pixels into a linear picture, in place."""
     top, left = (max(0, int(c - 2 * radius)) for c in (centre[1], centre[0]))
     area = picture[top : int(centre[1] + 2 * radius), left : int(centre[0] + 2 * radius)]
     y, x = np.mgrid[: area.shape[0], : area.shape[1]].astype(np.float32)
     x, y = (x + left - centre[0]) / radius, (y + top - centre[1]) / radius
     painter = (_ball, _mug, _plate, _clock, _socket)[kind]
     cover, tone = painter(x, y, rng)
-    # Skin-like colours are the hard ones.
+    # Skin-like colours are the most difficult ones.
     skin = rng.uniform(0.4, 0.95) * np.array([1.0, 0.78, 0.66])
     colour = np.square(skin if rng.random() < 0.4 else rng.uniform(0.1, 0.95, 3))
     cover = cover[..., None]
@@ -100,7 +103,7 @@ def _clock(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.n
 def _socket(
     x: np.ndarray, y: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A wall socket: two dark holes and a slit in a rounded square, much like a face."""
+    """A wall socket: two dark holes and a slit in a rounded square, similar to a face."""
     box = (np.abs(x) ** 4 + np.abs(y) ** 4) ** 0.25
     apart = rng.uniform(0.25, 0.4)
     holes = bump(np.abs(x), y, (apart, -0.15), (0.12, 0.13))

@@ -1,8 +1,7 @@
-"""Sheets of relief: what a part of a person is painted on before light and pose are applied.
+"""Sheets: reliefs on which parts of a person are painted before light and pose are applied.
 
-A sheet is a grid in head coordinates (half face widths, y downwards) that holds colour, height,
-gloss and coverage of every point. Painting works on windows of a sheet, so that an eye costs no
-more than the pixels of an eye.
+A sheet is a grid in head coordinates (half face widths, y downwards) with colour, height, gloss and
+coverage of every point. Painting is limited to a window of the sheet, such as an eye, for speed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Window = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixel centres of a sheet: ``resolution`` pixels per unit from the corner (left, top)."""
+    """Pixel centres of a sheet: `resolution` pixels per unit, from the corner (left, top)."""
 
     left: float
     top: float
@@ -47,15 +46,15 @@ class Grid:
         return np.broadcast_to(column.astype(np.float32)[:, None], self.shape).copy()
 
     def column(self, x: np.ndarray) -> np.ndarray:
-        """Pixel column (fractional, 0 at the first centre) of a coordinate."""
+        """The fractional pixel column of a coordinate; 0 is the centre of the first column."""
         return (x - self.left) * self.resolution - 0.5
 
     def row(self, y: np.ndarray) -> np.ndarray:
-        """Pixel row of a coordinate."""
+        """The fractional pixel row of a coordinate."""
         return (y - self.top) * self.resolution - 0.5
 
     def window(self, left: float, right: float, top: float, bottom: float) -> Window:
-        """Slices of the pixels inside a rectangle, cut at the edges of the grid."""
+        """Slices of the pixels inside a rectangle, clipped to the grid."""
         height, width = self.shape
         one_past_end = np.array([0, 1])
         columns = np.clip(self.column(np.array([left, right])) + one_past_end, 0, width).astype(int)
@@ -65,11 +64,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A painted relief, in linear light.
+    """A painted relief in linear light.
 
-    ``albedo`` [h, w, 3] RGB; ``cover`` [h, w] opacity 0..1; ``relief`` [h, w] height towards the
-    viewer in units; ``gloss`` [h, w] strength of the highlight; ``glint`` [h, w] light that is
-    added whatever the lighting (the spark in an eye).
+    `albedo` [h, w, 3] RGB; `cover` [h, w] opacity 0..1; `relief` [h, w] height towards the viewer
+    in units; `gloss` [h, w] strength of the highlight; `glint` [h, w] light that is added for any
+    lighting (the reflection in an eye).
     """
 
     grid: Grid
@@ -81,24 +80,24 @@ class Sheet:
 
     @classmethod
     def blank(cls, grid: Grid) -> Sheet:
-        """A black, flat, dull and transparent sheet."""
+        """A black, flat, matt and transparent sheet."""
         zeros = [np.zeros(grid.shape, np.float32) for _ in range(4)]
         return cls(grid, np.zeros((*grid.shape, 3), np.float32), *zeros)
 
     def copy(self) -> Sheet:
-        """A sheet that can be painted without changing this one."""
+        """A deep copy, which can be painted without changing this sheet."""
         arrays = (self.albedo, self.cover, self.relief, self.gloss, self.glint)
         return Sheet(self.grid, *(array.copy() for array in arrays))
 
     def paint(self, window: Window, colour: np.ndarray, coverage: np.ndarray) -> None:
-        """Mix ``colour`` (linear, [3] or [h, w, 3]) into the albedo of ``window``."""
+        """Blends `colour` (linear, [3] or [h, w, 3]) into the albedo of `window`."""
         area = self.albedo[window]
         area += (colour - area) * np.clip(coverage, 0.0, 1.0)[..., None]
 
     def cover_with(self, colour: np.ndarray, coverage: np.ndarray) -> None:
-        """Lay something over the whole sheet, also where the sheet was transparent.
+        """Covers the whole sheet with a layer, including transparent parts of the sheet.
 
-        Its edge keeps its own colour: it is mixed only with what lies below it.
+        At its edge, the colour of the layer is blended only with visible parts below it.
         """
         self.cover[:] = np.maximum(self.cover, coverage)
         self.paint(EVERYWHERE, colour, coverage / np.maximum(self.cover, 1e-3))

@@ -1,8 +1,8 @@
-"""Small weight files in the layouts that Keras and timm write, made without either.
+"""Writes small weight files in the layouts of Keras and timm, without using either.
 
 The layouts were compared with files of keras 3.15, keras 3.4, tf_keras 2.21 and timm 1.0.31 by
-benchmarks/backbone_parity.py and by hand. The names are written out here from the structure, not
-by the code under test.
+benchmarks/backbone_parity.py and by hand. The names here follow from the structure and do not use
+the code under test.
 """
 
 import io
@@ -21,8 +21,8 @@ from tests.models.pseudo_weights import layer_paths, pseudo_random
 
 WIDTH, DEPTH = 0.125, (1, 2, 2)
 
-# Within a block Keras orders its layers by their distance to the block's end; these are the places
-# of the construction order in that order, as in the files that keras writes.
+# Within a block Keras orders layers by their distance to the end of the block. These are positions
+# in the order of construction, sorted by that distance, as in files written by Keras.
 BY_DEPTH = {
     "mixed_5b": [3, 1, 4, 0, 2, 5, 6],
     "block35": [3, 1, 4, 0, 2, 5, 6],
@@ -34,7 +34,7 @@ BY_DEPTH = {
 
 
 def make_wanted(width=WIDTH, depth=DEPTH, stem="full", channels=3):
-    """Shapes by leaf of a backbone."""
+    """The shapes of a backbone by leaf."""
     network = nnx.eval_shape(
         lambda: Settings(width=width, depth=depth, stem=stem).make(
             channels, dtype=None, rngs=nnx.Rngs(0)
@@ -46,7 +46,7 @@ def make_wanted(width=WIDTH, depth=DEPTH, stem="full", channels=3):
 
 
 def make_truth(wanted):
-    """The pseudo-random weights that all files here hold; gamma is one."""
+    """The pseudo-random weights in all files of this module; gamma is one."""
     return {leaf: pseudo_random(leaf.split("/", 2)[2], shape) for leaf, shape in wanted.items()}
 
 
@@ -77,7 +77,7 @@ def keras_layers(truth, start=0, head=True):
 
 
 def write_keras_layers(path, layers, *, colon=":0", group=""):
-    """HDF5 by layer, as Keras 2 (with ":0") and Keras 3 write `.h5`; `group`: of a whole model."""
+    """Writes HDF5 by layer, like Keras 2 (with ":0") and Keras 3, below `group`."""
     with h5py.File(path, "w") as file:
         root = file.create_group(group) if group else file
         root.attrs["layer_names"] = [name.encode() for name in layers]
@@ -90,7 +90,7 @@ def write_keras_layers(path, layers, *, colon=":0", group=""):
 
 
 def write_keras_containers(path, layers, *, place="layers", archive=False):
-    """Keras 3's `.weights.h5`, or with `archive` its `.keras`; nested where `place` says so."""
+    """Writes `.weights.h5` of Keras 3, or `.keras` if `archive`; layers are below `place`."""
     target = io.BytesIO() if archive else path
     counts = {}
     with h5py.File(target, "w") as file:
@@ -113,9 +113,9 @@ def write_keras_containers(path, layers, *, place="layers", archive=False):
 
 
 def container_order(layers):
-    """The layers' names in the order of Keras's `model.layers`."""
+    """The names of the layers in the order of `model.layers` in Keras."""
     made = iter(layers)
-    blocks = {}  # the names that each path has, by block
+    blocks = {}  # the names of each path, by block
     for path in layer_paths(DEPTH):
         block = re.split(r"/branches|/mixed|/projection", path)[0]
         names = [next(made) for _ in range(1 if path.endswith("/projection") else 2)]
@@ -128,7 +128,7 @@ def container_order(layers):
 
 
 def write_timm(path, truth, head=True):
-    """Safetensors with timm's names, kernels [out, in, h, w]."""
+    """Writes safetensors with timm's names and kernels [out, in, h, w]."""
     tensors = {}
     for layer in layer_paths(DEPTH):
         name, weights = timm_name(layer), f"parameters/backbone/{layer}"

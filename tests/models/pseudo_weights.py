@@ -1,4 +1,4 @@
-"""Deterministic weights for Inception-ResNet-v2, the same wherever numpy is."""
+"""Deterministic weights for Inception-ResNet-v2, the same on all platforms with NumPy."""
 
 import zlib
 
@@ -12,7 +12,7 @@ def pseudo_random(path: str, shape: tuple[int, ...]) -> np.ndarray:
     if kind == "kernel":
         fan_in = np.prod(shape[:-1])
         values = rng.normal(size=shape) * np.sqrt(2 / fan_in)
-    elif kind == "scale":  # keras.applications has none
+    elif kind == "scale":  # keras.applications has no gamma
         values = np.ones(shape)
     elif kind == "var":
         values = rng.uniform(0.5, 1.5, shape)
@@ -33,9 +33,9 @@ def pseudo_images(count: int = 2, size: int = 96) -> np.ndarray:
 
 
 def layer_paths(depth: tuple[int, int, int] = (10, 20, 10)) -> list[str]:
-    """Paths of all convolutions in the order in which Keras and timm make them.
+    """Paths of all convolutions in the order in which Keras and timm create them.
 
-    A path ends in "projection" for a block's 1x1 convolution with bias, else the layer has batch
+    A path that ends in "projection" is a block's 1x1 convolution with bias; all others have batch
     normalisation.
     """
 

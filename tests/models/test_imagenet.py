@@ -1,4 +1,4 @@
-"""The download: whole or not at all, the right file or none, and what to do without internet."""
+"""The download is complete, verified and resumable, and errors say what to do."""
 
 import functools
 import hashlib
@@ -20,7 +20,7 @@ NAME = "weights_notop.h5"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; the server says how often it breaks off, and whether it knows Range."""
+    """Serves CONTENT; the server counts down `breaks` connections, and may ignore `Range`."""
 
     def do_GET(self):
         server = self.server
@@ -39,7 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(CONTENT[first:last])
 
     def log_message(self, *arguments):
-        """Nothing."""
+        """Suppresses the log."""
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_downloads_once(server, cache, capsys):
+def test_the_file_is_downloaded_once(server, cache, capsys):
     path = imagenet.find_or_download(published(server))
     assert path == cache / NAME and path.read_bytes() == CONTENT
     assert "100%" in capsys.readouterr().err
@@ -82,7 +82,7 @@ def test_downloads_once(server, cache, capsys):
     assert names(cache) == [NAME]
 
 
-def test_an_interrupted_download_goes_on(server, cache):
+def test_an_interrupted_download_is_resumed(server, cache):
     server.breaks = 2
     for there in (1_000_000, 2_000_000):
         with pytest.raises(UserError, match="cannot download the ImageNet weights"):
@@ -94,7 +94,7 @@ def test_an_interrupted_download_goes_on(server, cache):
     assert names(cache) == [NAME]
 
 
-def test_begins_again_where_the_server_cannot_go_on(server, cache):
+def test_the_download_restarts_if_the_server_ignores_ranges(server, cache):
     server.ranges, server.breaks = False, 1
     with pytest.raises(UserError, match="cannot download"):
         imagenet.find_or_download(published(server))
@@ -102,21 +102,21 @@ def test_begins_again_where_the_server_cannot_go_on(server, cache):
 
 
 @pytest.mark.parametrize("changes", [{"md5": "0" * 32}, {"size": len(CONTENT) - 1}])
-def test_another_file_is_refused_and_removed(changes, server, cache):
-    with pytest.raises(UserError, match=f"is not the published {NAME}.*it was removed"):
+def test_another_file_is_refused_and_deleted(changes, server, cache):
+    with pytest.raises(UserError, match=f"is not the published {NAME}.*it was deleted"):
         imagenet.find_or_download(published(server, **changes))
     assert names(cache) == []
 
 
-def test_a_cached_file_that_changed_is_refused(server, cache):
+def test_a_modified_file_in_the_cache_is_refused(server, cache):
     path = imagenet.find_or_download(published(server))
     path.write_bytes(CONTENT[:-1] + b"!")
-    with pytest.raises(UserError, match="delete it, and it is downloaded again"):
+    with pytest.raises(UserError, match="delete it to download it again"):
         imagenet.find_or_download(published(server))
     assert path.exists()
 
 
-def test_without_internet_it_says_what_to_fetch_and_where_to_put_it(server, cache):
+def test_without_internet_the_error_says_what_to_download_and_where_to_put_it(server, cache):
     server.shutdown()
     server.server_close()
     wanted = published(server)
@@ -129,26 +129,26 @@ def test_without_internet_it_says_what_to_fetch_and_where_to_put_it(server, cach
     assert names(cache) == []
 
 
-def test_a_file_that_is_not_there_any_more(server, cache):
+def test_a_missing_file_on_the_server_is_a_user_error(server, cache):
     gone = published(server)._replace(url=f"http://127.0.0.1:{server.server_port}/gone.h5")
     with pytest.raises(UserError, match=r"cannot download the ImageNet weights \(.*nothing here"):
         imagenet.find_or_download(gone)
 
 
-def test_the_file_may_lie_elsewhere(server, cache, tmp_path, monkeypatch):
+def test_an_environment_variable_may_name_the_file(server, cache, tmp_path, monkeypatch):
     own = tmp_path / "own.h5"
     monkeypatch.setenv("FER_JAX_IMAGENET", str(own))
-    with pytest.raises(UserError, match=f"there is no {own}.*{NAME}"):
+    with pytest.raises(UserError, match=f"there is no file {own}.*{NAME}"):
         imagenet.find_or_download(published(server))
     own.write_bytes(CONTENT[:99])
-    with pytest.raises(UserError, match=r"99 bytes.*point FER_JAX_IMAGENET at the published file"):
+    with pytest.raises(UserError, match=r"99 bytes.*set FER_JAX_IMAGENET to the published file"):
         imagenet.find_or_download(published(server))
     own.write_bytes(CONTENT)
     assert imagenet.find_or_download(published(server)) == own
     assert server.asked == [] and not cache.exists()
 
 
-def test_processes_that_start_together_download_once(server, cache):
+def test_concurrent_processes_download_once(server, cache):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         paths = pool.map(imagenet.find_or_download, [published(server)] * 2, chunksize=1)
     assert set(paths) == {cache / NAME}
@@ -156,7 +156,7 @@ def test_processes_that_start_together_download_once(server, cache):
     assert server.asked == ["bytes=0-"]
 
 
-def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch, tmp_path):
+def test_the_cache_is_in_the_users_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("FER_JAX_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert imagenet.cache_folder() == tmp_path / "fer_jax" / "weights"
@@ -165,15 +165,15 @@ def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch, tmp_path):
     assert imagenet.cache_folder() == tmp_path / ".cache" / "fer_jax" / "weights"
 
 
-def test_digest(tmp_path):
+def test_file_digest_agrees_with_known_digests(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     digest = functools.partial(imagenet.file_digest, tmp_path / "a")
     assert digest("md5") == "900150983cd24fb0d6963f7d28e17f72"
     assert digest("sha256").startswith("ba7816bf8f01cfea414140de5dae2223")
 
 
-def test_works_where_the_system_has_no_fcntl(server, cache, monkeypatch):
-    """As on Windows: without locks, but with the download."""
+def test_the_download_works_without_fcntl(server, cache, monkeypatch):
+    """On Windows there are no locks, but the download works."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
     for module in (locking, imagenet):
         file = importlib.util.spec_from_file_location(module.__name__, module.__file__)

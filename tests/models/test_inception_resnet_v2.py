@@ -1,4 +1,4 @@
-"""The published network: its parameters, its numbers, and its smaller variants."""
+"""The published network agrees with Keras and timm; smaller variants have the right shapes."""
 
 import math
 from pathlib import Path
@@ -43,7 +43,7 @@ FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = np.load(FOLDER / "inception_resnet_v2.npz")
 GOLDEN_TIMM = np.load(FOLDER / "inception_resnet_v2_timm.npz")
 
-# Trainable parameters of each block, and BatchNorm's gammas, which timm has and Keras leaves out.
+# Trainable parameters of each block, and the gammas among them, which timm has and Keras has not.
 PARAMETERS = {
     "stem": (172_672, 400),
     "mixed_5b": (268_320, 528),
@@ -58,7 +58,7 @@ PARAMETERS = {
 
 @pytest.fixture(scope="module")
 def published():
-    """The network at full size, without values; its weights are in `weights`."""
+    """The network at full size without values; the fixture `weights` has the values."""
     return nnx.eval_shape(lambda: make())
 
 
@@ -69,14 +69,14 @@ def weights(published):
 
 
 def fill(network, value):
-    """The state of a network, each leaf as `value(path, shape)` says."""
+    """The state of a network with the leaves `value(path, shape)`."""
     return [
         replace_leaves(tree, {path: value(path, shape) for path, shape in shapes(tree).items()})
         for tree in split_network(network)[1:]
     ]
 
 
-def test_parameters_of_every_block(published):
+def test_every_block_has_the_published_number_of_parameters(published):
     counts, gammas = {}, {}
     for path, shape in shapes(split_network(published)[1]).items():
         block, *rest = path.split("/")
@@ -94,7 +94,7 @@ def test_parameters_of_every_block(published):
     assert sum(counts.values()) - sum(gammas.values()) + head == 55_813_192  # Keras's trainable
 
 
-def test_layers_have_the_paths_that_weights_are_mapped_by(published):
+def test_the_paths_of_layers_are_those_of_the_weight_mapping(published):
     ours = {
         path.rsplit("/", 1)[0].removesuffix("/conv")
         for path in shapes(split_network(published)[1])
@@ -106,7 +106,7 @@ def test_layers_have_the_paths_that_weights_are_mapped_by(published):
 
 @pytest.fixture(scope="module")
 def run(published):
-    """The outputs of all blocks for given weights; compiled once."""
+    """A function from weights to the outputs of all blocks; compiled once."""
     graphdef = split_network(published)[0]
 
     @jax.jit
@@ -129,7 +129,7 @@ def check_blocks(outputs, golden):
 
 
 @pytest.mark.parametrize("golden", [GOLDEN, GOLDEN_TIMM], ids=["keras", "timm"])
-def test_golden_numbers_are_of_every_block(golden, published):
+def test_golden_numbers_cover_every_block(golden, published):
     assert tuple(golden["blocks"]) == tuple(map(keras_name, stage_names(published)))
 
 
@@ -140,14 +140,14 @@ def test_every_block_agrees_with_keras(published, weights, run):
     assert outputs["features"].shape == (2, published.features) == (2, 1536)
 
 
-def test_every_block_agrees_with_timm_which_has_gammas(published, run):
+def test_every_block_agrees_with_timm_and_its_gammas(published, run):
     def value(path, shape):
         return (pseudo_gamma if path.endswith("scale") else pseudo_random)(path, shape)
 
     check_blocks(run(*fill(published, value)), GOLDEN_TIMM)
 
 
-def test_the_call_is_the_mean_of_the_last_stage(published, weights):
+def test_the_features_are_the_mean_of_the_last_stage(published, weights):
     graphdef = split_network(published)[0]
 
     @jax.jit
@@ -173,7 +173,7 @@ def test_the_call_is_the_mean_of_the_last_stage(published, weights):
         ("micro", 96, [12, 5, 2]),
     ],
 )
-def test_small_variants(stem, size, sizes):
+def test_small_variants_have_the_expected_sizes(stem, size, sizes):
     network = nnx.eval_shape(lambda: make(1, width=0.125, depth=(1, 2, 1), stem=stem))
     outputs = nnx.eval_shape(stage_outputs, network, jnp.zeros((2, size, size, 1)))
     if stem == "full" and size == 75:
@@ -201,7 +201,7 @@ def test_depth_zero_has_no_blocks():
     )
 
 
-def test_last_block_keeps_the_sign():
+def test_the_last_block_has_no_relu():
     network = nnx.eval_shape(lambda: make(width=0.125, depth=(0, 0, 2), stem="tiny"))
     network = merge_network(split_network(network)[0], *fill(network, pseudo_random))
     outputs = nnx.jit(stage_outputs)(network, jnp.ones((2, 32, 32, 3)))
@@ -210,19 +210,19 @@ def test_last_block_keeps_the_sign():
     assert outputs["block8/1"].min() < 0
 
 
-def test_channels_are_multiples_of_eight_and_exact_at_width_one():
+def test_channel_counts_are_multiples_of_8_and_exact_at_width_1():
     assert [scale_channels(n, 1.0) for n in (32, 48, 80, 1536)] == [32, 48, 80, 1536]
     assert [scale_channels(n, 0.25) for n in (8, 32, 48, 80, 1536)] == [8, 8, 16, 24, 384]
 
 
 @pytest.mark.parametrize("fields", [{"stem": "large"}, {"depth": (1, 2)}, {"width": 0.0}])
-def test_wrong_fields(fields):
+def test_invalid_settings_are_refused(fields):
     with pytest.raises(pydantic.ValidationError, match=next(iter(fields))):
         Settings(**fields)
 
 
 @pytest.mark.parametrize("depth", [(0, 0, 0), (2, 0, 1)])
-def test_depths_end_each_kind_of_stage(depth):
+def test_depths_are_the_last_stages_of_each_kind(depth):
     network = nnx.eval_shape(lambda: make(1, width=0.125, depth=depth, stem="tiny"))
     ends = {
         (0, 0, 0): ("mixed_5b", "mixed_6a", "mixed_7a"),

@@ -1,4 +1,4 @@
-"""Convolution, pooling and normalisation against the plainest way of computing them."""
+"""Convolution, pooling and normalisation agree with reference implementations."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def x():
     ("kernel", "stride", "padding"),
     [(1, 1, "SAME"), (1, 1, "VALID"), (3, 1, "SAME"), ((1, 7), 1, "SAME"), (3, 2, "VALID")],
 )
-def test_convolution(x, kernel, stride, padding):
+def test_convolution_agrees_with_lax(x, kernel, stride, padding):
     conv = Conv(3, 4, kernel, stride=stride, padding=padding, bias=True, rngs=nnx.Rngs(0))
     conv.bias.set_value(jnp.arange(4.0))
     plain = jax.lax.conv_general_dilated(
@@ -28,14 +28,14 @@ def test_convolution(x, kernel, stride, padding):
     np.testing.assert_allclose(conv(x), plain + jnp.arange(4.0), atol=1e-5)
 
 
-def test_pools(x):
+def test_pooling_agrees_with_nnx(x):
     largest = nnx.max_pool(x, (3, 3), (2, 2), "VALID")
     np.testing.assert_array_equal(max_pool(x), largest)
     mean = nnx.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
     np.testing.assert_allclose(average_pool(x), mean, atol=1e-6)
 
 
-def test_gradient_of_the_largest(x):
+def test_the_gradient_of_max_pooling_agrees_with_nnx(x):
     def gradient(pool):
         return jax.grad(lambda x: (pool(x) ** 2).sum())(x)
 
@@ -43,7 +43,7 @@ def test_gradient_of_the_largest(x):
     np.testing.assert_allclose(gradient(max_pool), plain, atol=1e-6)
 
 
-def test_batch_normalisation_in_training(x):
+def test_batch_normalisation_in_training_updates_its_statistics(x):
     norm = BatchNorm(3, momentum=0.9)
     norm.scale.set_value(jnp.array([1.0, 2.0, 3.0]))
     norm.bias.set_value(jnp.array([0.0, 1.0, 2.0]))
@@ -65,7 +65,7 @@ def test_batch_normalisation_in_inference_keeps_its_statistics(x):
     np.testing.assert_array_equal(norm.mean[...], [1, 2, 3])
 
 
-def test_statistics_of_halves_are_taken_in_float32(x):
+def test_statistics_of_bfloat16_inputs_are_float32(x):
     norm = BatchNorm(3, momentum=0.0)
     y = norm((x + 300).astype(jnp.bfloat16), train=True)
     assert y.dtype == jnp.bfloat16
@@ -83,7 +83,7 @@ def test_float64_stays_float64(x):
         assert max_pool(wide).dtype == average_pool(wide).dtype == jnp.float64
 
 
-def test_kernels_are_drawn_for_their_fan_in():
+def test_initial_kernels_are_scaled_by_their_fan_in():
     rngs = nnx.Rngs(0)
     convs = [Conv(64, 64, 3, rngs=rngs), Conv(64, 128, 1, rngs=rngs)]
     for conv in convs:
@@ -95,7 +95,7 @@ def test_kernels_are_drawn_for_their_fan_in():
 
 @pytest.mark.parametrize("operations", [cpu, plain])
 @pytest.mark.parametrize("relu", [True, False])
-def test_normalisation_and_its_gradient_are_those_of_the_definition(relu, operations):
+def test_normalisation_and_its_gradient_agree_with_the_definition(relu, operations):
     rng = np.random.default_rng(3)
 
     def by_definition(x, scale, bias):
@@ -118,8 +118,8 @@ def test_normalisation_and_its_gradient_are_those_of_the_definition(relu, operat
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [((1, 1), 1), ((3, 3), 1), ((1, 7), 1), ((3, 3), 2)])
-def test_both_paths_compute_the_same(kernel, stride):
-    """Convolution, normalisation and pool, and their gradients, on CPU and on accelerators."""
+def test_cpu_and_plain_operations_agree(kernel, stride):
+    """Convolution, normalisation, pooling, and their gradients."""
 
     rows, columns = (size // 2 for size in kernel)
 
@@ -139,7 +139,7 @@ def test_both_paths_compute_the_same(kernel, stride):
             np.testing.assert_allclose(one, other, atol=1e-11)
 
 
-def test_the_backend_decides_between_the_paths(monkeypatch):
+def test_the_backend_determines_the_operations(monkeypatch):
     assert layers.operations() is cpu
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert layers.operations() is plain

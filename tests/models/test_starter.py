@@ -1,4 +1,4 @@
-"""The model that ships with the package: found by its name, checked, packed in half the space."""
+"""The model that ships with the package is found by name, verified and stored in float16."""
 
 import hashlib
 
@@ -29,7 +29,7 @@ BACKBONE = Backbone(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A workdir with a model of both tasks."""
+    """A workdir with a model for both tasks."""
     tasks, _ = make_tasks(
         {"emotion": {"classes": EMOTIONS}, "verification": {"inputs_of": "emotion"}}
     )
@@ -43,7 +43,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def shipped(trained, tmp_path, monkeypatch):
-    """The folder of a stand-in that the name stands for."""
+    """The folder of a small model that replaces the starter."""
     pack(trained, tmp_path / "shipped", None, 2.0)
     content = (tmp_path / "shipped" / "weights.safetensors").read_bytes()
     monkeypatch.setattr(starter, "_FOLDER", tmp_path / "shipped")
@@ -53,7 +53,7 @@ def shipped(trained, tmp_path, monkeypatch):
     starter.folder.cache_clear()
 
 
-def test_the_name_is_a_model_that_answers_both_tasks(shipped, trained):
+def test_the_starter_is_a_model_for_both_tasks(shipped, trained):
     assert model_directory.is_model("starter") and model_directory.find("starter") == shipped
     model, before = trained_model.load("starter"), trained_model.load(trained)
     crops = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3)).astype(np.uint8)
@@ -64,7 +64,7 @@ def test_the_name_is_a_model_that_answers_both_tasks(shipped, trained):
     np.testing.assert_allclose(*faces, atol=0.01)  # half precision
 
 
-def test_kernels_take_half_the_space_and_are_widened_when_they_are_read(shipped, trained):
+def test_kernels_are_stored_in_float16_and_read_as_float32(shipped, trained):
     small, large = (
         (folder / "weights.safetensors").stat().st_size for folder in (shipped, trained / "model")
     )
@@ -79,7 +79,7 @@ def test_kernels_take_half_the_space_and_are_widened_when_they_are_read(shipped,
             np.testing.assert_array_equal(array, exact[name])
 
 
-def test_training_starts_from_it(shipped, trained):
+def test_training_starts_from_the_starter(shipped, trained):
     weights = model_directory.read_weights(trained)
     network = Network(BACKBONE, {}, rngs=nnx.Rngs(1))
     _, parameters, statistics = split_network(network)
@@ -92,7 +92,7 @@ def test_training_starts_from_it(shipped, trained):
     assert (origin.name, origin.sha256) == ("shipped", starter.SHA256)
 
 
-def test_a_stage_takes_the_name_for_no_path(tmp_path, monkeypatch):
+def test_a_stage_does_not_treat_starter_as_a_path(tmp_path, monkeypatch):
     @stage(inputs=lambda config: [config.init])
     def run(config, workdir):
         return {"steps": 1}
@@ -102,18 +102,18 @@ def test_a_stage_takes_the_name_for_no_path(tmp_path, monkeypatch):
     assert run(config, tmp_path / "w")["steps"] == 1
 
 
-def test_other_weights_are_refused(shipped, monkeypatch):
+def test_modified_or_missing_weights_are_refused(shipped, monkeypatch):
     monkeypatch.setattr(starter, "SHA256", "0" * 64)
     starter.folder.cache_clear()
-    with pytest.raises(UserError, match=r"SHA-256 .* and this version ships 0000"):
+    with pytest.raises(UserError, match=r"SHA-256 .* but that of this version is 0000"):
         trained_model.load("starter")
     monkeypatch.setattr(starter, "_FOLDER", shipped / "nowhere")
-    with pytest.raises(UserError, match=r"no starter weights .*--config\.model"):
+    with pytest.raises(UserError, match=r"lacks the weights of the starter .*--config\.model"):
         trained_model.load("starter")
 
 
-def test_pretraining_continues_from_it(shipped, tmp_path, monkeypatch):
-    """With a learning rate of almost zero, what is saved are the starter's own parameters."""
+def test_pretraining_starts_from_the_starter(shipped, tmp_path, monkeypatch):
+    """With a learning rate near zero, the saved parameters are those of the starter."""
     (tmp_path / "data").mkdir()
     images = np.random.default_rng(2).integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
     monkeypatch.setattr(sources, "open_source", lambda *args, **kwargs: ArraySource(images))
@@ -133,7 +133,7 @@ def test_pretraining_continues_from_it(shipped, tmp_path, monkeypatch):
     assert "parameters/heads/rotation/linear/kernel" in saved
 
 
-def test_a_verifier_of_size_base_starts_from_it_by_default():
+def test_a_verifier_of_size_base_starts_from_the_starter_by_default():
     assert verify.get_config("base").init == "starter"
     assert pipeline.get_config("base").steps.verify.init == "starter"
     for size in ("small", "full"):
@@ -141,7 +141,7 @@ def test_a_verifier_of_size_base_starts_from_it_by_default():
 
 
 @pytest.mark.parametrize("config", [verify, pretrain, emotion])
-def test_its_weights_fit_the_size_base(config):
+def test_the_weights_of_the_starter_fit_the_size_base(config):
     backbone = Backbone(**config.get_config("base").backbone.to_dict())
     network = nnx.eval_shape(lambda: Network(backbone, {}, rngs=nnx.Rngs(0)))
     _, parameters, statistics = split_network(network)

@@ -16,19 +16,19 @@ def performances(emotion, count=40):
     ]
 
 
-def test_frames_are_the_same_each_time():
+def test_clips_are_reproducible():
     first = list(clip_frames(3, "happy", 1, frames=4, size=SIZE))
     again = list(clip_frames(3, "happy", 1, frames=4, size=SIZE))
     np.testing.assert_array_equal(first, again)
     assert len(first) == 4 and first[0].shape == (*SIZE, 3)
 
 
-def test_clips_start_near_rest_and_end_in_the_emotion():
+def test_clips_start_neutral_and_end_in_the_emotion():
     for emotion, unit in {"happy": "lip_corner_puller", "angry": "brow_lowerer"}.items():
         curves = np.array([[getattr(u, unit) for _, u in shown] for shown in performances(emotion)])
         assert curves[:, 0].mean() < 0.45
         assert curves[:, -1].mean() > 0.6
-        assert curves[:, -1].std() > 0.1  # not everybody shows it as strongly
+        assert curves[:, -1].std() > 0.1  # the strength varies
 
 
 def test_people_blink_and_talk_and_look_around():
@@ -55,7 +55,7 @@ def test_drift_is_smooth():
 
 
 @pytest.mark.parametrize("scene", [False, True])
-def test_written_clips_are_h264_of_the_asked_size(tmp_path, scene):
+def test_written_clips_are_h264_with_the_requested_size(tmp_path, scene):
     path = tmp_path / "clip.mp4"
     if scene:
         write_scene(path, 0, frames=5, fps=6, size=SIZE)
@@ -71,8 +71,8 @@ def test_written_clips_are_h264_of_the_asked_size(tmp_path, scene):
         assert np.abs(frame.to_ndarray(format="rgb24").astype(float) - drawn).mean() < 8
 
 
-def test_a_clip_has_the_same_bytes_each_time_it_is_written(tmp_path):
-    """x264 with its macroblock tree failed this in half of the runs."""
+def test_written_clips_have_the_same_bytes_each_time(tmp_path):
+    """With its macroblock tree, x264 failed this in half of the runs."""
     written = set()
     for trial in range(8):
         path = tmp_path / f"{trial}.mp4"

@@ -1,4 +1,4 @@
-"""What generated people are for: a face detector made for real ones must find them."""
+"""A face detector for real people finds generated faces."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from fer_jax.faces.mtcnn import Detector
 from fer_jax.people import EMOTIONS, photograph
 
 
-def test_mtcnn_finds_generated_faces_where_they_are():
+def test_mtcnn_finds_generated_faces_at_their_positions():
     photographs = [
         photograph(person, EMOTIONS[person % 4], 3, (240, 320)) for person in range(1, 25)
     ]
     found = Detector(min_face=40).detect(photographs)
     counts = np.array([len(faces.scores) for faces in found])
     assert (counts >= 1).mean() >= 0.95 and (counts > 1).sum() <= 1
-    # Eyes above the mouth, about a face apart, in the middle of the picture.
+    # The eyes are above the mouth, and the face is near the centre of the picture.
     for faces in found:
         for landmarks in faces.landmarks[:1]:
             left_eye, right_eye, nose, *mouth = landmarks

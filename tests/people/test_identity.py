@@ -5,7 +5,7 @@ import numpy as np
 from fer_jax.people.identity import HAIR_STYLES, _radical_inverse, identity
 
 
-def test_a_person_is_always_the_same_and_no_two_are():
+def test_a_number_determines_a_person_and_people_differ():
     people = [identity(number) for number in range(40)]
     assert people == [identity(number) for number in range(40)]
     assert len({(who.eye_x, who.chin, who.skin) for who in people}) == 40

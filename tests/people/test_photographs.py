@@ -18,7 +18,7 @@ def digest(image):
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
-def test_another_process_draws_the_same_bytes():
+def test_pictures_are_the_same_in_another_process():
     here = [digest(photograph(5, "sad", 2, (120, 160))), digest(texture(3, (40, 50)))]
     code = (
         "import hashlib; from fer_jax.people import photograph, texture\n"
@@ -31,20 +31,20 @@ def test_another_process_draws_the_same_bytes():
     assert there.stdout.split() == here
 
 
-def test_order_of_drawing_does_not_matter():
+def test_pictures_do_not_depend_on_the_order_of_drawing():
     first = photograph(1, "happy", 0, (120, 160))
     photograph(2, "sad", 1, (120, 160))
     np.testing.assert_array_equal(photograph(1, "happy", 0, (120, 160)), first)
 
 
-def test_photographs_of_one_person_and_emotion_differ_in_background():
+def test_backgrounds_of_photographs_vary():
     corners = [photograph(4, "angry", i, (120, 160))[:20, :20].mean((0, 1)) for i in range(6)]
     spread = np.linalg.norm(np.std(corners, axis=0))
     assert spread > 15
 
 
-def test_backgrounds_do_not_tell_emotions_apart():
-    """The mean brightness of the top corners is the same for all emotions, within its noise."""
+def test_backgrounds_do_not_depend_on_the_emotion():
+    """The mean brightness of a corner is the same for all emotions up to noise."""
     means = {
         emotion: np.array([photograph(p, emotion, 7, (64, 96))[:8, :12].mean() for p in range(24)])
         for emotion in EMOTIONS
@@ -54,7 +54,7 @@ def test_backgrounds_do_not_tell_emotions_apart():
         assert abs(values.mean() - everything.mean()) < 4 * everything.std() / np.sqrt(24)
 
 
-def test_size_and_type():
+def test_photographs_have_the_requested_size_and_type():
     image = photograph(0, "neutral", 0, (96, 128))
     assert image.shape == (96, 128, 3) and image.dtype == np.uint8
     assert 20 < image.mean() < 235 and image.std() > 15
@@ -62,7 +62,7 @@ def test_size_and_type():
         photograph(0, "bored", 0)
 
 
-def test_written_photographs_read_back_as_rgb(tmp_path):
+def test_written_photographs_are_read_back_as_rgb(tmp_path):
     path = tmp_path / "p.jpg"
     write_photograph(path, 1, "happy", 0, (120, 160))
     read = cv2.imread(str(path))[..., ::-1].astype(float)
@@ -70,7 +70,7 @@ def test_written_photographs_read_back_as_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_textures_and_backgrounds_are_pictures(seed):
+def test_textures_and_backgrounds_are_valid_pictures(seed):
     image = texture(seed, (48, 64))
     assert image.shape == (48, 64, 3) and image.dtype == np.uint8 and image.std() > 3
     scenery = background(np.random.default_rng(seed), (48, 64))

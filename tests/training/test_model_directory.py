@@ -136,7 +136,7 @@ def test_neither_file_nor_model(state, tmp_path):
 
 def test_other_safetensors(state, tmp_path):
     save_file({"layer.weight": np.ones(3, np.float32)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match=r"1 extra \(layer.weight\)"):
+    with pytest.raises(UserError, match=r"1 unknown \(layer.weight\)"):
         model_directory.backbone_leaves(tmp_path / "other.safetensors", state)
 
 
