@@ -20,6 +20,7 @@ LEVELS = {
     "auditing": 5,
     "reading": 4,
     "crossval": 4,
+    "export": 4,
     "recogniser": 3,
     "metrics": 3,
     "training": 2,
@@ -49,6 +50,9 @@ KEEPERS = {
     "av": {"faces/video.py"},
     "grain": {"data/"},
     "tensorflow_datasets": {"data/"},
+    "onnx": {"export/formats.py"},
+    "onnxruntime": {"export/formats.py"},
+    "jax2onnx": {"export/formats.py"},
 }
 
 

@@ -134,4 +134,6 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 
 def average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """3x3 average pooling with stride 1; padding is not counted."""
-    return nnx.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+    return nnx.avg_pool(
+        x, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False
+    )

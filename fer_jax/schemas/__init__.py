@@ -16,6 +16,7 @@ from fer_jax.schemas.stages import (
     Audit,
     Crossval,
     Evaluate,
+    Export,
     Extract,
     ImagenetCheck,
     LabelledFaces,
@@ -32,7 +33,7 @@ from fer_jax.schemas.training import Data, Loop, Probe, Training
 from fer_jax.schemas.validation import completed, validated
 
 __all__ = [
-    "STAGES", "Audit", "Crossval", "Data", "Evaluate", "Extract", "ImagenetCheck", "LabelledFaces",
-    "Loop", "Photographs", "Pipeline", "Predict", "Probe", "Refine", "Remove", "Render", "Stage",
-    "Study", "Train", "Training", "completed", "validated",
+    "STAGES", "Audit", "Crossval", "Data", "Evaluate", "Export", "Extract", "ImagenetCheck",
+    "LabelledFaces", "Loop", "Photographs", "Pipeline", "Predict", "Probe", "Refine", "Remove", "Render",
+    "Stage", "Study", "Train", "Training", "completed", "validated",
 ]  # fmt: skip

@@ -332,6 +332,16 @@ class Predict(Stage):
     annotate: bool
 
 
+class Export(Stage):
+    """Files that other programs run; fer_jax/stages/export.py."""
+
+    stage: Literal["export"]
+    model: Text
+    formats: Annotated[
+        Items[Annotated[Literal["onnx", "stablehlo"], AnyCase]], Field(min_length=1), Unique
+    ]
+
+
 class ImagenetCheck(Stage):
     """Published weights against published accuracy; fer_jax/stages/imagenet_check.py."""
 
@@ -394,7 +404,7 @@ class Pipeline(Stage):
 
 Step: TypeAlias = Annotated[
     Render | Photographs | Extract | Train | Refine | Crossval | Audit | Evaluate | Study
-    | Predict | ImagenetCheck | Remove,
+    | Predict | Export | ImagenetCheck | Remove,
     Field(discriminator="stage"),
 ]  # fmt: skip
 
@@ -402,6 +412,7 @@ STAGES: dict[str, type[Stage]] = {
     "audit": Audit,
     "crossval": Crossval,
     "evaluate": Evaluate,
+    "export": Export,
     "extract": Extract,
     "imagenet_check": ImagenetCheck,
     "photographs": Photographs,

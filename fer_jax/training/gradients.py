@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 SIDE = 64  # pixels, of the faces described
-_CELLS, _BINS = 8, 9
-WIDTH = (_CELLS - 1) ** 2 * 4 * _BINS  # numbers per face
+CELLS, BINS = 8, 9  # cells along each side, and orientations
+WIDTH = (CELLS - 1) ** 2 * 4 * BINS  # numbers per face
 
 
 def descriptors(crops: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f"]:
@@ -30,11 +30,11 @@ def _oriented_gradients(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray,
     down[1:-1] = grey[2:] - grey[:-2]
     strength = np.hypot(across, down)
     angle = np.degrees(np.arctan2(down, across)) % 180.0
-    place = np.minimum((angle / (180.0 / _BINS)).astype(int), _BINS - 1)
-    cell = np.arange(SIDE) // (SIDE // _CELLS)
-    index = (cell[:, None] * _CELLS + cell[None]) * _BINS + place
-    counts = np.bincount(index.ravel(), strength.ravel(), _CELLS * _CELLS * _BINS)
-    cells = counts.reshape(_CELLS, _CELLS, _BINS)
+    place = np.minimum((angle / (180.0 / BINS)).astype(int), BINS - 1)
+    cell = np.arange(SIDE) // (SIDE // CELLS)
+    index = (cell[:, None] * CELLS + cell[None]) * BINS + place
+    counts = np.bincount(index.ravel(), strength.ravel(), CELLS * CELLS * BINS)
+    cells = counts.reshape(CELLS, CELLS, BINS)
     corners = [cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]]
     blocks = np.concatenate(corners, axis=-1)
     for _ in range(2):

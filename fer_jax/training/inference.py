@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 CROPS = 5  # the whole face, and a crop towards each corner
 _CROP = 0.9  # of the side
-_LEAST = 1e-12  # a probability of 0 has no logarithm
+LEAST = 1e-12  # a probability of 0 has no logarithm
 
 Images = UInt8[np.ndarray, "n s s 3"]
 
@@ -22,22 +22,32 @@ def views(images: Images, count: int) -> list[Images]:
     Raises:
         ValueError: `count` is neither 1 nor 5.
     """
-    if count not in (1, CROPS):
-        raise ValueError(f"{count} test crops are not offered; use 1 or {CROPS}")
     side = images.shape[1]
-    small = max(1, round(_CROP * side))
-    corners = [(top, left) for top in (0, side - small) for left in (0, side - small)]
     found = [images]
-    for top, left in corners if count == CROPS else ():
+    for top, left, small in corners(side, count):
         part = images[:, top : top + small, left : left + small]
         enlarged = [cv2.resize(p, (side, side), interpolation=cv2.INTER_LINEAR) for p in part]
         found.append(np.reshape(enlarged, images.shape).astype(np.uint8))
     return [*found, *(np.ascontiguousarray(view[:, :, ::-1]) for view in found)]
 
 
+def corners(side: int, count: int) -> list[tuple[int, int, int]]:
+    """The crops beside the whole image, as (top, left, side) in pixels.
+
+    Raises:
+        ValueError: `count` is neither 1 nor 5.
+    """
+    if count not in (1, CROPS):
+        raise ValueError(f"{count} test crops are not offered; use 1 or {CROPS}")
+    if count == 1:
+        return []
+    small = max(1, round(_CROP * side))
+    return [(top, left, small) for top in (0, side - small) for left in (0, side - small)]
+
+
 def scale(
     probabilities: Float[np.ndarray, "N C"], temperature: float | Float[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N C"]:
     """The probabilities at a temperature, one for all or one per row; NaN stays NaN."""
-    logits = np.log(np.clip(probabilities, _LEAST, 1.0))
+    logits = np.log(np.clip(probabilities, LEAST, 1.0))
     return softmax(logits / np.reshape(temperature, (-1, 1)), axis=1)

@@ -168,9 +168,10 @@ def make_features_step(
 
     def features_step(state: State, images: jax.Array) -> jax.Array:
         network = merge_network(graphdef, **for_use(state))
-        labels = jnp.zeros(len(images), jnp.int32)
+        faces = images.shape[0]  # symbolic in an export, where `len` fails
+        labels = jnp.zeros(faces, jnp.int32)
         inputs, _ = task.prepare(jax.random.key(0), images, labels, train=False)
-        return network.features(inputs, train=False).reshape(len(images), -1)
+        return network.features(inputs, train=False).reshape(faces, -1)
 
     return features_step
 

@@ -20,10 +20,17 @@ from fer_jax.models import pretrained
 from fer_jax.models.network import Network
 from fer_jax.padding import in_batches, power_of_two
 from fer_jax.records import Inference, ModelRecord
+from fer_jax.tasks.task import Task
 from fer_jax.training import gradients, inference, model_directory, person_relative
 from fer_jax.training.grad_cam import GradCam
 from fer_jax.training.learner import make_tasks
-from fer_jax.training.state import flatten, random_state, replace_leaves, split_network
+from fer_jax.training.state import (
+    flatten,
+    merge_network,
+    random_state,
+    replace_leaves,
+    split_network,
+)
 from fer_jax.training.step import make_features_step, make_head_step
 
 
@@ -253,6 +260,15 @@ class Model:
     def pooled(self, task: str, images: np.ndarray) -> Float32[np.ndarray, "n f"]:
         """Pooled features of the images as the task shows them to the network."""
         return self._run("features", task, images)
+
+    def network(self) -> Network:
+        """A copy of the network, with its weights."""
+        network: Network = merge_network(self._graphdef, **self._state)
+        return network
+
+    def task(self, name: str) -> Task:
+        """One of the tasks, as the record describes it."""
+        return self._tasks[name]
 
     def _run(self, kind: str, task: str, rows: np.ndarray) -> Float32[np.ndarray, "n f"]:
         """The compiled function `kind` of a task, on all rows."""

@@ -1,0 +1,185 @@
+"""From the crop of a face to the probabilities of the emotions, as one function of JAX.
+
+`trained_model.Model.probabilities` does the same with OpenCV and NumPy between two compiled
+functions; other programs have neither. tests/export/test_answer.py holds both equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32, Int32, UInt8
+
+from fer_jax.export import opencv
+from fer_jax.models.layers import Conv, ConvBN
+from fer_jax.models.network import Network
+from fer_jax.recogniser import TASK
+from fer_jax.records import Inference
+from fer_jax.training import gradients, inference
+from fer_jax.training.state import split_network
+from fer_jax.training.step import make_features_step, make_head_step
+from fer_jax.training.trained_model import Model, gradient_kernel
+
+
+class Answer(NamedTuple):
+    """What is known of some faces.
+
+    Attributes:
+        probabilities: of each emotion, in the order of the record's labels; calibrated.
+        features: what the head reads, averaged over the views of each face.
+    """
+
+    probabilities: Float32[Array, "n classes"]
+    features: Float32[Array, "n f"]
+
+
+Function = Callable[[UInt8[Array, "n s s 3"]], Answer]
+
+
+def make(model: Model) -> Function:
+    """The function of crops of any side s, with the weights of the model inside.
+
+    Args:
+        model: an emotion model; not person-relative.
+    """
+    how = model.record.inference.get(TASK, Inference())
+    network = in_inference(model.network())
+    graphdef, parameters, statistics = split_network(network)
+    state = {"parameters": parameters, "statistics": statistics}
+    pooled = partial(make_features_step(graphdef, model.task(TASK)), state)
+    head = partial(make_head_step(graphdef, TASK), state)
+    kernel = model.weights[gradient_kernel(TASK)] if how.gradients else None
+
+    def answer(crops: UInt8[Array, "n s s 3"]) -> Answer:
+        shown = views(opencv.resize(crops, model.record.image_size), how.crops)
+        features = pooled(_rows(shown))
+        logits = head(features)
+        if kernel is not None:
+            fine = views(opencv.resize(crops, gradients.SIDE), how.crops)
+            lines = descriptors(_rows(fine))
+            logits = logits + jnp.matmul(lines, kernel, precision=jax.lax.Precision.HIGHEST)
+            features = jnp.concatenate([features, lines], axis=-1)
+        probabilities = _mean(jax.nn.softmax(logits), len(shown))
+        if how.temperature != 1.0:
+            least = jnp.clip(probabilities, inference.LEAST, 1.0)
+            probabilities = jax.nn.softmax(jnp.log(least) / how.temperature)
+        return Answer(probabilities, _mean(features, len(shown)))
+
+    return answer
+
+
+def in_inference(network: Network) -> Network:
+    """The network with each batch normalisation folded into the convolution before it.
+
+    Its convolutions are those of Flax, which every converter knows; a backbone with layers of its
+    own keeps them. The network is changed in place.
+    """
+    modules = [module for _, module in nnx.iter_modules(network)]
+    for module in modules:
+        if isinstance(module, ConvBN):
+            norm = module.bn
+            factor = norm.scale[...] / np.sqrt(norm.var[...] + norm.epsilon)
+            module.conv = _flax_conv(module.conv, factor, norm.bias[...] - norm.mean[...] * factor)
+            module.bn = _Relu()
+    for module in modules:
+        for name, layer in list(vars(module).items()):
+            if isinstance(layer, Conv):
+                outputs = layer.kernel.shape[-1]
+                bias = np.zeros(outputs) if layer.bias is None else layer.bias[...]
+                setattr(module, name, _flax_conv(layer, np.ones(outputs), bias))
+    return network
+
+
+class _Relu(nnx.Module):
+    """What is left of a `BatchNorm` that was folded."""
+
+    def __call__(
+        self, x: Float[Array, "n h w c"], *, train: bool, relu: bool = False
+    ) -> Float[Array, "n h w c"]:
+        return jax.nn.relu(x) if relu else x
+
+
+def _flax_conv(
+    conv: Conv, factor: Float[np.ndarray, " c"], bias: Float[np.ndarray, " c"]
+) -> nnx.Conv:
+    """`factor * conv(x) + bias`, without the bias that `conv` has."""
+    *size, inputs, outputs = conv.kernel.shape
+    made = nnx.Conv(
+        inputs,
+        outputs,
+        kernel_size=tuple(size),
+        strides=(conv.stride, conv.stride),
+        padding=conv.padding,
+        kernel_init=nnx.initializers.zeros_init(),
+        rngs=nnx.Rngs(0),
+    )
+    made.kernel.set_value(jnp.asarray(conv.kernel[...] * factor, jnp.float32))
+    made.bias.set_value(jnp.asarray(bias, jnp.float32))
+    return made
+
+
+def views(images: UInt8[Array, "n s s 3"], count: int) -> list[UInt8[Array, "n s s 3"]]:
+    """As `inference.views`: the images, `count` - 1 crops of them, and all mirror images."""
+    side = images.shape[1]
+    found = [images]
+    for top, left, small in inference.corners(side, count):
+        part = images[:, top : top + small, left : left + small]
+        found.append(opencv.bilinear(part, side))
+    return [*found, *(view[:, :, ::-1] for view in found)]
+
+
+def _rows(seen: list[UInt8[Array, "n s s 3"]]) -> UInt8[Array, "m s s 3"]:
+    """All views in one batch, those of a face following each other."""
+    return jnp.stack(seen, axis=1).reshape(-1, *seen[0].shape[1:])
+
+
+def _mean(rows: Float32[Array, "m c"], count: int) -> Float32[Array, "n c"]:
+    """Over the `count` views of each face."""
+    return rows.reshape(-1, count, rows.shape[-1]).mean(axis=1)
+
+
+def descriptors(crops: UInt8[Array, "n s s 3"]) -> Float32[Array, "n f"]:
+    """As `gradients.descriptors`, of crops of the side `gradients.SIDE`."""
+    image = opencv.grey(crops)
+    across = jnp.pad(image[:, :, 2:] - image[:, :, :-2], ((0, 0), (0, 0), (1, 1)))
+    down = jnp.pad(image[:, 2:] - image[:, :-2], ((0, 0), (1, 1), (0, 0)))
+    strength = jnp.sqrt((across * across + down * down).astype(jnp.float32))
+    bins = jnp.arange(gradients.BINS) == orientation(across, down)[..., None]
+    cells = gradients.CELLS
+    size = gradients.SIDE // cells
+    votes = (strength[..., None] * bins).reshape(-1, cells, size, cells, size, gradients.BINS)
+    counts = votes.sum(axis=(2, 4))
+    corners = [counts[:, :-1, :-1], counts[:, :-1, 1:], counts[:, 1:, :-1], counts[:, 1:, 1:]]
+    blocks = jnp.concatenate(corners, axis=-1)
+    for _ in range(2):
+        blocks = jnp.minimum(_unit(blocks), 0.2)
+    return _unit(blocks).reshape(-1, gradients.WIDTH)
+
+
+def orientation(
+    across: Int32[Array, "n h w"], down: Int32[Array, "n h w"]
+) -> Int32[Array, "n h w"]:
+    """The bin of each gradient's angle, modulo 180 degrees.
+
+    It counts the borders between bins that the gradient lies beyond, each by a cross product:
+    exact, and ONNX has no arctan2.
+    """
+    sign = jnp.where(down < 0, -1, 1)
+    x, y = (across * sign).astype(jnp.float32), (down * sign).astype(jnp.float32)
+    x = jnp.where(down == 0, jnp.abs(x), x)
+    angles = np.arange(1, gradients.BINS) * np.pi / gradients.BINS
+    cosines, sines = np.float32(np.cos(angles)), np.float32(np.sin(angles))
+    beyond = y[..., None] * cosines - x[..., None] * sines >= 0
+    # Where there is no gradient at all, the bin has no weight.
+    return beyond.astype(jnp.int32).sum(axis=-1)
+
+
+def _unit(blocks: Float32[Array, "n y x f"]) -> Float32[Array, "n y x f"]:
+    norm = jnp.sqrt((blocks * blocks).sum(axis=-1, keepdims=True) + 1e-10)
+    return blocks / norm

@@ -1,0 +1,109 @@
+"""What goes along with an exported model: how its input is made, and what its output means."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import Field
+
+from fer_jax.faces.alignment import template_points
+from fer_jax.recogniser import TASK
+from fer_jax.records import Inference, ModelRecord
+from fer_jax.schemas.faces import Crop
+from fer_jax.schemas.fields import Section
+
+_LANDMARKS = ("left eye", "right eye", "nose", "left corner of the mouth", "right corner")
+
+
+class Description(Section):
+    """`description.json`; the metadata of the ONNX file hold it too, but for the differences.
+
+    Attributes:
+        model: the name of the model directory or of the training workdir.
+        weights_sha256: of its weights.safetensors.
+        fer_jax: version of the package.
+        labels: of `probabilities`, in their order.
+        crop: side of the input in pixels, and its margin (`fer_jax.faces.alignment.align`).
+        landmarks: where the five landmarks of MTCNN lie in the crop, (x, y) in pixels, pixel
+            centres at integers; left is the viewer's.
+        image_size: side in pixels of what the network is shown, which the file makes itself.
+        inference: of the record: test crops, temperature, gradients. Inside the file.
+        differences: the worst difference of a probability from the model's, by format.
+    """
+
+    model: str
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    fer_jax: str
+    labels: tuple[str, ...]
+    crop: Crop
+    landmarks: dict[str, tuple[float, float]]
+    image_size: int
+    inference: Inference
+    differences: dict[str, float] = Field(default_factory=dict)
+
+    def with_difference(self, name: str, worst: float) -> Description:
+        """The description after the format `name` was compared."""
+        return self.model_copy(update={"differences": {**self.differences, name: worst}})
+
+    def notes(self) -> dict[str, str]:
+        """For the metadata of an ONNX file, which are texts: each field as JSON."""
+        fields = self.model_dump(mode="json", exclude={"differences"})
+        return {name: json.dumps(value) for name, value in fields.items()}
+
+
+def describe(record: ModelRecord, *, name: str, sha256: str, version: str) -> Description:
+    """The description of a model whose record has `faces`."""
+    assert record.faces is not None, "Recogniser refuses such a model"
+    crop = record.faces.crop
+    points = template_points(crop.size, crop.margin).round(3).tolist()
+    return Description(
+        model=name,
+        weights_sha256=sha256,
+        fer_jax=version,
+        labels=record.labels[TASK],
+        crop=crop,
+        landmarks={name: (x, y) for name, (x, y) in zip(_LANDMARKS, points, strict=True)},
+        image_size=record.image_size,
+        inference=record.inference.get(TASK, Inference()),
+    )
+
+
+def text(description: Description) -> str:
+    """README.md of an export."""
+    crop, how = description.crop, description.inference
+    side = crop.size
+    points = "\n".join(f"| {name} | {x} | {y} |" for name, (x, y) in description.landmarks.items())
+    labels = "\n".join(f"{row}. {json.dumps(one)}" for row, one in enumerate(description.labels))
+    worst = ", ".join(f"{name} {value:.1e}" for name, value in description.differences.items())
+    views = 2 * how.crops
+    return f"""# An exported emotion model
+
+Written by fer_jax {description.fer_jax} from the model {json.dumps(description.model)}, whose
+weights.safetensors has the SHA-256 {description.weights_sha256}.
+
+## Input
+
+`faces`, uint8 [batch, {side}, {side}, 3]: crops of faces, RGB, 0 to 255; any number of them. A crop
+is the picture turned, scaled and shifted so that the landmarks of MTCNN lie at these pixels
+(similarity transform of least squares, pixel centres at integers; left is the viewer's):
+
+| landmark | x | y |
+|---|---|---|
+{points}
+
+## Output
+
+`probabilities`, float32 [batch, {len(description.labels)}], of these emotions:
+
+{labels}
+
+`features`, float32 [batch, width]: what the linear head reads, averaged over {views} views.
+
+The file does all the rest: it resizes to {description.image_size} pixels, normalises, averages over
+{views} views of the face ({how.crops} crops and their mirror images), and calibrates (temperature
+{how.temperature:.4g}). Worst difference of a probability from the model's on generated faces:
+{worst}.
+
+The model was measured on crops that were cut so; other crops give worse answers. An answer is about
+an expression in a picture, and is no evidence of what a person feels.
+"""

@@ -1,0 +1,144 @@
+"""The two file formats: writing them, and running what was written.
+
+onnx        for ONNX Runtime, in Python, C++, C#, Java and browsers; by jax2onnx
+stablehlo   for JAX, without this package; by `jax.export`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jaxtyping import UInt8
+
+from fer_jax.errors import UserError
+from fer_jax.export.answer import Answer, Function
+
+INPUT = "faces"
+OPSET = 17  # of ONNX; read by every runtime since 2022
+PLATFORMS = ("cpu", "cuda", "tpu")  # of StableHLO
+_LIBRARIES = ("jax2onnx", "onnx", "onnxruntime")
+_NOISY = ("jax2onnx", "onnx_ir")  # loggers
+
+Runner = Callable[[UInt8[np.ndarray, "n s s 3"]], Answer]
+
+
+class Write(Protocol):
+    """Writes a function of crops of one side to a file; `notes` go along where there is room."""
+
+    def __call__(
+        self, path: Path, function: Function, side: int, notes: Mapping[str, str]
+    ) -> None: ...
+
+
+class Format(NamedTuple):
+    """A file format.
+
+    Attributes:
+        file: the name of the file.
+        libraries: what the format needs beside the requirements of the package.
+        write: see `Write`.
+        open: from the file to the function in it.
+    """
+
+    file: str
+    libraries: tuple[str, ...]
+    write: Write
+    open: Callable[[Path], Runner]
+
+
+def check_installed(name: str) -> None:
+    """Raises a `UserError` if a library is missing that the format `name` needs."""
+    missing = [one for one in FORMATS[name].libraries if importlib.util.find_spec(one) is None]
+    if missing:
+        raise UserError(
+            f"export: the format {name} needs {', '.join(missing)}: pip install 'fer_jax[export]' "
+            "(docs/export.md), or leave it out with --config.formats=\"('stablehlo',)\""
+        )
+
+
+def write_onnx(path: Path, function: Function, side: int, notes: Mapping[str, str]) -> None:
+    """Writes an ONNX file; the size of the batch is free, and `notes` become its metadata."""
+    import onnx
+    from jax2onnx import to_onnx
+
+    def outputs(faces: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(function(faces))
+
+    shape = jax.ShapeDtypeStruct(("batch", side, side, 3), jnp.uint8)  # type: ignore[arg-type]
+    with _quiet(*_NOISY):
+        model = to_onnx(
+            outputs,
+            [shape],
+            model_name="fer_jax",
+            opset=OPSET,
+            input_names=[INPUT],
+            output_names=list(Answer._fields),
+        )
+    onnx.helper.set_model_props(model, dict(notes))
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def open_onnx(path: Path) -> Runner:
+    """The function in an ONNX file, on this machine's processor."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(faces: UInt8[np.ndarray, "n s s 3"]) -> Answer:
+        return Answer(*session.run(list(Answer._fields), {INPUT: faces}))
+
+    return run
+
+
+def write_stablehlo(path: Path, function: Function, side: int, notes: Mapping[str, str]) -> None:
+    """Writes what `jax.export.deserialize` reads, for every platform; it has no room for notes."""
+    del notes
+
+    def outputs(faces: jax.Array) -> dict[str, jax.Array]:
+        return function(faces)._asdict()
+
+    shape = export.symbolic_shape(f"batch, {side}, {side}, 3")
+    exported = export.export(jax.jit(outputs), platforms=PLATFORMS)(
+        jax.ShapeDtypeStruct(shape, jnp.uint8)
+    )
+    path.write_bytes(exported.serialize())
+
+
+def open_stablehlo(path: Path) -> Runner:
+    """The function in a serialised StableHLO file."""
+    call = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
+
+    def run(faces: UInt8[np.ndarray, "n s s 3"]) -> Answer:
+        return Answer(**{name: np.asarray(value) for name, value in call(faces).items()})
+
+    return run
+
+
+FORMATS = {
+    "onnx": Format("model.onnx", _LIBRARIES, write_onnx, open_onnx),
+    "stablehlo": Format("model.stablehlo", (), write_stablehlo, open_stablehlo),
+}
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Warnings of these loggers are left out: they are about nodes that the converter removes."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,64 @@
+"""Resizing and grey are those of OpenCV, to the last bit."""
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.data import sources
+from fer_jax.export import opencv
+from fer_jax.people import photograph
+
+
+def pictures(side):
+    """Noise, a face, and the extremes."""
+    noise = np.random.default_rng(side).integers(0, 256, (6, side, side, 3), np.uint8)
+    face = cv2.resize(photograph(1, "happy", 0)[40:200, 80:240], (side, side))
+    steps = np.kron(np.indices((side, side)).sum(0) % 2 * 255, np.ones((1, 1))).astype(np.uint8)
+    flat = [np.full((side, side, 3), level, np.uint8) for level in (0, 128, 255)]
+    return np.stack([*noise, face, np.repeat(steps[..., None], 3, axis=2), *flat])
+
+
+def resized(images, side, interpolation):
+    return np.stack([cv2.resize(i, (side, side), interpolation=interpolation) for i in images])
+
+
+@pytest.mark.parametrize(
+    ("length", "side"),
+    [(80, 48), (80, 64), (72, 32), (96, 48), (112, 48), (144, 48), (192, 48), (77, 48), (64, 48)],
+)
+def test_shrinking_by_area(length, side):
+    images = pictures(length)
+    found = np.asarray(opencv.by_area(jnp.asarray(images), side))
+    np.testing.assert_array_equal(found, resized(images, side, cv2.INTER_AREA))
+
+
+@pytest.mark.parametrize(
+    ("length", "side"), [(43, 48), (58, 64), (29, 32), (269, 299), (32, 48), (48, 96), (80, 299)]
+)
+def test_enlarging_bilinearly(length, side):
+    images = pictures(length)
+    found = np.asarray(opencv.bilinear(jnp.asarray(images), side))
+    np.testing.assert_array_equal(found, resized(images, side, cv2.INTER_LINEAR))
+
+
+@pytest.mark.parametrize(("length", "side", "most"), [(320, 299, 0.001), (160, 48, 0.005)])
+def test_where_sums_of_weights_end_in_one_half_few_pixels_differ_by_one(length, side, most):
+    images = pictures(length)
+    found = np.asarray(opencv.by_area(jnp.asarray(images), side))
+    difference = np.abs(found.astype(int) - resized(images, side, cv2.INTER_AREA))
+    assert difference.max() <= 1 and (difference > 0).mean() < most
+
+
+@pytest.mark.parametrize(("length", "side"), [(80, 48), (48, 48), (40, 48)])
+def test_the_way_of_resizing_is_that_of_the_crops(length, side):
+    images = pictures(length)
+    expected = np.stack([sources.resize(image, side) for image in images])
+    found = np.asarray(opencv.resize(jnp.asarray(images), side))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_grey():
+    images = np.random.default_rng(0).integers(0, 256, (4, 256, 256, 3), np.uint8)
+    expected = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
+    np.testing.assert_array_equal(np.asarray(opencv.grey(jnp.asarray(images))), expected)
