@@ -12,7 +12,7 @@ from fer_jax.records import Inference, ModelRecord
 from fer_jax.schemas.faces import Crop
 from fer_jax.schemas.fields import Section
 
-_LANDMARKS = ("left eye", "right eye", "nose", "left corner of the mouth", "right corner")
+_LANDMARKS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 
 
 class Description(Section):
@@ -55,7 +55,7 @@ def describe(record: ModelRecord, *, name: str, sha256: str, version: str) -> De
     """The description of a model whose record has `faces`."""
     assert record.faces is not None, "Recogniser refuses such a model"
     crop = record.faces.crop
-    points = template_points(crop.size, crop.margin).round(3).tolist()
+    points = template_points(crop.size, crop.margin).tolist()
     return Description(
         model=name,
         weights_sha256=sha256,
@@ -72,7 +72,7 @@ def text(description: Description) -> str:
     """README.md of an export."""
     crop, how = description.crop, description.inference
     side = crop.size
-    points = "\n".join(f"| {name} | {x} | {y} |" for name, (x, y) in description.landmarks.items())
+    points = "\n".join(f"| {name} | {x:.2f} | {y:.2f} |" for name, (x, y) in description.landmarks.items())
     labels = "\n".join(f"{row}. {json.dumps(one)}" for row, one in enumerate(description.labels))
     worst = ", ".join(f"{name} {value:.1e}" for name, value in description.differences.items())
     views = 2 * how.crops

@@ -68,13 +68,14 @@ def check_installed(name: str) -> None:
 def write_onnx(path: Path, function: Function, side: int, notes: Mapping[str, str]) -> None:
     """Writes an ONNX file; the size of the batch is free, and `notes` become its metadata."""
     import onnx
-    from jax2onnx import to_onnx
 
     def outputs(faces: jax.Array) -> tuple[jax.Array, ...]:
         return tuple(function(faces))
 
     shape = jax.ShapeDtypeStruct(("batch", side, side, 3), jnp.uint8)  # type: ignore[arg-type]
     with _quiet(*_NOISY):
+        from jax2onnx import to_onnx
+
         model = to_onnx(
             outputs,
             [shape],
@@ -132,7 +133,8 @@ FORMATS = {
 
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Warnings of these loggers are left out: they are about nodes that the converter removes."""
+    """Leaves out warnings of these loggers: about plugins for other libraries, and about nodes that
+    the converter removes."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -34,6 +34,6 @@ from fer_jax.schemas.validation import completed, validated
 
 __all__ = [
     "STAGES", "Audit", "Crossval", "Data", "Evaluate", "Export", "Extract", "ImagenetCheck",
-    "LabelledFaces", "Loop", "Photographs", "Pipeline", "Predict", "Probe", "Refine", "Remove", "Render",
-    "Stage", "Study", "Train", "Training", "completed", "validated",
+    "LabelledFaces", "Loop", "Photographs", "Pipeline", "Predict", "Probe", "Refine", "Remove",
+    "Render", "Stage", "Study", "Train", "Training", "completed", "validated",
 ]  # fmt: skip

@@ -68,7 +68,7 @@ def test_descriptors_of_faces():
 
 
 def test_every_gradient_falls_into_the_bin_of_its_angle():
-    across, down = (np.array(axis) for axis in zip(*itertools.product(range(-255, 256), repeat=2)))
+    across, down = np.array([*itertools.product(range(-255, 256), repeat=2)]).T
     angle = np.degrees(np.arctan2(np.float32(down), np.float32(across))) % 180.0
     expected = np.minimum((angle / 20.0).astype(int), 8)
     found = answer.orientation(jnp.asarray(across)[None, None], jnp.asarray(down)[None, None])
