@@ -72,7 +72,9 @@ def text(description: Description) -> str:
     """README.md of an export."""
     crop, how = description.crop, description.inference
     side = crop.size
-    points = "\n".join(f"| {name} | {x:.2f} | {y:.2f} |" for name, (x, y) in description.landmarks.items())
+    points = "\n".join(
+        f"| {name} | {x:.2f} | {y:.2f} |" for name, (x, y) in description.landmarks.items()
+    )
     labels = "\n".join(f"{row}. {json.dumps(one)}" for row, one in enumerate(description.labels))
     worst = ", ".join(f"{name} {value:.1e}" for name, value in description.differences.items())
     views = 2 * how.crops
