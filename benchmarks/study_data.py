@@ -7,14 +7,21 @@
         --config.aligned=True --workdir=STUDY/choosing
 
 `fer2013` is a workdir of the stage `photographs` (benchmarks/fer2013.py), `clips` one of `extract`
-or `refine`. Writes
+or `refine`, which can be left out. Writes
 
     STUDY/pool/manifest.parquet   faces of fer2013's split `train` and of the clips, for pretraining
     STUDY/low_shot.csv            labelled: split `train` to draw from, split `test` to measure on
     STUDY/choosing.csv            the same, but measured on the split `validation`: to choose by
 
-A face of the pool that looks like a copy of a face measured on is left out, and counted. fer2013
-has no ids of people: each picture passes for a person of its own.
+The labelled faces are those with the four default emotions; the pool has faces of any emotion. A
+face of the pool that looks like a copy of a face measured on is left out, and counted.
+
+The starter was trained on the labels of the split `train`. To study a network that continues from
+it, `--labelled-from=validation` draws the labelled faces from the split `validation` instead. Faces
+of `validation` and `test` that look like copies of a face of `train` are then left out, and
+counted, and the pool keeps them.
+
+fer2013 has no ids of people: each picture passes for a person of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.fer2013 import FOUR
 from fer_jax.auditing import likeness
 from fer_jax.data import manifest
 from fer_jax.workdir import write_json
@@ -34,9 +42,11 @@ from fer_jax.workdir import write_json
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fer2013", type=Path, required=True)
-    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--clips", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--labelled-from", choices=("train", "validation"), default="train")
     parser.add_argument("--labelled", type=int, default=400, help="to draw from, of each emotion")
+    parser.add_argument("--pool", type=int, default=0, help="faces of fer2013 in it; 0: all")
     parser.add_argument("--measured", type=int, default=300, help="of each emotion")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
@@ -48,21 +58,32 @@ def main() -> None:
     if not link.is_symlink():
         link.symlink_to(flags.fer2013.resolve())
     rng = np.random.default_rng(flags.seed)
-    parts = {
-        split: drawn(faces[faces["split"] == split], flags.measured, rng)
+    four = faces[faces["emotion"].isin(FOUR)]
+    unlabelled = faces[faces["split"] == "train"]
+    if flags.labelled_from == "validation":
+        four = not_copied_from(unlabelled, four[four["split"] != "train"])
+    measured = {
+        split: drawn(four[four["split"] == split], flags.measured, rng)
         for split in ("validation", "test")
     }
-    taught = without_copies(faces[faces["split"] == "train"], pd.concat(parts.values()))
-    labelled = drawn(taught, flags.labelled, rng)
+    if flags.labelled_from == "validation":
+        to_label = four[four["split"] == "validation"]
+    else:
+        unlabelled = without_copies(unlabelled, pd.concat(measured.values()))
+        to_label = unlabelled[unlabelled["emotion"].isin(FOUR)]
+    labelled = drawn(to_label, flags.labelled, rng)
     for name, split in (("low_shot", "test"), ("choosing", "validation")):
         # Once more, among these alone, as the auditor will look at them.
-        shown = without_copies(labelled, parts[split])
-        table = pd.concat([shown, parts[split].assign(split="test")])
+        shown = without_copies(labelled, measured[split]).assign(split="train")
+        table = pd.concat([shown, measured[split].assign(split="test")])
         paths = "fer2013/" + table["crop"]
         table = table.assign(path=paths)[["path", "subject", "emotion", "split"]]
         table.to_csv(flags.out / f"{name}.csv", index=False)
         print(f"{name}.csv: {table.groupby(['split', 'emotion']).size().to_dict()}")
-    write_pool(flags, taught)
+    if flags.pool:
+        rows = np.sort(rng.permutation(len(unlabelled))[: flags.pool])
+        unlabelled = unlabelled.iloc[rows]
+    write_pool(flags, unlabelled)
 
 
 def drawn(faces: pd.DataFrame, number: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -87,13 +108,20 @@ def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         faces = faces.drop(faces.index[found])
 
 
+def not_copied_from(seen: pd.DataFrame, faces: pd.DataFrame) -> pd.DataFrame:
+    """The faces whose nearest one among `seen` is no copy of them."""
+    pool = likeness.Faces.read(seen["file"].tolist())
+    found = [
+        row for row, _, _ in likeness.copies(likeness.Faces.read(faces["file"].tolist()), pool)
+    ]
+    print(f"{len(found)} of {len(faces)} faces left out as copies of faces of the split train")
+    return faces.drop(faces.index[found])
+
+
 def write_pool(flags: argparse.Namespace, faces: pd.DataFrame) -> None:
-    """One manifest over both sources."""
+    """One manifest of the faces of fer2013 and of the clips."""
     folder = flags.out / "pool"
     folder.mkdir(exist_ok=True)
-    clips = manifest.read_manifest(flags.clips / "manifest.parquet")
-    clips = clips[clips["status"] == manifest.KEPT].copy()
-    clips["crop"] = [os.path.relpath(flags.clips / crop, folder) for crop in clips["crop"]]
     rows = pd.DataFrame({"face_id": faces["subject"], "video": faces["photo"]})
     rows = rows.assign(
         frame=0, time_s=0.0, box=[np.zeros(4, np.float32)] * len(rows),
@@ -102,11 +130,16 @@ def write_pool(flags: argparse.Namespace, faces: pd.DataFrame) -> None:
         brightness=0.0, yaw=0.0, phash=np.uint64(0), track=0, status=manifest.KEPT, reason="",
         crop=[os.path.relpath(file, folder) for file in faces["file"]],
     )  # fmt: skip
-    manifest.write_manifest(
-        folder / "manifest.parquet", pd.concat([rows, clips[rows.columns]], ignore_index=True)
-    )
+    parts = [rows]
+    if flags.clips:
+        clips = manifest.read_manifest(flags.clips / "manifest.parquet")
+        clips = clips[clips["status"] == manifest.KEPT].copy()
+        clips["crop"] = [os.path.relpath(flags.clips / crop, folder) for crop in clips["crop"]]
+        parts.append(clips[rows.columns])
+    pool = pd.concat(parts, ignore_index=True)
+    manifest.write_manifest(folder / "manifest.parquet", pool)
     write_json(folder / "done.json", {"stage": "study_data"})  # records may be written beside it
-    print(f"pool: {len(rows)} faces of fer2013, {len(clips)} of {clips['video'].nunique()} clips")
+    print(f"pool: {len(rows)} faces of fer2013, {len(pool) - len(rows)} of clips")
 
 
 if __name__ == "__main__":

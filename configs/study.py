@@ -6,7 +6,8 @@ r"""Does solving puzzles of faces help to read emotions? Pretext tasks against n
 `pool` holds faces without labels (a workdir of `extract` or `refine`), `people` labelled ones (of
 `photographs`). Each method has three seeds, each seed a pretraining of its own; all are tested on
 the same folds of people held out. configs/study_low_shot.py measures how the gain depends on the
-number of labels; in the same workdir it uses the same pretrainings.
+number of labels; in the same workdir it uses the same pretrainings. configs/study_starter.py asks
+the question of a network that has seen faces: all methods begin with the one that ships.
 
 Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (rotation's backbone, then
 jigsaw for as long again), auxiliary (rotation beside the emotions, on the labelled faces), simclr;
@@ -34,12 +35,17 @@ from ml_collections import ConfigDict
 
 from configs import argument, audit, emotion, pretrain
 from fer_jax.errors import UserError
+from fer_jax.models import starter
 
 METHODS = ("scratch", "rotation", "jigsaw", "jointly", "in_turn", "auxiliary", "simclr")
+STARTER_METHODS = ("starter", "new_head", "rotation", "jigsaw", "jointly")
 SEEDS = (0, 1, 2)
 # What is pretrained, and the method whose backbone that begins with. Other names are tasks.
 PRETRAINED = {"jointly": ("rotation,jigsaw", ""), "in_turn": ("jigsaw", "rotation")}
-NOT_PRETRAINED = ("scratch", "auxiliary", "imagenet")
+FROM_NOTHING, FROM_STARTER = ("scratch", "imagenet"), ("starter", "new_head")
+NOT_PRETRAINED = (*FROM_NOTHING, *FROM_STARTER, "auxiliary")
+# Of pretraining that continues from the starter; chosen on validation (docs/results.md).
+CONTINUED_RATE = 1e-3
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -50,45 +56,57 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def of_people(size: str, methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS) -> ConfigDict:
     """People held out in folds, with all of their labels."""
-    config = pretrainings(size, methods, seeds, "people", "grouped_kfold")
+    config = pretrainings(size, methods, seeds, {"people": "grouped_kfold"})
     add_measurements(config, size, methods, seeds, "people", "people")
     add_table(config, "table", methods, ("people",))
     return config.lock()
 
 
 def pretrainings(
-    size: str, methods: tuple[str, ...], seeds: tuple[int, ...], labelled: str, protocol: str
+    size: str,
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    labelled: dict[str, str],
+    *,
+    init: str = "",
 ) -> ConfigDict:
-    """A pipeline that looks for leaks in the field `labelled`, then pretrains each seed."""
-    _check(methods, size)
+    """A pipeline that looks for leaks, then pretrains each seed.
+
+    Args:
+        labelled: the fields that name labelled faces, each with the protocol of its folds.
+        init: what every method begins with: "" for random weights, or "starter".
+    """
+    _check(methods, size, init)
     config = ConfigDict()
     config.stage = "pipeline"
     config.pool = ""
-    config[labelled] = ""
+    for name in labelled:
+        config[name] = ""
     config.imagenet = ""
-    config.needs = (labelled,)
+    config.needs = tuple(labelled)
     if set(methods) - set(NOT_PRETRAINED):
         config.needs = ("pool", *config.needs)
     if "imagenet" in methods:
         config.needs += ("imagenet",)
     config.pool_variant = "refined"  # "all" takes the faces as `extract` left them
-    config.pretrain_epochs = 8.0
-    config.finetune_steps = 300
+    config.pretrain_epochs = 1.0 if init else 8.0
+    config.finetune_steps = 100 if init else 300
     # Kinds of leak that are reported and do not stop the run (configs/audit.py), as where nobody
     # knows who is who. They are looked for first, before hours of pretraining.
     config.allow_leaks = ()
     config.steps = ConfigDict(allow_dotted_keys=True)  # names of tasks
     config.order = ()
 
-    step = audit.get_config().unlock()
-    step.photographs = f"{{{labelled}}}"
-    step.pool = "{pool}"
-    step.protocol = protocol
-    step.allow_leaks = config.get_ref("allow_leaks")
-    _add(config, f"audit_{labelled}", step)
+    for name, protocol in labelled.items():
+        step = audit.get_config().unlock()
+        step.photographs = f"{{{name}}}"
+        step.pool = "{pool}"
+        step.protocol = protocol
+        step.allow_leaks = config.get_ref("allow_leaks")
+        _add(config, f"audit_{name}", step)
     for method in methods:
         for seed in seeds if method not in NOT_PRETRAINED else ():
-            _add_pretraining(config, size, method, seed)
+            _add_pretraining(config, size, method, seed, init)
     return config
 
 
@@ -101,20 +119,27 @@ def add_measurements(
     setting: str,
     *,
     shots: int = 0,
+    init: str = "",
 ) -> None:
     """The steps `SETTING_METHOD`: fine-tuning, the same for all but for what it begins with."""
     for method in methods:
         arg = f"{size},rotation" if method == "auxiliary" else size
-        step = emotion.from_nothing(arg).unlock()
+        step = (emotion.get_config if init else emotion.from_nothing)(arg).unlock()
+        step.method = "fine_tune"
+        step.init = init
+        step.pretraining = starter.DATA if init else ""
         step.photographs = f"{{{labelled}}}"
         step.protocol = config.steps[f"audit_{labelled}"].protocol
         step.seeds = seeds
         step.shots = shots
         if method == "imagenet":
             step.init = "{imagenet}"
+        elif method == "new_head":
+            step.init = str(starter.folder() / "weights.safetensors")  # of a file, the backbone
         elif method not in NOT_PRETRAINED:
             step.init = f"{{workdir}}/{method}_seed{{seed}}"
-            step.pretraining = "the faces in {pool}, without labels"
+            before = f"{starter.DATA}; then " if init else ""
+            step.pretraining = f"{before}the faces in {{pool}}, without labels"
         step.epochs = 0.0  # all train for as many steps, however many labels there are
         step.min_steps = config.get_ref("finetune_steps")
         step.allow_leaks = config.get_ref("allow_leaks")
@@ -126,7 +151,7 @@ def add_measurements(
 def add_table(
     config: ConfigDict, name: str, methods: tuple[str, ...], settings: tuple[str, ...]
 ) -> None:
-    """The last step, which compares the methods in each setting."""
+    """A last step, which compares the methods with the first one, in each setting."""
     table = ConfigDict()
     table.stage = "study"
     runs = {s: {method: f"{{workdir}}/{s}_{method}" for method in methods} for s in settings}
@@ -138,32 +163,36 @@ def add_table(
     _add(config, name, table)
 
 
-def _check(methods: tuple[str, ...], size: str) -> None:
+def _check(methods: tuple[str, ...], size: str, init: str) -> None:
     """Raises UserError for what would fail only when its turn comes."""
+    others = FROM_NOTHING if init else FROM_STARTER
     for name in methods:
         known = name in (*PRETRAINED, *NOT_PRETRAINED) or argument.plain_fields(name)
-        if not known or name in ("emotion", "verification"):
+        if not known or name in (*others, "emotion", "verification"):
             raise UserError(
-                f"there is no method {name} for a study: there are {', '.join(METHODS)}, vicreg, "
-                "relative_patch, imagenet, and dotted names of tasks"
+                f"there is no method {name} for a study{' from the starter' if init else ''}: "
+                f"there are {', '.join(STARTER_METHODS if init else METHODS)}, vicreg, "
+                f"relative_patch, {'auxiliary' if init else 'imagenet'}, and dotted names of tasks"
             )
     if "imagenet" in methods and size != "full":
         raise UserError("imagenet's weights are those of the size full: study.py:full,...")
 
 
-def _add_pretraining(config: ConfigDict, size: str, method: str, seed: int) -> None:
+def _add_pretraining(config: ConfigDict, size: str, method: str, seed: int, init: str) -> None:
     """The step `METHOD_seedN`, after that of the method whose backbone it begins with."""
     name = f"{method}_seed{seed}"
     tasks, first = PRETRAINED.get(method, (method, ""))
     if first:
-        _add_pretraining(config, size, first, seed)
+        _add_pretraining(config, size, first, seed, init)
     if name in config.order:
         return
     step = pretrain.get_config(f"{size},{tasks}").unlock()
     step.data.root = "{pool}"
     step.data.config = config.get_ref("pool_variant")
     step.epochs = config.get_ref("pretrain_epochs")
-    step.init = f"{{workdir}}/{first}_seed{seed}" if first else ""
+    step.init = f"{{workdir}}/{first}_seed{seed}" if first else init
+    if init:
+        step.optimizer.learning_rate = CONTINUED_RATE
     step.seed = seed
     step.log_every = 50
     _add(config, name, step)

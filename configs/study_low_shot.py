@@ -21,9 +21,24 @@ SHOTS = (10, 40, 160)  # labelled faces of each emotion
 def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size, and tasks or other methods, as in configs/study.py."""
     size, methods = argument.parse(arg, default_tasks=study.METHODS)
-    config = study.pretrainings(size, methods, study.SEEDS, "low_shot", "fixed_split")
-    settings = tuple(f"low_shot_{shots}" for shots in SHOTS)
-    for setting, shots in zip(settings, SHOTS, strict=True):
-        study.add_measurements(config, size, methods, study.SEEDS, "low_shot", setting, shots=shots)
+    config = study.pretrainings(size, methods, study.SEEDS, {"low_shot": "fixed_split"})
+    settings = add_measurements(config, size, methods, study.SEEDS)
     study.add_table(config, "table_low_shot", methods, settings)
     return config.lock()
+
+
+def add_measurements(
+    config: ConfigDict,
+    size: str,
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    *,
+    init: str = "",
+) -> tuple[str, ...]:
+    """The steps of each number of labels; returns the settings' names."""
+    settings = tuple(f"low_shot_{shots}" for shots in SHOTS)
+    for setting, shots in zip(settings, SHOTS, strict=True):
+        study.add_measurements(
+            config, size, methods, seeds, "low_shot", setting, shots=shots, init=init
+        )
+    return settings

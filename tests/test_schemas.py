@@ -27,6 +27,7 @@ from configs import (
     render,
     study,
     study_low_shot,
+    study_starter,
     verify,
 )
 from fer_jax import schemas, stages
@@ -73,9 +74,10 @@ SHIPPED = {
         "scratch,vicreg,relative_patch,fer_jax.tasks.rotation",
     ),
     study_low_shot: (None, "full,scratch,rotation"),
+    study_starter: (None, "kdef,ikfdb"),
     verify: (None, "full"),
 }
-PIPELINES = (demo, pipeline, pipeline_in_turn, study, study_low_shot)
+PIPELINES = (demo, pipeline, pipeline_in_turn, study, study_low_shot, study_starter)
 SINGLE_STAGE = [module for module in SHIPPED if module not in PIPELINES]
 OF_ANOTHER_TYPE = {bool: 3, int: "many", float: "many", str: 7, tuple: 7}
 

@@ -9,9 +9,12 @@ import pytest
 from configs import pipeline_in_turn as in_turn_config
 from configs import study as study_config
 from configs import study_low_shot as low_shot_config
+from configs import study_starter as starter_config
 from fer_jax.data import manifest
 from fer_jax.errors import UserError
+from fer_jax.models import starter
 from fer_jax.stages import pipeline, study
+from fer_jax.training import model_directory
 from fer_jax.workdir import read_json
 from tests.stages.test_crossval import taken
 
@@ -85,11 +88,17 @@ def test_a_reference_that_is_missing_is_named(finished, tmp_path):
     [
         ("scratch,rotatoin", "no method rotatoin for a study: there are scratch, rotation"),
         ("scratch,imagenet", "of the size full"),
+        ("starter,rotation", "no method starter for a study: there are scratch"),
     ],
 )
 def test_what_would_fail_hours_later_fails_at_once(arg, message):
     with pytest.raises(UserError, match=message):
         study_config.get_config(arg)
+
+
+def test_a_study_from_the_starter_has_nothing_from_scratch():
+    with pytest.raises(UserError, match="no method scratch for a study from the starter"):
+        starter_config.of_people(("people",), ("starter", "scratch"))
 
 
 def test_settings_keep_their_order():
@@ -137,3 +146,37 @@ def test_one_field_sets_all_steps():
     assert lengths == {3.0}
     assert {s.min_steps for s in config.steps.values() if s.stage == "crossval"} == {7}
     assert "people" not in config.needs and "low_shot" in config.needs
+
+
+def test_from_the_starter_every_method_begins_with_it():
+    config = starter_config.get_config("kdef55,ikfdb15")
+    assert config.needs == ("pool", "low_shot", "kdef55", "ikfdb15")
+    pretrainings = [step for step in config.steps.values() if step.stage == "train"]
+    assert len(pretrainings) == 15 and {step.init for step in pretrainings} == {"starter"}
+    assert {step.seed for step in pretrainings} == set(starter_config.SEEDS)
+    inits = {method: config.steps[f"kdef55_{method}"].init for method in study_config.FROM_STARTER}
+    assert inits["starter"] == "starter"
+    assert config.steps.low_shot_40_jigsaw.init == "{workdir}/jigsaw_seed{seed}"
+    same = {step.optimizer.learning_rate for step in config.steps.values()
+            if step.stage == "crossval"}  # fmt: skip
+    assert same == {1e-3}
+    assert config.steps.low_shot_160_starter.shots == 160
+    assert config.steps.ikfdb15_starter.protocol == "grouped_kfold"
+
+
+def test_a_new_head_is_told_by_the_weights_it_begins_with():
+    """The backbone's weights are the starter's, and no head comes with them."""
+    init = starter_config.get_config().steps.people_new_head.init
+    assert not model_directory.is_model(init) and model_directory.is_model("starter")
+    assert model_directory.origin(init).sha256 == starter.SHA256
+
+
+def test_gains_are_also_told_over_the_backbone_under_a_new_head():
+    config = starter_config.get_config()
+    settings = ("low_shot_10", "low_shot_40", "low_shot_160", "people")
+    assert config.steps.table.reference == "starter"
+    assert config.steps.table_new_head.reference == "new_head"
+    assert config.steps.table_new_head.methods == ("new_head", "rotation", "jigsaw", "jointly")
+    assert config.steps.table.settings == config.steps.table_new_head.settings == settings
+    only = starter_config.of_people(("people",), ("starter", "rotation"), seeds=(0,))
+    assert only.order[-1] == "table" and "table_new_head" not in only.order

@@ -1,0 +1,55 @@
+r"""Do pretext tasks help a network that has seen faces? The study from the starter, with intervals.
+
+    python launch.py --config=configs/study_starter.py:kdef55,ikfdb15 --config.pool=STUDY/pool \
+        --config.pool_variant=all --config.low_shot=STUDY/low_shot \
+        --config.kdef55=WORK/kdef55 --config.ikfdb15=WORK/ikfdb15 --workdir=WORK/study_starter
+
+After the config's name: names of sets of people, each then a field that holds a workdir of
+`photographs`; without names there is one, `people`. `pool` and `low_shot` are those of
+`python -m benchmarks study_data --labelled-from=validation`: the pool's faces were in the starter's
+training with labels, the labelled and tested ones were not.
+
+Methods, all in the size base with five seeds:
+
+    starter   the network that ships with the package, fine-tuned directly; the reference
+    new_head  the starter's backbone alone, under a new head, as pretraining leaves it
+    rotation, jigsaw, jointly
+              pretraining that continues from the starter's backbone, then a new head
+
+Writes table/ (gains on `starter`) and table_new_head/ (gains on `new_head`, which differs from the
+others in the pretraining alone): study.csv, study.md and study.png. Killed at any moment, the same
+command goes on. Fine-tuning is that of configs/emotion.py from the starter, 100 steps.
+
+Cost: by estimate two hours on 2 CPU cores.
+Expect: docs/results.md, "Do pretext tasks help a network that has seen faces?".
+"""
+
+from ml_collections import ConfigDict
+
+from configs import study, study_low_shot
+from fer_jax.models import starter
+
+SEEDS = (0, 1, 2, 3, 4)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """`arg`: names of the sets of people, e.g. "kdef55,ikfdb15"."""
+    people = tuple(word.strip() for word in (arg or "people").split(",") if word.strip())
+    return of_people(people, study.STARTER_METHODS)
+
+
+def of_people(
+    people: tuple[str, ...], methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS
+) -> ConfigDict:
+    """Few labels, and the people of each set held out in folds."""
+    init = starter.NAME
+    labelled = {"low_shot": "fixed_split", **dict.fromkeys(people, "grouped_kfold")}
+    config = study.pretrainings("base", methods, seeds, labelled, init=init)
+    settings = study_low_shot.add_measurements(config, "base", methods, seeds, init=init)
+    for name in people:
+        study.add_measurements(config, "base", methods, seeds, name, name, init=init)
+    study.add_table(config, "table", methods, (*settings, *people))
+    if "new_head" in methods[1:]:
+        others = tuple(name for name in methods if name not in study.FROM_STARTER)
+        study.add_table(config, "table_new_head", ("new_head", *others), (*settings, *people))
+    return config.lock()
