@@ -18,7 +18,7 @@ COPY = "test_copy"  # in the split test, of a face in the split train
 
 @pytest.fixture(scope="module")
 def fer2013(tmp_path_factory):
-    """A workdir of `photographs`: five generated people, and a copy of one face in another split."""
+    """A workdir of `photographs`: five generated people; one face occurs in two splits."""
     root = tmp_path_factory.mktemp("fer2013")
     rows = []
 
