@@ -89,7 +89,7 @@ def pretrainings(
     if "imagenet" in methods:
         config.needs += ("imagenet",)
     config.pool_variant = "refined"  # "all" takes the faces as `extract` left them
-    config.pretrain_epochs = 1.0 if init else 8.0
+    config.pretrain_epochs = 2.0 if init else 8.0
     config.finetune_steps = 100 if init else 300
     # Kinds of leak that are reported and do not stop the run (configs/audit.py), as where nobody
     # knows who is who. They are looked for first, before hours of pretraining.
