@@ -158,7 +158,7 @@ def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None
         with _open(path) as container:
             stream = _picture_stream(path, container)
             start_s = _seconds(stream.start_time, stream.time_base) or 0.0
-            length_s = max(0.0, _promised_end(container, stream) - start_s)
+            length_s = max(0.0, _declared_end(container, stream) - start_s)
             frames = stream.frames or round(length_s * float(stream.average_rate or 0))
     except Exception:  # of any type: the bytes may be anything
         return 0
