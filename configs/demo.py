@@ -27,7 +27,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.steps.predict.model = "{workdir}/emotion"
     config.steps.predict.input = "{workdir}/render/newcomers"
     # Drawn faces are told from drawn rooms sooner than real ones from the world.
-    config.steps.verify.update({"epochs": 4.0, "min_steps": 0})
+    config.steps.verify.epochs = 4.0
+    if config.steps.verify.init != "starter":
+        config.steps.verify.min_steps = 0
     config.order = ("render", *config.order, "predict")
 
     config.steps.evaluate.context = ("{workdir}/render", *config.steps.evaluate.context)

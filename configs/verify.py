@@ -3,8 +3,10 @@ r"""Trains Inception-ResNet-v2 to tell faces from non-faces: the second opinion 
     python launch.py --config=configs/verify.py --config.data.root=WORK/extract \
         --workdir=WORK/verify
 
-`configs/verify.py:base` starts from the network that ships with the package, the starter
-(`--config.init=""`: from random weights). `configs/verify.py:full` takes the published network at
+`configs/verify.py:base` starts from the network that ships with the package, the starter, and
+trains it briefly at a low rate (docs/results.md). To start it from random weights:
+`--config.init="" --config.min_steps=500 --config.optimizer.learning_rate=2e-3`.
+`configs/verify.py:full` takes the published network at
 299 pixels.
 
 Faces are the crops that MTCNN found; non-faces are places without a face in the same frames,
@@ -15,7 +17,8 @@ on which `refine` measures; neither is trained on. Writes checkpoints/, metrics.
 and model/.
 
 Cost: small, 2 to 3 minutes on one CPU core for up to 1,300 crops to train on (three fifths of all,
-and textures: 500 steps), 5 for 4,000; full, for a GPU.
+and textures: 500 steps), 5 for 4,000; base, one minute on 2 idle cores for 400, by estimate; full,
+for a GPU.
 Expect: validation accuracy of 96 to 99 %, textures counted. Give parts of pictures of anything
 without a face by `--config.nonfaces`: kinds of non-faces that it never saw it lets pass
 (docs/results.md, "Refinement").
@@ -30,6 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """`arg`: the size."""
     size, _ = argument.parse(arg)
     small = size != "full"
+    starter = size == "base"  # the size of the network that ships with the package
     config = ConfigDict()
     config.stage = "train"
 
@@ -59,14 +63,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "dtype": "auto",
     }
     # A workdir or model directory, a weight file, "imagenet", or "starter"; "": random weights.
-    config.init = "starter" if size == "base" else ""
+    config.init = "starter" if starter else ""
 
     config.epochs = 24.0  # at least min_steps, below
-    config.min_steps = 500  # 24 epochs of a few hundred crops would be over before it learned
+    # 24 epochs of a few hundred crops would be over before a network from scratch learned. The
+    # starter has learned: longer or faster training costs it faces that it knew.
+    config.min_steps = 150 if starter else 500
     config.batch_size = 64
     config.seed = 0
     config.optimizer = {
-        "learning_rate": 2e-3 if small else 3e-4,
+        "learning_rate": {"small": 2e-3, "base": 2e-4, "full": 3e-4}[size],
         "warmup": 0.1,  # of the steps
         "weight_decay": 0.02,
         "clip": 1.0,

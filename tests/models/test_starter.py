@@ -136,6 +136,7 @@ def test_pretraining_starts_from_the_starter(shipped, tmp_path, monkeypatch):
 def test_a_verifier_of_size_base_starts_from_the_starter_by_default():
     assert verify.get_config("base").init == "starter"
     assert pipeline.get_config("base").steps.verify.init == "starter"
+    assert verify.get_config("base").optimizer.learning_rate == 2e-4
     for size in ("small", "full"):
         assert verify.get_config(size).init == ""
 
