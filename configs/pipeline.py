@@ -94,6 +94,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def _from_starter(steps: ConfigDict) -> dict[str, str]:
     """Adds the cross-validations of the size "base"; returns their steps by name in the report."""
     steps.pretrain.init = "starter"
+    steps.pretrain.optimizer.learning_rate = 4e-4  # a tenth: it has learned already
     steps.emotion = emotion.get_config("base").unlock()
     steps.pretrained = emotion.get_config("base").unlock()
     steps.pretrained.init = "{workdir}/pretrain"

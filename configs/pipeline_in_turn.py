@@ -21,6 +21,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         step = pretrain.get_config(f"{size},{task}").unlock()
         step.data.root = "{workdir}/refine"
         step.init = f"{{workdir}}/{added[-1]}" if added else config.steps.pretrain.init
+        step.optimizer.learning_rate = config.steps.pretrain.optimizer.learning_rate
         added += (f"pretrain_{number}",)
         config.steps[added[-1]] = step
     if added:

@@ -11,7 +11,9 @@ second with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline_in_turn.py does
 configs/study.py compares them.
 
 To continue from the network that ships with the package, which has seen labelled faces, on faces of
-your own: `--config=configs/pretrain.py:base --config.init=starter`. Its heads are not used.
+your own: `--config=configs/pretrain.py:base --config.init=starter
+--config.optimizer.learning_rate=4e-4`. Its heads are not used. On 17 clips this did not make it
+better at emotions (docs/results.md).
 
 To watch what the features know about emotions while the pretext is learned, give labelled
 photographs, `--config.probe.photographs=WORK/photographs --config.evaluate_every=200`: nearest
