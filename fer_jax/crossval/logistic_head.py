@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from fer_jax.errors import UserError
 from fer_jax.metrics.calibration import fit_temperature
@@ -118,6 +119,13 @@ def fit_penalised(
     """
     if len(np.unique(labels)) < 2:
         raise UserError("the people trained on show one emotion only; nothing can be told apart")
+    with threadpool_limits(1):  # fits as small as these only wait for each other's threads
+        return _fitted(features, labels, c, classes)
+
+
+def _fitted(
+    features: Float[np.ndarray, "n views f"], labels: Int[np.ndarray, " n"], c: float, classes: int
+) -> Head:
     # The face and its mirror image are one photograph: C is halved.
     shown = features[:, :: max(1, features.shape[1] // 2)][:, :2]
     views = shown.shape[1]
