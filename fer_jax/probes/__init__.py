@@ -1,1 +1,1 @@
-"""What a backbone has learned: linear and nearest-neighbour probes, and pictures of tasks."""
+"""Probes of a backbone during training: accuracies of simple classifiers, and pictures."""

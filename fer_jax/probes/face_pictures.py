@@ -1,6 +1,6 @@
-"""neighbours.png and embedding.png: which faces are similar to a backbone.
+"""The pictures neighbours.png and embedding.png: which faces have similar features.
 
-They show labelled people: do not pass them on.
+They show labelled people, so do not share them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fer_jax.report.gallery import map_of
 from fer_jax.report.plots import points
 
 QUERIES, NEIGHBOURS = 8, 5
-_NAMED = 60  # groups; of more, no legend
+_MAX_NAMED = 60  # groups in a legend; there is no legend for more
 
 
 def draw_neighbours(
@@ -28,15 +28,15 @@ def draw_neighbours(
     emotions: Sequence[str],
     people: Sequence[str],
 ) -> None:
-    """Some faces, and next to each those of other people that are nearest by cosine similarity."""
+    """Draws some faces, each with the most similar faces of other people (cosine similarity)."""
     nearest = neighbours(features, people, NEIGHBOURS)
     queries = choose_queries(emotions, people, QUERIES)
     shown = nearest.shape[1] + 1
     same = np.asarray(emotions)[nearest] == np.asarray(emotions)[:, None]
     figure = Figure(figsize=(0.4 + 1.2 * shown, 0.7 + 1.38 * len(queries)), layout="constrained")
     figure.suptitle(
-        f"Nearest among other people: {100 * same[:, 0].mean():.0f} % of all {len(nearest)} faces "
-        f"find their emotion first",
+        f"Nearest faces of other people: the first one has the same emotion for "
+        f"{100 * same[:, 0].mean():.0f} % of all {len(nearest)} faces",
         fontsize=10,
     )
     grid = figure.subplots(len(queries), shown, squeeze=False)
@@ -54,7 +54,7 @@ def draw_neighbours(
 def neighbours(
     features: Float[np.ndarray, "n f"], people: Sequence[str], count: int
 ) -> Int[np.ndarray, "n k"]:
-    """Of each face the nearest `count` of other people, nearest first; fewer if there are fewer."""
+    """For each face, the `count` nearest faces of other people, or all if there are fewer."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.maximum(lengths, 1e-12)
     _, codes, sizes = np.unique(np.asarray(people), return_inverse=True, return_counts=True)
@@ -64,7 +64,7 @@ def neighbours(
 
 
 def choose_queries(emotions: Sequence[str], people: Sequence[str], count: int) -> list[int]:
-    """One face of each emotion in turn, as many people as there are before one comes again."""
+    """Indices of `count` faces: emotions take turns, and people repeat as late as possible."""
     order = np.random.default_rng(0).permutation(len(emotions))
     left, known = [int(place) for place in order], sorted(set(emotions))
     chosen: list[int] = []
@@ -83,7 +83,7 @@ def draw_embedding(
     emotions: Sequence[str],
     people: Sequence[str],
 ) -> None:
-    """One map of all faces twice, coloured by emotion and by person; none for fewer than ten."""
+    """Draws a map of all faces, coloured by emotion and by person, if there are at least ten."""
     found = map_of(features, list(emotions), list(people))
     if found is None:
         return
@@ -92,7 +92,7 @@ def draw_embedding(
     for axes, (kind, groups, silhouette) in zip(figure.subplots(1, 2), panels, strict=True):
         known = points(axes, found.places, groups)
         axes.set_title(f"by {kind}: silhouette {round(silhouette, 2) + 0.0:.2f}", fontsize=10)
-        if len(known) <= _NAMED:
+        if len(known) <= _MAX_NAMED:
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=min(5, len(known)),
                 frameon=False, fontsize=8, handletextpad=0.2, columnspacing=1.0,

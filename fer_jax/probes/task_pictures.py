@@ -1,4 +1,4 @@
-"""tasks.png: what each task shows the model, what the model answers, and the truth."""
+"""The picture tasks.png: the inputs of each task, the answers of the model, and the labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CELL = 1.25  # inches
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Some examples of a task: pictures of each by column, and for classes answers and truths."""
+    """Examples of a task: pictures by column, and answers and labels if the task has classes."""
 
     columns: dict[str, list[UInt8[np.ndarray, "h w 3"]]]
     answers: Int[np.ndarray, " b"] | None = None
@@ -35,12 +35,12 @@ class Shown:
 
     @property
     def right(self) -> Bool[np.ndarray, " b"] | None:
-        """Which answers are; None where the task has no classes."""
+        """Which answers are correct; None if the task has no classes."""
         return None if self.answers is None else self.answers == self.truths
 
     @property
     def captioned(self) -> bool:
-        """Whether words, not pictures, say what is answered."""
+        """Whether the answers are shown as text instead of pictures."""
         return self.answers is not None and len(self.columns) == 1
 
 
@@ -51,17 +51,17 @@ def draw(
     images: UInt8[np.ndarray, "b s s 3"],
     labels: Int[np.ndarray, " b"],
 ) -> None:
-    """Draws a block per task, a row per image.
+    """Draws one block per task and one row per image.
 
     Args:
-        file: what to write.
-        learner: with the tasks.
+        file: the picture to write.
+        learner: the learner with the tasks.
         weights: `parameters` and `statistics` on this host.
         images: the examples.
-        labels: of the examples, -1 for none.
+        labels: the labels of the examples, -1 for none.
     """
     blocks = {
-        name: shown(task, *_looked(learner, name, weights, images, labels), len(images))
+        name: shown(task, *_answered(learner, name, weights, images, labels), len(images))
         for name, task in learner.tasks.items()
     }
     widths = [max(1.9, _CELL * sum(_aspects(block))) for block in blocks.values()]
@@ -75,45 +75,45 @@ def draw(
 
 
 def shown(task: Task, inputs: Any, targets: Any, outputs: Any, images: int) -> Shown:
-    """What is shown of a task's inputs, targets and outputs for this number of images.
+    """Selects what is shown of a task's inputs, targets and outputs for this number of images.
 
-    A task with integer targets and logits has answers; if it can `undo` them, its inputs are shown
-    undone by the answer and by the truth. Of any other the inputs of each image are shown.
+    A task with integer targets and logits has answers; if it has a method `undo`, its inputs are
+    also shown undone by the answer and by the label. For other tasks only the inputs are shown.
     """
     inputs = np.asarray(inputs)
     if not _are_classes(targets, outputs):
-        return Shown({"as seen": [_mosaic(views) for views in _split(inputs, images)]})
+        return Shown({"input": [_mosaic(views) for views in _split(inputs, images)]})
     targets, every = np.asarray(targets), np.asarray(outputs).argmax(-1)
-    each = len(targets) // images  # targets of an image: one of them, another of every image
+    each = len(targets) // images  # targets per image; a different one of each image is shown
     rows = np.arange(images) * each + np.arange(images) % each
     seen = _split(inputs, len(targets))[rows]
     answers, truths = every[rows], targets[rows]
-    columns = {"as seen": [_mosaic(views) for views in seen]}
+    columns = {"input": [_mosaic(views) for views in seen]}
     undo = getattr(task, "undo", None)
     if undo is not None:
         together = jnp.asarray(seen.reshape(-1, *inputs.shape[1:]))
-        for title, by in (("undone by its answer", answers), ("undone by the truth", truths)):
+        for title, by in (("undone by the answer", answers), ("undone by the label", truths)):
             columns[title] = [
                 _pixels(image) for image in np.asarray(undo(together, jnp.asarray(by)))
             ]
     return Shown(columns, answers, truths, tuple(getattr(task, "classes", ())))
 
 
-def _looked(
+def _answered(
     learner: Learner,
     name: str,
     weights: Mapping[str, Any],
     images: UInt8[np.ndarray, "b s s 3"],
     labels: Int[np.ndarray, " b"],
 ) -> tuple[Any, Any, Any]:
-    """Inputs, targets and outputs, the inputs as in training, the answers without dropout."""
+    """Inputs, targets and outputs; the inputs as in training, the outputs without dropout."""
     task = learner.tasks[name]
 
-    def look(weights: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Any, Any]:
+    def answer(weights: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Any, Any]:
         inputs, targets = task.prepare(jax.random.key(0), images, labels, train=True)
         return inputs, targets, learner.logits(weights, name, inputs)
 
-    jitted = jax.jit(look, compiler_options=compiler_options())
+    jitted = jax.jit(answer, compiler_options=compiler_options())
     return jax.device_get(jitted(weights, images, labels))
 
 
@@ -131,7 +131,7 @@ def _split(inputs: Num[np.ndarray, "n h w 3"], parts: int) -> Num[np.ndarray, "p
 
 
 def _mosaic(views: Num[np.ndarray, "v h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The views of one example: a square of them if they make one, else a row."""
+    """The views of one example as a square grid if their number is a square, else as a row."""
     root = round(len(views) ** 0.5)
     columns = root if root * root == len(views) else len(views)
     space = max(1, views.shape[1] // 16)
@@ -145,14 +145,14 @@ def _pixels(images: Any) -> UInt8[np.ndarray, "*shape"]:
 
 
 def _aspects(block: Shown) -> list[float]:
-    """The width of each column, in heights of a row."""
+    """The width of each column in units of the row height."""
     return [pictures[0].shape[1] / pictures[0].shape[0] for pictures in block.columns.values()]
 
 
 def _draw_block(part: SubFigure, name: str, block: Shown) -> None:
     title = name.rsplit(".", 1)[-1]
     if block.right is not None:
-        title += f": {block.right.sum()} of {len(block.right)} right"
+        title += f": {block.right.sum()} of {len(block.right)} correct"
     part.suptitle(title, fontsize=10, fontweight="bold")
     count = len(next(iter(block.columns.values())))
     grid = part.subplots(count, len(block.columns), squeeze=False, width_ratios=_aspects(block))
@@ -167,7 +167,8 @@ def _draw_block(part: SubFigure, name: str, block: Shown) -> None:
         mark(grid[row, 0 if block.captioned else 1], bool(right))
         if block.captioned:
             grid[row, 0].set_xlabel(
-                f"says {_named(block, block.answers, row)}, is {_named(block, block.truths, row)}",
+                f"answer {_named(block, block.answers, row)}, "
+                f"label {_named(block, block.truths, row)}",
                 fontsize=8,
                 color=RIGHT if right else WRONG,
             )
@@ -179,7 +180,7 @@ def _named(block: Shown, classes: Any, row: int) -> str:
 
 
 def show(axes: Axes, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """A picture without ticks or frame."""
+    """Draws a picture without ticks and frame."""
     axes.imshow(picture, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -187,7 +188,7 @@ def show(axes: Axes, picture: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def mark(axes: Axes, right: bool) -> None:
-    """A frame and a sign, right or wrong, which does not rely on red and green alone."""
+    """Marks a picture as correct or wrong, by a coloured frame and by a sign."""
     colour = RIGHT if right else WRONG
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(colour)

@@ -1,8 +1,7 @@
-"""Probes during pretraining: what the features know about emotions, at several depths.
+"""Probes during pretraining: how well features at several depths predict emotions.
 
-Labelled photographs pass through the backbone as it is, and two probes answer for held-out people:
-the nearest neighbours, which have nothing to learn, and a linear head. Neither trains the network,
-and neither chooses anything.
+The features of labelled photographs are classified by two probes, tested on held-out people:
+nearest neighbours and a linear head. The probes neither train the network nor select a checkpoint.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from fer_jax.training.learner import Learner
 from fer_jax.training.state import State
 from fer_jax.workdir import read_metrics
 
-TEMPERATURE = 0.07  # of a neighbour's vote (Wu et al. 2018, arXiv:1805.01978, section 3.4)
-# scikit-learn's C on standardised features. Fixed, so that steps, depths and runs compare.
+TEMPERATURE = 0.07  # of neighbours' votes (Wu et al. 2018, arXiv:1805.01978, section 3.4)
+# scikit-learn's C on standardised features; fixed, so that steps, depths and runs are comparable.
 PENALTY = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """Labelled faces to probe, and the folds that keep people apart."""
+    """Labelled faces for the probes, and person-disjoint folds."""
 
     faces: FaceSet
     emotions: list[str]
@@ -46,7 +45,7 @@ class Watched:
     neighbours: int
 
     def features(self, learner: Learner, state: State) -> dict[str, Float[np.ndarray, "n c"]]:
-        """By depth, shallow to deep. All processes must call it, and all get the same."""
+        """The features by depth, shallow to deep; all processes must call it together."""
         local = sharding.local_batch_size(learner.batch_size)
         batches = iterators.eval_batches(
             self.faces.source, batch_size=local, shard=sharding.shard()
@@ -54,13 +53,13 @@ class Watched:
         return learner.depths(state, batches)
 
     def figures(self, learner: Learner, state: State) -> dict[str, float]:
-        """Accuracies of both probes at each depth, and the share of the commonest emotion."""
+        """Accuracies of both probes at each depth, and the share of the most common emotion."""
         features, labels = self.features(learner, state), self.faces.labels
         found = probe(features, labels, self.folds, neighbours=self.neighbours)
         return {**found, "probe/chance": float(np.bincount(labels).max() / len(labels))}
 
     def summary(self, workdir: Path) -> dict[str, int | float]:
-        """For done.json: counts, and the accuracies before the first step, from metrics.jsonl."""
+        """The entries of done.json: counts, and the accuracies at step 0 from metrics.jsonl."""
         lines = read_metrics(workdir)
         first: dict[str, float] = next((line for line in lines if line.get("step") == 0), {})
         before = {
@@ -73,15 +72,15 @@ class Watched:
 
 
 def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Watched | None:
-    """The photographs of `config.photographs`, a workdir of the stage `photographs`; None for "".
+    """The photographs in `config.photographs`, a workdir of the stage `photographs`; None for "".
 
-    Photographs without a face are left out, and so are those whose `split` is "test", since they
-    are tested on in the end. Of more than `config.most`, whole people are drawn by `seed` until no
-    other fits. There are `config.folds` folds, or as many as people. The records of the faces go to
-    the folder `records`.
+    Photographs without a face and those in the split "test" are excluded. If there are more than
+    `config.most`, whole people are drawn with `seed` until no other person fits. The number of
+    folds is `config.folds`, but at most the number of people. The records of the faces are written
+    to the folder `records`.
 
     Raises:
-        UserError: no table there, or fewer than two people or emotions in it.
+        UserError: it is not such a workdir, or it has fewer than two people or emotions.
     """
     if not config.photographs:
         return None
@@ -91,8 +90,8 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
     people, emotions = table["subject"].nunique(), table["emotion"].nunique()
     if people < 2 or emotions < 2:
         raise UserError(
-            f"config.probe.photographs={config.photographs} shows {people} people and "
-            f"{emotions} emotions; probes need two of each"
+            f"--config.probe.photographs={config.photographs} has {people} people and {emotions} "
+            f"emotions; probes need at least two of each"
         )
     photographs = LabelledPhotographs(table, image_size, records)
     folds = photographs.folds("grouped_kfold", min(config.folds, people), seed)
@@ -101,9 +100,12 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
 
 
 def draw_people(people: Sequence[str], most: int, seed: int) -> set[str]:
-    """People with `most` photographs or fewer together, in an order drawn by `seed`; at least two.
+    """At least two random people with at most `most` photographs in total.
 
-    `people` names the person of each photograph; all of them are taken if there is room.
+    Args:
+        people: the person in each photograph.
+        most: the maximum number of photographs.
+        seed: determines the order in which people are considered.
     """
     names, counts = np.unique(np.asarray(people), return_counts=True)
     taken: set[str] = set()
@@ -122,19 +124,21 @@ def probe(
     *,
     neighbours: int,
 ) -> dict[str, float]:
-    """Accuracies of both probes on people that they have not seen.
+    """Accuracies of both probes on held-out people.
 
-    "probe/knn/DEPTH": a vote of the `neighbours` nearest by cosine similarity s, each with weight
-    exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on features as they are.
-    "probe/linear/DEPTH": multinomial logistic regression with C = 0.01 on standardised features.
+    "probe/knn/DEPTH": a vote of the nearest `neighbours` by cosine similarity s, with weights
+    exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on raw features. "probe/linear/DEPTH":
+    multinomial logistic regression with C = 0.01 on standardised features.
 
     Args:
-        features: of each photograph, by depth.
-        labels: of each photograph.
-        folds: each photograph is tested once.
-        neighbours: all of them, if fewer are trained on.
+        features: the features of each photograph, by depth.
+        labels: the label of each photograph.
+        folds: folds in which each photograph is tested once.
+        neighbours: number of neighbours, or all if the training split has fewer.
 
-    NaN for a depth whose features are not finite: the loop then stops the run, and says where.
+    Returns:
+        The accuracies; NaN for a depth with features that are not finite, at which the training
+        loop stops the run with a message.
     """
     kinds = {"knn": _neighbours(neighbours), "linear": _linear}
     return {
@@ -156,7 +160,7 @@ def _accuracy(
     if not np.isfinite(features).all():
         return float("nan")
     right = 0
-    with threadpool_limits(1):  # fits as small as these only wait for each other's threads
+    with threadpool_limits(1):  # threads slow down fits as small as these
         for fold in folds:
             given = answer(features[fold.train], labels[fold.train], features[fold.test])
             right += int((given == labels[fold.test]).sum())
@@ -172,7 +176,7 @@ def _neighbours(count: int) -> _Answer:
 
 
 def _votes(distances: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m k"]:
-    """Relative to the nearest neighbour's, which changes no election."""
+    """Weights relative to the nearest neighbour's, which does not change the result."""
     return np.exp((distances.min(axis=1, keepdims=True) - distances) / TEMPERATURE)
 
 

@@ -1,4 +1,4 @@
-"""What methods gain over a reference in each setting: a table and a picture."""
+"""Gains of methods over a reference in each setting: a table and a picture."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from fer_jax.metrics.predictions import Predictions
 from fer_jax.report.page import template
 
 GAINS = ("gain", "gain_low", "gain_high", "p", "q", "gain_by_seed")
-_COLOUR, _CLEAR = "#444444", "#c8553d"
+_COLOUR, _SIGNIFICANT = "#444444", "#c8553d"
 
 
 def table(
     setting: str, runs: Mapping[str, Predictions], reference: str, *, samples: int, seed: int
 ) -> pd.DataFrame:
-    """One row per method: accuracy and macro-F1 with intervals, and what it gains on `reference`.
+    """One row per method: accuracy with its interval, macro-F1, and the gain over `reference`.
 
-    `low` and `high` are the interval of the accuracy over people, seeds averaged before. The
-    columns `gain`, `gain_low`, `gain_high` and `p` are the paired difference in accuracy with its
-    95 % interval and test over both people and seeds (see `crossed`); `q` is p adjusted for the
-    number of methods of the setting (Benjamini & Hochberg 1995); `gain_by_seed` holds the
-    difference of each seed, in points.
+    `low` and `high` are the limits of the accuracy's 95 % confidence interval over people, after
+    averaging over seeds. `gain`, `gain_low`, `gain_high` and `p` are the paired difference in
+    accuracy with its 95 % confidence interval and p-value over both people and seeds (see
+    `crossed_effects`). `q` is p adjusted for the number of methods in the setting (Benjamini &
+    Hochberg 1995). `gain_by_seed` lists the difference for each seed in percentage points.
 
     Raises:
         UserError: a run tests other photographs, folds or seeds than the reference.
@@ -76,7 +76,7 @@ def _gain(run: Predictions, base: Predictions) -> dict[str, Any]:
 
 
 def best(rows: pd.DataFrame, reference: str) -> dict[str, Any]:
-    """In each setting the method with the largest gain, for the summary."""
+    """The method with the largest gain in each setting, for the summary."""
     summary: dict[str, Any] = {}
     others = rows[rows["method"] != reference]
     for setting, part in others.groupby("setting", sort=False):
@@ -88,9 +88,9 @@ def best(rows: pd.DataFrame, reference: str) -> dict[str, Any]:
 
 
 def markdown(rows: pd.DataFrame, reference: str) -> str:
-    """A table to paste; gains in points, in bold where their interval excludes 0.
+    """A Markdown table; gains in percentage points, in bold if their interval excludes 0.
 
-    Gains' intervals are over people and seeds, those of accuracies over people alone.
+    The intervals of gains are over people and seeds, those of accuracies over people only.
     """
     settings = {
         setting: results.records(part) for setting, part in rows.groupby("setting", sort=False)
@@ -98,12 +98,12 @@ def markdown(rows: pd.DataFrame, reference: str) -> str:
     return template("study.md.jinja").render(settings=settings, reference=reference)
 
 
-def _clear(row: Mapping[Any, Any]) -> bool:
+def _is_significant(row: Mapping[Any, Any]) -> bool:
     return bool(row["gain_low"] > 0 or row["gain_high"] < 0)
 
 
 def draw(rows: pd.DataFrame, reference: str, file: Path) -> None:
-    """A panel per setting: gains with intervals; those that exclude 0 are in colour."""
+    """Draws one panel per setting: gains with intervals, in colour if the interval excludes 0."""
     settings = list(rows["setting"].unique())
     tallest = int(rows.groupby("setting").size().max())
     size = (3.4 * len(settings) + 1.2, 0.36 * tallest + 1.2)
@@ -119,7 +119,7 @@ def draw(rows: pd.DataFrame, reference: str, file: Path) -> None:
         )  # fmt: skip
     panels[0].invert_yaxis()
     figure.supxlabel(
-        f"points gained on {reference}, 95 % interval over people and seeds", fontsize=9
+        f"gain over {reference} in points, 95 % interval over people and seeds", fontsize=9
     )
     save_figure(figure, file, dpi=130)
 
@@ -127,7 +127,7 @@ def draw(rows: pd.DataFrame, reference: str, file: Path) -> None:
 def _panel(axes: Axes, part: pd.DataFrame) -> None:
     axes.axvline(0, color="#999999", linewidth=1)
     for place, row in enumerate(part.to_dict("records")):
-        colour = _CLEAR if _clear(row) else _COLOUR
+        colour = _SIGNIFICANT if _is_significant(row) else _COLOUR
         axes.plot(
             [100 * row["gain_low"], 100 * row["gain_high"]], [place, place], color=colour, lw=2
         )

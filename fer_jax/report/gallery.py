@@ -1,6 +1,7 @@
-"""Faces in the report: where the model looked, its most confident mistakes, a map of faces.
+"""Faces in the report: Grad-CAM of correct answers and confident mistakes, and a map of faces.
 
-A face is blurred unless its person consents to `share` (see `fer_jax.data.consent`), or is drawn.
+A face is blurred unless the person consents to `share` (see `fer_jax.data.consent`) or is
+generated.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from fer_jax.training.inference import scale
 
 SHOWN = 8  # faces of each kind
 _SIDE = 128  # pixels
-_MOSAIC = 9  # squares a side, to which a face is reduced that is not to be known
-_FEWEST_POINTS, _MOST_POINTS = 10, 2000
+_MOSAIC = 9  # squares per side of a blurred face
+_MIN_POINTS, _MAX_POINTS = 10, 2000
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One face of the report; `picture` is a data: address."""
+    """A face in the report; `picture` is a data: URL."""
 
     picture: str
     truth: str
@@ -44,7 +45,7 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Faces as points; the silhouettes say how well emotions, and people, are separated."""
+    """Faces as points, and silhouettes: how well emotions, and people, are separated."""
 
     places: Float[np.ndarray, "n 2"]
     emotions: list[str]
@@ -54,10 +55,10 @@ class Map:
 
 
 def gallery(run: Predictions, workdir: Path, drawn: bool) -> dict[str, list[Shown]]:
-    """`right`: right answers, the surest first; `wrong`: the most confident mistakes.
+    """The most confident correct answers (`right`) and mistakes (`wrong`), sorted by confidence.
 
-    Empty where the run holds no maps of where its models looked, or the faces are gone. `drawn`
-    says that nobody shown exists.
+    Both are empty if the run has no Grad-CAM maps, or the faces no longer exist. `drawn` means that
+    the people are generated, so that no face is blurred.
     """
     root = Path(run.protocol.photographs)
     heat: dict[str, np.ndarray] = {}
@@ -92,18 +93,16 @@ def gallery(run: Predictions, workdir: Path, drawn: bool) -> dict[str, list[Show
     chosen = {}
     for name, wanted in (("right", right), ("wrong", ~right)):
         rows = np.flatnonzero(candidates & wanted)
-        surest = rows[np.argsort(-confidence[rows], kind="stable")][:SHOWN]
-        known = [
-            row for row in surest if run.photos[row] in heat and run.photos[row] in table.index
-        ]
+        first = rows[np.argsort(-confidence[rows], kind="stable")][:SHOWN]
+        known = [row for row in first if run.photos[row] in heat and run.photos[row] in table.index]
         chosen[name] = [shown(int(row)) for row in known]
     return chosen
 
 
 def face_map(run: Predictions, workdir: Path) -> Map | None:
-    """Faces by t-SNE (van der Maaten and Hinton 2008) of the model of everyone's features.
+    """t-SNE (van der Maaten and Hinton 2008) of the features of the model trained on all people.
 
-    None where there are none, or fewer than ten faces.
+    None if the run has no such features, or fewer than ten faces.
     """
     file = workdir / "embedding.npz"
     if not file.is_file():
@@ -111,7 +110,7 @@ def face_map(run: Predictions, workdir: Path) -> Map | None:
     with np.load(file) as stored:
         photos, features = stored["photo"].astype(str), stored["features"]
     of = {photo: row for row, photo in enumerate(run.photos.astype(str))}
-    kept = [i for i, photo in enumerate(photos) if photo in of][:_MOST_POINTS]
+    kept = [i for i, photo in enumerate(photos) if photo in of][:_MAX_POINTS]
     rows = [of[photos[i]] for i in kept]
     emotions = [run.labels[run.truth[row]] for row in rows]
     return map_of(features[kept], emotions, [str(run.subjects[row]) for row in rows])
@@ -121,12 +120,12 @@ def map_of(
     features: Float[np.ndarray, "n f"], emotions: list[str], people: list[str]
 ) -> Map | None:
     """t-SNE of at most 30 principal components; None for fewer than ten faces."""
-    if len(features) < _FEWEST_POINTS:
+    if len(features) < _MIN_POINTS:
         return None
     centred = features - features.mean(axis=0)
     reduced = PCA(min(30, *centred.shape), random_state=0).fit_transform(centred)
     perplexity = min(30.0, (len(features) - 1) / 3)
-    with threadpool_limits(1):  # on a busy machine its threads wait for each other
+    with threadpool_limits(1):  # threads slow it down on a busy machine
         places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
     return Map(
         np.asarray(places, np.float64),
@@ -138,14 +137,14 @@ def map_of(
 
 
 def _silhouette(features: Float[np.ndarray, "n f"], groups: Sequence[str]) -> float:
-    """Rousseeuw 1987: from -1 to 1, high for separate groups; NaN if it is not defined."""
+    """The silhouette (Rousseeuw 1987) in -1..1, high for separated groups; NaN if undefined."""
     if not 1 < len(set(groups)) < len(groups):
         return float("nan")
     return float(silhouette_score(features, groups))
 
 
 def blurred(face: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:
-    """A mosaic of 9 × 9 squares, in which a person cannot be recognised."""
+    """A mosaic of 9 × 9 squares, so that the person cannot be recognised."""
     small = cv2.resize(face, (_MOSAIC, _MOSAIC), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
 
@@ -153,7 +152,7 @@ def blurred(face: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:
 def overlaid(
     face: UInt8[np.ndarray, "s s 3"], heat: Float[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "s s 3"]:
-    """The face in grey, with warmth where the model looked."""
+    """The face in grey, overlaid with a heat map."""
     side = face.shape[:2][::-1]
     smooth = np.clip(
         cv2.resize(np.asarray(heat, np.float32), side, interpolation=cv2.INTER_CUBIC), 0, 1
@@ -165,7 +164,7 @@ def overlaid(
 
 
 def data_address(picture: UInt8[np.ndarray, "h w 3"]) -> str:
-    """The picture as a JPEG in a data: URL, so that the page loads nothing."""
+    """The picture as a JPEG in a data: URL, so that the page loads no files."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 82]
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), options)
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -1,7 +1,7 @@
-"""Figures of the report, as SVG that takes its colours and its font from the page.
+"""Figures of the report as SVG with the colours and the font of the page.
 
-matplotlib draws with placeholder colours; these become CSS variables, so that one figure serves
-light, dark and print.
+matplotlib draws with placeholder colours, which are replaced by CSS variables, so that a figure
+suits light, dark and printed pages.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _NAMED_PEOPLE = 60
-# Okabe and Ito 2008: distinct for colour-blind readers, and readable on light and dark paper.
+# Okabe and Ito 2008: distinct for colour-blind readers, and legible on light and dark pages.
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#999999")
 
 
 def confusion(matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str]) -> str:
-    """Heat map of the confusion matrix: shares of each true emotion, counts below."""
+    """Heat map of the confusion matrix: shares of each true emotion, with counts below."""
     classes = len(labels)
     columns = classes + 1 if matrix[:, classes].any() else classes
     support = matrix.sum(axis=1, keepdims=True)
@@ -76,8 +76,8 @@ def people(
 ) -> str:
     """Accuracy by person, with the chance level as a dashed line.
 
-    A bar for each person in the order given from the top, and for a second run, `other`, a mark;
-    for more than 60 people how many of them reach which accuracy, without names.
+    There is one bar per person, in the given order from the top, and a marker for the second run,
+    `other`. For more than 60 people it is a histogram of accuracies without names.
     """
     count, many = len(names), len(names) > _NAMED_PEOPLE
 
@@ -108,13 +108,13 @@ def people(
         axes.spines["left"].set_visible(False)
 
     if many:
-        return _plot("people", "How many people reach which accuracy", (5.2, 3.4), draw)
+        return _plot("people", "Histogram of the accuracy by person", (5.2, 3.4), draw)
     size = (5.2, 0.9 + 0.26 * count)
     return _plot("people", "Accuracy of each person, lowest first", size, draw)
 
 
 def reliability(bins: Sequence[Mapping[str, float]]) -> str:
-    """Confidence against accuracy: a bar for each bin, and the diagonal of honest confidence."""
+    """Accuracy against confidence: one bar per bin, and the diagonal of perfect calibration."""
     most = max(row["count"] for row in bins)
 
     def draw(axes: Axes) -> None:
@@ -127,14 +127,14 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> str:
                 ha="center", color=_MUTED, fontsize=8,
             )  # fmt: skip
         axes.plot([0, 1], [0, 1], "--", color=_MUTED, linewidth=1)
-        axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="share that is right")
+        axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy")
 
-    description = "Reliability diagram: confidence against accuracy"
+    description = "Reliability diagram: accuracy against confidence"
     return _plot("reliability", description, (4.4, 3.7), draw)
 
 
 def coverage(rows: Sequence[Mapping[str, float]], chance: float) -> str:
-    """Accuracy among the photographs answered, against how many are answered."""
+    """Accuracy on the photographs that are answered, against their share."""
     share = [100 * row["coverage"] for row in rows]
     accuracy = [100 * row["accuracy"] for row in rows]
 
@@ -143,14 +143,14 @@ def coverage(rows: Sequence[Mapping[str, float]], chance: float) -> str:
         axes.plot(share[:1], accuracy[:1], "o", color=_ACCENT, ms=6, clip_on=False)
         axes.axhline(100 * chance, color=_MUTED, linewidth=1, linestyle="--")
         axes.set(xlim=(0, 100), ylim=(0, 102))
-        axes.set(xlabel="photographs answered, %", ylabel="of these right, %")
+        axes.set(xlabel="photographs answered, %", ylabel="accuracy on these, %")
 
     description = "Accuracy against coverage, if the model may abstain"
     return _plot("coverage", description, (4.4, 3.7), draw)
 
 
 def embedding(places: Float[np.ndarray, "n 2"], groups: Sequence[str], name: str) -> str:
-    """Faces as points, coloured by group; with more than seven groups, signs differ too."""
+    """Faces as points, coloured by group; markers differ too for more than seven groups."""
 
     def draw(axes: Axes) -> None:
         known = points(axes, places, groups)
@@ -166,7 +166,7 @@ def embedding(places: Float[np.ndarray, "n 2"], groups: Sequence[str], name: str
 
 
 def points(axes: Axes, places: Float[np.ndarray, "n 2"], groups: Sequence[str]) -> list[str]:
-    """A mark for each face, by group; with more than seven groups, signs differ too; the groups."""
+    """Draws a marker per face, coloured by group; returns the groups, sorted."""
     known = sorted(set(groups))
     for number, group in enumerate(known):
         rows = [i for i, other in enumerate(groups) if other == group]
@@ -205,7 +205,7 @@ def _cell(axes: Axes, row: int, column: int, share: float, count: float) -> None
 def _plot(
     name: str, description: str, size: tuple[float, float], draw: Callable[[Axes], None]
 ) -> str:
-    """What `draw` draws, of a size in inches, as an element of the page."""
+    """A figure drawn by `draw`, with a size in inches, as an element of the page."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
@@ -213,7 +213,7 @@ def _plot(
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an `<svg>` element for the page: no prolog, no namespaces, unique ids."""
+    """The figure as an `<svg>` element without prolog and namespaces, and with unique ids."""
     text = svg_text(figure)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)

@@ -1,4 +1,4 @@
-"""What a network learns, one small file each, and `make` to build one by its name."""
+"""The tasks on which a network is trained, one file each, and `make` to build one by name."""
 
 from fer_jax.tasks.task import Task, make
 

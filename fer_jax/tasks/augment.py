@@ -1,6 +1,6 @@
 """Augmentation on the device: pure functions of a key and a batch of images.
 
-Images are `[B, H, W, 3]`, RGB in 0..255, uint8 or float; results are float32 (or wider).
+Images are `[B, H, W, 3]`, RGB in 0..255, uint8 or float; results are float32 or wider.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, config=STRICT)
 class Augment:
-    """Strengths of the augmentation; a strength of 0 leaves its part out of the compiled step.
+    """Strengths of the augmentation; parts with strength 0 are not compiled.
 
     Fields:
-        flip: probability of a mirror image.
-        zoom: scale is drawn from 1 - zoom .. 1 + zoom, for both directions alike.
-        shift: translation along each axis is drawn from -shift .. shift of the image's side.
-        turn: rotation is drawn from -turn .. turn degrees, up to 45 (more is not the same task).
-        brightness: summand is drawn from -brightness .. brightness of 127.5.
-        contrast: factor on the distance from the image's mean, 1 - contrast .. 1 + contrast.
-        saturation: factor on the distance from grey, 1 - saturation .. 1 + saturation.
-        grey: probability of losing all colour.
-        erase: probability that a square is replaced by the image's mean colour
-            (Zhong et al. 2017), its side 1/8 to 3/8 of the image's.
+        flip: probability of mirroring.
+        zoom: the scale is drawn from 1 - zoom .. 1 + zoom, the same for both axes.
+        shift: the translation along each axis is drawn from -shift .. shift of the image's side.
+        turn: the rotation is drawn from -turn .. turn degrees, at most 45.
+        brightness: a value from -brightness .. brightness of 127.5 is added.
+        contrast: the distance from the image's mean is multiplied by 1 - contrast .. 1 + contrast.
+        saturation: the distance from grey is multiplied by 1 - saturation .. 1 + saturation.
+        grey: probability of conversion to grey.
+        erase: probability that a square is replaced by the image's mean colour (Zhong et al. 2017);
+            its side is 1/8 to 3/8 of the image's.
     """
 
     flip: Probability = 0.0
@@ -55,22 +55,22 @@ class Augment:
     erase: Probability = 0.0
 
     def __call__(self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        """Training: every image by its own draw, float32 in 0..255."""
+        """Augments each image independently, for training; float32 in 0..255."""
         flip_key, other_key = jax.random.split(key)
         return self.unflipped(other_key, self.flipped(flip_key, images))
 
     def evaluation(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        """Evaluation: the images as they are, as float."""
+        """The images without augmentation, for evaluation, as float."""
         return _float(images)
 
     def flipped(self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]) -> Num[Array, "b h w 3"]:
-        """The mirroring alone, in the type that came."""
+        """Only the mirroring, in the type of `images`."""
         return random_flip(key, images, self.flip) if self.flip else images
 
     def unflipped(
         self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]
     ) -> Float[Array, "b h w 3"]:
-        """Everything but the mirroring, for tasks to which left and right matter."""
+        """Everything except mirroring, for tasks that distinguish left and right."""
         place, colour, grey, erase = jax.random.split(key, 4)
         images = _float(images)
         if self.zoom or self.shift or self.turn:
@@ -103,14 +103,14 @@ MODERATE = Augment(flip=0.5, zoom=0.1, shift=0.05, turn=8.0, brightness=0.2, con
 def random_flip(
     key: PRNGKeyArray, images: Num[Array, "b h w 3"], probability: float
 ) -> Num[Array, "b h w 3"]:
-    """Mirrors each image left to right with this probability."""
+    """Mirrors each image horizontally with this probability."""
     return jnp.where(_choose(key, images, probability), images[:, :, ::-1], images)
 
 
 def random_place(
     key: PRNGKeyArray, images: Float[Array, "b h w 3"], zoom: float, shift: float, turn: float
 ) -> Float[Array, "b h w 3"]:
-    """Scales, moves and turns each image about its middle; beyond the border the border goes on."""
+    """Scales, shifts and rotates each image about its centre; border pixels are replicated."""
     batch, height, width = images.shape[:3]
     zoom_key, shift_key, turn_key = jax.random.split(key, 3)
     scale = jax.random.uniform(zoom_key, (batch,), minval=1 - zoom, maxval=1 + zoom)
@@ -126,10 +126,10 @@ def placed(
     down: Float[Array, " b"],
     angle: Float[Array, " b"],
 ) -> Float[Array, "b h w 3"]:
-    """Each image enlarged by `scale` and turned by `angle` about its middle, then moved.
+    """Each image enlarged by `scale` and rotated by `angle` about its centre, then shifted.
 
-    `angle` is in radians, counter-clockwise as seen; `right` and `down` are in pixels. Bilinear;
-    beyond the border the border goes on.
+    `angle` is in radians, counter-clockwise for the viewer; `right` and `down` are in pixels.
+    Interpolation is bilinear, and border pixels are replicated.
     """
     height, width = images.shape[1:3]
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
@@ -145,7 +145,7 @@ def placed(
 def _bilinear(
     image: Float[Array, "h w 3"], y: Float[Array, "h w"], x: Float[Array, "h w"]
 ) -> Float[Array, "h w 3"]:
-    """The image at real-valued places within it."""
+    """The image at fractional positions inside it."""
     height, width = image.shape[:2]
     top = jnp.clip(jnp.floor(y), 0, height - 2)
     left = jnp.clip(jnp.floor(x), 0, width - 2)
@@ -177,19 +177,19 @@ def random_colour(
 def random_grey(
     key: PRNGKeyArray, images: Float[Array, "b h w 3"], probability: float
 ) -> Float[Array, "b h w 3"]:
-    """Replaces each image by its luma, three times, with this probability."""
+    """Replaces each image by its luma in all three channels with this probability."""
     return jnp.where(_choose(key, images, probability), to_grey(images), images)
 
 
 def random_erase(
     key: PRNGKeyArray, images: Float[Array, "b h w 3"], probability: float
 ) -> Float[Array, "b h w 3"]:
-    """Covers a square of 1/8 to 3/8 of the side by the mean colour with this probability."""
+    """Fills a square of 1/8 to 3/8 of the side with the mean colour with this probability."""
     batch, height, width = images.shape[:3]
     choose_key, side_key, x_key, y_key = jax.random.split(key, 4)
     half = jax.random.uniform(side_key, (batch,), minval=1 / 16, maxval=3 / 16)
-    y = _near(y_key, half, height)
-    x = _near(x_key, half, width)
+    y = _inside(y_key, half, height)
+    x = _inside(x_key, half, width)
     inside = y[:, :, None, None] & x[:, None, :, None] & _choose(choose_key, images, probability)
     return jnp.where(inside, images.mean((1, 2), keepdims=True), images)
 
@@ -199,7 +199,7 @@ def to_grey(images: Float[Array, "b h w 3"]) -> Float[Array, "b h w 1"]:
     return (images @ jnp.asarray(LUMA, images.dtype))[..., None]
 
 
-def _near(key: PRNGKeyArray, half: Float[Array, " b"], length: int) -> Bool[Array, "b length"]:
+def _inside(key: PRNGKeyArray, half: Float[Array, " b"], length: int) -> Bool[Array, "b length"]:
     centre = jax.random.uniform(key, half.shape, minval=half, maxval=1 - half)
     pixel = (jnp.arange(length) + 0.5) / length
     return jnp.abs(pixel[None] - centre[:, None]) <= half[:, None]

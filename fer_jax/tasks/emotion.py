@@ -1,4 +1,4 @@
-"""Telling emotions apart, from labelled photographs."""
+"""Classification of emotions, from labelled photographs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fer_jax.tasks.task import accuracy, cross_entropy
 
 
 class Mixed(NamedTuple):
-    """The labels of blended images; `share` of an image is that of `labels`, the rest `others`."""
+    """The labels of blended images: `labels` with weight `share`, `others` with 1 - `share`."""
 
     labels: Int[Array, " b"]
     others: Int[Array, " b"]
@@ -28,17 +28,17 @@ class Mixed(NamedTuple):
 
 @dataclass(frozen=True, config=STRICT)
 class Emotion:
-    """One class for each emotion, numbered as in `classes`.
+    """One class per emotion, in the order of `classes`.
 
     Fields:
         classes: names of the emotions.
         augment: strengths of the augmentation.
         label_smoothing: see `cross_entropy`.
-        mixup: each training image is blended with another of the batch, and so is its label, by a
-            share drawn from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none. Unlabelled images
-            (label -1) stay as they are, and are blended into no other.
-        class_weights: factor on the loss of each class's examples, in the order of `classes`; empty
-            for none.
+        mixup: each training image and its label are blended with another one of the batch, with a
+            weight drawn from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none. Unlabelled images
+            (label -1) are not blended.
+        class_weights: factors for the loss of each class, in the order of `classes`; empty for
+            none.
     """
 
     classes: Annotated[UniqueNames, Field(min_length=2)] = ("angry", "happy", "neutral", "sad")
@@ -50,11 +50,11 @@ class Emotion:
     labels_needed: ClassVar[bool] = True
 
     def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
-        # Not before: a config has the weights, and the photographs say which classes there are.
+        # Checked only here, since the classes follow from the photographs, not from the config.
         if self.class_weights and len(self.class_weights) != len(self.classes):
             raise UserError(
-                f"task emotion: {len(self.class_weights)} class_weights "
-                f"for {len(self.classes)} classes"
+                f"task emotion: there are {len(self.class_weights)} class_weights for "
+                f"{len(self.classes)} classes; give one for each of {', '.join(self.classes)}"
             )
         return ClassifierHead(features, len(self.classes), rngs=rngs)
 
@@ -72,7 +72,7 @@ class Emotion:
         if not self.mixup:
             return inputs, labels
         draw = jax.random.beta(jax.random.fold_in(key, 1), self.mixup, self.mixup, labels.shape)
-        share = jnp.maximum(draw, 1 - draw)  # so that `labels` is what most of each image shows
+        share = jnp.maximum(draw, 1 - draw)  # so that `labels` has the larger weight
         share = jnp.where((labels >= 0) & (labels[::-1] >= 0), share, 1)
         blend = share[:, None, None, None]
         return inputs * blend + inputs[::-1] * (1 - blend), Mixed(labels, labels[::-1], share)

@@ -1,7 +1,7 @@
 """Solving jigsaw puzzles (Noroozi & Favaro 2016, arXiv:1603.09246).
 
-An image is cut into grid x grid tiles, the tiles are shuffled by one permutation of a fixed set,
-and the network says by which.
+An image is cut into grid x grid tiles, the tiles are shuffled by one permutation from a fixed set,
+and the network predicts which one.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from fer_jax.tasks.augment import FLIPPED, Augmentation, random_grey
 from fer_jax.tasks.permutations import distant_permutations
 from fer_jax.tasks.task import by_content, classification_loss, classification_metrics
 
-# Normalised tiles are put back to this mean and deviation, within the 0..255 that networks expect.
+# Normalised tiles have this mean and standard deviation, within the 0..255 that networks expect.
 TILE_MEAN, TILE_DEVIATION = 127.5, 50.0
 
 
 @dataclass(frozen=True, config=STRICT)
 class Jigsaw:
-    """One class for each permutation.
+    """One class per permutation.
 
     Fields:
-        grid: tiles along each side.
-        permutations: how many of the grid * grid factorial permutations are used.
-        mode: "tiles" shows each tile alone to the shared backbone (inputs `[B * tiles, t, t, 3]`,
-            the tiles of a puzzle following each other) and JigsawHead joins them; "image" puts the
-            shuffled tiles together again (`[B, grid * t, grid * t, 3]`), for small images and
-            machines.
-        gap: pixels that a tile is smaller than its cell. A tile lies anywhere in its cell when
-            training (jitter) and in the middle in evaluation, so that edges do not continue from
-            tile to tile. It hides details of up to about a fifth of itself (docs/results.md).
-        normalise_tiles: gives each channel of every tile the same mean and deviation, so that
-            neither brightness nor tint tells a tile's place.
-        grey: share of the puzzles shown without colour, against chromatic aberration: that of a
-            strong lens solves whatever puzzles are shown in colour. 1: evaluation is grey, too;
-            below 1 it is in colour.
+        grid: number of tiles along each side.
+        permutations: number of permutations to use, out of the factorial of grid * grid.
+        mode: "tiles" passes each tile through the backbone separately (inputs
+            `[B * tiles, t, t, 3]`, with the tiles of a puzzle in consecutive rows), and JigsawHead
+            combines them; "image" assembles the shuffled tiles to an image
+            (`[B, grid * t, grid * t, 3]`), which is faster and suits small images.
+        gap: difference between the sides of a cell and of its tile in pixels, so that edges do not
+            continue from tile to tile. The tile's position in its cell is random in training
+            (jitter) and central in evaluation. The gap hides details of up to about a fifth of its
+            width (docs/results.md).
+        normalise_tiles: normalise each channel of every tile to the same mean and standard
+            deviation, so that neither brightness nor tint reveals a tile's position.
+        grey: share of puzzles shown in grey, since the chromatic aberration of a strong lens solves
+            all puzzles in colour. With 1, evaluation is in grey too; below 1, it is in colour.
         augment: strengths of the augmentation of the image before it is cut.
 
     The tile side is t = S // grid - gap for images of S pixels.
@@ -72,7 +72,7 @@ class Jigsaw:
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of a puzzle."""
+        """The number of tiles in a puzzle."""
         return self.grid * self.grid
 
     def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
@@ -109,7 +109,7 @@ class Jigsaw:
     def undo(
         self, inputs: Num[Array, "n t t 3"], answers: Int[Array, " b"]
     ) -> Num[Array, "b s s 3"]:
-        """The puzzles put together as if `answers` were the permutations; either mode's inputs."""
+        """The assembled images if `answers` were the permutations, for inputs of either mode."""
         if self.mode == "tiles":
             tiles = inputs.reshape(-1, self.tiles, *inputs.shape[1:])
         else:
@@ -126,16 +126,18 @@ def cut(
 ) -> Num[Array, "b tiles t t 3"]:
     """Square tiles, row by row, each `gap` pixels smaller than its cell.
 
-    With a key every tile lies at a random place in its cell, without in the middle. Pixels that do
-    not fill a cell are left out evenly at the image's borders. Raises UserError when nothing is
-    left.
+    With a key the position of each tile in its cell is random, otherwise central. Pixels that do
+    not fill a cell are cropped evenly from the borders of the image.
+
+    Raises:
+        UserError: the gap is as large as a cell.
     """
     batch, side = images.shape[:2]
     cell = side // grid
     if cell - gap < 1:
         raise UserError(
-            f"a {grid}x{grid} puzzle of {side} pixels has cells of {cell}, "
-            f"too small for gap={gap}: use larger images or a smaller grid or gap"
+            f"a {grid}x{grid} puzzle of {side} pixels has cells of {cell} pixels, "
+            f"too small for gap={gap}; use larger images, or a smaller grid or gap"
         )
     border = (side - grid * cell) // 2
     images = images[:, border : border + grid * cell, border : border + grid * cell]
@@ -152,7 +154,7 @@ def cut(
 def _windows(
     cells: Num[Array, "m h w 3"], start: Int[Array, " m"], length: int, axis: int
 ) -> Num[Array, "m h2 w2 3"]:
-    """Window of `length` along `axis` beginning at `start[m]`: selections, which beat a gather."""
+    """Windows of `length` along `axis` from `start[m]`; selections are faster than a gather."""
     windows = jax.lax.slice_in_dim(cells, 0, length, axis=axis)
     for offset in range(1, cells.shape[axis] - length + 1):
         shifted = jax.lax.slice_in_dim(cells, offset, offset + length, axis=axis)
@@ -161,10 +163,10 @@ def _windows(
 
 
 def normalised(tiles: Num[Array, "b tiles t t 3"]) -> Float[Array, "b tiles t t 3"]:
-    """Each channel of every tile with mean TILE_MEAN and deviation TILE_DEVIATION.
+    """Normalises each channel of every tile to TILE_MEAN and TILE_DEVIATION.
 
-    Over all channels together a tint would outlive it, and tell the tile's place (docs/results.md).
-    A flat channel stays flat.
+    Normalising all channels together would preserve a tint, which may reveal the tile's position
+    (docs/results.md). A uniform channel stays uniform.
     """
     tiles = tiles.astype(jnp.promote_types(tiles.dtype, jnp.float32))
     centred = tiles - tiles.mean((2, 3), keepdims=True)
@@ -175,7 +177,7 @@ def normalised(tiles: Num[Array, "b tiles t t 3"]) -> Float[Array, "b tiles t t 
 def shuffle(
     tiles: Num[Array, "b tiles t t 3"], permutations: Int[Array, "b tiles"]
 ) -> Num[Array, "b tiles t t 3"]:
-    """Place i of puzzle b receives tile `permutations[b, i]`."""
+    """Puts tile `permutations[b, i]` at position i of puzzle b."""
     return jnp.take_along_axis(tiles, permutations[:, :, None, None, None], axis=1)
 
 
@@ -187,7 +189,7 @@ def unshuffle(
 
 
 def assemble(tiles: Num[Array, "b tiles t t 3"]) -> Num[Array, "b s s 3"]:
-    """Puts tiles side by side, row by row, into one square image."""
+    """Assembles tiles, row by row, to a square image."""
     batch, count, side = tiles.shape[:3]
     grid = round(count**0.5)
     rows = tiles.reshape(batch, grid, grid, side, side, 3).transpose(0, 1, 3, 2, 4, 5)

@@ -1,4 +1,4 @@
-"""A set of permutations that differ as much as possible, for jigsaw puzzles."""
+"""Permutations with large Hamming distances, for jigsaw puzzles."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from jaxtyping import UInt8
 
 from fer_jax.errors import UserError
 
-# All 9! = 362,880 permutations of a 3x3 puzzle are listed; of a larger puzzle this many are drawn.
+# All 9! = 362,880 permutations of a 3x3 puzzle are candidates; for larger puzzles, this many are
+# drawn.
 CANDIDATES = 400_000
 
 
 @lru_cache(maxsize=8)
 def distant_permutations(items: int, count: int) -> UInt8[np.ndarray, "count items"]:
-    """`count` permutations of `items`, each far from all others in Hamming distance.
+    """`count` permutations of `items` with large pairwise Hamming distances.
 
-    Greedy as in Noroozi & Favaro 2016 (arXiv:1603.09246, section 4.2): always the candidate whose
-    nearest chosen permutation is farthest. The first is the identity; ties are broken by a fixed
-    random order, so that the result is the same everywhere. The array is read-only and kept for the
-    life of the process.
+    The selection is greedy as in Noroozi & Favaro 2016 (arXiv:1603.09246, section 4.2): the next
+    permutation is the candidate whose nearest chosen permutation is farthest. The first one is the
+    identity. Ties are broken by a fixed random order, so that the result is the same on every
+    machine. The array is read-only and cached.
 
-    Raises UserError when there are fewer than `count` permutations or `count` is below 2.
+    Raises:
+        UserError: there are fewer than `count` permutations, or `count` is below 2.
     """
     if not 2 <= count <= math.factorial(items):
         raise UserError(
             f"a puzzle of {items} tiles has {math.factorial(items)} permutations, "
-            f"so permutations={count} cannot be had: use 2 to {math.factorial(items)}"
+            f"so permutations={count} is not possible; use 2 to {math.factorial(items)}"
         )
     rng = np.random.default_rng(items)
     candidates = _candidates(items, rng)

@@ -1,7 +1,7 @@
-"""Where one patch lies beside another (Doersch, Gupta & Efros 2015, arXiv:1505.05192).
+"""Predicting the relative position of patches (Doersch, Gupta & Efros 2015, arXiv:1505.05192).
 
-An image is cut into three by three tiles. The network sees the middle one and one of its eight
-neighbours, and says which.
+An image is cut into three by three tiles. The network sees the central tile and one of its eight
+neighbours, and predicts which one.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from fer_jax.tasks.jigsaw import cut, normalised
 from fer_jax.tasks.task import by_content, classification_loss, classification_metrics
 
 GRID, MIDDLE, NEIGHBOURS = 3, 4, 8
-# Not mirrored: left and right are what is asked.
+# Without mirroring, since the classes distinguish left and right.
 SLIGHT = Augment(zoom=0.1, shift=0.05, brightness=0.2, contrast=0.2)
 
 
 @dataclass(frozen=True, config=STRICT)
 class RelativePatch:
-    """Eight classes: the neighbours row by row, without the middle.
+    """Eight classes: the neighbours row by row, without the centre.
 
     Fields:
-        gap: pixels that a tile is smaller than its cell; it lies anywhere in it when training, so
-            that edges do not go on from tile to tile.
-        tile: pixels to which tiles are enlarged, for stems that want more than they have; 0 leaves
-            them as they are.
-        normalise_tiles, grey: see Jigsaw.
+        gap: difference between the sides of a cell and of its tile in pixels, so that edges do not
+            continue from tile to tile; the position of the tile is random in training.
+        tile: side in pixels to which tiles are enlarged, for stems that need larger inputs; 0: no
+            change.
+        normalise_tiles: see `Jigsaw`.
+        grey: see `Jigsaw`.
         augment: strengths of the augmentation of the image before it is cut.
 
-    Inputs are `[2B, t, t, 3]`: the middle and the neighbour of an image follow each other.
+    Inputs are `[2B, t, t, 3]`: the centre and the neighbour of an image are consecutive rows.
     """
 
     gap: Annotated[int, Field(ge=0, le=4096)] = 5
@@ -57,7 +58,9 @@ class RelativePatch:
 
     def __post_init__(self) -> None:
         if self.augment.flip:
-            raise contradiction(("augment.flip", "must be 0, as left and right are asked"))
+            raise contradiction(
+                ("augment.flip", "must be 0, since classes distinguish left and right")
+            )
 
     def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
         return JigsawHead(features, 2, NEIGHBOURS, rngs=rngs)
@@ -80,7 +83,7 @@ class RelativePatch:
         if train or self.grey == 1:
             images = random_grey(grey_key, images, self.grey)
         tiles = cut(images, GRID, self.gap, cut_key if train else None)
-        place = targets + (targets >= MIDDLE)  # the middle is no neighbour of itself
+        place = targets + (targets >= MIDDLE)  # skips the centre
         neighbour = jnp.take_along_axis(tiles, place[:, None, None, None, None], axis=1)
         pairs = jnp.concatenate([tiles[:, MIDDLE : MIDDLE + 1], neighbour], axis=1)
         if self.normalise_tiles:

@@ -1,6 +1,6 @@
 """Predicting rotations (Gidaris, Singh & Komodakis 2018, arXiv:1803.07728).
 
-An image is turned by 0, 1, 2 or 3 quarter turns, and the network says which.
+An image is rotated by 0, 1, 2 or 3 quarter turns, and the network predicts by how many.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Rotation:
     """Four classes; class j is j quarter turns counter-clockwise (`jnp.rot90`).
 
     Fields:
-        views: 4 shows every image in all four rotations (inputs `[4 * B, S, S, 3]`), 1 in one that
-            is drawn for each image (`[B, S, S, 3]`). Evaluation always shows all four.
+        views: 4 shows every image in all four rotations (inputs `[4 * B, S, S, 3]`), 1 in a random
+            one (`[B, S, S, 3]`). Evaluation always shows all four.
         augment: strengths of the augmentation.
 
-    Images must be square, and the order matters. The flip comes first, since mirroring a turned
-    face would swap the classes 1 and 3. Then come the turns, exact permutations of pixels.
-    Everything that interpolates or draws a border comes last: its traces then lie the same way for
-    all four classes, while traces made before the turns would turn along and give the answer away.
+    Images must be square, and the order of operations matters. Mirroring comes first, since
+    mirroring a rotated face would swap classes 1 and 3. Then the images are rotated, which only
+    permutes pixels. Interpolation comes last, so that its artefacts are the same for all four
+    classes; artefacts from before the rotation would be rotated too, and reveal the class.
     """
 
     views: Literal[1, 4] = TURNS
@@ -70,7 +70,7 @@ class Rotation:
     def undo(
         self, inputs: Num[Array, "n s s 3"], answers: Int[Array, " n"]
     ) -> Num[Array, "n s s 3"]:
-        """The images turned back by `answers`."""
+        """The images rotated back by `answers`."""
         return turned(inputs, -answers % TURNS)
 
 
@@ -80,15 +80,15 @@ TASK = Rotation
 def all_turns(
     images: Num[Array, "b s s 3"],
 ) -> tuple[Num[Array, "n s s 3"], Int[Array, " n"]]:
-    """Every image in its four rotations, one image's following each other, and the turns."""
+    """Every image in its four rotations, in consecutive rows, and the numbers of quarter turns."""
     views = jnp.stack([jnp.rot90(images, k, axes=(1, 2)) for k in range(TURNS)], axis=1)
     targets = jnp.tile(jnp.arange(TURNS), len(images))
     return views.reshape(-1, *images.shape[1:]), targets
 
 
 def turned(images: Num[Array, "b s s 3"], turns: Int[Array, " b"]) -> Num[Array, "b s s 3"]:
-    """Image b turned by `turns[b]` quarter turns counter-clockwise."""
-    for power in (1, 2):  # a turn, then a half turn, as the bits of `turns` say
+    """Rotates image b by `turns[b]` quarter turns counter-clockwise."""
+    for power in (1, 2):  # a quarter turn and a half turn, for the two bits of `turns`
         wanted = (turns & power) > 0
         rotated = jnp.rot90(images, power, axes=(1, 2))
         images = jnp.where(wanted[:, None, None, None], rotated, images)

@@ -1,7 +1,7 @@
 """Contrastive learning of views (SimCLR: Chen et al. 2020, arXiv:2002.05709).
 
-Each image is shown twice, differently augmented. Of all views in the batch, that of all devices
-and hosts, the network is to recognise the other one of the same image.
+Each image is shown in two differently augmented views. Among all views in the batch (of all devices
+and hosts), the network learns to find the other view of the same image.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from fer_jax.tasks.views import (
 
 @dataclass(frozen=True, config=STRICT)
 class SimCLR:
-    """Inputs are `[2B, S, S, 3]`, the two views of an image following each other; no targets.
+    """Inputs are `[2B, S, S, 3]`, with the two views of an image in consecutive rows; no targets.
 
     Fields:
-        temperature: divides the cosines; lower looks at the hardest negatives more.
-        hidden, dimensions: widths of the projection head, which is not kept.
+        temperature: divides the cosines; a lower value emphasises the hardest negatives.
+        hidden: width of the hidden layer of the projection head, which is discarded after training.
+        dimensions: width of the output of the projection head.
         augment: strengths of the augmentation.
 
-    The more images a batch has, the more negatives: take as large a one as fits. `accumulate`
-    parts a batch, so that each part has its own negatives only.
+    A larger batch has more negatives, so use the largest one that fits. `accumulate` splits the
+    batch, and each part has only its own negatives.
     """
 
     temperature: Positive = 0.2
@@ -63,7 +64,7 @@ class SimCLR:
     def loss(
         self, outputs: Float[Array, "n d"], targets: tuple[()], mask: Bool[Array, " b"]
     ) -> Float[Array, " n"]:
-        """NT-Xent (equation 1): cross entropy of finding a view's partner among all others."""
+        """NT-Xent (equation 1): cross entropy of finding the other view among all views."""
         log_shares = jax.nn.log_softmax(similarities(outputs, mask) / self.temperature)
         wanted = jax.nn.one_hot(partners(len(outputs)), len(outputs), dtype=log_shares.dtype)
         return -(wanted * log_shares).sum(-1)

@@ -1,4 +1,4 @@
-"""The contract of a task, how a config's name becomes one, and the arithmetic that tasks share."""
+"""The interface of a task, how a task is made from a config, and functions that tasks share."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from fer_jax.tasks.augment import Augment
 class Task(Protocol):
     """A frozen dataclass with pure functions that run on the device inside the compiled step.
 
-    A module of its own holds it, with the module attribute `TASK` naming the class. Its fields are
-    the fields of `config.tasks[name]`.
+    Each task has its own module, whose attribute `TASK` is the class. The fields of the dataclass
+    are the fields of `config.tasks[name]`.
 
-    A task whose loss compares the examples of a batch with each other says so by
-    `compares_examples: ClassVar[bool] = True`, so that parts of one example are refused. The batch
-    is that of all devices and hosts together.
+    A task whose loss compares the examples of a batch with each other declares
+    `compares_examples: ClassVar[bool] = True`, so that `accumulate` cannot make parts of a single
+    example. The batch is that of all devices and hosts.
 
-    A task can read the inputs of another one instead of its own by a field `inputs_of: str`, the
-    name of that task, which must give one input for each image. The batch then passes the backbone
-    once for both. `prepare` still gives the targets.
+    A task can use the inputs of another task, if it has a field `inputs_of: str` with the name of
+    that task, which must make one input per image. The batch then passes the backbone once for
+    both. `prepare` still returns the targets.
 
-    Optional, for the picture tasks.png: `undo(inputs, answers) -> images`, what the inputs of some
-    examples look like if `answers`, a class for each, were true. By the targets it gives the
-    images back, as far as they can be. And `classes`, names of the classes.
+    Optional, for the picture tasks.png: `undo(inputs, answers) -> images`, the images that result
+    if the class `answers` of each example is true; for the targets these are the original images,
+    as far as possible. And `classes`, the names of the classes.
     """
 
     labels_needed: ClassVar[bool]  # whether `prepare` reads the labels of the data set
 
     def head(self, features: int, *, rngs: nnx.Rngs) -> nnx.Module:
-        """A module called as `head(features [N, F], train=..., key=...) -> outputs`."""
+        """A module that is called as `head(features [N, F], train=..., key=...) -> outputs`."""
         ...
 
     def prepare(
@@ -53,42 +53,42 @@ class Task(Protocol):
         *,
         train: bool,
     ) -> tuple[Num[Array, "n h2 w2 3"], Any]:
-        """Images in 0..255 to the network's inputs and the targets.
+        """Converts images in 0..255 to inputs of the network and targets.
 
-        N may be r * B; then example b's r inputs follow each other (index b * r + j). With
+        N may be r * B; the r inputs of example b are then consecutive rows (index b * r + j). With
         `train=False` the result does not depend on the key.
         """
         ...
 
     def loss(self, outputs: Any, targets: Any, mask: Bool[Array, " b"]) -> Float[Array, " n"]:
-        """Unreduced, one value for each target.
+        """The unreduced loss, one value per target.
 
-        `mask` says which examples are real. The others fill the batch: their values are not used,
-        but a loss that compares examples must leave them out.
+        `mask` is False for padding. Its values are not used, but a loss that compares examples must
+        exclude it.
         """
         ...
 
     def metrics(
         self, outputs: Any, targets: Any, mask: Bool[Array, " b"]
     ) -> dict[str, Float[Array, " n"]]:
-        """Unreduced, one value for each target and metric."""
+        """The unreduced metrics by name, one value per target."""
         ...
 
 
 def make(name: str, **fields: Any) -> Task:
     """The task `name` with these fields.
 
-    A name without a dot is a module of `fer_jax.tasks`, any other an importable module; the module
-    attribute `TASK` is the task's class. Lists become tuples, and a mapping given as `augment`
-    becomes an `Augment`.
+    A name without a dot is a module in `fer_jax.tasks`, a dotted name any importable module; its
+    attribute `TASK` is the task's class. Lists are converted to tuples, and a mapping for `augment`
+    to an `Augment`.
 
     Raises:
-        UserError: no such task, or fields that it does not have or accept.
+        UserError: there is no such task, or a field is unknown or invalid.
     """
     kind = plugins.load("task", name, "fer_jax.tasks", "TASK")
     try:
         given = fields
-        if not is_pydantic_dataclass(kind):  # it converts nothing
+        if not is_pydantic_dataclass(kind):  # other dataclasses do not convert values
             given = {field: _plain(field, value) for field, value in fields.items()}
         task: Task = plugins.build("task", name, "fer_jax.tasks", "TASK", given)
     except ValidationError as error:
@@ -97,7 +97,7 @@ def make(name: str, **fields: Any) -> Task:
 
 
 def inputs_from(task: Task, name: str) -> str:
-    """The task whose inputs `task`, called `name`, reads: its own, unless `inputs_of` says so."""
+    """The name of the task whose inputs `task` uses: `inputs_of` if set, else its own `name`."""
     return getattr(task, "inputs_of", "") or name
 
 
@@ -108,9 +108,9 @@ def _plain(field: str, value: Any) -> Any:
 
 
 def by_content(images: Num[Array, "b h w 3"], choices: int) -> Int[Array, " b"]:
-    """A number from 0 to `choices` - 1 for each image, the same whenever this image comes.
+    """A number from 0 to `choices` - 1 for each image, which depends only on its content.
 
-    For evaluation: what is asked depends neither on a key nor on an image's place in its batch.
+    For evaluation, where targets must depend neither on a key nor on the position in the batch.
     """
     total = images.astype(jnp.uint32).sum((1, 2, 3), dtype=jnp.uint32)
     mixed = total * jnp.uint32(2654435761)  # Knuth's multiplicative hash, The Art 3, section 6.4
@@ -130,7 +130,7 @@ def cross_entropy(
 
 
 def accuracy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
-    """1 where the largest logit is the label's, else 0."""
+    """1 if the largest logit is that of the label, else 0."""
     return (logits.argmax(-1) == labels).astype(jnp.float32)
 
 

@@ -1,4 +1,4 @@
-"""Telling crops of faces from crops of anything else."""
+"""Classification of crops as face or non-face."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Verification:
     Fields:
         augment: strengths of the augmentation.
         label_smoothing: see `cross_entropy`.
-        inputs_of: name of another task whose (augmented) inputs are read instead of own ones,
-            so that the batch passes the backbone once for both; "" for own inputs.
+        inputs_of: name of another task whose (augmented) inputs are used, so that the batch passes
+            the backbone once for both; "" for inputs of its own.
     """
 
     augment: Augmentation = MODERATE

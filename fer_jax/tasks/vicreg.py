@@ -1,7 +1,7 @@
-"""Learning without negatives (VICReg: Bardes, Ponce & LeCun 2022, arXiv:2105.04906).
+"""Self-supervised learning without negatives (VICReg: Bardes et al. 2022, arXiv:2105.04906).
 
-Two views of an image are to be projected to the same place. That not all images fall together is
-seen to by two terms over the batch: each dimension is to vary, and no two are to vary together.
+Two views of an image are projected to the same point. Two terms over the batch prevent collapse:
+each dimension has to vary, and no two dimensions may be correlated.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ from fer_jax.tasks.views import STRONG, VIEWS, ProjectionHead, Width, retrieved,
 
 @dataclass(frozen=True, config=STRICT)
 class VICReg:
-    """Inputs are `[2B, S, S, 3]`, the two views of an image following each other; no targets.
+    """Inputs are `[2B, S, S, 3]`, with the two views of an image in consecutive rows; no targets.
 
     Fields:
-        invariance, variance, covariance: weights of the three terms (equation 6), 25, 25 and 1 in
-            the paper, here divided by 25. As in the authors' code the distance is a mean over
-            dimensions, and the variance term that of the two views' mean.
-        hidden, dimensions: widths of the projection head, which is not kept. (The paper's has
-            three layers of 8192 with batch normalisation, after a ResNet-50.)
+        invariance: weight of the distance between views (equation 6). The weights of the three
+            terms are 25, 25 and 1 in the paper, here divided by 25. As in the authors' code, the
+            distance is averaged over dimensions, and the variance term over the two views.
+        variance: weight of the variance term.
+        covariance: weight of the covariance term.
+        hidden: width of the hidden layer of the projection head, which is discarded after training.
+            (In the paper it has three layers of 8192 with batch normalisation, after a ResNet-50.)
+        dimensions: width of the output of the projection head.
         augment: strengths of the augmentation.
 
-    The larger the batch, the better the two terms over it; `accumulate` parts it. Each example's
-    loss is its own distance between views and the batch's two other terms, so that
+    The two terms over the batch are more accurate in a larger batch; `accumulate` splits it. The
+    loss of each example is the distance between its views plus the two terms of the batch, so that
     the mean is the loss of the paper.
     """
 
@@ -79,8 +82,8 @@ class VICReg:
 def _variance_and_covariance(
     outputs: Float[Array, "b d"], mask: Bool[Array, " b"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Equations 1 and 3, over the real examples: how far deviations fall short of 1, and the
-    squares of what lies beside the covariance matrix's diagonal, summed and divided by d."""
+    """Equations 1 and 3 over the real examples: by how much standard deviations are below 1, and
+    the sum of squares of the off-diagonal elements of the covariance matrix, divided by d."""
     real = mask.astype(outputs.dtype)[:, None]
     count = real.sum()
     centred = (outputs - (outputs * real).sum(0) / jnp.maximum(count, 1)) * real

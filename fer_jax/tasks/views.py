@@ -1,4 +1,4 @@
-"""Two views of each image, and what tasks that compare views have in common."""
+"""Two views of each image, and functions for tasks that compare views."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fer_jax.tasks.augment import Augment
 
 VIEWS = 2
 Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
-# Two views that share colour, contrast and place are told to be one image by these alone (Chen et
-# al. 2020, section 3.1); turning and zooming stay small, since crops are aligned faces.
+# Views with the same colour, contrast and position could be matched by these alone (Chen et al.
+# 2020, section 3.1). Rotation and zoom are small, since crops are aligned faces.
 STRONG = Augment(
     flip=0.5,
     zoom=0.25,
@@ -27,15 +27,15 @@ STRONG = Augment(
     grey=0.2,
     erase=0.5,
 )
-# One key for all evaluations, so that they repeat.
+# The same key for all evaluations, so that they are reproducible.
 _EVALUATION_KEY = 0
 
 
 class ProjectionHead(nnx.Module):
     """Two layers from features to the space in which views are compared: `[N, F]` to `[N, D]`.
 
-    What the comparison makes the network forget is forgotten here, and not in the features
-    (Chen et al. 2020, arXiv:2002.05709, section 4.2).
+    The invariance that the loss enforces is learned in these layers, so that the features retain
+    more information (Chen et al. 2020, arXiv:2002.05709, section 4.2).
     """
 
     def __init__(self, features: int, hidden: int, outputs: int, *, rngs: nnx.Rngs) -> None:
@@ -51,9 +51,9 @@ class ProjectionHead(nnx.Module):
 def two_views(
     augment: Augment, key: PRNGKeyArray, images: Num[Array, "b h w 3"], *, train: bool
 ) -> Float[Array, "n h w 3"]:
-    """Every image twice, differently augmented: views of image b are rows 2b and 2b + 1.
+    """Two differently augmented views of each image; those of image b are rows 2b and 2b + 1.
 
-    Evaluation augments, too, with the same draws each time.
+    Evaluation augments too, with the same key each time.
     """
     if not train:
         key = jax.random.key(_EVALUATION_KEY)
@@ -61,22 +61,22 @@ def two_views(
 
 
 def retrieved(outputs: Float[Array, "n d"], mask: Bool[Array, " b"]) -> Float[Array, " n"]:
-    """1 where the nearest of all other real views, by cosine, is the view of the same image."""
+    """1 if the nearest of all real views, by cosine, is the other view of the image, else 0."""
     return (similarities(outputs, mask).argmax(-1) == partners(len(outputs))).astype(jnp.float32)
 
 
 def similarities(outputs: Float[Array, "n d"], mask: Bool[Array, " b"]) -> Float[Array, "n n"]:
-    """Cosines between views; -inf (nearly) for a view with itself and with padding."""
+    """Cosines between views; a large negative value for a view with itself and with padding."""
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     squares = jnp.sum(outputs * outputs, axis=-1, keepdims=True)
     directions = outputs * jax.lax.rsqrt(squares + 1e-12)
     allowed = jnp.repeat(mask, VIEWS)[None, :] & ~jnp.eye(len(outputs), dtype=bool)
-    return jnp.where(allowed, directions @ directions.T, _NEVER)
+    return jnp.where(allowed, directions @ directions.T, _EXCLUDED)
 
 
 def partners(views: int) -> Array:
-    """For each of so many views the row of the other view of its image."""
+    """For each of `views` rows, the row of the other view of its image."""
     return jnp.arange(views) ^ 1
 
 
-_NEVER = -1e9
+_EXCLUDED = -1e9

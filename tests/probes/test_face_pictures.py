@@ -1,4 +1,4 @@
-"""Neighbours are the nearest of other people; pictures are drawn of what was found."""
+"""Pictures of the nearest faces of other people, and of an embedding."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from fer_jax.probes import face_pictures
 
 @pytest.fixture
 def faces():
-    """Features of 6 people by 4 emotions: much of the person, a little of the emotion."""
+    """Features of 6 people with 4 emotions, which depend strongly on the person."""
     rng = np.random.default_rng(0)
     people = [f"p{p}" for p in range(6) for _ in range(4)]
     emotions = ["angry", "happy", "neutral", "sad"] * 6
@@ -23,7 +23,7 @@ def faces():
     return features, emotions, people
 
 
-def test_neighbours_are_of_other_people_the_likest_first(faces):
+def test_neighbours_are_of_other_people_most_similar_first(faces):
     features, emotions, people = faces
     found = face_pictures.neighbours(features, people, 5)
     assert found.shape == (24, 5)
@@ -37,7 +37,7 @@ def test_neighbours_are_of_other_people_the_likest_first(faces):
     assert face_pictures.neighbours(features[two][:5], people[:5], 5).shape == (5, 1)
 
 
-def test_queries_show_every_emotion_and_many_people(faces):
+def test_queries_cover_every_emotion_and_many_people(faces):
     _, emotions, people = faces
     chosen = face_pictures.choose_queries(emotions, people, 6)
     assert [emotions[c] for c in chosen] == ["angry", "happy", "neutral", "sad", "angry", "happy"]
@@ -45,7 +45,7 @@ def test_queries_show_every_emotion_and_many_people(faces):
     assert len(set(face_pictures.choose_queries(emotions, people, 50))) == 24
 
 
-def test_of_few_faces_no_map_is_drawn(faces, tmp_path):
+def test_no_map_is_drawn_for_few_faces(faces, tmp_path):
     features, emotions, people = faces
     face_pictures.draw_embedding(tmp_path / "few.png", features[:9], emotions[:9], people[:9])
     assert not (tmp_path / "few.png").exists()

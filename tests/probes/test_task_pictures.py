@@ -1,4 +1,4 @@
-"""What is shown of a task is what the model saw, answered, and should have answered."""
+"""Pictures of tasks show the inputs, the answers and the labels."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ PLAIN = {"gap": 0, "normalise_tiles": False, "grey": 0.0, "augment": Augment()}
 
 
 def shown(task, answers):
-    """The examples of a task whose model gives these answers, by example."""
+    """The pictures of a task for a model with these answers."""
     inputs, targets = task.prepare(
         jax.random.key(0), jnp.asarray(IMAGES), jnp.asarray(LABELS), train=True
     )
@@ -28,15 +28,15 @@ def shown(task, answers):
 
 
 @pytest.mark.parametrize("task", [Jigsaw(mode="image", **PLAIN), Jigsaw(mode="tiles", **PLAIN)])
-def test_a_puzzle_is_shown_undone_by_the_answer_and_by_the_truth(task):
+def test_a_puzzle_is_shown_undone_by_the_answer_and_by_the_label(task):
     answered = shown(task, lambda targets: targets.at[2].add(1) % 100)
-    assert list(answered.columns) == ["as seen", "undone by its answer", "undone by the truth"]
+    assert list(answered.columns) == ["input", "undone by the answer", "undone by the label"]
     assert answered.right.tolist() == [True, True, False, True, True, True]
     for row in range(6):
-        np.testing.assert_array_equal(answered.columns["undone by the truth"][row], IMAGES[row])
-        restored = answered.columns["undone by its answer"][row]
+        np.testing.assert_array_equal(answered.columns["undone by the label"][row], IMAGES[row])
+        restored = answered.columns["undone by the answer"][row]
         assert (restored == IMAGES[row]).all() == answered.right[row]
-    puzzle = answered.columns["as seen"][0]
+    puzzle = answered.columns["input"][0]
     if task.mode == "image":
         assert puzzle.shape == (12, 12, 3)
     else:  # nine tiles with white between them
@@ -44,28 +44,26 @@ def test_a_puzzle_is_shown_undone_by_the_answer_and_by_the_truth(task):
     assert set(map(tuple, IMAGES[0].reshape(-1, 3))) <= set(map(tuple, puzzle.reshape(-1, 3)))
 
 
-def test_of_four_rotations_each_image_shows_another():
+def test_each_image_shows_another_of_the_four_rotations():
     answered = shown(Rotation(views=4, augment=Augment()), lambda targets: targets)
     assert answered.truths.tolist() == [0, 1, 2, 3, 0, 1]
     for row, turns in enumerate(answered.truths):
-        np.testing.assert_array_equal(
-            answered.columns["as seen"][row], np.rot90(IMAGES[row], turns)
-        )
-        np.testing.assert_array_equal(answered.columns["undone by the truth"][row], IMAGES[row])
+        np.testing.assert_array_equal(answered.columns["input"][row], np.rot90(IMAGES[row], turns))
+        np.testing.assert_array_equal(answered.columns["undone by the label"][row], IMAGES[row])
 
 
 class Patches(Emotion):
-    """Two patches an image and one class, as of relative patch location; nothing to undo."""
+    """Two patches per image and one class, as in relative patch location, without `undo`."""
 
     def prepare(self, key, images, labels, *, train):
         pairs = jnp.stack([images[:, :4, :4], images[:, :4, 8:]], axis=1)
         return pairs.reshape(-1, 4, 4, 3), labels
 
 
-def test_inputs_of_one_example_stand_side_by_side():
+def test_the_inputs_of_an_example_are_shown_side_by_side():
     answered = shown(Patches(), lambda targets: targets * 0)
-    assert answered.columns["as seen"][1].shape == (4, 9, 3)
-    np.testing.assert_array_equal(answered.columns["as seen"][1][:, 5:], IMAGES[1, :4, 8:])
+    assert answered.columns["input"][1].shape == (4, 9, 3)
+    np.testing.assert_array_equal(answered.columns["input"][1][:, 5:], IMAGES[1, :4, 8:])
     assert answered.right.tolist() == (LABELS == 0).tolist() and answered.captioned
 
 
@@ -73,11 +71,11 @@ def test_a_task_without_classes_shows_its_views():
     views = np.repeat(IMAGES, 2, axis=0).astype(np.float32)
     answered = task_pictures.shown(Patches(), views, (), np.zeros((12, 128)), 6)
     assert answered.right is None and not answered.captioned
-    assert answered.columns["as seen"][0].shape == (12, 25, 3)
+    assert answered.columns["input"][0].shape == (12, 25, 3)
 
 
 class Drawn(Learner):
-    """Stands for a learner whose model always answers with class 1."""
+    """A learner whose model always answers with class 1."""
 
     def __init__(self):
         self.tasks = {"jigsaw": Jigsaw(), "emotion": Emotion(), "mixed": Emotion(mixup=0.4)}
@@ -87,7 +85,7 @@ class Drawn(Learner):
         return jnp.tile(jax.nn.one_hot(1, classes), (len(inputs), 1))
 
 
-def test_the_picture_has_a_mark_for_every_answer(tmp_path):
+def test_the_picture_marks_every_answer(tmp_path):
     images = np.kron(IMAGES, np.ones((1, 3, 3, 1), np.uint8))
     task_pictures.draw(tmp_path / "tasks.png", Drawn(), {}, images, LABELS)
     picture = read_image(tmp_path / "tasks.png")

@@ -1,4 +1,4 @@
-"""Probes on the way: numbers that follow from the features, and from whom they may learn."""
+"""Probes during training: their accuracies, and the people that they train and test on."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from fer_jax.schemas import Probe
 
 
 def study(people=12, per_emotion=4, emotions=4):
-    """Labels of photographs, and whose they are."""
+    """Labels of photographs, and the person in each."""
     labels = np.tile(np.repeat(np.arange(emotions), per_emotion), people)
     return labels, [f"p{p:02}" for p in range(people) for _ in range(emotions * per_emotion)]
 
@@ -30,17 +30,17 @@ def probed(features, labels, people, protocol="grouped_kfold", neighbours=5):
     return found["probe/knn/deep"], found["probe/linear/deep"]
 
 
-def test_features_that_separate_emotions_give_all_and_noise_gives_chance():
+def test_separable_features_have_accuracy_1_and_noise_has_chance():
     labels, people = study()
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(len(labels), 16))
     assert probed(5 * np.eye(16)[labels] + 0.3 * noise, labels, people) == (1, 1)
     for accuracy in probed(noise, labels, people):
-        assert 0.1 < accuracy < 0.4  # 192 photographs: 0.25, give or take four deviations
+        assert 0.1 < accuracy < 0.4  # 192 photographs: 0.25 plus or minus four standard deviations
 
 
-def test_features_that_know_faces_by_heart_help_among_the_same_people_only():
-    """Every person and emotion has a direction of its own: nothing of it is true of others."""
+def test_features_of_identity_help_only_if_train_and_test_share_people():
+    """Each pair of person and emotion has its own direction, so nothing generalises to others."""
     labels, people = study()
     rng = np.random.default_rng(1)
     own = np.repeat(rng.normal(size=(48, 256)), 4, axis=0) + 0.01 * rng.normal(size=(192, 256))
@@ -48,8 +48,8 @@ def test_features_that_know_faces_by_heart_help_among_the_same_people_only():
     assert min(probed(own, labels, people, "random")) > 0.95
 
 
-def test_neighbours_vote_by_their_similarity():
-    """Two are of another class, but the one that is nearest counts for more; cosine, not length."""
+def test_votes_of_neighbours_are_weighted_by_similarity():
+    """The nearest of three neighbours outvotes the others; the cosine matters, not the length."""
     known = np.array([[10.0, 0], [0, 0.1], [0, 0.1], [10, 0], [0, 1], [0, 1]])
     labels = np.array([0, 1, 1, 0, 1, 1])
     asked = np.array([[0.1, 0.0], [0.0, 30.0]])
@@ -58,12 +58,12 @@ def test_neighbours_vote_by_their_similarity():
     assert watching._votes(np.array([[0.0, 0.07]]))[0] == pytest.approx([1, np.exp(-1)])
 
 
-def test_features_that_are_not_finite_are_told_as_such():
+def test_features_that_are_not_finite_give_nan():
     labels, people = study()
     assert np.isnan(probed(np.full((len(labels), 3), np.nan), labels, people)).all()
 
 
-def test_people_are_drawn_whole_by_the_seed():
+def test_whole_people_are_drawn_with_the_seed():
     people = [f"p{p}" for p in range(30) for _ in range(1 + p % 3)]
     drawn = watching.draw_people(people, 20, seed=3)
     counts = {name: people.count(name) for name in set(people)}
@@ -76,7 +76,7 @@ def test_people_are_drawn_whole_by_the_seed():
 
 @pytest.fixture
 def photographs(tmp_path):
-    """Five people; one is set apart for the test, one photograph shows no face."""
+    """Five people, one of whom is in the test split; one photograph has no face."""
     rows = [
         {
             "photo": f"{p}/{e}.png",
@@ -104,7 +104,7 @@ def config(root, **fields):
     return Probe(photographs=str(root), neighbours=20, folds=5, most=2000, **fields)
 
 
-def test_who_is_tested_in_the_end_is_not_watched_and_nobody_is_on_both_sides(photographs, tmp_path):
+def test_test_people_are_excluded_and_folds_are_person_disjoint(photographs, tmp_path):
     watched = read(photographs, tmp_path)
     assert watched.faces.photos == [
         "a/sad.png",
@@ -125,7 +125,7 @@ def test_who_is_tested_in_the_end_is_not_watched_and_nobody_is_on_both_sides(pho
     }  # fmt: skip
 
 
-def test_wrong_settings_say_what_to_do(photographs, tmp_path):
+def test_invalid_photographs_are_user_errors(photographs, tmp_path):
     assert read("", tmp_path) is None
     with pytest.raises(UserError, match="elsewhere is not a workdir of `photographs`"):
         watching.read_watched(

@@ -1,4 +1,4 @@
-"""The report in a real browser, where there is one: no complaint, and a picture to look at."""
+"""The report in a real browser has no console messages; a screenshot is saved."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not BROWSER, reason="needs Chromium to lay the p
 
 
 def opened(html, folder, *, width=1100, height=4000):
-    """Opens a page; returns what its console says, and the screenshot."""
+    """Opens a page; returns its console messages and a screenshot."""
     page, shot = folder / "report.html", folder / f"report_{width}.png"
     page.write_text(html, "utf-8")
     run = subprocess.run(
@@ -31,7 +31,7 @@ def opened(html, folder, *, width=1100, height=4000):
 
 
 @pytest.mark.parametrize("width", [1100, 500])
-def test_the_browser_has_nothing_to_complain_about(tmp_path, width):
+def test_the_browser_reports_no_problems(tmp_path, width):
     console, shot = opened(rendered(no_face=0.05)[1], tmp_path, width=width)
     assert console == []
     assert shot.shape[1] == width
@@ -39,7 +39,7 @@ def test_the_browser_has_nothing_to_complain_about(tmp_path, width):
     print(f"screenshot: {tmp_path}/report_{width}.png")
 
 
-def test_a_page_that_asks_for_something_would_be_noticed(tmp_path):
+def test_a_request_would_be_reported(tmp_path):
     html = rendered()[1].replace("</main>", '<img src="http://127.0.0.1:9/x.png" alt=""></main>')
     console, _ = opened(html, tmp_path, height=600)
     assert any("Content Security Policy" in line for line in console)

@@ -1,4 +1,4 @@
-"""The table of a study: paired gains, what cannot be compared, and how it is shown."""
+"""The table and the picture of a study: paired gains, and runs that are not comparable."""
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ def rows():
     )
 
 
-def test_a_gain_is_the_difference_of_accuracies_and_that_of_each_seed(rows):
+def test_a_gain_is_the_difference_in_accuracy_overall_and_by_seed(rows):
     few = rows[rows["setting"] == "few"].set_index("method")
     good, scratch = few.loc["good"], few.loc["scratch"]
     assert good["gain"] == pytest.approx(good["accuracy"] - scratch["accuracy"])
@@ -42,18 +42,18 @@ def test_a_gain_is_the_difference_of_accuracies_and_that_of_each_seed(rows):
     assert good["p"] < 0.001 and pd.isna(scratch["gain"])
 
 
-def test_a_run_gains_nothing_on_itself(rows):
+def test_an_equal_run_has_no_gain(rows):
     same = rows[rows["method"] == "same"].iloc[0]
     assert same["gain"] == same["gain_low"] == same["gain_high"] == 0 and same["p"] == 1
 
 
-def test_the_best_of_each_setting(rows):
+def test_best_is_the_largest_gain_in_each_setting(rows):
     best = comparison.best(rows, "scratch")
     assert best["few_best"] == "good" and best["many_best"] == "same"
     assert best["few_gain"] == pytest.approx(rows["gain"].max(), abs=1e-4)
 
 
-def test_only_clear_gains_are_bold(rows):
+def test_only_significant_gains_are_bold(rows):
     text = comparison.markdown(rows, "scratch")
     good, same = (
         next(li for li in text.splitlines() if f"| {n} |" in li) for n in ("good", "same")
@@ -62,15 +62,15 @@ def test_only_clear_gains_are_bold(rows):
     assert "**few**: 3 seeds, 15 people tested" in text
 
 
-def test_the_picture_has_a_panel_a_setting(rows, tmp_path):
+def test_the_picture_has_one_panel_per_setting(rows, tmp_path):
     comparison.draw(rows, "scratch", tmp_path / "study.png")
     picture = cv2.imread(str(tmp_path / "study.png"))
     red = (np.abs(picture.astype(int) - [61, 85, 200]).max(axis=2) < 30).any(axis=0)
     half = picture.shape[1] // 2
-    assert red[:half].any() and not red[half:].any()  # the clear gain stands on the left only
+    assert red[:half].any() and not red[half:].any()  # only the left panel has a significant gain
 
 
-def test_other_folds_are_refused():
+def test_runs_with_other_folds_are_refused():
     runs = {"scratch": run("scratch"), "other": run("other", protocol="grouped_kfold")}
     with pytest.raises(UserError, match=r"other cannot be compared with scratch: their photog"):
         comparison.table("few", runs, "scratch", samples=10, seed=0)

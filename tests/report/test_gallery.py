@@ -14,7 +14,7 @@ from tests.metrics.simulation import from_table, simulate
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A finished run of which faces, maps and features are there; half of the people share."""
+    """A finished run with faces, Grad-CAM maps and features; half of the people share."""
     root = tmp_path_factory.mktemp("gallery")
     table, protocol = simulate(people=4, per_emotion=1, skill=0.6)
     face = photograph(801, "happy", 0)[40:200, 80:240]
@@ -44,7 +44,7 @@ def picture(shown):
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def test_the_surest_stand_first_and_mistakes_are_mistakes(study):
+def test_faces_are_sorted_by_confidence_and_separated_into_correct_and_wrong(study):
     run, workdir, _ = study
     found = gallery.gallery(run, workdir, drawn=False)
     assert found["right"] and found["wrong"]
@@ -56,7 +56,7 @@ def test_the_surest_stand_first_and_mistakes_are_mistakes(study):
     assert len(found["wrong"]) == min(gallery.SHOWN, wrong)
 
 
-def test_a_face_is_blurred_unless_its_person_shares_or_is_drawn(study):
+def test_a_face_is_blurred_unless_the_person_shares_or_is_generated(study):
     run, workdir, face = study
     for drawn in (False, True):
         for faces in gallery.gallery(run, workdir, drawn).values():
@@ -68,14 +68,14 @@ def test_a_face_is_blurred_unless_its_person_shares_or_is_drawn(study):
                     assert detail > 0.3 * sharp
 
 
-def test_a_blurred_face_holds_81_colours_and_cannot_be_matched():
+def test_a_blurred_face_has_at_most_81_colours():
     face = photograph(801, "happy", 0)[40:200, 80:240]
     mosaic = gallery.blurred(face)
     assert mosaic.shape == face.shape
     assert len(np.unique(mosaic.reshape(-1, 3), axis=0)) <= 81
 
 
-def test_warmth_lies_where_the_heat_is(study):
+def test_the_overlay_marks_the_heat(study):
     grey = np.full((96, 96, 3), 128, np.uint8)
     heat = np.zeros((12, 12), np.float32)
     heat[1:3, 1:3] = 1
@@ -84,7 +84,7 @@ def test_warmth_lies_where_the_heat_is(study):
     assert changed[12:20, 12:20].min() > 60 and changed[60:, 60:].max() < 12
 
 
-def test_features_that_follow_the_emotion_stand_apart_by_it(study):
+def test_features_of_emotions_have_a_high_silhouette_by_emotion(study):
     run, workdir, _ = study
     found = gallery.face_map(run, workdir)
     assert found.by_emotion > 0.8 > 0 > found.by_person

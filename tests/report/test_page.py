@@ -15,7 +15,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """Collects what a browser would fetch or run, and checks that tags close in order."""
+    """Collects references and scripts, and checks that tags are closed in order."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ def rendered_with(**facts):
     return page.render(results.evaluate({"a": run}, "a", samples=50, seed=0), [], OWN)
 
 
-def test_hostile_text_stays_text_in_the_model_card_and_the_datasheet():
+def test_text_is_escaped_in_the_model_card_and_the_datasheet():
     hostile = "<script>alert(1)</script> ![x](http://x/y.png) a | b\n# head"
     table, protocol = simulate()
     protocol = {**protocol, "pretraining": hostile, "init": "pretrained"}
@@ -78,7 +78,7 @@ def test_hostile_text_stays_text_in_the_model_card_and_the_datasheet():
 
 
 @pytest.mark.parametrize("people", [2, 15, 70])
-def test_report_is_one_well_formed_file_that_asks_for_nothing(people):
+def test_the_report_is_well_formed_and_self_contained(people):
     _, html = rendered(people=people, no_face=0.05)
     parsed = Page()
     parsed.feed(html)
@@ -92,7 +92,7 @@ def test_report_is_one_well_formed_file_that_asks_for_nothing(people):
     assert len(html) < 500_000
 
 
-def test_report_says_the_figures_of_metrics_json():
+def test_the_report_contains_the_figures_of_metrics_json():
     measured, html = rendered(no_face=0.05)
     for run in measured["runs"].values():
         for bound in run["accuracy"].values():
@@ -103,15 +103,15 @@ def test_report_says_the_figures_of_metrics_json():
     assert "EU AI Act" in html
 
 
-def test_a_random_split_is_stamped_and_an_honest_one_is_not():
+def test_only_a_random_split_is_stamped():
     assert 'class="stamp"' in rendered(protocol="random")[1]
-    assert "people on both" not in rendered()[1].lower()
+    assert "both train and test" not in rendered()[1].lower()
     assert "never seen</h1>" in rendered()[1]
     assert "never seen</h1>" not in rendered(protocol="random")[1]
     assert 'class="stamp"' not in rendered()[1]
 
 
-def test_a_person_relative_run_says_what_it_uses_of_the_test_people():
+def test_a_person_relative_run_states_its_use_of_test_photographs():
     html = rendered_with(reference="balanced")
     assert "Person-relative: uses all unlabelled photographs of the test person" in html
     assert "k-fold by people, person-relative" in html or "person-relative</dd>" in html
@@ -120,26 +120,26 @@ def test_a_person_relative_run_says_what_it_uses_of_the_test_people():
     assert "erson-relative" not in rendered_with()
 
 
-def test_what_is_not_recorded_about_pretraining_is_said():
+def test_unknown_pretraining_data_are_mentioned():
     table, protocol = simulate()
     for saw, words in ((None, True), (False, False)):
         facts = {**protocol, "pretraining": "jigsaw", "pretraining_saw_test_people": saw}
         run = from_table("a", table, facts, "table")
         measured = results.evaluate({"a": run}, "a", samples=50, seed=0)
         html = page.render(measured, [], OWN)
-        assert ("was not recorded" in html) == words
+        assert ("It was not recorded" in html) == words
         assert ("people held out</h1>" in html) == words
         assert ("people never seen</h1>" in html) == (not words)
 
 
-def test_a_pretrained_network_that_nobody_described_is_not_called_new_to_the_people():
+def test_people_are_only_held_out_for_an_undescribed_pretrained_network():
     table, protocol = simulate()
     run = from_table("a", table, {**protocol, "init": "pretrained"}, "table")
     html = page.render(results.evaluate({"a": run}, "a", samples=50, seed=0), [], OWN)
-    assert "people held out</h1>" in html and "not described" in html
+    assert "people held out</h1>" in html and "without a description" in html
 
 
-def test_a_leak_that_was_allowed_is_stamped_in_the_report_and_the_card():
+def test_an_allowed_leak_is_stamped_in_the_report_and_the_model_card():
     table, protocol = simulate()
     facts = {**protocol, "leaks": {"near_duplicate": 3}, "allowed_leaks": ["near_duplicate"]}
     measured = results.evaluate(
@@ -148,11 +148,11 @@ def test_a_leak_that_was_allowed_is_stamped_in_the_report_and_the_card():
     html = page.render(measured, [], OWN)
     assert "Leak allowed: near_duplicate" in html and "never seen</h1>" not in html
     assert "Leak allowed: near_duplicate" in page.render_card("model_card", measured, [], OWN)
-    assert "none found by the auditor" in rendered_with(leaks={})
-    assert "not looked for" in rendered()[1]
+    assert "none found by the audit" in rendered_with(leaks={})
+    assert "not searched for" in rendered()[1]
 
 
-def test_cards_say_the_figures_of_metrics_json():
+def test_model_card_and_datasheet_contain_the_figures_of_metrics_json():
     measured, _ = rendered(no_face=0.05)
     card = page.render_card("model_card", measured, [], OWN)
     accuracy = measured["runs"]["pretrained"]["accuracy"]
@@ -164,14 +164,14 @@ def test_cards_say_the_figures_of_metrics_json():
 
 
 @pytest.mark.parametrize("features", [["backbone"], ["backbone", "gradients"]])
-def test_the_card_says_that_the_model_was_made_as_those_that_were_measured(features):
+def test_the_model_card_says_that_the_measured_models_were_made_in_the_same_way(features):
     table, protocol = simulate()
     run = from_table("a", table, {**protocol, "features": features}, "table")
     measured = results.evaluate({"a": run}, "a", samples=50, seed=0)
     assert "made in the same way" in page.render_card("model_card", measured, [], OWN)
 
 
-def test_faces_and_the_map_of_them_stand_in_the_page():
+def test_faces_and_their_map_are_in_the_page():
     measured, _ = rendered()
     face = Shown("data:image/jpeg;base64,AAAA", "happy", "sad", 0.9, "p01", True)
     places = np.random.default_rng(0).normal(size=(20, 2))
@@ -181,11 +181,11 @@ def test_faces_and_the_map_of_them_stand_in_the_page():
     parsed.feed(html)
     assert parsed.open == [] and len(parsed.ids) == len(set(parsed.ids))
     assert "data:image/jpeg;base64,AAAA" in parsed.references
-    assert "The most confident mistakes" in html and "surest right" not in html
-    assert "People stand apart more than emotions do." in html
+    assert "The most confident mistakes" in html and "confident correct answers" not in html
+    assert "People are separated better than emotions." in html
 
 
-def test_stages_are_told_and_markup_in_them_is_harmless(tmp_path):
+def test_summaries_of_stages_are_shown_and_escaped(tmp_path):
     folder = write_stage(tmp_path / "x", "extract", {"faces": 950, "note": "<script>1</script>"})
     rendering = write_stage(tmp_path / "r", "render", {"frames_per_s": 61.2})
     _, html = rendered(page.read_stages([str(folder), str(rendering), str(folder)]))
@@ -195,7 +195,7 @@ def test_stages_are_told_and_markup_in_them_is_harmless(tmp_path):
     assert "<script" not in html and "&lt;script&gt;" in html
 
 
-def test_an_unfinished_stage_is_an_error(tmp_path):
+def test_an_unfinished_stage_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="no finished stage"):
         page.read_stages([str(tmp_path)])
 
@@ -205,11 +205,16 @@ def test_an_unfinished_stage_is_an_error(tmp_path):
     [
         (0.05, 0.01, 0.09, "a is better than b by 5.0 points"),
         (-0.05, -0.09, -0.01, "b is better than a by 5.0 points"),
-        (0.05, -0.01, 0.09, "a is ahead of b by 5.0 points"),
+        (
+            0.05,
+            -0.01,
+            0.09,
+            "a is ahead of b by 5.0 points of accuracy, but the difference is not significant",
+        ),
         (0.0, -0.02, 0.02, "equally accurate"),
     ],
 )
-def test_verdict_claims_no_more_than_the_interval(value, low, high, words):
+def test_the_verdict_follows_from_the_interval(value, low, high, words):
     difference = {"accuracy": {"value": value, "low": low, "high": high}}
     comparison = {"first": "a", "second": "b", "comparable": True, "difference": difference}
     assert words in page.verdict(comparison)

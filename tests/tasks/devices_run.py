@@ -1,4 +1,4 @@
-"""The process of tests/tasks/test_tasks_devices.py: every task on 1 and on 8 devices, in float64.
+"""Subprocess of tests/tasks/test_tasks_devices.py: every task on 1 and on 8 devices, in float64.
 
     python -m tests.tasks.devices_run FILE
 
@@ -27,7 +27,7 @@ BACKBONE = {"dropout": 0.2, "momentum": 0.9}
 
 
 def batch():
-    """Smooth pictures; the last five are padding, which fills a device and a half."""
+    """Smooth pictures, of which the last five are padding."""
     rng = np.random.default_rng(0)
     smooth = rng.integers(0, 256, (BATCH, 8, 8, 3)).repeat(6, axis=1).repeat(6, axis=2)
     mask = np.arange(BATCH) < BATCH - 5
@@ -36,7 +36,7 @@ def batch():
 
 
 def measured(name, task, devices):
-    """What the task makes of the batch, and the figures and gradients of one training step."""
+    """The task's inputs for the batch, and the figures and gradients of one training step."""
     mesh = on(devices, 1)
     built = network.Network(Backbone(**BACKBONE), {name: task}, rngs=nnx.Rngs(0))
     graphdef, parameters, statistics = split_network(built)

@@ -1,4 +1,4 @@
-"""Augmentation: what it does to a picture, how often, and that a key decides it."""
+"""Augmentation has the requested strengths and probabilities, and depends only on the key."""
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +32,12 @@ def place(images, scale=1.0, right=0.0, down=0.0, degrees=0.0):
     return placed(images, *(jnp.full(len(images), value, jnp.float32) for value in values))
 
 
-def test_nothing_by_default(images):
+def test_the_default_changes_nothing(images):
     np.testing.assert_array_equal(Augment()(KEY, images), images.astype(jnp.float32))
     np.testing.assert_array_equal(ALL.evaluation(images), images.astype(jnp.float32))
 
 
-def test_the_key_decides(images):
+def test_augmentation_depends_only_on_the_key(images):
     augment = jax.jit(ALL)
     once = augment(KEY, images)
     assert once.shape == images.shape and once.dtype == jnp.float32
@@ -47,7 +47,7 @@ def test_the_key_decides(images):
     assert ((once != other).any((1, 2, 3))).all()
 
 
-def test_flip(images):
+def test_flip_has_the_requested_probability(images):
     flipped = random_flip(KEY, images, 0.3)
     assert flipped.dtype == jnp.uint8
     mirrored = (flipped == images[:, :, ::-1]).all((1, 2, 3))
@@ -56,23 +56,25 @@ def test_flip(images):
     assert 0.22 < float(mirrored.mean()) < 0.38
 
 
-def test_placing_by_whole_pixels_and_quarter_turns_is_exact(images):
+def test_shifts_by_whole_pixels_and_quarter_turns_are_exact(images):
     images = images[:4].astype(jnp.float32)
     np.testing.assert_allclose(place(images), images, atol=1e-3)
     moved = place(images, right=3.0, down=-2.0)
     np.testing.assert_allclose(moved[:, :14, 3:], images[:, 2:, :13], atol=1e-3)
-    np.testing.assert_allclose(moved[:, 5, 0], images[:, 7, 0], atol=1e-3)  # the border goes on
+    np.testing.assert_allclose(
+        moved[:, 5, 0], images[:, 7, 0], atol=1e-3
+    )  # the border is replicated
     np.testing.assert_allclose(place(images, degrees=90), np.rot90(images, 1, (1, 2)), atol=1e-2)
 
 
-def test_scale_enlarges_about_the_middle():
+def test_scaling_is_about_the_centre():
     y, x = np.mgrid[:17, :17] - 8.0
     ramp = jnp.asarray(np.stack([x, y, x + y], -1)[None], jnp.float32)
     np.testing.assert_allclose(place(ramp, scale=2.0), ramp / 2, atol=1e-4)
 
 
-def test_strengths_bound_the_draw():
-    """A ramp tells how far each image was moved."""
+def test_strengths_limit_the_random_values():
+    """The shift of each image is measured on a ramp."""
     x = np.tile(np.arange(32.0)[None, None, :, None], (400, 32, 1, 3))
     moved = Augment(shift=0.125)(KEY, jnp.asarray(x, jnp.float32))
     right = 16 - np.asarray(moved)[:, 16, 16, 0]
@@ -80,7 +82,7 @@ def test_strengths_bound_the_draw():
     assert abs(right.mean()) < 0.4
 
 
-def test_colour(images):
+def test_brightness_and_contrast_have_the_requested_ranges(images):
     grey = jnp.full((300, 4, 4, 3), 127.5, jnp.float32)
     lit = np.asarray(random_colour(KEY, grey, 0.2, 0.5, 0.5))
     assert np.ptp(lit, axis=(1, 2, 3)).max() < 1e-3
@@ -91,7 +93,7 @@ def test_colour(images):
     assert 0.49 < ratio.min() < 0.6
 
 
-def test_grey(images):
+def test_grey_images_are_the_luma(images):
     result = np.asarray(random_grey(KEY, images.astype(jnp.float32), 0.25))
     grey = np.ptp(result, axis=-1).max((1, 2)) < 1e-3
     assert 0.17 < grey.mean() < 0.33
@@ -99,7 +101,7 @@ def test_grey(images):
     np.testing.assert_allclose(result[grey][..., 0], luma[grey], atol=1e-2)
 
 
-def test_erase():
+def test_erased_squares_have_the_requested_sides():
     y, x = np.mgrid[:32, :32]
     board = np.where((x + y) % 2, 200.0, 100.0)[None, ..., None]
     images = jnp.asarray(np.tile(board, (400, 1, 1, 3)), jnp.float32)
@@ -119,12 +121,12 @@ def test_erase():
         ({"turn": 90.0}, "turn\n  Input should be less than or equal to 45"),
     ],
 )
-def test_wrong_strengths(strengths, message):
+def test_invalid_strengths_are_refused(strengths, message):
     with pytest.raises(ValidationError, match=message):
         Augment(**strengths)
 
 
-def test_left_and_right_can_be_kept(images):
+def test_mirroring_can_be_applied_separately(images):
     only = Augment(flip=1.0)
     np.testing.assert_array_equal(only.unflipped(KEY, images), images.astype(jnp.float32))
     np.testing.assert_array_equal(only.flipped(KEY, images), images[:, :, ::-1])

@@ -1,4 +1,4 @@
-"""A pretext task of one's own is a dotted name, all the way from the config to the tasks."""
+"""A user's pretext task has a dotted name, which passes from the config to the tasks."""
 
 from pathlib import Path
 

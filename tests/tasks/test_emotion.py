@@ -1,4 +1,4 @@
-"""Emotion: mixup blends images and labels by the same share."""
+"""The task emotion: mixup blends images and labels with the same weight."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def mixed(key):
     return task, *task.prepare(key, IMAGES, LABELS, train=True)
 
 
-def test_image_and_label_are_blended_by_one_share():
+def test_mixup_blends_images_and_labels_with_the_same_weight():
     _, inputs, targets = mixed(jax.random.key(0))
     assert isinstance(targets, Mixed)
     assert float(targets.share.min()) >= 0.5 and float(targets.share.min()) < 0.99
@@ -28,7 +28,7 @@ def test_image_and_label_are_blended_by_one_share():
     np.testing.assert_array_equal(targets.others, LABELS[::-1])
 
 
-def test_loss_is_the_cross_entropy_with_the_blended_label():
+def test_the_loss_is_the_cross_entropy_with_blended_labels():
     task, _, targets = mixed(jax.random.key(1))
     logits = jax.random.normal(jax.random.key(2), (6, 4))
     wanted = np.zeros((6, 4))
@@ -40,7 +40,7 @@ def test_loss_is_the_cross_entropy_with_the_blended_label():
     assert task.metrics(certain, targets, REAL)["accuracy"].mean() == 1
 
 
-def test_evaluation_is_not_mixed():
+def test_evaluation_has_no_mixup():
     task = Emotion(mixup=0.4)
     inputs, targets = task.prepare(jax.random.key(0), IMAGES, LABELS, train=False)
     np.testing.assert_array_equal(inputs, IMAGES)

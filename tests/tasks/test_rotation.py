@@ -1,4 +1,4 @@
-"""Quarter turns: exact, and without anything that tells them but the picture."""
+"""Rotations are exact, and only the content of the picture reveals them."""
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,13 @@ def test_four_quarter_turns_are_the_identity(images):
     np.testing.assert_array_equal(once, images)
 
 
-def test_turned_is_rot90(images):
+def test_turned_agrees_with_rot90(images):
     turns = jnp.array([0, 1, 2, 3, 1])
     for image, turn, result in zip(images, turns, turned(images, turns), strict=True):
         np.testing.assert_array_equal(result, np.rot90(image, int(turn)))
 
 
-def test_all_turns_follow_each_other(images):
+def test_all_turns_of_an_image_are_consecutive(images):
     views, targets = all_turns(images)
     assert views.shape == (20, 8, 8, 3)
     np.testing.assert_array_equal(targets, np.tile(np.arange(4), 5))
@@ -44,14 +44,14 @@ def test_one_view_draws_all_classes(images):
 
 
 class Marked(Augment):
-    """Stands for any trace that resampling leaves: whatever it touches gets a white top row."""
+    """Simulates artefacts of resampling by a white top row."""
 
     def unflipped(self, key, images):
         return images.astype(jnp.float32).at[:, 0].set(255)
 
 
 @pytest.mark.parametrize("views", [1, 4])
-def test_traces_of_the_augmentation_do_not_turn_with_the_picture(views):
+def test_artefacts_of_the_augmentation_are_not_rotated(views):
     task = Rotation(views=views, augment=Marked())
     black = jnp.zeros((32, 8, 8, 3), jnp.uint8)
     inputs, targets = task.prepare(jax.random.key(0), black, jnp.zeros(32, jnp.int32), train=True)
@@ -59,14 +59,14 @@ def test_traces_of_the_augmentation_do_not_turn_with_the_picture(views):
     np.testing.assert_array_equal(inputs, np.broadcast_to(inputs[0], inputs.shape))
 
 
-def test_mirroring_comes_before_turning(images):
-    """Class 1 of a mirrored image is the mirror image turned, not the turned image mirrored."""
+def test_mirroring_comes_before_rotation(images):
+    """Class 1 of a mirrored image is the rotated mirror image, not the mirrored rotation."""
     task = Rotation(augment=Augment(flip=1.0))
     inputs, _ = task.prepare(jax.random.key(0), images, jnp.zeros(5, jnp.int32), train=True)
     np.testing.assert_array_equal(inputs[1], np.rot90(images[0, :, ::-1]))
 
 
-def test_oblong_images_are_refused():
+def test_images_that_are_not_square_are_refused():
     with pytest.raises(Exception, match="s s 3"):
         Rotation().prepare(
             jax.random.key(0), jnp.zeros((2, 8, 9, 3)), jnp.zeros(2, jnp.int32), train=True
@@ -74,7 +74,7 @@ def test_oblong_images_are_refused():
 
 
 @pytest.mark.parametrize("views", [1, 4])
-def test_turned_back_by_the_truth_it_is_the_image_and_by_nothing_else(views):
+def test_only_the_target_restores_the_image(views):
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)), jnp.float32)
     task = Rotation(views=views, augment=Augment())
     inputs, targets = task.prepare(jax.random.key(1), images, jnp.zeros(5, jnp.int32), train=True)

@@ -1,6 +1,6 @@
-"""What sees only borders, colours or traces of the lens cannot solve a puzzle; nor traces a turn.
+"""Probes that see only borders, colours or artefacts cannot solve puzzles or predict rotations.
 
-Each probe is also shown the task without the measure, where it has to find the shortcut.
+Each probe is also applied to the task without the countermeasure, where it finds the shortcut.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ def test_colours_solve_only_a_puzzle_that_is_not_normalised(trace):
     assert without > CHANCE + CLEARLY
 
 
-def test_normalising_all_channels_together_leaves_the_tint():
+def test_joint_normalisation_of_channels_preserves_the_tint():
     with shortcuts.joint_normalisation():
         together = puzzle_accuracy(shortcuts.tints, shortcuts.tinted, grey=0.0)
     assert together > CHANCE + CLEARLY
@@ -55,7 +55,7 @@ def test_aberration_solves_only_a_puzzle_in_colour():
     assert puzzle_accuracy(shortcuts.shifts, shortcuts.aberrated, grey=0.3) > CHANCE + CLEARLY
 
 
-def test_traces_of_resampling_tell_only_a_turn_that_comes_after_them():
+def test_artefacts_of_resampling_reveal_only_later_rotations():
     for augment in (MODERATE, shortcuts.Sideways()):
         assert turn_accuracy(Rotation, augment) <= 1 / TURNS + ALLOWED
     assert turn_accuracy(shortcuts.TurnedLast, shortcuts.Sideways()) > 1 / TURNS + CLEARLY

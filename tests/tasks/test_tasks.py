@@ -1,4 +1,4 @@
-"""What every task in fer_jax/tasks must do; a new file there is tested without a line here."""
+"""Tests for every task in fer_jax/tasks, which new files need not extend."""
 
 import importlib
 import pkgutil
@@ -28,12 +28,14 @@ def found():
             yield module.name
 
 
-# Names with the fields of a second mode, where a task has one; few classes, so that it learns fast.
+# Fields of further modes by name of the task; with few classes, so that tasks learn fast.
 VARIANTS = {
     "rotation": [{}, {"views": 1}],
     "jigsaw": [{"permutations": 8}, {"permutations": 8, "mode": "tiles", "gap": 3}],
     "relative_patch": [{"gap": 3}, {"tile": 20}],
-    "vicreg": [{"dimensions": 4}],  # 8 images cannot fill more, and its loss would stay up
+    "vicreg": [
+        {"dimensions": 4}
+    ],  # 8 images cannot span more dimensions, so the loss would stay high
 }
 CASES = [(name, fields) for name in found() for fields in VARIANTS.get(name, [{}])]
 every_task = pytest.mark.parametrize(("name", "fields"), CASES, ids=lambda case: str(case))
@@ -41,7 +43,7 @@ every_task = pytest.mark.parametrize(("name", "fields"), CASES, ids=lambda case:
 
 @pytest.fixture(scope="module")
 def images():
-    """Smooth pictures with a clear top and bottom, left and right, all different."""
+    """Different smooth pictures with distinct top, bottom, left and right."""
     rng = np.random.default_rng(0)
     coarse = rng.uniform(0, 255, (BATCH, 6, 6, 3))
     smooth = np.array(jax.image.resize(coarse, (BATCH, SIZE, SIZE, 3), "linear"))
@@ -61,13 +63,13 @@ def same(a, b):
 REAL = jnp.ones(BATCH, bool)
 
 
-def test_the_tasks_of_the_mission_and_three_more_are_there():
+def test_all_tasks_are_found():
     assert set(found()) >= {"rotation", "jigsaw", "verification", "emotion"}
     assert set(found()) >= {"relative_patch", "simclr", "vicreg"}
 
 
 @every_task
-def test_shapes_labels_and_determinism(name, fields, images, labels):
+def test_shapes_targets_and_determinism(name, fields, images, labels):
     task = tasks.make(name, **fields)
     network = nnx.eval_shape(lambda: Network(Backbone(**TINY), {name: task}, rngs=nnx.Rngs(0)))
     prepare = jax.jit(task.prepare, static_argnames="train")
@@ -88,13 +90,13 @@ def test_shapes_labels_and_determinism(name, fields, images, labels):
         values = {"loss": task.loss(*given), **task.metrics(*given)}
         for value in values.values():
             assert value.ndim == 1 and len(value) % BATCH == 0
-        if not isinstance(task_targets, tuple):  # else views are compared, and there is no class
+        if not isinstance(task_targets, tuple):  # tasks that compare views have no classes
             assert int(task_targets.min()) >= 0 and int(task_targets.max()) < outputs.shape[-1]
             np.testing.assert_allclose(values["loss"], np.log(outputs.shape[-1]), rtol=1e-5)
 
 
 @every_task
-def test_loss_falls_on_one_batch(name, fields, images, labels):
+def test_the_loss_decreases_on_one_batch(name, fields, images, labels):
     task = tasks.make(name, **fields)
     if task.labels_needed:
         images = images.at[4:].set(jnp.flip(images[:4], 1))
@@ -150,24 +152,24 @@ def test_loss_falls_on_one_batch(name, fields, images, labels):
         ("emotion", {"augment": {"flip": 2.0}}, "augment.flip=2.0 must be less than or equal to 1"),
     ],
 )
-def test_wrong_names_and_fields(name, fields, message):
+def test_invalid_names_and_fields_are_user_errors(name, fields, message):
     with pytest.raises(UserError, match=message):
         tasks.make(name, **fields)
 
 
-def test_as_many_class_weights_as_classes_are_needed():
+def test_the_number_of_class_weights_must_match_the_classes():
     task = tasks.make("emotion", class_weights=[1.0, 2.0])
     with pytest.raises(UserError, match="2 class_weights for 4 classes"):
         task.head(8, rngs=nnx.Rngs(0))
 
 
-def test_config_values_become_fields():
+def test_config_values_are_converted_to_fields():
     task = tasks.make("emotion", classes=["sad", "glad"], augment={"flip": 0.5})
     assert task.classes == ("sad", "glad")
     assert task.augment == Augment(flip=0.5)
 
 
-def test_a_task_in_a_file_of_the_users_own(tmp_path, monkeypatch):
+def test_a_users_task_is_loaded_by_its_module_name(tmp_path, monkeypatch):
     (tmp_path / "my_tasks").mkdir()
     (tmp_path / "my_tasks" / "quarter.py").write_text(
         "from fer_jax.tasks.rotation import Rotation as TASK\n"
@@ -181,7 +183,7 @@ def test_a_task_in_a_file_of_the_users_own(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_smoothing_and_class_weights(labels):
+def test_label_smoothing_and_class_weights_agree_with_optax(labels):
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, 2)), jnp.float32)
     plain = tasks.make("emotion", classes=("a", "b"))
     smooth = tasks.make("emotion", classes=("a", "b"), label_smoothing=0.1)

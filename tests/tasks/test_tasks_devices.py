@@ -1,7 +1,7 @@
-"""Every task on one device and on eight: the same inputs, targets, loss and gradients, in float64.
+"""Every task has the same inputs, targets, loss and gradients on one device and on eight (float64).
 
-In float32 the same draws are made, but sums are taken in another order, so that the last bit of a
-normalised tile may differ. A new file in fer_jax/tasks is tested without a line here.
+In float32 the random numbers are the same, but sums have another order, so that the last bit of a
+normalised tile may differ. New files in fer_jax/tasks are tested automatically.
 """
 
 import os
@@ -38,7 +38,7 @@ def of(measured, name, fields, devices):
 
 
 @every_task
-def test_eight_devices_give_what_one_gives(measured, name, fields):
+def test_eight_devices_agree_with_one(measured, name, fields):
     one, eight = of(measured, name, fields, 1), of(measured, name, fields, 8)
     assert one.keys() == eight.keys()
     assert {leaf.split("[")[0] for leaf in one} == {"prepared", "figures", "gradients"}
@@ -54,8 +54,8 @@ def test_eight_devices_give_what_one_gives(measured, name, fields):
     assert np.abs(kernel).max() > 1e-4
 
 
-def test_another_loss_is_told_apart(measured):
-    """The bound is far below what one example more or less would change."""
+def test_the_tolerance_detects_another_loss(measured):
+    """The tolerance is far below the effect of a single example."""
     one = measured["rotation{}/1/figures['loss']"]
     other = measured["rotation{'views': 1}/1/figures['loss']"]
     assert abs(one - other) > 1e-6

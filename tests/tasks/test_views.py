@@ -1,4 +1,4 @@
-"""Tasks that compare views: their losses against plain loops, and padding that plays no part."""
+"""The losses of tasks that compare views agree with plain loops, and ignore padding."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ MASK = jnp.arange(REAL + PADDED) < REAL
 
 @pytest.fixture(scope="module")
 def outputs():
-    """Projections of 5 images' two views, and of three that only fill the batch."""
+    """Projections of the two views of 5 images, and of 3 images of padding."""
     drawn = np.random.default_rng(0).normal(size=(2 * (REAL + PADDED), WIDTH))
     return jnp.asarray(drawn * np.linspace(0.3, 3, WIDTH), jnp.float32)
 
@@ -32,7 +32,7 @@ def nt_xent(views, temperature):
 
 
 def vicreg(first, second, weights):
-    """Equations 1, 3 and 5 of Bardes et al. 2022 with loops, weighted as the authors' code does."""
+    """Equations 1, 3 and 5 of Bardes et al. 2022 with loops, weighted as in the authors' code."""
     count, dimensions = first.shape
     short, off = 0.0, 0.0
     for z in (first, second):
@@ -47,14 +47,14 @@ def vicreg(first, second, weights):
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
-def test_simclr_is_nt_xent_over_the_real_views(outputs, temperature):
+def test_simclr_is_nt_xent_over_real_views(outputs, temperature):
     task = tasks.make("simclr", temperature=temperature)
     loss = np.asarray(task.loss(outputs, (), MASK))[: 2 * REAL]
     wanted = nt_xent(np.asarray(outputs, np.float64)[: 2 * REAL], temperature)
     np.testing.assert_allclose(loss, wanted, rtol=2e-5)
 
 
-def test_vicreg_is_the_papers_loss_over_the_real_views(outputs):
+def test_vicreg_is_the_loss_of_the_paper_over_real_views(outputs):
     task = tasks.make("vicreg", invariance=2.0, variance=3.0, covariance=0.5)
     loss = np.asarray(task.loss(outputs, (), MASK))[: 2 * REAL]
     views = np.asarray(outputs, np.float64)[: 2 * REAL].reshape(REAL, 2, WIDTH)
@@ -64,7 +64,7 @@ def test_vicreg_is_the_papers_loss_over_the_real_views(outputs):
 
 
 @pytest.mark.parametrize("name", ["simclr", "vicreg"])
-def test_padding_plays_no_part(outputs, name):
+def test_padding_is_ignored(outputs, name):
     task = tasks.make(name)
     changed = outputs.at[2 * REAL :].set(outputs[: 2 * PADDED])  # as if they were real images
 
@@ -80,21 +80,21 @@ def test_padding_plays_no_part(outputs, name):
     )
 
 
-def test_accuracy_is_finding_the_other_view():
-    directions = jnp.repeat(jnp.eye(4), 2, axis=0).at[5].set(jnp.eye(4)[0])  # one strays
+def test_accuracy_is_the_share_of_found_views():
+    directions = jnp.repeat(jnp.eye(4), 2, axis=0).at[5].set(jnp.eye(4)[0])  # one view is wrong
     found = tasks.make("simclr").metrics(directions, (), jnp.ones(4, bool))["accuracy"]
     assert found[2] == found[3] == found[6] == found[7] == 1
     assert found[5] == 0
 
 
-def test_views_of_an_image_follow_each_other():
+def test_views_of_an_image_are_consecutive():
     images = jnp.arange(4, dtype=jnp.uint8)[:, None, None, None] * jnp.ones((1, 8, 8, 3), jnp.uint8)
     views = two_views(Augment(), jax.random.key(0), images, train=True)
     np.testing.assert_array_equal(views[:, 0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
 
 
-def test_the_neighbour_is_the_one_that_the_target_names():
-    """Every pixel holds its tile's number, so a tile tells where it was cut."""
+def test_the_target_is_the_position_of_the_neighbour():
+    """The value of each pixel is the number of its tile, so tiles reveal their positions."""
     cells = np.kron(np.arange(9).reshape(3, 3), np.ones((16, 16)))
     images = jnp.asarray(np.tile(cells[None, :, :, None], (64, 1, 1, 3)), jnp.uint8)
     images = images.at[:, 0, 0, 0].set(jnp.arange(64, dtype=jnp.uint8))  # all different
