@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fer_jax import abstaining
 from fer_jax.data import builders, sources
 from fer_jax.metrics.calibration import fit_temperature
 from fer_jax.records import FacePipeline, Inference
@@ -41,9 +42,24 @@ def main() -> None:
     right = (probabilities.argmax(axis=1) == labels[rows]).mean()
     print(f"validation, {len(rows)} crops: {right:.2%}; temperature {temperature:.3f}")
     pack(options.workdir, options.out, model_directory.read_faces(config["aligned"]), temperature)
+    measure_abstaining(options.out, source)
     file = options.out / "weights.safetensors"
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     print(f"{file.stat().st_size / 1e6:.2f} MB, SHA256 = {digest}")
+
+
+def measure_abstaining(model: Path, source: sources.ArraySource) -> None:
+    """Writes how confident the model is on the validation split's aligned faces."""
+    packed = trained_model.load(model)
+    labels = source.task_labels[f"label_{TASK}"]
+    aligned = np.array([name.startswith("aligned/") for name in source.ids])
+    rows = np.flatnonzero(aligned & (labels >= 0))
+    answers = packed.answers(TASK, packed.features(TASK, source.images[rows]))
+    probabilities = packed.calibrated(TASK, answers)
+    right = probabilities.argmax(axis=1) == labels[rows]
+    measured_on = f"{len(rows):,} faces of FER2013's validation split"
+    table = abstaining.measure(probabilities.max(axis=1), right, measured_on)
+    abstaining.write(model, table)
 
 
 def pack(workdir: Path, out: Path, faces: FacePipeline | None, temperature: float = 1.0) -> None:

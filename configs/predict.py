@@ -12,6 +12,8 @@ box, detector score, five landmarks, emotion, and the probability of each emotio
 picture or frame without a face has one row with an empty box. skipped.csv lists the files that
 could not be read, with the reason. annotated/ has the pictures under their own names, and for each
 video one that plays at the sampled rate; overview.jpg shows the first four pictures.
+With --config.min_confidence or --config.coverage, answers that are not confident enough are
+withheld: the emotion is empty, the column `answered` is False, and the probabilities stay.
 A person-relative model adds the column reference_faces: the number of faces that made the person's
 reference; 0 where there were too few, and the face was compared with the average person.
 
@@ -36,6 +38,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.people = ""
     # For the reference "neutral": the names of photographs that show a neutral face, as a pattern.
     config.neutral = ""  # e.g. "*neutral*"
+
+    # Abstaining: answers that are not confident enough are withheld, by one of these.
+    config.min_confidence = 0.0  # the least probability of an answer
+    # The share of faces to answer, such as 0.5; the threshold is that which answered this share of
+    # the held-out faces on which the model was measured. 0: all.
+    config.coverage = 0.0
 
     config.every_s = 0.2  # seconds of video between the frames that are looked at
     # Pixels: larger pictures are searched at this size. 0: at the size at which the model's own

@@ -45,9 +45,6 @@ def prepare(
 ) -> None:
     """Keeps compiled programs between runs, and meets the other processes if there are any.
 
-    Compiled programs lie in the folder that the environment variable JAX_COMPILATION_CACHE_DIR
-    names, else in the user's cache folder.
-
     Args:
         coordinator: "HOST:PORT" of process 0, or "auto": JAX asks the cluster that it runs on.
         processes: how many there are.
@@ -57,11 +54,7 @@ def prepare(
         UserError: the description is incomplete, the others cannot be reached, or JAX does not
             know or find the platform that JAX_PLATFORMS names.
     """
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(base / "fer_jax" / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
+    keep_compiled()
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     processes = _number("JAX_NUM_PROCESSES", processes)
     process = _number("JAX_PROCESS_ID", process)
@@ -78,6 +71,18 @@ def prepare(
         if processes > 1:
             _meet(coordinator, processes, process)
     _initialise()
+
+
+def keep_compiled() -> None:
+    """Keeps compiled programs between runs, so that only the first one compiles.
+
+    They lie in the folder that the environment variable JAX_COMPILATION_CACHE_DIR names, else in
+    the user's cache folder. A folder that the program has given to JAX stays.
+    """
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):  # the variable sets it too
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "fer_jax" / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def several() -> bool:

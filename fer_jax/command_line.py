@@ -13,23 +13,19 @@ tracebacks too.
 
 from __future__ import annotations
 
-import ast
-import difflib
+import json
 import re
-import runpy
 import sys
-import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
-from fer_jax import console, failures, interrupts
+from fer_jax import config_files, console, failures, interrupts
+from fer_jax.data import names
 from fer_jax.errors import UserError
-from fer_jax.plugins import did_you_mean
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file, e.g. configs/pipeline.py.", lock_config=True
@@ -52,11 +48,8 @@ def launch() -> None:
 def installed() -> None:
     """Runs the command line of `fer-jax`: NAME [FILE] and flags."""
     interrupts.exit_at_once()
-    folder = configs_folder()
-    # Config files import each other as `configs`, a name that an installed package must not take.
-    package = types.ModuleType("configs")
-    package.__path__ = [str(folder)]
-    sys.modules.setdefault("configs", package)
+    folder = config_files.folder()
+    sys.modules.setdefault("configs", config_files.package())
     try:
         sys.argv[1:] = launch_arguments(sys.argv[1:], folder)
     except UserError as error:
@@ -67,20 +60,14 @@ def installed() -> None:
     launch()
 
 
-def configs_folder() -> Path:
-    """Where the config files are: beside the package in a checkout, in it once installed."""
-    package = Path(__file__).parent
-    shipped = package / "_configs"
-    return shipped if shipped.is_dir() else package.parent / "configs"
-
-
 def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
     """The arguments of `launch.py` that those of `fer-jax` stand for.
 
     NAME is the config file of that name in `configs`, FILE its field `input`, and --FIELD=VALUE or
     --FIELD VALUE stands for --config.FIELD=VALUE. The workdir is work/NAME where none is given, or
-    work/NAME/STEM for a FILE. Arguments without NAME stay as they are. With --help, the fields of
-    NAME are shown and the program ends.
+    work/NAME/STEM for a FILE; where that holds the results of another file, a digest is added to
+    its name. Arguments without NAME stay as they are. With --help, the fields of NAME are shown and
+    the program ends.
 
     Raises:
         UserError: there is no such config, or it has no field `input`.
@@ -90,12 +77,8 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
         sys.exit(0)
     if arguments[0].startswith("-"):
         return list(arguments)
-    name, colon, argument = arguments[0].partition(":")
-    known = sorted(_summaries(configs))
-    if name not in known:
-        hint = did_you_mean(name, known)
-        raise UserError(f"there is no command {name!r}{hint}; there are {', '.join(known)}")
-    path = f"{configs / name}.py{colon}{argument}"
+    path = config_files.named(arguments[0], configs, "command")
+    name = arguments[0].partition(":")[0]
     text, config = _load_config(["fer-jax", f"--config={path}"])
     if _SHORT_HELP & set(arguments):
         _describe(_as_fer_jax(text), config, prefix="--")
@@ -114,10 +97,21 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
         )
     translated += [f"--config.input={Path(file)}" for file in files]
     if not any(word.startswith("--workdir=") or word in _HELP for word in translated):
-        workdir = Path("work", name, *(Path(file).resolve().stem for file in files))
-        console.say(f"results: {workdir}")
+        workdir = _own_workdir(Path("work", name), files[0]) if files else Path("work", name)
         translated.append(f"--workdir={workdir}")
     return translated
+
+
+def _own_workdir(folder: Path, file: str) -> Path:
+    """The workdir below `folder` for the results of `file`, the same for the same file."""
+    path = Path(file).resolve()
+    plain = folder / path.stem
+    told_apart = folder / f"{path.stem}-{names.digest(str(path))[:8]}"
+    try:
+        held = Path(json.loads((plain / "config.json").read_text("utf-8"))["input"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):  # nothing, or what the stage refuses
+        held = path
+    return told_apart if told_apart.exists() or held != path else plain
 
 
 def _full_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
@@ -126,7 +120,7 @@ def _full_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
     The value is the next word where none is given, unless the flag is boolean.
     """
     name, equals, value = word.lstrip("-").partition("=")
-    field, fields = name.removeprefix("config.").replace("'", '"'), _fields(config)
+    field, fields = name.removeprefix("config.").replace("'", '"'), config_files.fields(config)
     if field in fields:
         name, boolean = f"config.{field}", isinstance(fields[field], bool)
     elif isinstance(fields.get(field.removeprefix("no")), bool):
@@ -136,8 +130,7 @@ def _full_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
     elif name in flags.FLAGS:
         boolean = flags.FLAGS[name].boolean
     else:
-        hint = _unknown_field(field, list(fields)).replace("--config.", "--")
-        raise UserError(hint)
+        raise UserError(config_files.unknown_field(field, list(fields), "--"))
     if boolean:
         return f"--{name}={value if equals else True}"
     return f"--{name}={value if equals else next(following, '')}"
@@ -145,20 +138,10 @@ def _full_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
 
 def _list_configs(folder: Path) -> None:
     console.say("fer-jax NAME [FILE] [--FIELD=VALUE ...] [--workdir=DIR]", "")
-    summaries = _summaries(folder)
+    summaries = config_files.summaries(folder)
     width = max(map(len, summaries))
     console.say(*(f"  {name:{width}}  {text}" for name, text in summaries.items()))
     console.say("", "fer-jax NAME --help shows the fields of one of them.")
-
-
-def _summaries(folder: Path) -> dict[str, str]:
-    """The first line of each config's docstring, by its name."""
-    found = {}
-    for file in sorted(folder.glob("*.py")):
-        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        if "--config=configs/" in text:
-            found[file.stem] = text.partition("\n")[0]
-    return found
 
 
 def main(argv: list[str]) -> None:
@@ -189,6 +172,8 @@ def _run(argv: list[str]) -> None:
     stage = stages.find_stage(str(_CONFIG.value.get("stage", "")))
     with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
         stage.run(_CONFIG.value, _WORKDIR.value)
+        if backend.writes():
+            console.say(f"results: {_WORKDIR.value}")
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -227,20 +212,7 @@ def _load_config(argv: list[str]) -> tuple[str, ConfigDict]:
     values([argument for argument in argv if argument not in _HELP], known_only=True)
     if name.value is None:
         return "", ConfigDict()
-    path, colon, argument = name.value.partition(":")
-    try:
-        module = runpy.run_path(path)
-        if "get_config" not in module:
-            raise UserError(f"{path} has no function get_config")
-        return module["__doc__"] or "", module["get_config"](*[argument] if colon else [])
-    except UserError:
-        raise
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot load {path}, which --config names ({reason})") from error
-    except Exception as error:
-        kind = type(error).__name__
-        raise UserError(f"the file that --config names fails with {kind}: {error}") from error
+    return config_files.load(name.value)
 
 
 def _check_overrides(argv: list[str], config: ConfigDict) -> None:
@@ -260,29 +232,14 @@ def _check_overrides(argv: list[str], config: ConfigDict) -> None:
                 f'"--config{"." if parent else ""}{parent}[{name!r}]=..."'
             ) from None
         except (AttributeError, KeyError, IndexError, TypeError):
-            raise UserError(_unknown_field(field, list(_fields(config)))) from None
-
-
-def _unknown_field(field: str, known: list[str]) -> str:
-    field = field.replace("'", '"')
-    near = difflib.get_close_matches(field, known, n=2, cutoff=0.75)
-    near = near or _same_ending(field, known)
-    near = near or sorted({name.split(".")[0] for name in known})
-    hints = ", ".join(f"--config.{name}" for name in near)
-    return f"the config has no field --config.{field}; the nearest are {hints}"
-
-
-def _same_ending(field: str, known: list[str]) -> list[str]:
-    """The fields whose last name is nearest to that of `field`: pretrain.epochs for epoch."""
-    last = {name: name.rsplit(".", 1)[-1] for name in known}
-    near = difflib.get_close_matches(field.rsplit(".", 1)[-1], set(last.values()), n=1)
-    return [name for name in known if last[name] in near][:5]
+            known = list(config_files.fields(config))
+            raise UserError(config_files.unknown_field(field, known)) from None
 
 
 def _describe(text: str, config: ConfigDict, *, prefix: str) -> None:
     """Prints the config file's docstring and its fields, which absl does not know."""
     console.say(*text.splitlines(), "")
-    for name, value in _fields(config).items():
+    for name, value in config_files.fields(config).items():
         if not isinstance(value, ConfigDict) and name != "stage":
             console.say(f"  {prefix}{name}={value}")
     console.say("  --workdir=DIR", "", "--helpfull lists the other flags, such as --verbosity.")
@@ -293,14 +250,3 @@ def _as_fer_jax(text: str) -> str:
     text = re.sub(r"python launch\.py\s+(?:\\\s+)?--config=configs/(\w+)\.py", r"fer-jax \1", text)
     text = re.sub(r"(?:--config=)?\bconfigs/(\w+)\.py", r"fer-jax \1", text)
     return re.sub(r"--config\.(?=\w)", "--", text)
-
-
-def _fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Every field by the name that its flag has; a key with dots stands in brackets."""
-    fields: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}.{key}".lstrip(".") if key.isidentifier() else f'{prefix}["{key}"]'
-        fields[name] = value
-        if isinstance(value, ConfigDict):
-            fields |= _fields(value, name)
-    return fields

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 _LOGGER = logging.getLogger("fer_jax")
@@ -76,6 +77,17 @@ def configure(verbosity: int | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def only_warnings() -> Iterator[None]:
+    """Prints no information in the block, as a notebook wants it; warnings and errors stay."""
+    level = _LOGGER.level
+    _LOGGER.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        _LOGGER.setLevel(level)
 
 
 def discard(stream: Any) -> None:

@@ -13,26 +13,31 @@ for a person-relative model, which needs all faces of a person before it answers
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from tqdm import tqdm
 
 from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.faces import images
+from fer_jax.faces.search import find_faces
 from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
 from fer_jax.faces.video import Frame, expected_samples, sample_frames
 from fer_jax.recogniser import Analysis, Recogniser, Sighting
+from fer_jax.records import FacePipeline
 from fer_jax.training.person_relative import NEUTRAL, least_faces
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
@@ -128,7 +133,7 @@ class Found(NamedTuple):
     others: list[tuple[str, str]]
 
 
-def find_sources(place: str | Path, *, every_s: float) -> Found:
+def find_sources(place: str | os.PathLike[str], *, every_s: float) -> Found:
     """The photographs, then the videos at `place`, each sorted by name.
 
     A folder is searched recursively without hidden files. A single file may have any suffix: if
@@ -164,6 +169,48 @@ def find_sources(place: str | Path, *, every_s: float) -> Found:
     return Found(photographs + videos, others)
 
 
+Place: TypeAlias = str | os.PathLike[str]
+Pictures: TypeAlias = Place | np.ndarray | Sequence[Place | np.ndarray]
+"""A path, a picture uint8 [H, W, 3] RGB, several as [N, H, W, 3], or a list of all these."""
+
+
+def sources_of(given: Pictures, *, every_s: float) -> Found:
+    """The sources that `Pictures` stand for; those in memory are named by their number, from 0.
+
+    Raises:
+        UserError: a path has no image and no video, or an array is not a picture.
+    """
+    if isinstance(given, str | os.PathLike):
+        return find_sources(given, every_s=every_s)
+    found = Found([], [])
+    for item in [given] if isinstance(given, np.ndarray) else given:
+        if isinstance(item, str | os.PathLike):
+            place = os.fspath(item)
+            below = find_sources(place, every_s=every_s)
+            # As it was given, since two files may have one name.
+            prefix = f"{place}/" if Path(place).is_dir() else place.removesuffix(Path(place).name)
+            found.sources.extend(
+                dataclasses.replace(source, name=prefix + source.name)  # type: ignore[type-var]
+                for source in below.sources
+            )
+            found.others.extend((prefix + name, reason) for name, reason in below.others)
+            continue
+        array = np.asarray(item)
+        number = sum(isinstance(source, Picture) for source in found.sources)
+        if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3:
+            raise UserError(
+                f"picture {number} in memory is {array.dtype} {list(array.shape)}; give uint8 "
+                "[H, W, 3] in RGB, or [N, H, W, 3]"
+            )
+        found.sources.extend(
+            Picture(str(number + place), picture)
+            for place, picture in enumerate(array if array.ndim == 4 else array[None])
+        )
+    if not found.sources:
+        raise UserError("there is no picture and no video in an empty list")
+    return found
+
+
 @dataclass(frozen=True)
 class Reading:
     """One face of a photograph or a video frame.
@@ -176,10 +223,11 @@ class Reading:
         box: x0, y0, x1, y1 in pixels.
         detector_score: 0..1.
         landmarks: x, y in pixels of the five points `LANDMARKS`.
-        emotion: the most probable class.
+        emotion: the most probable class; "" if the answer is withheld.
         probabilities: calibrated, by class; they sum to 1.
         reference_faces: faces that made the reference of a person-relative answer, 0 if it is
             relative to the average person; None for other models.
+        answered: False if the answer is withheld for want of confidence.
     """
 
     source: str
@@ -192,6 +240,7 @@ class Reading:
     emotion: str
     probabilities: Mapping[str, float]
     reference_faces: int | None = None
+    answered: bool = True
 
     def cells(self) -> dict[str, Any]:
         """The values by column of `schema`."""
@@ -211,6 +260,7 @@ class Reading:
             "emotion": self.emotion,
             **{f"prob_{label}": value for label, value in self.probabilities.items()},
             "reference_faces": self.reference_faces,
+            "answered": self.answered,
         }
 
 
@@ -230,12 +280,19 @@ class AnalysedFrame:
     analysis: Analysis
     people: Int[np.ndarray, " n"]
 
-    def readings(self, labels: Sequence[str], *, relative: bool = False) -> list[Reading]:
+    def answered(self, least: float = 0.0) -> Bool[np.ndarray, " n"]:
+        """Which faces have an answer with a probability of at least `least`."""
+        return self.analysis.probabilities.max(axis=1, initial=0.0) >= least
+
+    def readings(
+        self, labels: Sequence[str], *, relative: bool = False, least: float = 0.0
+    ) -> list[Reading]:
         """One record per face, best face first.
 
         Args:
             labels: the classes, in the order of the probabilities.
             relative: whether the answers are person-relative.
+            least: answers with a lower probability are withheld.
         """
         faces, probabilities, references = self.analysis
         return [
@@ -247,31 +304,42 @@ class AnalysedFrame:
                 box=tuple(box.tolist()),
                 detector_score=float(score),
                 landmarks=tuple((float(x), float(y)) for x, y in landmarks),
-                emotion=labels[int(row.argmax())],
+                emotion=labels[int(row.argmax())] if labels and answered else "",
                 probabilities=dict(zip(labels, row.tolist(), strict=True)),
                 reference_faces=references if relative else None,
+                answered=bool(answered),
             )
-            for person, box, score, landmarks, row in zip(
-                self.people, faces.boxes, faces.scores, faces.landmarks, probabilities, strict=True
+            for person, box, score, landmarks, row, answered in zip(
+                self.people,
+                faces.boxes,
+                faces.scores,
+                faces.landmarks,
+                probabilities,
+                self.answered(least),
+                strict=True,
             )
         ]
 
-    def rows(self, labels: Sequence[str], *, relative: bool = False) -> list[dict[str, Any]]:
+    def rows(
+        self, labels: Sequence[str], *, relative: bool = False, least: float = 0.0
+    ) -> list[dict[str, Any]]:
         """The cells of each face by column of `schema`; a frame without a face has one row."""
-        place = {"source": self.source.name, "frame": self.frame.index}
-        readings = self.readings(labels, relative=relative)
-        empty = [{**place, "time_s": self.frame.time_s, "person": 0}]
-        return [reading.cells() for reading in readings] or empty
+        # Names of files need not be UTF-8, tables must.
+        source = self.source.name.encode(errors="backslashreplace").decode()
+        place = {"source": source, "frame": self.frame.index, "time_s": self.frame.time_s}
+        readings = self.readings(labels, relative=relative, least=least)
+        return [reading.cells() | place for reading in readings] or [place | {"person": 0}]
 
 
-def schema(labels: Sequence[str], *, relative: bool = False) -> pa.Schema:
+def schema(labels: Sequence[str], *, relative: bool = False, abstains: bool = False) -> pa.Schema:
     """The columns of a table of faces.
 
     All but source, frame, time_s and person are null in the row of a frame without a face.
 
     Args:
-        labels: the classes.
+        labels: the classes; without them, the table ends with the landmarks.
         relative: whether the answers are person-relative.
+        abstains: whether some answers may be withheld.
     """
     points = [f"{name}_{axis}" for name in LANDMARKS for axis in "xy"]
     columns = {
@@ -280,17 +348,41 @@ def schema(labels: Sequence[str], *, relative: bool = False) -> pa.Schema:
         "time_s": pa.float64(),
         "person": pa.int64(),
         **dict.fromkeys([*BOX, "detector_score", *points], pa.float32()),
-        "emotion": pa.string(),
-        **dict.fromkeys([f"prob_{label}" for label in labels], pa.float32()),
     }
+    if labels:
+        columns["emotion"] = pa.string()
+        columns |= dict.fromkeys([f"prob_{label}" for label in labels], pa.float32())
     if relative:
         columns["reference_faces"] = pa.int64()
+    if abstains:
+        columns["answered"] = pa.bool_()
     return pa.schema(list(columns.items()))
+
+
+def table(rows: list[dict[str, Any]], columns: pa.Schema) -> pd.DataFrame:
+    """Rows of `AnalysedFrame.rows` as a data frame with the columns of `schema`."""
+    return pa.Table.from_pylist(rows, columns).to_pandas()
 
 
 Follow = Callable[[Iterator[AnalysedFrame]], Iterator[AnalysedFrame]]
 """What may change the frames of one video, in order: numbers people, for example. It may hold
 frames back, but yields each one."""
+
+
+class Detection:
+    """Finds faces and asks for nothing else: what a `Reader` takes in place of a recogniser."""
+
+    labels: tuple[str, ...] = ()
+    reference = ""
+    where = "detection"
+
+    def __init__(self, pipeline: FacePipeline) -> None:
+        self._pipeline = pipeline
+
+    def __call__(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Analysis]:
+        """The faces of each picture, with probabilities [n, 0]."""
+        found = find_faces(pictures, self._pipeline)
+        return [Analysis(faces, np.zeros((len(faces), 0), np.float32)) for faces in found]
 
 
 class Reader:
@@ -300,7 +392,7 @@ class Reader:
     affected.
 
     Args:
-        recogniser: finds and classifies the faces.
+        recogniser: finds and classifies the faces, or finds them alone.
         sources: photographs and videos.
         batch: frames that are analysed together.
         people: for a person-relative model, whose faces these are: "one" person's, or "folder":
@@ -311,6 +403,8 @@ class Reader:
         flag: what precedes the name of an argument in messages: "--config." in a stage.
 
     Attributes:
+        labels: the classes, in the order of the probabilities.
+        relative: whether the answers are person-relative.
         skips: what could not be read so far, and why.
         others: with a person-relative model, the number of faces that are not the largest of their
             picture. They get no answer.
@@ -321,7 +415,7 @@ class Reader:
 
     def __init__(
         self,
-        recogniser: Recogniser,
+        recogniser: Recogniser | Detection,
         sources: Sequence[Source],
         *,
         batch: int = 8,
@@ -331,6 +425,8 @@ class Reader:
         progress: str = "",
         flag: str = "",
     ) -> None:
+        self.labels = recogniser.labels
+        self.relative = bool(recogniser.reference)
         self.skips = Skips()
         self.others = 0
         self._recogniser = recogniser
@@ -348,11 +444,14 @@ class Reader:
                     self.skips.add(source.name, reason)
 
     def __iter__(self) -> Iterator[AnalysedFrame]:
-        relative = self._look_for_references() if self._recogniser.reference else None
+        recogniser = self._recogniser
+        relative = None
+        if isinstance(recogniser, Recogniser) and self.relative:
+            relative = self._look_for_references(recogniser)
 
         def analyse(shots: Sequence[_Shot]) -> list[Analysis]:
             if relative is None:
-                return self._recogniser([frame.image for _, frame in shots])
+                return recogniser([frame.image for _, frame in shots])
             return [relative.answer(source, frame) for source, frame in shots]
 
         with self._bar(self._progress) as bar:
@@ -390,14 +489,14 @@ class Reader:
     def _is_neutral(self, source: Source) -> bool:
         return fnmatch.fnmatch(PurePosixPath(source.name).name, self._neutral)
 
-    def _look_for_references(self) -> _Relative:
+    def _look_for_references(self, recogniser: Recogniser) -> _Relative:
         """Looks at everything once, since a reference needs all faces of its person.
 
         What cannot be read is noted when it is read again.
         """
 
         def look(shots: Sequence[_Shot]) -> list[Sighting]:
-            return self._recogniser.sightings([frame.image for _, frame in shots])
+            return recogniser.sightings([frame.image for _, frame in shots])
 
         skips = Skips()
         with self._bar("references" if self._progress else "") as bar:
@@ -408,19 +507,19 @@ class Reader:
             source.name.partition("/")[0] if self._people == "folder" else "" for source in sources
         ]
         neutral = [self._is_neutral(source) for source in sources]
-        answers = self._recogniser.relative(sightings, people, neutral)
+        answers = recogniser.relative(sightings, people, neutral)
         pairs = zip(people, answers, strict=True)
         alone = {person for person, answer in pairs if not answer.reference_faces}
         if alone:
             console.warn(
                 f"{len(alone)} of {len(set(people))} people have no reference of their own (it "
-                f"takes {least_faces(self._recogniser.reference)} faces or more); they are "
+                f"takes {least_faces(recogniser.reference)} faces or more); they are "
                 "compared with the average person, and their answers are worth less (column "
                 "reference_faces is 0)"
             )
         self.others = sum(sighting.others for sighting in sightings)
         keys = [(source.name, index) for source, index, _ in seen]
-        return _Relative(self._recogniser, dict(zip(keys, answers, strict=True)))
+        return _Relative(recogniser, dict(zip(keys, answers, strict=True)))
 
     def _bar(self, name: str) -> tqdm[Any]:
         """A bar that counts frames, with a total where all sources state theirs."""

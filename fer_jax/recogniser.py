@@ -20,6 +20,7 @@ from fer_jax.faces.alignment import align
 from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.search import find_faces, largest
 from fer_jax.models import starter
+from fer_jax.schemas.faces import Crop
 from fer_jax.training import trained_model
 from fer_jax.training.person_relative import NEUTRAL, least_faces
 from fer_jax.training.trained_model import Model
@@ -107,7 +108,7 @@ class Recogniser:
             pictures: uint8 [H, W, 3] RGB each, of any sizes.
         """
         found = find_faces(pictures, self.faces)
-        crops = self._crops(pictures, found)
+        crops = aligned_crops(pictures, found, self.faces.crop)
         probabilities = np.zeros((0, len(self.labels)), np.float32)
         if len(crops):
             probabilities = self._model.probabilities(TASK, crops)
@@ -118,7 +119,7 @@ class Recogniser:
         """The largest face of each picture, as `relative` needs it; see `__call__`."""
         found = find_faces(pictures, self.faces)
         shown = [largest(faces) if len(faces) else faces for faces in found]
-        crops = self._crops(pictures, shown)
+        crops = aligned_crops(pictures, shown, self.faces.crop)
         logits = np.zeros((0, 1, len(self.labels)), np.float32)
         if len(crops):
             features = self._model.features_of_crops(TASK, crops)
@@ -159,16 +160,17 @@ class Recogniser:
             for sighting, part, person in zip(sightings, rows, people, strict=True)
         ]
 
-    def _crops(
-        self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], found: Sequence[Faces]
-    ) -> UInt8[np.ndarray, "n s s 3"]:
-        crop = self.faces.crop
-        crops = [
-            align(picture, landmarks, crop.size, crop.margin)
-            for picture, faces in zip(pictures, found, strict=True)
-            for landmarks in faces.landmarks
-        ]
-        return np.stack(crops) if crops else np.zeros((0, crop.size, crop.size, 3), np.uint8)
+
+def aligned_crops(
+    pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], found: Sequence[Faces], crop: Crop
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """The faces of all pictures, cut out upright; `found` are those of each picture."""
+    crops = [
+        align(picture, landmarks, crop.size, crop.margin)
+        for picture, faces in zip(pictures, found, strict=True)
+        for landmarks in faces.landmarks
+    ]
+    return np.stack(crops) if crops else np.zeros((0, crop.size, crop.size, 3), np.uint8)
 
 
 def _ends(found: Sequence[Faces]) -> Int[np.ndarray, " n"]:

@@ -139,6 +139,32 @@ class ModelRecord(Section):
                 yield field, f"names unknown tasks: {', '.join(unknown)}"
 
 
+class AnsweredShare(Section):
+    """What answering only with enough confidence gave on faces that the model had not seen.
+
+    Attributes:
+        coverage: the share of the faces that were answered.
+        threshold: the least confidence of an answer, which is its calibrated probability.
+        accuracy: among the faces answered.
+    """
+
+    coverage: float = Field(gt=0, le=1)
+    threshold: float = Field(ge=0, le=1)
+    accuracy: float = Field(ge=0, le=1)
+
+
+class Abstaining(Section):
+    """`abstaining.json` in a model directory: when to withhold an answer.
+
+    Attributes:
+        measured_on: which faces, for messages: "20 held-out faces of 5 people".
+        steps: by ascending coverage, the last of which answers everything.
+    """
+
+    measured_on: str
+    steps: tuple[AnsweredShare, ...] = Field(min_length=1)
+
+
 class CrossvalProtocol(Section):
     """How a cross-validation was run: `protocol.json` beside its predictions.
 

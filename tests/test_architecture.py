@@ -12,13 +12,17 @@ PACKAGE = Path(__file__).parents[1] / "fer_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = {
+    "__init__": 11,
     "__main__": 11,
     "command_line": 10,
+    "api": 10,
     "stages": 9,
     "probes": 6,
     "report": 5,
     "auditing": 5,
+    "abstaining": 4,
     "reading": 4,
+    "features": 4,
     "crossval": 4,
     "export": 4,
     "recogniser": 3,
@@ -31,9 +35,9 @@ LEVELS = {
     "models": 1,
 }
 LEAVES = {
-    "errors", "workdir", "outputs", "locking", "backend", "console", "environment", "failures",
-    "figures", "files", "interrupts", "padding", "plugins", "records", "schemas", "spreadsheets",
-    "workers",
+    "backend", "config_files", "console", "environment", "errors", "failures", "figures", "files",
+    "interrupts", "locking", "outputs", "padding", "plugins", "records", "schemas", "spreadsheets",
+    "workdir", "workers",
 }  # fmt: skip
 # Rooms of one level stand apart, but for these doors.
 DOORS = {

@@ -1,5 +1,6 @@
 """The wheel, in an empty folder: the command `fer-jax` and what it needs are in it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -81,6 +82,7 @@ def test_predict_answers_in_an_empty_folder(installed):
     assert ended.returncode == 0, ended.stderr
     (row,) = pd.read_csv(installed.folder / "work/predict/no_face/predictions.csv").itertuples()
     assert row.source == "no_face.jpg"
+    assert ended.stdout.splitlines()[-1] == "results: work/predict/no_face"
 
 
 def test_fields_and_files_become_flags_of_the_config():
@@ -110,6 +112,27 @@ def test_fields_and_files_become_flags_of_the_config():
     ]
     given = ["predict", "x.jpg", "--noannotate", "--workdir=w"]
     assert "--config.annotate=False" in launch_arguments(given, CONFIGS)
+
+
+def test_files_of_one_name_have_workdirs_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def workdir(file):
+        return Path(launch_arguments(["predict", file], CONFIGS)[-1].removeprefix("--workdir="))
+
+    def done(file):
+        folder = workdir(file)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"stage": "predict", "input": file}))
+        return folder
+
+    first, second = done("a/x.jpg"), done("b/x.jpg")
+    assert first == Path("work/predict/x") and second.name.startswith("x-")
+    assert workdir("x.mp4") not in (first, second)
+    assert (workdir("a/x.jpg"), workdir("b/x.jpg")) == (first, second)
+    assert workdir(str(tmp_path / "a" / "x.jpg")) == first
+    (first / "config.json").unlink()
+    assert workdir("b/x.jpg") == second  # where its results are
 
 
 @pytest.mark.parametrize(

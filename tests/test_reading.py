@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from fer_jax import reading
@@ -63,9 +62,9 @@ def test_the_cells_of_a_record_are_the_columns_of_the_table():
     (frame,) = Reader(Stub(), [Picture("mine", grey(1))])
     (row,) = frame.rows(LABELS, relative=True)
     columns = schema(LABELS, relative=True)
-    assert list(row) == columns.names
+    assert list(row) == [*columns.names, "answered"]
     assert [row[f"{name}_x"] for name in LANDMARKS] == [0, 2, 4, 6, 8]
-    table = pa.Table.from_pylist([row], columns).to_pandas()
+    table = reading.table([row], columns)
     assert table.loc[0, ["x1", "nose_y", "prob_happy"]].tolist() == [30, 5, 0.25]
     assert "reference_faces" not in schema(LABELS).names
 

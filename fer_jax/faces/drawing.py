@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fer_jax.errors import UserError
@@ -32,6 +32,7 @@ _INK: Colour = (255, 255, 255)
 _DARK: Colour = (16, 20, 28)
 _PLATE = (*_DARK, 224)  # lets a little of the picture through
 _TRACK: Colour = (70, 76, 88)
+_WITHHELD: Colour = (128, 134, 146)
 _SMALLEST_SIDE = 360  # pixels; text on anything smaller is unreadable, so it is enlarged
 _LARGEST_FACTOR = 8
 _LONGEST_SIDE = 4000  # pixels; nothing is enlarged beyond it
@@ -45,6 +46,8 @@ def annotate(
     boxes: Float[np.ndarray, "n 4"],
     probabilities: Float[np.ndarray, "n classes"],
     labels: Sequence[str],
+    *,
+    answered: Bool[np.ndarray, " n"] | None = None,
 ) -> UInt8[np.ndarray, "hh ww 3"]:
     """Draws each face's box and a plate with its likeliest class and a bar for every class.
 
@@ -56,6 +59,7 @@ def annotate(
         boxes: x0, y0, x1, y1 in pixels of `image`.
         probabilities: rows that sum to one, in the order of `labels`.
         labels: the class names.
+        answered: which faces have an answer; the others get a grey box and the word "withheld".
 
     Returns:
         A new RGB picture: as large as `image`, or a whole multiple of it where its shorter side
@@ -70,14 +74,20 @@ def annotate(
 
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
-    colours = [PALETTE[int(row.argmax()) % len(PALETTE)] for row in probabilities]
+    shown = np.ones(len(faces), bool) if answered is None else answered
+    colours = [
+        PALETTE[int(row.argmax()) % len(PALETTE)] if is_shown else _WITHHELD
+        for row, is_shown in zip(probabilities, shown, strict=True)
+    ]
     for face, colour in zip(faces, colours, strict=True):
         _draw_box(draw, face, colour, thickness=max(2, size // 7))
 
     taken = faces
     for number, (face, row) in enumerate(zip(faces, probabilities, strict=True)):
         others = np.delete(taken, number, axis=0)
-        for plate in (_full_plate(row, labels, size), _small_plate(row, labels, size)):
+        heading = _heading(row, labels) if shown[number] else "withheld"
+        for draw_plate in (_full_plate, _small_plate):
+            plate = draw_plate(row, labels, heading, size)
             places = _places(plate.size, face, (width, height), gap=size // 3)
             cost = shared_area(places, face[None])[:, 0] + 2 * shared_area(places, others).sum(1)
             if not cost.min():
@@ -184,10 +194,9 @@ def _draw_box(
 
 
 def _full_plate(
-    probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], size: int
+    probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], heading: str, size: int
 ) -> Image.Image:
     """A heading and one named bar a class."""
-    heading = _heading(probabilities, labels)
     head_font, row_font = _font(size, bold=True), _font(round(size * 0.8))
     pad, row = round(size * 0.5), round(size * 1.05)
     names = max(round(row_font.getlength(label)) for label in labels)
@@ -210,11 +219,11 @@ def _full_plate(
 
 
 def _small_plate(
-    probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], size: int
+    probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], heading: str, size: int
 ) -> Image.Image:
     """A heading with a small upright bar a class behind it."""
     size = max(11, round(size * 0.75))
-    heading, font = _heading(probabilities, labels), _font(size, bold=True)
+    font = _font(size, bold=True)
     pad, thick, height = round(size * 0.35), max(4, size // 3), round(size * 1.6)
     text = round(font.getlength(heading))
     plate = Image.new("RGBA", (3 * pad + text + (thick + 1) * len(labels), height), _PLATE)

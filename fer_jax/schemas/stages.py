@@ -26,6 +26,7 @@ from fer_jax.schemas.fields import (
     Section,
     Seed,
     Seeds,
+    Share,
     ShareBelowOne,
     Stage,
     Text,
@@ -326,10 +327,16 @@ class Predict(Stage):
     input: Text
     people: Annotated[Literal["", "one", "folder"], AnyCase] = ""
     neutral: Text = ""
+    min_confidence: Probability = 0.0
+    coverage: Share = 0.0
     every_s: Seconds
     max_side: ZeroOrLongestSide  # 0: as the model was trained
     batch: Batch
     annotate: bool
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.min_confidence and self.coverage:
+            yield "coverage", "contradicts min_confidence, give one of them"
 
 
 class Export(Stage):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fer_jax import console, records, schemas
+from fer_jax import abstaining, console, records, schemas
 from fer_jax.auditing import leakage
 from fer_jax.crossval import method, protocols
 from fer_jax.crossval.labelled_faces import (
@@ -125,6 +125,8 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         faces = _balanced(photographs, few, protocol, first_seed)
         model = trainer.fit_everyone(faces, seed=first_seed, workdir=workdir)
         model.save(workdir / "model")
+    if config.everyone and not (workdir / "model" / abstaining.FILE).exists():
+        _write_abstaining(predictions, photographs.labels, workdir / "model")
     if config.everyone and config.explain and not (workdir / "embedding.npz").exists():
         _embed(photographs.faces(rows), workdir)
     tested = predictions[predictions["seed"] == first_seed]
@@ -224,6 +226,18 @@ def _predictions(
     table["temperature"] = np.float32(np.nan if model.temperature is None else model.temperature)
     table["chosen"] = model.chosen
     return table
+
+
+def _write_abstaining(predictions: pd.DataFrame, labels: list[str], folder: Path) -> None:
+    """Writes how confident the models of the folds were on the faces that they were tested on."""
+    faces = predictions[predictions["status"] == "ok"]
+    if faces.empty:
+        return
+    confidence = faces[[f"calibrated_{label}" for label in labels]].to_numpy().max(axis=1)
+    right = (faces["predicted"] == faces["emotion"]).to_numpy()
+    photos, people = faces["photo"].nunique(), faces["subject"].nunique()
+    measured_on = f"{photos} held-out faces of {people} people"
+    abstaining.write(folder, abstaining.measure(confidence, right, measured_on))
 
 
 def _explain(model: TrainedModel, test: FaceSet, probabilities: np.ndarray, file: Path) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
-from fer_jax import schemas
+from fer_jax import abstaining, console, schemas
 from fer_jax.data import names
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
@@ -49,7 +49,6 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         raise UserError("predict: give an image, a video or a folder by --config.input=PATH")
     sources, others = find_sources(config.input, every_s=config.every_s)
     recogniser = Recogniser.load(config.model, max_side=config.max_side)
-    relative = bool(recogniser.reference)
     reader = Reader(
         recogniser,
         sources,
@@ -59,6 +58,13 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         progress="predict",
         flag="--config.",
     )
+    rule = abstaining.rule(
+        config.model,
+        min_confidence=config.min_confidence or None,
+        coverage=config.coverage or None,
+        flag="--config.",
+    )
+    least = rule.threshold if rule else 0.0
     skips = reader.skips
     for name, reason in others:
         skips.add(name, reason)
@@ -69,14 +75,21 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
 
     def draw(analysed: AnalysedFrame) -> UInt8[np.ndarray, "h w 3"]:
         faces, probabilities, _ = analysed.analysis
-        return drawing.annotate(analysed.frame.image, faces.boxes, probabilities, recogniser.labels)
+        return drawing.annotate(
+            analysed.frame.image,
+            faces.boxes,
+            probabilities,
+            reader.labels,
+            answered=analysed.answered(least),
+        )
 
-    with tables(workdir, schema(recogniser.labels, relative=relative)) as table:
+    columns = schema(reader.labels, relative=reader.relative, abstains=rule is not None)
+    with tables(workdir, columns) as table:
 
         def written() -> Iterator[AnalysedFrame]:
             for analysed in reader:
-                counts.add(analysed)
-                table.add(analysed.rows(recogniser.labels, relative=relative))
+                counts.add(analysed, least)
+                table.add(analysed.rows(reader.labels, relative=reader.relative, least=least))
                 yield analysed
 
         for source, frames in itertools.groupby(written(), key=lambda one: one.source):
@@ -98,13 +111,16 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         drawing.write_image(workdir / "overview.jpg", drawing.row(overview, height=360))
     skips.write(workdir / "skipped.csv")
     skips.tell("predict")
+    if rule:
+        console.say(f"[predict] {rule.describe(counts.withheld, counts.faces)}")
     seconds = time.perf_counter() - started
     return {
         "sources": len(sources) + len(others),
         "frames": counts.frames,
         "faces": counts.faces,
         "without_face": counts.without_face,
-        **({"other_faces_left_out": reader.others} if relative else {}),
+        **({"withheld": counts.withheld} if rule else {}),
+        **({"other_faces_left_out": reader.others} if reader.relative else {}),
         "skipped": len(skips),
         "frames_per_s": round(counts.frames / seconds, 2),
     }
@@ -112,15 +128,17 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
 
 @dataclass
 class Counts:
-    """Photographs and video frames, faces, and frames in which no face was found."""
+    """Photographs and video frames, faces, frames without a face, and answers withheld."""
 
     frames: int = 0
     faces: int = 0
     without_face: int = 0
+    withheld: int = 0
 
-    def add(self, analysed: AnalysedFrame) -> None:
-        """Counts one frame."""
+    def add(self, analysed: AnalysedFrame, least: float) -> None:
+        """Counts one frame, of which answers with a probability below `least` are withheld."""
         faces = len(analysed.analysis.faces)
+        self.withheld += int((~analysed.answered(least)).sum())
         self.frames += 1
         self.faces += faces
         self.without_face += not faces
@@ -146,9 +164,7 @@ class Tables:
                 "" if row.get(name) is None else form(row[name])
                 for name, form in self._formats.items()
             )
-            # Parquet holds UTF-8 alone; names of files may not be.
-            name = row["source"].encode(errors="backslashreplace").decode()
-            self.waiting.append(row | {"source": name})
+            self.waiting.append(row)
         if len(self.waiting) >= _ROWS_AT_ONCE:
             self.flush()
 
@@ -178,8 +194,7 @@ def tables(folder: Path, columns: pa.Schema) -> Iterator[Tables]:
     with (
         atomic_file(folder / "predictions.csv") as text,
         atomic_file(folder / "predictions.parquet") as binary,
-        # File names that are not UTF-8 are written with escapes.
-        text.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        text.open("w", newline="", encoding="utf-8") as file,
         pq.ParquetWriter(binary, columns) as parquet,
     ):
         both = Tables(columns, csv.writer(file), parquet)

@@ -159,7 +159,7 @@ class Model:
         if not labels:
             known = ", ".join(name for name, own in self.record.labels.items() if own)
             raise UserError(f"the model has no classes for the task {task}; it has {known}")
-        _check_crops(crops)
+        check_crops(crops)
         if not len(crops):
             return np.zeros((0, len(labels)), np.float32)
         return self.calibrated(task, self.answers(task, self.features_of_crops(task, crops)))
@@ -174,8 +174,8 @@ class Model:
 
     def features_of_crops(self, task: str, crops: np.ndarray) -> Float32[np.ndarray, "n v f"]:
         """`features` of aligned faces of any side; n is at least 1."""
-        fine = _resized(crops, gradients.SIDE) if self.reads_gradients(task) else None
-        return self.features(task, _resized(crops, self.record.image_size), fine)
+        fine = resized(crops, gradients.SIDE) if self.reads_gradients(task) else None
+        return self.features(task, resized(crops, self.record.image_size), fine)
 
     def features(
         self,
@@ -348,7 +348,8 @@ def load(path: str | Path) -> Model:
     return Model(record, weights, f"the model in {model_directory.find(path)}")
 
 
-def _check_crops(crops: np.ndarray) -> None:
+def check_crops(crops: np.ndarray) -> None:
+    """Raises a `ValueError` unless `crops` are uint8 [n, s, s, 3]."""
     wanted = "give uint8 RGB crops [n, s, s, 3] in 0..255"
     if not isinstance(crops, np.ndarray) or crops.dtype != np.uint8:
         kind = getattr(crops, "dtype", type(crops).__name__)
@@ -359,5 +360,6 @@ def _check_crops(crops: np.ndarray) -> None:
         raise ValueError(f"the crops have no pixels: {wanted}")
 
 
-def _resized(crops: np.ndarray, side: int) -> np.ndarray:
+def resized(crops: UInt8[np.ndarray, "n s s 3"], side: int) -> UInt8[np.ndarray, "n side side 3"]:
+    """Aligned faces at another size; n is at least 1."""
     return np.stack([sources.resize(crop, side) for crop in crops])

@@ -174,6 +174,33 @@ def test_annotate_can_be_left_out_and_a_second_run_does_nothing(tmp_path, media,
     assert predict.run(config, tmp_path / "out") == first and len(model.seen) == shown
 
 
+def test_answers_that_are_not_confident_enough_are_withheld(tmp_path, media, model, capfd):
+    (tmp_path / "somewhere" / "model.json").touch()  # where a table would lie beside it
+    all_of_them, some = tmp_path / "all", tmp_path / "some"
+    predict.run(config_for(media, every_s=0.5), all_of_them)
+    everything = pd.read_parquet(all_of_them / "predictions.parquet")
+    best = everything[PROBABILITIES].max(axis=1)
+    least = float(best.dropna().median())
+    summary = predict.run(config_for(media, every_s=0.5, min_confidence=least), some)
+    found = pd.read_parquet(some / "predictions.parquet")
+    pd.testing.assert_frame_equal(found[PROBABILITIES], everything[PROBABILITIES])
+    withheld = best < least
+    assert summary["withheld"] == withheld.sum() > 0
+    assert (found["emotion"][withheld] == "").all() and not found["answered"][withheld].any()
+    answered = best >= least
+    assert (found["emotion"][answered] == everything["emotion"][answered]).all()
+    assert found["answered"][answered].all() and found["answered"][best.isna()].isna().all()
+    assert f"withheld {withheld.sum()} of {summary['faces']} answers" in capfd.readouterr().out
+    csv_rows = rows_of(some)
+    assert csv_rows["answered"].eq(True).sum() == answered.sum()
+    before, after = (read_image(out / "annotated" / "b one.jpg") for out in (all_of_them, some))
+    assert (before != after).any() == bool(withheld[everything["source"] == "b one.jpg"].any())
+    with pytest.raises(UserError, match=r"coverage=0\.5 contradicts min_confidence"):
+        predict.run(config_for(media, min_confidence=0.5, coverage=0.5), tmp_path / "both")
+    with pytest.raises(UserError, match=r"has no abstaining\.json"):
+        predict.run(config_for(media, coverage=0.5), tmp_path / "none")
+
+
 def test_a_large_picture_is_searched_small_and_cut_out_of_the_original(tmp_path, media, model):
     small = read_image(media / "b one.jpg")
     large = cv2.resize(small, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)

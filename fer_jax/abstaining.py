@@ -1,0 +1,136 @@
+"""Abstaining: an answer is withheld unless the model is confident enough.
+
+The confidence is the calibrated probability of the answer. How confident is enough follows from
+held-out faces: a model directory can hold a table of coverages (the share of faces answered), the
+threshold of each and the accuracy that was measured among the faces answered (the risk-coverage
+curve, El-Yaniv and Wiener 2010; `fer_jax.metrics.calibration.coverage`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from fer_jax import records
+from fer_jax.errors import UserError
+from fer_jax.metrics import calibration
+from fer_jax.records import Abstaining, AnsweredShare
+from fer_jax.training import model_directory
+
+FILE = "abstaining.json"
+_STEPS = 20  # coverages in the table: 5 %, 10 %, ..., 100 %
+
+
+def measure(
+    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], measured_on: str
+) -> Abstaining:
+    """The table of faces that the model has not seen; n is at least 1.
+
+    Args:
+        confidence: the largest calibrated probability of each face.
+        right: whether the answer is right.
+        measured_on: which faces these are.
+    """
+    curve = calibration.coverage(np.asarray(confidence, np.float64), right)
+    curve = curve.iloc[::-1]  # from the surest faces to all
+    steps: list[AnsweredShare] = []
+    for number in range(1, _STEPS + 1):
+        row = curve[curve["coverage"] >= number / _STEPS - 1e-9].iloc[0]
+        step = AnsweredShare(
+            coverage=float(row["coverage"]),
+            threshold=0.0 if number == _STEPS else float(row["threshold"]),
+            accuracy=float(row["accuracy"]),
+        )
+        if not steps or step.coverage > steps[-1].coverage:
+            steps.append(step)
+    if steps[-1].threshold:  # equal confidences: the step before answers everything too
+        steps[-1] = steps[-1].model_copy(update={"threshold": 0.0})
+    return Abstaining(measured_on=measured_on, steps=tuple(steps))
+
+
+def write(folder: Path, table: Abstaining) -> None:
+    """Writes the table of the model directory `folder`."""
+    records.write(folder / FILE, table)
+
+
+def read(model: str | Path) -> Abstaining | None:
+    """The table of the model at `model`, as `model_directory.find` finds it; None without one.
+
+    Raises:
+        UserError: there is no model, or the table is damaged.
+    """
+    file = model_directory.find(model) / FILE
+    return records.read(Abstaining, file) if file.is_file() else None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Answers with a confidence below `threshold` are withheld.
+
+    Attributes:
+        threshold: 0..1.
+        step: what was measured at this threshold, or at the next lower one of the table; None if
+            the model has no table.
+        measured_on: which faces that was measured on; "" without a table.
+    """
+
+    threshold: float
+    step: AnsweredShare | None = None
+    measured_on: str = ""
+
+    def describe(self, withheld: int, faces: int) -> str:
+        """One line: how many answers were withheld, and what was measured."""
+        share = f" ({withheld / faces:.0%})" if faces else ""
+        told = f"withheld {withheld} of {faces} answers{share}: confidence below "
+        told += f"{self.threshold:.3f}"
+        if self.step is None:
+            return f"{told}; the accuracy of the others was not measured for this model"
+        return (
+            f"{told}; on {self.measured_on}, {self.step.accuracy:.1%} of the answers with a "
+            f"confidence of {self.step.threshold:.3f} or more ({self.step.coverage:.0%} of the "
+            "faces) were right"
+        )
+
+
+def rule(
+    model: str | Path, *, min_confidence: float | None, coverage: float | None, flag: str = ""
+) -> Rule | None:
+    """The rule for a model; None if neither `min_confidence` nor `coverage` is given.
+
+    Args:
+        model: as for `Recogniser.load`.
+        min_confidence: the threshold itself, 0..1.
+        coverage: the share of faces to answer, above 0 and at most 1. The threshold is that which
+            answered this share of the held-out faces, or the next larger one of the table.
+        flag: what precedes the name of an argument in messages.
+
+    Raises:
+        UserError: both are given, one is out of its range, or the model has no table and
+            `coverage` is given.
+    """
+    if min_confidence is None and coverage is None:
+        return None
+    if min_confidence is not None and coverage is not None:
+        raise UserError(f"give {flag}min_confidence or {flag}coverage, not both")
+    table = read(model)
+    if coverage is not None:
+        if not 0 < coverage <= 1:
+            raise UserError(f"{flag}coverage={coverage} must be above 0 and at most 1")
+        if table is None:
+            raise UserError(
+                f"the model in {model} has no {FILE}, which says how confident it was on held-out "
+                f"faces, so {flag}coverage has no meaning; crossval writes it with the model of "
+                f"everyone, or give {flag}min_confidence"
+            )
+        step = next(step for step in table.steps if step.coverage >= min(coverage, 1) - 1e-9)
+        return Rule(step.threshold, step, table.measured_on)
+    assert min_confidence is not None
+    if not 0 <= min_confidence <= 1:
+        raise UserError(f"{flag}min_confidence={min_confidence} must be in 0 to 1")
+    if table is None:
+        return Rule(min_confidence)
+    step = next(step for step in table.steps if step.threshold <= min_confidence)
+    return Rule(min_confidence, step, table.measured_on)

@@ -1,0 +1,133 @@
+"""The files in configs/: where they are, what they hold, and which fields they have."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import runpy
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.errors import UserError
+from fer_jax.plugins import did_you_mean
+
+
+def folder() -> Path:
+    """Where the config files are: beside the package in a checkout, in it once installed."""
+    home = Path(__file__).parent
+    shipped = home / "_configs"
+    return shipped if shipped.is_dir() else home.parent / "configs"
+
+
+def package() -> types.ModuleType:
+    """The package `configs`, as which the config files import each other.
+
+    It is made here since an installed package must not take such a name.
+    """
+    made = types.ModuleType("configs")
+    made.__path__ = [str(folder())]
+    return made
+
+
+@contextlib.contextmanager
+def importable() -> Iterator[None]:
+    """Makes `configs` the shipped package in the block; a package of that name is put back."""
+
+    def known() -> dict[str, types.ModuleType]:
+        return {name: sys.modules[name] for name in sys.modules if name.split(".")[0] == "configs"}
+
+    before = known()
+    for name in before:
+        del sys.modules[name]
+    sys.modules["configs"] = package()
+    try:
+        yield
+    finally:
+        for name in known():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def summaries(configs: Path) -> dict[str, str]:
+    """The first line of the docstring of each config in a folder, by its name."""
+    found = {}
+    for file in sorted(configs.glob("*.py")):
+        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        if "--config=configs/" in text:
+            found[file.stem] = text.partition("\n")[0]
+    return found
+
+
+def named(name: str, configs: Path, kind: str = "config") -> str:
+    """The path of the config NAME or NAME:ARGUMENT in a folder, with its argument.
+
+    `kind` is what the user knows it as.
+
+    Raises:
+        UserError: there is no such config.
+    """
+    stem, colon, argument = name.partition(":")
+    known = sorted(summaries(configs))
+    if stem not in known:
+        hint = did_you_mean(stem, known)
+        raise UserError(f"there is no {kind} {stem!r}{hint}; there are {', '.join(known)}")
+    return f"{configs / stem}.py{colon}{argument}"
+
+
+def load(place: str) -> tuple[str, ConfigDict]:
+    """The docstring and the config of a file, PATH or PATH:ARGUMENT.
+
+    Raises:
+        UserError: the file cannot be loaded, or has no function `get_config`.
+    """
+    path, colon, argument = place.partition(":")
+    try:
+        module = runpy.run_path(path)
+        if "get_config" not in module:
+            raise UserError(f"{path} has no function get_config")
+        return module["__doc__"] or "", module["get_config"](*[argument] if colon else [])
+    except UserError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot load {path}, which --config names ({reason})") from error
+    except Exception as error:
+        kind = type(error).__name__
+        raise UserError(f"the file that --config names fails with {kind}: {error}") from error
+
+
+def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Every field by the name that its flag has; a key with dots stands in brackets."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}.{key}".lstrip(".") if key.isidentifier() else f'{prefix}["{key}"]'
+        found[name] = value
+        if isinstance(value, ConfigDict):
+            found |= fields(value, name)
+    return found
+
+
+def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> str:
+    """What to say of a field that is not one of `known`, with the nearest of them.
+
+    `prefix` is what the user writes before the name of a field.
+    """
+    field = field.replace("'", '"')
+    near = difflib.get_close_matches(field, known, n=2, cutoff=0.75)
+    near = near or _same_ending(field, known)
+    near = near or sorted({name.split(".")[0] for name in known})
+    hints = ", ".join(f"{prefix}{name}" for name in near)
+    return f"the config has no field {prefix}{field}; the nearest are {hints}"
+
+
+def _same_ending(field: str, known: list[str]) -> list[str]:
+    """The fields whose last name is nearest to that of `field`: pretrain.epochs for epoch."""
+    last = {name: name.rsplit(".", 1)[-1] for name in known}
+    near = difflib.get_close_matches(field.rsplit(".", 1)[-1], set(last.values()), n=1)
+    return [name for name in known if last[name] in near][:5]

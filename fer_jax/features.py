@@ -1,0 +1,74 @@
+"""A backbone in use: features of faces, for models of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from fer_jax.errors import UserError
+from fer_jax.faces.search import find_faces
+from fer_jax.models import starter
+from fer_jax.recogniser import TASK, aligned_crops
+from fer_jax.training import model_directory, trained_model
+from fer_jax.training.learner import make_tasks
+
+
+class Backbone:
+    """The backbone of a trained model.
+
+    Args:
+        model: a model directory, a training workdir that holds one, or "starter".
+
+    Attributes:
+        width: number of features.
+        image_size: side in pixels at which the network is shown a face.
+        faces: how the faces that it was trained on were found and cropped; None if unknown.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+
+    def __init__(self, model: str | Path = starter.NAME) -> None:
+        record = model_directory.read_record(model)
+        tasks, _ = make_tasks({TASK: {}}, emotion={"classes": ("-", "+")})  # a head, not used
+        shown = model_directory.describe(record.backbone, record.image_size, tasks)
+        self._model = trained_model.begin(str(model), shown)
+        self._where = str(model)
+        self.width = self._model.width
+        self.image_size = record.image_size
+        self.faces = record.faces
+
+    def features(self, crops: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f"]:
+        """Pooled features of aligned faces, RGB of any side s; n may be 0.
+
+        Raises:
+            ValueError: `crops` is something else.
+        """
+        trained_model.check_crops(crops)
+        if not len(crops):
+            return np.zeros((0, self.width), np.float32)
+        return self._model.pooled(TASK, trained_model.resized(crops, self.image_size))
+
+    def crops(
+        self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+    ) -> list[UInt8[np.ndarray, "n s s 3"]]:
+        """The faces of each picture, best first, aligned as those that the model was trained on.
+
+        Args:
+            pictures: RGB, of any sizes.
+
+        Raises:
+            UserError: the model does not say how faces are cropped.
+        """
+        if self.faces is None:
+            raise UserError(
+                f"the model in {self._where} does not say how its faces were found and cropped"
+            )
+        found = find_faces(pictures, self.faces)
+        return [
+            aligned_crops([picture], [faces], self.faces.crop)
+            for picture, faces in zip(pictures, found, strict=True)
+        ]

@@ -1,0 +1,166 @@
+"""`import fer_jax`: its names and signatures, that it is lazy, and that configs are shared."""
+
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fer_jax
+from fer_jax import config_files
+from fer_jax.faces.drawing import write_image
+from fer_jax.reading import sources_of
+
+ROOT = Path(__file__).parents[1]
+SIGNATURES = {
+    "config": "name, **fields",
+    "detect": "images, *, progress=True",
+    "load_backbone": "model='starter'",
+    "read": "source, model='starter', *, every_s=0.2, min_confidence=None, coverage=None, "
+    "people='', neutral='', batch=8, progress=True",
+    "run": "stage, workdir, **fields",
+}
+
+
+def signature(function):
+    """The parameters with their defaults, without their types."""
+    given = inspect.signature(function)
+    plain = [p.replace(annotation=inspect.Parameter.empty) for p in given.parameters.values()]
+    return str(inspect.Signature(plain)).strip("()")
+
+
+def test_the_public_names_are_these():
+    assert fer_jax.__all__ == sorted(fer_jax.__all__) == [
+        "Backbone", "Recogniser", "UserError", "builders", "config", "detect", "load_backbone",
+        "read", "run", "tasks",
+    ]  # fmt: skip
+    assert {name for name in dir(fer_jax) if not name.startswith("_")} == set(fer_jax.__all__)
+    for name in fer_jax.__all__:
+        assert inspect.getdoc(getattr(fer_jax, name)), name
+    with pytest.raises(AttributeError, match="has no attribute 'raed'"):
+        _ = fer_jax.raed
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures_are_stable(name):
+    assert signature(getattr(fer_jax, name)) == SIGNATURES[name]
+
+
+def test_methods_of_public_classes_are_stable():
+    assert signature(fer_jax.Recogniser.load) == "model='starter', *, max_side=0"
+    assert signature(fer_jax.Recogniser.__call__) == "self, pictures"
+    assert signature(fer_jax.Backbone.features) == "self, crops"
+    assert signature(fer_jax.Backbone.crops) == "self, pictures"
+
+
+def test_type_checkers_see_every_public_name():
+    """They read the imports under TYPE_CHECKING, so these must not differ from the lazy ones."""
+    text = (ROOT / "fer_jax" / "__init__.py").read_text()
+    block = text.partition("if TYPE_CHECKING:\n")[2].partition("\n\n\n")[0]
+    scope = {}
+    exec(inspect.cleandoc(block), scope)
+    for name in fer_jax.__all__:
+        assert scope[name] is getattr(fer_jax, name)
+
+
+def test_importing_is_quick_and_loads_no_library(tmp_path):
+    code = (
+        "import sys, time\n"
+        "start = time.perf_counter()\n"
+        "import fer_jax\n"
+        "seconds = time.perf_counter() - start\n"
+        "dir(fer_jax)\n"
+        "heavy = {'absl', 'av', 'cv2', 'flax', 'jax', 'numpy', 'pandas', 'pyarrow', 'tqdm'}\n"
+        "print(seconds, *(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    seconds, *heavy = done.stdout.split()
+    assert not heavy and float(seconds) < 1
+
+
+def test_no_flag_is_defined_by_the_public_names():
+    code = (
+        "import fer_jax\n"
+        "names = [getattr(fer_jax, name) for name in fer_jax.__all__]\n"
+        "from absl import flags\n"
+        "assert not {'config', 'workdir'} & set(flags.FLAGS)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_pictures_in_memory_are_named_by_their_number(tmp_path):
+    picture = np.zeros((4, 5, 3), np.uint8)
+    write_image(tmp_path / "a.png", picture)
+    given = [picture, np.stack([picture] * 2), str(tmp_path / "a.png"), tmp_path, picture]
+    found = sources_of(given, every_s=0.2)
+    own = str(tmp_path / "a.png")
+    assert [source.name for source in found.sources] == ["0", "1", "2", own, own, "3"]
+    assert [source.name for source in sources_of(picture, every_s=0.2).sources] == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((4, 5), np.uint8), r"picture 0 in memory is uint8 \[4, 5\]; give uint8 \[H, W"),
+        (np.zeros((4, 5, 3)), r"picture 0 in memory is float64"),
+        ([], "there is no picture and no video"),
+        ("absent.jpg", "there is no .*absent.jpg; give a picture, a video or a folder"),
+    ],
+)
+def test_what_is_no_picture_is_an_error(given, message):
+    with pytest.raises(fer_jax.UserError, match=message):
+        fer_jax.read(given)
+
+
+def test_nothing_to_read_is_an_error_that_says_why(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(fer_jax.UserError, match=r"nothing can be read; a.png: .*not a picture"):
+        fer_jax.read(tmp_path)
+
+
+def test_a_config_is_that_of_the_command_line():
+    made = fer_jax.config("emotion:small,rotation", **{"optimizer.learning_rate": 1e-3})
+    _, expected = config_files.load(f"{ROOT / 'configs' / 'emotion.py'}:small,rotation")
+    expected.optimizer.learning_rate = 1e-3
+    assert made.to_dict() == expected.to_dict()
+    assert fer_jax.config(ROOT / "configs" / "predict.py").stage == "predict"
+
+
+def test_configs_of_the_caller_stay_importable():
+    mine = importlib.import_module("configs")
+    fer_jax.config("demo")
+    assert sys.modules["configs"] is mine
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("predct", {}, r"there is no config 'predct' \(did you mean 'predict'\?\)"),
+        ("predict", {"evry_s": 1.0}, "the config has no field evry_s; the nearest are every_s"),
+        ("predict", {"batch": "many"}, "the field batch: "),
+        ("emotion", {"optimizer.rate": 1.0}, "has no field optimizer.rate"),
+        ("absent.py", {}, "cannot load absent.py"),
+    ],
+)
+def test_a_wrong_config_is_one_line(name, fields, message):
+    with pytest.raises(fer_jax.UserError, match=message):
+        fer_jax.config(name, **fields)
+
+
+def test_a_stage_is_a_function(tmp_path, capfd):
+    people = {"photographs.people": 1, "photographs.per_emotion": 1, "clips.people": 0}
+    fields = people | {"newcomers.people": 0, "workers": 0, "size": (96, 128)}
+    summary = fer_jax.run("render", tmp_path / "w", **fields)
+    assert summary["photographs"] == 4 and (tmp_path / "w" / "done.json").is_file()
+    made = fer_jax.config("render", **fields)
+    assert fer_jax.run(made, tmp_path / "w") == summary
+    assert capfd.readouterr().out == ""
+    with pytest.raises(fer_jax.UserError, match="give workers in the config itself"):
+        fer_jax.run(made, tmp_path / "w", workers=1)
