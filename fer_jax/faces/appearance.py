@@ -1,0 +1,72 @@
+"""What a face looks like, as a short vector: tells the few people of one video apart."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from fer_jax.faces.alignment import align
+
+_SIDE, _CELLS, _BINS = 64, 8, 8  # pixels, cells a side, orientations in half a turn
+_ROWS = 5  # of 7 rows of blocks: the mouth, which moves most, is below them
+_MOST = 0.2  # of a block's length in one number, against single strong edges
+_FLAT = 1e-3  # grey levels
+
+
+def describe(
+    image: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "5 2"]
+) -> Float[np.ndarray, " 1120"]:
+    """Histograms of oriented gradients of the aligned face and its mirror image, averaged.
+
+    Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", with cells of 8
+    pixels and blocks of 2 x 2 cells, of the eyes, the nose and the forehead. It depends little on
+    light and size, and not on colours. The mirror image halves the effect of a turn of the head.
+    Descriptions of several faces of a person may be averaged; compare by `difference`.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        landmarks: (x, y) in pixels, as `Faces.landmarks`.
+
+    Raises:
+        ValueError: the landmarks are all at one point.
+    """
+    grey = cv2.cvtColor(align(image, landmarks, _SIDE, 0.0), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=1)
+    down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=1)
+    strength, angle = cv2.cartToPolar(across, down)
+    # Each gradient counts in the two nearest of the orientations.
+    place = angle * (_BINS / np.pi)
+    lower = np.floor(place)
+    upper_share = place - lower
+    index = lower.astype(np.int64) % _BINS
+    cells = np.zeros(_CELLS * _CELLS * _BINS)
+    for number, share in ((index, 1 - upper_share), ((index + 1) % _BINS, upper_share)):
+        flat = (_CELL_OF_PIXEL + number).ravel()
+        cells += np.bincount(flat, (strength * share).ravel(), len(cells))
+    histograms = cells.reshape(_CELLS, _CELLS, _BINS)
+    mirrored = histograms[:, ::-1, -np.arange(_BINS)]
+    return ((_blocks(histograms) + _blocks(mirrored)) / 2).astype(np.float32)
+
+
+def difference(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:
+    """One less the cosine between two descriptions, or averages of them: 0 (the same) to 1."""
+    return 1 - float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-9))
+
+
+def _blocks(cells: Float[np.ndarray, "c c b"]) -> Float[np.ndarray, " n"]:
+    """The upper blocks of 2 x 2 cells, each of length 1."""
+    blocks = np.concatenate(
+        [cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]], axis=-1
+    )[:_ROWS]
+    blocks = np.minimum(_unit(blocks), _MOST)
+    return _unit(blocks).ravel()
+
+
+def _unit(blocks: Float[np.ndarray, "r c n"]) -> Float[np.ndarray, "r c n"]:
+    """Each block at length 1; nearly flat ones stay short."""
+    return blocks / (np.linalg.norm(blocks, axis=-1, keepdims=True) + _FLAT)
+
+
+_LINE = np.arange(_SIDE) // (_SIDE // _CELLS)
+_CELL_OF_PIXEL = (_LINE[:, None] * _CELLS + _LINE) * _BINS

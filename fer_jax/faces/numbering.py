@@ -1,0 +1,206 @@
+"""Who is who in a video: each face gets the number of its person, from 1, also after a cut.
+
+    numbering = Numbering(every_s=0.2)
+    for time_s, image, faces in frames:
+        for people in numbering.add(time_s, image, faces):
+            ...  # the numbers of the earliest frame that waits
+    for people in numbering.close():
+        ...
+
+Within a shot, a face is followed by the overlap of its boxes. A new face, after a cut or when
+somebody enters, is compared with the people who are not in the picture, by what they look like.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from fer_jax.faces.appearance import describe, difference
+from fer_jax.faces.mtcnn import Faces
+from fer_jax.faces.shots import CutFinder
+from fer_jax.faces.tracks import Tracker
+
+UNKNOWN = 0
+"""The number of a face that was seen in one or two frames alone: it may be no face."""
+
+# Chosen on one half of the clips of benchmarks/people_in_video.py and on generated people.
+_SAME_PERSON = 0.065  # largest difference between the means of two tracks
+_SAME_TRACK = 0.11  # largest difference between a track and its next face
+_WAIT = 5  # frames in which a new face is watched before it gets its number
+_LEAST_FACES = 3  # of somebody new; fewer where the shot ends before
+_LONGEST_GAP_S, _LONGEST_GAP_FRAMES = 1.5, 2.5  # without the face; the longer one
+_AVERAGED = 25  # faces in the mean of a track; earlier ones fade
+_REMEMBERED_TRACKS, _REMEMBERED_PEOPLE = 5, 200
+
+
+@dataclasses.dataclass(eq=False)
+class _Person:
+    """Somebody, and what they looked like in their last tracks."""
+
+    number: int
+    tracks: deque[_Track] = dataclasses.field(
+        default_factory=lambda: deque(maxlen=_REMEMBERED_TRACKS)
+    )
+
+    def difference(self, track: _Track) -> float:
+        """From the most similar of their tracks."""
+        return min(difference(own.mean, track.mean) for own in self.tracks)
+
+
+@dataclasses.dataclass(eq=False)
+class _Track:
+    """A face that moves through a shot.
+
+    Attributes:
+        first: the number of the first frame in which it is seen.
+        last_s: the time of its last frame.
+        mean, last: the mean description of its faces, and that of the last one.
+        seen: how many faces it has.
+        beside: the tracks in the same frames, until its person is known.
+        person: None until it is known.
+        number: of the person; None until it is decided.
+    """
+
+    first: int
+    last_s: float
+    mean: Float[np.ndarray, " n"]
+    last: Float[np.ndarray, " n"]
+    seen: int = 1
+    beside: set[_Track] = dataclasses.field(default_factory=set)
+    person: _Person | None = None
+    number: int | None = None
+
+    def accepts(self, look: Float[np.ndarray, " n"]) -> bool:
+        """Whether a face in its place is the same one, since not every cut changes the colours."""
+        return min(difference(self.last, look), difference(self.mean, look)) <= _SAME_TRACK
+
+    def add(self, time_s: float, look: Float[np.ndarray, " n"]) -> None:
+        self.seen += 1
+        self.mean = self.mean + (look - self.mean) / min(self.seen, _AVERAGED)
+        self.last, self.last_s = look, time_s
+
+    def may_be(self, person: _Person) -> bool:
+        """Nobody is twice in one frame."""
+        return all(other.person is not person for other in self.beside)
+
+
+class Numbering:
+    """Numbers the people of one video in one pass; frames are given in order.
+
+    A face gets its number up to 5 frames after it was first seen, so the numbers of a frame are
+    returned late; they are never revised. Memory does not grow with the length of the video.
+
+    Args:
+        every_s: seconds between the frames. A face is followed over gaps of 1.5 s or 2.5 frames.
+    """
+
+    def __init__(self, every_s: float = 0.0) -> None:
+        self._longest_gap_s = max(_LONGEST_GAP_S, _LONGEST_GAP_FRAMES * every_s)
+        self._tracker = Tracker(longest_gap_s=self._longest_gap_s)
+        self._cuts = CutFinder()
+        self._frame = -1
+        self._live: dict[int, _Track] = {}  # by the tracker's number
+        self._undecided: list[_Track] = []
+        self._waiting: deque[list[_Track]] = deque()  # the faces of each frame
+        self._people: list[_Person] = []  # whoever was last to appear at the end
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """People found so far."""
+        return self._count
+
+    def add(
+        self, time_s: float, image: UInt8[np.ndarray, "h w 3"], faces: Faces
+    ) -> Iterator[Int[np.ndarray, " n"]]:
+        """Takes the next frame; yields the numbers of the frames that are decided now, in order.
+
+        Args:
+            time_s: of the frame; never before the last one.
+            image: uint8 [H, W, 3] RGB.
+            faces: in any order.
+
+        Yields:
+            One number per face, in the order of the faces of that frame; UNKNOWN for a face that
+            was seen in one or two frames alone.
+        """
+        if self._cuts.update(image):
+            self._end_shot()
+        self._frame += 1
+        looks = [describe(image, landmarks) for landmarks in faces.landmarks]
+        tracks = self._follow(time_s, faces, looks)
+        for track in tracks:
+            if track.person is None:
+                track.beside.update(other for other in tracks if other is not track)
+        self._waiting.append(tracks)
+        again = [track for track in tracks if track.number == UNKNOWN]
+        due = [track for track in self._undecided if self._frame - track.first >= _WAIT]
+        self._decide(again + due)
+        return self._decided()
+
+    def close(self) -> Iterator[Int[np.ndarray, " n"]]:
+        """Yields the numbers of all frames that wait; the video is at its end."""
+        self._end_shot()
+        return self._decided()
+
+    def _follow(
+        self, time_s: float, faces: Faces, looks: list[Float[np.ndarray, " n"]]
+    ) -> list[_Track]:
+        """The track of each face, continued or new."""
+        tracks = []
+        live = {
+            number: track
+            for number, track in self._live.items()
+            if time_s - track.last_s <= self._longest_gap_s
+        }
+        for number, look in zip(self._tracker.update(time_s, faces.boxes), looks, strict=True):
+            track = live.get(int(number))
+            if track is not None and track.accepts(look):
+                track.add(time_s, look)
+            else:
+                track = live[int(number)] = _Track(self._frame, time_s, look, look)
+                self._undecided.append(track)
+            tracks.append(track)
+        self._live = live
+        return tracks
+
+    def _end_shot(self) -> None:
+        self._decide(self._undecided)
+        self._tracker.forget()
+        self._live = {}
+
+    def _decide(self, tracks: Iterable[_Track]) -> None:
+        """Gives the tracks their people, the most similar pairs first."""
+        tracks = list(tracks)
+        differences = [
+            (person.difference(track), track, person) for track in tracks for person in self._people
+        ]
+        close = [pair for pair in differences if pair[0] <= _SAME_PERSON]
+        for _, track, person in sorted(close, key=lambda pair: pair[0]):
+            if track.person is None and track.may_be(person):
+                self._identify(track, person)
+        for track in tracks:
+            enough = min(_LEAST_FACES, self._frame - track.first + 1)
+            if track.person is None and track.seen >= enough:
+                self._count += 1
+                self._identify(track, _Person(self._count))
+            track.number = UNKNOWN if track.person is None else track.person.number
+        self._undecided = [track for track in self._undecided if track.number is None]
+
+    def _identify(self, track: _Track, person: _Person) -> None:
+        # Where two tracks are one person, the earlier one has ended.
+        self._live = {n: other for n, other in self._live.items() if other.person is not person}
+        track.person = person
+        track.beside.clear()
+        person.tracks.append(track)
+        self._people = [other for other in self._people if other is not person]
+        self._people = [*self._people, person][-_REMEMBERED_PEOPLE:]
+
+    def _decided(self) -> Iterator[Int[np.ndarray, " n"]]:
+        while self._waiting and all(track.number is not None for track in self._waiting[0]):
+            yield np.array([track.number for track in self._waiting.popleft()], np.int64)

@@ -1,0 +1,70 @@
+"""Probabilities smoothed over time, for each person of a video."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int
+
+SMOOTHING_S = 0.5
+"""Time constant. Expressions that people pose or feel last 0.5 to 4 s (Matsumoto and Hwang 2011,
+"Evidence for training the ability to read microexpressions of emotion")."""
+LONGEST_GAP_S = 1.5
+"""After this long without a person's face, smoothing starts again."""
+_LEAST = 1e-6  # a probability of 0 would veto an emotion for as long as it is remembered
+_REMEMBERED_PEOPLE = 500
+
+
+@dataclasses.dataclass
+class _State:
+    time_s: float
+    logarithms: Float[np.ndarray, " classes"]
+
+
+class Smoother:
+    """Exponential moving averages of log probabilities, one for each person.
+
+    With the time `dt` since the person's last face, an average keeps a share of exp(-dt / tau)
+    and takes the rest from the new face, whatever the spacing of the frames (Zumbach and
+    Müller 2001, "Operators on inhomogeneous time series", the operator EMA). Averages of log
+    probabilities are made to sum to 1 again (the logarithmic opinion pool; Genest and Zidek 1986,
+    "Combining probability distributions"). The filter uses the past alone and so lags by about tau.
+
+    Args:
+        tau_s: time constant in seconds; 0 leaves the probabilities as they are.
+        longest_gap_s: an average starts anew when its person was away for longer.
+    """
+
+    def __init__(self, tau_s: float = SMOOTHING_S, longest_gap_s: float = LONGEST_GAP_S) -> None:
+        self._tau_s, self._longest_gap_s = tau_s, longest_gap_s
+        self._states: dict[int, _State] = {}
+
+    def add(
+        self,
+        time_s: float,
+        people: Int[np.ndarray, " n"],
+        probabilities: Float[np.ndarray, "n classes"],
+    ) -> Float[np.ndarray, "n classes"]:
+        """The smoothed probabilities of the faces of the next frame.
+
+        Args:
+            time_s: of the frame; never before the last one.
+            people: the person of each face. Faces without a number (0) are not smoothed.
+            probabilities: rows that sum to 1.
+        """
+        smoothed = np.array(probabilities, np.float32)
+        for row, person in enumerate(people.tolist()):
+            if not person:
+                continue
+            new = np.log(np.maximum(probabilities[row].astype(np.float64), _LEAST))
+            state = self._states.pop(person, None)
+            if state is not None and time_s - state.time_s <= self._longest_gap_s and self._tau_s:
+                kept = np.exp(-(time_s - state.time_s) / self._tau_s)
+                new = kept * state.logarithms + (1 - kept) * new
+            self._states[person] = _State(time_s, new)
+            weights = np.exp(new - new.max())
+            smoothed[row] = weights / weights.sum()
+        while len(self._states) > _REMEMBERED_PEOPLE:
+            del self._states[next(iter(self._states))]
+        return smoothed

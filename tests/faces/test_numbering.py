@@ -1,0 +1,145 @@
+"""People keep their numbers through a video, also after a cut and a time away."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_jax.faces import numbering
+from fer_jax.faces.alignment import TEMPLATE
+from fer_jax.faces.appearance import describe, difference
+from fer_jax.faces.mtcnn import Faces
+from fer_jax.faces.numbering import UNKNOWN, Numbering
+
+SIDE, PLACES = 64, (20, 140)  # pixels
+
+
+def _face(person: int) -> np.ndarray:
+    """A pattern of light and dark that nobody else has."""
+    noise = np.random.default_rng(person).normal(size=(9, 9))
+    smooth = cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    return np.clip(128 + 60 * smooth, 0, 255).astype(np.uint8)
+
+
+def _frame(
+    people: dict[int, int], scene: int = 0, light: float = 1.0, jitter: int = 0
+) -> tuple[np.ndarray, Faces]:
+    """A frame with people (person by place), before a wall whose colour is the scene's."""
+    wall = np.random.default_rng([9, scene]).integers(0, 255, 3)
+    image = np.broadcast_to(wall, (104, 224, 3)).astype(np.uint8).copy()
+    boxes, landmarks = [], []
+    for place, person in people.items():
+        x, y = PLACES[place] + jitter, 20
+        image[y : y + SIDE, x : x + SIDE] = _face(person)[..., None]
+        boxes.append([x, y, x + SIDE, y + SIDE])
+        landmarks.append(TEMPLATE * SIDE + [x, y] - 0.5)
+    image = np.clip(light * image, 0, 255).astype(np.uint8)
+    faces = Faces(
+        np.array(boxes, float).reshape(-1, 4),
+        np.linspace(0.99, 0.9, len(boxes)),
+        np.array(landmarks, float).reshape(-1, 5, 2),
+    )
+    return image, faces
+
+
+def _numbers(shots: list[tuple[np.ndarray, Faces]]) -> list[list[int]]:
+    number, found = Numbering(0.2), []
+    for index, (image, faces) in enumerate(shots):
+        found += number.add(0.2 * index, image, faces)
+    found += number.close()
+    assert len(found) == len(shots)
+    return [people.tolist() for people in found]
+
+
+def test_two_people_keep_their_numbers_whoever_comes_first() -> None:
+    shots = [
+        _frame({0: 1, 1: 2} if index % 2 else {1: 2, 0: 1}, jitter=index % 3) for index in range(12)
+    ]
+    found = _numbers(shots)
+    left = [one[0] if index % 2 else one[1] for index, one in enumerate(found)]
+    right = [one[1] if index % 2 else one[0] for index, one in enumerate(found)]
+    assert len(set(left)) == len(set(right)) == 1
+    assert {left[0], right[0]} == {1, 2}
+
+
+@pytest.mark.parametrize("light", [1.0, 0.6])
+def test_a_person_who_returns_after_a_cut_has_the_old_number(light: float) -> None:
+    shots = [_frame({0: 1}, scene=1) for _ in range(8)]
+    shots += [_frame({0: 2}, scene=2) for _ in range(8)]
+    shots += [_frame({1: 1}, scene=3, light=light) for _ in range(8)]
+    assert _numbers(shots) == [[1]] * 8 + [[2]] * 8 + [[1]] * 8
+
+
+def test_both_return_on_the_other_side() -> None:
+    shots = [_frame({0: 1, 1: 2}, scene=1) for _ in range(8)]
+    shots += [_frame({0: 3}, scene=2) for _ in range(8)]
+    shots += [_frame({0: 2, 1: 1}, scene=3) for _ in range(8)]
+    found = _numbers(shots)
+    assert found[0] == found[-1][::-1] and found[0] != found[-1]
+
+
+def test_a_change_of_person_that_no_cut_betrays() -> None:
+    shots = [_frame({0: 1}) for _ in range(8)] + [_frame({0: 2}) for _ in range(8)]
+    assert _numbers(shots) == [[1]] * 8 + [[2]] * 8
+
+
+def test_a_person_who_is_missed_for_a_while() -> None:
+    away = [_frame({}) for _ in range(12)]  # 2.4 s: the track has ended
+    shots = [_frame({0: 1}) for _ in range(8)]
+    assert _numbers(shots + away + shots) == [[1]] * 8 + [[]] * 12 + [[1]] * 8
+
+
+def test_nobody_is_twice_in_a_frame() -> None:
+    """Twins: the second one gets a number of their own."""
+    shots = [_frame({0: 1}) for _ in range(8)] + [_frame({0: 1, 1: 1}) for _ in range(8)]
+    assert _numbers(shots) == [[1]] * 8 + [[1, 2]] * 8
+
+
+def test_what_is_seen_for_a_moment_is_nobody() -> None:
+    shots = [_frame({0: 1, 1: 2} if index == 4 else {0: 1}) for index in range(16)]
+    found = _numbers(shots)
+    assert found[4] == [1, UNKNOWN]
+    assert set(map(tuple, found)) == {(1,), (1, UNKNOWN)}
+
+
+def test_a_short_shot_has_people() -> None:
+    shots = [_frame({0: 1}, scene=1) for _ in range(8)] + [_frame({0: 2}, scene=2)]
+    assert _numbers(shots)[-1] == [2]
+
+
+def test_numbers_come_late_but_not_later_than_promised() -> None:
+    number, given = Numbering(), 0
+    for index in range(20):
+        image, faces = _frame({0: 1} if index < 10 else {0: 1, 1: 2})
+        given += len(list(number.add(0.2 * index, image, faces)))
+        assert index + 1 - given <= numbering._WAIT
+    assert given == 20
+
+
+def test_memory_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd of people who are each seen once."""
+    monkeypatch.setattr(numbering, "_REMEMBERED_PEOPLE", 10)
+    number = Numbering()
+    for index in range(3 * numbering._REMEMBERED_PEOPLE):
+        image, faces = _frame({0: index}, scene=index)
+        for _ in number.add(2.0 * index, image, faces):
+            pass
+    assert len(number._people) <= numbering._REMEMBERED_PEOPLE
+    assert len(number._waiting) <= numbering._WAIT + 1
+    assert len(number._live) <= 1 and len(number._undecided) <= numbering._WAIT + 1
+
+
+def test_a_description_depends_on_the_face_and_hardly_on_light_or_size() -> None:
+    image, faces = _frame({0: 1})
+    look = describe(image, faces.landmarks[0])
+    assert look.shape == (1120,) and look.dtype == np.float32
+    dim = (0.5 * image).astype(np.uint8)
+    assert difference(look, describe(dim, faces.landmarks[0])) < 0.01
+    small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    assert difference(look, describe(small, (faces.landmarks[0] + 0.5) / 2 - 0.5)) < 0.065
+    mirrored = image[:, ::-1].copy()
+    points = faces.landmarks[0][[1, 0, 2, 4, 3]] * [-1, 1] + [image.shape[1] - 1, 0]
+    assert difference(look, describe(mirrored, points)) < 0.02
+    other, faces = _frame({0: 2})
+    assert difference(look, describe(other, faces.landmarks[0])) > 0.15
