@@ -54,6 +54,6 @@ def test_nobody_is_not_smoothed_and_zero_is_no_veto() -> None:
 
 
 def test_a_time_constant_of_zero_changes_nothing() -> None:
-    smoother = Smoother(tau_s=0)
+    smoother = Smoother(tau_s=0.0)
     smoother.add(0.0, ONE, CALM)
     np.testing.assert_allclose(smoother.add(0.2, ONE, GLAD), GLAD, atol=1e-6)
