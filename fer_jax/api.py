@@ -217,7 +217,7 @@ def _table(
         source, reason = skipped[-1]
         raise UserError(f"nothing can be read; {source}: {reason}")
     if skipped:
-        console.warn(f"{name}: skipped {len(reader.skips)} sources; see table.attrs['skipped']")
+        console.warn(f"{name}: sources skipped: {len(reader.skips)}; see table.attrs['skipped']")
     columns = reading.schema(reader.labels, relative=reader.relative, abstains=rule is not None)
     table = reading.table(rows, columns)
     table.attrs["skipped"] = list(skipped)

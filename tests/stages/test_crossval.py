@@ -15,6 +15,7 @@ from configs import emotion as emotion_config
 from configs import evaluate as evaluate_config
 from configs import photographs as photographs_config
 from configs import predict as predict_config
+from fer_jax import abstaining
 from fer_jax.crossval import method
 from fer_jax.crossval.labelled_faces import crop_margins, read_photographs
 from fer_jax.crossval.methods import as_is, fine_tune, probe
@@ -116,6 +117,17 @@ def test_what_fine_tuning_measured_is_what_predict_ships(taught, faces, tmp_path
     choices = [read_json(f)["tried"] for f in taught[0].glob("folds/*/inner/choice.json")]
     best = [min(tried, key=lambda row: row["log_loss"])["temperature"] for tried in choices]
     assert everyone.temperature == pytest.approx(np.median(best)) and everyone.crops == 5
+
+
+def test_the_model_of_everyone_says_what_abstaining_gave_on_held_out_people(taught):
+    workdir, summary, _ = taught
+    table = abstaining.read(workdir)
+    assert table.measured_on == "20 held-out faces of 5 people"
+    assert table.steps[-1].accuracy == pytest.approx(summary["accuracy"], abs=1e-4)
+    confidence = answers(workdir).filter(like="calibrated_").max(axis=1)
+    for step in table.steps[:-1]:
+        assert (confidence >= step.threshold).mean() == pytest.approx(step.coverage)
+    assert abstaining.read(workdir / "folds" / "seed0_fold0") is None
 
 
 def test_all_folds_and_inner_fits_run_through_one_compilation(taught):
