@@ -396,7 +396,7 @@ def test_faults_of_several_tasks_and_of_their_parts_are_told_together(tmp_path):
     assert sorted(told) == [
         "--config.tasks.jigsaw.permutations=25 must be at most 24: 4 tiles have no more "
         "permutations",
-        "--config.tasks.relative_patch.augment.flip=0.5 must be 0, as left and right are asked",
+        "--config.tasks.relative_patch.augment.flip=0.5 must be 0, since classes distinguish left and right",
         "--config.tasks.rotation.augment.flip=2.0 must be less than or equal to 1",
         "--config.tasks.rotation.augment.flop does not exist",
         "--config.tasks.rotation.sides does not exist",
