@@ -4,8 +4,9 @@
 
 Kernels become float16, all else stays float32. The temperature is fitted on the validation split of
 FER2013, original and aligned crops together, with five crops and their mirror images. How faces are
-cut is taken from the workdir of `photographs` that the training read. Prints the SHA-256 that
-fer_jax/models/starter.py must name.
+cut is taken from the workdir of `photographs` that the training read. abstaining.json says how
+accurate answers of which confidence are on the validation split's aligned faces. Prints the SHA-256
+that fer_jax/models/starter.py must name.
 """
 
 from __future__ import annotations

@@ -142,6 +142,8 @@ def find_sources(place: str | os.PathLike[str], *, every_s: float) -> Found:
     Raises:
         UserError: there is no image and no video.
     """
+    if not os.fspath(place):  # which would be the current folder
+        raise UserError("give a picture, a video or a folder of them, not an empty path")
     root = Path(place).absolute()
     if root.exists() and not root.is_dir():
         if root.suffix.lower() in images.SUFFIXES:

@@ -155,6 +155,9 @@ def test_the_bar_counts_frames(tmp_path, monkeypatch):
         def isatty(self):
             return True
 
+    class Notebook(io.StringIO):
+        """No terminal, and yet it shows a bar."""
+
     make_clips(tmp_path)
     (tmp_path / "c.png").write_bytes(b"nothing")
     write_image(tmp_path / "d.png", grey(0))
@@ -164,6 +167,12 @@ def test_the_bar_counts_frames(tmp_path, monkeypatch):
         assert len(list(Reader(Stub(), sources, progress=progress))) == 9
         last = sys.stderr.getvalue().split("\r")[-1]
         assert ("9/9" in last and "read" in last) if progress else not last
+    for in_notebook in (False, True):
+        monkeypatch.setattr(sys, "stderr", Notebook())
+        if in_notebook:
+            monkeypatch.setitem(sys.modules, "ipykernel", sys)
+        list(Reader(Stub(), sources, progress="read"))
+        assert ("9/9" in sys.stderr.getvalue()) == in_notebook
 
 
 def test_reading_needs_no_flags_and_leaves_no_files(tmp_path):

@@ -49,6 +49,22 @@ def test_the_box_has_the_colour_of_the_most_probable_class(grey):
     assert (image == grey).all()  # the input is not modified
 
 
+def test_a_withheld_answer_is_not_told_by_its_box_or_heading():
+    sad = HAPPY[:, [3, 0, 2, 1]]
+    shown = [
+        drawing.annotate(
+            plain(480, 640), box(200, 100, 300, 260), row, LABELS, answered=np.array([False])
+        )
+        for row in (HAPPY, sad)
+    ]
+    box_of = (slice(95, 265), slice(195, 305))
+    np.testing.assert_array_equal(shown[0][box_of], shown[1][box_of])
+    column = shown[0][200, 190:210].tolist()
+    assert not any(list(colour) in column for colour in drawing.PALETTE)
+    told = drawing.annotate(plain(480, 640), box(200, 100, 300, 260), HAPPY, LABELS)
+    assert (told != shown[0]).any(axis=-1)[:, 310:].sum() > 100  # another heading
+
+
 def test_the_lengths_of_bars_are_proportional_to_the_probabilities():
     probabilities = np.array([[0.1, 0.5, 0.4, 0.0]], np.float32)
     shown = drawing.annotate(plain(480, 640), box(100, 100, 200, 250), probabilities, LABELS)
