@@ -1,5 +1,6 @@
 """`python -m benchmarks` lists every measurement; each accepts the flags that documents show."""
 
+import importlib
 import re
 import runpy
 import shlex
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import real_people
 from benchmarks.__main__ import summaries
 from fer_jax import console
 
@@ -72,6 +72,8 @@ def test_help_explains_the_flags_that_documents_show(name, monkeypatch, capsys):
 
 def test_the_table_of_real_people_stands_alone(tmp_path, monkeypatch, capsys, restored_logging):
     """What the stages print while they measure is not among its lines."""
+
+    real_people = importlib.import_module("benchmarks.real_people")
 
     def measured(method, photographs, workdir):
         console.say(f"[crossval] {method}")
