@@ -18,8 +18,8 @@ face of the pool that looks like a copy of a face measured on is left out, and c
 
 The starter was trained on the labels of the split `train`. To study a network that continues from
 it, `--labelled-from=validation` draws the labelled faces from the split `validation` instead. Faces
-of `validation` and `test` that look like copies of a face of `train` are then left out, and
-counted, and the pool keeps them.
+of `validation` and `test` that look like copies of a face of `train` are then left out too, and
+counted.
 
 fer2013 has no ids of people: each picture passes for a person of its own.
 """
@@ -58,19 +58,20 @@ def main() -> None:
     if not link.is_symlink():
         link.symlink_to(flags.fer2013.resolve())
     rng = np.random.default_rng(flags.seed)
+    train = faces[faces["split"] == "train"]
+    pool = train.sample(flags.pool, random_state=flags.seed) if flags.pool else train
     four = faces[faces["emotion"].isin(FOUR)]
-    unlabelled = faces[faces["split"] == "train"]
     if flags.labelled_from == "validation":
-        four = not_copied_from(unlabelled, four[four["split"] != "train"])
+        four = not_copied_from(train, four[four["split"] != "train"])
     measured = {
         split: drawn(four[four["split"] == split], flags.measured, rng)
         for split in ("validation", "test")
     }
+    pool = without_copies(pool, pd.concat(measured.values()))
     if flags.labelled_from == "validation":
         to_label = four[four["split"] == "validation"]
     else:
-        unlabelled = without_copies(unlabelled, pd.concat(measured.values()))
-        to_label = unlabelled[unlabelled["emotion"].isin(FOUR)]
+        to_label = pool[pool["emotion"].isin(FOUR)]
     labelled = drawn(to_label, flags.labelled, rng)
     for name, split in (("low_shot", "test"), ("choosing", "validation")):
         # Once more, among these alone, as the auditor will look at them.
@@ -80,10 +81,7 @@ def main() -> None:
         table = table.assign(path=paths)[["path", "subject", "emotion", "split"]]
         table.to_csv(flags.out / f"{name}.csv", index=False)
         print(f"{name}.csv: {table.groupby(['split', 'emotion']).size().to_dict()}")
-    if flags.pool:
-        rows = np.sort(rng.permutation(len(unlabelled))[: flags.pool])
-        unlabelled = unlabelled.iloc[rows]
-    write_pool(flags, unlabelled)
+    write_pool(flags, pool)
 
 
 def drawn(faces: pd.DataFrame, number: int, rng: np.random.Generator) -> pd.DataFrame:
