@@ -1,4 +1,4 @@
-"""Configs are checked field by field before a stage touches anything."""
+"""Configs are checked field by field before a stage writes anything."""
 
 import dataclasses
 import importlib
@@ -139,7 +139,7 @@ def invalid_values(value):
 
 
 @pytest.mark.parametrize("module", SHIPPED, ids=name_of)
-def test_every_shipped_config_is_valid_and_stays_as_it_is(module):
+def test_every_shipped_config_is_valid_and_stays_unchanged(module):
     for argument in SHIPPED[module]:
         config = module.get_config(argument)
         checked = validated(config)
@@ -147,7 +147,7 @@ def test_every_shipped_config_is_valid_and_stays_as_it_is(module):
 
 
 @pytest.mark.parametrize("module", SINGLE_STAGE, ids=name_of)
-def test_an_invalid_value_of_any_field_is_refused_by_its_name(module, tmp_path):
+def test_an_invalid_value_of_any_field_is_refused_with_the_field_name(module, tmp_path):
     config = module.get_config()
     fields = [(path, value) for path, value in leaves(config.to_dict()) if path != ("stage",)]
     tries = 0
@@ -203,7 +203,7 @@ OUT_OF_RANGE = [
     (emotion, "tasks.emotion.weight", 0.0, "must be greater than 0"),
     (emotion, "accumulate", 3, "must divide batch_size=32"),
     (emotion, "test_photographs", "others", "--config.protocol='grouped_kfold' must be"),
-    (emotion, "protocol", "cross_set", "--config.test_photographs='' must be the people to test"),
+    (emotion, "protocol", "cross_set", "--config.test_photographs='' is needed for protocol="),
     (emotion, "init", "runs/{seed}", "must be one model, without {seed}, for method='auto'"),
     (audit, "protocol", "cross_set", "--config.test_photographs=''"),
     (pretrain, "epochs", 0.0, "must be above 0"),
@@ -221,7 +221,7 @@ OUT_OF_RANGE = [
     (extract, "limits.max_brightness", -0.5, "must be greater than or equal to 0"),
     (extract, "limits.min_hash_distance", 65, "must be less than or equal to 64"),
     (extract, "crop.size", 7, "must be greater than or equal to 8"),
-    (extract, "runner_options", "--a=b", "has no meaning without runner"),
+    (extract, "runner_options", "--a=b", "has no effect without runner"),
     (photographs, "crop", {"size": 0, "margin": 0.0}, "--config.crop.size=0 must be"),
     (photographs, "emotions", (), "must have at least 1 item"),
     (photographs, "emotions", ("happy", "Happy "), "must not contain a name twice"),
@@ -231,19 +231,19 @@ OUT_OF_RANGE = [
     (predict, "every_s", -0.1, "must be greater than or equal to 0"),
     (render, "size", (96, 127), "item 2 must be a multiple of 2"),
     (render, "size", (62, 64), "item 1 must be greater than or equal to 64"),
-    (render, "newcomers.first_person", 15, "puts person 15 into newcomers and into photographs"),
+    (render, "newcomers.first_person", 15, "puts person 15 into both newcomers and photographs"),
     (refine, "max_faces_lost", 1.0, "must be less than 1"),
     (imagenet_check, "most", -1, "must be greater than or equal to 0"),
     (refine, "use_verifier", "both", "must be 'auto', 'own' or 'starter'"),
     (refine, "min_test_sources", 0, "must be greater than or equal to 1"),
     (refine, "max_removed_of_confident", 1.0, "must be less than 1"),
-    (refine, "verifier", "starter", "is not a folder; give use_verifier='starter' instead"),
+    (refine, "verifier", "starter", "is not a folder; set use_verifier='starter' instead"),
     (evaluate, "main", "other", "must be one of the runs: baseline, model"),
     (evaluate, "runs", {}, "must have at least 1 item"),
     (evaluate, "bootstrap.samples", 39, "must be greater than or equal to 40"),
-    (pipeline, "order", ("extract", "paint"), "names 'paint', which is none of the steps"),
-    (pipeline, "needs", ("steps",), "names 'steps', which is no text field"),
-    (pipeline, "steps.pretrain.stage", "paint", "has an unknown stage; there are audit, crossval"),
+    (pipeline, "order", ("extract", "paint"), "names 'paint', which is not one of the steps"),
+    (pipeline, "needs", ("steps",), "names 'steps', which is not a text field"),
+    (pipeline, "steps.pretrain.stage", "paint", "has an unknown stage; choose from audit,"),
     (study, "steps.table.reference", "best", "must be one of the methods: scratch, rotation"),
     (study, "pretrain_epochs", -1.0, "must be greater than 0"),
 ]  # fmt: skip
@@ -256,13 +256,13 @@ def test_a_value_out_of_range_is_refused_with_what_is_allowed(
     assert message in refusal(changed(module.get_config(), {field: value}), tmp_path / "w")
 
 
-def test_a_model_as_it_is_must_be_named(tmp_path):
+def test_method_as_is_needs_a_model(tmp_path):
     config = changed(emotion.get_config(), {"method": "as_is", "init": ""})
     message = "--config.init='' must be an emotion model for method='as_is'"
     assert message in refusal(config, tmp_path / "w")
 
 
-def test_all_problems_are_told_at_once_in_one_line(tmp_path):
+def test_all_problems_are_reported_in_one_line(tmp_path):
     config = changed(
         pretrain.get_config("rotation,my.task"),
         {
@@ -291,7 +291,7 @@ def test_an_invalid_item_does_not_make_its_tuple_too_short(tmp_path):
 def test_a_task_that_does_not_exist_is_refused(tmp_path):
     config = changed(pretrain.get_config(), {"tasks.rotatoin": {"weight": 1.0}})
     assert (
-        "--config.tasks.rotatoin is no task (did you mean 'rotation'?); there are emotion"
+        "--config.tasks.rotatoin is not a task (did you mean 'rotation'?); choose from emotion"
         in refusal(config, tmp_path / "w")
     )
 
@@ -304,7 +304,7 @@ def test_more_problems_than_fit_into_a_line_are_counted(tmp_path):
     assert message.endswith(f"; and {len(numbers) - 10} more")
 
 
-def test_a_fault_that_a_pipeline_hands_to_its_steps_is_told_once(tmp_path):
+def test_a_fault_that_a_pipeline_passes_to_its_steps_is_reported_once(tmp_path):
     config = study.get_config()
     with config.unlocked():
         config.pretrain_epochs = -1.0
@@ -321,13 +321,13 @@ def test_the_case_of_a_choice_does_not_matter():
     assert checked.seeds == (0, 1)
 
 
-def test_a_refused_config_leaves_the_workdir_to_the_corrected_one(tmp_path):
+def test_a_refused_config_leaves_the_workdir_free_for_the_corrected_one(tmp_path):
     config, workdir = small_render(), tmp_path / "w"
     refusal(changed(config, {"workers": -1}), workdir)
     assert importlib.import_module("fer_jax.stages.render").run(config, workdir)["drawn"] == 0
 
 
-def test_a_field_with_a_default_that_a_workdir_does_not_know_is_no_difference(tmp_path):
+def test_a_new_field_with_its_default_value_is_not_a_difference(tmp_path):
     run = importlib.import_module("fer_jax.stages.photographs").run
     config = changed(photographs.get_config(), {"detector.max_faces": 0})
     (tmp_path / "photos").mkdir()
@@ -354,7 +354,7 @@ def small_render():
     return changed(render.get_config(), {**nobody, "clips.scenes": 0})
 
 
-def test_fields_of_a_custom_task_are_left_to_its_dataclass():
+def test_fields_of_a_custom_task_are_checked_by_its_dataclass():
     config = pretrain.get_config("my_tasks.upside_down")
     config = changed(config, {("tasks", "my_tasks.upside_down"): {"grid": -2, "name": "x"}})
     assert validated(config).tasks.fields()["my_tasks.upside_down"]["grid"] == -2
@@ -364,7 +364,7 @@ def test_every_stage_has_a_schema():
     assert set(schemas.STAGES) == {m.name for m in pkgutil.iter_modules(stages.__path__)}
 
 
-def test_choices_are_those_of_the_code():
+def test_schemas_have_the_same_choices_as_the_code():
     def choices(schema, field):
         annotation = schema.model_fields[field].annotation
         return {value for part in (annotation, *get_args(annotation)) for value in get_args(part)}
@@ -383,7 +383,7 @@ def test_a_task_has_all_fields_of_its_dataclass():
     assert tasks.fields()["jigsaw"]["augment"] == dataclasses.asdict(FLIPPED)
 
 
-def test_faults_of_several_tasks_and_of_their_parts_are_told_together(tmp_path):
+def test_faults_of_several_tasks_and_of_their_parts_are_reported_together(tmp_path):
     config = changed(
         pretrain.get_config("jigsaw,relative_patch,rotation"),
         {
@@ -396,7 +396,8 @@ def test_faults_of_several_tasks_and_of_their_parts_are_told_together(tmp_path):
     assert sorted(told) == [
         "--config.tasks.jigsaw.permutations=25 must be at most 24: 4 tiles have no more "
         "permutations",
-        "--config.tasks.relative_patch.augment.flip=0.5 must be 0, since classes distinguish left and right",
+        "--config.tasks.relative_patch.augment.flip=0.5 must be 0, since classes distinguish "
+        "left and right",
         "--config.tasks.rotation.augment.flip=2.0 must be less than or equal to 1",
         "--config.tasks.rotation.augment.flop does not exist",
         "--config.tasks.rotation.sides does not exist",

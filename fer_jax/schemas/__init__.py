@@ -1,13 +1,14 @@
-"""What every field of every stage's config may be, checked before a stage touches anything.
+"""Schemas of the stages' configs: the type and range of every field, checked before a stage runs.
 
-A file in configs/ builds a `ConfigDict`. `fer_jax.workdir.stage` passes it through `validated`,
-which looks up the schema by `config.stage`, and hands the stage the record that comes out. The
-schemas are frozen pydantic models:
+A file in configs/ builds a `ConfigDict`. `fer_jax.workdir.stage` passes it to `validated`, which
+looks up the schema by `config.stage`, and gives the stage the validated record. The schemas are
+frozen pydantic models:
 
     fields.py      types with ranges, and the base class of all models
-    faces.py       how faces are found, cut out and chosen
+    faces.py       how faces are found, cut out and selected
     training.py    tasks, backbone, optimizer: what the stages that train have in common
     stages.py      one model for each stage
+    validation.py  checks a config, and words the errors
 """
 
 from fer_jax.schemas.fields import Stage

@@ -17,10 +17,10 @@ class Detector(Section):
 
     Attributes:
         min_face: side in pixels of the smallest face to look for. Faces below 12 pixels make the
-            detector enlarge the picture. A larger value is faster and loses no larger faces.
+            detector enlarge the picture. A larger value is faster and misses only smaller faces.
         factor: scale from one level of the pyramid to the next.
-        thresholds: the least scores after P-, R- and O-Net.
-        max_faces: the most faces of an image, the best ones; 0 for all.
+        thresholds: the lowest scores that pass P-, R- and O-Net.
+        max_faces: how many faces of an image are kept, those with the highest scores; 0 for all.
     """
 
     min_face: Annotated[int, Field(ge=6, le=4096)] = 20
@@ -30,7 +30,7 @@ class Detector(Section):
 
 
 class Crop(Section):
-    """Side of an aligned crop in pixels, and its margin as a part of the template's side."""
+    """Side of an aligned crop in pixels, and margin as a fraction of the template's side."""
 
     size: Annotated[int, Field(ge=8, le=4096)]
     margin: Annotated[float, Field(ge=0, le=2)]
@@ -44,16 +44,17 @@ class Negatives(Section):
 
 
 class Limits(Section):
-    """What a crop must be to be kept; the defaults keep everything.
+    """Which crops are kept; the defaults keep all. A rejected crop gets the reason in quotes.
 
     Attributes:
-        min_size: the shorter side of the face's box, pixels; below: "small".
-        min_sharpness: see `fer_jax.faces.quality.sharpness`; below: "blurred".
-        min_brightness, max_brightness: mean luma; outside: "dark", "bright".
-        max_yaw: degrees to either side; beyond: "turned".
-        min_hash_distance: bits in which a crop's hash must differ from those of all crops that
-            were kept of its track; nearer: "duplicate".
-        per_track: the most crops of a track, evenly spread over it; others: "thinned". 0 for all.
+        min_size: the shorter side of the face's box in pixels; "small" if it is below.
+        min_sharpness: see `fer_jax.faces.quality.sharpness`; "blurred" if it is below.
+        min_brightness, max_brightness: of the mean luma; "dark" below and "bright" above.
+        max_yaw: degrees to either side; "turned" if it is above.
+        min_hash_distance: in how many bits a crop's hash must differ from the hashes of all crops
+            that were kept from its track; "duplicate" if it differs in fewer.
+        per_track: how many crops of a track are kept, evenly spread over it; the others are
+            "thinned". 0 keeps all.
     """
 
     min_size: NotNegative = 0.0

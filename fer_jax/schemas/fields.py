@@ -30,14 +30,17 @@ class Section(BaseModel):
 
     Types are strict: an int is accepted for a float, nothing else is converted. So a bool is not
     an int, a text is not a number, and NaN and infinity are not numbers either. Unknown fields are
-    errors. A default stands here alone: the code that reads the field takes it from the record.
-    It is not written into `config.json`.
+    errors. A default is defined only here: the code that uses a field reads it from the record.
+    Defaults are not written into `config.json`.
     """
 
     model_config = ConfigDict(frozen=True, **STRICT)
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        """Yields (field, message) for rules that combine fields; called if each field is valid."""
+        """Yields (field, message) for each violated rule that combines fields.
+
+        It is called only if each field is valid by itself.
+        """
         yield from ()
 
     @model_validator(mode="after")
@@ -49,13 +52,22 @@ class Section(BaseModel):
 
 
 def contradiction(*faults: tuple[str, str]) -> PydanticCustomError:
-    """What a validator raises for faults (field, message) of rules that combine fields."""
+    """The error that a validator raises for violated rules that combine fields.
+
+    Args:
+        *faults: a field and the message about it.
+    """
     return PydanticCustomError(CROSS_FIELD, "fields contradict", {"faults": list(faults)})
 
 
 @contextlib.contextmanager
 def collected(errors: list[Any], *place: str) -> Iterator[None]:
-    """Adds the errors of a record, or that no record can be had, to `errors`, at `place`."""
+    """Catches the errors of a record that the block makes, and appends them to `errors`.
+
+    Args:
+        errors: the list to append to.
+        *place: the names of the fields that lead to the record.
+    """
     try:
         yield
     except ValidationError as error:
@@ -66,20 +78,20 @@ def collected(errors: list[Any], *place: str) -> Iterator[None]:
 
 
 def raise_collected(errors: list[Any]) -> None:
-    """Raises the errors from within a validator, if there are any."""
+    """Raises the collected errors, if there are any; to be called in a validator."""
     if errors:
         text = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in errors)
         raise PydanticCustomError(NESTED, "{text}", {"text": text, "errors": errors})
 
 
 class Stage(Section):
-    """The config of a stage, as its `run` gets it."""
+    """The config of a stage, as it is passed to the stage's `run`."""
 
     stage: str
 
 
 def refuse(message: LiteralString, is_wrong: Callable[[Any], bool]) -> AfterValidator:
-    """A validator that refuses the values for which `is_wrong` holds."""
+    """A validator that refuses the values for which `is_wrong` is true, with this message."""
 
     def check(value: T) -> T:
         if is_wrong(value):
@@ -94,7 +106,7 @@ def _in_lower_case(value: Any) -> Any:
 
 
 AnyCase = BeforeValidator(_in_lower_case)
-"""Marks a choice whose case does not matter; the stage gets it in lower case."""
+"""Marks a choice in which case does not matter; it is converted to lower case."""
 Reference = Annotated[Literal["", "mean", "balanced", "neutral"], AnyCase]
 """What a face is relative to; see `fer_jax.training.person_relative`."""
 
@@ -105,7 +117,7 @@ Unique = refuse("must not contain a value twice", lambda items: len({*items}) < 
 """Marks a tuple without repeated values."""
 
 Text = Annotated[str, refuse("must not contain a NUL character", lambda text: "\0" in text)]
-"""Any text, also an empty one: a path or name that may be absent."""
+"""Any text, which may be empty: an optional path or name."""
 Name = Annotated[Text, refuse("must not be blank", lambda name: not name.strip())]
 UniqueNames = Annotated[
     Items[Name],
@@ -126,7 +138,7 @@ CountFromOne = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Batch = Annotated[int, Field(ge=1, le=65_536)]
 Workers = Annotated[int, Field(ge=0, le=1024)]
 Folds = Annotated[int, Field(ge=2, le=1_000_000)]
-# numpy, scikit-learn and the state of a training take 32 bits without a sign.
+# NumPy, scikit-learn and the state of a training take unsigned integers of 32 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[Items[Seed], Field(min_length=1), Unique]
 

@@ -50,7 +50,7 @@ BuiltInMethod: TypeAlias = Literal["auto", "fine_tune", "tuned_probe", "probe", 
 
 
 def _built_in_or_dotted(name: str) -> str:
-    """A dotted name is left to the user; of others, the case does not matter."""
+    """A dotted name, unchanged, or the name of a built-in method in lower case."""
     known, lower = get_args(BuiltInMethod), name.strip().lower()
     if "." not in name and lower not in known:
         raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, known))})
@@ -81,7 +81,7 @@ class Render(Stage):
             if first < min(end, others.first_person + others.people):
                 yield (
                     f"{other}.first_person",
-                    f"puts person {first} into {other} and into {one}, give {end} or more",
+                    f"puts person {first} into both {other} and {one}; set it to {end} or more",
                 )
 
 
@@ -145,9 +145,9 @@ class Extract(Stage):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.runner and self.workers:
-            yield "runner", "contradicts workers, give one of them"
+            yield "runner", "excludes workers; set only one of them"
         if self.runner_options.strip() and not self.runner:
-            yield "runner_options", "has no meaning without runner"
+            yield "runner_options", "has no effect without runner"
 
 
 class Train(Training):
@@ -186,7 +186,7 @@ class Refine(Stage):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.verifier == "starter":
-            yield "verifier", "is not a folder; give use_verifier='starter' instead"
+            yield "verifier", "is not a folder; set use_verifier='starter' instead"
 
 
 class Inner(Section):
@@ -216,9 +216,9 @@ class LabelledFaces(Stage):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.protocol == "cross_set" and not self.test_photographs:
-            yield "test_photographs", "must be the people to test, for protocol='cross_set'"
+            yield "test_photographs", "is needed for protocol='cross_set': the people to test on"
         if self.protocol != "cross_set" and self.test_photographs:
-            yield "protocol", "must be 'cross_set' where test_photographs is given"
+            yield "protocol", "must be 'cross_set' if test_photographs is set"
 
 
 class Crossval(Training, LabelledFaces):
@@ -250,7 +250,7 @@ class Crossval(Training, LabelledFaces):
         yield from LabelledFaces.faults(self)
         if self.method in ("auto", "fine_tune", "tuned_probe"):
             if "emotion" not in self.tasks.named():
-                yield "tasks", "must name the task emotion"
+                yield "tasks", "must contain the task emotion"
             if reason := self.too_small(self.image_size):
                 yield "image_size", reason
         if "{seed}" in self.init and self.method in ("auto", "probe", "as_is"):
@@ -265,9 +265,9 @@ class Crossval(Training, LabelledFaces):
         if self.reference and self.method != "probe":
             yield "reference", "needs method='probe'"
         if self.reference and self.shots:
-            yield "shots", "must be 0 where a reference is given: it needs all photographs"
+            yield "shots", "must be 0 if a reference is set: it needs all photographs"
         if self.reference and self.protocol == "random":
-            yield "protocol", "must hold people out where a reference is given, not be 'random'"
+            yield "protocol", "must hold people out if a reference is set, so not be 'random'"
 
 
 class Audit(LabelledFaces):
@@ -371,7 +371,10 @@ class Remove(Stage):
 
 
 class Pipeline(Stage):
-    """The steps are checked with it; its other fields, by any name, stand in braces in theirs."""
+    """A pipeline of steps, which are checked too.
+
+    It may have further fields of any name; steps refer to them in braces, as in "{photos}".
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -394,17 +397,17 @@ class Pipeline(Stage):
     allow_leaks: AllowedLeaks = ()
 
     def needed(self) -> dict[str, str]:
-        """The fields that the user has to give, by name."""
+        """The fields that the user has to set, by name."""
         return {name: getattr(self, name) for name in self.needs}
 
     def faults(self) -> Iterator[tuple[str, str]]:
         fields = self.model_fields_set
         for name in self.needs:
             if name not in fields or not isinstance(getattr(self, name), str):
-                yield "needs", f"names {name!r}, which is no text field of the config"
+                yield "needs", f"names {name!r}, which is not a text field of the config"
         for name in self.order:
             if name not in self.steps:
-                yield "order", f"names {name!r}, which is none of the steps"
+                yield "order", f"names {name!r}, which is not one of the steps"
             elif name in (".", "..") or "/" in name:
                 yield "order", f"names {name!r}, which cannot be the name of a folder"
 

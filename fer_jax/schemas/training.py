@@ -39,13 +39,13 @@ FloatType: TypeAlias = Literal["auto", "", "float16", "bfloat16", "float32", "fl
 
 
 class Task(Section):
-    """A task's weight in the loss. All other fields are the task's own, and are checked by it."""
+    """A task's weight in the loss; all other fields are defined and checked by the task."""
 
     model_config = ConfigDict(extra="allow")
 
     weight: Positive = 1.0
 
-    _own: dict[str, Any] = PrivateAttr(default_factory=dict)  # with defaults, where they are known
+    _own: dict[str, Any] = PrivateAttr(default_factory=dict)  # with defaults, if they are known
 
     @model_serializer(mode="wrap")
     def _with_defaults(self, dump: Any, info: Any) -> dict[str, Any]:
@@ -54,9 +54,9 @@ class Task(Section):
 
 
 class Tasks(Section):
-    """The tasks to learn, by name: those of fer_jax/tasks, and dotted names of modules.
+    """The tasks to learn, by name: modules in fer_jax/tasks, or dotted names of other modules.
 
-    The fields of a module of one's own are checked when the task is made.
+    The fields of a module outside this package are checked when the task is made.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -69,7 +69,8 @@ class Tasks(Section):
     def fields(self) -> dict[str, dict[str, Any]]:
         """The weight and the fields of each task, by the task's name, in alphabetical order.
 
-        A task of this package has all of its fields, one of the user's own those that are given.
+        A task of this package has all of its fields; a task of another module has those that are
+        set in the config.
         """
         tasks = self.__pydantic_extra__
         return {name: tasks[name].model_dump() for name in sorted(tasks)}
@@ -87,8 +88,8 @@ class Tasks(Section):
                 hint = plugins.did_you_mean(name, known)
                 yield (
                     name,
-                    f"is no task{hint}; there are {', '.join(known)}, and dotted names of modules "
-                    "of your own",
+                    f"is not a task{hint}; choose from {', '.join(known)}, or give the dotted name "
+                    "of your own module",
                 )
         for name, fields in self.fields().items():
             source = fields.get("inputs_of")
@@ -123,16 +124,16 @@ def _compares(task: Any) -> bool:
 
 
 class Backbone(Section):
-    """What the network sees, and which backbone it has.
+    """The network's input, and its backbone.
 
-    All other fields are the backbone's own, such as `width`, and are checked by it.
+    All other fields, such as `width`, are defined and checked by the backbone.
 
     Attributes:
         name: a file in fer_jax/models/, or a dotted module; see fer_jax/models/backbone.py.
         grey: whether the backbone sees one channel of luma.
         normalise: "inception" is x / 127.5 - 1; "per_image" gives each image mean 0 and variance 1.
         dropout: on the pooled features.
-        dtype: of the computation; "auto" is bfloat16 on GPU and TPU, on CPU the input's type.
+        dtype: of the computation; "auto" is bfloat16 on GPU and TPU, and the input's type on CPU.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -182,7 +183,7 @@ class Optimizer(Section):
 
 
 class Batches(Section):
-    """How a batch, of all processes together, passes through the devices.
+    """The size of a batch, of all processes together, and how it is spread over the devices.
 
     Attributes:
         accumulate: number of parts that are computed one after the other, to save memory.
@@ -219,7 +220,7 @@ class Training(Stage, Loop):
     def faults(self) -> Iterator[tuple[str, str]]:
         if not self.epochs and not self.min_steps:
             steps = "min_steps" if "min_steps" in self.model_fields_set else "a field min_steps"
-            yield "epochs", f"must be above 0, or {steps} must"
+            yield "epochs", f"must be above 0 unless {steps} is"
         if self.batch_size % self.accumulate:
             yield "accumulate", f"must divide batch_size={self.batch_size}"
         comparing = self.tasks.comparing()
@@ -231,7 +232,7 @@ class Training(Stage, Loop):
             )
 
     def too_small(self, image_size: int) -> str:
-        """Why images of this size do not fit the backbone; "" if they do."""
+        """Why images of `image_size` pixels are too small for the backbone; "" if they are not."""
         smallest = self.backbone.own.smallest_input
         if image_size >= smallest:
             return ""
@@ -258,17 +259,17 @@ class Data(Section):
 
     @property
     def given_folders(self) -> dict[str, str]:
-        """The folders that are given, by the name of their field."""
+        """The folders that are set, by the name of their field."""
         return {name: path for name, path in self.folders if path}
 
     @property
     def place(self) -> str:
-        """Where the images lie: `root`, or the first folder where only folders are given."""
+        """Where the images are: `root`, or the first of the folders if `root` is empty."""
         return self.root or next(iter(self.given_folders.values()), "")
 
 
 class Probe(Section):
-    """Labelled photographs that are watched while the network learns something else."""
+    """Labelled photographs on which the features are measured during training on other tasks."""
 
     photographs: Text
     neighbours: CountFromOne

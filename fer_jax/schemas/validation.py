@@ -1,4 +1,4 @@
-"""A config against its schema, and what pydantic finds wrong as one line."""
+"""Validates a config against its schema, and turns pydantic's errors into one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fer_jax.plugins import did_you_mean
 from fer_jax.schemas.fields import CROSS_FIELD, NESTED, Stage
 from fer_jax.schemas.stages import STAGES
 
-_MOST = 10  # problems in a message
+_MOST_PROBLEMS = 10  # in a message
 _Location = tuple[int | str, ...]
 
 _brief = reprlib.Repr()
@@ -24,13 +24,13 @@ _brief.maxstring = _brief.maxother = 60
 
 
 def validated(config: ml_collections.ConfigDict) -> Stage | ml_collections.ConfigDict:
-    """The record of a config; the config itself for a stage without a schema.
+    """The validated record of a config; the config itself for a stage without a schema.
 
-    Its values are normalised: the case of choices ("Yes" becomes "yes"), lists (they become
-    tuples), and ints where a float is wanted. A pipeline is checked with all its steps.
+    Values are normalised: choices become lower case ("Yes" becomes "yes"), lists become tuples,
+    and ints become floats where the schema says so. A pipeline is checked with all its steps.
 
     Raises:
-        UserError: with every field that is unknown, missing, of a wrong type or out of range.
+        UserError: names every field that is unknown, missing, of a wrong type or out of range.
     """
     schema = STAGES.get(str(config.get("stage")))
     if schema is None:
@@ -43,7 +43,7 @@ def validated(config: ml_collections.ConfigDict) -> Stage | ml_collections.Confi
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The values of a `config.json` with all defaults; None if there is no schema they fit."""
+    """The values of a `config.json` with all defaults; None if they fit no schema."""
     schema = STAGES.get(str(values.get("stage")))
     try:
         return schema.model_validate(values).model_dump() if schema else None
@@ -54,31 +54,32 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any] | None:
 def explain(
     error: ValidationError, given: Any, schema: type[BaseModel] = BaseModel, prefix: str = ""
 ) -> str:
-    """All problems in one line, each by the name of its field; at most ten are spelled out.
+    """All problems in one line, each with the name of its field; at most ten are listed.
 
     Args:
         error: what pydantic raised.
         given: the values that were validated.
-        schema: what they were validated against; names similar fields.
+        schema: what they were validated against; used to suggest similar fields.
         prefix: what the names of fields begin with.
     """
     problems = list(dict.fromkeys(_problems(error, given, schema, prefix)))
-    more = f"; and {len(problems) - _MOST} more" if len(problems) > _MOST else ""
-    return "; ".join(problems[:_MOST]) + more
+    further = len(problems) - _MOST_PROBLEMS
+    more = f"; and {further} more" if further > 0 else ""
+    return "; ".join(problems[:_MOST_PROBLEMS]) + more
 
 
 def _problems(
     error: ValidationError, given: Any, schema: type[BaseModel], prefix: str
 ) -> Iterator[str]:
     details = list(_flat(error.errors(include_url=False)))
-    # A field of a pipeline may be handed to many steps: its fault is told once.
+    # A field of a pipeline may be passed to many steps: its fault is reported once.
     details = [detail for detail in details if not _is_in_a_step(detail["loc"])] or details
     with_invalid_items = {
         place[:-1] for d in details if (place := d["loc"]) and isinstance(place[-1], int)
     }
     for detail in details:
         if detail["type"] == "too_short" and detail["loc"] in with_invalid_items:
-            continue  # pydantic counts the valid items
+            continue  # pydantic counts only the valid items
         place = _without_tags(detail["loc"])
         if detail["type"] == CROSS_FIELD:
             for field, message in detail["ctx"]["faults"]:
@@ -98,7 +99,7 @@ def _is_in_a_step(location: _Location) -> bool:
 
 
 def _flat(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """The errors, each of those that a plugin's own record has at its place in the config."""
+    """The errors; those of nested records get the location of the record in the config."""
     for detail in details:
         if detail["type"] != NESTED:
             yield detail
@@ -108,7 +109,7 @@ def _flat(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 
 def _without_tags(location: _Location) -> _Location:
-    """Where the value stands in the config: without the stage that chose among the schemas."""
+    """The value's location in the config, without the stage that selected the step's schema."""
     place = list(location)
     for index in range(len(place) - 3, -1, -1):
         if place[index] == "steps" and place[index + 2] in STAGES:
@@ -136,7 +137,7 @@ def _message(detail: ErrorDetails) -> str:
         case "union_tag_not_found":
             return "has no field `stage`"
         case "union_tag_invalid":
-            return f"has an unknown stage; there are {', '.join(STAGES)}"
+            return f"has an unknown stage; choose from {', '.join(STAGES)}"
         case "literal_error":
             choices = re.findall("'([^']+)'", detail["ctx"]["expected"])
             hint = did_you_mean(str(detail["input"]), choices)
@@ -146,6 +147,6 @@ def _message(detail: ErrorDetails) -> str:
 
 
 def _name(place: _Location, prefix: str) -> str:
-    """A field as it is written on the command line; a key with dots stands in brackets."""
+    """A field as it is written on the command line; a key with dots is put in brackets."""
     parts = (f'["{key}"]' if "." in str(key) else f".{key}" for key in place)
     return (prefix + "".join(parts)).lstrip(".")

@@ -59,7 +59,7 @@ def test_without_beam_the_message_says_what_to_install(videos, tmp_path, monkeyp
 
 
 def test_one_or_the_other(videos, tmp_path):
-    with pytest.raises(UserError, match="contradicts workers, give one of them"):
+    with pytest.raises(UserError, match="excludes workers; set only one of them"):
         extract.run(config_for(videos, runner="DirectRunner", workers=2), tmp_path / "work")
 
 

@@ -76,9 +76,9 @@ def test_a_killed_run_draws_only_what_is_missing(rendered, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"clips.first_person": 2}, "puts person 2 into clips and into photographs"),
+        ({"clips.first_person": 2}, "puts person 2 into both clips and photographs"),
         ({"size": (97, 128)}, r"--config.size=\(97, 128\) item 1 must be a multiple of 2"),
-        ({"newcomers.first_person": 101}, "puts person 101 into newcomers and into clips"),
+        ({"newcomers.first_person": 101}, "puts person 101 into both newcomers and clips"),
         ({"clips.fps": 0}, "--config.clips.fps=0"),
         ({"photographs.people": -1}, "--config.photographs.people=-1"),
     ],
