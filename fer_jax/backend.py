@@ -1,8 +1,8 @@
-"""What has to be set in JAX before a stage runs: the compilation cache, and the other processes.
+"""Sets up JAX before a stage runs: the compilation cache, and the connection of processes.
 
-A run is one process unless it is told of others: by the flags of `launch.py`, by the variables
+A run is one process unless several are configured: by the flags of `launch.py`, by the variables
 JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by Slurm, Open MPI or a TPU slice.
-Then all processes run the same program on the same folder, and process 0 alone writes to it.
+Several processes run the same program with the same workdir, and only process 0 writes to it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from jax.experimental import multihost_utils
 from fer_jax import failures
 from fer_jax.errors import TerminatedError, UserError
 
-FIND_OUT = "auto"  # as the coordinator's address: JAX asks the cluster
+FIND_OUT = "auto"  # as the coordinator's address: JAX detects it from the cluster
 
 
 def compiler_options() -> dict[str, str | bool]:
-    """What XLA is told for the programs of a network, by measurement (docs/results.md).
+    """XLA's options for the programs of a network, chosen by measurement (docs/results.md).
 
-    On CPU, JAX 0.10 and 0.11 hand unpadded convolutions to YNNPACK, which takes up to 15 times as
-    long for the gradients of large images' kernels as Eigen does; Eigen gets them back, and
-    YNNPACK keeps the matrix products.
+    On CPU, JAX 0.10 and 0.11 compute unpadded convolutions with YNNPACK. For the gradients of
+    kernels over large images it takes up to 15 times as long as Eigen. With these options, Eigen
+    computes the convolutions, and YNNPACK only the matrix products.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -34,7 +34,7 @@ def compiler_options() -> dict[str, str | bool]:
 
 
 def run_once_options() -> dict[str, str | bool]:
-    """What XLA is told for programs that run once: compile fast rather than run fast."""
+    """XLA's options for programs that run once, for which fast compilation matters most."""
     if jax.default_backend() != "cpu":
         return {}
     return {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
@@ -43,33 +43,33 @@ def run_once_options() -> dict[str, str | bool]:
 def prepare(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-    """Keeps compiled programs between runs, and meets the other processes if there are any.
+    """Sets the cache of compiled programs, and connects to the other processes if there are any.
 
     Args:
-        coordinator: "HOST:PORT" of process 0, or "auto": JAX asks the cluster that it runs on.
-        processes: how many there are.
-        process: which one this is, from 0.
+        coordinator: "HOST:PORT" of process 0, or "auto": JAX detects it from the cluster.
+        processes: the number of processes.
+        process: the number of this process, from 0.
 
     Raises:
-        UserError: the description is incomplete, the others cannot be reached, or JAX does not
-            know or find the platform that JAX_PLATFORMS names.
+        UserError: an argument is missing or out of range, the other processes cannot be reached,
+            or JAX cannot use the platform that JAX_PLATFORMS names.
     """
     keep_compiled()
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     processes = _number("JAX_NUM_PROCESSES", processes)
     process = _number("JAX_PROCESS_ID", process)
     if coordinator == FIND_OUT or (coordinator is None and _in_a_cluster()):
-        _meet()
+        _connect()
     elif coordinator or processes is not None or process is not None:
         if not coordinator or processes is None or process is None or ":" not in coordinator:
             raise UserError(
-                f"several processes need --coordinator_address=HOST:PORT, --num_processes and "
-                f"--process_id; got {coordinator}, {processes} and {process}"
+                f"a run of several processes needs --coordinator_address=HOST:PORT, "
+                f"--num_processes and --process_id; got {coordinator}, {processes} and {process}"
             )
         if not 0 <= process < processes:
             raise UserError(f"--process_id={process} is not in 0 to {processes - 1}")
         if processes > 1:
-            _meet(coordinator, processes, process)
+            _connect(coordinator, processes, process)
     _initialise()
 
 
@@ -86,7 +86,7 @@ def keep_compiled() -> None:
 
 
 def several() -> bool:
-    """Whether this run has more processes than one."""
+    """Whether this run has more than one process."""
     return jax.process_count() > 1
 
 
@@ -96,14 +96,18 @@ def writes() -> bool:
 
 
 def wait_for_all(place: str) -> None:
-    """Returns when every process has come to the same place."""
+    """Waits until every process has called this with the same `place`, any text."""
     if several():
         multihost_utils.sync_global_devices(place)
 
 
 @contextlib.contextmanager
 def first_one_then_the_others(place: str) -> Iterator[None]:
-    """Process 0 runs the block, which may write files; then the others do, and find them."""
+    """Process 0 runs the block, which may write files; then the others run it and find the files.
+
+    Args:
+        place: as in `wait_for_all`.
+    """
     if not writes():
         wait_for_all(place)
     yield
@@ -113,13 +117,13 @@ def first_one_then_the_others(place: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Among several processes, an error in one ends it at once, and thereby the others.
+    """With several processes, an error in one ends that one at once, and thereby the others.
 
-    Otherwise they would wait for it, and it would wait for them when it exits.
+    Otherwise they would wait for each other forever. The error is reported before the end.
     """
     try:
         yield
-    except TerminatedError:  # all of them are
+    except TerminatedError:  # raised in all processes
         raise
     except BaseException as error:
         if not several():
@@ -129,7 +133,7 @@ def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator
 
 
 def _number(variable: str, given: int | None = None) -> int | None:
-    """`given`, or else the number in an environment variable; None where that is unset or empty."""
+    """`given`, otherwise the number in an environment variable; None if it is unset or empty."""
     text = os.environ.get(variable, "").strip()
     if given is not None or not text:
         return given
@@ -150,7 +154,7 @@ def _in_a_cluster() -> bool:
     return (tasks or 1) > 1 or (ranks or 1) > 1 or "," in hosts
 
 
-def _meet(
+def _connect(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
     seconds = _number("JAX_COORDINATION_TIMEOUT")
@@ -162,11 +166,11 @@ def _meet(
             initialization_timeout=300 if seconds is None else seconds,
             heartbeat_timeout_seconds=30,
         )
-    except Exception as error:  # of many types: each cluster is detected by code of its own
+    except Exception as error:  # the type depends on the cluster
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
-            f"cannot meet the other processes at {coordinator or 'the cluster'} ({reason}); are "
-            f"all of them started, with the same address and their own --process_id?"
+            f"cannot connect to the other processes at {coordinator or 'the cluster'} ({reason}); "
+            f"start all of them, each with the same address and its own --process_id"
         ) from error
 
 

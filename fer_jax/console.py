@@ -1,8 +1,8 @@
-"""What a person sees on the terminal: one line per message, without control characters.
+"""Messages on the terminal: one line each, without control characters.
 
-`say` and `warn` go through the logger "fer_jax" of the standard library, so a program that uses
-this package can redirect or silence them there. Importing this module changes that logger alone;
-the loggers of other packages are configured by `configure`, which only `launch.py` calls.
+`say` and `warn` use the standard library's logger "fer_jax", so a program that uses this package
+can redirect or silence them. Importing this module changes only that logger; `configure`, which
+only the command line calls, sets up the loggers of other packages.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def one_line(text: str) -> str:
 
 
 def configure(verbosity: int | None = None) -> None:
-    """Configures the logging of the whole process. For the entry point, once flags are parsed.
+    """Configures the logging of the whole process; called by the entry point after its flags.
 
     Args:
         verbosity: absl's level: -2 for errors, -1 for warnings, 0 for information, 1 for debugging.
-            None shows our own messages, and from other packages warnings and errors.
+            None shows all messages of this package, and warnings and errors of other packages.
     """
     from absl import logging as absl_logging
     from absl.logging import converter
@@ -91,23 +91,23 @@ def only_warnings() -> Iterator[None]:
 
 
 def discard(stream: Any) -> None:
-    """Drops what is still written to `stream`, because nobody reads its pipe any more.
+    """Drops what is written to `stream` from now on, because its pipe is no longer read.
 
-    Python would otherwise complain about it when it exits.
+    Otherwise Python would print an error about the pipe when it exits.
     """
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def debugging() -> bool:
-    """Whether `configure` was asked to show everything: tracebacks are then printed too."""
+    """Whether `configure` was called with verbosity 1, so that tracebacks are printed."""
     return _LOGGER.isEnabledFor(logging.DEBUG)
 
 
 class _TerminalHandler(logging.Handler):
-    """Writes information to standard output and the rest to standard error, whatever they are now.
+    """Writes information to the current standard output, the rest to standard error.
 
-    A terminal that has gone away, or that cannot encode a character, does not end the work.
+    The work continues if the terminal was closed or cannot encode a character.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -120,8 +120,8 @@ class _LibraryHandler(logging.Handler):
     """Writes a message of another package to standard error as one line.
 
     Args:
-        repeats: whether to write also the errors that Orbax and asyncio log before they raise
-            them. Those are reported once anyway.
+        repeats: whether to write also the errors that Orbax and asyncio log and then raise, and
+            which are therefore reported twice.
     """
 
     def __init__(self, *, repeats: bool) -> None:
@@ -134,7 +134,7 @@ class _LibraryHandler(logging.Handler):
             return
         try:
             text = record.getMessage()
-        except (TypeError, ValueError):  # its arguments do not fit its format
+        except (TypeError, ValueError):  # the arguments do not match the format
             text = str(record.msg)
         prefix = f"{record.levelname.lower()}: {record.name}: "
         _write(sys.stderr, prefix + printable(one_line(text)))
@@ -146,7 +146,7 @@ class _LibraryHandler(logging.Handler):
 
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that could not be decoded, as `os.fsdecode` keeps it
+    if 0xDC80 <= code <= 0xDCFF:  # how `os.fsdecode` represents a byte that is not UTF-8
         code -= 0xDC00
     if code == 0x0A:
         return "\\n"

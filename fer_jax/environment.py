@@ -1,4 +1,4 @@
-"""Versions, devices and revision: what somebody needs to repeat a run."""
+"""Versions, devices and revision, which somebody needs to repeat a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_CHECKOUT = "no git checkout"
 
 
 def environment() -> dict[str, Any]:
-    """The content of environment.json. Initialises JAX's backend."""
+    """The content of `environment.json`. Initialises JAX's backend."""
     import jax
 
     return {
@@ -37,18 +37,18 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions that an error report needs; imports nothing."""
+    """The versions that an error report needs; does not import the packages."""
     ours = {"fer_jax": __version__, "python": sys.version.split()[0]}
     return ours | {package: _version(package) for package in ("jax", "jaxlib", "flax", "numpy")}
 
 
 @functools.cache
 def git_revision(package: Path = Path(__file__).parent) -> str:
-    """The revision of the checkout that `package` belongs to, when first asked in this process.
+    """The git revision of the checkout that contains `package`, or "no git checkout".
 
     An installed copy may lie inside the repository of another project, for example in its virtual
     environment. So the repository counts only if `package` lies directly below its top level and
-    is tracked there.
+    is tracked there. The result is cached for the process.
     """
     try:
         top = Path(_git(package, "rev-parse", "--show-toplevel"))
@@ -61,7 +61,7 @@ def git_revision(package: Path = Path(__file__).parent) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    # With GIT_DIR set, as in a hook, git would answer for another repository.
+    # With GIT_DIR set, as in a hook, git would describe another repository.
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     result = subprocess.run(
         ["git", *arguments],

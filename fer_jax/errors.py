@@ -1,10 +1,10 @@
-"""The errors whose message is meant for the person at the keyboard."""
+"""Errors whose messages are meant for the user."""
 
 
 class UserError(Exception):
-    """Something that the user can fix: one line saying what is wrong, where, and what to do.
+    """An error that the user can fix; the message says what is wrong, where, and what to do.
 
-    `launch.py` prints the line without a traceback and exits with `exit_code`.
+    The command line prints it as one line without a traceback and exits with `exit_code`.
     """
 
     exit_code = 2
@@ -15,12 +15,12 @@ class NotApplicableError(UserError):
 
 
 class CheckFailedError(UserError):
-    """A check ran to its end and its answer is no."""
+    """A check was completed and failed."""
 
     exit_code = 1
 
 
 class TerminatedError(UserError):
-    """SIGTERM came and the work is saved; the shell's own code for an end by that signal."""
+    """SIGTERM was received and the work was saved; exits with the shell's code for SIGTERM."""
 
     exit_code = 128 + 15

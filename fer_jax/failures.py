@@ -1,8 +1,8 @@
-"""How a command ends that fails: one line, an exit code, and a traceback in a file.
+"""Reports the error that ends a command: one line, an exit code, and a traceback in a file.
 
-2     the user can fix it (`UserError`)
-1     a check that answers no (`CheckFailedError`); or anything else, an error of ours: the line
-      names the file with the traceback
+2     an error that the user can fix (`UserError`)
+1     a check that failed (`CheckFailedError`); or any other error, which is a bug in this package:
+      the line names the file with the traceback
 130   SIGINT
 143   SIGTERM, after the work was saved (`TerminatedError`)
 """
@@ -34,13 +34,13 @@ def report(
     """Prints the line for `error` and returns the exit code.
 
     The traceback of an unexpected error is appended to `error.log` in the workdir if a stage has
-    begun there, otherwise it is written to a new file in the temporary folder. Tracebacks are
+    begun there. Otherwise it is written to a new file in the temporary folder. Tracebacks are
     printed only with --verbosity=1.
 
     Args:
-        error: what the command ended with.
-        workdir: as given on the command line, or None.
-        prefix: what the line begins with, such as the number of the process.
+        error: the error that ended the command.
+        workdir: from the command line, or None.
+        prefix: the beginning of the line, such as the number of the process.
     """
     if console.debugging():
         console.say(*"".join(traceback.format_exception(error)).splitlines())
@@ -63,14 +63,14 @@ def _brief(error: BaseException) -> str:
 
 
 def _without_removed_person(text: str) -> str:
-    """The text without the id that `--config.remove` names: a removal must not keep it."""
+    """The text without the id in `--config.remove`, which must not be kept after a removal."""
     config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
     person = config.get("remove") if config else None
     return text.replace(person, "[removed]") if person else text
 
 
 def _write_traceback(error: BaseException, workdir: str | os.PathLike[str] | None) -> Path | None:
-    """The file with the traceback; None where none can be written."""
+    """Writes the traceback to a file and returns its path; None if no file can be written."""
     facts = " ".join(f"{name} {version}" for name, version in versions().items())
     entry = _without_removed_person(
         f"\n{time.strftime('%Y-%m-%d %H:%M:%S %z')}\n{' '.join(sys.argv)}\n{facts}\n"

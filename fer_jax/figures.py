@@ -1,4 +1,4 @@
-"""Writing figures. The names of people and files in them are not parsed as formulas."""
+"""Saves figures. The names of people and files in them are not parsed as formulas."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fer_jax.workdir import atomic_file
 
 
 def save_figure(figure: Figure, file: Path, *, dpi: int) -> None:
-    """Writes a figure in the format of the file's suffix, atomically."""
+    """Writes a figure atomically, in the format of the file's suffix, at `dpi` dots per inch."""
     with atomic_file(file) as temporary:
         _write(figure, temporary, dpi=dpi)
 
 
 def svg_text(figure: Figure) -> str:
-    """A figure as the text of an SVG file, on a clear background and without its date."""
+    """A figure as the text of an SVG file, with a transparent background and without a date."""
     buffer = io.StringIO()
     _write(figure, buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()
@@ -28,6 +28,6 @@ def svg_text(figure: Figure) -> str:
 def _write(figure: Figure, file: Path | io.StringIO, **options: Any) -> None:
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        # matplotlib would take `$` in a name for a formula.
+        # Otherwise matplotlib would read text between two `$` as a formula.
         text.set_parse_math(False)
     figure.savefig(file, **options)

@@ -1,4 +1,4 @@
-"""Files and folders that a user names: regular files alone are opened, circles of links end."""
+"""Reads files and folders that a user names: only regular files are opened, no link loops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS = (
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Raises OSError unless `path` is a regular file, or a link to one."""
+    """Raises OSError unless `path` is a regular file or a link to one."""
     mode = Path(path).stat().st_mode
     if not stat.S_ISREG(mode):
         kind = next((name for matches, name in _KINDS if matches(mode)), "of an unknown kind")
@@ -29,7 +29,7 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
     """The content of a regular file of at most `most` bytes.
 
     Raises:
-        OSError: it is absent, unreadable, larger, or not a regular file.
+        OSError: the file is missing, unreadable, larger, or not a regular file.
     """
     check_regular(path)
     size = Path(path).stat().st_size
@@ -39,9 +39,9 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def replace_text(file: Path, text: str) -> None:
-    """Replaces the content of a text file atomically, and keeps its permissions.
+    """Replaces the content of an existing text file atomically, and keeps its permissions.
 
-    For files that belong to no stage; a stage writes through `workdir.atomic_file`.
+    This is for files that do not belong to a stage, which uses `workdir.atomic_file` for its own.
     """
     temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
     try:
@@ -58,10 +58,14 @@ def replace_text(file: Path, text: str) -> None:
 def below(
     folder: Path, *, hidden: bool = True, above: frozenset[str] = frozenset()
 ) -> Iterator[Path]:
-    """Everything below a folder, sorted, folders after what is in them.
+    """Yields everything below a folder, sorted; a folder comes after its contents.
 
-    Links are followed, but not in circles. `hidden` says whether names that start with a point
-    count; `above` are the folders on the way here.
+    Links are followed, but not back to a folder that contains them.
+
+    Args:
+        folder: the folder to read.
+        hidden: whether to include names that start with a dot.
+        above: the real paths of the folders above, for the recursion.
 
     Raises:
         OSError: a folder cannot be read.

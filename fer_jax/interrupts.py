@@ -1,11 +1,11 @@
-"""Ctrl-C (SIGINT) ends a command with one line and exit code 130, at any moment.
+"""Ctrl-C (SIGINT) ends a command at any moment, with one line and exit code 130.
 
-While Python imports, a `KeyboardInterrupt` is not enough: some modules swallow it, others end in a
-traceback. Nothing has been written at that time, so the process exits at once. While a stage runs,
-SIGINT raises `KeyboardInterrupt`, so that temporary files are deleted and workers are stopped; a
+During imports, `KeyboardInterrupt` is not enough: some modules swallow it, others end in a
+traceback. Nothing has been written by then, so the process exits at once. While a stage runs,
+SIGINT raises `KeyboardInterrupt`, so that temporary files are deleted and workers are stopped. A
 second SIGINT exits at once.
 
-This module is imported first and therefore imports almost nothing itself.
+This module is imported before all others and therefore imports almost nothing itself.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _asked = False
 
 
 def exit_at_once() -> None:
-    """From now on SIGINT exits without running any other code. For the entry point.
+    """From now on, SIGINT exits without running any other code; called by the entry point.
 
-    Where SIGINT is ignored, as in a background job of a shell script, it stays ignored.
+    If SIGINT is ignored, as in a background job of a shell script, it stays ignored.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _exit)
 
 
 class as_exception:  # noqa: N801
-    """`with as_exception():` the first SIGINT raises `KeyboardInterrupt`. For the main thread.
+    """In a block `with as_exception():` of the main thread, SIGINT raises `KeyboardInterrupt`.
 
-    The interpreter swallows an exception in a callback, such as the one that JAX adds to the
-    garbage collector. The interrupt is then raised again a moment later.
+    The interpreter swallows exceptions in some callbacks, such as the one that JAX adds to the
+    garbage collector. In that case SIGINT is sent again a moment later.
     """
 
     def __enter__(self) -> None:

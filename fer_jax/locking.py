@@ -1,8 +1,8 @@
-"""One process at a time in a folder.
+"""Locks a folder, so that only one process at a time works in it.
 
-The lock is the kernel's, on the folder itself: it ends with the process, however that ends, and
-leaves no file behind. Other machines may not see it on a network file system, and where there are
-no such locks (Windows, some network file systems), nothing is locked.
+This is a lock of the kernel on the folder itself: it ends with the process, even if that is killed,
+and leaves no file behind. On a network file system, other machines may not see the lock. On Windows
+and some network file systems there are no such locks, and nothing is locked.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path, who: str) -> Iterator[None]:
-    """Makes the folder and locks it, so that no second run deletes what this one is writing.
+    """Creates and locks the folder, so that a second run cannot delete files of this one.
 
-    Of several processes of one run, the first one locks. A new folder in which nothing was written
-    is removed again. Errors begin with `who`.
+    If the run has several processes, only the first one locks. A new folder that is still empty
+    after the block is removed. Error messages begin with `who`.
 
     Raises:
-        UserError: another process is at work there, or the folder cannot be made.
+        UserError: another process is working there, or the folder cannot be created.
     """
     if not backend.writes():
         yield
@@ -49,8 +49,8 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
             stack.enter_context(turn_in(folder, wait=False))
         except BlockingIOError as error:
             raise UserError(
-                f"{who}: another process is at work in {folder}; wait until it is done or stop it, "
-                f"or give another --workdir"
+                f"{who}: another process is working in {folder}; wait for it or stop it, or choose "
+                f"another --workdir"
             ) from error
         try:
             yield
@@ -63,8 +63,8 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
 def turn_in(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Waits until no other process is in such a block for the same folder, which must exist.
 
-    For short work on files that several stages share, such as the table of pseudonyms. Not for a
-    stage's workdir, which `alone_in` locks for the whole run.
+    This is for short work on files that several stages share, such as the table of pseudonyms, not
+    for a stage's workdir, which `alone_in` locks for the whole run.
 
     Raises:
         BlockingIOError: another process is in such a block, and `wait` is false.
@@ -78,7 +78,7 @@ def turn_in(folder: Path, *, wait: bool = True) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
-            if error.errno not in _NO_LOCKS_HERE:
+            if error.errno not in _LOCKS_UNSUPPORTED:
                 raise
         yield
     finally:

@@ -1,15 +1,15 @@
-"""The record of what a stage wrote; nothing that is not in it is ever replaced or deleted.
+"""The record of the files that a stage wrote; files that are not in it are never changed.
 
-`written.jsonl` in a stage's workdir has one line per event, each written before the event:
+`written.jsonl` in a stage's workdir has one line per event:
 
-    {"file": "faces/p01/happy/1.png"}     a file that the stage writes
-    {"folder": "checkpoints"}             a folder that a library fills for the stage
+    {"file": "faces/p01/happy/1.png"}       a file that the stage is about to write
+    {"folder": "checkpoints"}               a folder that a library is about to fill
     {"partial": ".sheet.4711.partial.png"}  a temporary file, which a killed run leaves behind
-    {"deleted": "faces/p01/happy/1.png"}  a file that is no longer the stage's
+    {"deleted": "faces/p01/happy/1.png"}    a file that was deleted
 
-Paths are relative to the workdir, with forward slashes. The record of a path is that of the
+Paths are relative to the workdir, with forward slashes. A path belongs to the record in the
 nearest folder above it that has one, so worker processes and other stages find it on the disk.
-Where no folder above has a record, no stage is running, and nothing is recorded or checked.
+If no folder above a path has a record, no stage is running, and nothing is recorded or checked.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def begin(workdir: Path) -> None:
     """Starts the record of a workdir, or continues it: leftovers of a killed run are deleted.
 
     Raises:
-        UserError: `written.jsonl` is there and is not such a record.
+        UserError: there is a `written.jsonl` that is not such a record.
     """
     if not os.path.lexists(workdir / RECORD):
         (workdir / RECORD).touch()
-    _records.pop(workdir, None)  # of a folder that was deleted since
+    _records.pop(workdir, None)  # it may be that of a folder which has been deleted
     record = _record(workdir)
     for name in record.of_kind("partial"):
         _delete_any(workdir / name)
@@ -45,10 +45,10 @@ def begin(workdir: Path) -> None:
 
 
 def written(workdir: Path) -> frozenset[str]:
-    """The files that stages wrote into a workdir, relative to it, as far as they exist.
+    """The existing files that stages wrote into a workdir, relative to it.
 
-    Files in a folder that a library filled (checkpoints, TensorBoard events) are included. Empty
-    where there is no record.
+    Files in a folder that a library filled (checkpoints, TensorBoard events) are included. The set
+    is empty if there is no record.
 
     Raises:
         UserError: the record is damaged.
@@ -63,10 +63,11 @@ def written(workdir: Path) -> frozenset[str]:
 
 
 def check(path: str | os.PathLike[str]) -> None:
-    """Raises UserError if no stage may write to `path`, and records nothing.
+    """Checks that a stage may write to `path`, without recording anything.
 
-    That is if something is there that no stage wrote, or if a symbolic link leads from the workdir
-    to another place.
+    Raises:
+        UserError: there is something at `path` that no stage wrote, or a symbolic link on the way
+            leads out of the workdir.
     """
     target, record = _at(path)
     if record is not None:
@@ -78,18 +79,18 @@ def check(path: str | os.PathLike[str]) -> None:
 def claim(path: str | os.PathLike[str], kind: str = "file") -> None:
     """Records that the running stage is about to write the file at `path`.
 
-    The kind "folder" is for a folder that a library fills, whatever it calls its files; it may be
-    there already if it is empty.
+    The kind "folder" is for a folder in which a library chooses the names of the files. It may
+    exist already if it is empty.
 
     Raises:
-        UserError: something is there that no stage wrote.
+        UserError: there is something at `path` that no stage wrote.
     """
     target, record = _at(path)
     if record is None:
         return
     record.check_place(target)
-    may_be_there = kind == "folder" and target.is_dir() and not target.is_symlink()
-    if os.path.lexists(target) and not (may_be_there and not any(target.iterdir())):
+    is_folder = kind == "folder" and target.is_dir() and not target.is_symlink()
+    if os.path.lexists(target) and not (is_folder and not any(target.iterdir())):
         record.check(target, kind)
     else:
         record.add(kind, target)
@@ -97,10 +98,7 @@ def claim(path: str | os.PathLike[str], kind: str = "file") -> None:
 
 @contextlib.contextmanager
 def partial(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Records that a temporary file or folder is at `path` during the block.
-
-    It is deleted afterwards if it is still there.
-    """
+    """Records a temporary file or folder, and deletes it after the block if it still exists."""
     target, record = _at(path)
     if record is not None:
         record.add("partial", target)
@@ -111,10 +109,10 @@ def partial(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def delete(path: str | os.PathLike[str]) -> None:
-    """Deletes a file that a stage wrote; does nothing if it is gone.
+    """Deletes a file that a stage wrote; does nothing if it does not exist.
 
     Raises:
-        UserError: no stage wrote it.
+        UserError: no stage wrote the file.
     """
     target, record = _at(path)
     if not os.path.lexists(target):
@@ -129,7 +127,7 @@ def delete(path: str | os.PathLike[str]) -> None:
 def delete_folder(path: str | os.PathLike[str], *, but: Collection[Path] = ()) -> None:
     """Deletes the files below `path` that a stage wrote, then the folders that are empty.
 
-    Other files stay, those of `but`, and the folders that hold them. A symbolic link is not
+    Other files and those in `but` stay, with the folders that contain them. Symbolic links are not
     followed.
     """
     target, record = _at(path)
@@ -158,10 +156,10 @@ def delete_folder(path: str | os.PathLike[str], *, but: Collection[Path] = ()) -
 
 
 def replace_folder(source: Path, path: str | os.PathLike[str]) -> None:
-    """Renames the folder `source` to `path`, and records its files; an older folder goes.
+    """Renames the folder `source` to `path` and records its files; an older `path` is deleted.
 
     Raises:
-        UserError: a file is in the older folder that no stage wrote; nothing is deleted then.
+        UserError: the older folder contains a file that no stage wrote; nothing is deleted then.
     """
     target, record = _at(path)
     if os.path.lexists(target):
@@ -176,9 +174,9 @@ def replace_folder(source: Path, path: str | os.PathLike[str]) -> None:
 
 
 def abandon(workdir: Path, names: Iterable[str]) -> None:
-    """Deletes those of the named files that a stage wrote, and the record if it names nothing else.
+    """Deletes the named files if a stage wrote them, and the record if no other file is left.
 
-    A `written.jsonl` that is not a record stays, and everything else with it.
+    Does nothing if `written.jsonl` is not a record.
     """
     with contextlib.suppress(UserError):
         for name in written(workdir) & (frozenset(names) - {RECORD}):
@@ -189,16 +187,16 @@ def abandon(workdir: Path, names: Iterable[str]) -> None:
 
 
 def forget(workdir: Path) -> None:
-    """Rewrites the record without files that are deleted, whose names may tell of people."""
+    """Rewrites the record without the deleted files, whose names may identify people."""
     if (workdir / RECORD).is_file():
         _record(workdir).rewrite()
 
 
 class _Record:
-    """What `written.jsonl` of a workdir says: "file", "folder" or "partial" by name.
+    """The content of a workdir's `written.jsonl`: `kinds` is "file", "folder" or "partial" by name.
 
-    `refresh` reads what was appended since the last time. A line that is cut short, as by a full
-    disk, counts for nothing.
+    `refresh` reads what was appended since the last time. Lines that are cut short, for example by
+    a full disk, are ignored.
     """
 
     def __init__(self, workdir: Path) -> None:
@@ -208,10 +206,10 @@ class _Record:
         self.kinds: dict[str, str] = {}
 
     def refresh(self) -> None:
-        """Raises UserError if there is text in the file, and not one line of a record."""
+        """Reads the new lines. Raises UserError if the file has lines, but none of a record."""
         with _reading:
             text = self._file.read_bytes()
-            if not text.startswith(self._seen):  # the file has become another one
+            if not text.startswith(self._seen):  # the file was replaced
                 self._seen, self.kinds = b"", {}
             lines = text[len(self._seen) :].splitlines()
             events = [event for event in map(_event, lines) if event]
@@ -220,7 +218,7 @@ class _Record:
                     f"{self._file} is not a record of what a stage wrote; move it away, or choose "
                     f"another --workdir"
                 )
-            self._seen = text[: text.rfind(b"\n") + 1]  # the rest is read again, when it is whole
+            self._seen = text[: text.rfind(b"\n") + 1]  # an incomplete line is read again
             for kind, name in events:
                 if kind == "deleted":
                     self.kinds.pop(name, None)
@@ -235,7 +233,7 @@ class _Record:
         return target.relative_to(self.workdir).as_posix()
 
     def is_in_folder(self, target: Path) -> bool:
-        """Whether `target` is, or is in, a folder that a library fills or a temporary one."""
+        """Whether `target` is, or is in, a temporary folder or one that a library fills."""
         parts = self.name(target).split("/")
         heads = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
         return any(self.kinds.get(head) in ("folder", "partial") for head in heads)
@@ -244,12 +242,12 @@ class _Record:
         return self.name(target) in self.kinds or self.is_in_folder(target)
 
     def check(self, target: Path, kind: str = "file") -> None:
-        """Raises UserError if something else than a stage's own file or folder is at `target`."""
+        """Raises UserError unless a stage wrote the file or folder at `target`."""
         self.check_place(target)
         self.refresh()
-        # No stage makes links: one to a file of the user's would be appended to.
-        took_its_place = kind == "file" and (target.is_symlink() or target.is_dir())
-        if took_its_place or target not in self:
+        # No stage makes links. Through one, a file of the user could be appended to.
+        was_replaced = kind == "file" and (target.is_symlink() or target.is_dir())
+        if was_replaced or target not in self:
             raise UserError(
                 f"{target} is not a {kind} that a stage wrote into {self.workdir}, so it is not "
                 f"replaced or deleted; move it away, or choose another --workdir"
@@ -265,9 +263,9 @@ class _Record:
             )
 
     def add(self, kind: str, *targets: Path) -> None:
-        """Appends lines. They are short, so those of several processes do not mix.
+        """Appends one short line per target; short lines of several processes do not mix.
 
-        Each has a line break before it too, in case the last one was cut short.
+        Each line begins with a line break too, in case the previous line was cut short.
         """
         lines = (json.dumps({kind: self.name(target)}) for target in targets)
         text = "".join(f"\n{line}\n" for line in lines)
@@ -275,7 +273,7 @@ class _Record:
             file.write(text)
 
     def rewrite(self) -> None:
-        """Writes the file anew: one line per file and folder that still exists."""
+        """Rewrites the file with one line per file and folder that still exists."""
         self.refresh()
         lines = [
             json.dumps({kind: name}) + "\n"
@@ -294,9 +292,9 @@ def _record(workdir: Path) -> _Record:
 
 
 def _at(path: str | os.PathLike[str]) -> tuple[Path, _Record | None]:
-    """The absolute path, and the record of the nearest folder above it that has one.
+    """The absolute path without `..`, and the record of the nearest folder above that has one.
 
-    Without `..`, and with links as they are: a link is not what it points to.
+    Links are not resolved: a link is a file of its own.
     """
     target = Path(os.path.abspath(path))  # noqa: PTH100
     for folder in target.parents:
@@ -306,7 +304,7 @@ def _at(path: str | os.PathLike[str]) -> tuple[Path, _Record | None]:
 
 
 def _event(line: bytes) -> tuple[str, str] | None:
-    """The kind and the name in a line of a record; None if it is not such a line."""
+    """The kind and the name in a line of a record; None if the line is damaged."""
     try:
         ((kind, name),) = json.loads(line).items()
     except (AttributeError, TypeError, ValueError, RecursionError):
@@ -315,7 +313,7 @@ def _event(line: bytes) -> tuple[str, str] | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All that is below a folder and no folder itself."""
+    """All files and links below a folder."""
     return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
 
 

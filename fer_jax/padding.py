@@ -1,6 +1,6 @@
-"""Compiled functions over any number of rows: batches of few sizes, padded and stripped.
+"""Applies compiled functions to any number of rows, in padded batches of few sizes.
 
-XLA compiles a program for each shape, so batches must have few sizes.
+XLA compiles a program for each shape, so there should be few batch sizes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-BatchSize = Callable[[int], int]  # from the number of rows left to the rows of the next batch
+BatchSize = Callable[[int], int]  # from the number of remaining rows to the next batch's rows
 
 
 def pad(rows: np.ndarray, size: int) -> np.ndarray:
@@ -26,12 +26,12 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
 
     Args:
         function: from arrays [b, ...] to a pytree of arrays [b, ...], row by row.
-        columns: arrays [n, ...]; each batch takes the same rows of all. n may be 0, which costs
-            one batch of padding.
-        size: how many rows the next batch has. The last one is padded with zeros.
+        columns: arrays [n, ...]; a batch has the same rows of each. n may be 0; one batch of
+            zeros is then computed, to get the shapes of the results.
+        size: returns the size of the next batch. The last batch is padded with zeros.
 
     Returns:
-        The pytree of `function` with NumPy arrays float32 [n, ...].
+        The pytree of `function`, with NumPy arrays float32 [n, ...].
     """
     start, rows = 0, len(columns[0])
     results: list[Any] = []

@@ -1,4 +1,4 @@
-"""Parts that a config selects by name: the package's own, or a module of the user's."""
+"""Loads parts that a config selects by name: modules of this package or of the user."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
 
     Args:
         kind: what is selected, for error messages, e.g. "task".
-        name: without a dot the name of a module in `package`, with one any importable module.
-        package: where the parts of this project are, e.g. "fer_jax.tasks"; "" if `name` has a dot.
-        attribute: e.g. "TASK".
+        name: a module in `package`, or the dotted name of any importable module.
+        package: contains the built-in parts, e.g. "fer_jax.tasks"; "" if `name` has a dot.
+        attribute: the name of the attribute, e.g. "TASK".
 
     Raises:
-        UserError: no such module, or it has no such attribute.
+        UserError: there is no such module, or it has no such attribute.
     """
     module_name = name if "." in name else f"{package}.{name}"
     try:
@@ -36,10 +36,10 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
         if valid_name and not f"{module_name}.".startswith(f"{missing}."):
             raise  # the module exists, but something that it imports does not
         known = names(package, attribute) if package else ()
-        listed = f"there are {', '.join(known)}, and" if known else "give"
+        choices = f"choose from {', '.join(known)}, or give" if known else "give"
         raise UserError(
-            f'{kind} "{name}": no module {module_name}{did_you_mean(name, known)}; {listed} '
-            "the dotted name of any module on the Python path"
+            f'{kind} "{name}": no module {module_name}{did_you_mean(name, known)}; {choices} '
+            "the dotted name of a module on the Python path"
         ) from error
     if not hasattr(module, attribute):
         raise UserError(f'{kind} "{name}": {module_name} has no attribute {attribute}')
@@ -47,10 +47,14 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
 
 
 def build(kind: str, name: str, package: str, attribute: str, fields: Mapping[str, Any]) -> Any:
-    """The dataclass or pydantic model that `name` selects, with these fields.
+    """Makes an instance of the dataclass or pydantic model that `name` selects.
+
+    Args:
+        kind, name, package, attribute: see `load`.
+        fields: the arguments of the class.
 
     Raises:
-        UserError: see `load`; or it does not have a field.
+        UserError: see `load`; or the class does not have one of the fields.
     """
     part = load(kind, name, package, attribute)
     known = getattr(part, "model_fields", None) or [
@@ -58,14 +62,14 @@ def build(kind: str, name: str, package: str, attribute: str, fields: Mapping[st
     ]
     for field in fields:
         if field not in known:
-            hint = did_you_mean(field, known) or f"; there are {', '.join(known)}"
+            hint = did_you_mean(field, known) or f"; its fields are {', '.join(known)}"
             raise UserError(f'{kind} "{name}" has no field {field}{hint}')
     return part(**fields)
 
 
 @functools.cache
 def names(package: str, attribute: str) -> tuple[str, ...]:
-    """The modules of `package` that define `attribute`; none of them is imported."""
+    """The names of the modules of `package` that define `attribute`, without importing them."""
     spec = importlib.util.find_spec(package)
     found = pkgutil.iter_modules((spec and spec.submodule_search_locations) or ())
     modules = (module.name for module in found)

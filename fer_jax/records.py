@@ -1,7 +1,6 @@
-"""Typed, validated records of what passes between stages and into a model directory.
+"""Typed, validated records: JSON files that stages and model directories exchange.
 
-Records are JSON files. pydantic converts and checks them; `read` turns everything that it finds
-wrong into one line.
+pydantic converts and checks them; `read` turns all of its errors into one line.
 """
 
 from __future__ import annotations
@@ -22,19 +21,20 @@ from fer_jax.schemas.training import Backbone
 from fer_jax.schemas.validation import explain
 from fer_jax.workdir import write_json
 
-PROBED = "records/probed"  # in the workdir of `train`: the labelled faces that it was probed on
-DATA = "data.json"  # in the workdir of `train`: a `fer_jax.schemas.Data`, what it was trained on
+# In the workdir of `train`:
+PROBED = "records/probed"  # the labelled faces on which the features were measured
+DATA = "data.json"  # a `fer_jax.schemas.Data`: the training data
 
 
 class Search(Section):
-    """At which sizes the detector is shown a picture; 0 switches a step off.
+    """How a picture is resized and extended for the detector; 0 switches a step off.
 
     Attributes:
         max_side: pixels; pictures with a longer side are reduced to it.
-        enlarge_below, enlarge_to: pixels; pictures whose shorter side is below the first are
-            enlarged until it has the second.
-        border: where no face is found, the picture is searched again with its border continued
-            by this part of its shorter side.
+        enlarge_below, enlarge_to: pixels; pictures whose shorter side is below `enlarge_below` are
+            enlarged until it is `enlarge_to`.
+        border: if no face is found, the picture is searched again with its edges extended by this
+            fraction of its shorter side.
     """
 
     max_side: int = Field(default=0, ge=0)
@@ -44,7 +44,12 @@ class Search(Section):
 
 
 class FacePipeline(Section):
-    """How faces were found and cropped; `aligned` says that others did it, in an unknown way."""
+    """How faces were found and cropped.
+
+    Attributes:
+        detector, search, crop: the settings.
+        aligned: whether the pictures were already aligned, in an unknown way.
+    """
 
     detector: Detector
     search: Search
@@ -53,7 +58,7 @@ class FacePipeline(Section):
 
 
 class Origin(Section):
-    """Weights that training started from: name, digest, and what those started from."""
+    """The weights from which training started: name, digest, and the origin of those weights."""
 
     name: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -61,13 +66,13 @@ class Origin(Section):
 
 
 class Inference(Section):
-    """How a task's answer is made from an aligned face (`fer_jax.training.inference`).
+    """How a task's answer is computed from an aligned face (`fer_jax.training.inference`).
 
     Attributes:
-        crops: views that are averaged, each with its mirror image.
+        crops: number of views that are averaged, each with its mirror image.
         temperature: divides the logarithms of the averaged probabilities.
-        gradients: whether the head also reads histograms of oriented gradients.
-        reference: what the features of a face are relative to (`training.person_relative`);
+        gradients: whether the head also gets histograms of oriented gradients.
+        reference: what is subtracted from the features of a face (`training.person_relative`);
             "" for nothing.
     """
 
@@ -104,17 +109,17 @@ class Selection(Section):
 
 
 class ModelRecord(Section):
-    """`model.json`: everything that is needed to use the weights beside it.
+    """`model.json`: everything that is needed to use the weights in the same folder.
 
     Attributes:
         format: version of the layout; 1 has no checksums.
-        image_size: side in pixels of what the network is shown.
+        image_size: side in pixels of the network's input.
         backbone: of `fer_jax.models.network.Network`.
         tasks: the fields of each task by its name.
         labels: class names by task, in the order of the head's outputs.
-        init: the weights that training started from; None for random ones.
+        init: the weights from which training started; None for random ones.
         faces: how faces were found and cropped; None if that is not known.
-        inference: how answers are made, by task; missing tasks use the defaults.
+        inference: how answers are computed, by task; missing tasks use the defaults.
         selection: how the method was selected that trained the model; None if it was given.
     """
 
@@ -166,15 +171,15 @@ class Abstaining(Section):
 
 
 class CrossvalProtocol(Section):
-    """How a cross-validation was run: `protocol.json` beside its predictions.
+    """`protocol.json`: how the cross-validation in this folder was run.
 
     Runs of older versions lack some of the fields, and methods add fields of their own.
 
     Attributes:
         reference: of the person-relative protocol, which uses unlabelled photographs of the test
-            people (`training.person_relative`); "" for the usual one.
-        reference_photographs: neutral photographs that are references, and not tested.
-        without_reference: people without a neutral photograph, who are left out.
+            people (`training.person_relative`); "" for the usual protocol.
+        reference_photographs: number of neutral photographs that were references, not tested.
+        without_reference: number of people without a neutral photograph, who were left out.
     """
 
     model_config = pydantic.ConfigDict(extra="ignore")
@@ -209,10 +214,10 @@ R = TypeVar("R", bound=Section)
 
 
 def parse(kind: type[R], text: str | bytes, where: str | os.PathLike[str]) -> R:
-    """Validates JSON text; `where` names it in the error.
+    """Validates JSON text; `where` names its file in errors.
 
     Raises:
-        UserError: not JSON, or not such a record; one line that names the fields.
+        UserError: the text is not JSON or not such a record; the message names the fields.
     """
     try:
         return kind.model_validate_json(text)
@@ -228,7 +233,7 @@ def read(kind: type[R], path: str | os.PathLike[str]) -> R:
     """Reads and validates a record.
 
     Raises:
-        UserError: the file is missing, unreadable, not JSON, or not such a record.
+        UserError: the file is missing or unreadable, or see `parse`.
     """
     try:
         text = Path(path).read_bytes()

@@ -1,12 +1,13 @@
-"""What every stage keeps in its folder, and the promise that it can be killed and run again.
+"""The decorator `stage`: files that every stage keeps in its workdir, so it can be run again.
 
-A stage is a function `run(config, workdir) -> summary` under the decorator `stage`:
+A stage is a function `run(config, workdir) -> summary`. It may be killed at any moment; the same
+command then continues. In the workdir there are:
 
     written.jsonl      what was written; nothing else is ever replaced or deleted (outputs.py)
     config.json        the config that this folder belongs to
     inputs.json        a digest of each input, as it was when the stage began
     environment.json   versions, devices, git revision
-    metrics.jsonl      one line an event, the summary's figures last
+    metrics.jsonl      one line per event; the last one has the summary's figures
     done.json          the summary; written last, so that its presence means "finished"
 """
 
@@ -39,12 +40,11 @@ Summary = dict[str, Any]
 Config: TypeAlias = Stage | ConfigDict  # a ConfigDict for a stage that has no schema
 RunFunction = Callable[[Any, Path], Summary]
 
-_ALSO_READ = "other files that are read"
+_ALSO_READ = "other files that are read"  # a key of inputs.json
 PUBLISHED = ("imagenet", "starter")  # inputs that are not paths: weights with known hashes
-# There before a stage begins.
-_OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)
-_TO_LOOK_AT = ("leaks", ERROR_LOG)  # what a refused run leaves for its user
-_HASHED_WHOLE = 1 << 24  # bytes
+_OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)  # before `run`
+_FINDINGS = ("leaks", ERROR_LOG)  # a refused run leaves them for its user
+_FULLY_HASHED = 1 << 24  # bytes; of larger files, only parts are hashed
 _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
@@ -62,25 +62,28 @@ def stage(
     `inputs` and `reads` get the record of its schema (see `fer_jax.schemas`).
 
     Args:
-        inputs: the paths that a config reads: files, folders, or workdirs of other stages.
-            Empty ones are left out.
-        reads: further files that the stage reads, such as those that an input names. They need
-            not exist; one that appears, goes or changes counts as a change of the inputs.
-        grows: whether the stage goes on in the same folder when its inputs have changed since
-            it began (new videos). Others stop and say so, since half of one data set and half
-            of another is no data set.
-        revisits: whether the stage runs again although it is done, as one does that only runs
-            others, each of which knows whether it is done.
-        many_processes: whether several processes may run it together, in the same folder. What
-            stands above is then written by the first of them, and so should all else be.
+        inputs: returns the paths that the stage reads with this config: files, folders, or
+            workdirs of other stages. Empty paths are ignored.
+        reads: returns further files that the stage reads, such as those that an input names. They
+            need not exist; the inputs have changed if one of them appears, disappears or changes.
+        grows: whether the stage continues in the same folder if its inputs have changed since it
+            began (new videos). Other stages raise an error instead, because results from a mixture
+            of two data sets would be useless.
+        revisits: whether the stage runs again although it is done. This is for a stage that only
+            runs other stages, each of which checks whether it is done.
+        many_processes: whether several processes may run the stage together, in the same folder.
+            The first one then writes the files listed at the top of this module, and `run` should
+            let only the first one write other files.
 
-    The decorated function returns the summary. It returns at once when the work is done
-    already, and raises `UserError` when a field of the config is out of its range (see
-    `fer_jax.schemas`), an input is absent or holds the folder, when the folder
-    belongs to another config or another process is at work in it, when inputs changed under a
-    stage that does not grow, or when the disk is full or its permissions forbid. A run that is
-    refused before it has written anything leaves the folder as it was, free for the corrected
-    command.
+    The decorated function returns the summary, at once if the work is already done. If it raises
+    an error before `run` has written anything, the folder stays as it was, so that the corrected
+    command can use it.
+
+    Raises:
+        UserError: by the decorated function, if a field of the config is invalid (see
+            `fer_jax.schemas`); an input is missing, contains the folder or lies in it; the folder
+            belongs to another config; another process is working in it; the inputs of a stage that
+            does not grow have changed; the disk is full; or permissions are missing.
     """
 
     def decorate(run: RunFunction) -> Callable[[Config, str | os.PathLike[str]], Summary]:
@@ -90,10 +93,10 @@ def stage(
             folder = Path(workdir).absolute()
             if backend.several() and not many_processes:
                 raise UserError(
-                    f"the stage {config.stage} runs in one process, and there are several; run it "
-                    f"alone, without --num_processes and outside of srun"
+                    f"the stage {config.stage} cannot run in several processes; run it without "
+                    f"--num_processes and outside of srun"
                 )
-            with _disk_errors_told(config, folder):
+            with _disk_errors_explained(config, folder):
                 paths = [path for path in inputs(config) if path and path not in PUBLISHED]
                 _check_inputs(config, folder, paths, revisits)
                 digests = {path: fingerprint(path) for path in paths}
@@ -125,7 +128,7 @@ def stage(
 
 
 @contextlib.contextmanager
-def _disk_errors_told(config: Config, folder: Path) -> Iterator[None]:
+def _disk_errors_explained(config: Config, folder: Path) -> Iterator[None]:
     """Turns a full disk and missing permissions into `UserError`."""
     try:
         yield
@@ -134,49 +137,51 @@ def _disk_errors_told(config: Config, folder: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"{config.stage}: {error.filename or folder}: {error.strerror}; "
-            f"fix that and give the same command again, what is done is kept"
+            f"fix that and run the same command again, which continues the work"
         ) from error
 
 
 @contextlib.contextmanager
 def _released_if_refused(folder: Path) -> Iterator[None]:
-    """Leaves no claim on a folder when an error comes before anything was written to it."""
+    """Deletes the stage's own files if an error is raised before `run` has written anything."""
     try:
         yield
     except Exception:
         if (
             backend.writes()
             and folder.is_dir()
-            and {path.name for path in folder.iterdir()} <= {*_OWN_FILES, *_TO_LOOK_AT}
+            and {path.name for path in folder.iterdir()} <= {*_OWN_FILES, *_FINDINGS}
         ):
             outputs.abandon(folder, _OWN_FILES)
         raise
 
 
 def _check_inputs(config: Config, folder: Path, paths: Sequence[str], only_runs: bool) -> None:
-    """Raises `UserError` where an input is absent, or an input and the workdir overlap.
+    """Raises `UserError` if an input is missing, or if an input and the workdir overlap.
 
-    Links are resolved first. An input may lie in another stage's workdir within this one. A stage
-    that only runs others writes nothing where an input could lie; the others check their own.
+    Links are resolved first. An input may lie in another stage's workdir inside this one. With
+    `only_runs`, inputs may lie anywhere in the workdir: the stage writes only its own files, and
+    the stages that it runs check their own inputs.
     """
     real = Path(os.path.realpath(folder))
     for path in paths:
         if not os.path.lexists(path):
             raise UserError(
-                f"{config.stage}: there is no {path}; correct the path, or run what writes it first"
+                f"{config.stage}: there is no {path}; correct the path, or run the stage that "
+                f"writes it first"
             )
         source = Path(os.path.realpath(path))
         if real.is_relative_to(source):
             raise UserError(
-                f"{config.stage}: {folder} lies inside the input {path}, which would then hold "
-                f"the output too; give another --workdir"
+                f"{config.stage}: the workdir {folder} lies inside the input {path}; choose "
+                f"another --workdir"
             )
         between = [source, *source.parents]
         stages = [place for place in between if (place / "config.json").is_file()]
         in_another = bool(stages) and stages[0] != real and stages[0].is_relative_to(real)
         if source.is_relative_to(real) and not in_another and not only_runs:
             raise UserError(
-                f"{config.stage}: the input {path} lies inside the output folder {folder}; give "
+                f"{config.stage}: the input {path} lies inside the workdir {folder}; choose "
                 f"another --workdir"
             )
 
@@ -201,7 +206,7 @@ def _finished(
         changed = [path for path in digests if before.get(path) != digests[path]]
         raise UserError(
             f"{config.stage}: {', '.join(changed)} changed since the work in {folder} began; "
-            f"delete that folder to do it again, or choose another --workdir"
+            f"delete that folder to begin again, or choose another --workdir"
         )
     if unchanged and (folder / "done.json").exists():
         return dict(read_json(folder / "done.json", summary=dict)["summary"])
@@ -209,9 +214,9 @@ def _finished(
 
 
 def _check_same(config: Config, folder: Path) -> None:
-    """Raises `UserError` naming the fields in which `config` differs from the folder's.
+    """Raises `UserError` with the fields in which `config` differs from the folder's config.
 
-    A field that came after the folder was written, with a default, is no difference.
+    A field that the folder's config does not have counts with its default.
     """
     saved, given = read_json(folder / "config.json"), _as_json(config)
     older, newer = completed(saved), completed(given)
@@ -229,13 +234,13 @@ def _check_same(config: Config, folder: Path) -> None:
         )
         more = f" and {len(fields) - 5} more" if len(fields) > 5 else ""
         raise UserError(
-            f"{config.stage}: {folder} holds a run of another config ({changes}{more}); "
+            f"{config.stage}: {folder} belongs to another config ({changes}{more}); "
             f"choose another --workdir or delete that folder"
         )
 
 
 def _as_json(config: Config) -> dict[str, Any]:
-    """The fields that are given, without defaults, as they stand in `config.json`."""
+    """The fields that are set, without defaults, as they are written to `config.json`."""
     if isinstance(config, Stage):
         text = json.dumps(config.model_dump(exclude_unset=True))
     else:
@@ -264,12 +269,11 @@ def _finish(config: Config, folder: Path, summary: Summary) -> None:
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
-    """A digest that changes when the input at `path` does.
+    """A digest that changes when the input at `path` does; "absent" if there is nothing.
 
-    For a finished workdir of a stage it is that of `done.json`. For another folder it is that of
-    the names and contents of all files in it; folders and files behind symbolic links are followed.
-    Of a file larger than 16 MiB, the size, the modification time and both ends count. "absent"
-    where nothing is at `path`.
+    For the workdir of a finished stage it is the digest of `done.json`. For another folder it
+    covers the names and contents of all files in it, and symbolic links are followed. Of a file
+    larger than 16 MiB it covers the size, the modification time and 1 MiB at both ends.
     """
     root = Path(path)
     if all((root / name).is_file() for name in ("config.json", "done.json")):
@@ -284,7 +288,7 @@ def _digest_of_files(files: Iterable[tuple[str, Path]]) -> str:
     digest = hashlib.sha256()
     for name, file in files:
         entry = f"{name}\0{_content_digest(file)}\n"
-        digest.update(entry.encode(errors="surrogateescape"))  # names need not be UTF-8
+        digest.update(entry.encode(errors="surrogateescape"))  # some names are not UTF-8
     return digest.hexdigest()
 
 
@@ -294,12 +298,12 @@ def _content_digest(file: Path) -> str:
         if not stat.S_ISREG(status.st_mode):
             return f"not a file: {stat.S_IFMT(status.st_mode)}"
         with file.open("rb") as content:
-            if status.st_size <= _HASHED_WHOLE:
+            if status.st_size <= _FULLY_HASHED:
                 return hashlib.sha256(content.read()).hexdigest()
             ends = content.read(1 << 20)
             content.seek(-(1 << 20), os.SEEK_END)
             ends += content.read()
-    except OSError as error:  # a broken link, or no permission: the stage itself will say so
+    except OSError as error:  # a broken link, or no permission: the stage itself will report it
         return f"unreadable: {error.errno}"
     return f"{status.st_size} {status.st_mtime_ns} {hashlib.sha256(ends).hexdigest()}"
 
@@ -312,7 +316,7 @@ def log_metrics(workdir: str | os.PathLike[str], **values: Any) -> None:
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of `workdir/metrics.jsonl`, in their order; empty where there is no such file.
+    """The lines of `workdir/metrics.jsonl`, in their order; [] if there is no such file.
 
     Lines that are not JSON objects, or whose "time" or "step" is not a number, are skipped and
     counted in a warning, except the last one, which a killed run may have left unfinished.
@@ -343,12 +347,12 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which takes its place when the block succeeds.
+    """Yields a temporary path in the same folder; it is renamed to `path` if the block succeeds.
 
-    The temporary keeps the suffix, since writers choose their format by it.
+    The temporary path has the same suffix, because writers choose their format by it.
 
     Raises:
-        UserError: a file is at `path` that no stage wrote (see `fer_jax.outputs`).
+        UserError: there is a file at `path` that no stage wrote (see `fer_jax.outputs`).
     """
     target = Path(path)
     outputs.check(target)
@@ -364,12 +368,12 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields an empty temporary folder, which becomes `path` when the block succeeds.
+    """Yields an empty temporary folder, which is renamed to `path` if the block succeeds.
 
     The files of an older folder at `path` are deleted.
 
     Raises:
-        UserError: a file is in the older folder that no stage wrote.
+        UserError: the older folder contains a file that no stage wrote.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -387,22 +391,23 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str], **fields: type) -> dict[str, Any]:
-    """Reads a JSON file that holds an object, as every file of a stage does.
+    """Reads a JSON file that contains an object, as all JSON files of stages do.
 
     Args:
         path: the file.
         **fields: keys that the caller needs, and the type of each value.
 
     Raises:
-        UserError: the file is absent, is not a JSON object in UTF-8, or lacks one of `fields`.
+        UserError: the file is missing, is not a JSON object in UTF-8, has a key twice, or lacks
+            one of `fields`.
     """
     file = Path(path)
     try:
         if not file.is_file():
-            raise ValueError("it is absent" if not file.exists() else "it is not a file")
+            raise ValueError("it does not exist" if not file.exists() else "it is not a file")
         value = json.loads(file.read_text("utf-8"), object_pairs_hook=_unique)
         if not isinstance(value, dict):
-            raise ValueError("it does not hold a JSON object")
+            raise ValueError("it is not a JSON object")
         for name, kind in fields.items():
             if not isinstance(value.get(name), kind):
                 raise ValueError(f"it has no field {name!r} of the type {kind.__name__}")

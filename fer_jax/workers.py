@@ -1,4 +1,4 @@
-"""Worker processes that end when the process that started them does, however it ends."""
+"""Worker processes that end with the process that started them, even if that is killed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _T = TypeVar("_T")
 
 
 class WorkerPool(ProcessPoolExecutor):
-    """Spawned processes: a fork of a process in which JAX runs may hang.
+    """A pool of spawned processes; forks of a process that uses JAX may hang.
 
-    Workers ignore SIGINT, which a terminal sends to all processes at once. When the `with` block
-    is left by an exception, they are terminated instead of finishing their work.
+    Workers ignore SIGINT, which a terminal sends to all processes at once. If an exception leaves
+    the `with` block, workers are terminated instead of finishing their work.
 
     Args:
-        workers: how many processes.
+        workers: the number of processes.
         prepare: called in each process before its first job.
-        *arguments: those of `prepare`.
+        *arguments: the arguments of `prepare`.
     """
 
     def __init__(self, workers: int, prepare: Callable[..., None], *arguments: Any) -> None:
@@ -36,7 +36,7 @@ class WorkerPool(ProcessPoolExecutor):
     def submit(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> Future[_T]:
-        with _sigint_blocked():  # this may start a process, which inherits the mask
+        with _sigint_blocked():  # a process that this starts inherits the mask
             return super().submit(function, *args, **kwargs)
 
     def __exit__(

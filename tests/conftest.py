@@ -1,4 +1,4 @@
-"""What several folders of tests share."""
+"""Fixtures for several folders of tests."""
 
 import logging
 

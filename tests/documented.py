@@ -1,4 +1,4 @@
-"""Runs a page of docs/ as it stands: its files are written, its commands are run."""
+"""Runs a page of docs/: writes its files and runs its commands."""
 
 import os
 import re

@@ -39,7 +39,7 @@ LEAVES = {
     "interrupts", "locking", "outputs", "padding", "plugins", "records", "schemas", "spreadsheets",
     "workdir", "workers",
 }  # fmt: skip
-# Rooms of one level stand apart, but for these doors.
+# Packages of one level do not import each other, except for these modules.
 DOORS = {
     ("tasks", "models"),  # heads
     ("stages", "stages.find_stage"),  # the pipeline runs stages by their names
@@ -47,7 +47,7 @@ DOORS = {
     ("faces", "data.manifest"),  # the columns that a face has
     ("data", "faces.images"),  # how a picture is read
 }
-# Libraries that one room alone knows.
+# Libraries that only one package imports.
 KEEPERS = {
     "orbax": {"training/checkpoint.py"},
     "h5py": {"models/weight_files.py"},
@@ -89,7 +89,7 @@ def test_imports_run_one_way(path):
 
 
 @pytest.mark.parametrize("library", KEEPERS)
-def test_a_library_is_known_in_one_room(library):
+def test_a_library_is_imported_in_one_package(library):
     users = {
         place(path)
         for path in MODULES
@@ -130,7 +130,7 @@ def test_pictures_videos_and_figures_are_handled_in_one_place(call, readers):
 
 
 def test_the_package_does_not_require_what_only_tests_need():
-    """But `pip install -r requirements.txt` gives it, so that a checkout can be tested."""
+    """They are in requirements.txt, so that a checkout can be tested."""
     root = PACKAGE.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     assert "pytest" not in project["dependencies"] and "dependencies" not in project["dynamic"]

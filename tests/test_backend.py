@@ -1,4 +1,4 @@
-"""When a run takes itself for one of several, and what it says if that is half described."""
+"""When a run is one of several processes, and the errors if the description is incomplete."""
 
 import pytest
 
@@ -12,15 +12,15 @@ VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "
 
 @pytest.fixture
 def met(monkeypatch):
-    """What `jax.distributed.initialize` was told, without anybody being met."""
+    """The arguments of `_connect`, which is replaced."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     told = []
-    monkeypatch.setattr(backend, "_meet", lambda *given: told.append(given))
+    monkeypatch.setattr(backend, "_connect", lambda *given: told.append(given))
     return told
 
 
-def test_one_process_meets_nobody(met):
+def test_a_single_process_does_not_connect(met):
     backend.prepare()
     backend.prepare("localhost:1", 1, 0)
     assert met == []
@@ -46,14 +46,16 @@ def test_one_process_meets_nobody(met):
         ),
     ],
 )
-def test_the_environment_tells_of_others(met, monkeypatch, environment, expected):
+def test_the_environment_says_that_there_are_several_processes(
+    met, monkeypatch, environment, expected
+):
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     backend.prepare()
     assert met == expected
 
 
-def test_flags_go_before_the_environment(met, monkeypatch):
+def test_flags_take_precedence_over_the_environment(met, monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "0")
     backend.prepare("host:7", 2, 1)
     assert met == [("host:7", 2, 1)]
@@ -62,14 +64,14 @@ def test_flags_go_before_the_environment(met, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("host:7", None, None), "need --coordinator_address=HOST:PORT, --num_processes and"),
+        (("host:7", None, None), "needs --coordinator_address=HOST:PORT, --num_processes and"),
         (("host", 2, 0), "HOST:PORT"),
         ((None, 2, 0), "got None, 2 and 0"),
         ((None, None, 1), "got None, None and 1"),
         (("host:7", 2, 2), "--process_id=2 is not in 0 to 1"),
     ],
 )
-def test_half_a_description_is_an_error(met, given, message):
+def test_an_incomplete_description_is_an_error(met, given, message):
     with pytest.raises(UserError, match=message):
         backend.prepare(*given)
     assert met == []
@@ -78,7 +80,7 @@ def test_half_a_description_is_an_error(met, given, message):
 @pytest.mark.parametrize(
     "variable", ["JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"]
 )
-def test_a_variable_that_is_no_number_is_named(met, monkeypatch, variable):
+def test_a_variable_that_is_not_a_number_is_named(met, monkeypatch, variable):
     monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
     monkeypatch.setenv(variable, "two")
     with pytest.raises(UserError, match=f"{variable}='two' must be a whole number"):
@@ -93,7 +95,7 @@ def test_an_empty_variable_counts_as_unset(met, monkeypatch):
     assert met == []
 
 
-def test_a_timeout_that_is_no_number_is_named(monkeypatch):
+def test_a_timeout_that_is_not_a_number_is_named(monkeypatch):
     monkeypatch.setenv("JAX_COORDINATION_TIMEOUT", "soon")
     with pytest.raises(UserError, match="JAX_COORDINATION_TIMEOUT='soon'"):
         backend.prepare("host:7", 2, 1)
@@ -121,10 +123,12 @@ def test_an_error_among_several_processes_names_the_process(monkeypatch, capsys)
         assert capsys.readouterr().err.startswith("error: process 0: ")
 
 
-def test_others_that_do_not_come_are_an_error(monkeypatch):
+def test_missing_processes_are_an_error(monkeypatch):
     def initialize(*_, **__):
         raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out\nmore")
 
     monkeypatch.setattr(backend.jax.distributed, "initialize", initialize)
-    with pytest.raises(UserError, match=r"cannot meet .* at host:7 \(DEADLINE_EXCEEDED: Barrier"):
+    with pytest.raises(
+        UserError, match=r"cannot connect .* at host:7 \(DEADLINE_EXCEEDED: Barrier"
+    ):
         backend.prepare("host:7", 2, 1)

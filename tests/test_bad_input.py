@@ -1,4 +1,4 @@
-"""The clumsy user: each mistake is one clear line, or a counted skip that loses nothing else."""
+"""Mistakes of a user: each gives one clear line, or one counted file that is skipped."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ LANDMARKS = np.array([[54, 38], [74, 38], [64, 50], [56, 62], [72, 62]], np.floa
 
 @pytest.fixture(scope="module", autouse=True)
 def a_quick_detector():
-    """Sees one face in the middle of every picture that is not a plain wall."""
+    """The detector finds one face in the middle of every picture, except in plain ones."""
 
     def detect(self, images, *, floor=None):
         counts = [int(image.std() > 5) for image in images]
@@ -50,7 +50,7 @@ def a_quick_detector():
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """One good clip among text, sound, nothing, and two that are cut off."""
+    """One good clip, a text file, a sound, an empty file, and two truncated clips."""
     folder = tmp_path_factory.mktemp("videos")
     write_clip(folder / "good.mp4", 105, "happy", 0, 6, 6, SIZE)
     (folder / "words.mp4").write_text("no video at all\n" * 50)
@@ -81,7 +81,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Two people with two emotions, one with a single one, and a wall without anybody."""
+    """Two people with two emotions, one with a single emotion, and a picture of a wall."""
     folder = tmp_path_factory.mktemp("photos")
     people = [("ann", "happy"), ("ann", "sad"), ("bob", "happy"), ("bob", "sad"), ("cem", "angry")]
     for number, (person, feeling) in enumerate(people):
@@ -102,7 +102,7 @@ def faces(photos, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, faces):
-    """A small emotion model that was taught nothing."""
+    """A small emotion model with random weights."""
     folder, config = tmp_path_factory.mktemp("model"), small_network(asked(emotion))
     config = validated(config)
     learner = make_learner(
@@ -124,7 +124,7 @@ def small_network(config):
 
 
 def asked(module, **fields):
-    """The config of a stage with fields changed; paths may be given as such."""
+    """The config of a stage with changed fields; paths become text."""
     config = module.get_config()
     config.update({k: str(v) if isinstance(v, Path) else v for k, v in fields.items()})
     return config
@@ -136,7 +136,7 @@ def run(stage, config, workdir):
 
 
 def refused(stage, config, workdir, *words):
-    """Asserts one line that holds all the words, and a workdir left free for the next attempt."""
+    """Asserts one line that contains all the words, and a workdir that the next attempt can use."""
     with pytest.raises(UserError) as caught:
         run(stage, config, workdir)
     message = str(caught.value)
@@ -176,7 +176,7 @@ def test_no_videos(tmp_path, videos):
     )
 
 
-def test_only_bad_videos_are_an_error_that_a_good_one_mends(tmp_path, videos):
+def test_only_bad_videos_are_an_error_until_a_good_one_is_added(tmp_path, videos):
     folder = tmp_path / "videos"
     folder.mkdir()
     (folder / "words.mp4").write_text("no video")
@@ -215,7 +215,7 @@ def test_no_photographs_or_an_unknown_emotion(tmp_path):
     assert run("photographs", fixed, tmp_path / "w")["with_face"] == 1
 
 
-def test_every_problem_of_a_table_in_one_line_of_the_door(photos, tmp_path):
+def test_every_problem_of_a_table_is_reported_in_one_line(photos, tmp_path):
     lines = [
         "path,subject,emotion", "ann/happy/1.jpg,ann,happy", "ann/gone.jpg,ann,sad",
         "bob/sad/1.jpg,bob,sad", "ann/happy/1.jpg,ann,happy", "bob/happy/1.jpg,bob,furious",
@@ -247,7 +247,7 @@ def test_every_problem_of_a_table_in_one_line_of_the_door(photos, tmp_path):
 
 
 @pytest.mark.parametrize("field", ["steps.pretrain.epoch", "epochs"])
-def test_an_unknown_field_names_those_that_there_are(tmp_path, field):
+def test_the_error_for_an_unknown_field_names_similar_ones(tmp_path, field):
     options = ("--config=configs/pipeline.py", f"--workdir={tmp_path}/w")
     result = launch(*options, f"--config.{field}=3")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
@@ -260,7 +260,7 @@ def test_fewer_people_than_folds(faces, tmp_path):
     refused("crossval", config, tmp_path / "w", "grouped_kfold needs at least 99 people", "show 3")
 
 
-def test_an_init_of_another_network_lists_its_tensors(faces, model, tmp_path):
+def test_the_error_for_weights_of_another_network_lists_the_tensors(faces, model, tmp_path):
     other = tmp_path / "theirs.safetensors"
     weights = load_file(model / "model" / "weights.safetensors")
     lost, wide = [name for name in weights if name.startswith("parameters/backbone/")][:2]
@@ -277,13 +277,13 @@ def test_an_init_of_another_network_lists_its_tensors(faces, model, tmp_path):
     refused("crossval", asked(emotion, photographs=faces, init=nowhere), tmp_path / "x", nowhere)
 
 
-def test_a_model_that_is_none(faces, photos, tmp_path):
+def test_a_folder_without_a_model_is_an_error(faces, photos, tmp_path):
     config = asked(predict, model=faces, input=photos)
     refused("predict", config, tmp_path / "w", "no model in", faces, "model.json")
     refused("predict", asked(predict, input=photos, model=""), tmp_path / "w", "--config.model")
 
 
-def test_predict_skips_what_is_no_picture_and_keeps_what_shows_nobody(
+def test_predict_skips_other_files_and_keeps_pictures_without_a_face(
     model, photos, tmp_path, capsys
 ):
     folder = tmp_path / "in"
@@ -306,10 +306,24 @@ def test_predict_skips_what_is_no_picture_and_keeps_what_shows_nobody(
 def test_stages_in_the_wrong_order(tmp_path, videos):
     work = tmp_path / "work"
     config = asked(refine, faces=work / "extract", verifier=work / "verify")
-    refused("refine", config, tmp_path / "w", "there is no", "extract", "run what writes it first")
+    refused(
+        "refine",
+        config,
+        tmp_path / "w",
+        "there is no",
+        "extract",
+        "run the stage that writes it first",
+    )
     run("extract", asked(extract, videos=videos / "good.mp4"), work / "extract")
-    refused("refine", config, tmp_path / "w", "there is no", "verify", "run what writes it first")
-    (work / "verify").mkdir()  # begun, but not done
+    refused(
+        "refine",
+        config,
+        tmp_path / "w",
+        "there is no",
+        "verify",
+        "run the stage that writes it first",
+    )
+    (work / "verify").mkdir()  # begun, but not finished
     refused("refine", config, tmp_path / "w", "no model in", "verify")
     config = verify.get_config()
     config.data.root = str(work / "verify")
@@ -319,7 +333,7 @@ def test_stages_in_the_wrong_order(tmp_path, videos):
     refused("evaluate", config, tmp_path / "w", "no predictions.parquet", "finished crossval")
 
 
-def test_the_pipeline_says_what_it_needs(tmp_path, videos):
+def test_the_pipeline_names_missing_inputs(tmp_path, videos):
     refused("pipeline", asked(pipeline, videos=videos), tmp_path / "w", "--config.photos")
     nowhere = tmp_path / "nowhere"
     config = asked(pipeline, videos=nowhere, photos=videos)
@@ -333,19 +347,19 @@ def test_the_pipeline_says_what_it_needs(tmp_path, videos):
     refused("pipeline", config, tmp_path / "w", "contains no photographs", braces)
 
 
-def test_a_workdir_of_another_config(faces, photos):
+def test_a_workdir_of_another_config_is_refused(faces, photos):
     config = asked(photographs, photos=photos, crop={"size": 64}, max_side=640)
     with pytest.raises(UserError, match=r"crop\.size: 80 there, 64 here; max_side: 1280 there"):
         run("photographs", config, faces)
     assert read_json(faces / "done.json")["summary"]["photographs"] == 6
 
 
-def test_a_workdir_inside_its_own_input(photos):
+def test_a_workdir_inside_its_own_input_is_refused(photos):
     config = asked(photographs, photos=photos)
     refused("photographs", config, photos / "work", "lies inside the input", photos)
 
 
-def test_a_workdir_that_is_or_lies_below_a_file(photos, tmp_path):
+def test_a_workdir_that_is_a_file_or_below_one_is_refused(photos, tmp_path):
     (tmp_path / "file").write_text("mine")
     for workdir in (tmp_path / "file", tmp_path / "file" / "w"):
         with pytest.raises(UserError, match=r"cannot write to .*file.*another --workdir"):
@@ -355,7 +369,7 @@ def test_a_workdir_that_is_or_lies_below_a_file(photos, tmp_path):
 
 @contextlib.contextmanager
 def without_privileges():
-    """Root writes anywhere, so it has to be somebody else."""
+    """Runs the test as another user, because root may write anywhere."""
     if os.geteuid() != 0:
         yield
         return
@@ -367,8 +381,8 @@ def without_privileges():
 
 
 @pytest.mark.parametrize(("mode", "words"), [(0o555, "cannot write to"), (0o000, "mine/w: ")])
-def test_a_folder_without_permission(mode, words):
-    with tempfile.TemporaryDirectory() as name:  # pytest's own is closed to others
+def test_a_workdir_without_write_permission_is_refused(mode, words):
+    with tempfile.TemporaryDirectory() as name:  # other users cannot enter pytest's own folder
         folder, photos = Path(name) / "mine", Path(name) / "photos"
         Path(name).chmod(0o755)
         (photos / "ann" / "sad").mkdir(parents=True)
@@ -380,7 +394,7 @@ def test_a_folder_without_permission(mode, words):
         folder.chmod(0o755)
 
 
-def test_a_full_disk_is_told_and_what_is_done_is_kept(videos, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_finished_work_is_kept(videos, tmp_path, monkeypatch):
     config, write = asked(extract, videos=videos / "good.mp4"), manifest.write_negatives
     with monkeypatch.context() as patch:
 
@@ -390,12 +404,14 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(videos, tmp_path, monkeypa
             write(path, frame)
 
         patch.setattr(manifest, "write_negatives", full)
-        with pytest.raises(UserError, match=r"negatives\.parquet: No space left .* is kept"):
+        with pytest.raises(
+            UserError, match=r"negatives\.parquet: No space left .* continues the work"
+        ):
             run("extract", config, tmp_path / "w")
-    assert run("extract", config, tmp_path / "w")["frames_per_s"] == 0  # nothing to extract anew
+    assert run("extract", config, tmp_path / "w")["frames_per_s"] == 0  # nothing is extracted again
 
 
-def test_too_few_images_to_train_on(tmp_path, videos):
+def test_fewer_images_than_a_batch_are_an_error(tmp_path, videos):
     run("extract", asked(extract, videos=videos / "good.mp4"), tmp_path / "extract")
     config = small_network(verify.get_config())
     config.data.root = str(tmp_path / "extract")

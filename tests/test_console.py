@@ -36,7 +36,7 @@ def test_a_message_is_one_harmless_line(capsys, text, printed):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_a_terminal_that_cannot_show_a_letter_gets_its_code(monkeypatch, encoding):
+def test_a_letter_that_the_terminal_cannot_encode_is_escaped(monkeypatch, encoding):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding, errors="strict"))
     console.say("شاد.jpg")
@@ -53,7 +53,7 @@ def test_a_closed_terminal_does_not_end_the_work(monkeypatch):
     console.say("nor this")
 
 
-def test_a_pipe_whose_reader_has_gone_does_not_end_the_work(monkeypatch):
+def test_a_closed_pipe_does_not_end_the_work(monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stream:
@@ -73,7 +73,9 @@ def test_a_pipe_whose_reader_has_gone_does_not_end_the_work(monkeypatch):
         (1, ["ours", "debug: lib: detail", "info: lib: news", "warning: lib: careful"]),
     ],
 )
-def test_libraries_are_heard_from_warnings_on(restored_logging, capsys, verbosity, expected):
+def test_messages_of_libraries_are_shown_from_warnings_on(
+    restored_logging, capsys, verbosity, expected
+):
     console.configure(verbosity)
     console.say("ours")
     library = logging.getLogger("lib")
@@ -85,13 +87,13 @@ def test_libraries_are_heard_from_warnings_on(restored_logging, capsys, verbosit
     assert console.debugging() == (verbosity == 1)
 
 
-def test_what_a_library_says_is_one_harmless_line_too(restored_logging, capsys):
+def test_a_message_of_a_library_is_one_harmless_line_too(restored_logging, capsys):
     console.configure()
     logging.getLogger("lib").warning("cannot read %s\nsecond line", "a\x1b[2J.jpg")
     assert capsys.readouterr().err == r"warning: lib: cannot read a\x1b[2J.jpg; second line" + "\n"
 
 
-def test_an_error_that_orbax_raises_as_well_is_not_logged_by_it(restored_logging, capsys):
+def test_an_error_that_orbax_also_raises_is_not_logged(restored_logging, capsys):
     where = "site-packages/orbax/checkpoint/manager.py"
     for verbosity in (None, 0):
         console.configure(verbosity)

@@ -1,4 +1,4 @@
-"""The revision in environment.json is that of fer_jax, or none."""
+"""The revision in environment.json is that of fer_jax, never that of another repository."""
 
 import subprocess
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_the_revision_of_a_checkout_is_recorded(repository):
 def test_the_revision_of_another_project_is_not(repository, monkeypatch):
     root, git = repository
     installed = make_package(root / ".venv" / "site-packages" / "fer_jax")
-    copied = make_package(root / "fer_jax")  # beside the thesis, and not tracked
+    copied = make_package(root / "fer_jax")  # in a repository of another project, not tracked
     assert environment.git_revision(installed) == "no git checkout"
     assert environment.git_revision(copied) == "no git checkout"
     git("add", "--force", ".venv")  # tracked, but not the checkout's own package
@@ -54,7 +54,7 @@ def test_the_revision_of_another_project_is_not(repository, monkeypatch):
     assert environment.git_revision(make_package(root.parent / "elsewhere")) == "no git checkout"
 
 
-def test_the_environment_has_the_package_s_own_version():
+def test_the_environment_has_the_version_of_the_package():
     found = environment.environment()
     assert found["fer_jax"] == fer_jax.__version__
     assert found["git_revision"] == environment.git_revision(Path(fer_jax.__file__).parent)

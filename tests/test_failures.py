@@ -1,4 +1,4 @@
-"""Every end of a command: its one line, its exit code, and where the traceback went."""
+"""How commands end: the line on the terminal, the exit code, and the file with the traceback."""
 
 import tempfile
 from pathlib import Path
@@ -13,7 +13,7 @@ from fer_jax.errors import TerminatedError, UserError
 
 @pytest.fixture(autouse=True)
 def temporary_folder(tmp_path, monkeypatch):
-    """Where a traceback goes that has no workdir."""
+    """The temporary folder, to which tracebacks go if there is no workdir."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -44,7 +44,7 @@ def raised(error):
         (KeyboardInterrupt(), 130, "error: interrupted; the same command continues from here"),
     ],
 )
-def test_expected_ends_are_one_line_and_write_no_file(begun, capsys, error, code, line):
+def test_expected_errors_are_one_line_and_write_no_file(begun, capsys, error, code, line):
     before = sorted(begun.iterdir())
     assert failures.report(raised(error), begun) == code
     assert capsys.readouterr().err == line + "\n"
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_ours_is_not_appended_to(begun, temporary_folder, tmp
     assert original.read_text() == "mine"
 
 
-def test_a_folder_in_which_no_stage_began_stays_as_it_is(tmp_path, temporary_folder, capsys):
+def test_a_folder_in_which_no_stage_began_is_unchanged(tmp_path, temporary_folder, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()
     for workdir in (photos, tmp_path / "absent", None):
@@ -94,7 +94,7 @@ def test_a_folder_in_which_no_stage_began_stays_as_it_is(tmp_path, temporary_fol
     assert not list(photos.iterdir()) and not (tmp_path / "absent").exists()
 
 
-def test_where_nothing_can_be_written_the_line_says_how_to_see_the_traceback(monkeypatch, capsys):
+def test_if_no_file_can_be_written_the_line_says_how_to_see_the_traceback(monkeypatch, capsys):
     monkeypatch.setattr(tempfile, "tempdir", str(Path("/proc/nowhere")))
     assert failures.report(raised(ValueError("x"))) == 1
     assert "ValueError: x; --verbosity=1 shows the traceback" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Names are drawn as they are, also those that matplotlib takes for a formula."""
+"""Names are drawn literally, even if matplotlib could read them as a formula."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def figure_with(names):
     return figure
 
 
-def test_dollar_signs_are_no_formula(tmp_path, monkeypatch):
+def test_dollar_signs_are_not_parsed_as_formulas(tmp_path, monkeypatch):
     monkeypatch.setitem(plots.mpl.rcParams, "svg.fonttype", "none")
     text = svg_text(figure_with(NAMES))
     for name in NAMES:
@@ -38,6 +38,6 @@ def test_subjects_with_dollar_signs_are_in_the_plots_of_a_report(name):
 
 
 def test_others_may_still_draw_formulas(tmp_path):
-    """What this package draws changes no setting of the process."""
+    """Drawing in this package does not change settings of the process."""
     save_figure(figure_with(NAMES), tmp_path / "a.png", dpi=20)
     assert Figure().suptitle("$x^2$").get_parse_math()

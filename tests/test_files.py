@@ -43,8 +43,8 @@ def test_a_named_pipe_among_photographs_is_a_fault(tmp_path):
     assert images.fault(tmp_path / "a.png") == "it is a named pipe, not a file"
 
 
-def test_what_is_not_a_regular_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # the names of sockets are short
+def test_the_error_says_what_the_file_is_instead_of_a_regular_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # paths of sockets must be short
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind("socket")
         for path, kind in (("socket", "a socket"), (".", "a folder"), ("/dev/zero", "a device")):

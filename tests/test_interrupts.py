@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def handler():
-    """Python's own, also where SIGINT was ignored, which processes inherit."""
+    """Sets Python's own handler, since an ignored SIGINT would be inherited."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_during_the_imports_is_one_line(tmp_path, handler):
-    """The delays are those of modules: each process is interrupted when it has imported one."""
+    """Each process is interrupted after it has imported one of the modules."""
     moments = ("absl.app", "jax._src.core")
     command = [sys.executable, "-X", "importtime", "launch.py", "--config=configs/render.py"]
     processes = {
@@ -50,13 +50,13 @@ def test_ctrl_c_during_the_imports_is_one_line(tmp_path, handler):
 
 
 class Swallows:
-    """The interpreter swallows what its finalizer raises."""
+    """An object whose finalizer raises an exception, which the interpreter swallows."""
 
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_an_interrupt_that_a_callback_swallows_comes_again(handler):
+def test_an_interrupt_that_a_callback_swallows_is_sent_again(handler):
     with pytest.raises(KeyboardInterrupt), interrupts.as_exception():
         Swallows()
         time.sleep(30)

@@ -1,4 +1,4 @@
-"""What a stage did not write is never replaced or deleted."""
+"""Files that a stage did not write are never replaced or deleted."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def write(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def test_what_was_written_is_recorded(folder):
+def test_written_files_are_recorded(folder):
     assert outputs.written(folder) == {"a.txt", "sub/b.txt", "checkpoints/1/c"}
     outputs.delete(folder / "a.txt")
     (folder / "sub/b.txt").unlink()
@@ -48,7 +48,7 @@ def test_a_file_of_a_stage_may_be_replaced_and_one_of_the_user_may_not(folder):
     assert (folder / "mine.txt").read_text() == "original"
 
 
-def test_a_file_that_the_user_puts_where_one_was_deleted_is_the_users(folder):
+def test_a_file_that_the_user_puts_in_the_place_of_a_deleted_one_is_kept(folder):
     outputs.delete(folder / "a.txt")
     outputs.delete_folder(folder / "checkpoints")
     (folder / "a.txt").write_text("original")
@@ -60,7 +60,7 @@ def test_a_file_that_the_user_puts_where_one_was_deleted_is_the_users(folder):
         outputs.claim(folder / "checkpoints", "folder")
 
 
-def test_a_folder_that_took_the_place_of_a_file_is_the_users(folder):
+def test_a_folder_in_the_place_of_a_file_is_kept(folder):
     (folder / "a.txt").unlink()
     (folder / "a.txt").mkdir()
     with pytest.raises(UserError, match=r"a\.txt is not a file that a stage wrote"):
@@ -71,7 +71,7 @@ def test_a_folder_that_took_the_place_of_a_file_is_the_users(folder):
         outputs.delete(folder / "a.txt")
 
 
-def test_a_link_that_took_the_place_of_a_file_is_the_users(folder, tmp_path_factory):
+def test_a_link_in_the_place_of_a_file_is_kept(folder, tmp_path_factory):
     original = tmp_path_factory.mktemp("originals") / "notes.txt"
     original.write_text("original")
     log_metrics(folder, step=1)
@@ -82,7 +82,7 @@ def test_a_link_that_took_the_place_of_a_file_is_the_users(folder, tmp_path_fact
     assert original.read_text() == "original"
 
 
-def test_deleting_a_folder_leaves_what_is_the_users(folder):
+def test_deleting_a_folder_keeps_files_of_the_user(folder):
     (folder / "sub/mine.txt").write_text("original")
     outputs.delete_folder(folder / "sub")
     assert [path.name for path in (folder / "sub").iterdir()] == ["mine.txt"]
@@ -106,7 +106,7 @@ def test_replacing_a_folder_refuses_before_anything_is_deleted(folder):
 
 
 def test_a_linked_folder_is_not_written_to_and_not_followed(folder, tmp_path_factory):
-    """It could lead among the user's originals."""
+    """It could lead to the user's originals."""
     originals = tmp_path_factory.mktemp("originals")
     (originals / "b.txt").write_text("original")
     (folder / "sub/b.txt").unlink()
@@ -123,7 +123,7 @@ def test_a_linked_folder_is_not_written_to_and_not_followed(folder, tmp_path_fac
     assert {path.name: path.read_text() for path in originals.iterdir()} == {"b.txt": "original"}
 
 
-def test_leftovers_of_a_killed_run_go_and_others_stay(folder):
+def test_leftovers_of_a_killed_run_are_deleted_and_other_files_are_kept(folder):
     with (folder / outputs.RECORD).open("a") as record:
         record.write('{"partial": ".x.1.partial.png"}\n{"partial": "sub/.y.1.partial"}\n{"fi')
     (folder / ".x.1.partial.png").touch()
@@ -141,7 +141,7 @@ def test_leftovers_of_a_killed_run_go_and_others_stay(folder):
 @pytest.mark.parametrize(
     "name", [".", "./a", "/etc/passwd", "../outside", "a/../../b", "", "a\0", 3, ["a"]]
 )
-def test_names_of_nothing_below_the_folder_do_not_count(tmp_path, name):
+def test_recorded_names_that_lead_out_of_the_folder_are_ignored(tmp_path, name):
     lines = [json.dumps({"partial": name}), json.dumps({"file": "a"})]
     (tmp_path / outputs.RECORD).write_text("\n".join(lines) + "\n")
     (tmp_path / "a").touch()
@@ -150,7 +150,7 @@ def test_names_of_nothing_below_the_folder_do_not_count(tmp_path, name):
     assert (tmp_path / "a").is_file()
 
 
-def test_a_foreign_file_of_the_same_name_is_left_alone(tmp_path):
+def test_a_foreign_file_with_the_name_of_the_record_is_kept(tmp_path):
     (tmp_path / outputs.RECORD).write_text("my notes\n")
     with pytest.raises(UserError, match="is not a record of what a stage wrote"):
         outputs.begin(tmp_path)
@@ -158,8 +158,8 @@ def test_a_foreign_file_of_the_same_name_is_left_alone(tmp_path):
     assert (tmp_path / outputs.RECORD).read_text() == "my notes\n"
 
 
-def test_a_record_that_was_exchanged_is_read_anew(tmp_path):
-    """As when a folder was deleted and made again, be it in the same place on the disk."""
+def test_a_replaced_record_is_read_again(tmp_path):
+    """As when a folder was deleted and made again, even with the same inode."""
     outputs.begin(tmp_path)
     for name in ("a", "b"):
         write(tmp_path / name, "written")

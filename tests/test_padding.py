@@ -1,4 +1,4 @@
-"""Batches of few sizes give what the whole gives, and hold nothing of the padding."""
+"""Padded batches give the same results as all rows at once, without the padding."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from fer_jax import padding
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 4, 5, 8, 11])
-def test_every_row_is_answered_and_only_given_sizes_are_compiled(rows):
+def test_every_row_has_a_result_and_only_the_given_sizes_are_compiled(rows):
     sizes = []
 
     def function(x, y):
@@ -23,7 +23,7 @@ def test_every_row_is_answered_and_only_given_sizes_are_compiled(rows):
     assert found["sum"].dtype == np.float32 and sizes == [4]  # traced once
 
 
-def test_sizes_follow_what_is_left():
+def test_sizes_depend_on_the_remaining_rows():
     seen = []
     padding.in_batches(
         lambda x: seen.append(len(x)) or x,
@@ -34,6 +34,6 @@ def test_sizes_follow_what_is_left():
     assert [padding.power_of_two(n, 64) for n in (1, 2, 3, 37, 64, 99)] == [1, 2, 4, 64, 64, 64]
 
 
-def test_pad_adds_zeros_behind():
+def test_pad_appends_zeros():
     assert padding.pad(np.ones((2, 1), np.uint8), 3).tolist() == [[1], [1], [0]]
     assert padding.pad(np.ones((0, 2)), 1).tolist() == [[0, 0]]

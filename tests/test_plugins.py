@@ -18,9 +18,12 @@ def test_a_plain_and_a_dotted_name_select_the_same_class():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("jigsw", r"no module fer_jax.tasks.jigsw \(did you mean 'jigsaw'\?\); there are emotion,"),
+        (
+            "jigsw",
+            r"no module fer_jax.tasks.jigsw \(did you mean 'jigsaw'\?\); choose from emotion,",
+        ),
         ("views", "fer_jax.tasks.views has no attribute TASK"),
-        ("nowhere.task", "no module nowhere.task; there are"),
+        ("nowhere.task", "no module nowhere.task; choose from"),
         (".task", "no module .task"),
         ("fer_jax.", "no module fer_jax."),
     ],

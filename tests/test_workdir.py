@@ -44,7 +44,7 @@ def test_another_config_stops_and_names_the_field(tmp_path):
         run(make_config(size=4), tmp_path)
 
 
-def test_a_run_that_failed_is_not_done(tmp_path):
+def test_a_failed_run_is_not_finished(tmp_path):
     calls = []
     run = make_stage(calls)
     with pytest.raises(RuntimeError):
@@ -55,7 +55,7 @@ def test_a_run_that_failed_is_not_done(tmp_path):
     assert calls == [-1, -1]
 
 
-def test_what_a_refused_run_leaves_to_look_at_is_replaced_by_the_corrected_one(tmp_path):
+def test_the_findings_of_a_refused_run_are_replaced_by_the_corrected_run(tmp_path):
     @workdir.stage(inputs=lambda config: [])
     def run(config, folder):
         with workdir.atomic_file(folder / "leaks" / "leaks.csv") as temporary:
@@ -97,7 +97,7 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
         try:
             assert first.stdout.readline() == "at work\n"
             (writing,) = folder.glob(".a.*.partial.txt")
-            with pytest.raises(UserError, match=f"another process is at work in {folder}"):
+            with pytest.raises(UserError, match=f"another process is working in {folder}"):
                 run(make_config(), folder)
             assert not calls
             assert {path.name for path in folder.iterdir()} >= {"config.json", writing.name}
@@ -108,7 +108,7 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     assert not writing.exists()
 
 
-def test_temporary_files_that_no_run_of_the_stage_left_are_kept(tmp_path):
+def test_temporary_files_that_the_stage_did_not_write_are_kept(tmp_path):
     calls = []
     child = tmp_path / "work" / "child"
     make_stage(calls)(make_config(), child)
@@ -121,7 +121,7 @@ def test_temporary_files_that_no_run_of_the_stage_left_are_kept(tmp_path):
 @pytest.mark.parametrize(
     "name", ["config.json", "inputs.json", "written.jsonl", "environment.json"]
 )
-def test_a_file_of_the_user_that_is_called_like_a_record_stays(tmp_path, name):
+def test_a_file_of_the_user_with_the_name_of_a_record_is_kept(tmp_path, name):
     (tmp_path / name).write_text('{"my": "own"}\n')
     with pytest.raises(UserError):
         make_stage([])(make_config(), tmp_path)
@@ -164,7 +164,7 @@ def test_an_input_in_another_stages_workdir_within_this_one_is_allowed(tmp_path)
     assert len(calls) == 3
 
 
-def test_where_there_are_no_locks_the_stage_runs_all_the_same(tmp_path, monkeypatch):
+def test_the_stage_runs_without_locks_if_the_system_has_none(tmp_path, monkeypatch):
     def no_locks(descriptor, how):
         raise OSError(errno.ENOLCK, "no locks available")
 
@@ -242,7 +242,7 @@ def test_a_json_file_without_a_needed_field_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no field 'summary' of the type dict"):
         workdir.read_json(tmp_path / "done.json", summary=dict)
     os.mkfifo(tmp_path / "pipe.json")
-    for name, reason in (("pipe.json", "is not a file"), ("absent.json", "is absent")):
+    for name, reason in (("pipe.json", "is not a file"), ("absent.json", "does not exist")):
         with pytest.raises(UserError, match=reason):
             workdir.read_json(tmp_path / name)
 
@@ -258,7 +258,7 @@ def test_damaged_lines_of_the_metrics_are_counted(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("revisits", [True, False])
-def test_a_workdir_of_another_stage_is_refused_and_stays_as_it_is(tmp_path, revisits):
+def test_a_workdir_of_another_stage_is_refused_and_unchanged(tmp_path, revisits):
     make_stage([])(make_config(), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = ConfigDict({**make_config().to_dict(), "stage": "other"}).lock()
@@ -289,7 +289,7 @@ def test_atomic_folder_replaces_the_older_one(tmp_path):
     assert [p.name for p in (tmp_path / "f").iterdir()] == ["new"]
 
 
-def test_fingerprint_notices_every_change_of_a_folder(tmp_path):
+def test_the_fingerprint_changes_with_every_change_of_a_folder(tmp_path):
     root, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
     for folder in (root, elsewhere):
         folder.mkdir()
@@ -300,8 +300,8 @@ def test_fingerprint_notices_every_change_of_a_folder(tmp_path):
     seen = [workdir.fingerprint(root)]
     status = (root / "1.png").stat()
     os.utime(root / "1.png", (1, 1))
-    assert workdir.fingerprint(root) == seen[0]  # a copy with another date is the same picture
-    (root / "1.png").write_bytes(b"two")  # as long, and as old
+    assert workdir.fingerprint(root) == seen[0]  # a copy with another date has the same fingerprint
+    (root / "1.png").write_bytes(b"two")  # the same length and date
     os.utime(root / "1.png", ns=(status.st_atime_ns, status.st_mtime_ns))
     seen.append(workdir.fingerprint(root))
     (elsewhere / "2.png").write_bytes(b"new")
@@ -327,7 +327,7 @@ def test_files_that_an_input_names_count_as_inputs(tmp_path):
     assert calls == [False, True]
 
 
-def test_fingerprint_of_a_stage_is_that_of_its_result(tmp_path):
+def test_the_fingerprint_of_a_finished_stage_is_that_of_done_json(tmp_path):
     workdir.write_json(tmp_path / "config.json", {"stage": "example"})
     workdir.write_json(tmp_path / "done.json", {"summary": 1})
     before = workdir.fingerprint(tmp_path)
@@ -338,7 +338,7 @@ def test_fingerprint_of_a_stage_is_that_of_its_result(tmp_path):
     assert workdir.fingerprint(tmp_path / "nowhere") == "absent"
 
 
-def test_fingerprint_of_another_folder_with_such_a_file_is_that_of_all_its_files(tmp_path):
+def test_the_fingerprint_of_another_folder_with_a_done_json_covers_all_files(tmp_path):
     workdir.write_json(tmp_path / "done.json", {"summary": 1})
     before = workdir.fingerprint(tmp_path)
     (tmp_path / "consent.csv").write_text("subject,share,train,demo,revoked\n")
