@@ -238,7 +238,9 @@ def read(kind: type[R], path: str | os.PathLike[str]) -> R:
     try:
         text = Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
+        raise UserError(
+            f"cannot read {path} ({error.strerror}); run the stage that writes it in a new workdir"
+        ) from error
     return parse(kind, text, path)
 
 

@@ -13,6 +13,11 @@ PHRASES = (
     r"\bmend(s|ed|ing)?\b",
     r"on both sides of (a|the) (fold|split)",
     r"taught or chosen",
+    r"\bholds? no\b",
+    r"give the same command",
+    r"\bstands? apart\b",
+    r"\bwhere there (is|are) none\b",
+    r"\bcounts? for nothing\b",
 )
 EXEMPT = {"docs/style.md", "tests/test_language.py"}
 

@@ -140,7 +140,7 @@ def build(
         with registered.skip_registration():
             cls = type(cls.__name__, (cls,), own)
     if not Path(root).is_dir():
-        raise UserError(f"{name}: there is no folder {root}")
+        raise UserError(f"{name}: there is no folder {root}; correct the path of the data set")
     try:
         probe = cls(data_dir=os.fspath(data_dir), config=config)
     except ValueError as error:

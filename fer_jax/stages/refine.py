@@ -322,7 +322,7 @@ def _read_faces(folder: str) -> tuple[pd.DataFrame, Path]:
         raise UserError(f"refine: no manifest.parquet in {path}; run `extract` with it as workdir")
     manifest = read_manifest(path / "manifest.parquet")
     if manifest.empty:
-        raise UserError(f"refine: {path / 'manifest.parquet'} holds no face; nothing to refine")
+        raise UserError(f"refine: {path / 'manifest.parquet'} contains no faces to refine")
     return manifest, path
 
 
