@@ -61,13 +61,13 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def turn_in(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Waits until no other process is in such a block for the same folder, which must exist.
+    """Waits until no other process is in a block `with turn_in(folder)`; the folder must exist.
 
     This is for short work on files that several stages share, such as the table of pseudonyms, not
     for a stage's workdir, which `alone_in` locks for the whole run.
 
     Raises:
-        BlockingIOError: another process is in such a block, and `wait` is false.
+        BlockingIOError: another process has the lock, and `wait` is false.
         OSError: the folder cannot be read.
     """
     if fcntl is None:

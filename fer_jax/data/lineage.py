@@ -42,7 +42,7 @@ class Workdir:
 
     @property
     def made_from(self) -> frozenset[Path]:
-        """All the paths in `inputs`."""
+        """The paths from which the workdir was made: those of all `inputs`."""
         return frozenset(path for paths in self.inputs.values() for path in paths)
 
 

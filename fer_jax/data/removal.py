@@ -85,13 +85,13 @@ class Plan:
 
 @dataclass
 class Removed:
-    """What was done; paths as text.
+    """The result of a removal; paths are text.
 
     Attributes:
         nobody: True if nobody has that name; nothing was deleted then.
         files: the deleted files.
         rows: the number of deleted table rows.
-        models: the deleted models, all of which saw the person.
+        models: the deleted models, all of which were trained on the person.
         kept: workdirs of predictions that these models made.
         left: files that still name the person, which the user should check.
     """

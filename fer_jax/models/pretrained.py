@@ -172,7 +172,7 @@ def _timm(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
 
 
 def _timm_name(layer: str, length: int, last_block8: int) -> str:
-    """ "repeat_1.4.branch1.2" for "block17/4/mixed/branches/1/convs/2"."""
+    """timm's name of a layer: "repeat_1.4.branch1.2" for "block17/4/mixed/branches/1/convs/2"."""
     stage, *rest = layer.split("/")
     if not rest:
         return "conv2d_7b"

@@ -48,7 +48,7 @@ def draw_lighting(rng: np.random.Generator) -> Lighting:
 
 
 def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
-    """Lights a sheet; returns linear RGB times its cover, and the cover."""
+    """Lights a sheet; returns linear RGB, premultiplied by the cover, and the cover."""
     resolution = sheet.grid.resolution
     light = np.asarray(lighting.direction, np.float32)
     light = light / np.linalg.norm(light)

@@ -5,7 +5,7 @@ looks up the schema by `config.stage`, and gives the stage the validated record.
 frozen pydantic models:
 
     fields.py      types with ranges, and the base class of all models
-    faces.py       how faces are found, cut out and selected
+    faces.py       finding, cropping and selecting faces
     training.py    tasks, backbone, optimizer: what the stages that train have in common
     stages.py      one model for each stage
     validation.py  checks a config, and words the errors

@@ -1,4 +1,4 @@
-"""How faces are found, cut out and chosen."""
+"""The settings of finding, cropping and selecting faces."""
 
 from __future__ import annotations
 

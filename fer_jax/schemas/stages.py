@@ -190,7 +190,12 @@ class Refine(Stage):
 
 
 class Inner(Section):
-    """What is chosen on people of a fold's training side."""
+    """Selection within a fold, on training people that are held out for it.
+
+    Attributes:
+        share: of the training people; 0 selects nothing.
+        checkpoints: fractions of the training steps, of which one is selected.
+    """
 
     share: Annotated[float, Field(ge=0, le=0.5)]
     checkpoints: Annotated[Items[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), Unique]

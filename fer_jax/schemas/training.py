@@ -132,7 +132,7 @@ class Backbone(Section):
         name: a file in fer_jax/models/, or a dotted module; see fer_jax/models/backbone.py.
         grey: whether the backbone sees one channel of luma.
         normalise: "inception" is x / 127.5 - 1; "per_image" gives each image mean 0 and variance 1.
-        dropout: on the pooled features.
+        dropout: rate for the pooled features.
         dtype: of the computation; "auto" is bfloat16 on GPU and TPU, and the input's type on CPU.
     """
 
@@ -196,7 +196,7 @@ class Batches(Section):
 
 
 class Loop(Batches):
-    """What `fer_jax.training.loop.fit` reads of a config."""
+    """The fields of a config that `fer_jax.training.loop.fit` uses."""
 
     log_every: Count  # steps; 0: at the end
     evaluate_every: Count  # steps; 0: at the end
