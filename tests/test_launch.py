@@ -272,6 +272,7 @@ def test_the_default_pipeline_adapts_the_starter_and_shows_it_as_it_is():
     assert (steps.emotion.init, steps.emotion.method) == ("starter", "auto")
     assert (steps.as_is.init, steps.as_is.method) == ("starter", "as_is")
     assert steps.verify.init == "starter" and steps.refine.use_verifier == "auto"
+    assert steps.pretrain.optimizer.learning_rate < pretrain.get_config().optimizer.learning_rate
     assert steps.evaluate.main == "starter_adapted"
     folders = {f"{{workdir}}/{name}" for name in ("emotion", "pretrained", "scratch", "as_is")}
     assert set(steps.evaluate.runs.to_dict().values()) == folders
