@@ -26,17 +26,19 @@ def resize(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 3"
 def by_area(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 3"]:
     """Shrinks as `cv2.resize(..., interpolation=cv2.INTER_AREA)`.
 
-    OpenCV sums in float32 in another order. Where the weights have sums that end in exactly one
-    half (a crop of 160 pixels to 48, but not one of 80), a pixel in 500 may be one level off.
+    It adds one pixel after the other in float32, as OpenCV does: a sum may end in exactly one
+    half, and then the last bit decides.
     """
     length = images.shape[1]
-    weights = jnp.asarray(_area_weights(length, side))
-    rows = jnp.einsum(
-        "yh,nhwc->nywc", weights, images.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST
-    )
-    pixels = jnp.einsum("xw,nywc->nyxc", weights, rows, precision=jax.lax.Precision.HIGHEST)
+    pixels, weights = _area_weights(length, side)
+    wide = images.astype(jnp.float32)
+    columns, rows = jnp.float32(0), jnp.float32(0)
+    for pixel, weight in zip(pixels, weights, strict=True):
+        columns = columns + _product(wide[:, :, pixel], weight[:, None])
+    for pixel, weight in zip(pixels, weights, strict=True):
+        rows = rows + _product(columns[:, pixel], weight[:, None, None])
     # At exactly half the size OpenCV rounds halves up, else to even.
-    rounded = jnp.floor(pixels + 0.5) if length == 2 * side else jnp.round(pixels)
+    rounded = jnp.floor(rows + 0.5) if length == 2 * side else jnp.round(rows)
     return jnp.clip(rounded, 0, 255).astype(jnp.uint8)
 
 
@@ -81,18 +83,39 @@ def _fixed_point(
     return np.rint((1 - share) * one).astype(np.int32), np.rint(share * one).astype(np.int32)
 
 
-def _area_weights(length: int, side: int) -> Float32[np.ndarray, "s h"]:
-    """The part that each of `length` pixels has in each of `side` larger ones."""
+def _product(
+    pixels: Float32[Array, "n h w 3"], weights: Float32[np.ndarray, "*_"]
+) -> Float32[Array, "n h w 3"]:
+    """The product of numbers from 0, rounded.
+
+    `abs` alters nothing, but keeps XLA from fusing the product with the sum that follows, which
+    would round once and not twice.
+    """
+    return jnp.abs(pixels * weights)
+
+
+def _area_weights(
+    length: int, side: int
+) -> tuple[Int[np.ndarray, "k s"], Float32[np.ndarray, "k s"]]:
+    """Which of `length` pixels each of `side` larger ones covers, in order, and their parts.
+
+    Larger pixels that cover fewer than k have the rest with no weight.
+    """
     scale = length / side
-    weights = np.zeros((side, length), np.float32)
+    found: list[list[tuple[int, float]]] = []
     for row in range(side):
         start = row * scale
         end = min(start + scale, length)
         whole, last = int(np.ceil(start)), int(np.floor(end))
-        weights[row, whole:last] = 1
+        parts = [(pixel, 1.0) for pixel in range(whole, last)]
         if whole - start > _NEGLIGIBLE:
-            weights[row, whole - 1] = whole - start
+            parts.insert(0, (whole - 1, whole - start))
         if end - last > _NEGLIGIBLE:
-            weights[row, last] = end - last
-        weights[row] /= np.float32(end - start)
-    return weights
+            parts.append((last, end - last))
+        found.append([(pixel, part / (end - start)) for pixel, part in parts])
+    pixels = np.zeros((max(map(len, found)), side), int)
+    weights = np.zeros(pixels.shape, np.float32)
+    for row, parts in enumerate(found):
+        for place, (pixel, weight) in enumerate(parts):
+            pixels[place, row], weights[place, row] = pixel, weight
+    return pixels, weights

@@ -1,6 +1,7 @@
 """Resizing and grey are those of OpenCV, to the last bit."""
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,11 +26,14 @@ def resized(images, side, interpolation):
 
 @pytest.mark.parametrize(
     ("length", "side"),
-    [(80, 48), (80, 64), (72, 32), (96, 48), (112, 48), (144, 48), (192, 48), (77, 48), (64, 48)],
-)
+    [
+        (80, 48), (80, 64), (72, 32), (96, 48), (112, 48), (144, 48), (192, 48), (77, 48), (64, 48),
+        (320, 299), (160, 48), (96, 80), (100, 99),  # with sums that end in one half
+    ],
+)  # fmt: skip
 def test_shrinking_by_area(length, side):
     images = pictures(length)
-    found = np.asarray(opencv.by_area(jnp.asarray(images), side))
+    found = np.asarray(jax.jit(opencv.by_area, static_argnums=1)(jnp.asarray(images), side))
     np.testing.assert_array_equal(found, resized(images, side, cv2.INTER_AREA))
 
 
@@ -38,16 +42,8 @@ def test_shrinking_by_area(length, side):
 )
 def test_enlarging_bilinearly(length, side):
     images = pictures(length)
-    found = np.asarray(opencv.bilinear(jnp.asarray(images), side))
+    found = np.asarray(jax.jit(opencv.bilinear, static_argnums=1)(jnp.asarray(images), side))
     np.testing.assert_array_equal(found, resized(images, side, cv2.INTER_LINEAR))
-
-
-@pytest.mark.parametrize(("length", "side", "most"), [(320, 299, 0.001), (160, 48, 0.005)])
-def test_where_sums_of_weights_end_in_one_half_few_pixels_differ_by_one(length, side, most):
-    images = pictures(length)
-    found = np.asarray(opencv.by_area(jnp.asarray(images), side))
-    difference = np.abs(found.astype(int) - resized(images, side, cv2.INTER_AREA))
-    assert difference.max() <= 1 and (difference > 0).mean() < most
 
 
 @pytest.mark.parametrize(("length", "side"), [(80, 48), (48, 48), (40, 48)])

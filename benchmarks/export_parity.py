@@ -1,0 +1,90 @@
+"""Do the exported files answer as the model does on real faces, and how fast?
+
+    python launch.py --config=configs/export.py --workdir=WORK/export
+    python -m benchmarks export_parity --export=WORK/export --photographs=WORK/photographs
+
+`--photographs` is the workdir of a stage `photographs`, whose crops are read; `--model` the model
+that was exported. Prints the worst difference of a probability from the model's over all crops,
+and the milliseconds per face for one face and for 16, with --threads threads: the medians of
+--rounds rounds, in each of which all take a turn on the same faces. JAX is `Model.probabilities`,
+as `predict` calls it; its time includes resizing and the views in OpenCV, as that of the files
+includes theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--export", type=Path, required=True)
+    parser.add_argument("--photographs", type=Path, required=True)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=40)
+    options = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+
+    import onnxruntime  # after the processors are chosen, since it counts them
+
+    from fer_jax.export.formats import open_stablehlo
+    from fer_jax.faces.images import read_image
+    from fer_jax.training import trained_model
+
+    files = sorted((options.photographs / "faces").rglob("*.png"))
+    crops = np.stack([read_image(file) for file in files])
+    model = trained_model.load(options.model)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    session = onnxruntime.InferenceSession(options.export / "model.onnx", settings)
+    stablehlo = open_stablehlo(options.export / "model.stablehlo")
+    runs: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "JAX": lambda faces: model.probabilities("emotion", faces),
+        "StableHLO": lambda faces: stablehlo(faces).probabilities,
+        "ONNX Runtime": lambda faces: session.run(["probabilities"], {"faces": faces})[0],
+    }
+    expected = answers(runs["JAX"], crops)
+    found = {name: answers(run, crops) for name, run in runs.items() if name != "JAX"}
+    timed = {count: times(runs, crops, count, options.rounds) for count in (1, 16)}
+    print(f"{len(crops)} faces, {options.threads} threads, {options.rounds} rounds\n")
+    print("| | worst difference | answers that change | ms per face, alone | in sixteens |")
+    print("|---|---|---|---|---|")
+    for name in runs:
+        compared = "| | "
+        if name in found:
+            worst = np.abs(found[name] - expected).max()
+            other = (found[name].argmax(1) != expected.argmax(1)).sum()
+            compared = f"| {worst:.1e} | {other} "
+        print(f"| {name} {compared}| {timed[1][name]:.1f} | {timed[16][name]:.1f} |")
+
+
+def answers(run: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> np.ndarray:
+    """Probabilities of all crops, in batches of 16."""
+    return np.concatenate([run(crops[start : start + 16]) for start in range(0, len(crops), 16)])
+
+
+def times(
+    runs: dict[str, Callable[[np.ndarray], np.ndarray]], crops: np.ndarray, count: int, rounds: int
+) -> dict[str, float]:
+    """Median milliseconds per face, in turns."""
+    spent: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run(crops[:count])
+    for number in range(rounds):
+        faces = np.take(crops, range(number * count, (number + 1) * count), axis=0, mode="wrap")
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run(faces)
+            spent[name].append(time.perf_counter() - started)
+    return {name: float(np.median(each)) / count * 1e3 for name, each in spent.items()}
+
+
+if __name__ == "__main__":
+    main()
