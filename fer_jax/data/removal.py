@@ -37,6 +37,7 @@ _PICTURES = frozenset((".png", ".jpg"))
 _PROBE_FILES = ("neighbours.png", "embedding.png", records.PROBED)
 _RUN_FILES = frozenset(("done.json", "error.log"))  # out of date after a removal, and with names
 _TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".log", ".md", ".txt"))
+_EXPORTED = (".onnx", ".stablehlo")  # models that the stage `export` wrote
 _MOST_PROBLEMS = 10  # in the message
 
 
@@ -379,6 +380,7 @@ def _empty(one: Contents, person: Person, done: Removed) -> None:
     tops = dict.fromkeys(name.split("/")[0] for name in one.written)
     models = [name for name in one.written if name.endswith("model.json")]
     done.models += [str((one.folder / name).parent) for name in models]
+    done.models += [str(one.folder / name) for name in one.written if name.endswith(_EXPORTED)]
     done.models += [str(one.folder / top) for top in tops if top == "checkpoints"]
     done.rows += sum(
         int(person.rows(table).sum())

@@ -130,6 +130,18 @@ def test_models_that_saw_the_person_are_deleted_and_named_and_others_are_not(stu
     assert saw(study / "w") == ["emotion", "later"]
 
 
+def test_exports_of_such_a_model_are_deleted_and_named_and_others_are_not(study):
+    for name, model in (("export", "emotion"), ("export_other", "other")):
+        files = {"model.onnx": "weights", "model.stablehlo": "weights", "README.md": "card"}
+        finished(study / "w" / name, "export", files, model=str(study / "w" / model))
+    named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
+    folder = study / "w" / "export"
+    assert {str(folder / "model.onnx"), str(folder / "model.stablehlo")} < set(named)
+    assert not list(folder.glob("model*")) and not (folder / "README.md").exists()
+    assert (study / "w" / "export_other" / "model.onnx").exists()
+    assert not any("export_other" in path for path in named)
+
+
 def test_pictures_of_a_pretraining_that_was_watched_on_the_person_go_its_model_stays(study):
     for name, root in (("watched", study / "w" / "photographs"), ("alone", "")):
         pictures = dict.fromkeys(("neighbours.png", "embedding.png", "curves.png"), "faces")
