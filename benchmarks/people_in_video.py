@@ -279,8 +279,8 @@ def rate(score: Score, video: Made, found: list[Faces], numbers: list[np.ndarray
 
 def table(scores: dict[tuple[str, str, str], Score]) -> str:
     lines = [
-        "| video | variant | videos | right number of people | identity swaps | faces "
-        "| right number | no number | tracks alone: people, swaps, right |",
+        "| video | variant | videos | right count of people | identity swaps | faces | right number"
+        " | no number | tracks alone: people, swaps, right |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for kind, variant, method in scores:

@@ -12,6 +12,10 @@ box, detector score, five landmarks, emotion, and the probability of each emotio
 picture or frame without a face has one row with an empty box. skipped.csv lists the files that
 could not be read, with the reason. annotated/ has the pictures under their own names, and for each
 video one that plays at the sampled rate; overview.jpg shows the first four pictures.
+In videos, `person` numbers the people, and smoothed_emotion and smoothed_prob_* are their
+probabilities smoothed over time; annotated videos show these, and timeline/ has a picture of them
+for each video (docs/people_in_video.md). --config.camera=0 reads a live camera and shows it in a
+window until q is pressed.
 With --config.min_confidence or --config.coverage, answers that are not confident enough are
 withheld: the emotion is empty, the column `answered` is False, and the probabilities stay.
 A person-relative model adds the column reference_faces: the number of faces that made the person's
@@ -31,6 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.model = "starter"
     config.input = ""  # an image, a video, or a folder of both
+    config.camera = -1  # instead: a camera of this machine, 0 for the first one
 
     # For a person-relative model, which compares the faces of a person with each other
     # (docs/person_relative.md): "one" person in the whole input, or "folder": a folder inside the
@@ -46,6 +51,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.coverage = 0.0
 
     config.every_s = 0.2  # seconds of video between the frames that are looked at
+    # Seconds: time constant of the probabilities that are smoothed over time, for each person of
+    # a video (docs/people_in_video.md). 0 does not smooth.
+    config.smoothing_s = 0.5
     # Pixels: larger pictures are searched at this size. 0: at the size at which the model's own
     # photographs were searched; more finds smaller faces, and is not what was measured.
     config.max_side = 0

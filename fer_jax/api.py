@@ -17,9 +17,11 @@ from ml_collections import ConfigDict
 from fer_jax import abstaining, backend, config_files, console, reading
 from fer_jax.errors import UserError
 from fer_jax.features import Backbone
+from fer_jax.following import follower
 from fer_jax.models import starter
 from fer_jax.reading import Pictures, Reader, sources_of
 from fer_jax.recogniser import Recogniser
+from fer_jax.smoothing import SMOOTHING_S
 from fer_jax.stages import find_stage
 from fer_jax.training import model_directory
 
@@ -55,6 +57,7 @@ def read(
     people: str = "",
     neutral: str = "",
     batch: int = 8,
+    smoothing_s: float = SMOOTHING_S,
     progress: bool = True,
 ) -> pd.DataFrame:
     """The faces in pictures and videos, and their emotions.
@@ -73,15 +76,18 @@ def read(
             for each person.
         neutral: for the reference "neutral": pattern of the file names of neutral photographs.
         batch: frames that are analysed together.
+        smoothing_s: time constant in seconds of the probabilities that are smoothed over time, for
+            each person of a video; 0 does not smooth.
         progress: whether to show a progress bar.
 
     Returns:
         One row per face, and one for a picture or frame without a face, in which all columns but
         the first four are missing: source (str: name of the file, path within the folder, or
         number of the picture in memory), frame (int, from 0), time_s (float, seconds), person (int,
-        0: not numbered), x0, y0, x1, y1 (float32, pixels), detector_score (0..1), left_eye_x to
-        mouth_right_y (pixels), emotion (str), prob_* (float32, calibrated, one column for each
-        emotion), reference_faces with a person-relative model, and answered (bool) with
+        from 1 in each video; 0: not numbered), x0, y0, x1, y1 (float32, pixels), detector_score
+        (0..1), left_eye_x to mouth_right_y (pixels), emotion (str), prob_* (float32, calibrated,
+        one column for each emotion), smoothed_emotion and smoothed_prob_* if there is a video,
+        reference_faces with a person-relative model, and answered (bool) with
         `min_confidence` or `coverage`. An answer that is withheld has the emotion "" and keeps its
         probabilities. `attrs["skipped"]` lists name and reason of what could not be read,
         `attrs["abstaining"]` says how many answers were withheld and what accuracy was measured.
@@ -100,6 +106,7 @@ def read(
         batch=batch,
         people=people,
         neutral=neutral,
+        follow=follower(smoothing_s),
         progress=_bar("read", progress),
     )
     return _table(reader, found.others, "read", rule)
@@ -218,7 +225,12 @@ def _table(
         raise UserError(f"nothing can be read; {source}: {reason}")
     if skipped:
         console.warn(f"{name}: sources skipped: {len(reader.skips)}; see table.attrs['skipped']")
-    columns = reading.schema(reader.labels, relative=reader.relative, abstains=rule is not None)
+    columns = reading.schema(
+        reader.labels,
+        smoothed=any(source.moving for source in reader.sources),
+        relative=reader.relative,
+        abstains=rule is not None,
+    )
     table = reading.table(rows, columns)
     table.attrs["skipped"] = list(skipped)
     if rule is not None:

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar, runt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from tqdm import tqdm
 
 from fer_jax import console
@@ -227,6 +227,7 @@ class Reading:
         landmarks: x, y in pixels of the five points `LANDMARKS`.
         emotion: the most probable class; "" if the answer is withheld.
         probabilities: calibrated, by class; they sum to 1.
+        smoothed: the person's probabilities smoothed over time, by class; None on photographs.
         reference_faces: faces that made the reference of a person-relative answer, 0 if it is
             relative to the average person; None for other models.
         answered: False if the answer is withheld for want of confidence.
@@ -243,6 +244,14 @@ class Reading:
     probabilities: Mapping[str, float]
     reference_faces: int | None = None
     answered: bool = True
+    smoothed: Mapping[str, float] | None = None
+
+    @property
+    def smoothed_emotion(self) -> str | None:
+        """The most probable class by the smoothed probabilities; "" if the answer is withheld."""
+        if not self.smoothed:
+            return None
+        return max(self.smoothed, key=self.smoothed.__getitem__) if self.answered else ""
 
     def cells(self) -> dict[str, Any]:
         """The values by column of `schema`."""
@@ -261,6 +270,8 @@ class Reading:
             **points,
             "emotion": self.emotion,
             **{f"prob_{label}": value for label, value in self.probabilities.items()},
+            "smoothed_emotion": self.smoothed_emotion,
+            **{f"smoothed_prob_{label}": value for label, value in (self.smoothed or {}).items()},
             "reference_faces": self.reference_faces,
             "answered": self.answered,
         }
@@ -275,12 +286,14 @@ class AnalysedFrame:
         frame: number, time and pixels.
         analysis: n faces and their probabilities.
         people: the number of the person with each face, from 1; 0 where people are not numbered.
+        smoothed: probabilities smoothed over time; None where they are not.
     """
 
     source: Source
     frame: Frame
     analysis: Analysis
     people: Int[np.ndarray, " n"]
+    smoothed: Float[np.ndarray, "n classes"] | None = None
 
     def answered(self, least: float = 0.0) -> Bool[np.ndarray, " n"]:
         """Which faces have an answer with a probability of at least `least`."""
@@ -297,6 +310,9 @@ class AnalysedFrame:
             least: answers with a lower probability are withheld.
         """
         faces, probabilities, references = self.analysis
+        smoothed: Iterable[np.ndarray | None] = itertools.repeat(None, len(faces))
+        if self.smoothed is not None:
+            smoothed = self.smoothed
         return [
             Reading(
                 source=self.source.name,
@@ -310,14 +326,16 @@ class AnalysedFrame:
                 probabilities=dict(zip(labels, row.tolist(), strict=True)),
                 reference_faces=references if relative else None,
                 answered=bool(answered),
+                smoothed=None if calm is None else dict(zip(labels, calm.tolist(), strict=True)),
             )
-            for person, box, score, landmarks, row, answered in zip(
+            for person, box, score, landmarks, row, answered, calm in zip(
                 self.people,
                 faces.boxes,
                 faces.scores,
                 faces.landmarks,
                 probabilities,
                 self.answered(least),
+                smoothed,
                 strict=True,
             )
         ]
@@ -333,13 +351,20 @@ class AnalysedFrame:
         return [reading.cells() | place for reading in readings] or [place | {"person": 0}]
 
 
-def schema(labels: Sequence[str], *, relative: bool = False, abstains: bool = False) -> pa.Schema:
+def schema(
+    labels: Sequence[str],
+    *,
+    smoothed: bool = False,
+    relative: bool = False,
+    abstains: bool = False,
+) -> pa.Schema:
     """The columns of a table of faces.
 
     All but source, frame, time_s and person are null in the row of a frame without a face.
 
     Args:
         labels: the classes; without them, the table ends with the landmarks.
+        smoothed: whether probabilities are smoothed over time; null in the rows of photographs.
         relative: whether the answers are person-relative.
         abstains: whether some answers may be withheld.
     """
@@ -354,6 +379,9 @@ def schema(labels: Sequence[str], *, relative: bool = False, abstains: bool = Fa
     if labels:
         columns["emotion"] = pa.string()
         columns |= dict.fromkeys([f"prob_{label}" for label in labels], pa.float32())
+    if labels and smoothed:
+        columns["smoothed_emotion"] = pa.string()
+        columns |= dict.fromkeys([f"smoothed_prob_{label}" for label in labels], pa.float32())
     if relative:
         columns["reference_faces"] = pa.int64()
     if abstains:
@@ -405,6 +433,7 @@ class Reader:
         flag: what precedes the name of an argument in messages: "--config." in a stage.
 
     Attributes:
+        sources: those that are read.
         labels: the classes, in the order of the probabilities.
         relative: whether the answers are person-relative.
         skips: what could not be read so far, and why.
@@ -437,9 +466,9 @@ class Reader:
         self._follow = follow
         self._progress = progress
         self._check_people(sources, flag)
-        self._sources = list(sources)
+        self.sources = list(sources)
         if people == "folder":
-            self._sources = [source for source in sources if "/" in source.name]
+            self.sources = [source for source in sources if "/" in source.name]
             for source in sources:
                 if "/" not in source.name:
                     reason = f"lies in no folder of a person, and {flag}people is 'folder'"
@@ -457,7 +486,7 @@ class Reader:
             return [relative.answer(source, frame) for source, frame in shots]
 
         with self._bar(self._progress) as bar:
-            for moving, group in itertools.groupby(self._sources, key=lambda one: one.moving):
+            for moving, group in itertools.groupby(self.sources, key=lambda one: one.moving):
                 for sources in ([source] for source in group) if moving else (group,):
                     shots = _shots(sources, self.skips, bar)
                     found = _analysed(shots, analyse, self._batch, self.skips)
@@ -502,7 +531,7 @@ class Reader:
 
         skips = Skips()
         with self._bar("references" if self._progress else "") as bar:
-            shots = _shots(self._sources, skips, bar)
+            shots = _shots(self.sources, skips, bar)
             seen = list(_without_pixels(_analysed(shots, look, self._batch, skips)))
         sources, _, sightings = zip(*seen, strict=True) if seen else ((), (), ())
         people = [
@@ -528,7 +557,7 @@ class Reader:
         hidden = True if not name else (None if "ipykernel" not in sys.modules else False)
         bar: tqdm[Any] = tqdm(desc=name, unit="frame", disable=hidden)
         if not bar.disable:
-            counts = [source.expected() for source in self._sources]
+            counts = [source.expected() for source in self.sources]
             known = [count for count in counts if count is not None]
             bar.total = sum(known) if len(known) == len(counts) else None
             bar.refresh()

@@ -48,6 +48,7 @@ def annotate(
     labels: Sequence[str],
     *,
     answered: Bool[np.ndarray, " n"] | None = None,
+    people: Int[np.ndarray, " n"] | None = None,
 ) -> UInt8[np.ndarray, "hh ww 3"]:
     """Draws each face's box and a plate with its likeliest class and a bar for every class.
 
@@ -60,6 +61,7 @@ def annotate(
         probabilities: rows that sum to one, in the order of `labels`.
         labels: the class names.
         answered: which faces have an answer; the others get a grey box and the word "withheld".
+        people: the number of each person, which leads the plate; 0 for a face without a number.
 
     Returns:
         A new RGB picture: as large as `image`, or a whole multiple of it where its shorter side
@@ -86,6 +88,8 @@ def annotate(
     for number, (face, row) in enumerate(zip(faces, probabilities, strict=True)):
         others = np.delete(taken, number, axis=0)
         heading = _heading(row, labels) if shown[number] else "withheld"
+        if people is not None and people[number]:
+            heading = f"{people[number]}: {heading}"
         for draw_plate in (_full_plate, _small_plate):
             plate = draw_plate(row, labels, heading, size)
             places = _places(plate.size, face, (width, height), gap=size // 3)

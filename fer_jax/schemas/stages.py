@@ -330,11 +330,13 @@ class Predict(Stage):
     stage: Literal["predict"]
     model: Text
     input: Text
+    camera: Annotated[int, Field(ge=-1, le=99)] = -1
     people: Annotated[Literal["", "one", "folder"], AnyCase] = ""
     neutral: Text = ""
     min_confidence: Probability = 0.0
     coverage: Share = 0.0
     every_s: Seconds
+    smoothing_s: Seconds = 0.5
     max_side: ZeroOrLongestSide  # 0: as the model was trained
     batch: Batch
     annotate: bool
@@ -342,6 +344,10 @@ class Predict(Stage):
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.min_confidence and self.coverage:
             yield "coverage", "contradicts min_confidence, give one of them"
+        if self.camera >= 0 and self.input:
+            yield "camera", "contradicts input, give one of them"
+        if self.camera >= 0 and self.people:
+            yield "people", "needs all faces of a person first, and a camera gives them one by one"
 
 
 class Export(Stage):

@@ -21,15 +21,20 @@ from fer_jax import abstaining, console, schemas
 from fer_jax.data import names
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
+from fer_jax.faces.camera import Camera, Window
 from fer_jax.faces.video import Frame, write_video
-from fer_jax.reading import AnalysedFrame, Reader, Source, find_sources, schema
+from fer_jax.figures import save_figure
+from fer_jax.following import follower
+from fer_jax.reading import AnalysedFrame, Found, Reader, Source, find_sources, schema
 from fer_jax.recogniser import Recogniser
+from fer_jax.report.timeline import Timeline
 from fer_jax.spreadsheets import safe_cell
 from fer_jax.workdir import atomic_file, stage
 
 _OVERVIEW = 4  # annotated pictures in overview.jpg
 _LONGEST_NAME = 180  # bytes; file systems allow 255, and the name of the temporary file is longer
 _NOT_ANNOTATED = "analysed, but no annotated copy could be written"
+_NO_TIMELINE = "analysed, but no timeline could be drawn"
 _ROWS_AT_ONCE = 4096  # in a row group of predictions.parquet
 _PIXELS, _SCORE, _PROBABILITY = "{:.2f}", "{:.4f}", "{:.6f}"  # numbers in predictions.csv
 
@@ -45,16 +50,21 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     """
     if not config.model:
         raise UserError("predict: give a model directory or a training workdir by --config.model")
-    if not config.input:
+    camera = Camera(config.camera, config.every_s) if config.camera >= 0 else None
+    if not camera and not config.input:
         raise UserError("predict: give an image, a video or a folder by --config.input=PATH")
-    sources, others = find_sources(config.input, every_s=config.every_s)
+    sources, others = (
+        find_sources(config.input, every_s=config.every_s) if not camera else Found([camera], [])
+    )
+    window = Window(camera) if camera else None
     recogniser = Recogniser.load(config.model, max_side=config.max_side)
     reader = Reader(
         recogniser,
         sources,
-        batch=config.batch,
+        batch=config.batch if not camera else 1,
         people=config.people,
         neutral=config.neutral,
+        follow=follower(config.smoothing_s),
         progress="predict",
         flag="--config.",
     )
@@ -68,7 +78,8 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     skips = reader.skips
     for name, reason in others:
         skips.add(name, reason)
-    copies = name_copies(sources, workdir / "annotated") if config.annotate else {}
+    copies = name_copies(sources, workdir / "annotated")
+    has_videos = any(source.moving for source in sources)
     counts = Counts()
     overview: list[np.ndarray] = []
     started = time.perf_counter()
@@ -78,19 +89,32 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         return drawing.annotate(
             analysed.frame.image,
             faces.boxes,
-            probabilities,
+            probabilities if analysed.smoothed is None else analysed.smoothed,
             reader.labels,
             answered=analysed.answered(least),
+            people=analysed.people,
         )
 
-    columns = schema(reader.labels, relative=reader.relative, abstains=rule is not None)
-    with tables(workdir, columns) as table:
+    columns = schema(
+        reader.labels, smoothed=has_videos, relative=reader.relative, abstains=rule is not None
+    )
+    with tables(workdir, columns) as table, window or contextlib.nullcontext():
 
         def written() -> Iterator[AnalysedFrame]:
-            for analysed in reader:
-                counts.add(analysed, least)
-                table.add(analysed.rows(reader.labels, relative=reader.relative, least=least))
-                yield analysed
+            for source, frames in itertools.groupby(reader, key=lambda one: one.source):
+                timeline = Timeline(reader.labels)
+                for analysed in frames:
+                    counts.add(analysed, least)
+                    table.add(analysed.rows(reader.labels, relative=reader.relative, least=least))
+                    if analysed.smoothed is not None:
+                        timeline.add(analysed.frame.time_s, analysed.people, analysed.smoothed)
+                    if window:
+                        window.show(draw(analysed))
+                    yield analysed
+                if config.annotate and (figure := timeline.draw(source.name)):
+                    picture = f"{copies[source.name].relative_to(workdir / 'annotated')}.png"
+                    with skips.each(source.name, _NO_TIMELINE):
+                        save_figure(figure, workdir / "timeline" / picture, dpi=110)
 
         for source, frames in itertools.groupby(written(), key=lambda one: one.source):
             if not config.annotate:
@@ -105,7 +129,8 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
                         overview.append(picture)
         if not counts.frames:
             name, reason = skips.rows[-1]
-            raise UserError(f"predict: nothing can be read in {config.input}; {name}: {reason}")
+            place = config.input or f"camera {config.camera}"
+            raise UserError(f"predict: nothing can be read in {place}; {name}: {reason}")
 
     if overview:
         drawing.write_image(workdir / "overview.jpg", drawing.row(overview, height=360))
@@ -183,7 +208,7 @@ def _formats(columns: pa.Schema) -> dict[str, Any]:
             forms[column.name] = safe_cell
         elif column.type == pa.float32():
             forms[column.name] = _PIXELS.format
-            if column.name.startswith("prob_"):
+            if "prob_" in column.name:
                 forms[column.name] = _PROBABILITY.format
     return forms | {"time_s": "{:.3f}".format, "detector_score": _SCORE.format}
 

@@ -1,0 +1,134 @@
+"""A live camera as a source of frames, and a window that shows them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from fer_jax.errors import UserError
+from fer_jax.faces.video import Frame
+
+_TITLE = "fer_jax (q ends)"
+_MISSES = 30  # frames that a camera may fail to give, one after the other
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A camera of this machine, which OpenCV opens; a source of `fer_jax.reading.Reader`.
+
+    Frames are those that the camera sees when they are asked for, so a slow reader skips some.
+
+    Args:
+        number: 0 for the first camera.
+        every_s: the least time between two frames in seconds.
+    """
+
+    number: int
+    every_s: float = 0.0
+    moving: ClassVar[bool] = True
+    _ended: threading.Event = field(init=False, default_factory=threading.Event)
+
+    @property
+    def name(self) -> str:
+        """Such as "camera-0"."""
+        return f"camera-{self.number}"
+
+    def end(self) -> None:
+        """Ends `frames` before the next frame."""
+        self._ended.set()
+
+    def expected(self) -> None:
+        """Nobody knows."""
+        return
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames until `end` is called or the camera is unplugged; times count from the first.
+
+        Raises:
+            UserError: there is no such camera, another program uses it, or it gives no picture.
+        """
+        capture = cv2.VideoCapture(self.number)
+        try:
+            if not capture.isOpened():
+                raise UserError(
+                    f"camera {self.number} cannot be opened; check that it is connected and that "
+                    "no other program uses it, or give another number by --config.camera"
+                )
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # or frames would be late
+            yield from self._frames(capture)
+        finally:
+            capture.release()
+
+    def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
+        started, index, due, misses = None, -1, 0.0, 0
+        while not self._ended.is_set() and misses < _MISSES:
+            grabbed, index, now = capture.grab(), index + 1, time.monotonic()
+            if not grabbed:
+                misses += 1
+                continue
+            if now < due:
+                continue
+            taken, image = capture.retrieve()
+            if not taken:
+                misses += 1
+                continue
+            misses, due = 0, now + self.every_s
+            started = now if started is None else started
+            yield Frame(index, now - started, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        if started is None and not self._ended.is_set():
+            raise UserError(f"camera {self.number} is open, but gives no picture")
+
+
+class Window:
+    """`with Window(camera) as window:` shows pictures; q, Ctrl-C and closing it end the camera.
+
+    The second Ctrl-C interrupts the program as usual.
+
+    Raises:
+        UserError: there is no display.
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+        if sys.platform.startswith("linux") and not (
+            os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        ):
+            raise UserError(
+                "the camera's pictures are shown in a window, and there is no display (DISPLAY "
+                "and WAYLAND_DISPLAY are not set); run this in a graphical session"
+            )
+
+    def __enter__(self) -> Window:
+        try:
+            cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL)
+        except cv2.error as error:
+            raise UserError(f"OpenCV cannot open a window ({error.err})") from error
+        self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._handler)
+        cv2.destroyWindow(_TITLE)
+
+    def show(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Shows an RGB picture until the next one."""
+        cv2.imshow(_TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        key = cv2.waitKey(1) & 0xFF
+        closed = cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1
+        if key in (ord("q"), ord("Q"), 27) or closed:
+            self._camera.end()
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self._camera.end()
+        signal.signal(signal.SIGINT, self._handler)

@@ -1,0 +1,44 @@
+"""Follows the people of a video: numbers them, and smooths their probabilities over time."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Int
+
+from fer_jax.faces.numbering import Numbering
+from fer_jax.reading import AnalysedFrame, Follow
+from fer_jax.smoothing import SMOOTHING_S, Smoother
+
+
+def follower(smoothing_s: float = SMOOTHING_S) -> Follow:
+    """What a `Reader` takes to number people and to smooth with a time constant in seconds.
+
+    A frame is held back until all its faces have their numbers: for up to 5 frames.
+    """
+
+    def follow(frames: Iterator[AnalysedFrame]) -> Iterator[AnalysedFrame]:
+        first = next(frames, None)
+        if first is None:
+            return
+        numbering = Numbering(getattr(first.source, "every_s", 0.0))
+        smoother = Smoother(smoothing_s)
+        waiting: deque[AnalysedFrame] = deque()
+
+        def finished(numbers: Iterator[Int[np.ndarray, " _"]]) -> Iterator[AnalysedFrame]:
+            for people in numbers:
+                one = waiting.popleft()
+                smoothed = smoother.add(one.frame.time_s, people, one.analysis.probabilities)
+                yield dataclasses.replace(one, people=people, smoothed=smoothed)
+
+        for one in itertools.chain([first], frames):
+            waiting.append(one)
+            frame = one.frame
+            yield from finished(numbering.add(frame.time_s, frame.image, one.analysis.faces))
+        yield from finished(numbering.close())
+
+    return follow

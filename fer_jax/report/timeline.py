@@ -1,0 +1,127 @@
+"""The emotions of each person of a video over time, as a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from fer_jax.faces.drawing import PALETTE
+
+MOST_PEOPLE = 12
+"""Panels of a picture: the people who are seen longest."""
+_GAP_S, _GAP_STEPS = 1.5, 2.5  # without a face; the longer one interrupts a panel
+_WIDTH, _PANEL, _REST = 11.0, 1.25, 1.1  # inches
+_MOST_POINTS = 4000  # in a panel; longer ones are averaged
+
+
+@dataclasses.dataclass
+class _Seen:
+    times: array[float] = dataclasses.field(default_factory=lambda: array("d"))
+    probabilities: array[float] = dataclasses.field(default_factory=lambda: array("f"))
+
+
+class Timeline:
+    """Collects the probabilities of the people of one video, and draws them.
+
+    It needs 8 bytes and 4 for each class per face: 0.7 MB for 20,000 faces.
+
+    Args:
+        labels: the classes.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = labels
+        self._people: dict[int, _Seen] = {}
+        self._first_s, self._last_s = np.inf, -np.inf
+
+    def add(
+        self,
+        time_s: float,
+        people: Int[np.ndarray, " n"],
+        probabilities: Float[np.ndarray, "n classes"],
+    ) -> None:
+        """Adds the faces of a frame; those without a number (0) are left out."""
+        self._first_s, self._last_s = min(self._first_s, time_s), max(self._last_s, time_s)
+        for person, row in zip(people.tolist(), probabilities, strict=True):
+            if person:
+                seen = self._people.setdefault(person, _Seen())
+                seen.times.append(time_s)
+                seen.probabilities.extend(row.tolist())
+
+    def draw(self, title: str) -> Figure | None:
+        """A panel per person: stacked probabilities, and nothing while the person is not seen.
+
+        At most 12 people have a panel: those who are seen longest. None if nobody was seen.
+        """
+        if not self._people:
+            return None
+        longest = sorted(self._people, key=lambda person: -len(self._people[person].times))
+        shown = sorted(longest[:MOST_PEOPLE])
+        figure = Figure(figsize=(_WIDTH, _REST + _PANEL * len(shown)), layout="constrained")
+        panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        # Of the annotated video.
+        colours = [np.array(PALETTE[i % len(PALETTE)]) / 255 for i in range(len(self._labels))]
+        step = self._step()
+        for person, axes in zip(shown, panels, strict=True):
+            for times, shares in self._stretches(person, step):
+                axes.stackplot(times, shares.T, colors=colours, labels=self._labels, linewidth=0)
+            axes.set_ylim(0, 1)
+            axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
+            axes.set_ylabel(f"person {person}", rotation=0, ha="right", va="center", labelpad=10)
+            axes.spines[["top", "right"]].set_visible(False)
+        end = max(self._last_s + step / 2, self._first_s + step)
+        panels[-1].set_xlim(self._first_s - step / 2, end)
+        panels[-1].xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 6, 10]))
+        panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
+        panels[-1].set_xlabel("time (minutes:seconds)")
+        handles, labels = panels[0].get_legend_handles_labels()
+        classes = len(self._labels)
+        figure.legend(
+            handles[classes - 1 :: -1],
+            labels[classes - 1 :: -1],
+            loc="outside right upper",
+            frameon=False,
+        )
+        hidden = len(self._people) - len(shown)
+        figure.suptitle(title + (f" ({hidden} more people are not shown)" if hidden else ""))
+        return figure
+
+    def _step(self) -> float:
+        """The usual time between two frames in seconds."""
+        gaps = [np.diff(seen.times) for seen in self._people.values()]
+        joined = np.concatenate(gaps)
+        return float(np.median(joined)) if len(joined) else 1.0
+
+    def _stretches(
+        self, person: int, step: float
+    ) -> list[tuple[Float[np.ndarray, " t"], Float[np.ndarray, "t classes"]]]:
+        """Times and shares of each stretch in which a person is seen, half a step longer."""
+        seen = self._people[person]
+        times = np.array(seen.times)
+        shares = np.array(seen.probabilities, np.float64).reshape(len(times), -1)
+        shares /= shares.sum(1, keepdims=True)
+        ends = np.flatnonzero(np.diff(times) > max(_GAP_S, _GAP_STEPS * step)) + 1
+        averaged = -(-len(times) // _MOST_POINTS)
+        stretches = []
+        for part in np.split(np.arange(len(times)), ends):
+            groups = np.array_split(part, -(-len(part) // averaged))
+            middles = np.array([times[group].mean() for group in groups])
+            means = np.array([shares[group].mean(0) for group in groups])
+            middles = np.concatenate(
+                [[times[part[0]] - step / 2], middles, [times[part[-1]] + step / 2]]
+            )
+            stretches.append((middles, np.concatenate([means[:1], means, means[-1:]])))
+        return stretches
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as 1:05; with a decimal where the seconds have one."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    whole = f"{rest:02.0f}" if rest == int(rest) else f"{rest:04.1f}"
+    return f"{int(minutes)}:{whole}"
