@@ -96,10 +96,10 @@ def load(place: str) -> tuple[str, ConfigDict]:
         raise
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"cannot load {path}, which --config names ({reason})") from error
+        raise UserError(f"cannot load the config file {path} ({reason})") from error
     except Exception as error:
         kind = type(error).__name__
-        raise UserError(f"the file that --config names fails with {kind}: {error}") from error
+        raise UserError(f"the config file {path} fails with {kind}: {error}") from error
 
 
 def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

@@ -147,7 +147,7 @@ def test_configs_of_the_caller_stay_importable():
         ("predict", {"evry_s": 1.0}, "the config has no field evry_s; the nearest are every_s"),
         ("predict", {"batch": "many"}, "the field batch: "),
         ("emotion", {"optimizer.rate": 1.0}, "has no field optimizer.rate"),
-        ("absent.py", {}, "cannot load absent.py"),
+        ("absent.py", {}, "cannot load the config file absent.py"),
     ],
 )
 def test_a_wrong_config_is_one_line(name, fields, message):
