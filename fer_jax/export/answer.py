@@ -67,7 +67,7 @@ def make(model: Model) -> Function:
             features = jnp.concatenate([features, lines], axis=-1)
         probabilities = _mean(jax.nn.softmax(logits), len(shown))
         if how.temperature != 1.0:
-            least = jnp.clip(probabilities, inference.LEAST, 1.0)
+            least = jnp.clip(probabilities, inference.MIN_PROBABILITY, 1.0)
             probabilities = jax.nn.softmax(jnp.log(least) / how.temperature)
         return Answer(probabilities, _mean(features, len(shown)))
 

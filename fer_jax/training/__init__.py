@@ -1,1 +1,1 @@
-"""One loop for every task: step, optimizer, sharding, checkpoints, logging."""
+"""The training loop for all tasks: step, optimizer, sharding, checkpoints, logging."""

@@ -1,11 +1,11 @@
-"""Checkpoints of the train state and of a run's progress together, by Orbax.
+"""Checkpoints of the train state together with the progress of a run, written by Orbax.
 
-    checkpoints/120/       the newest ones
+    checkpoints/120/       the newest checkpoints, by step
         state/             the arrays, in Orbax's layout
-        progress/metadata  JSON: the iterator's place, figures, and a checksum of every array
-    checkpoints/damaged/   what was found damaged on resuming, out of the way
+        progress/metadata  JSON: the iterator's position, figures, and a checksum of every array
+    checkpoints/damaged/   checkpoints that were found damaged on resuming
 
-A folder with a number is whole or damaged, never half written: Orbax renames it into place.
+A folder with a number is never half written, since Orbax renames it when it is complete.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DISK_WORDS = ("no space left", "quota exceeded", "file too large", "input/outpu
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A checkpoint: the state, what `save` was told beside it, and its step."""
+    """A checkpoint: the state, the progress that was passed to `save`, and the step."""
 
     state: State
     progress: dict[str, Any]
@@ -46,25 +46,25 @@ class Restored:
 
 
 class NotFiniteError(Exception):
-    """The state holds a NaN or an Inf, and was not saved."""
+    """The state contains NaN or Inf, and was not saved."""
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints in a folder; saving runs in the background.
+    """The newest `keep` checkpoints in a folder; they are saved in the background.
 
-    Used in a `with` block, which waits for the last save. All processes take part in every call.
+    To be used in a `with` block, which waits for the last save. All processes must make every call.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         self.folder = folder.absolute()
         self._keep = keep
         self._open: ocp.CheckpointManager | None = None
-        self._pending = 0  # the step of a save that may still run
-        self.failure = ""  # why the newest save came to nothing
+        self._pending = 0  # the step of a save that may still be running
+        self.failure = ""  # why the newest save failed
 
     def __enter__(self) -> Checkpoints:
         logging.getLogger("absl").addFilter(_not_advice)
-        self._hook, sys.unraisablehook = sys.unraisablehook, self._told_already
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._ignore_closed_event_loop
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -76,17 +76,17 @@ class Checkpoints:
         logging.getLogger("absl").removeFilter(_not_advice)
 
     def save(self, state: State, progress: dict[str, Any]) -> None:
-        """Saves both under the state's step; returns before the files are written.
+        """Saves state and progress under the step of the state; returns before they are written.
 
-        A save that fails since the disk does (full, read-only) is told in one line, the older
-        checkpoints stay, and the next save is another try.
+        If the disk fails (full, read-only), there is a warning in one line, older checkpoints stay,
+        and the next save tries again.
 
         Args:
             state: the train state.
-            progress: JSON-able; what else `restore` should give back.
+            progress: JSON-serialisable data that `restore` returns.
 
         Raises:
-            NotFiniteError: the state holds a NaN or an Inf.
+            NotFiniteError: the state contains NaN or Inf.
         """
         step = int(state["step"])
         leaves, bad = integrity.describe(state)
@@ -94,7 +94,7 @@ class Checkpoints:
             raise NotFiniteError(f"{bad[0]} and {len(bad) - 1} more" if bad[1:] else bad[0])
         sealed = integrity.seal({"step": step, "leaves": leaves, "progress": progress})
         self.wait()
-        with self._disk_failures_told(step):
+        with self._disk_failures_reported(step):
             self._manager().save(
                 step,
                 args=ocp.args.Composite(
@@ -104,22 +104,22 @@ class Checkpoints:
             self._pending = step
 
     def wait(self) -> None:
-        """Waits until the newest save is written, or has failed, which is told then."""
+        """Waits until the newest save is complete or has failed, which is reported."""
         if self._open is not None and self._pending:
-            with self._disk_failures_told(self._pending):
+            with self._disk_failures_reported(self._pending):
                 self._open.wait_until_finished()
                 self.failure = ""
             self._pending = 0
 
     def restore(self, like: State) -> Restored | None:
-        """The newest usable checkpoint, in the shapes and shardings of `like`.
+        """The newest usable checkpoint, with the shapes and shardings of `like`.
 
-        None where no checkpoint was ever finished. Damaged ones are told and moved to `damaged/`,
-        once an older one has been read.
+        None if no checkpoint was completed. Damaged checkpoints are reported and moved to
+        `damaged/`, after an older one has been read.
 
         Raises:
-            UserError: all are damaged, one cannot be read for want of permission, or one is that
-                of another network or optimizer.
+            UserError: all checkpoints are damaged, there is no permission to read one, or one
+                belongs to another network or optimizer.
         """
         damage: dict[Path, str] = {}
         for path in self._found():
@@ -129,45 +129,45 @@ class Checkpoints:
                 return restored
             damage[path] = reason
         if damage and all(_is_unfinished(path) for path in damage):
-            self._set_aside(damage, 0)  # killed while the first one was being saved
+            self._set_aside(damage, 0)  # killed while the first checkpoint was saved
             return None
         if damage:
             listed = "; ".join(f"step {path.name}: {reason}" for path, reason in damage.items())
             raise UserError(
-                f"no checkpoint in {self.folder} can be used ({listed}); bring one back from a "
-                f"backup, or delete that folder to train from the beginning"
+                f"no checkpoint in {self.folder} can be used ({listed}); restore one from a "
+                f"backup, or delete that folder to start training again"
             )
         return None
 
     def latest_step(self) -> int:
-        """The step of the newest checkpoint that is written; 0 if there is none."""
+        """The step of the newest complete checkpoint; 0 if there is none."""
         steps = [int(p.name) for p in self._found() if (p / _COMMITTED).is_file()]
         return max(steps, default=0)
 
     def _found(self) -> list[Path]:
-        """Everything whose name is a step, newest first."""
+        """All entries whose name is a step, newest first."""
         if not self.folder.exists():
             return []
         if not self.folder.is_dir():
             raise UserError(
-                f"{self.folder} is a file, and checkpoints should lie there; move it away"
+                f"{self.folder} is a file, but a folder for checkpoints is needed there; move it"
             )
         paths = [path for path in self.folder.iterdir() if path.name.isdecimal()]
         return sorted(paths, key=lambda path: -int(path.name))
 
     def _set_aside(self, damage: dict[Path, str], step: int) -> None:
-        """Tells what was damaged, and makes way for new checkpoints of the same steps."""
+        """Reports damaged checkpoints, and moves them to `damaged/`."""
         backend.wait_for_all("checkpoints were read")
         if backend.writes() and damage:
             aside = self.folder / "damaged"
-            outputs.delete_folder(aside)  # those of an earlier resume: they are large
+            outputs.delete_folder(aside)  # those of an earlier resume, since they are large
             aside.mkdir()
             for path, reason in damage.items():
                 target = aside / path.name
                 path.rename(target)
                 _warn(
-                    f"the checkpoint of step {path.name} is damaged ({reason}); going on from "
-                    f"that of step {step}; the damaged one is now {target}"
+                    f"the checkpoint of step {path.name} is damaged ({reason}) and was moved to "
+                    f"{target}; continuing from step {step}"
                 )
         backend.wait_for_all("damaged checkpoints are set aside")
 
@@ -186,25 +186,25 @@ class Checkpoints:
             )
         return self._open
 
-    def _told_already(self, unraisable: Any) -> None:
-        """Where one array fails, TensorStore reports the others to an event loop that has gone."""
+    def _ignore_closed_event_loop(self, unraisable: Any) -> None:
+        """After the failure of one array, TensorStore reports others to a closed event loop."""
         if str(unraisable.exc_value) != "Event loop is closed":
             self._hook(unraisable)
 
     @contextlib.contextmanager
-    def _disk_failures_told(self, step: int) -> Iterator[None]:
-        """Turns a failed disk into a warning and `failure`, and has Orbax begin anew after it."""
+    def _disk_failures_reported(self, step: int) -> Iterator[None]:
+        """Converts disk errors to a warning and `failure`, and resets Orbax."""
         try:
             yield
         except Exception as error:
-            if backend.several() or not _of_the_disk(error):
-                raise  # among several processes none can go on alone
+            if backend.several() or not _is_disk_error(error):
+                raise  # one of several processes cannot continue alone
             self.failure, self._pending = _brief(error), 0
-            # Orbax counts the failed one among the newest now, and would delete a good one for it.
+            # Orbax would count the failed checkpoint and delete a good one instead.
             self._open = None
             _warn(
-                f"the checkpoint of step {step} was not written ({self.failure}); "
-                f"the last one is of step {self.latest_step()}; trying again at the next"
+                f"the checkpoint of step {step} was not written ({self.failure}); the newest is "
+                f"that of step {self.latest_step()}; the next save tries again"
             )
 
 
@@ -214,7 +214,7 @@ def _not_advice(record: logging.LogRecord) -> bool:
 
 
 def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:
-    """The checkpoint at `path`, or why it is of no use."""
+    """The checkpoint at `path`, or why it cannot be used."""
     try:
         _check_readable(path)
         content = _read_progress(path)
@@ -222,28 +222,28 @@ def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:
         if problems:
             more = f" and {len(problems) - 3} more" if problems[3:] else ""
             raise UserError(
-                f"the checkpoint {path} is of another network or optimizer: "
-                f"{', '.join(problems[:3])}{more}; choose another --workdir or undo the change "
-                f"(of the config, or of fer_jax: environment.json has the revision that began)"
+                f"the checkpoint {path} belongs to another network or optimizer: "
+                f"{', '.join(problems[:3])}{more}; choose another --workdir, or undo the change of "
+                f"the config or of fer_jax (environment.json has the original revision)"
             )
         state = _read_state(path, like)
         wrong = integrity.differences(content["leaves"], state)
         if wrong:
-            raise ValueError(f"{len(wrong)} arrays are not what was saved, {wrong[0]} among them")
+            raise ValueError(f"{len(wrong)} arrays differ from what was saved, such as {wrong[0]}")
         return Restored(state, content["progress"], content["step"]), ""
     except UserError:
         raise
     except PermissionError as error:
         raise UserError(
             f"cannot read the checkpoint file {error.filename}: {error.strerror}; fix the "
-            f"permissions and give the same command again"
+            f"permissions and run the same command again"
         ) from error
-    except Exception as error:  # Orbax and TensorStore raise of all kinds at damaged files
+    except Exception as error:  # damaged files cause exceptions of any type
         return None, _brief(error)
 
 
 def _agreed(restored: Restored | None, reason: str) -> tuple[Restored | None, str]:
-    """The same verdict in all processes: usable only if every one of them could read it."""
+    """The same result in all processes: usable only if all of them could read the checkpoint."""
     if backend.several():
         usable = multihost_utils.process_allgather(np.array(restored is not None))
         if not usable.all():
@@ -256,12 +256,12 @@ def _check_readable(path: Path) -> None:
         raise ValueError("it is a file, not a folder")
     files = [file for file in path.rglob("*") if file.is_file()]
     if not files:
-        raise ValueError("its folder is empty")
+        raise ValueError("the folder is empty")
     for file in files:
         with file.open("rb"):
             pass
     if not (path / _COMMITTED).is_file():
-        raise ValueError(f"it has no {_COMMITTED}: its saving was not finished")
+        raise ValueError(f"it has no {_COMMITTED}, since it was not completely saved")
 
 
 def _is_unfinished(path: Path) -> bool:
@@ -269,7 +269,7 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def _read_progress(path: Path) -> dict[str, Any]:
-    """What lies beside the state, after checking that nothing of it was altered."""
+    """The progress and the checksums of a checkpoint; they are verified."""
     file = path / "progress" / "metadata"
     try:
         content = integrity.unseal(json.loads(file.read_text()))
@@ -278,7 +278,7 @@ def _read_progress(path: Path) -> dict[str, Any]:
     except ValueError as error:  # JSON's and Unicode's errors are ValueErrors too
         raise ValueError(f"progress/metadata is damaged: {error}") from error
     if content["step"] != int(path.name):
-        raise ValueError(f"it is that of step {content['step']}")
+        raise ValueError(f"it belongs to step {content['step']}")
     return content
 
 
@@ -291,7 +291,7 @@ def _read_state(path: Path, like: State) -> State:
     return state
 
 
-def _of_the_disk(error: BaseException) -> bool:
+def _is_disk_error(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return True
     text = str(error).lower()
@@ -299,7 +299,7 @@ def _of_the_disk(error: BaseException) -> bool:
 
 
 def _brief(error: Exception) -> str:
-    if _of_the_disk(error):
+    if _is_disk_error(error):
         text = str(error).lower()
         found = [words for words in _DISK_WORDS if words in text]
         return found[0] if found else str(getattr(error, "strerror", error))

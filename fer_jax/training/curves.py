@@ -1,4 +1,4 @@
-"""Learning curves as a picture, for those who have no TensorBoard open."""
+"""Learning curves as a picture, for use without TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Series = dict[str, tuple[list[int], list[float]]]
 
 
 def draw(folder: Path) -> None:
-    """Draws what `folder/metrics.jsonl` says into `folder/curves.png`, one panel a measure.
+    """Draws `folder/metrics.jsonl` to `folder/curves.png`, with one panel per measure.
 
-    Training is a line, validation a dashed one with points, in the colour of the same figure.
-    Nothing is drawn if no step was recorded.
+    Training is a solid line and validation a dashed one with markers, in the same colour. Nothing
+    is drawn if no step was recorded.
     """
     panels = read(folder / "metrics.jsonl")
     if not panels:
@@ -47,10 +47,10 @@ def draw(folder: Path) -> None:
 
 
 def read(file: Path) -> dict[str, Series]:
-    """By measure, then by figure: its steps and values.
+    """Steps and values of each figure, grouped by measure.
 
-    The measure is the last part of a figure's name; of a probe's, "probe/knn/mixed_6a", the kind
-    of probe, so that its depths stand together.
+    The measure is the last part of a figure's name. For a probe, such as "probe/knn/mixed_6a", it
+    is the kind of probe, so that its depths are in one panel.
     """
     panels: dict[str, Series] = defaultdict(lambda: defaultdict(lambda: ([], [])))
     for line in read_metrics(file.parent):
@@ -68,7 +68,7 @@ def _measure(name: str) -> str:
 
 
 def _probe_panel(axes: Axes, measure: str, series: Series, chance: list[float]) -> None:
-    """A line a depth, from dark (shallow) to light (deep), in the order in which they came."""
+    """Draws one line per depth, from dark (shallow) to light (deep)."""
     shades = colormaps["viridis"].resampled(len(series) + 1)
     for number, (name, (steps, values)) in enumerate(series.items()):
         axes.plot(
@@ -82,7 +82,7 @@ def _probe_panel(axes: Axes, measure: str, series: Series, chance: list[float]) 
         )
     if chance:
         axes.axhline(chance[-1], color="#888888", linestyle=":", linewidth=1.2, label="chance")
-    _dress(axes, f"{measure.removeprefix(_PROBE)} probe, accuracy")
+    _style(axes, f"{measure.removeprefix(_PROBE)} probe, accuracy")
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02))
 
 
@@ -100,12 +100,12 @@ def _panel(axes: Axes, measure: str, series: Series) -> None:
             linewidth=1.5,
             label=name,
         )
-    _dress(axes, measure.replace("_", " "))
+    _style(axes, measure.replace("_", " "))
     if len(series) > 1:
         axes.legend(fontsize=7, frameon=False)
 
 
-def _dress(axes: Axes, title: str) -> None:
+def _style(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_xlabel("step", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

@@ -1,4 +1,4 @@
-"""How much arithmetic a network asks for, and how much a device could do."""
+"""The number of floating-point operations of a network, and the peak rates of devices."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-# Dense matrix products per second by the makers' data sheets, by a part of JAX's `device_kind`:
-# bfloat16 and float32 (on NVIDIA GPUs TensorFloat-32, which JAX's default precision uses).
+# FLOP/s of dense matrix products from the manufacturers' data sheets, by a part of JAX's
+# `device_kind`: bfloat16 and float32 (on NVIDIA GPUs TensorFloat-32, JAX's default precision).
 _PEAKS: dict[str, tuple[float, float]] = {
     "H200": (989e12, 494e12),
     "H100": (989e12, 494e12),
@@ -27,7 +27,7 @@ _PEAKS: dict[str, tuple[float, float]] = {
 
 
 def peak(device_kind: str, dtype: str) -> float | None:
-    """Published FLOP/s of a device, dense; None if the device is not in the list (CPUs are not)."""
+    """Published FLOP/s of a device for dense products; None for unknown devices, such as CPUs."""
     for name, (bfloat16, float32) in _PEAKS.items():
         if re.search(rf"\b{name}\b", device_kind):
             return bfloat16 if dtype == "bfloat16" else float32
@@ -35,22 +35,22 @@ def peak(device_kind: str, dtype: str) -> float | None:
 
 
 def peak_of_all_devices() -> float | None:
-    """bfloat16 FLOP/s of all devices of all processes together, None if they are not known."""
+    """bfloat16 FLOP/s of all devices of all processes; None if unknown."""
     one = peak(jax.devices()[0].device_kind, "bfloat16")
     return None if one is None else one * jax.device_count()
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> int:
-    """Floating-point operations of all convolutions and matrix products in `function`.
+    """Number of floating-point operations of all convolutions and matrix products in `function`.
 
-    A multiplication and an addition count as two; everything else is left out, as is usual. The
-    function is traced on the arguments' shapes, nothing is computed.
+    A multiplication and an addition count as two. All other operations are ignored, as is usual.
+    The function is traced with the arguments' shapes, without computing anything.
     """
     return count_program(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def count_program(jaxpr: Any) -> int:
-    """The same of a program that is traced already; a loop counts as often as it runs."""
+    """The same for a traced program; the body of a loop counts as often as it runs."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
@@ -80,7 +80,7 @@ def _product(equation: Any) -> int:
 
 
 def _jaxprs(value: Any) -> list[Any]:
-    """Programs within an equation's parameter: of jit, scan, custom derivatives, branches."""
+    """Programs in a parameter of an equation: of jit, scan, custom derivatives and branches."""
     if isinstance(value, (tuple, list)):
         return [j for v in value for j in _jaxprs(v)]
     if hasattr(value, "jaxpr"):

@@ -1,4 +1,4 @@
-"""Where a network looked: Grad-CAM, for the answer that it gave."""
+"""Grad-CAM: the regions of an image that support a class."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from fer_jax.schemas.training import Backbone
 from fer_jax.training.state import for_use, merge_network, split_network
 
 _BATCH = 32
-_LEAST = 7  # pixels: a coarser map shows nothing
+_MIN_SIDE = 7  # pixels; coarser maps are not informative
 
 
 class GradCam:
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of a backbone with a linear head.
 
-    Looks at the deepest block whose map is still 7 pixels wide or wider: the mean gradient of the
-    class's logit with respect to each channel weighs that channel, and what speaks against the
-    class is left out.
+    It uses the deepest block with a map of at least 7 pixels per side. Each channel is weighted by
+    the mean gradient of the class's logit, and negative values are clipped.
 
     Args:
-        backbone: of the network.
+        backbone: the backbone of the network.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -44,14 +43,14 @@ class GradCam:
         images: UInt8[np.ndarray, "n s s 3"],
         classes: Int[np.ndarray, " n"],
     ) -> Float32[np.ndarray, "n h w"]:
-        """Maps from 0 to 1, coarse, for the logit of each image's class.
+        """Coarse maps in 0..1 for the logit of each image's class.
 
         Args:
-            state: with the backbone's `parameters` and `statistics`; its running average is
-                explained if it has one, since that is what predicts.
-            kernel: of the head.
+            state: contains the backbone's `parameters` and `statistics`; the running average is
+                used if there is one, as in prediction.
+            kernel: the kernel of the head.
             images: RGB.
-            classes: the class to explain, one an image.
+            classes: the class to explain for each image.
         """
         own = {part: {"backbone": tree["backbone"]} for part, tree in for_use(dict(state)).items()}
         weights = np.asarray(kernel, np.float32).T[classes]
@@ -68,7 +67,7 @@ class GradCam:
         outputs = [network.preprocess(images)]
         for layer in layers:
             outputs.append(layer(outputs[-1], train=False))
-        wide = [n for n, output in enumerate(outputs) if min(output.shape[1:3]) >= _LEAST]
+        wide = [n for n, output in enumerate(outputs) if min(output.shape[1:3]) >= _MIN_SIDE]
         place = max(wide) if wide else 0
 
         def logits(maps: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients: fine lines, which a small network misses."""
+"""Histograms of oriented gradients, which describe fine lines that a small network misses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-SIDE = 64  # pixels, of the faces described
+SIDE = 64  # pixels; side of the faces
 CELLS, BINS = 8, 9  # cells along each side, and orientations
-WIDTH = (CELLS - 1) ** 2 * 4 * BINS  # numbers per face
+WIDTH = (CELLS - 1) ** 2 * 4 * BINS  # values per face
 
 
 def descriptors(crops: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f"]:

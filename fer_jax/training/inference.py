@@ -1,4 +1,4 @@
-"""Test-time inference: several views of a face, and the temperature of its probabilities."""
+"""Test-time inference: several views of a face, and temperature scaling of probabilities."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.special import softmax
 
-CROPS = 5  # the whole face, and a crop towards each corner
+CROPS = 5  # the whole face, and a crop at each corner
 _CROP = 0.9  # of the side
-LEAST = 1e-12  # a probability of 0 has no logarithm
+MIN_PROBABILITY = 1e-12  # 0 has no logarithm
 
 Images = UInt8[np.ndarray, "n s s 3"]
 
 
 def views(images: Images, count: int) -> list[Images]:
-    """The images, with `count` 5 four crops of 90 % of the side, and the mirror image of each.
+    """The images, four crops of 90 % of the side if `count` is 5, and the mirror images of all.
 
-    Crops are enlarged to the side of the images. All mirror images follow all crops.
+    Crops are enlarged to the side of the images. The mirror images come after all crops.
 
     Raises:
         ValueError: `count` is neither 1 nor 5.
@@ -38,7 +38,7 @@ def corners(side: int, count: int) -> list[tuple[int, int, int]]:
         ValueError: `count` is neither 1 nor 5.
     """
     if count not in (1, CROPS):
-        raise ValueError(f"{count} test crops are not offered; use 1 or {CROPS}")
+        raise ValueError(f"{count} test crops are not supported; use 1 or {CROPS}")
     if count == 1:
         return []
     small = max(1, round(_CROP * side))
@@ -48,6 +48,6 @@ def corners(side: int, count: int) -> list[tuple[int, int, int]]:
 def scale(
     probabilities: Float[np.ndarray, "N C"], temperature: float | Float[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N C"]:
-    """The probabilities at a temperature, one for all or one per row; NaN stays NaN."""
-    logits = np.log(np.clip(probabilities, LEAST, 1.0))
+    """The probabilities scaled by one temperature or by one per row; NaN stays NaN."""
+    logits = np.log(np.clip(probabilities, MIN_PROBABILITY, 1.0))
     return softmax(logits / np.reshape(temperature, (-1, 1)), axis=1)

@@ -1,7 +1,7 @@
-"""Is a tree of arrays the one that was saved? Names, shapes, types and a checksum of each leaf.
+"""Checks that a tree of arrays is the one that was saved: names, shapes, types and checksums.
 
-Neither Orbax nor TensorStore notices a flipped byte in the file of an array: the wrong values are
-read without a word. So a checksum of every leaf is kept beside them.
+Neither Orbax nor TensorStore detects a flipped byte in the file of an array; wrong values are read
+without an error. So a checksum of every leaf is stored with them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fer_jax.training import sharding
 
 
 class Leaf(TypedDict):
-    """What is known of an array; `crc32` over its bytes in C order, little-endian."""
+    """The description of an array; `crc32` is over its bytes in C order, little-endian."""
 
     shape: list[int]
     dtype: str
@@ -28,9 +28,9 @@ class Leaf(TypedDict):
 
 
 def describe(tree: Any) -> tuple[dict[str, Leaf], list[str]]:
-    """Every leaf by its path, and the paths of those that hold a NaN or an Inf.
+    """The description of every leaf by path, and the paths of leaves that contain NaN or Inf.
 
-    Processes that share an array take part together.
+    All processes that share an array must call it together.
     """
     arrays = {name: sharding.fetch(leaf) for name, leaf in named_leaves(tree).items()}
     with ThreadPoolExecutor() as threads:
@@ -40,7 +40,7 @@ def describe(tree: Any) -> tuple[dict[str, Leaf], list[str]]:
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Leaves by path, as "parameters/backbone/stem/0/conv/kernel"."""
+    """Leaves by path, such as "parameters/backbone/stem/0/conv/kernel"."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in pairs}
 
@@ -49,40 +49,40 @@ def misfits(saved: Mapping[str, Leaf], like: Any) -> list[str]:
     """How the saved leaves differ from those of `like` in name, shape or type."""
     wanted = named_leaves(like)
     problems = [f"{name} is missing" for name in sorted(wanted.keys() - saved.keys())]
-    problems += [f"{name} is not wanted" for name in sorted(saved.keys() - wanted.keys())]
+    problems += [f"{name} is unknown" for name in sorted(saved.keys() - wanted.keys())]
     for name in sorted(wanted.keys() & saved.keys()):
         was, now = saved[name], wanted[name]
         if (tuple(was["shape"]), was["dtype"]) != (np.shape(now), str(now.dtype)):
             problems.append(
-                f"{name} is {was['dtype']} {was['shape']} and should be "
+                f"{name} is {was['dtype']} {was['shape']}, expected "
                 f"{now.dtype} {list(np.shape(now))}"
             )
     return problems
 
 
 def differences(saved: Mapping[str, Leaf], restored: Any) -> list[str]:
-    """The paths of leaves whose bytes are not those that were saved."""
+    """The paths of leaves whose bytes differ from what was saved."""
     described, _ = describe(restored)
     return [name for name, leaf in described.items() if leaf != saved[name]]
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of JSON-able content with a checksum of itself; `unseal` checks it.
+    """A copy of JSON-serialisable content with its checksum, which `unseal` verifies.
 
-    A copy, since a checkpoint is written in the background while the loop goes on counting.
+    It is a copy, since a checkpoint is written in the background while the content may change.
     """
     copy = json.loads(json.dumps(content))
     return {"sha256": _digest(copy), "content": copy}
 
 
 def unseal(sealed: Any) -> dict[str, Any]:
-    """The content that was sealed.
+    """The content of a sealed record.
 
     Raises:
-        ValueError: it was altered.
+        ValueError: it was modified.
     """
     if not isinstance(sealed, dict) or sealed.keys() != {"sha256", "content"}:
-        raise ValueError("it is no sealed record")
+        raise ValueError("it is not a sealed record")
     if sealed["sha256"] != _digest(sealed["content"]):
         raise ValueError("its checksum is wrong")
     return dict(sealed["content"])
@@ -93,7 +93,7 @@ def _digest(content: Any) -> str:
 
 
 def _describe(array: np.ndarray) -> Leaf:
-    # As bytes: NumPy's buffers know no bfloat16.
+    # As bytes, since NumPy's buffers do not support bfloat16.
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return {"shape": list(array.shape), "dtype": str(array.dtype), "crc32": zlib.crc32(data)}
 

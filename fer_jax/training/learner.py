@@ -34,7 +34,10 @@ def make_tasks(
 ) -> tuple[dict[str, Task], dict[str, float]]:
     """Tasks and weights from descriptions, e.g. {"rotation": {"weight": 1.0, "views": 4}}.
 
-    `derived` holds, by task, fields that follow from the data: `emotion={"classes": labels}`.
+    `derived` contains fields by task that follow from the data: `emotion={"classes": labels}`.
+
+    Raises:
+        UserError: there is no such task, or a field is unknown or invalid.
     """
     tasks, weights = {}, {}
     for name, given in described.items():
@@ -47,24 +50,25 @@ def make_tasks(
 class Learner:
     """Trains and evaluates; each function is compiled exactly once.
 
-    The compiled functions take one batch shape only: another one is an error, not a second
-    compilation. So every fold of a cross-validation runs through the same program.
+    The compiled functions accept a single batch shape. Another shape is an error, not a second
+    compilation, so that all folds of a cross-validation use the same program.
 
     Args:
-        backbone: of the network.
-        optimizer: its settings.
-        tasks: what is learned, by name.
+        backbone: the settings of the backbone.
+        optimizer: the settings of the optimizer.
+        tasks: the tasks by name.
         weights: each task's weight in the loss.
-        batches: their size, and how they pass through the devices.
+        batches: the batch size, and how batches are distributed over devices.
         steps: the length of the learning-rate schedule.
 
     Attributes:
-        flops_per_step: arithmetic of one update on all devices; known once it is compiled.
-        depth_names: of the arrays that `depths` returns, shallow to deep.
+        flops_per_step: floating-point operations of one update on all devices; known after
+            compilation.
+        depth_names: names of the arrays that `depths` returns, shallow to deep.
 
     Raises:
-        UserError: the devices cannot share the batch or the parameters as asked, or
-            `optimizer.freeze` names no parameter.
+        UserError: the batch or the parameters cannot be divided between the devices, or
+            `optimizer.freeze` matches no parameter.
     """
 
     flops_per_step = 0
@@ -109,7 +113,7 @@ class Learner:
         self._initial: Any = None
 
     def init(self, seed: int) -> State:
-        """A state at step 0 with random weights, each array made where it will be."""
+        """A state at step 0 with random weights; each array is created on its devices."""
 
         def initial(seed: jax.Array) -> State:
             _, parameters, statistics = split_network(self._make(jax.random.key(seed)))
@@ -127,7 +131,7 @@ class Learner:
         return state
 
     def begin_with(self, state: State, leaves: Mapping[str, np.ndarray]) -> State:
-        """The state of step 0 with `leaves` (arrays by path) in place of random ones."""
+        """The state at step 0 with `leaves` (arrays by path) instead of random ones."""
         arrays = dict(leaves)
         if "average" in state:
             arrays |= {
@@ -139,14 +143,14 @@ class Learner:
         return sharding.put(state, sharding.state_shardings(state, self.mesh))
 
     def train(self, state: State, batch: HostBatch) -> tuple[State, dict[str, jax.Array]]:
-        """One update and its figures. The state given is used up."""
-        # A checkpoint of a CPU array may still be read from the array's own memory.
+        """One update and its figures; the state that is passed must not be used again."""
+        # On CPU, a checkpoint may still be read from the array's memory.
         donated = () if jax.default_backend() == "cpu" else (0,)
         compiled = self._compile("train", state, batch, donated)
         return compiled(state, sharding.put_batch(batch, self.mesh))
 
     def evaluate(self, state: State, batches: Iterable[HostBatch]) -> dict[str, float]:
-        """Every task's loss and metrics, as exact means over the real examples of all batches."""
+        """The loss and metrics of every task, as exact means over the real examples."""
         totals: dict[str, np.ndarray] = {}
         for batch in batches:
             compiled = self._compile("evaluate", state, batch)
@@ -158,7 +162,8 @@ class Learner:
     def depths(self, state: State, batches: Iterable[HostBatch]) -> dict[str, np.ndarray]:
         """Pooled outputs float32 [n, C] of the real examples at several depths, shallow to deep.
 
-        Every process gets those of all: the batches are its parts, as of `eval_batches`.
+        `batches` are this process's parts, as from `eval_batches`; every process gets the outputs
+        of all.
         """
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.depth_names}
         for batch in batches:
@@ -170,7 +175,7 @@ class Learner:
         return {name: np.concatenate(rows) for name, rows in parts.items()}
 
     def logits(self, state: State, task: str, images: jax.Array) -> jax.Array:
-        """A head's outputs in inference, traceable by JAX."""
+        """The outputs of a task's head in inference, traceable by JAX."""
         network = merge_network(self._graphdef, **for_use(state))
         return network(task, images, train=False)
 

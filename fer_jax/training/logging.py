@@ -1,4 +1,4 @@
-"""What a run tells while it runs: JSON lines, TensorBoard, a progress bar and a time ledger."""
+"""Logging of a run: JSON lines, TensorBoard, a progress bar, and time by purpose."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ from fer_jax.workdir import atomic_file, log_metrics, read_metrics
 
 
 class Recorder:
-    """Writes scalars of a step to `folder/metrics.jsonl` and to TensorBoard event files.
+    """Writes scalars by step to `folder/metrics.jsonl` and to TensorBoard event files.
 
-    Lines beyond `first_step`, which a killed run wrote after its last checkpoint, are dropped,
-    so that every step stands there once; the event files are written anew from those that stay.
-    Among several processes, the first alone writes. With `wandb_project` the same scalars go
-    to Weights & Biases: no console, code, command line or measurements of the machine.
+    Lines after `first_step`, which a killed run wrote after its last checkpoint, are deleted, so
+    that each step occurs once; the event files are rewritten from the remaining lines. Of several
+    processes, only the first one writes. With `wandb_project` the same scalars are sent to Weights
+    & Biases, but no console output, code, command line or measurements of the machine.
+
+    Raises:
+        UserError: `wandb_project` is set, but Weights & Biases is not installed.
     """
 
     def __init__(self, folder: Path, first_step: int, wandb_project: str = "") -> None:
@@ -44,12 +47,13 @@ class Recorder:
         outputs.delete_folder(folder / "tensorboard")
         outputs.claim(folder / "tensorboard", "folder")
         (folder / "tensorboard").mkdir(exist_ok=True)
-        # Not its SummaryWriter, whose thread dies on a full disk, and whose queue then blocks us.
+        # The thread of tensorboardX's SummaryWriter dies on a full disk, and its queue then blocks.
         self._tensorboard = EventsWriter(str(folder / "tensorboard" / "events"))
         for line in lines:
             self._plot(line, line.get("time", 0.0))
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
+        """Writes the figures of a step."""
         if self._tensorboard is not None:
             line = {"step": step, **{name: _short(value) for name, value in figures.items()}}
             log_metrics(self._file.parent, **line)
@@ -58,12 +62,13 @@ class Recorder:
             self._wandb.log(dict(figures), step=step)
 
     def secure(self) -> None:
-        """Makes what was recorded outlive a power cut, as a checkpoint does."""
+        """Flushes the lines to disk, so that they survive a power failure."""
         if self._tensorboard is not None and self._file.exists():
             with self._file.open("rb") as file:
                 os.fsync(file.fileno())
 
     def close(self) -> None:
+        """Closes the files."""
         if self._tensorboard is not None:
             self._tensorboard.close()
         if self._wandb is not None:
@@ -79,7 +84,7 @@ class Recorder:
 
 
 class Ledger:
-    """Seconds spent by purpose: `with ledger("data_wait"): ...`."""
+    """Measures seconds by purpose: `with ledger("data_wait"): ...`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -93,12 +98,12 @@ class Ledger:
             self.seconds[purpose] += time.perf_counter() - started
 
     def share(self, purpose: str) -> float:
-        """The fraction of all recorded time that went to `purpose`."""
+        """The fraction of all recorded time that was spent on `purpose`."""
         return self.seconds[purpose] / max(sum(self.seconds.values()), 1e-9)
 
 
 def progress_bar(name: str, steps: int, first_step: int) -> tqdm:
-    """A bar over steps with time left; figures are set as its postfix."""
+    """A progress bar over steps with the remaining time; figures are set as its postfix."""
     return tqdm(
         total=steps,
         initial=first_step,
@@ -111,16 +116,17 @@ def progress_bar(name: str, steps: int, first_step: int) -> tqdm:
 
 
 def _weights_and_biases(project: str, folder: Path) -> Any:
-    """The run of this folder, the same one after a restart. Imported here: it is an extra.
+    """The Weights & Biases run of this folder, which is the same after a restart.
 
     Raises:
-        UserError: it is not installed.
+        UserError: the optional package is not installed.
     """
     try:
         import wandb
     except ImportError as error:
         raise UserError(
-            "config.wandb needs Weights & Biases: pip install 'fer_jax[wandb]', or leave it empty"
+            "--config.wandb requires Weights & Biases; run: pip install 'fer_jax[wandb]', or leave "
+            "it empty"
         ) from error
     name = folder / "wandb_run.txt"
     if not name.exists():
@@ -146,7 +152,7 @@ def _weights_and_biases(project: str, folder: Path) -> Any:
 
 
 def _drop_lines_after(path: Path, step: int) -> list[dict[str, Any]]:
-    """Rewrites the file without lines of later steps; the lines of steps that stay."""
+    """Deletes lines of later steps from the file; returns the remaining lines with a step."""
     if not path.exists():
         return []
     kept = [line for line in read_metrics(path.parent) if line.get("step", 0) <= step]

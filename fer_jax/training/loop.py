@@ -1,4 +1,4 @@
-"""The training loop, the same for every task and for every fold."""
+"""The training loop for all tasks and folds."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _VALIDATION_LOSS = "validation/loss"
 
 @runtime_checkable
 class BatchIterator(Protocol):
-    """An endless stream of batches whose place can be saved and restored."""
+    """An endless stream of batches whose position can be saved and restored."""
 
     def __next__(self) -> HostBatch: ...
     def get_state(self) -> dict[str, Any]: ...
     def set_state(self, state: dict[str, Any]) -> None: ...
     def examples(self, batch: int) -> list[str]:
-        """The ids in batch number `batch`, from 0, of all processes."""
+        """The ids of the examples in batch number `batch` (from 0), over all processes."""
 
 
 @dataclasses.dataclass
 class Fitted:
-    """What `fit` returns: the final state, the last figures, and where the time went.
+    """The result of `fit`: the final state, the last figures, speed, and seconds by purpose.
 
-    `seconds` is by purpose, over all runs that took part: compile, data_wait, step, evaluate,
-    save, other.
+    `seconds` includes interrupted runs. The purposes are compile, data_wait, step, evaluate, save
+    and other.
     """
 
     state: State
@@ -56,7 +56,7 @@ class Fitted:
     flops_per_s: float
 
     def speed(self) -> dict[str, float]:
-        """The figures that every training stage reports; utilisation on known accelerators."""
+        """The speed figures that training stages report, with utilisation on known accelerators."""
         peak = flops.peak_of_all_devices()
         return {
             "images_per_s": round(self.images_per_s, 1),
@@ -68,11 +68,14 @@ class Fitted:
 
 
 def steps_of(config: Training, images: int | float) -> int:
-    """Steps of `config.epochs` over so many images; at least `config.min_steps`."""
+    """The number of steps in `config.epochs` over this number of images; >= `config.min_steps`."""
     steps = max(1, round(config.epochs * images / config.batch_size))
     least = config.min_steps
     if config.epochs and steps < least and backend.writes():
-        console.say(f"[{config.stage}] config.min_steps={least} decides, not config.epochs")
+        console.say(
+            f"[{config.stage}] training for --config.min_steps={least} steps, which is more than "
+            f"--config.epochs={config.epochs:g}"
+        )
     return max(steps, least)
 
 
@@ -88,23 +91,30 @@ def fit(
     before: Callable[[State], Mapping[str, float]] | None = None,
     best: Callable[[State], None] | None = None,
 ) -> Fitted:
-    """Trains until `steps`, going on from the newest usable checkpoint in `folder`, if any.
+    """Trains until `steps`, continuing from the newest usable checkpoint in `folder`, if any.
 
-    Everything random is keyed by the state's seed and step, and a checkpoint holds the iterator's
-    place and the figures not yet reported: a run that was killed and resumed ends with the same
-    parameters, and with the same lines in metrics.jsonl but for their times.
+    All random numbers are keyed by the state's seed and step, and a checkpoint contains the
+    iterator's position and the figures that are not yet reported. So a run that was killed and
+    resumed ends with the same parameters, and with the same lines in metrics.jsonl except for
+    times.
 
-    `evaluate` gives validation figures; `before` gives such figures of the state that training
-    begins with, recorded as those of step 0. `best` gets each state whose validation "loss" is
-    lower than all before it, except where the last state is the only one that is evaluated.
-
-    `loop` says how often figures are logged, validated and saved, how large a batch of all
-    processes together is, and to which project of Weights & Biases the figures go too, if any.
+    Args:
+        learner: makes the updates.
+        state: the state at step 0.
+        batches: the training batches.
+        steps: the number of steps.
+        folder: the folder of checkpoints and metrics.jsonl.
+        loop: how often figures are logged, evaluated and saved, the batch size of all processes,
+            and the project of Weights & Biases, if any.
+        evaluate: computes the validation figures of a state.
+        before: computes such figures of the initial state, which are recorded as those of step 0.
+        best: called with each state whose validation "loss" is lower than before, unless the final
+            state is the only one that is evaluated.
 
     Raises:
-        TerminatedError: SIGTERM came; the state is saved.
-        UserError: a figure or the state is not finite any more; the last good checkpoint stays.
-            No checkpoint can be read, or the last one cannot be written.
+        TerminatedError: SIGTERM was received; the state is saved.
+        UserError: a figure or the state is no longer finite (the last good checkpoint stays), no
+            checkpoint can be read, or the last one cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _Termination() as termination, Checkpoints(folder / "checkpoints") as checkpoints:
@@ -114,7 +124,7 @@ def fit(
             state, first, meter_state = restored.state, restored.step, restored.progress["meter"]
             batches.set_state(restored.progress["iterator"])
         elif (folder / "metrics.jsonl").exists() and backend.writes():
-            console.warn(f"{folder.name}: no checkpoint yet: starts at step 0 again")
+            console.warn(f"{folder.name}: there is no checkpoint yet; starting again at step 0")
         run = _Run(learner, batches, steps, folder, loop, evaluate, best, checkpoints, termination)
         with Meter(folder, first, steps, loop, meter_state) as meter:
             if restored is None and before is not None:
@@ -133,7 +143,7 @@ def fit(
 
 @dataclasses.dataclass
 class _Run:
-    """What stays the same from step to step."""
+    """Everything that does not change from step to step."""
 
     learner: Learner
     batches: BatchIterator
@@ -146,7 +156,7 @@ class _Run:
     termination: _Termination
 
     def train(self, state: State, first: int, meter: Meter) -> State:
-        """Steps `first + 1` to the last, each logged, evaluated and saved in this order."""
+        """Trains from step `first + 1` to the last; logs, evaluates and saves, in this order."""
         saved = time.perf_counter()
         for step in range(first + 1, self.steps + 1):
             state = self._step(state, step, meter)
@@ -167,8 +177,8 @@ class _Run:
         if self.checkpoints.failure:
             raise UserError(
                 f"the last state was not saved in {self.checkpoints.folder} "
-                f"({self.checkpoints.failure}); fix that and give the same command again: it "
-                f"goes on from step {self.checkpoints.latest_step()}"
+                f"({self.checkpoints.failure}); fix that and run the same command again, which "
+                f"continues from step {self.checkpoints.latest_step()}"
             )
         return state
 
@@ -186,7 +196,7 @@ class _Run:
         return state
 
     def _evaluate(self, state: State, step: int, meter: Meter) -> None:
-        """Measures and tells the validation's figures, if this step is one to evaluate."""
+        """Computes and records the validation figures, if this step is to be evaluated."""
         every = self.loop.evaluate_every
         if self.evaluate is None or not (step == self.steps or (every and step % every == 0)):
             return
@@ -194,18 +204,18 @@ class _Run:
         meter.evaluations += 1
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
         if bad:
-            self._check(meter)  # a training step before it may be the first that was not finite
+            self._check(meter)  # reports an earlier training step that is not finite, if any
             self._not_finite(step, bad, figures, [])
         better = _VALIDATION_LOSS in figures and meter.is_best(figures[_VALIDATION_LOSS])
-        the_only_one = step == self.steps and meter.evaluations == 1
-        if better and self.best is not None and not the_only_one:
+        is_only_one = step == self.steps and meter.evaluations == 1
+        if better and self.best is not None and not is_only_one:
             with meter.ledger("save"):
                 self.best(state)
 
     def measure(
         self, how: Callable[[State], Mapping[str, float]], state: State, step: int, meter: Meter
     ) -> dict[str, float]:
-        """Records the figures of a state as the validation's."""
+        """Computes figures of a state and records them as validation figures."""
         compiled = self._compile_seconds()
         with meter.ledger("evaluate"):
             figures = {f"validation/{name}": float(value) for name, value in how(state).items()}
@@ -224,7 +234,7 @@ class _Run:
                 self._not_finite(step, [str(error)], {}, self.batches.examples(step - 1))
 
     def _check(self, meter: Meter) -> None:
-        """Stops the run at the first step since the last report with a figure not finite."""
+        """Stops the run if a figure since the last report is not finite, at the first such step."""
         for step, figures in meter.fetch():
             bad = [name for name, value in figures.items() if not math.isfinite(value)]
             if bad:
@@ -250,17 +260,15 @@ class _Run:
         raise UserError(
             f"{', '.join(bad)} not finite at step {step}{shown}; see {file}; "
             f"{f'the last good checkpoint is of step {good}' if good else 'no checkpoint yet'}; "
-            f"try a lower config.optimizer.learning_rate in a new workdir"
+            f"try a lower --config.optimizer.learning_rate in a new workdir"
         )
 
     def _due(self, step: int, elapsed: float) -> bool:
-        """Whether it is time to save. Clocks differ, so several processes ask the first's."""
+        """Whether to save now; several processes use the clock of the first one."""
         due = elapsed > self.loop.checkpoint_every_s
         if not backend.several():
             return bool(due)
-        if (
-            self.loop.log_every and step % self.loop.log_every
-        ):  # asking at each step would cost more than it saves
+        if self.loop.log_every and step % self.loop.log_every:  # a broadcast at each step is slow
             return False
         return bool(multihost_utils.broadcast_one_to_all(np.array(due)))
 
@@ -270,22 +278,24 @@ class _Run:
             step = self.checkpoints.latest_step()
             raise UserError(
                 f"terminated, and the state was not saved ({self.checkpoints.failure}); fix "
-                f"that and give the same command again: it goes on from step {step}"
+                f"that and run the same command again, which continues from step {step}"
             )
-        raise TerminatedError(f"terminated at step {step}, saved; the same command goes on")
+        raise TerminatedError(
+            f"terminated at step {step} and saved; run the same command again to continue"
+        )
 
     def _compile_seconds(self) -> float:
         return float(sum(self.learner.compile_seconds.values()))
 
 
 class _Termination:
-    """Notices SIGTERM, so that the loop can save before it ends."""
+    """Handles SIGTERM, so that the loop can save before it ends."""
 
     def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> _Termination:
-        # Among several processes JAX's own handler tells all of them at which step to stop.
+        # For several processes, JAX's own handler determines the step at which all of them stop.
         self._before = None if backend.several() else signal.signal(signal.SIGTERM, self._ask)
         return self
 
@@ -294,7 +304,7 @@ class _Termination:
             signal.signal(signal.SIGTERM, self._before)
 
     def agreed(self, step: int) -> bool:
-        """Whether to stop after this step: the same answer in every process."""
+        """Whether to stop after this step; the same in all processes."""
         if backend.several():
             return bool(multihost_utils.reached_preemption_sync_point(step))
         return self.asked

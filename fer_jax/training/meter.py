@@ -1,4 +1,4 @@
-"""The figures of a run: collected step by step, told every now and then, kept in checkpoints."""
+"""The figures of a run: collected at each step, reported at intervals, saved in checkpoints."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from fer_jax.training.logging import Ledger, Recorder, progress_bar
 
 
 class Meter:
-    """Collects the figures of steps, and tells them every now and then.
+    """Collects the figures of steps and reports their means at intervals.
 
-    Its `get_state` goes into checkpoints, so that a resumed run tells what one run would.
+    `get_state` is saved in checkpoints, so that a resumed run reports the same figures.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Meter:
             self._waiting = [(step, figures) for step, figures in state["waiting"]]
             self._timed = state["timed"]
             self.ledger.seconds.update(state["seconds"])
-        # Without a checkpoint what stands there of step 0 is measured, and told, again.
+        # Without a checkpoint, the figures of step 0 are computed and recorded again.
         kept = -1 if state is None else first
         self._recorder = Recorder(folder, kept, loop.wandb)
         self._bar = progress_bar(folder.name, steps, first)
@@ -57,7 +57,7 @@ class Meter:
         self._recorder.close()
 
     def get_state(self) -> dict[str, Any]:
-        """JSON-able: figures not yet reported, the newest of each, and what was counted."""
+        """JSON-serialisable: figures that are not yet reported, the newest figures, and counts."""
         return {
             "waiting": [[step, dict(figures)] for step, figures in self.fetch()],
             "figures": self.figures,
@@ -67,14 +67,14 @@ class Meter:
         }
 
     def add(self, step: int, figures: Mapping[str, jax.Array]) -> None:
-        """Keeps the figures of one step, which may still be computed, for the next report."""
+        """Adds the figures of a step, which may still be computed, to the next report."""
         self._waiting.append((step, figures))
-        self._timed += self._done > 0  # the first one compiles
+        self._timed += self._done > 0  # the first step compiles
         self._done += 1
         self._bar.update()
 
     def fetch(self) -> list[tuple[int, Mapping[str, float]]]:
-        """The figures of each step since the last report, once the device has computed them."""
+        """Waits for the device; returns the figures of each step since the last report."""
         with self.ledger("step"):
             fetched = jax.device_get([figures for _, figures in self._waiting])
         steps = [step for step, _ in self._waiting]
@@ -83,7 +83,7 @@ class Meter:
         return list(self._waiting)
 
     def report(self, step: int) -> None:
-        """Tells the means since the last report."""
+        """Records the means since the last report, and shows them in the progress bar."""
         figures = [figures for _, figures in self.fetch()]
         self._waiting.clear()
         means = {name: math.fsum(f[name] for f in figures) / len(figures) for name in figures[0]}
@@ -97,32 +97,32 @@ class Meter:
         )
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes figures of a step; the newest of each name are kept in `figures`."""
+        """Writes figures of a step; `figures` has the newest value of each."""
         self._recorder.record(step, figures)
         self.figures |= figures
 
     def is_best(self, loss: float) -> bool:
-        """Whether a validation loss is lower than all before it."""
+        """Whether a validation loss is lower than all previous ones."""
         better = loss < self._best
         self._best = min(loss, self._best)
         return better
 
     def secure(self) -> None:
-        """Before a checkpoint: what was recorded until now should outlive it."""
+        """Flushes what was recorded, before a checkpoint is saved."""
         self._recorder.secure()
 
     def compiled(self, within: str, seconds: float) -> None:
-        """Books seconds of compilation, which passed within another purpose."""
+        """Moves seconds of compilation from the purpose `within` to `compile`."""
         self.ledger.seconds[within] -= seconds
         self.ledger.seconds["compile"] += seconds
 
     def images_per_s(self) -> float:
-        """Of all processes together, without the first step, which compiles."""
+        """Images per second of all processes, without the first step, which compiles."""
         seconds = self.ledger.seconds["step"] + self.ledger.seconds["data_wait"]
         return self._timed * self._batch_size / max(seconds, 1e-9)
 
     def seconds_by_purpose(self) -> dict[str, float]:
-        """With `other`: what passed since the start beside the purposes named."""
+        """Seconds by purpose; `other` is the time since the start without the named purposes."""
         purposes = ("compile", "data_wait", "step", "evaluate", "save", "other")
         seconds = {purpose: self.ledger.seconds[purpose] for purpose in purposes}
         all_of_them = sum(self.ledger.seconds.values())

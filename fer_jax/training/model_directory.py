@@ -1,7 +1,7 @@
-"""A trained model as a folder: `weights.safetensors` and `model.json`. No pickle.
+"""A trained model as a folder with `weights.safetensors` and `model.json`, without pickle.
 
-The weights carry a checksum of each array and of `model.json`, and are checked whenever they are
-read: a damaged model gives an error, never an answer.
+The weights contain a checksum of each array and of `model.json`, which are verified on reading. A
+damaged model causes an error, never an answer.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from fer_jax.training import integrity
 from fer_jax.training.state import State, flatten, for_use, shapes
 from fer_jax.workdir import atomic_file
 
-FACES = "faces.json"  # in the workdir of a stage that cuts faces: how it does so
-_SEALS = "fer_jax"  # one key, since safetensors writes keys in no certain order
-_SHOWN = 3  # names in a message
+FACES = "faces.json"  # in the workdir of a stage that crops faces: how they are cropped
+_SEALS = "fer_jax"  # a single key, since safetensors writes keys in an undefined order
+_MAX_SHOWN = 3  # names in a message
 
 
 class _Seals(Section):
-    """Checksums in the header of the weights; None in files that have none.
+    """Checksums in the header of the weights; None in files without them.
 
     Attributes:
-        arrays: see `integrity.describe`, by path.
-        record: of `model.json`.
+        arrays: descriptions by path (see `integrity.describe`).
+        record: the digest of `model.json`.
     """
 
     arrays: Json[dict[str, Any]] | None = None
@@ -53,22 +53,22 @@ def save(folder: Path, weights: Mapping[str, np.ndarray], record: ModelRecord) -
     """Writes a model directory.
 
     Args:
-        folder: is made if it does not exist.
-        weights: float arrays by path, as `arrays_of` and `read_weights` return them. float16
-            takes half the space, and `read_weights` returns it as float32.
-        record: becomes `model.json`.
+        folder: is created if it does not exist.
+        weights: float arrays by path, as returned by `arrays_of` and `read_weights`. float16 takes
+            half the space, and is read as float32.
+        record: the content of `model.json`.
 
     Raises:
-        UserError: weights that are not finite.
+        UserError: the weights contain NaN or Inf.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # safetensors writes the memory of an array as it is, whatever its strides.
+    # safetensors ignores the strides of an array.
     arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     described, not_finite = integrity.describe(arrays)
     if not_finite:
         raise UserError(
-            f"{folder}: the model is not saved, since {_named(not_finite)} not finite; "
-            "lower the learning rate and train again"
+            f"{folder}: the model was not saved, since {_named(not_finite)} not finite; "
+            "train again with a lower learning rate"
         )
     digest = _digest(record.model_dump(mode="json"))
     seals = {"arrays": json.dumps(described), "record": digest}
@@ -78,7 +78,7 @@ def save(folder: Path, weights: Mapping[str, np.ndarray], record: ModelRecord) -
 
 
 def arrays_of(state: State) -> dict[str, np.ndarray]:
-    """The weights of a state by path, on this host; its running average if it has one."""
+    """The weights of a state by path, on this host; the running average if there is one."""
     return dict(flatten(jax.device_get(for_use(state))))
 
 
@@ -94,12 +94,12 @@ def describe(
     """The record of a trained model.
 
     Args:
-        backbone: of the network.
-        image_size: side in pixels of the images that it was trained on.
-        tasks: by name.
-        init: the weights that training started from, as in `config.init`; "" for random ones.
-        faces: how the faces were found and cropped (see `read_faces`); None if it is not known.
-        inference: how test-time answers are made, by task.
+        backbone: the settings of the backbone.
+        image_size: side of the training images in pixels.
+        tasks: the tasks by name.
+        init: the initial weights, as in `config.init`; "" for random ones.
+        faces: how the faces were detected and cropped (see `read_faces`); None if unknown.
+        inference: how answers are computed at test time, by task.
     """
     return ModelRecord(
         image_size=image_size,
@@ -113,10 +113,10 @@ def describe(
 
 
 def read_faces(root: str | Path) -> FacePipeline | None:
-    """How the stage whose workdir is `root` cut its faces; None if it left no record.
+    """How the stage with the workdir `root` cropped faces; None if it has no record of this.
 
     Raises:
-        UserError: a damaged record.
+        UserError: the record is damaged.
     """
     file = Path(root) / FACES
     return records.read(FacePipeline, file) if file.is_file() else None
@@ -126,14 +126,14 @@ def read_record(path: str | Path) -> ModelRecord:
     """The record of the model at `path`.
 
     Raises:
-        UserError: no model there, or a damaged record.
+        UserError: there is no model, or its record is damaged.
     """
     file = find(path) / "model.json"
     fields = _read_json(file)
     if isinstance(fields, dict) and "format" not in fields:
         fields = _from_format_1(fields)
     if isinstance(fields, dict) and isinstance(fields.get("backbone"), dict):
-        fields["backbone"].pop("blocks", None)  # how blocks were compiled, in older models
+        fields["backbone"].pop("blocks", None)  # an obsolete field of older models
     return records.parse(ModelRecord, json.dumps(fields), file)
 
 
@@ -145,7 +145,7 @@ def _read_json(file: Path) -> Any:
 
 
 def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Before format 2 the crop stood alone, and the search had these sizes and no others."""
+    """Converts format 1, in which the crop had no `faces` field and the search had fixed sizes."""
     cut = {name: fields[name] for name in ("detector", "crop", "aligned") if name in fields}
     rest = {name: value for name, value in fields.items() if name not in cut}
     if {"detector", "crop"} <= cut.keys():
@@ -155,19 +155,19 @@ def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_model(path: str | Path) -> bool:
-    """Whether `find` would find a model at `path`; a weight file or "imagenet" is none."""
+    """Whether `find` finds a model at `path`; False for a weight file and for "imagenet"."""
     return path == starter.NAME or any(
         (Path(path) / part / "model.json").is_file() for part in ("", "model")
     )
 
 
 def find(path: str | Path) -> Path:
-    """The model directory at `path`: itself, or `model` inside a training workdir.
+    """The model directory at `path`: the folder itself, or `model` in a training workdir.
 
-    "starter" is the one that ships with the package (see `fer_jax.models.starter`).
+    "starter" is the model that ships with the package (see `fer_jax.models.starter`).
 
     Raises:
-        UserError: neither is there.
+        UserError: there is none.
     """
     if path == starter.NAME:
         return starter.folder()
@@ -175,8 +175,8 @@ def find(path: str | Path) -> Path:
         if (folder / "model.json").is_file():
             return folder
     raise UserError(
-        f"no model in {path}: expected model.json there or in its folder `model` (or, to begin "
-        f"training with, a weight file: {', '.join(weight_files.SUFFIXES)})"
+        f"there is no model in {path}: expected model.json in it or in its folder `model` (or, as "
+        f"initial weights for training, a weight file: {', '.join(weight_files.SUFFIXES)})"
     )
 
 
@@ -186,29 +186,29 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     Arrays that were saved as float16 are returned as float32.
 
     Raises:
-        UserError: no model at `path`, or its weights are damaged: other bytes than were saved,
-            numbers that are not finite, or integers.
+        UserError: there is no model at `path`, or its weights are damaged: their bytes have
+            changed, or they contain NaN, Inf or integers.
     """
     folder = find(path)
     file = folder / "weights.safetensors"
     record = read_record(folder)
     if not file.is_file():
-        raise UserError(f"{folder} has a model.json but no {file.name}; copy the whole folder")
+        raise UserError(f"{folder} contains a model.json but no {file.name}; copy the whole folder")
     arrays, seals = _read_arrays(file)
     if record.format == 1:
-        _tell_no_checksums(folder)
+        _warn_without_checksums(folder)
     elif seals.arrays is None or seals.record is None:
-        raise UserError(f"{file} has lost its checksums; copy the model again or train it again")
+        raise UserError(f"{file} has no checksums; copy the model again, or train it again")
     elif seals.record != _digest(_read_json(folder / "model.json")):
         raise UserError(
             f"{folder / 'model.json'} is not the one that was saved with the weights; copy both "
-            "files again or train the model again"
+            "files again, or train the model again"
         )
     return arrays
 
 
 def _read_arrays(file: Path) -> tuple[dict[str, np.ndarray], _Seals]:
-    """The arrays of a safetensors file, checked as far as it has checksums."""
+    """The arrays of a safetensors file; checksums are verified if it has them."""
     seals = _seals(file)
     try:
         arrays = load_file(file)
@@ -220,16 +220,16 @@ def _read_arrays(file: Path) -> tuple[dict[str, np.ndarray], _Seals]:
         damaged = sorted(name for name in names if saved.get(name) != described.get(name))
         if damaged:
             raise UserError(
-                f"{file} is damaged: {_named(damaged)} not as saved (wrong checksum); copy the "
-                "model again or train it again"
+                f"{file} is damaged: {_named(damaged)} not what was saved (wrong checksum); copy "
+                "the model again, or train it again"
             )
     if not_finite:
         raise UserError(f"{file}: {_named(not_finite)} not finite; train the model again")
     integers = [name for name, array in arrays.items() if array.dtype.kind != "f"]
     if integers:
         raise UserError(
-            f"{file}: {_named(integers)} {arrays[integers[0]].dtype}, not floating point; copy "
-            "the model again or train it again"
+            f"{file}: {_named(integers)} {arrays[integers[0]].dtype} instead of floating point; "
+            "copy the model again, or train it again"
         )
     wide = {
         name: array.astype(np.float32) if array.dtype == np.float16 else array
@@ -249,39 +249,44 @@ def _seals(file: Path) -> _Seals:
 
 
 def _unreadable(file: Path, error: Exception | str) -> UserError:
-    return UserError(f"cannot read the weights in {file} ({error}); copy or train the model again")
+    return UserError(
+        f"cannot read the weights in {file} ({error}); copy the model again, or train it again"
+    )
 
 
 def _named(names: list[str]) -> str:
     """ "a is", "a and b are" or "a, b, c and 4 more are"."""
-    if len(names) <= _SHOWN:
+    if len(names) <= _MAX_SHOWN:
         listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     else:
-        listed = f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+        listed = f"{', '.join(names[:_MAX_SHOWN])} and {len(names) - _MAX_SHOWN} more"
     return f"{listed} {'is' if len(names) == 1 else 'are'}"
 
 
 @functools.cache
-def _tell_no_checksums(folder: Path) -> None:
-    console.warn(f"{folder} was saved before checksums existed: its integrity cannot be checked")
+def _warn_without_checksums(folder: Path) -> None:
+    console.warn(
+        f"{folder} was saved by an older version without checksums, so damage is not found"
+    )
 
 
 def _digest(fields: Any) -> str:
-    """Of the JSON value of a `model.json`, so that defaults added since do not change it."""
+    """The digest of the JSON value of a `model.json`; new defaults do not change it."""
     return hashlib.sha256(to_json(fields)).hexdigest()
 
 
 def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
-    """The backbone at `path`, which is `config.init`, by path of each array in `state`.
+    """The arrays of the backbone at `path` (`config.init`), by path in `state`.
 
     Args:
-        path: a model directory, a training workdir, a weight file of Keras, timm or ours (see
-            `fer_jax.models.weight_files`), "imagenet" (see `fer_jax.models.imagenet`), or
+        path: a model directory, a training workdir, a weight file of Keras, timm or this project
+            (see `fer_jax.models.weight_files`), "imagenet" (see `fer_jax.models.imagenet`), or
             "starter" (see `fer_jax.models.starter`).
-        state: of the network that takes the weights.
+        state: the state of the network that will use the weights.
 
     Raises:
-        UserError: it cannot be had, or tensors are missing, extra or misshapen; it lists them.
+        UserError: the weights cannot be read or downloaded, or tensors are missing, unknown or of
+            another shape; the message lists them.
     """
     own = {part: state[part]["backbone"] for part in ("parameters", "statistics")}
     wanted = {
@@ -291,14 +296,14 @@ def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
     }
     file = _weight_file(path)
     if (file.parent / "model.json").is_file():
-        read_weights(file.parent)  # for its checks
+        read_weights(file.parent)  # verifies the checksums
     elif file.suffix == ".safetensors" and _seals(file).arrays is not None:
         _read_arrays(file)
     return pretrained.read_backbone(file, wanted)
 
 
 def origin(path: str | Path) -> Origin:
-    """The weights at `path`: their name, their digest, and what they started from."""
+    """The origin of the weights at `path`: their name, their digest, and their own origin."""
     file = _weight_file(path)
     name, before = file.name, None
     if file.with_name("model.json").is_file():

@@ -1,4 +1,4 @@
-"""The optimizer that a config describes, and which parameters it may change."""
+"""The optimizer, and which parameters it changes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from fer_jax.training.state import Tree, flatten, replace_leaves
 def make_optimizer(
     settings: Optimizer, steps: int, frozen: Tree, stages: Iterable[str]
 ) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019) with warm-up and a cosine to zero over `steps`.
+    """AdamW (Loshchilov & Hutter 2019) with warm-up and cosine decay to zero over `steps`.
 
-    Kernels decay, biases and BatchNorm's scales do not. Leaves marked in `frozen` stay as they
-    are and have no moments.
+    Weight decay applies to kernels, but not to biases and BatchNorm scales. Leaves marked in
+    `frozen` are not changed and have no moments.
 
     Args:
-        settings: `learning_rate` is the peak, `warmup` a fraction of the steps, `clip` the largest
-            global norm of a gradient. `backbone_rate` is a factor on the backbone's learning rate,
-            and `layer_decay` one more for every stage that lies between a parameter and the heads
-            (Clark et al. 2020).
-        steps: of the whole training.
+        settings: `learning_rate` is the peak, `warmup` a fraction of the steps, `clip` the maximum
+            global norm of a gradient. `backbone_rate` is a factor for the learning rate of the
+            backbone, and `layer_decay` a further factor for each stage between a parameter and the
+            heads (Clark et al. 2020).
+        steps: the total number of training steps.
         frozen: see `frozen_mask`.
         stages: the paths of the backbone's stages from input to output.
     """
@@ -48,10 +48,10 @@ def make_optimizer(
 
 
 def frozen_mask(parameters: Tree, patterns: Sequence[str]) -> Tree:
-    """What stays as it is: for every leaf, whether a pattern matches its path.
+    """For every leaf, whether it is frozen, that is, whether a pattern matches its path.
 
-    Paths are those of `state.flatten`, e.g. "backbone/block35/0/projection/kernel". A pattern is of
-    the shell's kind, as in "backbone/block35/*": `*` stands for any characters, slashes too.
+    Paths are those of `state.flatten`, e.g. "backbone/block35/0/projection/kernel". Patterns are
+    shell patterns such as "backbone/block35/*", in which `*` also matches slashes.
 
     Raises:
         UserError: a pattern matches no parameter.
@@ -60,7 +60,7 @@ def frozen_mask(parameters: Tree, patterns: Sequence[str]) -> Tree:
     for pattern in patterns:
         if not fnmatch.filter(paths, pattern):
             raise UserError(
-                f'config.optimizer.freeze: no parameter matches "{pattern}"; paths look like '
+                f'--config.optimizer.freeze: no parameter matches "{pattern}"; paths look like '
                 f"{min(paths)}"
             )
     marks = {path: any(fnmatch.fnmatch(path, pattern) for pattern in patterns) for path in paths}
@@ -70,7 +70,7 @@ def frozen_mask(parameters: Tree, patterns: Sequence[str]) -> Tree:
 def rate_factors(
     parameters: Tree, backbone_rate: float, layer_decay: float, stages: Iterable[str]
 ) -> Tree:
-    """What each leaf's learning rate is multiplied by: 1 for the heads."""
+    """The factor for the learning rate of each leaf; 1 for the heads."""
     order = list(stages)
 
     def factor(path: str) -> float:
@@ -91,7 +91,7 @@ def _decays(leaf: jax.Array) -> bool:
 
 
 def _scale_each(factors: Tree) -> optax.GradientTransformation:
-    """Multiplies each leaf's update by its own factor; leaves of other groups are masked."""
+    """Multiplies each leaf's update by its factor; leaves of other groups are masked."""
 
     def is_masked(leaf: Any) -> bool:
         return isinstance(leaf, optax.MaskedNode)

@@ -1,4 +1,4 @@
-"""What a network consists of, as a table for people to read."""
+"""A readable table of the parameters of a network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fer_jax.training.state import Tree, flatten, shapes
 
 
 def draw(parameters: Tree, frozen: Mapping[str, Any]) -> str:
-    """A line a block: its tensors, its parameters, and how many of them training may change.
+    """One line per block: the numbers of tensors, parameters and trained parameters.
 
-    `frozen` marks leaves of `parameters` that stay as they are (see `optimizer.frozen_mask`).
+    `frozen` marks leaves of `parameters` that are not trained (see `optimizer.frozen_mask`).
     """
     marks = flatten(dict(frozen))
     rows: dict[str, list[int]] = {}
@@ -31,6 +31,6 @@ def draw(parameters: Tree, frozen: Mapping[str, Any]) -> str:
 
 
 def _block(path: str) -> str:
-    """backbone/block17/3/mixed/... belongs to backbone/block17/3, the rest to its second name."""
+    """The block of a path: backbone/block17/3 for backbone/block17/3/mixed/..., else two names."""
     names = path.split("/")
     return "/".join(names[:3] if len(names) > 2 and names[2].isdigit() else names[:2])

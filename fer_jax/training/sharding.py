@@ -1,4 +1,4 @@
-"""Where arrays lie: a mesh ("data", "fsdp") over all devices of all processes."""
+"""Placement of arrays on a mesh ("data", "fsdp") of all devices of all processes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from fer_jax.errors import UserError
 
 
 def make_mesh(fsdp: int = 1) -> Mesh:
-    """All devices; `fsdp` of them share one copy of the parameters, the rest of them copies.
+    """A mesh of all devices, in which each group of `fsdp` devices shares a copy of the parameters.
 
     Raises:
-        UserError: the number of devices is no multiple of `fsdp`.
+        UserError: the number of devices is not a multiple of `fsdp`.
     """
     devices = jax.device_count()
     if devices % fsdp:
-        raise UserError(f"config.fsdp={fsdp} does not divide the {devices} devices")
+        raise UserError(
+            f"--config.fsdp={fsdp} does not divide the number of devices, {devices}; use a divisor"
+        )
     auto = jax.sharding.AxisType.Auto
     return jax.make_mesh((devices // fsdp, fsdp), ("data", "fsdp"), axis_types=(auto, auto))
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:
-    """Each leaf split over "fsdp" along its largest axis that divides, else on every device."""
+    """Splits each leaf over "fsdp" along its largest divisible axis; else it is replicated."""
     parts = mesh.shape["fsdp"]
 
     def shard(leaf: Any) -> NamedSharding:
@@ -41,7 +43,7 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """Host arrays onto the devices of the mesh; every process holds the same values."""
+    """Copies host arrays, the same in all processes, to the devices of the mesh."""
 
     def place(leaf: Any, sharding: NamedSharding) -> jax.Array:
         values = np.asarray(leaf)
@@ -51,19 +53,19 @@ def put(tree: Any, shardings: Any) -> Any:
 
 
 def fetch(leaf: jax.Array | np.ndarray) -> np.ndarray:
-    """All values of an array on this host; every process gets them, so all must ask."""
+    """All values of an array on this host; all processes must call it together."""
     if isinstance(leaf, np.ndarray) or leaf.is_fully_addressable or leaf.is_fully_replicated:
         return np.asarray(leaf)
     return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
 
 
 def shard() -> tuple[int, int]:
-    """Which part of every batch this process reads, and of how many."""
+    """The index of this process, which determines its part of each batch, and their number."""
     return jax.process_index(), jax.process_count()
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's part of a batch, split along its first axis over all devices."""
+    """Copies this process's part of a batch, split along the first axis, to all devices."""
     sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
@@ -72,15 +74,19 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises `UserError` unless the devices can share a batch equally."""
+    """Checks that a batch can be divided equally between the devices.
+
+    Raises:
+        UserError: it cannot.
+    """
     if batch_size % mesh.size:
         near = -(-batch_size // mesh.size) * mesh.size
         raise UserError(
-            f"config.batch_size={batch_size} does not split over {mesh.size} devices; "
-            f"take {near}, for instance"
+            f"--config.batch_size={batch_size} cannot be divided between {mesh.size} devices; "
+            f"use {near}, for example"
         )
 
 
 def local_batch_size(batch_size: int) -> int:
-    """This process's share of a batch, which `check_batch_size` found to split equally."""
+    """The batch size of this process."""
     return batch_size // jax.process_count()

@@ -1,4 +1,4 @@
-"""The train state: a plain tree of arrays, so that jit, Orbax and safetensors all take it."""
+"""The train state: a plain tree of arrays, for jit, Orbax and safetensors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ State = dict[str, Any]
 
 
 def split_network(network: nnx.Module) -> tuple[nnx.GraphDef[Any], Tree, Tree]:
-    """The structure, the parameters and the BatchNorm statistics of a network, as plain trees."""
+    """The structure of a network, and its parameters and BatchNorm statistics as plain trees."""
     parts: tuple[Any, ...] = nnx.split(network, nnx.Param, nnx.BatchStat)
     graphdef, parameters, statistics = parts
     return graphdef, nnx.to_pure_dict(parameters), nnx.to_pure_dict(statistics)
 
 
 def merge_network(graphdef: nnx.GraphDef[Any], parameters: Tree, statistics: Tree) -> Any:
-    """The network again. A copy: training it writes new statistics into the copy only."""
+    """The inverse of `split_network`; training the result does not modify `statistics`."""
     return nnx.merge(
         graphdef,
         nnx.State(jax.tree.map(nnx.Param, parameters)),
@@ -35,7 +35,7 @@ def merge_network(graphdef: nnx.GraphDef[Any], parameters: Tree, statistics: Tre
 
 
 def random_state(make: Callable[[jax.Array], nnx.Module], seed: int) -> State:
-    """The parameters and statistics of the network that `make` draws with a key of this seed."""
+    """The parameters and statistics of the network that `make` creates with this seed."""
 
     def drawn(seed: jax.Array) -> State:
         _, parameters, statistics = split_network(make(jax.random.key(seed)))
@@ -53,9 +53,9 @@ def initial_state(
     *,
     averaged: bool = False,
 ) -> State:
-    """Step 0. `seed` keys everything random in the steps to come: `fold_in(key(seed), step)`.
+    """The state at step 0; the random key of each step is `fold_in(key(seed), step)`.
 
-    With `averaged`, a running average of the parameters is kept beside them.
+    With `averaged`, the state contains a running average of the parameters.
     """
     state = {
         "step": jnp.zeros((), jnp.int32),
@@ -68,13 +68,13 @@ def initial_state(
 
 
 def for_use(state: State) -> State:
-    """The parameters to evaluate, predict and save with, averaged if they are, and statistics."""
+    """The parameters (averaged, if there is an average) and statistics for use after training."""
     parameters = state.get("average", state["parameters"])
     return {"parameters": parameters, "statistics": state["statistics"]}
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    """{"backbone": {"stem": {0: x}}} as {"backbone/stem/0": x}: names for people and for files."""
+    """Converts {"backbone": {"stem": {0: x}}} to {"backbone/stem/0": x}."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         inner = flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else None
@@ -83,12 +83,12 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
 
 
 def shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
-    """The shape of every leaf by the name that `flatten` gives it."""
+    """The shape of every leaf by its path, as in `flatten`."""
     return {name: tuple(leaf.shape) for name, leaf in flatten(tree).items()}
 
 
 def replace_leaves(tree: Tree, leaves: Mapping[str, Any], prefix: str = "") -> Tree:
-    """`tree` with the leaves that `leaves` names as `flatten` does, others as they were."""
+    """A copy of `tree` with the leaves in `leaves` (by path, as in `flatten`) replaced."""
     return {
         key: replace_leaves(value, leaves, f"{prefix}{key}/")
         if isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions of trees, for any set of tasks."""
+"""The training step and the evaluation step: pure functions of trees, for any tasks."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ def make_train_step(
     accumulate: int = 1,
     average: float = 0.0,
 ) -> Callable[[State, Batch], tuple[State, Figures]]:
-    """One update. The batch holds `image` uint8 [B,H,W,3], `label` int32 [B], `mask` bool [B].
+    """A function for one update, of a batch with `image` uint8 [B, H, W, 3], `label` int32 [B] and
+    `mask` bool [B].
 
-    `label_<task>` int32 [B], where the batch has it, replaces `label` for that task. An example
-    with label -1 does not count in the loss and the metrics of a task that needs labels.
+    `label_<task>` int32 [B], if present, replaces `label` for that task. Examples with label -1 are
+    ignored in the loss and the metrics of tasks that need labels.
 
     Args:
-        graphdef: the network's structure.
-        tasks: what is learned, by name.
-        weights: each task's factor in the loss.
+        graphdef: the structure of the network.
+        tasks: the tasks by name.
+        weights: each task's weight in the loss.
         optimizer: see `make_optimizer`.
-        frozen: marks the parameters of which no gradient is computed (see `frozen_mask`).
-        accumulate: the batch is passed in so many parts, one after the other, and their gradients
-            are averaged: a larger batch in the same memory. Each part has BatchNorm statistics of
-            its own.
+        frozen: marks parameters for which no gradient is computed (see `frozen_mask`).
+        accumulate: number of parts of the batch, which are processed one after the other and whose
+            gradients are averaged, for larger batches in the same memory. Each part has its own
+            BatchNorm statistics.
         average: decay of the running average of the parameters, 0 for none.
     """
 
@@ -81,7 +82,7 @@ def _make_loss(
     weights: Mapping[str, float],
     frozen: Tree,
 ) -> Callable[..., tuple[jax.Array, tuple[Tree, Figures]]]:
-    """All tasks' weighted losses; beside it the new statistics and the figures."""
+    """A function for the weighted sum of the tasks' losses, the new statistics and the figures."""
 
     def total_loss(
         parameters: Tree, statistics: Tree, key: jax.Array, batch: Batch
@@ -106,9 +107,9 @@ def _in_parts(
     key: jax.Array,
     batch: Batch,
 ) -> tuple[Tree, tuple[Tree, Figures]]:
-    """Mean gradients and figures over `parts` of the batch, the statistics of one to the next."""
+    """Mean gradients and figures over `parts` of the batch; statistics pass from part to part."""
 
-    def split(array: jax.Array) -> jax.Array:  # every device keeps the rows that it has
+    def split(array: jax.Array) -> jax.Array:  # every device keeps its rows
         return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
 
     def one(carried: tuple[Tree, Tree], part: tuple[jax.Array, Batch]) -> tuple[Any, Figures]:
@@ -128,7 +129,7 @@ def _in_parts(
 
 
 def _moved(average: Tree, parameters: Tree, decay: float, step: jax.Array) -> Tree:
-    """The running average after one more step; in the first steps it follows faster.
+    """The running average after one more step; it adapts faster in the first steps.
 
     The decay is min(decay, (1 + step) / (10 + step)), as in TensorFlow's ExponentialMovingAverage.
     """
@@ -141,10 +142,10 @@ def _moved(average: Tree, parameters: Tree, decay: float, step: jax.Array) -> Tr
 def make_eval_step(
     graphdef: nnx.GraphDef[Any], tasks: Mapping[str, Task]
 ) -> Callable[[State, Batch], dict[str, tuple[jax.Array, jax.Array]]]:
-    """Sums and counts of every task's loss and metrics over the batch's real examples.
+    """A function for sums and counts of every task's loss and metrics over the real examples.
 
-    Sums add up over batches, so a mean is exact however the last batch is padded. What a task
-    draws at random when it evaluates depends on the image's place in the pass only.
+    Sums and counts are added over batches, so that means do not depend on padding. The random key
+    is the same for every batch.
     """
 
     def eval_step(state: State, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -161,9 +162,9 @@ def make_eval_step(
 def make_features_step(
     graphdef: nnx.GraphDef[Any], task: Task
 ) -> Callable[[State, jax.Array], jax.Array]:
-    """Pooled features [B, F] of images [B, S, S, 3] as a task shows them to the network.
+    """A function for pooled features [B, F] of images [B, S, S, 3], with a task's preprocessing.
 
-    A task that shows r inputs for each image gives [B, r * F].
+    For a task with r inputs per image, the result is [B, r * F].
     """
 
     def features_step(state: State, images: jax.Array) -> jax.Array:
@@ -179,7 +180,7 @@ def make_features_step(
 def make_head_step(
     graphdef: nnx.GraphDef[Any], task_name: str
 ) -> Callable[[State, jax.Array], jax.Array]:
-    """Logits [B, C] of one task from the features of `make_features_step`."""
+    """A function for the logits [B, C] of a task from the features of `make_features_step`."""
 
     def head_step(state: State, features: jax.Array) -> jax.Array:
         network = merge_network(graphdef, **for_use(state))
@@ -190,12 +191,12 @@ def make_head_step(
 
 
 def depth_names(backbone: Backbone) -> tuple[str, ...]:
-    """Names of the depths that are probed, as in figures: "mixed_5b", "block35_0", "features"."""
+    """Names of the probed depths, as used in figures: "mixed_5b", "block35_0", "features"."""
     return (*(name.replace("/", "_") for name in backbone.depths), "features")
 
 
 def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], dict[str, jax.Array]]:
-    """Pooled outputs [B, C] of the backbone at each of its `depths`, features, and the `mask`."""
+    """A function for pooled outputs [B, C] at the backbone's `depths`, features, and `mask`."""
 
     def depths_step(state: State, batch: Batch) -> dict[str, jax.Array]:
         network = merge_network(graphdef, **for_use(state))
@@ -212,7 +213,7 @@ def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], di
 def _run_tasks(
     network: Any, tasks: Mapping[str, Task], key: jax.Array, batch: Batch, *, train: bool
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Per example: {"rotation/loss": (values [N], mask [N])} and so on for every metric."""
+    """Losses and metrics per example: {"rotation/loss": (values [N], mask [N]), ...}."""
     keys = {name: jax.random.fold_in(key, place) for place, name in enumerate(sorted(tasks))}
     labels = {name: labels_for(name, batch) for name in tasks}
     prepared = {
@@ -240,14 +241,14 @@ def _run_tasks(
 
 
 def labels_for(task: str, batch: Batch) -> jax.Array:
-    """The labels [B] of one task: `label_<task>` where the batch has it, else `label`."""
+    """The labels [B] of one task: `label_<task>` if the batch has it, else `label`."""
     return batch.get(f"label_{task}", batch["label"])
 
 
 def _shared_features(
     network: Any, inputs: Mapping[str, jax.Array], *, train: bool
 ) -> dict[str, jax.Array]:
-    """One pass through the backbone for all tasks whose inputs have the same size."""
+    """Features by task, with one pass through the backbone for all inputs of the same size."""
     features: dict[str, jax.Array] = {}
     for shape in dict.fromkeys(images.shape[1:] for images in inputs.values()):
         names = [name for name, images in inputs.items() if images.shape[1:] == shape]

@@ -1,4 +1,4 @@
-"""A trained model in use: class probabilities of faces, and what they are made from."""
+"""A trained model for inference: class probabilities of faces, features and logits."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ from fer_jax.training.step import make_features_step, make_head_step
 
 
 class Model:
-    """A trained model, ready to use. `record` says how.
+    """A trained model for inference.
 
     Args:
-        record: of a model directory.
-        weights: float arrays by path, as `model_directory.read_weights` returns them.
-        where: names the model in errors.
-        batch: rows of each batch; None: powers of two up to `BATCH`, so that a single face does
-            not cost a whole batch.
+        record: the record of a model directory.
+        weights: float arrays by path, as returned by `model_directory.read_weights`.
+        where: names the model in error messages.
+        batch: number of rows per batch; None: powers of two up to `BATCH`, so that a single face
+            does not cost a whole batch.
 
     Raises:
-        UserError: the record describes no network, or the weights, labels and tasks do not fit.
+        UserError: the record does not describe a valid network, or the weights, labels and tasks do
+            not match it.
     """
 
     BATCH = 64
@@ -65,8 +66,8 @@ class Model:
             )
         except (UserError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise UserError(
-                f"{where}: no network can be built from its record ({error}); copy the model "
-                "again or train it again"
+                f"{where}: its record does not describe a valid network ({error}); copy the model "
+                "again, or train it again"
             ) from error
         self._width = int(network.backbone.features)
         self._graphdef, parameters, statistics = split_network(network)
@@ -76,10 +77,10 @@ class Model:
         self._fill(record, weights, where)
 
     def replaced(self, record: ModelRecord, weights: Mapping[str, np.ndarray]) -> Model:
-        """A model of the same network and tasks; it shares the compiled functions of this one.
+        """A model with the same network and tasks, which shares the compiled functions.
 
         Args:
-            record: differs from that of this model in anything but the network and the tasks.
+            record: must have the same network and tasks as the record of this model.
             weights: as in `weights`.
         """
         model = copy.copy(self)
@@ -94,39 +95,39 @@ class Model:
             if record.labels.get(name, ()) != classes:
                 raise UserError(
                     f"{where}: the labels of {name} are {', '.join(record.labels.get(name, ()))}, "
-                    f"the outputs are {', '.join(classes) or 'not classes'}; copy the model again "
-                    "or train it again"
+                    f"but the outputs are {', '.join(classes) or 'not classes'}; copy the model "
+                    "again, or train it again"
                 )
-            for path, shape in _beside(name, len(classes), self._how(name)).items():
+            for path, shape in _further_arrays(name, len(classes), self._how(name)).items():
                 wanted[path] = jax.ShapeDtypeStruct(shape, np.float32)
         sizes = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
         pretrained.check_leaves(where, "its description", weights, sizes)
         for name, leaf in wanted.items():
             if weights[name].dtype != leaf.dtype:
                 raise UserError(
-                    f"{where}: {name} is {weights[name].dtype} and must be {leaf.dtype}; copy the "
-                    "model again or train it again"
+                    f"{where}: {name} is {weights[name].dtype}, expected {leaf.dtype}; copy the "
+                    "model again, or train it again"
                 )
         self._state = replace_leaves(self._empty, dict(weights))
         network = flatten(self._empty)
-        self._beside = {name: weights[name] for name in wanted if name not in network}
+        self._further = {name: weights[name] for name in wanted if name not in network}
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """All arrays by path, as `model_directory.read_weights` returns them."""
-        return flatten(self._state) | self._beside
+        """All arrays by path, as returned by `model_directory.read_weights`."""
+        return flatten(self._state) | self._further
 
     @property
     def width(self) -> int:
-        """Number of features of the backbone."""
+        """The number of features of the backbone."""
         return self._width
 
     def reads_gradients(self, task: str) -> bool:
-        """Whether the head of a task also reads histograms of oriented gradients."""
+        """Whether the head of a task also uses histograms of oriented gradients."""
         return self._how(task).gradients
 
     def reference(self, task: str) -> str:
-        """What the faces of a person are relative to (`person_relative`); "" for nothing."""
+        """The reference of a person-relative task (see `person_relative`); "" for other tasks."""
         return self._how(task).reference
 
     def _how(self, task: str) -> Inference:
@@ -139,21 +140,21 @@ class Model:
     def probabilities(self, task: str, crops: np.ndarray) -> Float32[np.ndarray, "n c"]:
         """Class probabilities of aligned faces, for one of the model's tasks.
 
-        They are averaged over the views of `record.inference` and their mirror images, and
-        calibrated by its temperature.
+        They are averaged over the views in `record.inference` and their mirror images, and
+        calibrated with its temperature.
 
         Args:
-            task: one of `record.labels` that has labels.
-            crops: uint8 [n, s, s, 3], RGB in 0..255, of any side s; n may be 0.
+            task: a task in `record.labels` with labels.
+            crops: uint8 [n, s, s, 3], RGB in 0..255, with any side s; n may be 0.
 
         Raises:
             UserError: the model has no such task, or is person-relative.
-            ValueError: `crops` is something else.
+            ValueError: `crops` has another type or shape.
         """
         if self.reference(task):
             raise UserError(
-                "the model is person-relative: it has to be told whose faces these are "
-                "(predict: --config.people; docs/person_relative.md)"
+                "the model is person-relative, so it has to know which faces are of the same "
+                "person; use predict with --config.people (docs/person_relative.md)"
             )
         labels = self.record.labels.get(task, ())
         if not labels:
@@ -167,13 +168,13 @@ class Model:
     def calibrated(
         self, task: str, answers: Float[np.ndarray, "n c"]
     ) -> Float32[np.ndarray, "n c"]:
-        """The probabilities at the temperature of the record."""
+        """The probabilities, scaled by the temperature in the record."""
         temperature = self._how(task).temperature
         scaled = answers if temperature == 1.0 else inference.scale(answers, temperature)
         return np.asarray(scaled, np.float32)
 
     def features_of_crops(self, task: str, crops: np.ndarray) -> Float32[np.ndarray, "n v f"]:
-        """`features` of aligned faces of any side; n is at least 1."""
+        """`features` of aligned faces with any side; n is at least 1."""
         fine = resized(crops, gradients.SIDE) if self.reads_gradients(task) else None
         return self.features(task, resized(crops, self.record.image_size), fine)
 
@@ -183,37 +184,37 @@ class Model:
         images: UInt8[np.ndarray, "n s s 3"],
         fine: UInt8[np.ndarray, "n t t 3"] | None = None,
     ) -> Float32[np.ndarray, "n v f"]:
-        """What the head of a task reads of faces, for v views: crops, then their mirror images.
+        """The inputs of a task's head for v views: crops, then their mirror images.
 
         Args:
             task: one of the model's tasks.
-            images: RGB, of the side `record.image_size`; n is at least 1.
-            fine: RGB, the same faces, of the side `gradients.SIDE`; needed if the task reads
-                gradients, which follow after the `width` features of the backbone.
+            images: RGB with the side `record.image_size`; n is at least 1.
+            fine: the same faces, RGB with the side `gradients.SIDE`; required if the task uses
+                gradients, which come after the `width` features of the backbone.
         """
         count = self._how(task).crops
         seen = np.stack([self.pooled(task, view) for view in inference.views(images, count)], 1)
         if not self.reads_gradients(task):
             return seen
-        assert fine is not None, f"{task} reads gradients"
+        assert fine is not None, f"{task} uses gradients"
         lines = [gradients.descriptors(view) for view in inference.views(fine, count)]
         return np.concatenate([seen, np.stack(lines, axis=1)], axis=-1)
 
     def answers(
         self, task: str, features: Float32[np.ndarray, "n v f"]
     ) -> Float32[np.ndarray, "n c"]:
-        """Class probabilities before the temperature, averaged over the views; n is at least 1."""
+        """Class probabilities before temperature scaling, averaged over views; n is at least 1."""
         mean: np.ndarray = softmax(self.logits(task, features), axis=-1).mean(axis=1)
         return mean
 
     def logits(
         self, task: str, features: Float32[np.ndarray, "n v f"]
     ) -> Float32[np.ndarray, "n v c"]:
-        """The outputs of the head of a task, for each view; n is at least 1."""
+        """The outputs of a task's head for each view; n is at least 1."""
         rows = features.reshape(-1, features.shape[-1])
         if self.reads_gradients(task):
             seen, lines = np.split(rows, [self.width], axis=1)
-            logits = self._run("head", task, seen) + lines @ self._beside[gradient_kernel(task)]
+            logits = self._run("head", task, seen) + lines @ self._further[gradient_kernel(task)]
         else:
             logits = self._run("head", task, rows)
         return logits.reshape(*features.shape[:2], -1)
@@ -228,9 +229,9 @@ class Model:
         """`answers` of a person-relative model, from the logits of all faces of some people.
 
         Args:
-            task: one whose record names a reference.
+            task: a task with a reference in the record.
             logits: see `logits`.
-            people: the person on each face.
+            people: the person of each face.
             known: the faces that are known to be neutral, for the reference "neutral".
         """
         reference = self.reference(task)
@@ -241,7 +242,7 @@ class Model:
             known if reference == person_relative.NEUTRAL else np.ones(len(people), bool),
             reference=reference,
             bias=bias,
-            population=self._beside[population_response(task)],
+            population=self._further[population_response(task)],
         )
 
     def heat(
@@ -250,7 +251,7 @@ class Model:
         images: UInt8[np.ndarray, "n s s 3"],
         classes: Int[np.ndarray, " n"],
     ) -> Float32[np.ndarray, "n h w"]:
-        """Where the network looked for one class of each image, from 0 to 1 (`grad_cam`)."""
+        """Grad-CAM maps in 0..1 for one class of each image (see `grad_cam`)."""
         if ("heat", task) not in self._compiled:
             self._compiled["heat", task] = GradCam(self.record.backbone)
         kernel = self._state["parameters"]["heads"][task]["linear"]["kernel"]
@@ -258,7 +259,7 @@ class Model:
         return heat
 
     def pooled(self, task: str, images: np.ndarray) -> Float32[np.ndarray, "n f"]:
-        """Pooled features of the images as the task shows them to the network."""
+        """Pooled features of the images, with the task's preprocessing."""
         return self._run("features", task, images)
 
     def network(self) -> Network:
@@ -271,7 +272,7 @@ class Model:
         return self._tasks[name]
 
     def _run(self, kind: str, task: str, rows: np.ndarray) -> Float32[np.ndarray, "n f"]:
-        """The compiled function `kind` of a task, on all rows."""
+        """Applies the compiled function `kind` of a task to all rows."""
         if (kind, task) not in self._compiled:
             made = {
                 "features": make_features_step(self._graphdef, self._tasks[task]),
@@ -288,21 +289,20 @@ class Model:
 
 
 def gradient_kernel(task: str) -> str:
-    """The path of the array that reads a task's gradients, float32 [gradients.WIDTH, classes]."""
+    """The path of a task's kernel for gradients, float32 [gradients.WIDTH, classes]."""
     return f"gradients/{task}/kernel"
 
 
 def population_response(task: str) -> str:
-    """The path of the array float32 [views, classes] of a person-relative task.
+    """The path of the population's response for a person-relative task, float32 [views, classes].
 
-    It is the response of the head, without its bias, to the mean reference of the people trained
-    on.
+    It is the response of the head, without its bias, to the mean reference of the training people.
     """
     return f"reference/{task}/population"
 
 
-def _beside(task: str, classes: int, how: Inference) -> dict[str, tuple[int, ...]]:
-    """The arrays that a task has beside those of the network: shapes by path."""
+def _further_arrays(task: str, classes: int, how: Inference) -> dict[str, tuple[int, ...]]:
+    """The shapes by path of a task's arrays that are not part of the network."""
     shapes: dict[str, tuple[int, ...]] = {}
     if how.gradients:
         shapes[gradient_kernel(task)] = (gradients.WIDTH, classes)
@@ -312,12 +312,10 @@ def _beside(task: str, classes: int, how: Inference) -> dict[str, tuple[int, ...
 
 
 def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
-    """A model to put heads on: the backbone at `path`, which is `config.init`, and heads of zeros.
-
-    The backbone is random for "".
+    """A model with the backbone at `path` (`config.init`; "" for random weights) and zero heads.
 
     Raises:
-        UserError: as `model_directory.backbone_leaves`.
+        UserError: see `model_directory.backbone_leaves`.
     """
     tasks, _ = make_tasks(record.tasks)
 
@@ -333,7 +331,7 @@ def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
         drawn = model_directory.arrays_of(random_state(make, 0))
         arrays |= {name: leaf for name, leaf in drawn.items() if "/backbone/" in name}
     for task, how in record.inference.items():
-        for name, shape in _beside(task, len(record.labels[task]), how).items():
+        for name, shape in _further_arrays(task, len(record.labels[task]), how).items():
             arrays[name] = np.zeros(shape, np.float32)
     return Model(record, arrays, batch=batch)
 
@@ -342,7 +340,7 @@ def load(path: str | Path) -> Model:
     """Loads the model at `path`, a model directory or a training workdir.
 
     Raises:
-        UserError: there is none, it is damaged, or its weights do not fit its record.
+        UserError: there is none, it is damaged, or its weights do not match its record.
     """
     record, weights = model_directory.read_record(path), model_directory.read_weights(path)
     return Model(record, weights, f"the model in {model_directory.find(path)}")
@@ -350,7 +348,7 @@ def load(path: str | Path) -> Model:
 
 def check_crops(crops: np.ndarray) -> None:
     """Raises a `ValueError` unless `crops` are uint8 [n, s, s, 3]."""
-    wanted = "give uint8 RGB crops [n, s, s, 3] in 0..255"
+    wanted = "pass uint8 RGB crops [n, s, s, 3] in 0..255"
     if not isinstance(crops, np.ndarray) or crops.dtype != np.uint8:
         kind = getattr(crops, "dtype", type(crops).__name__)
         raise ValueError(f"the crops are {kind}: {wanted}")

@@ -1,9 +1,9 @@
-"""Three training steps from given weights, in float64: what tests/golden/training_steps.npz holds.
+"""Three training steps from given weights in float64: the content of golden/training_steps.npz.
 
     python -m tests.training.golden_step
 
-writes the file anew. It was made before blocks were laid out one by one, before AdamW was Optax's
-own, and before losses were: those changes left every number equal to 1e-12.
+rewrites the file. It was made before blocks were laid out one by one, before AdamW was Optax's
+own, and before losses were; these changes preserved every number to 1e-12.
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ STEPS = 3
 
 
 def train(*, accumulate, average, freeze):
-    """The parameters, statistics, average and figures after each of three steps."""
+    """Parameters, statistics, average and figures after each of three steps."""
     tasks = {
         "emotion": make("emotion", classes=("a", "b", "c"), label_smoothing=0.1, mixup=0.2),
         "rotation": make("rotation", views=1),
@@ -82,7 +82,7 @@ def batch():
 
 
 def summary(leaf):
-    """Sum, sum of squares, and five values of an array, float64 [7]."""
+    """The sum, the sum of squares, and five values of an array, float64 [7]."""
     values = np.asarray(leaf, np.float64).ravel()
     some = values[np.linspace(0, values.size - 1, 5).astype(int)]
     return np.array([values.sum(), (values**2).sum(), *some])

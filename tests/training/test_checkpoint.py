@@ -1,4 +1,4 @@
-"""Damage of every kind is told, and never becomes a wrong value."""
+"""Damaged checkpoints of every kind are reported, and never restored as wrong values."""
 
 import contextlib
 import json
@@ -41,7 +41,7 @@ def copy(trained, tmp_path):
 
 
 def arrays(step):
-    """The files that hold the arrays' values, largest first."""
+    """The files with the values of arrays, largest first."""
     files = [path for path in (step / "state").rglob("d/*") if path.is_file()]
     return sorted(files, key=lambda path: -path.stat().st_size)
 
@@ -86,13 +86,13 @@ def remove_arrays(step):
 
 
 def mix_with_older(step):
-    """The arrays of step 11 under the progress of step 12."""
+    """Combines the arrays of step 11 with the progress of step 12."""
     shutil.rmtree(step / "state")
     shutil.copytree(step.parent / "11" / "state", step / "state")
 
 
 DAMAGE = {
-    "no commit marker": (remove("commit_success.txt"), "saving was not finished"),
+    "no commit marker": (remove("commit_success.txt"), "not completely saved"),
     "no tree of names": (remove("state", "_METADATA"), ""),
     "no manifest": (remove("state", "manifest.ocdbt"), ""),
     "truncated arrays": (truncate, ""),
@@ -101,28 +101,30 @@ DAMAGE = {
     "an empty folder": (empty, "folder is empty"),
     "a file for the folder": (replace_by_file, "a file, not a folder"),
     "no state": (lambda step: shutil.rmtree(step / "state"), ""),
-    "the state of another step": (mix_with_older, "not what was saved"),
+    "the state of another step": (mix_with_older, "differ from what was saved"),
     "no progress": (lambda step: shutil.rmtree(step / "progress"), "progress/metadata is missing"),
     "half of the progress": (overwrite("progress", "metadata"), "progress/metadata is damaged"),
-    "another place of the iterator": (alter_iterator, "its checksum is wrong"),
+    "another position of the iterator": (alter_iterator, "its checksum is wrong"),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_to_the_newest_is_told_and_the_one_before_it_used(copy, trained, capfd, kind):
+def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(
+    copy, trained, capfd, kind
+):
     damage, reason = DAMAGE[kind]
     damage(copy / "checkpoints" / "12")
     resumed = train(copy)
     told = [line for line in capfd.readouterr().err.splitlines() if "warning:" in line]
     assert len(told) == 1
-    assert "checkpoint of step 12 is damaged" in told[0] and "from that of step 11" in told[0]
+    assert "checkpoint of step 12 is damaged" in told[0] and "continuing from step 11" in told[0]
     assert reason in told[0]
     assert_same_bits(resumed.state, trained[1])
     assert steps_in(copy) == [11, 12]
     assert (copy / "checkpoints" / "damaged" / "12").exists()
 
 
-def test_killed_while_the_first_is_saved_training_starts_again(copy, trained, capfd):
+def test_training_starts_again_if_killed_while_saving_the_first_checkpoint(copy, trained, capfd):
     shutil.rmtree(copy / "checkpoints" / "11")
     (copy / "checkpoints" / "12" / "commit_success.txt").unlink()
     resumed = train(copy)
@@ -131,38 +133,40 @@ def test_killed_while_the_first_is_saved_training_starts_again(copy, trained, ca
     assert (copy / "checkpoints" / "damaged" / "12").exists()
 
 
-def test_when_all_are_damaged_the_error_says_where_and_what_to_do(copy):
+def test_it_is_a_user_error_if_all_checkpoints_are_damaged(copy):
     for step in ("11", "12"):
         flip(copy / "checkpoints" / step)
     before = sorted(copy.rglob("*"))
     with pytest.raises(UserError, match=r"no checkpoint in .*checkpoints can be used \(step 12: "):
         train(copy)
-    assert sorted(copy.rglob("*")) == before  # nothing is thrown away
+    assert sorted(copy.rglob("*")) == before  # nothing is deleted
 
 
-def test_damage_to_an_older_one_does_not_stop_the_newest(copy):
+def test_a_damaged_older_checkpoint_does_not_matter(copy):
     flip(copy / "checkpoints" / "11")
     resumed = train(copy, steps=14)
     assert int(resumed.state["step"]) == 14
     assert steps_in(copy) == [12, 14]
 
 
-def test_arrays_of_another_shape_are_an_error_that_names_them(copy):
-    with pytest.raises(UserError, match=r"another network .*float32 \[3, 16\] and should be"):
+def test_arrays_of_another_shape_are_named_in_the_error(copy):
+    with pytest.raises(UserError, match=r"another network .*float32 \[3, 16\], expected"):
         train(copy, width=17)
     assert steps_in(copy) == [11, 12]
 
 
-def test_arrays_of_another_name_are_an_error_that_names_them(copy):
+def test_missing_and_unknown_arrays_are_named_in_the_error(copy):
     like = TinyLearner().init(5)
     like["statistics"]["variance"] = like["statistics"].pop("mean")
-    with pytest.raises(UserError, match="statistics/variance is missing, statistics/mean is not"):
+    with pytest.raises(
+        UserError, match="statistics/variance is missing, statistics/mean is unknown"
+    ):
         Checkpoints(copy / "checkpoints").restore(like)
 
 
 @contextlib.contextmanager
 def nobody():
-    """No superuser, whom permissions do not stop."""
+    """Drops the rights of the superuser, whom permissions do not stop."""
     if os.geteuid() != 0:
         yield
         return
@@ -173,7 +177,7 @@ def nobody():
         os.seteuid(0)
 
 
-def test_a_checkpoint_that_may_not_be_read_is_an_error(trained):
+def test_a_checkpoint_without_read_permission_is_a_user_error(trained):
     with tempfile.TemporaryDirectory() as there:
         Path(there).chmod(0o755)
         shutil.copytree(trained[0], Path(there) / "run")
@@ -185,13 +189,13 @@ def test_a_checkpoint_that_may_not_be_read_is_an_error(trained):
             Checkpoints(Path(there) / "run" / "checkpoints").restore(like)
 
 
-def test_a_file_where_the_folder_should_be(tmp_path):
+def test_a_file_in_place_of_the_folder_is_a_user_error(tmp_path):
     (tmp_path / "checkpoints").write_text("")
     with pytest.raises(UserError, match="checkpoints is a file"):
         train(tmp_path)
 
 
-def test_what_an_interrupted_save_left_is_cleared(copy, trained):
+def test_leftovers_of_an_interrupted_save_are_deleted(copy, trained):
     stray = copy / "checkpoints" / "13.orbax-checkpoint-tmp"
     shutil.copytree(copy / "checkpoints" / "12", stray)
     resumed = train(copy, steps=13)
@@ -199,14 +203,14 @@ def test_what_an_interrupted_save_left_is_cleared(copy, trained):
     assert int(resumed.state["step"]) == 13
 
 
-def test_no_checkpoint_yet_is_told(tmp_path, capfd):
+def test_starting_again_without_a_checkpoint_is_reported(tmp_path, capfd):
     with (tmp_path / "metrics.jsonl").open("w") as file:
         file.write('{"time": 1, "step": 3, "loss": 1.0}\n')
     train(tmp_path)
-    assert "no checkpoint yet: starts at step 0 again" in capfd.readouterr().err
+    assert "no checkpoint yet; starting again at step 0" in capfd.readouterr().err
 
 
-def test_the_newest_are_kept_and_each_better_state_is_handed_over(tmp_path):
+def test_the_newest_checkpoints_are_kept_and_better_states_are_passed_on(tmp_path):
     losses = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
     learner = TinyLearner()
     learner.evaluate = lambda state, batches: {"loss": next(losses)}
@@ -224,7 +228,7 @@ def test_the_newest_are_kept_and_each_better_state_is_handed_over(tmp_path):
     assert_same_bits(better[-1], leaves(best.state["parameters"]))
 
 
-def test_the_lowest_loss_is_known_after_a_restart(tmp_path):
+def test_the_lowest_loss_is_restored(tmp_path):
     steps_of_the_better = []
     for steps, loss in ((4, 1.0), (8, 2.0), (12, 0.5)):
         learner = TinyLearner()
@@ -240,7 +244,7 @@ def test_the_lowest_loss_is_known_after_a_restart(tmp_path):
 
 
 class FullDisk:
-    """A file system of a megabyte, and a file that fills it."""
+    """A file system of one megabyte, and a file that fills it."""
 
     def __init__(self, folder):
         folder.mkdir()
@@ -268,7 +272,7 @@ def disk(tmp_path):
     disk.close()
 
 
-def test_a_full_disk_is_told_and_survived(disk, tmp_path, capfd):
+def test_training_continues_after_the_disk_was_full(disk, tmp_path, capfd):
     learner = TinyLearner()
     learner.after = lambda step: {6: disk.fill, 10: disk.free}.get(step, int)()
     run = tmp_path / "run"
@@ -278,25 +282,25 @@ def test_a_full_disk_is_told_and_survived(disk, tmp_path, capfd):
     told = [line for line in capfd.readouterr().err.splitlines() if "warning:" in line]
     assert [line for line in told if "step 6 was not written" in line]
     assert all(
-        re.search(r"\(no space left\); the last one is of step [45];", line) for line in told
+        re.search(r"\(no space left\); the newest is that of step [45];", line) for line in told
     )
     assert steps_in(run) == [11, 12]
     assert_same_bits(fitted.state, train(tmp_path / "other").state)
 
 
-def test_a_disk_that_stays_full_ends_the_run_with_an_error(disk, tmp_path):
+def test_a_disk_that_stays_full_is_a_user_error_at_the_end(disk, tmp_path):
     learner = TinyLearner()
     learner.after = lambda step: {6: disk.fill}.get(step, int)()
     run = tmp_path / "run"
     run.mkdir()
     (run / "checkpoints").symlink_to(disk.folder)
-    with pytest.raises(UserError, match=r"last state was not saved .*it goes on from step [45]"):
+    with pytest.raises(UserError, match=r"last state was not saved .*continues from step [45]"):
         train(run, learner, checkpoint_every_s=0)
     disk.free()
     assert_same_bits(train(run).state, train(tmp_path / "other").state)
 
 
-def test_a_seal_shows_any_change():
+def test_a_seal_detects_any_change():
     content = {"step": 3, "values": [0.1, 1e-30], "nested": {"a": None}}
     sealed = json.loads(json.dumps(seal(content)))
     assert unseal(sealed) == content
@@ -305,7 +309,7 @@ def test_a_seal_shows_any_change():
         unseal(sealed)
 
 
-def test_every_bit_of_every_leaf_counts():
+def test_a_flipped_bit_in_any_leaf_is_detected():
     state = TinyLearner().init(5)
     described, bad = describe(state)
     assert not bad and described["parameters/head/0/kernel"]["shape"] == [3, 16]
@@ -316,10 +320,10 @@ def test_every_bit_of_every_leaf_counts():
     assert describe(state)[1] == ["statistics/half"]
 
 
-def test_what_was_sealed_does_not_follow_its_source():
+def test_sealed_content_is_a_copy():
     counted = {"figures": {"loss": 1.0}}
     sealed = seal(counted)
-    counted["figures"]["loss"] = 2.0  # as the loop does while a checkpoint is being written
+    counted["figures"]["loss"] = 2.0  # like the loop while a checkpoint is written
     assert unseal(sealed) == {"figures": {"loss": 1.0}}
 
 

@@ -1,4 +1,4 @@
-"""The picture shows every figure of every step."""
+"""Learning curves show every figure of every step."""
 
 import json
 
@@ -7,12 +7,12 @@ import cv2
 from fer_jax.training import curves
 
 
-def test_every_figure_is_in_the_panel_of_its_measure(tmp_path):
+def test_figures_are_grouped_by_measure(tmp_path):
     lines = [
         {"time": 1.0, "step": 5, "loss": 2.0, "rotation/loss": 2.0, "rotation/accuracy": 0.3},
         {"time": 2.0, "step": 10, "loss": 1.0, "rotation/loss": 1.0, "rotation/accuracy": 0.6},
         {"time": 2.0, "step": 10, "validation/rotation/accuracy": 0.5},
-        {"time": 3.0, "train/images_per_s": 100.0},  # the stage's own line, of no step
+        {"time": 3.0, "train/images_per_s": 100.0},  # the line of the stage, without a step
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     assert curves.read(tmp_path / "metrics.jsonl") == {
@@ -29,7 +29,7 @@ def test_every_figure_is_in_the_panel_of_its_measure(tmp_path):
     assert {(0x1F, 0x6F, 0x8B), (0xC8, 0x55, 0x3D)} <= colours
 
 
-def test_the_depths_of_a_probe_share_a_panel_from_shallow_to_deep(tmp_path):
+def test_the_depths_of_a_probe_are_in_one_panel(tmp_path):
     depths = ("mixed_5b", "block35_10", "mixed_6a", "features")
     line = {f"validation/probe/knn/{depth}": 0.5 for depth in depths}
     line |= {"validation/probe/linear/features": 0.6, "validation/probe/chance": 0.25}
@@ -44,6 +44,6 @@ def test_the_depths_of_a_probe_share_a_panel_from_shallow_to_deep(tmp_path):
     assert 2 < width / height < 4
 
 
-def test_no_step_no_picture(tmp_path):
+def test_without_steps_there_is_no_picture(tmp_path):
     curves.draw(tmp_path)
     assert not (tmp_path / "curves.png").exists()

@@ -1,4 +1,4 @@
-"""A damaged model directory gives one line that says what is wrong, and never an answer."""
+"""A damaged model directory causes an error in one line, and never an answer."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def tiny_network(monkeypatch):
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A healthy model directory."""
+    """A valid model directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inception_resnet_v2, "InceptionResNetV2", TinyBackbone)
         root = tmp_path_factory.mktemp("photographs")
@@ -79,7 +79,7 @@ def change_record(folder, change):
 
 
 def change_arrays(folder, change, *, old=False):
-    """Writes changed weights as another tool would; an `old` directory has no checksums."""
+    """Writes modified weights; an `old` directory has no checksums."""
     file = folder / "weights.safetensors"
     with safe_open(file, framework="np") as opened:
         header = opened.metadata()
@@ -91,7 +91,7 @@ def change_arrays(folder, change, *, old=False):
 
 
 def as_format_1(fields):
-    """model.json as it was before there were checksums."""
+    """Converts model.json to the format without checksums."""
     faces = fields.pop("faces")
     fields.pop("format")
     for name in ("inference", "init"):
@@ -99,7 +99,7 @@ def as_format_1(fields):
     fields |= {"detector": faces["detector"], "crop": faces["crop"]}
 
 
-def test_a_healthy_model_answers(folder):
+def test_a_valid_model_answers(folder):
     found = trained_model.load(folder).probabilities("emotion", crops(3))
     assert found.shape == (3, 4) and np.allclose(found.sum(1), 1, atol=1e-6)
 
@@ -116,13 +116,13 @@ ARRAY_DAMAGE = {
     "half precision": lambda a: a.update({KERNEL: a[KERNEL].astype(np.float16)}),
     "another shape": lambda a: a.update({KERNEL: np.zeros((8, 6), np.float32)}),
     "a missing array": lambda a: a.pop(KERNEL),
-    "an array too many": lambda a: a.update(more=np.zeros(3, np.float32)),
+    "an additional array": lambda a: a.update(more=np.zeros(3, np.float32)),
 }
 
 
 @pytest.mark.parametrize(
     ("damage", "old"),
-    # Without checksums another value cannot be seen, and arrays may be saved in half precision.
+    # Without checksums, modified values are not detected, and arrays may be in half precision.
     [
         (d, old)
         for d in ARRAY_DAMAGE
@@ -130,13 +130,13 @@ ARRAY_DAMAGE = {
         if not old or d not in ("another value", "half precision")
     ],
 )
-def test_damaged_arrays(folder, damage, old):
+def test_damaged_arrays_are_refused(folder, damage, old):
     change_arrays(folder, ARRAY_DAMAGE[damage], old=old)
     message = refused(folder)
-    assert ("more" if damage == "an array too many" else KERNEL) in message
+    assert ("more" if damage == "an additional array" else KERNEL) in message
 
 
-def test_flipped_bits(folder):
+def test_flipped_bits_are_refused(folder):
     file = folder / "weights.safetensors"
     content = bytearray(file.read_bytes())
     start = 8 + int.from_bytes(content[:8], "little")
@@ -148,7 +148,7 @@ def test_flipped_bits(folder):
 
 
 @pytest.mark.parametrize("place", range(0, 400, 40))
-def test_a_damaged_header(folder, place):
+def test_a_damaged_header_is_refused(folder, place):
     file = folder / "weights.safetensors"
     content = bytearray(file.read_bytes())
     content[place] ^= 0x15
@@ -185,19 +185,19 @@ RECORD_DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", RECORD_DAMAGE)
-def test_a_damaged_record(folder, damage):
+def test_a_damaged_record_is_refused(folder, damage):
     change, words = RECORD_DAMAGE[damage]
     change_record(folder, change)
     message = refused(folder)
     assert words in message or "is not the one that was saved with the weights" in message
 
 
-# A record of format 1 has no temperature, and another margin is as good as any.
+# A record of format 1 has no temperature, and any margin is valid.
 OLD_RECORD_DAMAGE = [d for d in RECORD_DAMAGE if d not in ("a temperature of 0", "another margin")]
 
 
 @pytest.mark.parametrize("damage", OLD_RECORD_DAMAGE)
-def test_a_damaged_record_without_checksums(folder, damage):
+def test_a_damaged_record_without_checksums_is_refused(folder, damage):
     change, words = RECORD_DAMAGE[damage]
     change_record(folder, change)
     change_arrays(folder, lambda arrays: None, old=True)
@@ -205,27 +205,27 @@ def test_a_damaged_record_without_checksums(folder, damage):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe{", b'{"a": NaN}'])
-def test_a_record_that_is_none(folder, content):
+def test_a_file_that_is_not_a_record_is_refused(folder, content):
     (folder / "model.json").write_bytes(content)
     assert "model.json" in refused(folder)
 
 
-def test_weights_of_another_model(folder):
-    """Weights that have lost their checksums, beside a record that promises some."""
+def test_weights_without_checksums_are_refused(folder):
+    """The weights have no checksums, although the format requires them."""
     file = folder / "weights.safetensors"
     save_file(load_file(file), file)
-    assert "lost its checksums" in refused(folder)
+    assert "has no checksums" in refused(folder)
 
 
-def test_an_old_model_is_loaded_and_says_that_it_cannot_be_checked(folder, capsys):
+def test_an_old_model_is_loaded_with_a_warning_about_checksums(folder, capsys):
     before = trained_model.load(folder)
     change_arrays(folder, lambda arrays: None, old=True)
     old = trained_model.load(folder)
     printed = capsys.readouterr().err.splitlines()
-    assert len(printed) == 1 and "integrity cannot be checked" in printed[0]
+    assert len(printed) == 1 and "older version without checksums" in printed[0]
     expected = before.probabilities("emotion", crops())
     np.testing.assert_array_equal(old.probabilities("emotion", crops()), expected)
-    assert old.record.faces.search.border == 0.25  # what the stage photographs always did
+    assert old.record.faces.search.border == 0.25  # the values of earlier versions
 
 
 def test_weights_that_are_not_finite_are_not_saved(folder, tmp_path):
@@ -248,14 +248,14 @@ def test_weights_that_are_not_finite_are_not_saved(folder, tmp_path):
         (np.zeros((1, 0, 0, 3), np.uint8), "no pixels"),
     ],
 )
-def test_what_is_not_a_crop_gets_no_answer(folder, given, words):
+def test_invalid_crops_are_refused(folder, given, words):
     model = trained_model.load(folder)
-    with pytest.raises(ValueError, match=f"{words}.*give uint8 RGB crops") as caught:
+    with pytest.raises(ValueError, match=f"{words}.*pass uint8 RGB crops") as caught:
         model.probabilities("emotion", given)
     assert "\n" not in str(caught.value)
 
 
-def test_an_array_of_any_memory_order_is_saved_as_it_is(folder, tmp_path):
+def test_arrays_are_saved_correctly_in_any_memory_order(folder, tmp_path):
     model = trained_model.load(folder)
     linear = model._state["parameters"]["heads"]["emotion"]["linear"]
     linear["kernel"] = np.asfortranarray(np.arange(32, dtype=np.float32).reshape(8, 4))
@@ -265,14 +265,14 @@ def test_an_array_of_any_memory_order_is_saved_as_it_is(folder, tmp_path):
     )
 
 
-def test_no_crop_and_no_such_task(folder):
+def test_no_crops_give_no_answers_and_an_unknown_task_is_refused(folder):
     model = trained_model.load(folder)
     assert model.probabilities("emotion", crops(0)).shape == (0, 4)
     with pytest.raises(UserError, match="no classes for the task verification"):
         model.probabilities("verification", crops())
 
 
-def test_damage_is_seen_when_training_starts_from_the_model(folder):
+def test_training_does_not_start_from_a_damaged_model(folder):
     state = trained_model.load(folder)._state
     change_arrays(folder, ARRAY_DAMAGE["another value"])
     for path in (folder, folder / "weights.safetensors"):
@@ -280,7 +280,7 @@ def test_damage_is_seen_when_training_starts_from_the_model(folder):
             model_directory.backbone_leaves(path, state)
 
 
-def test_the_record_survives_a_round_trip(folder):
+def test_a_record_is_read_back_as_written(folder):
     record = model_directory.read_record(folder)
     assert isinstance(record, ModelRecord) and record.labels["emotion"] == tuple(LABELS)
     assert record == records.parse(ModelRecord, record.model_dump_json(), "it")

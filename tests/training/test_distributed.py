@@ -1,4 +1,4 @@
-"""One device, eight devices, two processes of four: the same numbers, in float64."""
+"""One device, eight devices and two processes of four devices give the same numbers (float64)."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ALONE = ["one:1:1:20", "half:8:1:10", "eight:8:1:20:from=half", "one_more:1:1:20:from=half"]
-# The interrupted pair comes last: JAX remembers a SIGTERM for the rest of the process.
+# The interrupted pair comes last, since JAX remembers a SIGTERM until the process ends.
 TOGETHER = ["pair2:8:2:20:from=half", "pair:8:1:20:term", "pair:8:1:20"]
 
-# Compiling takes longest here.
+# Compilation dominates the time.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
@@ -40,7 +40,7 @@ def start(folder, runs, *, devices, port=0, processes=1, process=0):
 
 
 def finish(*processes):
-    """What each said, once all have ended."""
+    """Waits for all processes; returns the output of each."""
     told = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), told
     return told
@@ -74,7 +74,7 @@ def test_any_topology_gives_the_same_numbers(runs, name):
     assert {"parameters/backbone/conv/kernel", "statistics/backbone/norm/mean"} <= one.keys()
     assert "figures/validation/rotation/loss" in one
     losses = other.pop("losses")
-    # Each of them went on from a checkpoint; where SIGTERM stopped the pair is not ours to say.
+    # Each continued from a checkpoint; the step at which SIGTERM stopped the pair is not fixed.
     assert len(losses) == 10 if name != "pair" else 0 < len(losses) <= 15
     np.testing.assert_allclose(losses, one["losses"][-len(losses) :], rtol=0, atol=1e-10)
     for leaf, values in other.items():
@@ -83,13 +83,13 @@ def test_any_topology_gives_the_same_numbers(runs, name):
     assert np.ptp(one["losses"]) > 1e-3
 
 
-def test_the_first_half_is_equal_too(runs):
+def test_the_first_half_of_the_run_is_equal_too(runs):
     folder, _ = runs
     half, one = results(folder, "half")["losses"], results(folder, "one")["losses"]
     np.testing.assert_allclose(half, one[:10], rtol=0, atol=1e-10)
 
 
-def test_one_process_writes(runs):
+def test_only_the_first_process_writes(runs):
     folder, _ = runs
 
     def told(name):
@@ -105,4 +105,4 @@ def test_sigterm_to_one_process_stops_all_at_the_same_step(runs):
     _, said = runs
     stopped = [[line for line in text.splitlines() if "terminated" in line] for text in said]
     assert len(stopped[0]) == 1 and stopped[0] == stopped[1]
-    assert stopped[0][0].endswith(", saved; the same command goes on")
+    assert stopped[0][0].endswith(" and saved; run the same command again to continue")

@@ -1,4 +1,4 @@
-"""Counted operations against those counted by hand, and the published network's."""
+"""Counts of operations agree with known values, also for the published network."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from fer_jax.models.inception_resnet_v2 import Settings
 from fer_jax.training import flops
 
 
-def test_a_product_and_a_convolution():
+def test_products_and_convolutions_are_counted():
     assert flops.count(lambda a, b: a @ b, jnp.ones((3, 5)), jnp.ones((5, 7))) == 2 * 3 * 5 * 7
 
     def convolve(x, kernel):
@@ -40,12 +40,15 @@ def test_a_gradient_costs_twice_as_much_as_its_function():
     arguments = jnp.ones((2, 9, 9, 4)), jnp.ones((3, 3, 4, 6))
     forward = flops.count(loss, *arguments)
     by_kernel = flops.count(jax.grad(loss, 1), *arguments)
-    assert by_kernel == 2 * forward  # with the forward pass; no zeros of a stride are counted
+    # The forward pass included; zeros inserted by a stride are not counted.
+    assert by_kernel == 2 * forward
     by_image = flops.count(jax.grad(loss, 0), *arguments)
-    assert by_image - forward == pytest.approx(forward, rel=0.3)  # borders count as they are
+    assert by_image - forward == pytest.approx(
+        forward, rel=0.3
+    )  # positions outside the border are counted
 
 
-def test_the_published_network():
+def test_the_count_for_the_published_network_agrees_with_torch():
     network = nnx.eval_shape(lambda: Settings().make(3, dtype=None, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(network)
 
@@ -53,10 +56,10 @@ def test_the_published_network():
         return nnx.merge(graphdef, state)(x, train=False)
 
     counted = flops.count(forward, state, jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32))
-    assert counted == 26_308_516_032  # torch.utils.flop_counter on timm's
+    assert counted == 26_308_516_032  # torch.utils.flop_counter for timm's network
 
 
-def test_peaks_of_known_devices_only():
+def test_only_known_devices_have_a_peak():
     assert flops.peak("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
     assert flops.peak("TPU v5 lite", "bfloat16") == 197e12
     assert flops.peak("cpu", "float32") is None

@@ -1,4 +1,4 @@
-"""Training steps keep their numbers when code around them changes."""
+"""Training steps give the same numbers as earlier versions."""
 
 import jax
 import numpy as np

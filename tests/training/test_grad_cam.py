@@ -12,7 +12,7 @@ BACKBONE = Backbone(width=0.125, depth=(0, 0, 0), stem="tiny", grey=True)
 
 
 def drawn():
-    """A network with random weights, and its state."""
+    """A network with random weights and its state."""
 
     def draw(key):
         return Network(BACKBONE, {}, rngs=nnx.Rngs(key))
@@ -22,7 +22,7 @@ def drawn():
     return merge_network(graphdef, **state), state
 
 
-def test_grad_cam_is_that_of_its_definition():
+def test_grad_cam_agrees_with_its_definition():
     network, state = drawn()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, 48, 48, 3)).astype(np.uint8)
@@ -30,7 +30,7 @@ def test_grad_cam_is_that_of_its_definition():
     heat = GradCam(BACKBONE)(state, kernel, images, np.array([0, 3, 1]))
     assert heat.shape == (3, 12, 12)
 
-    # The deepest map of 7 pixels or more is that of mixed_5b; the rest of the network by hand.
+    # The deepest map of at least 7 pixels is that of mixed_5b; the rest of the network follows.
     maps = network.stage_outputs(jnp.asarray(images), ["mixed_5b"])["mixed_5b"]
 
     def logit(maps, place, name):
@@ -45,7 +45,7 @@ def test_grad_cam_is_that_of_its_definition():
         np.testing.assert_allclose(heat[place], expected / expected.max(), atol=1e-4)
 
 
-def test_no_image_gives_no_map():
+def test_no_images_give_no_maps():
     _, state = drawn()
     none = GradCam(BACKBONE)(
         state, np.zeros((192, 4)), np.zeros((0, 48, 48, 3), np.uint8), np.zeros(0, int)
@@ -53,7 +53,7 @@ def test_no_image_gives_no_map():
     assert len(none) == 0
 
 
-def test_the_running_average_is_explained_since_it_predicts(monkeypatch):
+def test_grad_cam_uses_the_running_average(monkeypatch):
     explained = []
     cam = GradCam(BACKBONE)
     monkeypatch.setattr(

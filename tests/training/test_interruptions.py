@@ -1,4 +1,4 @@
-"""A run that is stopped at any moment tells and ends as one that was not."""
+"""A run that is stopped at any moment ends with the same state and the same figures."""
 
 import json
 import os
@@ -23,11 +23,11 @@ from tests.training.tiny import (
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing is saved any more."""
+    """Simulates SIGKILL: nothing more is saved."""
 
 
 def stopping(step, how):
-    """A learner to which `how` happens after a step."""
+    """A learner that calls `how` after a step."""
     learner = TinyLearner()
     learner.after = lambda done: how() if done == step else None
     return learner
@@ -42,7 +42,7 @@ def terminate():
 
 
 def lines(folder):
-    """What metrics.jsonl says, but for the times."""
+    """The content of metrics.jsonl without times."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in found:
         line.pop("time")
@@ -72,13 +72,13 @@ def whole(tmp_path_factory):
 
 
 def kept(better):
-    """What appends the arrays of each better state to a list."""
+    """A function that appends the arrays of each better state to a list."""
     return lambda state: better.append(leaves(state))
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 7, STEPS])
 @pytest.mark.parametrize("how", [kill, terminate])
-def test_a_run_that_was_stopped_ends_and_tells_as_one_that_was_not(tmp_path, whole, at, how):
+def test_a_stopped_and_resumed_run_has_the_same_state_and_figures(tmp_path, whole, at, how):
     better = []
     settings = {"evaluate_every": 4, "checkpoint_every_s": 0, "best": kept(better)}
     with pytest.raises((Killed, TerminatedError)):
@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_ends_and_tells_as_one_that_was_not(tmp_path, who
 
 
 @pytest.mark.parametrize(("at", "saved", "measured"), [(2, 1e9, 2), (2, 0, 1), (7, 0, 1)])
-def test_step_0_is_told_once_whenever_the_run_was_killed(tmp_path, at, saved, measured):
+def test_step_0_is_recorded_once_even_if_the_run_is_killed(tmp_path, at, saved, measured):
     seen = []
 
     def before(state):
@@ -107,16 +107,16 @@ def test_step_0_is_told_once_whenever_the_run_was_killed(tmp_path, at, saved, me
     assert [line["step"] for line in told] == [0, 3, 4, 6, 8, 9, 12, 12]
     assert told[0] == {"step": 0, "validation/probe/knn/features": 0.25}
     assert (0, "validation/probe/knn/features", 0.25) in events(tmp_path)
-    assert fitted.figures["validation/probe/knn/features"] == 0.25  # the newest of its name
+    assert fitted.figures["validation/probe/knn/features"] == 0.25  # the newest with this name
 
 
-def test_what_is_measured_before_is_no_evaluation_to_be_the_best_of(tmp_path):
+def test_figures_of_step_0_do_not_count_for_the_best_state(tmp_path):
     better = []
     train(tmp_path, before=lambda state: {"loss": 0.0}, best=better.append)
     assert not better
 
 
-def test_figures_without_a_loss_choose_no_checkpoint(tmp_path):
+def test_without_a_validation_loss_there_is_no_best_state(tmp_path):
     learner = TinyLearner()
     learner.evaluate = lambda state, batches: {"probe/knn/features": 0.5}
     better = []
@@ -126,7 +126,7 @@ def test_figures_without_a_loss_choose_no_checkpoint(tmp_path):
     assert [line["step"] for line in told] == [4, 8, 12]
 
 
-def test_events_are_those_of_the_lines(tmp_path):
+def test_tensorboard_events_agree_with_metrics_jsonl(tmp_path):
     with pytest.raises(Killed):  # before the first checkpoint
         train(tmp_path, stopping(5, kill))
     train(tmp_path)
@@ -139,17 +139,17 @@ def test_events_are_those_of_the_lines(tmp_path):
     assert events(tmp_path) == expected
 
 
-def test_a_run_that_is_done_tells_its_figures_again(tmp_path):
+def test_a_finished_run_returns_its_figures_again(tmp_path):
     first = train(tmp_path, evaluate_every=4)
     again = train(tmp_path, evaluate_every=4)
     assert again.figures == first.figures
     assert {"loss", "validation/loss"} <= again.figures.keys()
     assert [line["step"] for line in lines(tmp_path)] == [3, 4, 6, 8, 9, 12, 12]
-    assert again.images_per_s > 0 and again.seconds["step"] > 0  # of the run before
+    assert again.images_per_s > 0 and again.seconds["step"] > 0  # of the previous run
 
 
-def test_termination_is_saved_told_and_has_its_own_code(tmp_path):
-    with pytest.raises(TerminatedError, match="terminated at step 5, saved") as caught:
+def test_termination_saves_the_state_and_has_its_own_exit_code(tmp_path):
+    with pytest.raises(TerminatedError, match="terminated at step 5 and saved") as caught:
         train(tmp_path, stopping(5, terminate))
     assert caught.value.exit_code == 143
     assert (tmp_path / "checkpoints" / "5").is_dir()
@@ -157,7 +157,7 @@ def test_termination_is_saved_told_and_has_its_own_code(tmp_path):
 
 
 class Poisoned(TinyLearner):
-    """Its loss is no number from a step on, or its state is."""
+    """A learner whose loss or state is NaN from some step on."""
 
     def __init__(self, step, part):
         super().__init__()
@@ -173,7 +173,9 @@ class Poisoned(TinyLearner):
 
 
 @pytest.mark.parametrize(("log_every", "checkpoint_every_s"), [(1, 0), (3, 0), (12, 0), (12, 1e9)])
-def test_the_first_bad_step_and_its_batch_are_named(tmp_path, log_every, checkpoint_every_s):
+def test_the_error_names_the_first_step_that_is_not_finite_and_its_batch(
+    tmp_path, log_every, checkpoint_every_s
+):
     settings = {"log_every": log_every, "checkpoint_every_s": checkpoint_every_s}
     with pytest.raises(UserError, match=r"loss not finite at step 8 \(batch 7: face"):
         train(tmp_path, Poisoned(8, "figures"), **settings)
@@ -186,7 +188,7 @@ def test_the_first_bad_step_and_its_batch_are_named(tmp_path, log_every, checkpo
         eighth = [next(batches) for _ in range(8)][-1]
     seen = [source.images[int(name.removeprefix("face"))] for name in report["examples"]]
     np.testing.assert_array_equal(np.stack(seen), eighth["image"])
-    if good:  # which is whole, and as good as ever
+    if good:  # which is undamaged
         assert int(train(tmp_path, steps=7).state["step"]) == 7
 
 
@@ -196,14 +198,14 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["6", "7"]
 
 
-def test_a_validation_that_is_not_finite_stops_the_run(tmp_path):
+def test_a_validation_loss_that_is_not_finite_stops_the_run(tmp_path):
     learner = TinyLearner()
     learner.evaluate = lambda state, batches: {"loss": float("nan")}
     with pytest.raises(UserError, match="validation/loss not finite at step 4"):
         train(tmp_path, learner, evaluate_every=4)
 
 
-def test_the_time_adds_up(tmp_path):
+def test_seconds_by_purpose_sum_to_the_total_time(tmp_path):
     fitted = train(tmp_path, evaluate_every=4)
     assert set(fitted.seconds) == {"compile", "data_wait", "step", "evaluate", "save", "other"}
     assert all(spent >= 0 for spent in fitted.seconds.values())

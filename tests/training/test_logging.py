@@ -1,4 +1,4 @@
-"""What is told goes where it was asked to, and nowhere else."""
+"""Figures are sent to Weights & Biases only if requested."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from tests.training.tiny import train
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """A stand-in that remembers what it is told."""
+    """A fake `wandb` that records calls."""
     told = []
     run = types.SimpleNamespace(
         log=lambda figures, step: told.append((step, figures)), finish=lambda: told.append("end")
@@ -24,24 +24,24 @@ def wandb(monkeypatch):
     return told
 
 
-def test_weights_and_biases_hears_the_figures_if_asked(tmp_path, wandb):
+def test_figures_are_sent_to_weights_and_biases_if_requested(tmp_path, wandb):
     train(tmp_path, steps=6, wandb="faces")
     train(tmp_path, steps=9, wandb="faces")
     begun = [told for told in wandb if isinstance(told, dict)]
     assert [(x["project"], x["resume"]) for x in begun] == [("faces", "allow")] * 2
-    assert begun[0]["id"] == begun[1]["id"]  # the restart goes on in the same run
+    assert begun[0]["id"] == begun[1]["id"]  # the restart continues the same run
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     heard = [told[0] for told in wandb if isinstance(told, tuple)]
     assert heard == [line["step"] for line in lines] == [3, 6, 6, 9, 9]
     assert wandb[-1] == "end"
 
 
-def test_it_hears_nothing_if_not_asked(tmp_path, wandb):
+def test_nothing_is_sent_by_default(tmp_path, wandb):
     train(tmp_path, steps=6)
     assert wandb == []
 
 
-def test_without_it_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were absent
+def test_the_error_says_how_to_install_weights_and_biases(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"pip install 'fer_jax\[wandb\]'"):
         Recorder(tmp_path, 0, "faces")

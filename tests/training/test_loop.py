@@ -1,4 +1,4 @@
-"""The loop: exact resumes, one compilation, exact means over ragged batches."""
+"""The loop resumes exactly, compiles once, and computes exact means with padding."""
 
 import json
 
@@ -45,7 +45,7 @@ def make_config(**fields):
 
 @pytest.fixture(scope="module")
 def source():
-    """Two classes: bright above, or bright below."""
+    """Two classes: images with a bright top or a bright bottom."""
     rng = np.random.default_rng(0)
     labels = np.arange(20) % 2
     images = rng.integers(0, 60, (20, SIZE, SIZE, 3)).astype(np.uint8)
@@ -70,7 +70,7 @@ def leaves(state):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
-def test_depths_are_means_of_the_stages_and_the_features(learner, source):
+def test_depths_are_spatial_means_of_stages_and_the_features(learner, source):
     state = learner.init(5)
     found = learner.depths(state, iterators.eval_batches(source, batch_size=8))
     assert list(found) == ["mixed_5b", "mixed_6a", "block17_0", "mixed_7a", "features"]
@@ -88,7 +88,7 @@ def test_depths_are_means_of_the_stages_and_the_features(learner, source):
     np.testing.assert_allclose(found["block17_0"], block, atol=1e-5)
 
 
-def test_a_batch_passes_in_the_parts_that_the_config_asks_for(monkeypatch):
+def test_accumulate_is_the_number_of_parts_of_a_batch(monkeypatch):
     asked = {}
     monkeypatch.setattr(step, "make_train_step", lambda *_, **how: asked.update(how))
     config = make_config(accumulate=4)
@@ -96,13 +96,13 @@ def test_a_batch_passes_in_the_parts_that_the_config_asks_for(monkeypatch):
     assert asked == {"accumulate": 4, "average": config.optimizer.average}
 
 
-def test_loss_falls_and_every_function_is_compiled_once(learner, source, tmp_path):
+def test_the_loss_decreases_and_every_function_is_compiled_once(learner, source, tmp_path):
     fitted = train(learner, source, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
     assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
     assert fitted.figures["emotion/accuracy"] > 0.9
-    with pytest.raises(TypeError):  # another batch shape is no second compilation
+    with pytest.raises(TypeError):  # another batch shape is not compiled
         learner.train(fitted.state, {k: v[:4] for k, v in next(batches_of(source)).items()})
 
 
@@ -110,7 +110,7 @@ def batches_of(source):
     return iterators.TrainIterator(source, batch_size=8, seed=1)
 
 
-def test_a_run_cut_in_two_ends_with_the_same_bits(learner, source, tmp_path):
+def test_a_resumed_run_ends_with_the_same_bits(learner, source, tmp_path):
     whole = train(learner, source, tmp_path / "whole")
     train(learner, source, tmp_path / "cut", steps=7)
     rest = train(learner, source, tmp_path / "cut")
@@ -118,7 +118,7 @@ def test_a_run_cut_in_two_ends_with_the_same_bits(learner, source, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_lines_after_the_last_checkpoint_are_written_once(learner, source, tmp_path):
+def test_lines_after_the_last_checkpoint_are_not_repeated(learner, source, tmp_path):
     train(learner, source, tmp_path, steps=4)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"time": 1, "step": 6, "loss": 9.0}\n{"time": 2, "st')
@@ -128,7 +128,7 @@ def test_lines_after_the_last_checkpoint_are_written_once(learner, source, tmp_p
     assert lines[2]["loss"] != 9.0
 
 
-def test_means_are_exact_with_a_ragged_last_batch(learner, source):
+def test_means_are_exact_with_a_padded_last_batch(learner, source):
     state = learner.init(0)
     ragged = learner.evaluate(state, iterators.eval_batches(source, batch_size=8))
     parts = [
@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(learner, source, tmp_path):
         fit(learner, state, batches_of(source), steps=4, folder=tmp_path, loop=make_config())
 
 
-def test_a_model_directory_predicts_as_the_learner_does(learner, source, tmp_path):
+def test_a_model_directory_predicts_like_the_learner(learner, source, tmp_path):
     fitted = train(learner, source, tmp_path)
     spec = model_directory.describe(BACKBONE, SIZE, learner.tasks)
     model_directory.save(tmp_path / "model", model_directory.arrays_of(fitted.state), spec)
@@ -159,7 +159,7 @@ def test_a_model_directory_predicts_as_the_learner_does(learner, source, tmp_pat
     assert (expected.argmax(1) == source.labels).all()
 
 
-def test_weights_of_another_network_are_refused_by_name(learner, source, tmp_path):
+def test_the_error_for_weights_of_another_network_names_them(learner, source, tmp_path):
     spec = model_directory.describe(BACKBONE, SIZE, learner.tasks)
     model_directory.save(tmp_path / "model", model_directory.arrays_of(learner.init(0)), spec)
     config = make_config(backbone={**dict(BACKBONE), "depth": (0, 2, 0)})
@@ -172,6 +172,6 @@ def test_weights_of_another_network_are_refused_by_name(learner, source, tmp_pat
     ("epochs", "least", "steps"),
     [(2.0, 0, 25), (2.0, 24, 25), (2.0, 300, 300), (0.01, 0, 1)],
 )
-def test_few_images_are_learned_from_for_long_enough(capsys, epochs, least, steps):
+def test_min_steps_applies_to_few_images(capsys, epochs, least, steps):
     assert steps_of(make_config(epochs=epochs, min_steps=least), 100) == steps
     assert ("min_steps=300 decides" in capsys.readouterr().out) == (steps == 300)

@@ -1,4 +1,4 @@
-"""What `config.init` may be, and what a model says of where its weights came from."""
+"""Sources of initial weights (`config.init`), and the recorded origin of a model's weights."""
 
 import hashlib
 
@@ -61,7 +61,7 @@ def keras_file(truth, tmp_path):
 
 @pytest.fixture
 def published(keras_file, monkeypatch):
-    """Keras's file, which "imagenet" then stands for."""
+    """A small Keras file that replaces the published one, named "imagenet"."""
     content = keras_file.read_bytes()
     known = imagenet.NOTOP._replace(size=len(content), md5=hashlib.md5(content).hexdigest())
     monkeypatch.setattr(imagenet, "NOTOP", known)
@@ -75,11 +75,11 @@ def check(leaves, truth):
         np.testing.assert_array_equal(values, truth[leaf], err_msg=leaf)
 
 
-def test_a_weight_file(state, truth, keras_file):
+def test_init_from_a_weight_file(state, truth, keras_file):
     check(model_directory.backbone_leaves(str(keras_file), state), truth)
 
 
-def test_imagenet(learner, state, truth, published):
+def test_init_from_imagenet(learner, state, truth, published):
     leaves = model_directory.backbone_leaves("imagenet", state)
     check(leaves, truth)
     begun = learner.begin_with(learner.init(0), leaves)
@@ -87,7 +87,7 @@ def test_imagenet(learner, state, truth, published):
     np.testing.assert_array_equal(bias, truth["parameters/backbone/conv_7b/bn/bias"])
 
 
-def test_the_running_average_begins_with_the_same_weights(state, truth, keras_file):
+def test_the_running_average_starts_with_the_same_weights(state, truth, keras_file):
     averaging = make_learner(average=0.9)
     leaves = model_directory.backbone_leaves(str(keras_file), state)
     begun = averaging.begin_with(averaging.init(0), leaves)
@@ -96,7 +96,7 @@ def test_the_running_average_begins_with_the_same_weights(state, truth, keras_fi
         np.testing.assert_array_equal(bias, truth["parameters/backbone/conv_7b/bn/bias"])
 
 
-def test_weights_say_where_they_came_from(learner, state, truth, published, tmp_path):
+def test_the_origin_of_weights_is_recorded(learner, state, truth, published, tmp_path):
     digest = hashlib.sha256(published.read_bytes()).hexdigest()
     begun = learner.begin_with(state, model_directory.backbone_leaves("imagenet", state))
     first = described(learner, "imagenet")
@@ -109,11 +109,11 @@ def test_weights_say_where_they_came_from(learner, state, truth, published, tmp_
     assert second.init == Origin(
         name="pretrain", sha256=hashlib.sha256(weights).hexdigest(), init=first.init
     )
-    assert str(tmp_path) not in second.model_dump_json()  # a model may be given away
+    assert str(tmp_path) not in second.model_dump_json()  # a model may be passed on
     assert described(learner).init is None
 
 
-def test_our_own_weights_alone(learner, state, tmp_path):
+def test_init_from_our_weights_without_the_record(learner, state, tmp_path):
     record = described(learner)
     model_directory.save(tmp_path / "m", model_directory.arrays_of(state), record)
     file = tmp_path / "m" / "weights.safetensors"
@@ -122,25 +122,25 @@ def test_our_own_weights_alone(learner, state, tmp_path):
     check(leaves, model_directory.flatten(jax.device_get(parts)))
 
 
-def test_damaged_weights_of_ours(learner, state, tmp_path):
+def test_damaged_weights_without_the_record_are_refused(learner, state, tmp_path):
     model_directory.save(tmp_path, model_directory.arrays_of(state), described(learner))
     (tmp_path / "weights.safetensors").write_bytes(b"\x09")
     with pytest.raises(UserError, match="cannot read the weights in"):
         model_directory.backbone_leaves(tmp_path, state)
 
 
-def test_neither_file_nor_model(state, tmp_path):
+def test_a_path_without_a_model_is_a_user_error(state, tmp_path):
     with pytest.raises(UserError, match=f"no model in {tmp_path}.*weight file"):
         model_directory.backbone_leaves(tmp_path, state)
 
 
-def test_other_safetensors(state, tmp_path):
+def test_safetensors_of_another_network_are_refused(state, tmp_path):
     save_file({"layer.weight": np.ones(3, np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=r"1 unknown \(layer.weight\)"):
         model_directory.backbone_leaves(tmp_path / "other.safetensors", state)
 
 
-def test_a_stage_takes_imagenet_for_no_path(tmp_path, monkeypatch):
+def test_a_stage_does_not_treat_imagenet_as_a_path(tmp_path, monkeypatch):
     @stage(inputs=lambda config: [config.init])
     def run(config, workdir):
         return {"steps": 1}
@@ -154,7 +154,7 @@ def test_a_stage_takes_imagenet_for_no_path(tmp_path, monkeypatch):
         run(config("imagenett"), tmp_path / "v")
 
 
-def test_saving_a_state_again_gives_the_same_bytes(learner, state, tmp_path):
+def test_saving_a_state_twice_gives_the_same_bytes(learner, state, tmp_path):
     record = described(learner)
     files = []
     for number in range(6):

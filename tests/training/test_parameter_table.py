@@ -1,11 +1,11 @@
-"""The table of parameters adds up."""
+"""The table of parameters has correct sums."""
 
 import numpy as np
 
 from fer_jax.training import parameter_table
 
 
-def test_blocks_and_totals():
+def test_blocks_and_totals_are_correct():
     def block(frozen):
         return {"conv": {"kernel": frozen if isinstance(frozen, bool) else np.ones((3, 3, 2, 4))}}
 

@@ -1,4 +1,4 @@
-"""References of people, on synthetic responses."""
+"""Person-relative answers on synthetic responses."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ CLASSES = 3
 
 
 def made(seed, counts=(4, 4, 4), shift=3.0, people=1):
-    """Responses [n, 2, 3] of people who differ by a shift, and their labels."""
+    """Responses [n, 2, 3] of people that differ by an offset, and their labels."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.repeat(np.arange(CLASSES), counts), people)
     names = [f"p{number}" for number in range(people) for _ in range(sum(counts))]
@@ -33,7 +33,7 @@ def answers(responses, people, reference, known=None, population=None):
 
 @pytest.mark.parametrize("reference", ["mean", "balanced", "neutral"])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_constant_added_to_a_person_and_their_population_changes_nothing(seed, reference):
+def test_answers_are_invariant_to_an_offset_of_person_and_population(seed, reference):
     responses, labels, people = made(seed)
     known = labels == 1
     constant = np.random.default_rng(seed).normal(size=(2, CLASSES))
@@ -44,8 +44,8 @@ def test_a_constant_added_to_a_person_and_their_population_changes_nothing(seed,
 
 
 @pytest.mark.parametrize("reference", ["mean", "balanced", "neutral"])
-def test_many_photographs_outweigh_the_population(reference):
-    """Half a photograph against 3,000: the shift of a person changes nearly nothing."""
+def test_the_population_hardly_matters_with_many_photographs(reference):
+    """The population has the weight of half a photograph, so an offset hardly matters at 3,000."""
     responses, labels, people = made(0, counts=(1000, 1000, 1000))
     known = labels == 1
     found = answers(responses, people, reference, known)
@@ -62,7 +62,7 @@ def test_people_do_not_influence_each_other():
     np.testing.assert_allclose(together, alone, atol=1e-12)
 
 
-def test_the_balanced_reference_withstands_a_mixture_that_is_mostly_neutral():
+def test_the_balanced_reference_is_robust_to_mostly_neutral_photographs():
     right = {"mean": [], "balanced": []}
     for seed in range(20):
         responses, labels, people = made(seed, counts=(2, 56, 2), shift=0.5)
@@ -71,7 +71,7 @@ def test_the_balanced_reference_withstands_a_mixture_that_is_mostly_neutral():
     assert np.mean(right["balanced"]) > 0.98 > np.mean(right["mean"])
 
 
-def test_a_person_without_a_reference_gets_the_reference_of_the_population():
+def test_the_population_is_the_reference_of_a_person_with_too_few_faces():
     responses, _, people = made(2)
     population = np.random.default_rng(0).normal(size=(2, CLASSES))
     found = answers(responses, people, "neutral", None, population)
@@ -82,6 +82,6 @@ def test_a_person_without_a_reference_gets_the_reference_of_the_population():
     np.testing.assert_allclose(found, (logits / logits.sum(-1, keepdims=True)).mean(1), atol=1e-9)
 
 
-def test_the_reference_of_a_person_trained_on_counts_each_class_alike():
+def test_the_class_balanced_mean_weights_classes_equally():
     features = np.array([0.0, 0, 0, 0, 3])[:, None, None]
     assert class_balanced_mean(features, np.array([0, 0, 0, 0, 1])).item() == 1.5

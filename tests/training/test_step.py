@@ -1,4 +1,4 @@
-"""The update: in parts, averaged, with frozen parts, rematerialised."""
+"""The update with gradient accumulation, averaging, frozen parameters and rematerialisation."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def batch():
 
 
 def prepared(*, freeze=(), accumulate=1, average=0.0, **backbone):
-    """The compiled update by plain gradient descent, and its first state."""
+    """The compiled update with plain gradient descent, and the initial state."""
     tasks = {"emotion": make("emotion", classes=["a", "b"], augment={})}
     network = Network(Backbone(**BACKBONE, **backbone), tasks, rngs=nnx.Rngs(0))
     graphdef, parameters, statistics = split_network(network)
@@ -48,19 +48,19 @@ def assert_close(a, b, tolerance=1e-5):
 
 
 def moved(before, after):
-    """By how much each leaf has changed at most, by path."""
+    """The maximum change of each leaf, by path."""
     changes = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), before, after)
     return {jax.tree_util.keystr(path): c for path, c in jax.tree.leaves_with_path(changes)}
 
 
 @pytest.fixture(scope="module")
 def frozen_batchnorm(batch):
-    """State before and after one update with frozen BatchNorm, where each image is on its own."""
+    """The state before and after an update with frozen BatchNorm."""
     update, state, _ = prepared(frozen_batchnorm=True)
     return state, *update(state, batch)
 
 
-def test_frozen_batchnorm_keeps_its_statistics_and_learns_its_scale(frozen_batchnorm):
+def test_frozen_batchnorm_keeps_its_statistics_and_trains_its_scale(frozen_batchnorm):
     before, after, _ = frozen_batchnorm
     assert max(moved(before["statistics"], after["statistics"]).values()) == 0
     scales = {
@@ -69,7 +69,7 @@ def test_frozen_batchnorm_keeps_its_statistics_and_learns_its_scale(frozen_batch
     assert min(scales.values()) > 0
 
 
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(batch, frozen_batchnorm):
+def test_accumulated_gradients_equal_those_of_the_whole_batch(batch, frozen_batchnorm):
     _, whole, figures = frozen_batchnorm
     update, state, _ = prepared(frozen_batchnorm=True, accumulate=4)
     parts, part_figures = update(state, batch)
@@ -84,7 +84,7 @@ def test_rematerialised_blocks_give_the_same_update(batch, frozen_batchnorm):
     assert_close(again["parameters"], whole["parameters"])
 
 
-def test_a_linear_probe_moves_the_head_alone(batch):
+def test_a_linear_probe_changes_only_the_head(batch):
     update, state, _ = prepared(frozen_batchnorm=True, freeze=("backbone/*",))
     after, _ = update(state, batch)
     changes = moved(state["parameters"], after["parameters"])
@@ -94,7 +94,7 @@ def test_a_linear_probe_moves_the_head_alone(batch):
     }
 
 
-def test_the_average_follows_the_parameters_and_is_what_is_evaluated(batch):
+def test_the_average_follows_the_parameters_and_is_evaluated(batch):
     update, state, evaluate = prepared(average=0.5)
     after, _ = update(state, batch)
     kept = min(0.5, 2 / 11)  # after the first step
@@ -112,7 +112,7 @@ def test_the_average_follows_the_parameters_and_is_what_is_evaluated(batch):
 
 
 def two_tasks(inputs_of="", mixup=0.0):
-    """Emotion and verification over one backbone without dropout: update and evaluation."""
+    """Update and evaluation of emotion and verification on one backbone without dropout."""
     tasks = {
         "emotion": make("emotion", classes=["a", "b"], augment={"flip": 0.5}, mixup=mixup),
         "verification": make("verification", augment={}, inputs_of=inputs_of),
@@ -128,7 +128,7 @@ def two_tasks(inputs_of="", mixup=0.0):
 
 
 def mixed_batch(batch):
-    """Four faces with an emotion, two without, two non-faces."""
+    """Four faces with an emotion, two faces without, and two non-faces."""
     return {
         **batch,
         "label": jnp.full(8, -1, jnp.int32),
@@ -137,7 +137,7 @@ def mixed_batch(batch):
     }
 
 
-def test_each_task_has_its_own_labels_and_counts_its_labelled_examples_only(batch):
+def test_each_task_uses_its_own_labels_and_ignores_unlabelled_examples(batch):
     _, state, evaluate = two_tasks()
     mixed = mixed_batch(batch)
     sums = evaluate(state, mixed)
@@ -152,7 +152,7 @@ def test_each_task_has_its_own_labels_and_counts_its_labelled_examples_only(batc
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_unlabelled_examples_give_a_head_no_gradient(batch, mixup):
+def test_unlabelled_examples_have_no_gradient(batch, mixup):
     update, state, _ = two_tasks(mixup=mixup)
     unlabelled = {**mixed_batch(batch), "label_emotion": jnp.full(8, -1, jnp.int32)}
     after, figures = update(state, unlabelled)
@@ -161,7 +161,7 @@ def test_unlabelled_examples_give_a_head_no_gradient(batch, mixup):
     assert figures["emotion/loss"] == 0 and np.isfinite(figures["loss"])
 
 
-def test_a_task_reads_the_inputs_of_another(batch):
+def test_a_task_may_use_the_inputs_of_another(batch):
     mixed = mixed_batch(batch)
     _, state, evaluate = two_tasks()
     _, _, sharing = two_tasks(inputs_of="emotion")

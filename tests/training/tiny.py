@@ -1,4 +1,4 @@
-"""Small and quick to compile: a learner for the loop, a backbone for the whole training step."""
+"""A learner and a backbone that are small and compile quickly."""
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ STEPS = 12
 
 
 def make_learner(config, tasks, weights, steps):
-    """The learner of a training config."""
+    """The learner for a training config."""
     return Learner(config.backbone, config.optimizer, tasks, weights, config, steps=steps)
 
 
 class TinyBackbone(nnx.Module):
-    """One convolution with BatchNorm, in place of `inception_resnet_v2.InceptionResNetV2`."""
+    """One convolution with BatchNorm, which replaces `inception_resnet_v2.InceptionResNetV2`."""
 
     features = 8
     depths = ()
@@ -38,14 +38,14 @@ class TinyBackbone(nnx.Module):
 
 
 class TinyLearner(Learner):
-    """A linear model of an image's mean colours, with momentum and noise keyed by the step."""
+    """A linear model of mean colours, with momentum, and noise keyed by the step."""
 
     def __init__(self, width=16):
         self.mesh = sharding.make_mesh()
         self.compile_seconds = {}
         self.frozen = {"head": {0: {"kernel": False}}}
         self.width = width
-        self.after = None  # called with each step's number
+        self.after = None  # called with the number of each step
 
     def init(self, seed):
         weights = jax.random.normal(jax.random.key(seed), (3, self.width))
@@ -102,7 +102,7 @@ def make_source():
 def train(
     folder, learner=None, *, steps=STEPS, width=16, evaluated=True, before=None, best=None, **fields
 ):
-    """`fit` with the tiny learner; `fields` override those of the loop."""
+    """Runs `fit` with the tiny learner; `fields` override those of the loop."""
     learner = learner or TinyLearner(width)
     settings = {"log_every": 3, "evaluate_every": 0, "checkpoint_every_s": 1e9, "batch_size": 8}
     source = make_source()

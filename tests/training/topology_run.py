@@ -3,8 +3,8 @@
     python -m tests.training.topology_run FOLDER COORDINATOR PROCESSES PROCESS RUN...
 
 Each RUN is NAME:DEVICES:FSDP:STEPS[:from=OTHER][:term][:fail] and trains in FOLDER/NAME on DEVICES
-devices: going on from the checkpoints of another run; with SIGTERM to process 0 after step 5; with
-an error in process 1. Process 0 writes NAME.npz: every leaf of the last state, every loss.
+devices, optionally from the checkpoints of another run, with SIGTERM to process 0 after step 5, or
+with an error in process 1. Process 0 writes NAME.npz: every leaf of the last state, every loss.
 """
 
 import os
@@ -61,7 +61,7 @@ def on(devices, fsdp):
 
 
 def put_exact_batch(batch, mesh, put=sharding.put_batch):
-    """In float64 from the image on, which is float32 in earnest."""
+    """Converts images to float64, instead of float32 as in real runs."""
     return put(batch | {"image": batch["image"].astype(np.float64)}, mesh)
 
 
