@@ -1,4 +1,4 @@
-"""Generated inputs in a watched process: a unit is some dozens of examples from one seed."""
+"""Runs generated inputs in a child process: a unit is some dozens of examples from one seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = 25  # of a unit
 
 @dataclass
 class InputResult:
-    """What became of a unit: how many inputs, the largest figures, and the failures."""
+    """The result of a unit: the number of inputs, the largest time and memory, and the failures."""
 
     inputs: int = 0
     seconds: float = 0.0
@@ -34,10 +34,10 @@ class InputResult:
 def run_unit(
     name: str, number: int, folder: Path, *, examples: int = EXAMPLES, stop: bool = False
 ) -> InputResult:
-    """Tries `examples` inputs of a part, generated from the seed `number`, in a child.
+    """Runs `examples` inputs of a part, generated from the seed `number`, in a child process.
 
-    With `stop` the first failure ends it, and Hypothesis then looks for a smaller example, which
-    it prints.
+    With `stop`, the first failure ends it, and Hypothesis then searches for a smaller example and
+    prints it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -104,7 +104,7 @@ def _lines(journal: Path) -> list[dict[str, Any]]:
 def _try_examples(
     name: str, number: int, folder: Path, journal: Path, examples: int, stop: bool
 ) -> None:
-    """In the child: every example in a folder of its own, its begin and end in the journal."""
+    """In the child: runs each example in a folder of its own, and logs its begin and end."""
     part = PARTS[name]
     stand_ins.replace_all(models=not part.real_models)
     processes.prepare_jax(folder.parent / "compiled")
@@ -141,7 +141,7 @@ def _try_examples(
 
 
 def describe(error: BaseException) -> str:
-    """An error in a line, with the innermost line of the package that raised it."""
+    """An error in one line, with the innermost line of the package in its traceback."""
     if isinstance(error, ViolationError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

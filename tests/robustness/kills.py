@@ -1,4 +1,4 @@
-"""A stage that is killed at random moments and given again, until it ends as an unkilled one."""
+"""Kills a stage at random moments and runs it again, until it ends like an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.robustness.stages import CASES, StageCase
 
 KILLS = 10  # of a unit
 _TEMPORARY = re.compile(r"(^|/)\.[^/]*partial|incomplete")
-# Written by libraries, under names that hold a time or are random.
+# Written by libraries, under names that contain a time or are random.
 _LIBRARIES = re.compile(r"(^|/)(checkpoints|tensorboard)/")
 _LONGEST_S = 120.0
-_TIMED = ("**/done.json", "**/metrics.jsonl")  # tell times, which may agree by chance
+_TIMED = ("**/done.json", "**/metrics.jsonl")  # contain times, which may agree by chance
 
 Contents = dict[str, str]  # digests of files by their path
 
 
 @dataclass
 class KillResult:
-    """What became of a unit of kills."""
+    """The result of a unit of kills."""
 
     kills: int = 0
     runs_compared: int = 0
@@ -38,12 +38,12 @@ class KillResult:
 
 @dataclass
 class Reference:
-    """An uninterrupted run: how it ends, and how long it takes.
+    """An uninterrupted run: its files and its duration.
 
     Attributes:
         before: the files that were there before.
         after: the files at its end.
-        varying: those that differ from one uninterrupted run to the next, as times do.
+        varying: those that differ between uninterrupted runs, for example by times.
         seconds: from the start of the process to its end.
     """
 
@@ -54,7 +54,7 @@ class Reference:
 
 
 class Bench:
-    """One stage in one folder: originals beside the workdir, always under the same paths."""
+    """One stage with its originals and its workdir, always under the same paths."""
 
     def __init__(self, case: StageCase, folder: Path) -> None:
         self.case, self.folder = case, folder
@@ -63,7 +63,7 @@ class Bench:
         self.reference: Reference | None = None
 
     def begin(self) -> None:
-        """The originals as they were, and no workdir."""
+        """Restores the originals and deletes the workdir."""
         shutil.rmtree(self.work, ignore_errors=True)
         pristine = self.folder / "pristine"
         if not pristine.exists():
@@ -77,7 +77,7 @@ class Bench:
                 originals.copy(pristine / part.name, part)
 
     def _prepare(self) -> None:
-        """In a child, since a stage may be run."""
+        """Prepares the originals in a child, since a stage may be run for that."""
 
         def work() -> None:
             stand_ins.replace_all()
@@ -93,7 +93,7 @@ class Bench:
             originals.copy(part, self.folder / "pristine" / part.name)
 
     def start(self) -> Child:
-        """The stage in a child."""
+        """Starts the stage in a child."""
 
         def work() -> None:
             stand_ins.replace_all()
@@ -123,7 +123,7 @@ class Bench:
         return found
 
     def originals(self) -> dict[Path, str]:
-        """Digests of the originals, without those that `remove` is told to delete."""
+        """Digests of the originals, without those that `remove` has to delete."""
         found = originals.digests(self.main, self.side)
         if self.case.name == "remove":
             return {}
@@ -173,7 +173,7 @@ def run_unit(name: str, number: int, folder: Path, *, kills: int = KILLS) -> Kil
 def _one_folder(
     bench: Bench, reference: Reference, dice: random.Random, kills: int, result: KillResult
 ) -> bool:
-    """One workdir from its first run to the end; whether all kills are done."""
+    """Runs one workdir to the end. Returns whether all kills are done."""
     bench.begin()
     before = bench.originals()
     committed: Contents = {}
@@ -206,7 +206,7 @@ def _one_folder(
         if code == 0 or result.failures:
             return enough or bool(result.failures)
         committed = {n: d for n, d in found.items() if n in reference.after}
-        committed.pop("work/done.json", None)  # a stage that revisits what it did writes it anew
+        committed.pop("work/done.json", None)  # a stage that revisits its results writes them again
 
 
 def _faults(
@@ -216,19 +216,19 @@ def _faults(
     found: Contents,
     kept: dict[str, tuple[int, str]],
 ) -> list[str]:
-    """What is torn, lost or done again: nothing of it may be.
+    """Files that are incomplete, lost or written again, which must not happen.
 
-    A file that is there is whole: it has the bytes of an uninterrupted run, or those that it had
-    before. What an earlier run had committed is still there.
+    Every file must be complete: it has the bytes of an uninterrupted run, or those that it had
+    before. Files that an earlier run had finished must still exist.
     """
     faults = [f"{name} was there before the run and is lost" for name in committed.keys() - found]
     for name, digest in found.items():
         known = {reference.before.get(name), reference.after.get(name)}
         grows = name in reference.varying or name.endswith(outputs.RECORD)
         if name in reference.after and not grows and digest not in known:
-            faults.append(f"{name} is not whole")
+            faults.append(f"{name} is incomplete")
         if name.endswith(".json") and not _is_json(bench.folder / name):
-            faults.append(f"{name} is not whole")
+            faults.append(f"{name} is incomplete")
     faults += [f"{name} is not recorded" for name in _unrecorded(bench.work)]
     for pattern in bench.case.kept:
         for file in bench.work.glob(pattern):
@@ -236,7 +236,7 @@ def _faults(
             if name in found:
                 was = kept.setdefault(name, (file.stat().st_ino, found[name]))
                 if was != (file.stat().st_ino, found[name]):
-                    faults.append(f"{name} was finished and is done again")
+                    faults.append(f"{name} was finished and is written again")
     newest = _newest_checkpoint(bench.work)
     if newest < kept.get("checkpoint", (0, ""))[0] and not (bench.work / "done.json").exists():
         faults.append(f"the checkpoint of step {kept['checkpoint'][0]} is lost")
@@ -245,7 +245,7 @@ def _faults(
 
 
 def _unrecorded(work: Path) -> list[str]:
-    """Files in a workdir that its record, or that of a stage within, does not name."""
+    """Files in a workdir that neither its record nor that of a stage inside it names."""
     files = {path.relative_to(work) for path in work.rglob("*") if not path.is_dir()}
     for record in work.rglob(outputs.RECORD):
         place = record.parent.relative_to(work)
@@ -264,19 +264,19 @@ def _is_json(file: Path) -> bool:
 
 
 def _newest_checkpoint(work: Path) -> int:
-    """The newest step that the stage `train` has committed; 0 if there is none."""
+    """The newest step that the stage `train` has saved; 0 if there is none."""
     files = (work / "checkpoints").glob("*/commit_success.txt")
     return max((int(f.parent.name) for f in files if f.parent.name.isdecimal()), default=0)
 
 
 def _differences(reference: Reference, found: Contents) -> list[str]:
-    """In what a run that was killed differs at its end from one that was not."""
+    """The differences between the files of a killed run at its end and of an uninterrupted run."""
     fixed = (reference.after.keys() | found.keys()) - reference.varying
     faults = [
-        f"{name} differs from an uninterrupted run" + ("" if name in found else ": it is absent")
+        f"{name} differs from an uninterrupted run" + ("" if name in found else ": it is missing")
         for name in sorted(fixed)
         if found.get(name) != reference.after.get(name)
     ]
     return faults + [
-        f"{name} is absent" for name in sorted(reference.varying & reference.after.keys() - found)
+        f"{name} is missing" for name in sorted(reference.varying & reference.after.keys() - found)
     ]

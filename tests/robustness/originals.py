@@ -1,4 +1,4 @@
-"""The originals that the harness hands to a stage, and what shows that they are unchanged."""
+"""The originals that the harness gives to a stage, and digests to check that they are unchanged."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _digest(path: Path) -> str:
 
 
 def lost(before: Digests, after: Digests) -> list[str]:
-    """What was there before and is missing or different now."""
+    """The files in `before` that are now missing or different."""
     return [
         f"{str(path)!r}: {digest[:20]} before, {after.get(path, 'absent')[:20]} now"
         for path, digest in before.items()
@@ -136,5 +136,5 @@ def write_media(root: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A copy of a folder with its links and times."""
+    """Copies a folder with its links and times."""
     shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)

@@ -1,7 +1,7 @@
-"""The parts of the harness that generate inputs: each is a strategy and what must hold.
+"""The parts of the harness that generate inputs: each is a strategy and a check.
 
-A stage ends in success or in `UserError`, whatever it is given. The originals are unchanged, the
-counts add up, and what is accepted is what was meant.
+Whatever its inputs are, a stage ends in success or in `UserError`, the originals are unchanged, the
+counts add up, and accepted inputs are read as they were meant.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ from tests.training.tiny import make_learner
 
 @dataclass(frozen=True)
 class Accepted:
-    """A stage that finished, with its summary and what it printed."""
+    """The result of a stage that finished: its summary and output."""
 
     summary: dict[str, Any]
     printed: str
@@ -72,18 +72,18 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Refused:
-    """A stage that ended in `UserError`."""
+    """The result of a stage that ended in `UserError`."""
 
     message: str
     printed: str
 
 
 class ReachedError(Exception):
-    """A training would begin its steps now: for the harness, a success."""
+    """Raised when a training would begin its steps, which the harness counts as success."""
 
 
 class ViolationError(Exception):
-    """Something that must hold does not."""
+    """A requirement is violated."""
 
 
 def require(condition: object, what: str) -> None:
@@ -97,7 +97,7 @@ def attempt(
     workdir: Path,
     *roots: Path,
 ) -> Accepted | Refused:
-    """Runs a stage and checks what must hold of every run.
+    """Runs a stage and checks the requirements on every run.
 
     Raises:
         ViolationError: another exception than `UserError`, a control character on the screen, or
@@ -171,7 +171,7 @@ def _photographs_counted(summary: dict[str, Any]) -> int:
 
 
 def _person(name: str) -> str:
-    """The person whom a spelling means, by rules of the harness's own."""
+    """The person that a spelling means, by the harness's own rules."""
     text = unicodedata.normalize("NFKD", name).translate(
         str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "ـ": None})
     )
@@ -223,7 +223,7 @@ def check_ledger(folder: Path, ledger: Ledger) -> None:
 
 
 def _certainly_allowed(person: str, table: Table) -> bool:
-    """Whether the ledger has one whole row of the person that says yes, and no row against it."""
+    """Whether the ledger has a complete row in which the person consents, and no row against it."""
     header = [name.strip().lower() for name in table.header]
     if len(set(header)) < len(header):
         return False
@@ -266,7 +266,7 @@ def build_entry(root: Path, outside: Path, entry: Entry) -> None:
                 path.symlink_to(folder)
             case "linked_folder":
                 path.symlink_to(outside)
-    except OSError:  # a name that this disk refuses, or a file where a folder is wanted
+    except OSError:  # a name that this disk refuses, or a file in the place of a folder
         return
 
 
@@ -281,7 +281,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def check_folder(folder: Path, example: tuple[str, Sequence[Entry]]) -> None:
-    """`predict`, `extract` or `photographs` on a folder of anything."""
+    """`predict`, `extract` or `photographs` on a folder with entries of any kind."""
     name, entries = example
     root, outside = folder / "given", folder / "outside"
     root.mkdir()
@@ -350,7 +350,7 @@ def _check_predict_folder(folder: Path, root: Path, outside: Path) -> Accepted |
 
 
 def check_predictions(workdir: Path, summary: dict[str, Any]) -> None:
-    """Sources = read + skipped, probabilities that are such, and no cell that is a formula."""
+    """Checks the sums of sources, the probabilities, and that no cell is a formula."""
     with (workdir / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with (workdir / "skipped.csv").open(newline="", encoding="utf-8") as file:
@@ -372,7 +372,7 @@ def check_predictions(workdir: Path, summary: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Medium:
-    """A damaged picture or video, under a suffix that may be another's."""
+    """A damaged picture or video, whose suffix may be that of another format."""
 
     base: str
     changes: tuple[Damage, ...]
@@ -407,13 +407,13 @@ def _clip(path: Path) -> None:
 
 
 def _old_title(path: Path) -> None:
-    """A video whose title is in the encoding that Persian Windows had."""
+    """A video whose title is in the encoding of Persian Windows."""
     originals.write_video(path, 8, title="TITLE HERE")
     path.write_bytes(path.read_bytes().replace(b"TITLE HERE", "سلام عليكم".encode("cp1256")))
 
 
 def _long_duration(path: Path) -> None:
-    """A video that says that it lasts 99,999,999 hours."""
+    """A video whose header states a duration of 99,999,999 hours."""
     originals.write_video(path, 9)
     content = path.read_bytes()
     path.write_bytes(re.sub(rb"00:00:0\d\.\d{9}", b"99999999:00:00.000", content))
@@ -441,7 +441,7 @@ media = st.one_of(*[_damaged] * 7, _extreme)
 
 
 def check_medium(folder: Path, medium: Medium) -> None:
-    """A damaged file beside a good one: it fails alone."""
+    """A damaged file and a good one: only the damaged one fails."""
     root, outside = folder / "given", folder / "outside"
     root.mkdir()
     originals.write_media(outside)
@@ -517,7 +517,7 @@ def _real_model(folder: Path) -> Path:
 
 
 def check_model(folder: Path, example: ModelDamage) -> None:
-    """`predict` with a damaged model: it refuses, or answers as the undamaged one."""
+    """`predict` with a damaged model: it refuses, or gives the results of the undamaged one."""
     home = _real_model(folder)
     model = folder / "model"
     originals.copy(home / "model", model)
@@ -543,7 +543,7 @@ def check_model(folder: Path, example: ModelDamage) -> None:
 
 
 def changed_arrays(arrays: dict[str, np.ndarray], change: TableChange) -> dict[str, np.ndarray]:
-    """One of the arrays made another: not finite, of another type or shape, or gone."""
+    """Changes one of the arrays: not finite, another type or shape, or removed."""
     names = sorted(arrays)
     name = names[min(int(change.column * len(names)), len(names) - 1)]
     array = arrays[name]
@@ -572,7 +572,7 @@ def changed_arrays(arrays: dict[str, np.ndarray], change: TableChange) -> dict[s
 
 @dataclass(frozen=True)
 class RecordDamage:
-    """Damage to one of the files that an earlier stage left."""
+    """Damage to one of the files of an earlier stage."""
 
     case: str
     file: float
@@ -595,7 +595,7 @@ records = st.builds(
 
 
 def check_record(folder: Path, example: RecordDamage) -> None:
-    """A stage that reads another one's folder, in which one file is damaged."""
+    """A stage that reads the workdir of another, in which one file is damaged."""
     main, side, workdir = folder / "main", folder / "side", folder / "work"
     case = prepared(example.case, main, side)
     known = [f for root in (main, side) for f in root.rglob("*") if f.suffix in _RECORDS]
@@ -619,7 +619,7 @@ def damage_record(file: Path, example: RecordDamage) -> None:
         file.write_text(example.json(file.read_text()))
     else:
         frame = changed_frame(pd.read_parquet(file), example.table)
-        with contextlib.suppress(Exception):  # what no table can hold is not written
+        with contextlib.suppress(Exception):  # values that a table cannot contain are not written
             frame.to_parquet(file)
 
 
@@ -691,7 +691,7 @@ class ConfigChange:
     fields: tuple[tuple[str, Any], ...]
 
 
-# How much work is done: large values are no mistake, only slow.
+# Amounts of work: large values are valid, only slow.
 _AMOUNTS = re.compile(
     r"(epochs|min_steps|samples|people|frames|scenes|per_emotion|fps|folds|neighbours|seeds"
     r"|steps|size|per_frame|image_size|wandb|dataset|width|sheet|every_s)$"
@@ -704,7 +704,7 @@ _MOST_WORK = 300
 
 
 def config_fields(case: stages.StageCase) -> dict[str, Any]:
-    """The fields of a case's config that are no paths, by their flat names."""
+    """The fields of a case's config that are not paths, by their dotted names."""
     config = case.configure(Path("main"), Path("side"))
     flat: dict[str, Any] = {}
 
@@ -765,12 +765,12 @@ def check_config(folder: Path, example: ConfigChange) -> None:
         attempt(case.run, config, workdir, main, side)
 
 
-# folders that were worked in
+# finished workdirs
 
 
 @dataclass(frozen=True)
 class WorkdirDamage:
-    """What happened to a finished workdir: each file may be deleted, cut off, or replaced."""
+    """Damage to a finished workdir: files are deleted, truncated, or replaced."""
 
     case: str
     fates: tuple[tuple[str, float, Damage], ...]
@@ -792,7 +792,7 @@ _FINISHED: dict[str, Path] = {}
 
 
 def check_workdir(folder: Path, example: WorkdirDamage) -> None:
-    """A stage run again in a workdir that others have been at; a user's own file stays."""
+    """Runs a stage again in a damaged workdir; a file of the user must be kept."""
     main, side, workdir = folder / "main", folder / "side", folder / "work"
     case = prepared(example.case, main, side)
     # Configs name the originals, which lie in another folder for each example.
@@ -831,7 +831,7 @@ def _befall(file: Path, fate: str, damage: Damage) -> None:
 
 @dataclass(frozen=True)
 class Named:
-    """Names that go through tables into reports."""
+    """Names that get into reports through tables."""
 
     people: tuple[str, ...]
     labels: tuple[str, ...]
@@ -850,7 +850,7 @@ named = st.builds(
 
 
 def check_named(folder: Path, example: Named) -> None:
-    """`evaluate` on predictions of people with odd names: reports escape them."""
+    """`evaluate` on predictions of people with unusual names, which reports must escape."""
     run, workdir = folder / "run", folder / "work"
     table, protocol = simulate(people=len(example.people), per_emotion=1, seed=1)
     old = list(dict.fromkeys(table["subject"]))

@@ -1,4 +1,4 @@
-"""Child processes of a process that has imported everything: watched, bounded, and killed."""
+"""Forked child processes with limits of time and memory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ import cv2
 from fer_jax import backend
 from fer_jax.errors import UserError
 
-# What one input may take. `MOST_BYTES` is resident memory beyond what the harness had imported.
+# Limits for one input. `MOST_BYTES` is resident memory in addition to that after the imports.
 MOST_SECONDS = 60.0
 MOST_BYTES = 1 << 30
-_HARD_BYTES = 16 << 30  # of address space beyond; ends a process before the machine suffers
+_HARD_BYTES = (
+    16 << 30
+)  # of additional address space; ends a process before the machine runs out of memory
 
 
 class Child:
-    """A forked process in a group of its own. It never returns from `work`.
+    """A forked process in its own process group. It never returns from `work`.
 
     JAX must not have been initialised in this process: its threads do not survive a fork.
     """
@@ -47,21 +49,21 @@ class Child:
         return self.code
 
     def wait(self, seconds: float) -> int | None:
-        """As `poll`, after at most so many seconds."""
+        """Waits for the end for at most so many seconds; returns the same as `poll`."""
         deadline = time.monotonic() + seconds
         while self.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         return self.code
 
     def kill(self) -> None:
-        """SIGKILL to the group; waits for the end."""
+        """Sends SIGKILL to the group and waits for the end."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         if self.code is None:
             self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def told(self) -> str:
-        """The end of what it printed."""
+        """The end of its output."""
         return self.log.read_text(errors="replace")[-1500:]
 
 
@@ -86,7 +88,7 @@ def _run(work: Callable[[], None]) -> int:
 
 
 def prepare_jax(compiled: Path) -> None:
-    """In a child: JAX with a cache of compiled programs that keeps the smallest, too."""
+    """In a child: sets up JAX with a cache that keeps even the smallest compiled programs."""
     import jax
 
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
@@ -97,7 +99,7 @@ def prepare_jax(compiled: Path) -> None:
 
 
 def bound_memory() -> None:
-    """In a child: an address space of at most what it has and `_HARD_BYTES` more."""
+    """In a child: limits the address space to its present size plus `_HARD_BYTES`."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + _HARD_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))

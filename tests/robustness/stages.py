@@ -1,4 +1,4 @@
-"""Every stage with the smallest inputs and config that let it finish."""
+"""Every stage, with the smallest inputs and config with which it finishes."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ HOW_CUT = {"detector": DETECTOR, "search": {}, "crop": {"size": 32, "margin": 0.
 
 @dataclass(frozen=True)
 class StageCase:
-    """A stage, and what it reads.
+    """A stage and its inputs.
 
     Attributes:
         name: of the case.
         prepare: writes the originals: the main input to the first folder, others to the second.
         configure: the config that names them; folders as for `prepare`.
         output: a folder below the workdir that the stage writes to.
-        kept: patterns of files below the workdir that a second run takes over as they are.
-        timed: patterns of files below the workdir that tell how long something took.
+        kept: patterns of files below the workdir that a second run keeps unchanged.
+        timed: patterns of files below the workdir that contain durations.
     """
 
     name: str
@@ -64,7 +64,7 @@ class StageCase:
     timed: tuple[str, ...] = ()
 
     def run(self, config: ConfigDict, workdir: Path) -> dict[str, Any]:
-        """Runs the stage as `launch.py` does."""
+        """Runs the stage in the same way as `launch.py`."""
         return importlib.import_module(f"fer_jax.stages.{config.stage}").run(config, workdir)
 
 
@@ -89,7 +89,7 @@ def _small_training(config: ConfigDict) -> ConfigDict:
 
 
 def _render_prepare(main: Path, side: Path) -> None:
-    """Nothing is read: files of the user's own lie where pictures are drawn."""
+    """Puts files of the user into the folder for the pictures; the stage reads no input."""
     originals.write_picture(main / "person_01" / "happy" / "0.jpg", 1)
     originals.write_picture(main / "p101_happy_0.mp4.jpg", 2)
 
@@ -127,7 +127,7 @@ def _photographs_configure(main: Path, side: Path) -> ConfigDict:
     return config
 
 
-# what `extract` and `photographs` leave, written by hand
+# the output of `extract` and `photographs`, written without running them
 
 
 def write_faces(folder: Path, videos: int = 6) -> None:
@@ -188,7 +188,7 @@ def write_photographs(folder: Path) -> None:
 
 
 def write_model(folder: Path, task: str, classes: tuple[str, ...]) -> None:
-    """A model directory for the stand-in `load_model`."""
+    """Writes a model directory for the stand-in `load_model`."""
     folder.mkdir(parents=True, exist_ok=True)
     fields = {
         "image_size": 32,
@@ -287,7 +287,7 @@ def _predict_configure(main: Path, side: Path) -> ConfigDict:
 
 
 def _remove_prepare(main: Path, side: Path) -> None:
-    """Photographs, and beside them a workdir made of them."""
+    """Writes photographs, and a workdir that was made from them."""
     originals.write_photos(main)
     config = _photographs_configure(main, side)
     importlib.import_module("fer_jax.stages.photographs").run(config, side / "photographs")

@@ -1,5 +1,5 @@
-"""What takes the place of the networks and of drawing in the harness, so that a stage takes
-tenths of a second. Everything that reads, decides and writes stays as it is."""
+"""Stand-ins for the networks and for drawing in the harness, with which a stage takes
+tenths of a second. All code that reads, decides and writes is unchanged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Replace = Callable[[Any, str, Any], None]
 def detect(
     self: Detector, images: Sequence[np.ndarray], *, floor: float | None = None
 ) -> list[Faces]:
-    """One face in the middle of every picture that is not plain and not tiny."""
+    """Finds one face in the middle of every picture that is neither plain nor tiny."""
     found = []
     for image in images:
         count = int(min(image.shape[:2]) >= 16 and image.std() > 5)
@@ -41,14 +41,14 @@ def detect(
 
 
 def draw_here(jobs: Sequence[Any], workers: int) -> None:
-    """`render` without worker processes."""
+    """Draws for `render`, without worker processes."""
     del workers
     for job in jobs:
         render._draw(job)
 
 
 class StoppedClock(datetime):
-    """Two reports of one study are equal whenever they are made."""
+    """A clock that stands still, so that two reports of one study are equal."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> StoppedClock:
@@ -65,13 +65,13 @@ class BrightnessModel(trained_model.Model):
         classes = len(self.record.labels[task])
         level = crops.reshape(len(crops), int(np.prod(crops.shape[1:]))).mean(1) / 255
         logits = 4 * np.cos(np.outer(level, np.arange(1, classes + 1)))
-        logits[:, -1] += 4  # a crop is likelier a face than not
+        logits[:, -1] += 4  # a crop is more likely a face than not
         powers = np.exp(logits - logits.max(1, keepdims=True))
         return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
 
 
 def load_model(path: str | Path) -> BrightnessModel:
-    """In place of `trained_model.load`."""
+    """Replaces `trained_model.load`."""
     return BrightnessModel(model_directory.read_record(path))
 
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what a user, a disk or an attacker may hand to the stages."""
+"""Hypothesis strategies for inputs of the stages that a user, a disk or an attacker may cause."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ texts = st.one_of(
 )
 
 
-# bytes that are damaged
+# damaged bytes
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One change to a file's bytes; `place` and `other` are shares of its length."""
+    """One change to a file's bytes; `place` and `other` are fractions of its length."""
 
     kind: str
     place: float
@@ -43,7 +43,7 @@ class Damage:
     value: int
 
     def __call__(self, data: bytes) -> bytes:
-        """The bytes with the change."""
+        """Returns the bytes with the change."""
         if not data:
             return data
         at, to = (min(int(share * len(data)), len(data) - 1) for share in (self.place, self.other))
@@ -70,7 +70,7 @@ class Damage:
 
 
 def _with_dimensions(data: bytes, width: float, height: float) -> bytes:
-    """A PNG whose header promises up to 40,000 pixels a side, with the right checksum."""
+    """A PNG whose header states up to 40,000 pixels per side, with a correct checksum."""
     if not data.startswith(b"\x89PNG") or len(data) < 33:
         return data
     sides = struct.pack(">II", 1 + int(width * 40_000), 1 + int(height * 40_000))
@@ -93,7 +93,7 @@ damage_lists = st.lists(damages, min_size=1, max_size=4)
 
 
 def damaged(data: bytes, changes: Sequence[Damage]) -> bytes:
-    """The bytes with all the changes, one after the other."""
+    """The bytes with one or more changes, one after the other."""
     for change in changes:
         data = change(data)
     return data
@@ -108,8 +108,8 @@ class Table:
 
     Attributes:
         content: its bytes.
-        header: the first row, as it was meant.
-        rows: the other rows, as they were meant.
+        header: the intended first row.
+        rows: the intended other rows.
         plain: whether `content` is exactly these rows in UTF-8 with commas.
     """
 
@@ -133,8 +133,8 @@ def tables(
 ) -> Table:
     """Tables with these columns, often with the `usual` number of rows.
 
-    Half of them hold good cells but for up to two odd ones; the others hold odd cells, and are
-    odd in their form too.
+    Half of them have good cells except up to two unusual ones; the others have unusual cells and an
+    unusual format.
     """
     tidy = draw(st.booleans())
     extra = draw(st.lists(st.sampled_from(optional), unique=True, max_size=2))
@@ -177,7 +177,7 @@ def tables(
 
 
 def _label_cell(name: str, number: int) -> st.SearchStrategy[str]:
-    """A good cell of a table of labels: each row names a picture of its own."""
+    """A valid cell of a table of labels: each row names a different picture."""
     kinds = {
         "path": st.just(f"{number}.png"),
         "subject": st.sampled_from(PEOPLE),
@@ -199,7 +199,7 @@ def _odd_label_cell(name: str, number: int) -> st.SearchStrategy[str]:
 
 
 def _ledger_cell(name: str, number: int) -> st.SearchStrategy[str]:
-    """A good cell of a ledger: one row for each person in turn."""
+    """A valid cell of a ledger: one row for each person in turn."""
     kinds = {
         "subject": st.just(PEOPLE[number % len(PEOPLE)]),
         "revoked": st.sampled_from(("", "", "no", "2026-03-01")),
@@ -230,7 +230,7 @@ ledger_tables = tables(
 
 @dataclass(frozen=True)
 class Ledger:
-    """What lies where `consent.csv` is looked for: a file, a link to it, or something else."""
+    """What is at the path of `consent.csv`: a file, a link to it, or something else."""
 
     kind: str  # file, link, broken, circular, folder, pipe
     table: Table
@@ -248,7 +248,7 @@ ledgers = st.builds(
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that lies in a folder.
+    """An entry of a folder.
 
     Attributes:
         folders: names of the folders above it, as bytes.
@@ -312,7 +312,7 @@ json_values: st.SearchStrategy[Any] = st.one_of(
 
 
 def value_like(value: Any) -> st.SearchStrategy[Any]:
-    """Values of the kind of `value`, and now and then of another one."""
+    """Values of the type of `value`, and sometimes of another type."""
     if isinstance(value, bool):
         fitting: st.SearchStrategy[Any] = st.booleans()
     elif isinstance(value, int):
@@ -332,14 +332,14 @@ def value_like(value: Any) -> st.SearchStrategy[Any]:
 
 @dataclass(frozen=True)
 class JsonChange:
-    """Replaces or deletes one value of a JSON document, wherever `place` points."""
+    """Replaces or deletes one value of a JSON document, selected by `place`."""
 
     place: float
     delete: bool
     value: Any
 
     def __call__(self, text: str) -> str:
-        """The document with the change."""
+        """Returns the document with the change."""
         document = json.loads(text)
         spots = list(_spots(document))
         if not spots:
@@ -369,7 +369,7 @@ json_changes = st.builds(JsonChange, place=shares, delete=st.booleans(), value=j
 
 @dataclass(frozen=True)
 class TableChange:
-    """A change to a data frame: `kind` at the column and row that the shares point to."""
+    """A change to a data frame: `kind`, at a column and row given as fractions."""
 
     kind: str  # drop, rename, value, double, empty, text, shuffle
     column: float

@@ -17,7 +17,7 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_stage_succeeds_or_refuses_whatever_it_is_given(name, tmp_path, monkeypatch):
+def test_a_stage_succeeds_or_refuses_whatever_its_inputs_are(name, tmp_path, monkeypatch):
     part, numbers = PARTS[name], itertools.count()
     stand_ins.replace_all(monkeypatch.setattr, models=not part.real_models)
     results = []
@@ -38,11 +38,11 @@ def test_a_stage_succeeds_or_refuses_whatever_it_is_given(name, tmp_path, monkey
 
     check()
     assert next(numbers) >= EXAMPLES[name]
-    if name not in ("configs", "models"):  # of which nearly all are out of range or damaged
+    if name not in ("configs", "models"):  # nearly all of these inputs are out of range or damaged
         assert any(isinstance(result, Accepted) for result in results), "every input was refused"
 
 
-def test_the_harness_sees_a_changed_original(tmp_path):
+def test_the_harness_notices_a_changed_original(tmp_path):
     original = tmp_path / "original"
     original.write_text("before")
 
@@ -54,7 +54,7 @@ def test_the_harness_sees_a_changed_original(tmp_path):
         attempt(destructive, dict, tmp_path / "work", original)
 
 
-def test_the_harness_sees_another_exception_and_an_escape_sequence(tmp_path):
+def test_the_harness_notices_another_exception_and_an_escape_sequence(tmp_path):
     def faulty(config, workdir):
         raise KeyError("a traceback")
 
@@ -81,6 +81,6 @@ def test_the_harness_sees_another_exception_and_an_escape_sequence(tmp_path):
         ("set", b"01234" + b"\x01" * 3 + b"89"),
     ],
 )
-def test_damage_changes_bytes_as_it_says(kind, expected):
+def test_damage_changes_bytes_as_described(kind, expected):
     damage = Damage(kind, place=0.5, other=0.0, length=3, value=1)
     assert damage(b"0123456789") == expected

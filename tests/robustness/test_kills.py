@@ -10,8 +10,8 @@ from tests.robustness.kills import Reference, _differences, _is_json
 ROOT = Path(__file__).parents[2]
 
 
-def test_killed_stages_end_as_unkilled_ones(tmp_path):
-    """In a process of its own: one in which JAX has begun must not be forked."""
+def test_killed_stages_end_like_uninterrupted_ones(tmp_path):
+    """Runs in a new process, because a process in which JAX was initialised must not be forked."""
     stages = ("photographs", "predict", "remove")
     only = ",".join(f"kill_{name}" for name in stages)
     command = [sys.executable, "-m", "benchmarks.robustness", f"--only={only}", "--kills=2"]
@@ -23,7 +23,7 @@ def test_killed_stages_end_as_unkilled_ones(tmp_path):
     assert ended.stdout.splitlines() == [f"kill_{name}: 2 kills, 0 failed" for name in stages]
 
 
-def test_the_harness_sees_what_is_lost_and_what_differs(tmp_path):
+def test_the_harness_notices_lost_and_different_files(tmp_path):
     reference = Reference({}, {"a": "1", "b": "2", "time": "3"}, frozenset({"time"}), 1.0)
     assert _differences(reference, {"a": "1", "b": "2", "time": "4"}) == []
     assert _differences(reference, {"a": "1", "b": "5", "time": "4"}) == [

@@ -1,4 +1,4 @@
-"""No stage changes its inputs, wherever they and the workdir lie."""
+"""No stage changes its inputs, wherever they and the workdir are."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ LAYOUTS = ("outside", "inside", "around", "linked", "identical")
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Stand-ins for the networks; a training ends where its weights would be drawn."""
+    """Puts stand-ins in the place of the networks; a training ends before its weights are drawn."""
     with pytest.MonkeyPatch.context() as patch:
         stand_ins.replace_all(patch.setattr)
         with quick_training(with_network=False):
@@ -25,7 +25,7 @@ def quick():
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The originals of a stage by its name, written once."""
+    """A function from a stage's name to its originals, which are written once."""
     made = {}
 
     def prepare(name):
@@ -41,16 +41,16 @@ def prepared(tmp_path_factory):
 
 
 def lay_out(layout, root, output):
-    """Where the originals lie, the path by which the config names them, and the workdir."""
+    """The folder of the originals, the path of it in the config, and the workdir."""
     main, work = root / "originals", root / "work"
     match layout:
         case "outside":
             return main, main, work
         case "inside":  # where the stage writes
             return work / output, work / output, work
-        case "around":  # the workdir lies among the originals
+        case "around":  # the workdir is among the originals
             return main, main, main / "results"
-        case "linked":  # a link to the originals lies where the stage writes
+        case "linked":  # there is a link to the originals where the stage writes
             work.mkdir()
             (work / output).symlink_to(main)
             (root / "link").symlink_to(main)
@@ -61,8 +61,7 @@ def lay_out(layout, root, output):
 
 
 def own(digests):
-    """Without what belongs to the person whom the stage `remove` is told to remove, and without
-    the tables that list everybody."""
+    """The files except those of the person whom `remove` removes, and tables of all people."""
     tables = (".csv", ".parquet", ".json", ".jsonl")
     return {
         path: digest
