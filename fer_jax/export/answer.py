@@ -84,15 +84,17 @@ def in_inference(network: Network) -> Network:
     for module in modules:
         if isinstance(module, ConvBN):
             norm = module.bn
-            factor = norm.scale[...] / np.sqrt(norm.var[...] + norm.epsilon)
-            module.conv = _flax_conv(module.conv, factor, norm.bias[...] - norm.mean[...] * factor)
-            module.bn = _Relu()
+            factor = norm.scale[...] / jnp.sqrt(norm.var[...] + norm.epsilon)
+            bias = norm.bias[...] - norm.mean[...] * factor
+            layers = {"conv": _flax_conv(module.conv, factor, bias), "bn": _Relu()}
+            for name, layer in layers.items():
+                setattr(module, name, layer)
     for module in modules:
         for name, layer in list(vars(module).items()):
             if isinstance(layer, Conv):
-                outputs = layer.kernel.shape[-1]
-                bias = np.zeros(outputs) if layer.bias is None else layer.bias[...]
-                setattr(module, name, _flax_conv(layer, np.ones(outputs), bias))
+                one = jnp.ones(layer.kernel.shape[-1])
+                bias = jnp.zeros_like(one) if layer.bias is None else layer.bias[...]
+                setattr(module, name, _flax_conv(layer, one, bias))
     return network
 
 
@@ -105,9 +107,7 @@ class _Relu(nnx.Module):
         return jax.nn.relu(x) if relu else x
 
 
-def _flax_conv(
-    conv: Conv, factor: Float[np.ndarray, " c"], bias: Float[np.ndarray, " c"]
-) -> nnx.Conv:
+def _flax_conv(conv: Conv, factor: Float[Array, " c"], bias: Float[Array, " c"]) -> nnx.Conv:
     """`factor * conv(x) + bias`, without the bias that `conv` has."""
     *size, inputs, outputs = conv.kernel.shape
     made = nnx.Conv(
@@ -120,7 +120,7 @@ def _flax_conv(
         rngs=nnx.Rngs(0),
     )
     made.kernel.set_value(jnp.asarray(conv.kernel[...] * factor, jnp.float32))
-    made.bias.set_value(jnp.asarray(bias, jnp.float32))
+    made.bias = nnx.Param(jnp.asarray(bias, jnp.float32))
     return made
 
 

@@ -11,7 +11,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def write_onnx(path: Path, function: Function, side: int, notes: Mapping[str, st
     def outputs(faces: jax.Array) -> tuple[jax.Array, ...]:
         return tuple(function(faces))
 
-    shape = jax.ShapeDtypeStruct(("batch", side, side, 3), jnp.uint8)  # type: ignore[arg-type]
+    shape = jax.ShapeDtypeStruct(("batch", side, side, 3), jnp.uint8)
     with _quiet(*_NOISY):
         from jax2onnx import to_onnx
 
@@ -120,7 +120,8 @@ def open_stablehlo(path: Path) -> Runner:
     call = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
 
     def run(faces: UInt8[np.ndarray, "n s s 3"]) -> Answer:
-        return Answer(**{name: np.asarray(value) for name, value in call(faces).items()})
+        found: dict[str, Any] = {name: np.asarray(value) for name, value in call(faces).items()}
+        return Answer(**found)
 
     return run
 
