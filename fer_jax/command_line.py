@@ -23,13 +23,14 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
-from fer_jax import config_files, console, failures, interrupts
+from fer_jax import config_files, console, failures, interrupts, schemas
 from fer_jax.data import names
 from fer_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file, e.g. configs/pipeline.py.", lock_config=True
 )
+_FILE_FIELDS = {"input": "one file or folder", "model": "one model"}  # the first that a config has
 _SHORT_HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort"}
 _HELP = {*_SHORT_HELP, "-helpfull", "--helpfull"}
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that the stage reads and writes.")
@@ -63,14 +64,14 @@ def installed() -> None:
 def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
     """The arguments of `launch.py` that those of `fer-jax` stand for.
 
-    NAME is the config file of that name in `configs`, FILE its field `input`, and --FIELD=VALUE or
-    --FIELD VALUE stands for --config.FIELD=VALUE. The workdir is work/NAME where none is given, or
-    work/NAME/STEM for a FILE; where that holds the results of another file, a digest is added to
-    its name. Arguments without NAME stay as they are. With --help, the fields of NAME are shown and
-    the program ends.
+    NAME is the config file of that name in `configs`, FILE its field `input` (or `model`, where it
+    has no input), and --FIELD=VALUE or --FIELD VALUE stands for --config.FIELD=VALUE. The workdir
+    is work/NAME where none is given, or work/NAME/STEM for a FILE; where that holds the results of
+    another file, a digest is added to its name. Arguments without NAME stay as they are. With
+    --help, the fields of NAME are shown and the program ends.
 
     Raises:
-        UserError: there is no such config, or it has no field `input`.
+        UserError: there is no such config, or it has no field for a FILE.
     """
     if not arguments or (len(arguments) == 1 and arguments[0] in _HELP):
         _list_configs(configs)
@@ -90,25 +91,28 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
             files.append(word)
         else:
             translated.append(_full_flag(word, config, rest))
-    if len(files) > 1 or (files and "input" not in config):
+    field = next((field for field in _FILE_FIELDS if field in config), "")
+    if len(files) > 1 or (files and not field):
         raise UserError(
             f"unexpected argument {files[-1]!r}; `fer-jax {name}` takes "
-            f"{'one file or folder' if 'input' in config else 'flags only'}; see --help"
+            f"{_FILE_FIELDS.get(field, 'flags only')}; see --help"
         )
-    translated += [f"--config.input={Path(file)}" for file in files]
-    if not any(word.startswith("--workdir=") or word in _HELP for word in translated):
-        workdir = _own_workdir(Path("work", name), files[0]) if files else Path("work", name)
+    translated += [f"--config.{field}={Path(file)}" for file in files]
+    named = any(word.startswith("--workdir=") or word in _HELP for word in translated)
+    if _writes(config) and not named:
+        workdir = Path("work", name)
+        workdir = _own_workdir(workdir, field, files[0]) if files else workdir
         translated.append(f"--workdir={workdir}")
     return translated
 
 
-def _own_workdir(folder: Path, file: str) -> Path:
-    """The workdir below `folder` for the results of `file`, the same for the same file."""
+def _own_workdir(folder: Path, field: str, file: str) -> Path:
+    """The workdir below `folder` for a value of `field`, the same for the same file."""
     path = Path(file).resolve()
     plain = folder / path.stem
     told_apart = folder / f"{path.stem}-{names.digest(str(path))[:8]}"
     try:
-        held = Path(json.loads((plain / "config.json").read_text("utf-8"))["input"]).resolve()
+        held = Path(json.loads((plain / "config.json").read_text("utf-8"))[field]).resolve()
     except (OSError, ValueError, KeyError, TypeError):  # nothing, or what the stage refuses
         held = path
     return told_apart if told_apart.exists() or held != path else plain
@@ -160,7 +164,7 @@ def main(argv: list[str]) -> None:
 def _run(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
-    if _CONFIG.value is None or not _WORKDIR.value:
+    if _CONFIG.value is None or (not _WORKDIR.value and _writes(_CONFIG.value)):
         raise UserError("give --config=configs/NAME.py and --workdir=DIR; see --help")
     try:
         from fer_jax import backend  # imports jax: after the flags, so that --help is quick
@@ -172,8 +176,14 @@ def _run(argv: list[str]) -> None:
     stage = stages.find_stage(str(_CONFIG.value.get("stage", "")))
     with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
         stage.run(_CONFIG.value, _WORKDIR.value)
-        if backend.writes():
+        if backend.writes() and _writes(_CONFIG.value):
             console.say(f"results: {_WORKDIR.value}")
+
+
+def _writes(config: ConfigDict) -> bool:
+    """Whether the stage of a config needs a workdir."""
+    schema = schemas.STAGES.get(str(config.get("stage", "")))
+    return schema is None or schema.writes
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ LEVELS = {
     "command_line": 10,
     "api": 10,
     "stages": 9,
+    "web": 6,
     "probes": 6,
     "report": 5,
     "auditing": 5,
@@ -57,6 +58,8 @@ KEEPERS = {
     "onnx": {"export/formats.py"},
     "onnxruntime": {"export/formats.py"},
     "jax2onnx": {"export/formats.py"},
+    "starlette": {"web/"},
+    "uvicorn": {"web/server.py"},
 }
 
 

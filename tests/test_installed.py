@@ -51,7 +51,8 @@ def installed(tmp_path_factory):
 
 
 def test_the_wheel_holds_everything_that_the_package_reads(installed):
-    for folder, suffixes in {"fer_jax": {".py", ".jinja", ".typed", ".json"}}.items():
+    page = {".html", ".css", ".js", ".svg"}
+    for folder, suffixes in {"fer_jax": {".py", ".jinja", ".typed", ".json", *page}}.items():
         wanted = {
             file.relative_to(ROOT / folder)
             for file in (ROOT / folder).rglob("*")

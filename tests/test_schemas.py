@@ -26,6 +26,7 @@ from configs import (
     refine,
     remove,
     render,
+    serve,
     study,
     study_low_shot,
     study_starter,
@@ -70,6 +71,7 @@ SHIPPED = {
     refine: (None,),
     remove: (None,),
     render: (None,),
+    serve: (None,),
     study: (
         None,
         "full,scratch,simclr,imagenet",
@@ -234,6 +236,7 @@ OUT_OF_RANGE = [
     (photographs, "ignore", ("SAD",), "names 'sad', which is in emotions too"),
     (photographs, "photos", "a\0b", "must not contain a NUL character"),
     (predict, "every_s", -0.1, "must be greater than or equal to 0"),
+    (serve, "port", 65_536, "must be less than or equal to 65535"),
     (render, "size", (96, 127), "item 2 must be a multiple of 2"),
     (render, "size", (62, 64), "item 1 must be greater than or equal to 64"),
     (render, "newcomers.first_person", 15, "puts person 15 into both newcomers and photographs"),

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -41,6 +42,10 @@ _HEIF_BRANDS = {
     b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC",
     b"heis": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC",
 }  # fmt: skip
+_SIGNATURES = (
+    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*",
+    b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51",
+)  # fmt: skip
 _NOT_READ = {
     ".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF",
     ".arw": "raw", ".cr2": "raw", ".cr3": "raw", ".dng": "raw", ".nef": "raw", ".orf": "raw",
@@ -49,8 +54,21 @@ _NOT_READ = {
 _GREY = 128  # behind transparent pixels
 
 
+Reason = Literal["unreadable", "empty", "too_large", "not_a_picture", "not_read", "damaged"]
+
+
 class ImageError(UserError):
-    """A file is missing, unreadable, too large, or not a picture in a supported format."""
+    """A file is missing, unreadable, too large, or not a picture in a supported format.
+
+    Attributes:
+        reason: "unreadable" (missing, no permission, not a regular file), "empty", "too_large"
+            (more than 67 million pixels), "not_a_picture", "not_read" (a picture in a format that
+            is not supported, such as HEIC), or "damaged".
+    """
+
+    def __init__(self, text: str, reason: Reason = "damaged") -> None:
+        super().__init__(text)
+        self.reason: Reason = reason
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
@@ -117,6 +135,19 @@ def fault(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file that begins with these bytes (12 or more) is a picture, by its signature.
+
+    Also true for formats that are not supported, such as HEIC.
+    """
+    return (
+        head.startswith(_SIGNATURES)
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS)
+        or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
+    )
+
+
 def advice(path: str | os.PathLike[str]) -> str:
     """How to convert a file whose suffix belongs to an unsupported format; else ""."""
     kind = _NOT_READ.get(Path(path).suffix.lower())
@@ -129,9 +160,9 @@ def _named(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ImageError(f"cannot read {path} ({error.strerror})") from error
+        raise ImageError(f"cannot read {path} ({error.strerror})", "unreadable") from error
     except ImageError as error:
-        raise ImageError(f"cannot read {path}: {error}") from error
+        raise ImageError(f"cannot read {path}: {error}", error.reason) from error
 
 
 def _header(content: bytes) -> ImageFile.ImageFile:
@@ -141,9 +172,9 @@ def _header(content: bytes) -> ImageFile.ImageFile:
         ImageError: the format is not supported, or the picture is too large.
     """
     if not content:
-        raise ImageError("it is empty")
+        raise ImageError("it is empty", "empty")
     if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
-        raise ImageError(_convert(_HEIF_BRANDS[content[8:12]]))
+        raise ImageError(_convert(_HEIF_BRANDS[content[8:12]]), "not_read")
     for reader in _READERS:
         try:
             header = reader(io.BytesIO(content))
@@ -155,10 +186,12 @@ def _header(content: bytes) -> ImageFile.ImageFile:
         if width * height > MOST_PIXELS:
             raise ImageError(
                 f"it has {width} x {height} pixels, more than the limit of "
-                f"{MOST_PIXELS // 10**6} million; make it smaller"
+                f"{MOST_PIXELS // 10**6} million; make it smaller",
+                "too_large",
             )
         return header
-    raise ImageError("it is not a picture in a supported format, or its header is damaged")
+    reason: Reason = "damaged" if looks_like_picture(content) else "not_a_picture"
+    raise ImageError("it is not a picture in a supported format, or its header is damaged", reason)
 
 
 def _on_grey(picture: ImageFile.ImageFile) -> UInt8[np.ndarray, "h w 3"]:

@@ -27,6 +27,7 @@ from fer_jax.schemas.stages import (
     Refine,
     Remove,
     Render,
+    Serve,
     Study,
     Train,
 )  # fmt: skip
@@ -36,5 +37,5 @@ from fer_jax.schemas.validation import completed, validated
 __all__ = [
     "STAGES", "Audit", "Crossval", "Data", "Evaluate", "Export", "Extract", "ImagenetCheck",
     "LabelledFaces", "Loop", "Photographs", "Pipeline", "Predict", "Probe", "Refine", "Remove",
-    "Render", "Stage", "Study", "Train", "Training", "completed", "validated",
+    "Render", "Serve", "Stage", "Study", "Train", "Training", "completed", "validated",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, LiteralString, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, LiteralString, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -87,6 +87,8 @@ def raise_collected(errors: list[Any]) -> None:
 class Stage(Section):
     """The config of a stage, as it is passed to the stage's `run`."""
 
+    writes: ClassVar[bool] = True  # whether it needs a workdir
+
     stage: str
 
 
@@ -150,4 +152,5 @@ ZeroOrLongestSide = Annotated[
         "must be 0 or in 32 to 65535", lambda pixels: pixels != 0 and not 32 <= pixels <= 65_535
     ),
 ]
+Port = Annotated[int, Field(ge=0, le=65_535)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticKnownError
@@ -20,6 +20,7 @@ from fer_jax.schemas.fields import (
     LongestSide,
     Name,
     Pixels,
+    Port,
     Probability,
     Reference,
     Seconds,
@@ -360,6 +361,21 @@ class Export(Stage):
     ]
 
 
+class Serve(Stage):
+    """A web page on this computer; fer_jax/stages/serve.py."""
+
+    writes: ClassVar[bool] = False
+
+    stage: Literal["serve"]
+    model: Text
+    port: Port
+    every_s: Seconds
+    max_side: ZeroOrLongestSide
+    batch: Batch
+    max_upload_mb: Annotated[int, Field(ge=1, le=100_000)]
+    max_video_s: Seconds
+
+
 class ImagenetCheck(Stage):
     """Published weights against published accuracy; fer_jax/stages/imagenet_check.py."""
 
@@ -442,6 +458,7 @@ STAGES: dict[str, type[Stage]] = {
     "refine": Refine,
     "remove": Remove,
     "render": Render,
+    "serve": Serve,
     "study": Study,
     "train": Train,
 }

@@ -1,0 +1,34 @@
+r"""A web page on this computer that reads faces in pictures, videos and from a camera.
+
+    python launch.py --config=configs/serve.py --config.model=starter
+    fer-jax serve [MODEL]
+
+`--config.model` is a model directory, the workdir of `train` or `crossval` that holds one, or
+"starter". The command prints the address of the page, http://127.0.0.1:8765/; Ctrl-C ends it. The
+answers are those of `configs/predict.py`. Nothing that is shown to the page is stored, and it can
+be reached from this computer alone (docs/web_page.md).
+
+Needs the packages starlette and uvicorn: pip install "fer_jax[serve]".
+Cost: half a minute before the first answer, since programs are compiled, and a few seconds for
+the first picture of each new size; then about 0.1 s per picture of 640 x 480 pixels on two cores.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The config of the stage `serve`; `arg` is unused."""
+    del arg
+    config = ConfigDict()
+    config.stage = "serve"
+
+    config.model = "starter"
+    config.port = 8765  # 0 picks a free one
+    config.every_s = 0.2  # seconds of video between the frames that are read
+    # Pixels: larger pictures are searched at this size. 0: at the size at which the model's own
+    # photographs were searched.
+    config.max_side = 0
+    config.batch = 8  # frames
+    config.max_upload_mb = 200  # megabytes (1e6 bytes) of a picture or a video
+    config.max_video_s = 600.0  # seconds; longer videos are refused
+    return config.lock()

@@ -1,0 +1,66 @@
+"""serve: a web page on this computer that reads faces in pictures, videos and from a camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax import abstaining, console, schemas
+from fer_jax.errors import UserError
+from fer_jax.models import starter
+from fer_jax.people import photograph
+from fer_jax.recogniser import Recogniser
+
+_NEEDED = ("starlette", "uvicorn", "anyio")
+_CAMERA = (480, 640)  # height and width of the pictures that the page takes
+
+
+def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict[str, Any]:
+    """Serves the page until Ctrl-C. Nothing is written, so there is no workdir.
+
+    Raises:
+        UserError: an invalid config; starlette or uvicorn is missing; no model, or one that cannot
+            answer for a single face; or the port is in use.
+    """
+    del workdir
+    checked = schemas.validated(config) if isinstance(config, ConfigDict) else config
+    assert isinstance(checked, schemas.Serve)
+    try:
+        from fer_jax.web import app, server
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _NEEDED:
+            raise
+        raise UserError(
+            f"serve: the package {error.name} is missing; install what the page needs: "
+            'pip install "starlette" "uvicorn"'
+        ) from error
+    recogniser = Recogniser.load(checked.model, max_side=checked.max_side)
+    if recogniser.reference:
+        raise UserError(
+            f"serve: the model in {checked.model} is person-relative: it compares the faces of a "
+            "person with each other, and the page reads one face at a time; give another model"
+        )
+    limits = app.Limits(checked.max_upload_mb * app.MEGABYTE, checked.max_video_s)
+    facts = {"model": _name(checked.model), "measured": _measured(checked.model)}
+    application = app.make_app(
+        recogniser, facts, limits, every_s=checked.every_s, batch=checked.batch
+    )
+    with server.listen(checked.port) as listener:
+        console.say("[serve] getting ready")
+        recogniser([photograph(1, "happy", 0, _CAMERA)])  # compiles what the first answer needs
+        console.say(f"[serve] open {server.address(listener)} (Ctrl-C ends it)")
+        server.serve(application, listener)
+    console.say("[serve] stopped")
+    return {}
+
+
+def _name(model: str) -> str:
+    return model if model == starter.NAME else Path(model).resolve().name
+
+
+def _measured(model: str) -> dict[str, Any] | None:
+    """How often answers were right by how sure they were; None if the model does not say."""
+    table = abstaining.read(model)
+    return table.model_dump() if table else None

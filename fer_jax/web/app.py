@@ -1,0 +1,337 @@
+"""The application: the page and three addresses below /api, for this computer alone.
+
+GET  /api/model    what the model answers, how well it was measured, and the limits
+POST /api/picture  an encoded picture; answers with its faces
+POST /api/video    a video; answers with one line of JSON per frame while it is read
+
+Errors are {"error": {"code", "message", "facts"}}; within a video, such a line is the last one.
+Nothing that is sent is kept: a picture stays in memory, a video in a file without a name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import tempfile
+import traceback
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fer_jax import console
+from fer_jax.faces.images import looks_like_picture
+from fer_jax.recogniser import Recogniser
+from fer_jax.web import answers
+from fer_jax.web.answers import Json, RequestError
+
+HOSTS = ["127.0.0.1", "localhost"]
+PAGE = Path(__file__).parent / "page"
+MEGABYTE = 1_000_000
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; object-src 'none'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_OPEN_FILES = Path("/proc/self/fd")  # of Linux
+_SIGNATURE = 16  # bytes that tell what a file is
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused.
+
+    Attributes:
+        upload_bytes: of a picture or a video.
+        video_s: seconds of video.
+        waiting: requests that may wait while another is analysed.
+        patience_s: how long each of them waits, and how long the next part of a file may take.
+    """
+
+    upload_bytes: int
+    video_s: float
+    waiting: int = 3
+    patience_s: float = 30.0
+
+
+class _Queue:
+    """Lets one analysis run at a time and a few wait; others are refused as "busy"."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = asyncio.Lock()
+        self._inside = 0
+
+    @contextlib.asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """From before the file is received until the answer is complete."""
+        if self._inside > self._limits.waiting:
+            raise _busy()
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """While the file is analysed."""
+        try:
+            async with asyncio.timeout(self._limits.patience_s):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+class _Lines(StreamingResponse):
+    """Lines of JSON; their source is closed at once if the client goes away."""
+
+    media_type = "application/jsonl"
+
+    async def stream_response(self, send: Send) -> None:
+        async with contextlib.aclosing(self.body_iterator):  # type: ignore[type-var]
+            await super().stream_response(send)
+
+
+def make_app(
+    recogniser: Recogniser,
+    facts: Json,
+    limits: Limits,
+    *,
+    every_s: float,
+    batch: int,
+) -> Starlette:
+    """The application.
+
+    Args:
+        recogniser: reads the faces.
+        facts: about the model, for the page.
+        limits: what is refused.
+        every_s: seconds of video between the frames that are read; 0: every frame.
+        batch: frames that are analysed together.
+    """
+    queue = _Queue(limits)
+    about = {
+        **facts,
+        "labels": list(recogniser.labels),
+        "max_upload_bytes": limits.upload_bytes,
+        "max_video_s": limits.video_s,
+        "every_s": every_s,
+    }
+
+    async def model(request: Request) -> JSONResponse:
+        return JSONResponse(about)
+
+    async def picture(request: Request) -> JSONResponse:
+        content = io.BytesIO()
+        async with queue.place():
+            await _receive(request, limits, content, picture=True)
+            async with queue.turn():
+                found = await to_thread.run_sync(answers.picture, recogniser, content.getvalue())
+        return JSONResponse(found)
+
+    def read_video(path: Path) -> Generator[Json, None, None]:
+        return answers.video(recogniser, path, every_s=every_s, batch=batch, most_s=limits.video_s)
+
+    return Starlette(
+        routes=[
+            Route("/api/model", model),
+            Route("/api/picture", picture, methods=["POST"]),
+            Route("/api/video", _VideoEndpoint(queue, limits, read_video), methods=["POST"]),
+            Mount("/", StaticFiles(directory=PAGE, html=True)),
+        ],
+        middleware=[
+            Middleware(_WithHeaders),
+            Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False),
+            Middleware(_SameOrigin),
+        ],
+        exception_handlers={
+            RequestError: _refused,
+            ClientDisconnect: _gone,
+            Exception: _failed,
+        },
+    )
+
+
+class _VideoEndpoint:
+    """Receives a video into a file without a name, and answers while it is read."""
+
+    def __init__(
+        self, queue: _Queue, limits: Limits, read: Callable[[Path], Generator[Json, None, None]]
+    ) -> None:
+        self._queue, self._limits, self._read = queue, limits, read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._queue.place():
+            with _nameless_file() as (file, path):
+                await _receive(Request(scope, receive), self._limits, file, picture=False)
+                file.flush()
+                async with self._queue.turn():
+                    with contextlib.closing(self._read(path)) as lines:
+                        first = await to_thread.run_sync(next, lines)
+                        await _Lines(_encoded(first, lines))(scope, receive, send)
+
+
+async def _encoded(first: Json, lines: Iterator[Json]) -> AsyncIterator[bytes]:
+    """Lines of JSON; an error is the last one, since the answer has begun."""
+    line: Json | None = first
+    while line is not None:
+        yield json.dumps(line).encode() + b"\n"
+        try:
+            line = await to_thread.run_sync(next, lines, None)
+        except RequestError as refusal:
+            yield json.dumps(refusal.as_json()).encode() + b"\n"
+            return
+        except Exception as error:
+            _tell(error)
+            yield json.dumps(RequestError(500, "failed").as_json()).encode() + b"\n"
+            return
+
+
+@contextlib.contextmanager
+def _nameless_file() -> Iterator[tuple[IO[bytes], Path]]:
+    """An empty file and a path to it.
+
+    On Linux it has no name, so nothing of it is left even if the process is killed. Elsewhere it is
+    deleted when the block ends.
+    """
+    if _OPEN_FILES.is_dir():
+        with tempfile.TemporaryFile() as file:
+            yield file, _OPEN_FILES / str(file.fileno())
+    else:
+        with tempfile.TemporaryDirectory(prefix="fer_jax_") as folder:
+            path = Path(folder, "video")
+            with path.open("wb") as file:
+                yield file, path
+
+
+async def _receive(request: Request, limits: Limits, into: IO[bytes], *, picture: bool) -> None:
+    """Writes the body of a request to `into`.
+
+    A file of the other kind is received to its end, since browsers do not read an answer before
+    that, and is not kept.
+
+    Raises:
+        RequestError: it is empty, too large, of the other kind, or does not arrive.
+    """
+    size, head = 0, b""
+    _check_size(int(request.headers.get("content-length", 0)), limits)
+    parts = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(limits.patience_s):
+                part = await anext(parts, None)
+        except TimeoutError:
+            raise RequestError(408, "stalled", "The file did not arrive; send it again.") from None
+        if part is None:
+            break
+        size += len(part)
+        _check_size(size, limits)
+        head += part[: _SIGNATURE - len(head)]
+        if len(head) < _SIGNATURE or looks_like_picture(head) == picture:
+            into.write(part)
+    if not size:
+        raise RequestError(415, "empty")
+    if looks_like_picture(head) != picture:
+        raise RequestError(415, "not_a_picture" if picture else "is_a_picture")
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.upload_bytes:
+        megabytes = limits.upload_bytes // MEGABYTE
+        raise RequestError(
+            413,
+            "upload_too_large",
+            f"The file has more than {megabytes} MB; make it smaller, or start the page with a "
+            "larger --max_upload_mb.",
+            megabytes=megabytes,
+        )
+
+
+def _busy() -> RequestError:
+    return RequestError(
+        503, "busy", "Other files are being read at the moment; try again in a few seconds."
+    )
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    # What is left of the file would be taken for the next request.
+    return JSONResponse(error.as_json(), error.status, {"Connection": "close"})
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    _tell(error)
+    return JSONResponse(RequestError(500, "failed").as_json(), 500)
+
+
+def _tell(error: Exception) -> None:
+    """Names an unexpected error on the terminal, without its text, which may quote a file."""
+    if console.debugging():
+        console.say(*"".join(traceback.format_exception(error)).splitlines())
+    console.warn(f"serve: a file could not be analysed ({type(error).__name__})")
+
+
+class _WithHeaders:
+    """Adds the headers that keep other pages out and this one from asking others."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class _SameOrigin:
+    """Refuses what a page of another origin sends. Programs, which name none, are served."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+        foreign = origin is not None and origin != f"http://{headers.get('host')}"
+        if foreign or site not in ("same-origin", "none"):
+            text = "This request comes from another page; open the address of this one."
+            answer = JSONResponse(RequestError(403, "foreign", text).as_json(), 403)
+            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

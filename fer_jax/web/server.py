@@ -1,0 +1,56 @@
+"""Serves an application on the loopback interface of this computer, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from fer_jax.errors import UserError
+
+LOOPBACK = "127.0.0.1"
+_PATIENCE_S = 3  # for answers that are under way when the server stops
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket on 127.0.0.1; `port` 0 picks a free one.
+
+    Raises:
+        UserError: the port is in use, or not for ordinary users.
+    """
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"serve: cannot listen on port {port} ({error.strerror}); give another one by --port, "
+            "or 0 for a free one"
+        ) from error
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """What to open in a browser."""
+    return f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """A server that logs nothing of what it is asked."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,
+            log_level="critical", access_log=False, server_header=False, proxy_headers=False,
+            timeout_graceful_shutdown=_PATIENCE_S,
+        )
+    )  # fmt: skip
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Answers until SIGINT (Ctrl-C)."""
+    with contextlib.suppress(KeyboardInterrupt):  # raised when all is closed
+        make_server(app).run(sockets=[listener])
