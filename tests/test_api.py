@@ -21,7 +21,7 @@ SIGNATURES = {
     "detect": "images, *, progress=True",
     "load_backbone": "model='starter'",
     "read": "source, model='starter', *, every_s=0.2, min_confidence=None, coverage=None, "
-    "people='', neutral='', batch=8, progress=True",
+    "people='', neutral='', batch=8, smoothing_s=0.5, progress=True",
     "run": "stage, workdir, **fields",
 }
 

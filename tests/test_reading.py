@@ -60,9 +60,10 @@ def test_each_face_is_one_record():
 
 def test_the_cells_of_a_record_are_the_columns_of_the_table():
     (frame,) = Reader(Stub(), [Picture("mine", grey(1))])
+    frame = dataclasses.replace(frame, smoothed=frame.analysis.probabilities)
     (row,) = frame.rows(LABELS, relative=True)
-    columns = schema(LABELS, relative=True)
-    assert list(row) == [*columns.names, "answered"]
+    columns = schema(LABELS, smoothed=True, relative=True, abstains=True)
+    assert list(row) == columns.names
     assert [row[f"{name}_x"] for name in LANDMARKS] == [0, 2, 4, 6, 8]
     table = reading.table([row], columns)
     assert table.loc[0, ["x1", "nose_y", "prob_happy"]].tolist() == [30, 5, 0.25]
