@@ -27,7 +27,7 @@ import argparse
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +50,11 @@ Image = np.ndarray
 
 @dataclass
 class Made:
-    """A made video: its frames, and who is in each, by ranges of x."""
+    """A made video: its frames, their faces, best first, and who is in each, by ranges of x."""
 
     kind: str
     frames: list[Image]
+    faces: list[Faces]
     people: list[list[tuple[float, float, int]]]  # left, right, person
 
 
@@ -73,71 +74,67 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--half", choices=("choice", "measurement", "all"), default="measurement")
-    parser.add_argument("--variants", nargs="*", default=["plain", "missed", "changed"])
     options = parser.parse_args()
     paths = list_videos(options.clips)
     paths = {"choice": paths[::2], "measurement": paths[1::2], "all": paths}[options.half]
+    started = time.process_time()
     clips = [load(path) for path in paths]
-    record = trained_model.load("starter").record.faces
-    assert record is not None
+    searched = sum(map(len, clips))
+    search_ms = 1e3 * (time.process_time() - started) / searched
     scores: dict[tuple[str, str, str], Score] = defaultdict(Score)
-    seconds = {"search": 0.0, "numbering": 0.0}
     flips = frames = numbered = 0
-    for changed in (False, True):
-        if not changed and not {"plain", "missed"} & {*options.variants}:
-            continue
-        if changed and "changed" not in options.variants:
-            continue
-        for number, video in enumerate(make(clips, np.random.default_rng(changed), changed)):
+    spent = 0.0
+    for variant in ("plain", "missed", "changed"):
+        rng = np.random.default_rng(0)
+        for number, video in enumerate(make(clips, rng, variant == "changed")):
+            if variant == "missed":
+                video.faces = miss(video, np.random.default_rng(number))
             started = time.process_time()
-            found: list[Faces] = []
-            for start in range(0, len(video.frames), 8):
-                found += find_faces(video.frames[start : start + 8], record)
-            seconds["search"] += time.process_time() - started
-            frames += len(found)
-            flips += order_flips(video, found)
-            variants = {"changed": found} if changed else {"plain": found}
-            if not changed and "missed" in options.variants:
-                variants["missed"] = miss(video, found, np.random.default_rng(number))
-            for variant, faces in variants.items():
-                started = time.process_time()
-                numbers = number_people(video.frames, faces)
-                numbered += len(numbers)
-                seconds["numbering"] += time.process_time() - started
-                rate(scores[video.kind, variant, "numbering"], video, faces, numbers)
-                rate(scores[video.kind, variant, "tracks"], video, faces, track(video, faces))
-    print(f"{len(clips)} clips; {frames} frames searched; in {flips} another face came first")
-    print(
-        f"processor ms per frame: search {1e3 * seconds['search'] / frames:.1f}, "
-        f"numbering {1e3 * seconds['numbering'] / numbered:.1f}"
-    )
+            numbers = number_people(video)
+            spent += time.process_time() - started
+            numbered += len(numbers)
+            rate(scores[video.kind, variant, "numbering"], video, numbers)
+            rate(scores[video.kind, variant, "tracks"], video, track(video))
+            if variant == "plain" and len(video.people[0]) > 1:
+                frames += len(video.frames)
+                flips += order_flips(video)
+    print(f"{len(clips)} clips, {searched} frames searched, {search_ms:.0f} ms each")
+    print(f"numbering: {1e3 * spent / numbered:.1f} ms per frame (processor time)")
+    print(f"in {flips} of {frames} frames of two, the best face is not that of the frame before")
     print(table(scores))
 
 
-def load(path: Path) -> list[Image]:
-    """The samples of a clip, 480 pixels high."""
-    frames = []
+def load(path: Path) -> list[tuple[Image, Faces]]:
+    """The samples of a clip, 480 pixels high, and their faces."""
+    record = trained_model.load("starter").record.faces
+    assert record is not None
+    images: list[Image] = []
     for frame in sample_frames(path, EVERY_S):
         width = round(frame.image.shape[1] * HEIGHT / frame.image.shape[0] / 2) * 2
-        frames.append(cv2.resize(frame.image, (width, HEIGHT), interpolation=cv2.INTER_AREA))
-    return frames
+        images.append(cv2.resize(frame.image, (width, HEIGHT), interpolation=cv2.INTER_AREA))
+    found: list[Faces] = []
+    for start in range(0, len(images), 8):
+        found += find_faces(images[start : start + 8], record)
+    return list(zip(images, found, strict=True))
 
 
-def make(clips: list[list[Image]], rng: np.random.Generator, changed: bool) -> Iterator[Made]:
+Clip = list[tuple[Image, Faces]]
+Shot = list[tuple[Image, Faces, list[tuple[float, float, int]]]]
+
+
+def make(clips: list[Clip], rng: np.random.Generator, changed: bool) -> Iterator[Made]:
     """Ten or more videos of two people, as many with swapped sides, and those of each pattern."""
     count = len(clips)
-    pairs = [(i, (i + step) % count) for step in (1, 2) for i in range(count)]
-    pairs = sorted({tuple(sorted(pair)) for pair in pairs})
+    steps = itertools.product(range(count), (1, 2))
+    pairs = sorted({tuple(sorted((i, (i + step) % count))) for i, step in steps})
     for a, b in pairs:
         length = min(TOGETHER, len(clips[a]), len(clips[b]))
-        shots = [pair_up(rng, changed, clips[a][:length], a, clips[b][:length], b)]
-        yield join("side by side", shots)
+        one, other = [(clips[a][:length], a)], [(clips[b][:length], b)]
+        yield join("side by side", [shot([*one, *other], rng, changed)])
         half = length // 2
-        shots = [
-            pair_up(rng, changed, clips[a][:half], a, clips[b][:half], b),
-            pair_up(rng, changed, clips[b][half:length], b, clips[a][half:length], a),
-        ]
-        yield join("sides swapped", shots)
+        before = [(clips[a][:half], a), (clips[b][:half], b)]
+        after = [(clips[b][half:length], b), (clips[a][half:length], a)]
+        yield join("sides swapped", [shot(before, rng, changed), shot(after, rng, changed)])
     for pattern in PATTERNS:
         for first in range(count):
             used: dict[int, int] = defaultdict(int)
@@ -146,56 +143,40 @@ def make(clips: list[list[Image]], rng: np.random.Generator, changed: bool) -> I
                 who = (first + "ABC".index(letter) * (1 + first % 3)) % count
                 start = min(used[who] * SHOT, max(0, len(clips[who]) - SHOT))
                 used[who] += 2  # not where they left
-                shots.append(alone(rng, changed, clips[who][start : start + SHOT], who))
+                shots.append(shot([(clips[who][start : start + SHOT], who)], rng, changed))
             yield join(" ".join(pattern), shots)
 
 
-Shot = list[tuple[Image, list[tuple[float, float, int]]]]
+def shot(parts: list[tuple[Clip, int]], rng: np.random.Generator, changed: bool) -> Shot:
+    """Parts of clips side by side; with `changed`, at another size and in another light."""
+    size, levels = 1.0, np.arange(256, dtype=np.uint8)
+    if changed:
+        gain, gamma, size = rng.uniform(0.6, 1.3), rng.uniform(0.7, 1.4), rng.uniform(0.4, 1.0)
+        levels = np.clip(255 * gain * (np.arange(256) / 255) ** gamma, 0, 255).astype(np.uint8)
+    frames: Shot = []
+    for index in range(min(len(clip) for clip, _ in parts)):
+        image = np.concatenate([clip[index][0] for clip, _ in parts], 1)
+        height, width = (round(side * size) for side in image.shape[:2])
+        scale = np.array([width / image.shape[1], height / image.shape[0]])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        left, boxes, scores, landmarks, people = 0, [], [], [], []
+        for clip, who in parts:
+            part, faces = clip[index]
+            boxes.append((faces.boxes + np.array([left, 0, left, 0])) * np.tile(scale, 2))
+            landmarks.append((faces.landmarks + np.array([left + 0.5, 0.5])) * scale - 0.5)
+            scores.append(faces.scores)
+            right = left + part.shape[1]
+            people.append((left * scale[0], right * scale[0], who))
+            left = right
+        order = np.argsort(-np.concatenate(scores), kind="stable")
+        found = Faces(np.concatenate(boxes), np.concatenate(scores), np.concatenate(landmarks))
+        frames.append((levels[image], found.take(order), people))
+    return frames
 
 
 def join(kind: str, shots: Sequence[Shot]) -> Made:
-    frames = [*itertools.chain.from_iterable(shots)]
-    return Made(kind, [image for image, _ in frames], [people for _, people in frames])
-
-
-def alone(rng: np.random.Generator, changed: bool, frames: list[Image], who: int) -> Shot:
-    change = look(rng, changed)
-    shot = []
-    for frame in frames:
-        image = change(frame)
-        shot.append((image, [(0.0, float(image.shape[1]), who)]))
-    return shot
-
-
-def pair_up(
-    rng: np.random.Generator,
-    changed: bool,
-    left: list[Image],
-    a: int,
-    right: list[Image],
-    b: int,
-) -> Shot:
-    change = look(rng, changed)
-    shot = []
-    for one, other in zip(left, right, strict=True):
-        image = change(np.concatenate([one, other], 1))
-        middle = image.shape[1] * one.shape[1] / (one.shape[1] + other.shape[1])
-        shot.append((image, [(0.0, middle, a), (middle, float(image.shape[1]), b)]))
-    return shot
-
-
-def look(rng: np.random.Generator, changed: bool) -> Callable[[Image], Image]:
-    """A change of size and light, the same for all frames of a shot."""
-    if not changed:
-        return lambda image: image
-    gain, gamma, size = rng.uniform(0.6, 1.3), rng.uniform(0.7, 1.4), rng.uniform(0.4, 1.0)
-    levels = np.clip(255 * gain * (np.arange(256) / 255) ** gamma, 0, 255).astype(np.uint8)
-
-    def change(image: Image) -> Image:
-        small = cv2.resize(image, None, fx=size, fy=size, interpolation=cv2.INTER_AREA)
-        return levels[small]
-
-    return change
+    images, found, people = zip(*itertools.chain.from_iterable(shots), strict=True)
+    return Made(kind, list(images), list(found), list(people))
 
 
 def owners(faces: Faces, people: list[tuple[float, float, int]]) -> list[int]:
@@ -210,21 +191,21 @@ def owners(faces: Faces, people: list[tuple[float, float, int]]) -> list[int]:
     return found
 
 
-def order_flips(video: Made, found: list[Faces]) -> int:
+def order_flips(video: Made) -> int:
     """Frames of two people in which another person than in the frame before has the best score."""
     best = [
         owners(faces, people)[0]
-        for faces, people in zip(found, video.people, strict=True)
+        for faces, people in zip(video.faces, video.people, strict=True)
         if len(faces) > 1 and len(people) > 1
     ]
     return sum(a != b for a, b in itertools.pairwise(best))
 
 
-def miss(video: Made, found: list[Faces], rng: np.random.Generator) -> list[Faces]:
+def miss(video: Made, rng: np.random.Generator) -> list[Faces]:
     """The faces without a tenth, and without one person for 2.4 s in videos of two."""
     start = int(rng.integers(6, 14))
     kept = []
-    for index, (faces, people) in enumerate(zip(found, video.people, strict=True)):
+    for index, (faces, people) in enumerate(zip(video.faces, video.people, strict=True)):
         stay = rng.random(len(faces)) > 0.1
         if len(people) > 1 and start <= index < start + 12:
             stay &= np.array(owners(faces, people), int) != video.people[0][0][2]
@@ -232,29 +213,29 @@ def miss(video: Made, found: list[Faces], rng: np.random.Generator) -> list[Face
     return kept
 
 
-def number_people(frames: list[Image], found: list[Faces]) -> list[np.ndarray]:
+def number_people(video: Made) -> list[np.ndarray]:
     numbering, numbers = Numbering(EVERY_S), []
-    for index, (image, faces) in enumerate(zip(frames, found, strict=True)):
+    for index, (image, faces) in enumerate(zip(video.frames, video.faces, strict=True)):
         numbers += numbering.add(EVERY_S * index, image, faces)
     return [*numbers, *numbering.close()]
 
 
-def track(video: Made, found: list[Faces]) -> list[np.ndarray]:
+def track(video: Made) -> list[np.ndarray]:
     """The numbers that tracks alone give, as `extract` makes them."""
     tracker, cuts, numbers = Tracker(), CutFinder(), []
-    for index, (image, faces) in enumerate(zip(video.frames, found, strict=True)):
+    for index, (image, faces) in enumerate(zip(video.frames, video.faces, strict=True)):
         if cuts.update(image):
             tracker.forget()
         numbers.append(tracker.update(EVERY_S * index, faces.boxes) + 1)
     return numbers
 
 
-def rate(score: Score, video: Made, found: list[Faces], numbers: list[np.ndarray]) -> None:
+def rate(score: Score, video: Made, numbers: list[np.ndarray]) -> None:
     """Adds the result of one video."""
     counts: dict[tuple[int, int], int] = defaultdict(int)
     last: dict[int, int] = {}
     seen, shown = set(), set()
-    for faces, people, given in zip(found, video.people, numbers, strict=True):
+    for faces, people, given in zip(video.faces, video.people, numbers, strict=True):
         assert len({*given[given > 0]}) == (given > 0).sum(), "one number twice in a frame"
         for who, number in zip(owners(faces, people), given.tolist(), strict=True):
             seen |= {number} - {0}

@@ -80,14 +80,9 @@ class Timeline:
         panels[-1].xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 6, 10]))
         panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
         panels[-1].set_xlabel("time (minutes:seconds)")
-        handles, labels = panels[0].get_legend_handles_labels()
-        classes = len(self._labels)
-        figure.legend(
-            handles[classes - 1 :: -1],
-            labels[classes - 1 :: -1],
-            loc="outside right upper",
-            frameon=False,
-        )
+        last = len(self._labels) - 1
+        handles, labels = (some[last::-1] for some in panels[0].get_legend_handles_labels())
+        figure.legend(handles, labels, loc="outside right upper", frameon=False)
         hidden = len(self._people) - len(shown)
         figure.suptitle(title + (f" ({hidden} more people are not shown)" if hidden else ""))
         return figure

@@ -1,0 +1,130 @@
+"""A live camera: its frames, how it ends, and what is said where there is none."""
+
+from __future__ import annotations
+
+import signal
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.faces import camera
+from fer_jax.faces.camera import Camera, Window
+
+
+class FakeCapture:
+    """What OpenCV gives for a camera: frames of one grey level each, that of their number."""
+
+    opens, count = True, 1000
+    made: ClassVar[list[FakeCapture]] = []
+
+    def __init__(self, number: int) -> None:
+        self.number, self.grabbed, self.released = number, 0, False
+        FakeCapture.made.append(self)
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return self.opens
+
+    def set(self, *_: object) -> None: ...
+
+    def grab(self) -> bool:
+        self.grabbed += 1
+        return self.grabbed <= self.count
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        image = np.zeros((4, 6, 3), np.uint8)
+        image[..., 0] = self.grabbed  # blue
+        return True, image
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.fixture
+def capture(monkeypatch: pytest.MonkeyPatch) -> type[FakeCapture]:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
+    monkeypatch.setattr(FakeCapture, "made", [])
+    return FakeCapture
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A display, on which the keys that a test puts here are pressed one after the other."""
+    pressed: list[int] = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "imshow", lambda *_: None)
+    monkeypatch.setattr(cv2, "waitKey", lambda _: pressed.pop(0) if pressed else -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+    return pressed
+
+
+def test_frames_are_rgb_with_times_from_zero(capture: type[FakeCapture]) -> None:
+    source = Camera(3)
+    frames = source.frames()
+    first, second = next(frames), next(frames)
+    assert (first.index, first.time_s, second.index) == (0, 0.0, 1)
+    assert second.time_s > 0
+    np.testing.assert_array_equal(second.image[0, 0], [0, 0, 2])
+    source.end()
+    assert list(frames) == []
+    assert capture.made[0].number == 3 and capture.made[0].released
+
+
+def test_frames_that_come_too_soon_are_left_out(
+    capture: type[FakeCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(np.arange(1000) / 10)
+    monkeypatch.setattr(camera.time, "monotonic", lambda: next(now))
+    frames = Camera(0, every_s=0.45).frames()
+    assert [next(frames).index for _ in range(3)] == [0, 5, 10]
+
+
+def test_an_unplugged_camera_ends(capture: type[FakeCapture]) -> None:
+    capture.count = 5
+    try:
+        assert len(list(Camera(0).frames())) == 5
+        capture.count = 0
+        with pytest.raises(UserError, match="gives no picture"):
+            list(Camera(0).frames())
+    finally:
+        capture.count = 1000
+
+
+def test_no_camera(capture: type[FakeCapture], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "opens", False)
+    with pytest.raises(UserError, match=r"camera 2 cannot be opened; .*--config\.camera"):
+        next(Camera(2).frames())
+    assert capture.made[0].released
+
+
+def test_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera.sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(UserError, match="no display"):
+        Window(Camera(0))
+
+
+def test_q_ends(capture: type[FakeCapture], keys: list[int]) -> None:
+    source = Camera(0)
+    keys += [-1, ord("q")]
+    with Window(source) as window:
+        shown = [window.show(frame.image) for frame in source.frames()]
+    assert len(shown) == 2
+
+
+def test_the_first_interrupt_ends_and_the_second_interrupts(
+    capture: type[FakeCapture], keys: list[int]
+) -> None:
+    source, before = Camera(0), signal.getsignal(signal.SIGINT)
+    with Window(source):
+        frames = source.frames()
+        next(frames)
+        signal.raise_signal(signal.SIGINT)
+        assert list(frames) == []
+        assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,88 @@
+"""The timeline: a panel per person, with nothing where the person is not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.collections import PolyCollection
+
+from fer_jax.figures import save_figure
+from fer_jax.report import timeline
+from fer_jax.report.timeline import Timeline, clock
+
+LABELS = ("angry", "happy")
+HALF = np.array([[0.5, 0.5]])
+
+
+def _person(number: int) -> np.ndarray:
+    return np.array([number])
+
+
+def test_a_panel_per_person_and_gaps(tmp_path) -> None:
+    line = Timeline(LABELS)
+    for index in range(100):
+        time_s = 0.2 * index
+        people = [1, 2] if not 30 <= index < 60 else [2]
+        line.add(time_s, np.array(people), np.repeat([[0.25, 0.75]], len(people), axis=0))
+        line.add(time_s, _person(0), HALF)  # nobody
+    figure = line.draw("holiday.mp4")
+    assert figure is not None
+    assert [axes.get_ylabel() for axes in figure.axes] == ["person 1", "person 2"]
+    stretches = [
+        sorted(
+            {
+                tuple(np.round([one.get_paths()[0].vertices[:, 0].min(),
+                                one.get_paths()[0].vertices[:, 0].max()], 3).tolist())
+                for one in axes.collections
+                if isinstance(one, PolyCollection)
+            }
+        )
+        for axes in figure.axes
+    ]  # fmt: skip
+    assert stretches[0] == [(-0.1, 5.9), (11.9, 19.9)]
+    assert stretches[1] == [(-0.1, 19.9)]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["happy", "angry"]
+    save_figure(figure, tmp_path / "timeline.png", dpi=50)
+    assert (tmp_path / "timeline.png").stat().st_size > 1000
+
+
+def test_nobody_has_no_picture() -> None:
+    line = Timeline(LABELS)
+    assert line.draw("empty.mp4") is None
+    line.add(0.0, _person(0), HALF)
+    assert line.draw("empty.mp4") is None
+
+
+def test_one_face_has_a_picture() -> None:
+    line = Timeline(LABELS)
+    line.add(3.0, _person(1), HALF)
+    figure = line.draw("short.mp4")
+    assert figure is not None and len(figure.axes) == 1
+
+
+def test_of_many_people_those_seen_longest_are_shown() -> None:
+    line = Timeline(LABELS)
+    for person in range(1, timeline.MOST_PEOPLE + 3):
+        for index in range(20 if person > 2 else 5):
+            line.add(0.2 * index, _person(person), HALF)
+    figure = line.draw("crowd.mp4")
+    assert figure is not None
+    assert figure.axes[0].get_ylabel() == "person 3"
+    assert len(figure.axes) == timeline.MOST_PEOPLE
+    assert "2 more people are not shown" in figure.get_suptitle()
+
+
+def test_long_videos_are_averaged() -> None:
+    line = Timeline(LABELS)
+    for index in range(3 * timeline._MOST_POINTS):
+        line.add(0.04 * index, _person(1), HALF)
+    ((times, shares),) = line._stretches(1, 0.04)
+    assert len(times) <= timeline._MOST_POINTS + 2
+    np.testing.assert_allclose(shares.sum(1), 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (65, "1:05"), (59.96, "1:00"), (0.5, "0:00.5")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
