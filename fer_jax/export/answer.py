@@ -93,7 +93,7 @@ def in_inference(network: Network) -> Network:
         for name, layer in list(vars(module).items()):
             if isinstance(layer, Conv):
                 one = jnp.ones(layer.kernel.shape[-1])
-                bias = jnp.zeros_like(one) if layer.bias is None else layer.bias[...]
+                bias = jnp.zeros_like(one) if layer.bias is None else jnp.asarray(layer.bias[...])
                 setattr(module, name, _flax_conv(layer, one, bias))
     return network
 
