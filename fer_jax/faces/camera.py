@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -70,7 +70,7 @@ class Camera:
         finally:
             capture.release()
 
-    def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
+    def _frames(self, capture: Any) -> Iterator[Frame]:
         started, index, due, misses = None, -1, 0.0, 0
         while not self._ended.is_set() and misses < _MISSES:
             grabbed, index, now = capture.grab(), index + 1, time.monotonic()

@@ -61,6 +61,7 @@ class _Track:
         last_s: the time of its last frame.
         mean, last: the mean description of its faces, and that of the last one.
         seen: how many faces it has.
+        before: the track in its place that it interrupts by looking different, until it is decided.
         beside: the tracks in the same frames, until its person is known.
         person: None until it is known.
         number: of the person; None until it is decided.
@@ -70,6 +71,7 @@ class _Track:
     last_s: float
     mean: Float[np.ndarray, " n"]
     last: Float[np.ndarray, " n"]
+    before: _Track | None = None
     seen: int = 1
     beside: set[_Track] = dataclasses.field(default_factory=set)
     person: _Person | None = None
@@ -163,7 +165,8 @@ class Numbering:
             if track is not None and track.accepts(look):
                 track.add(time_s, look)
             else:
-                track = live[int(number)] = _Track(self._frame, time_s, look, look)
+                track = _Track(self._frame, time_s, look, look, before=live.get(int(number)))
+                live[int(number)] = track
                 self._undecided.append(track)
             tracks.append(track)
         self._live = live
@@ -185,10 +188,15 @@ class Numbering:
             if track.person is None and track.may_be(person):
                 self._identify(track, person)
         for track in tracks:
-            enough = min(_LEAST_FACES, self._frame - track.first + 1)
+            before, enough = track.before, _LEAST_FACES
+            if before is None:
+                enough = min(enough, self._frame - track.first + 1)
             if track.person is None and track.seen >= enough:
                 self._count += 1
                 self._identify(track, _Person(self._count))
+            elif track.person is None and before and before.person and track.may_be(before.person):
+                track.person = before.person  # who looked different for a moment
+            track.before = None
             track.number = UNKNOWN if track.person is None else track.person.number
         self._undecided = [track for track in self._undecided if track.number is None]
 

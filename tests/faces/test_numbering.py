@@ -84,6 +84,11 @@ def test_a_change_of_person_that_no_cut_betrays() -> None:
     assert _numbers(shots) == [[1]] * 8 + [[2]] * 8
 
 
+def test_a_person_who_looks_different_for_a_moment() -> None:
+    shots = [_frame({0: 2 if index in (9, 10) else 1}) for index in range(20)]
+    assert _numbers(shots) == [[1]] * 20
+
+
 def test_a_person_who_is_missed_for_a_while() -> None:
     away = [_frame({}) for _ in range(12)]  # 2.4 s: the track has ended
     shots = [_frame({0: 1}) for _ in range(8)]

@@ -82,7 +82,7 @@ def test_long_videos_are_averaged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (65, "1:05"), (59.96, "1:00"), (0.5, "0:00.5")]
+    ("seconds", "text"), [(0.0, "0:00"), (65.0, "1:05"), (59.96, "1:00"), (0.5, "0:00.5")]
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
