@@ -83,12 +83,12 @@ class Inference(Section):
 
 
 class Tried(Section):
-    """What a method answered about people of the training side whom it had not seen.
+    """The performance of a method on training people that it was not trained on.
 
     Attributes:
-        method: its name.
-        log_loss: mean over the photographs, at the best temperature.
-        accuracy: share of the photographs.
+        method: the name of the method.
+        log_loss: mean over the photographs in nats, at the best temperature.
+        accuracy: share of photographs that are classified correctly.
     """
 
     method: str
@@ -97,11 +97,11 @@ class Tried(Section):
 
 
 class Selection(Section):
-    """The method that made a model, and what it was selected from (`crossval.methods.auto`).
+    """The method that trained a model, and those that were tried (`crossval.methods.auto`).
 
     Attributes:
-        method: the name of the selected one.
-        tried: all of them, in the order of preference; empty if there was one person only.
+        method: the name of the selected method.
+        tried: all methods in the order of preference; empty if there is only one person.
     """
 
     method: str

@@ -417,7 +417,7 @@ def test_a_workdir_in_which_another_process_is_at_work_stops_the_removal(study, 
     before = everything(study)
     with (
         alone_in(study / "w" / busy, "another"),
-        pytest.raises(UserError, match="another process is at work"),
+        pytest.raises(UserError, match="another process is working"),
     ):
         remove.run(config(study), study / "removals")
     assert everything(study) == before
