@@ -2,12 +2,13 @@
 
     python -m benchmarks person_relative --photographs WORK/people1 WORK/people2 --seeds 3
 
-Each folder is a workdir of the stage `photographs`. Features of the network `--init` (five crops
-and their mirror images) with histograms of oriented gradients are computed once. In every fold of
-five, whole people held out, a logistic regression (C = 0.01) is fitted to the features themselves,
-to those relative to each person's mean, and to those relative to a neutral photograph. The rows
-then differ in the photographs from which the reference of a person tested is made. Labels of those
-people serve for setting up the mixtures, for the neutral photograph, and for counting errors.
+Each folder is a workdir of the stage `photographs`. Features of the network `--init`, the
+outputs of its earlier stages and histograms of oriented gradients are computed once. In every fold
+of five, whole people held out, a logistic regression (C = 0.01) is fitted to the features
+themselves, to those relative to each person's mean, and to those relative to a neutral photograph.
+The rows then differ in the photographs from which the reference of a person tested is made. Labels
+of those people serve for setting up the mixtures, for the neutral photograph, and for counting
+errors.
 
 Prints a Markdown table: accuracy, averaged over seeds and draws, with a 95 % bootstrap interval
 over people.
@@ -77,7 +78,7 @@ def measure(folder: str, init: str, seeds: int, draws: int) -> dict[str, str]:
     with TemporaryDirectory() as records:
         photographs = read_photographs(checked, Path(records))
         faces = photographs.faces(photographs.with_face())
-        backbone = FrozenBackbone(checked, photographs.labels, gradients=True)
+        backbone = FrozenBackbone(checked, photographs.labels, depths=True, gradients=True)
         features = np.float64(backbone.features(faces))
     place = {photo: row for row, photo in enumerate(faces.photos)}
     right: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

@@ -54,7 +54,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # the emotion model at `init` without training, for emotions that it knows; "auto": selected
     # among these in each fold; or the dotted name of a module of your own (docs/add_a_method.md).
     config.method = "auto" if starter else "fine_tune"
-    # Of the probe: "backbone", and "gradients" (histograms of oriented gradients) beside it.
+    # Of the probe: "backbone", beside it "depths" (pooled outputs of earlier stages) and
+    # "gradients" (histograms of oriented gradients).
     config.features = ("backbone",)
     # Of the probe: what the features of a face are relative to. "" for nothing; "balanced" or
     # "mean": the other unlabelled photographs of the person, also of those tested; "neutral": one
@@ -88,6 +89,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # 5: the answer is the mean over five crops; mirror images are always in. "as_is" takes the
     # number with which the model was shipped.
     config.test_crops = 1
+    # Features are the mean over these magnifications of the face; 1.0 is the face as it is.
+    config.test_zooms = (1.0, 1.1, 1.2) if starter else (1.0,)
     # Of "fine_tune": steps and temperature are chosen on this share of a fold's people, by a second
     # training without them (0: nothing is chosen); tried are these parts of the steps.
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from fer_jax.errors import UserError
 from fer_jax.schemas.faces import Crop, Detector
-from fer_jax.schemas.fields import Reference, Section
+from fer_jax.schemas.fields import Reference, Section, Zooms
 from fer_jax.schemas.training import Backbone
 from fer_jax.schemas.validation import explain
 from fer_jax.workdir import write_json
@@ -71,6 +71,8 @@ class Inference(Section):
     Attributes:
         crops: number of views that are averaged, each with its mirror image.
         temperature: divides the logarithms of the averaged probabilities.
+        zooms: magnifications of each view, over which the features of the network are averaged.
+        depths: whether the head also gets the pooled outputs of the backbone's `depths`.
         gradients: whether the head also gets histograms of oriented gradients.
         reference: what is subtracted from the features of a face (`training.person_relative`);
             "" for nothing.
@@ -78,6 +80,8 @@ class Inference(Section):
 
     crops: Literal[1, 5] = 1
     temperature: float = Field(default=1.0, gt=0, le=1000)
+    zooms: Zooms = (1.0,)
+    depths: bool = False
     gradients: bool = False
     reference: Reference = ""
 

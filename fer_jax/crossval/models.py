@@ -35,7 +35,7 @@ def record_of(
         tasks,
         init=init,
         faces=model_directory.read_faces(config.photographs),
-        inference={TASK: Inference(crops=config.test_crops)},
+        inference={TASK: Inference(crops=config.test_crops, zooms=config.test_zooms)},
     )
 
 
@@ -63,22 +63,28 @@ class NetworkModel:
     ) -> NetworkModel:
         """The same network with another linear head: its logits are `features @ kernel + bias`.
 
-        The rows of `kernel` are those of the backbone's features, then those of gradients if the
-        head reads them. A person-relative head needs `population`, the mean reference of the
-        people trained on.
+        The rows of `kernel` are in the order of `Model.features`. A person-relative head needs
+        `population`, the mean reference of the people trained on.
         """
-        width, reads_gradients = self.model.width, self.model.reads_gradients(TASK)
+        width, how = self.model.width, self.model.record.inference[TASK]
         arrays = self.model.weights | {
             f"{_HEAD}/kernel": np.asarray(kernel[:width], np.float32),
             f"{_HEAD}/bias": np.asarray(bias, np.float32),
         }
-        if reads_gradients:
-            arrays[trained_model.gradient_kernel(TASK)] = np.asarray(kernel[width:], np.float32)
+        for path in trained_model.further_kernels(TASK, how):
+            rows = slice(width, width + len(self.model.weights[path]))
+            arrays[path] = np.asarray(kernel[rows], np.float32)
+            width = rows.stop
         if population is not None:
             arrays[trained_model.population_response(TASK)] = np.asarray(
                 population @ kernel, np.float32
             )
         return replace(self, model=self.model.replaced(self.model.record, arrays))
+
+    def with_backbone(self, arrays: Mapping[str, np.ndarray]) -> NetworkModel:
+        """The same head on other weights of the backbone, by path."""
+        weights = {**self.model.weights, **arrays}
+        return replace(self, model=self.model.replaced(self.model.record, weights))
 
     def with_temperature(self, temperature: float | None) -> NetworkModel:
         """The same network at another temperature; None if none was fitted, which is 1."""
@@ -151,11 +157,12 @@ class FrozenBackbone:
     Args:
         config: of the stage; `init` names the weights, "" random ones.
         labels: class names.
+        depths: whether the head also reads the pooled outputs of the backbone's `depths`.
         gradients: whether the head also reads histograms of oriented gradients.
         reference: what faces are relative to (`fer_jax.training.person_relative`); "" for nothing.
 
     Attributes:
-        width: number of features of the backbone; gradients follow after them.
+        width: number of features of the backbone, which come first.
         features: the features float32 [n, views, f] of a `FaceSet`; the first view is the face as
             it is, view `views // 2` its mirror image.
     """
@@ -165,6 +172,7 @@ class FrozenBackbone:
         config: schemas.Crossval,
         labels: Sequence[str],
         *,
+        depths: bool = False,
         gradients: bool = False,
         reference: Reference = "",
     ) -> None:
@@ -172,7 +180,7 @@ class FrozenBackbone:
         backbone = model_directory.read_record(config.init).backbone if known else config.backbone
         tasks, _ = make_tasks({TASK: {}}, emotion={"classes": tuple(labels)})
         record = record_of(config, backbone, tasks, config.init)
-        record = with_inference(record, gradients=gradients, reference=reference)
+        record = with_inference(record, depths=depths, gradients=gradients, reference=reference)
         self._model = trained_model.begin(config.init, record, batch=Model.BATCH)
         self.width = self._model.width
         self.features = FrozenFeatures(self._model)
@@ -198,6 +206,6 @@ def with_inference(record: ModelRecord, **changes: Any) -> ModelRecord:
 
 
 def _features(model: Model, faces: FaceSet) -> Float32[np.ndarray, "n v f"]:
-    # Gradients are those of the files: at 48 pixels fine lines are gone.
-    fine = read_images(faces.files, gradients.SIDE) if model.reads_gradients(TASK) else None
+    # From the files: at 48 pixels fine lines are gone.
+    fine = read_images(faces.files, gradients.SIDE) if model.reads_fine(TASK) else None
     return model.features(TASK, faces.images, fine)

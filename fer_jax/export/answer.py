@@ -24,7 +24,7 @@ from fer_jax.records import Inference
 from fer_jax.training import gradients, inference
 from fer_jax.training.state import split_network
 from fer_jax.training.step import make_features_step, make_head_step
-from fer_jax.training.trained_model import Model, gradient_kernel
+from fer_jax.training.trained_model import Model, further_kernels
 
 
 class Answer(NamedTuple):
@@ -52,19 +52,30 @@ def make(model: Model) -> Function:
     network = in_inference(model.network())
     graphdef, parameters, statistics = split_network(network)
     state = {"parameters": parameters, "statistics": statistics}
-    pooled = partial(make_features_step(graphdef, model.task(TASK)), state)
+    features_step = make_features_step(graphdef, model.task(TASK), depths=how.depths)
+    pooled = partial(features_step, state)
     head = partial(make_head_step(graphdef, TASK), state)
-    kernel = model.weights[gradient_kernel(TASK)] if how.gradients else None
+    further = [model.weights[path] for path in further_kernels(TASK, how)]
+    side, width = model.record.image_size, model.width
 
     def answer(crops: UInt8[Array, "n s s 3"]) -> Answer:
-        shown = views(opencv.resize(crops, model.record.image_size), how.crops)
-        features = pooled(_rows(shown))
-        logits = head(features)
-        if kernel is not None:
+        shown = views(opencv.resize(crops, side), how.crops)
+        fine = shown
+        if model.reads_fine(TASK):
             fine = views(opencv.resize(crops, gradients.SIDE), how.crops)
-            lines = descriptors(_rows(fine))
-            logits = logits + jnp.matmul(lines, kernel, precision=jax.lax.Precision.HIGHEST)
-            features = jnp.concatenate([features, lines], axis=-1)
+        sharpest = fine if fine[0].shape[1] > side else shown
+        magnified = [
+            shown if zoom == 1 else [_zoomed(view, zoom, side) for view in sharpest]
+            for zoom in how.zooms
+        ]
+        features = jnp.stack([pooled(_rows(seen)) for seen in magnified]).mean(axis=0)
+        logits = head(features[:, :width])
+        if how.gradients:
+            features = jnp.concatenate([features, descriptors(_rows(fine))], axis=-1)
+        if further:
+            kernel = np.concatenate(further)
+            precision = jax.lax.Precision.HIGHEST
+            logits = logits + jnp.matmul(features[:, width:], kernel, precision=precision)
         probabilities = _mean(jax.nn.softmax(logits), len(shown))
         if how.temperature != 1.0:
             least = jnp.clip(probabilities, inference.MIN_PROBABILITY, 1.0)
@@ -132,6 +143,12 @@ def views(images: UInt8[Array, "n s s 3"], count: int) -> list[UInt8[Array, "n s
         part = images[:, top : top + small, left : left + small]
         found.append(opencv.bilinear(part, side))
     return [*found, *(view[:, :, ::-1] for view in found)]
+
+
+def _zoomed(images: UInt8[Array, "n t t 3"], zoom: float, side: int) -> UInt8[Array, "n s s 3"]:
+    """As `inference.zoomed`."""
+    first, part = inference.central(images.shape[1], zoom)
+    return opencv.resize(images[:, first : first + part, first : first + part], side)
 
 
 def _rows(seen: list[UInt8[Array, "n s s 3"]]) -> UInt8[Array, "m s s 3"]:

@@ -129,6 +129,8 @@ UniqueNames = Annotated[
     ),
 ]
 
+Zooms = Annotated[Items[Annotated[float, Field(ge=1, le=4)]], Field(min_length=1), Unique]
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -35,6 +35,7 @@ from fer_jax.schemas.fields import (
     UniqueNames,
     Workers,
     ZeroOrLongestSide,
+    Zooms,
 )
 from fer_jax.schemas.training import Data, Probe, Training
 
@@ -236,7 +237,7 @@ class Crossval(Training, LabelledFaces):
     allow_leaks: AllowedLeaks
     method: Method
     features: Annotated[
-        Items[Annotated[Literal["backbone", "gradients"], AnyCase]],
+        Items[Annotated[Literal["backbone", "depths", "gradients"], AnyCase]],
         Field(min_length=1),
         Unique,
     ]
@@ -245,6 +246,7 @@ class Crossval(Training, LabelledFaces):
     pretraining_saw_test_people: Annotated[Literal["yes", "no", "unknown"], AnyCase]
     balance: bool
     test_crops: Literal[1, 5]
+    test_zooms: Zooms
     inner: Inner
     longer: Longer = Longer()
     everyone: bool

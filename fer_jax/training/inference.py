@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.special import softmax
 
+from fer_jax.data import sources
+
 CROPS = 5  # the whole face, and a crop at each corner
 _CROP = 0.9  # of the side
 MIN_PROBABILITY = 1e-12  # 0 has no logarithm
@@ -43,6 +45,21 @@ def corners(side: int, count: int) -> list[tuple[int, int, int]]:
         return []
     small = max(1, round(_CROP * side))
     return [(top, left, small) for top in (0, side - small) for left in (0, side - small)]
+
+
+def zoomed(
+    images: UInt8[np.ndarray, "n t t 3"], zoom: float, side: int
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """The central 1 / `zoom` of each side of the images, resized to `side` pixels."""
+    first, part = central(images.shape[1], zoom)
+    shown = images[:, first : first + part, first : first + part]
+    return np.stack([sources.resize(one, side) for one in shown])
+
+
+def central(side: int, zoom: float) -> tuple[int, int]:
+    """The first pixel and the number of pixels of the central 1 / `zoom` of a side."""
+    part = max(1, round(side / zoom))
+    return (side - part) // 2, part
 
 
 def scale(

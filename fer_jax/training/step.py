@@ -160,11 +160,12 @@ def make_eval_step(
 
 
 def make_features_step(
-    graphdef: nnx.GraphDef[Any], task: Task
+    graphdef: nnx.GraphDef[Any], task: Task, *, depths: bool = False
 ) -> Callable[[State, jax.Array], jax.Array]:
     """A function for pooled features [B, F] of images [B, S, S, 3], with a task's preprocessing.
 
-    For a task with r inputs per image, the result is [B, r * F].
+    With `depths`, the pooled outputs of the backbone at each of its `depths` come after them. For a
+    task with r inputs per image, the result is [B, r * F].
     """
 
     def features_step(state: State, images: jax.Array) -> jax.Array:
@@ -172,7 +173,10 @@ def make_features_step(
         faces = images.shape[0]  # symbolic in an export, where `len` fails
         labels = jnp.zeros(faces, jnp.int32)
         inputs, _ = task.prepare(jax.random.key(0), images, labels, train=False)
-        return network.features(inputs, train=False).reshape(faces, -1)
+        if not depths:
+            return network.features(inputs, train=False).reshape(faces, -1)
+        *earlier, features = _pooled_depths(network, inputs).values()
+        return jnp.concatenate([features, *earlier], axis=-1).reshape(faces, -1)
 
     return features_step
 
@@ -200,14 +204,17 @@ def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], di
 
     def depths_step(state: State, batch: Batch) -> dict[str, jax.Array]:
         network = merge_network(graphdef, **for_use(state))
-        *_, (last, _) = network.backbone.stages()  # its mean over all pixels is the features
-        outputs = network.stage_outputs(batch["image"], (*network.backbone.depths, last))
-        means = {name: global_mean(output) for name, output in outputs.items()}
-        pooled = [*(means[name] for name in network.backbone.depths), means[last]]
-        named = dict(zip(depth_names(network.backbone), pooled, strict=True))
-        return {**named, "mask": batch["mask"]}
+        return {**_pooled_depths(network, batch["image"]), "mask": batch["mask"]}
 
     return depths_step
+
+
+def _pooled_depths(network: Any, images: jax.Array) -> dict[str, jax.Array]:
+    """Pooled outputs [B, C] by the names of `depth_names`; the features come last."""
+    *_, (last, _) = network.backbone.stages()  # its mean over all pixels is the features
+    outputs = network.stage_outputs(images, (*network.backbone.depths, last))
+    pooled = [global_mean(outputs[name]) for name in (*network.backbone.depths, last)]
+    return dict(zip(depth_names(network.backbone), pooled, strict=True))
 
 
 def _run_tasks(

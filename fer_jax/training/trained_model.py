@@ -70,6 +70,7 @@ class Model:
                 "again, or train it again"
             ) from error
         self._width = int(network.backbone.features)
+        self._depth_width = _depth_width(network, record)
         self._graphdef, parameters, statistics = split_network(network)
         self._empty = {"parameters": parameters, "statistics": statistics}
         self._batch = batch
@@ -98,7 +99,8 @@ class Model:
                     f"but the outputs are {', '.join(classes) or 'not classes'}; copy the model "
                     "again, or train it again"
                 )
-            for path, shape in _further_arrays(name, len(classes), self._how(name)).items():
+            further = _further_arrays(name, len(classes), self._how(name), self._depth_width)
+            for path, shape in further.items():
                 wanted[path] = jax.ShapeDtypeStruct(shape, np.float32)
         sizes = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
         pretrained.check_leaves(where, "its description", weights, sizes)
@@ -122,9 +124,17 @@ class Model:
         """The number of features of the backbone."""
         return self._width
 
+    def reads_depths(self, task: str) -> bool:
+        """Whether the head of a task also reads the pooled outputs of earlier stages."""
+        return self._how(task).depths
+
     def reads_gradients(self, task: str) -> bool:
         """Whether the head of a task also uses histograms of oriented gradients."""
         return self._how(task).gradients
+
+    def reads_fine(self, task: str) -> bool:
+        """Whether `features` of a task needs the faces at `gradients.SIDE` as well."""
+        return self.reads_gradients(task) or max(self._how(task).zooms) > 1
 
     def reference(self, task: str) -> str:
         """The reference of a person-relative task (see `person_relative`); "" for other tasks."""
@@ -175,7 +185,7 @@ class Model:
 
     def features_of_crops(self, task: str, crops: np.ndarray) -> Float32[np.ndarray, "n v f"]:
         """`features` of aligned faces with any side; n is at least 1."""
-        fine = resized(crops, gradients.SIDE) if self.reads_gradients(task) else None
+        fine = resized(crops, gradients.SIDE) if self.reads_fine(task) else None
         return self.features(task, resized(crops, self.record.image_size), fine)
 
     def features(
@@ -188,17 +198,37 @@ class Model:
 
         Args:
             task: one of the model's tasks.
-            images: RGB with the side `record.image_size`; n is at least 1.
-            fine: the same faces, RGB with the side `gradients.SIDE`; required if the task uses
-                gradients, which come after the `width` features of the backbone.
+            images: RGB, of the side `record.image_size`; n is at least 1.
+            fine: RGB, the same faces, of the side `gradients.SIDE`; needed if `reads_fine`.
+
+        Returns:
+            The `width` features of the backbone, then those of its depths and the gradients, if
+            the task reads them.
         """
-        count = self._how(task).crops
-        seen = np.stack([self.pooled(task, view) for view in inference.views(images, count)], 1)
-        if not self.reads_gradients(task):
-            return seen
-        assert fine is not None, f"{task} uses gradients"
-        lines = [gradients.descriptors(view) for view in inference.views(fine, count)]
-        return np.concatenate([seen, np.stack(lines, axis=1)], axis=-1)
+        how = self._how(task)
+        views = inference.views(images, how.crops)
+        if not self.reads_fine(task):
+            return np.stack([self._zoomed(task, view, view) for view in views], axis=1)
+        assert fine is not None, f"{task} reads faces of {gradients.SIDE} pixels"
+        fine_views = inference.views(fine, how.crops)
+        seen = [self._zoomed(task, *pair) for pair in zip(views, fine_views, strict=True)]
+        if not how.gradients:
+            return np.stack(seen, axis=1)
+        lines = [gradients.descriptors(view) for view in fine_views]
+        return np.concatenate([np.stack(seen, axis=1), np.stack(lines, axis=1)], axis=-1)
+
+    def _zoomed(
+        self, task: str, view: UInt8[np.ndarray, "n s s 3"], fine: UInt8[np.ndarray, "n t t 3"]
+    ) -> Float32[np.ndarray, "n f"]:
+        """What the network sees in a view, averaged over the zooms of a task."""
+        how, side = self._how(task), self.record.image_size
+        sharpest = fine if fine.shape[1] > side else view
+        shown = [
+            view if zoom == 1 else inference.zoomed(sharpest, zoom, side) for zoom in how.zooms
+        ]
+        kind = "depths" if how.depths else "features"
+        mean: np.ndarray = np.mean([self._run(kind, task, one) for one in shown], axis=0)
+        return mean
 
     def answers(
         self, task: str, features: Float32[np.ndarray, "n v f"]
@@ -212,11 +242,11 @@ class Model:
     ) -> Float32[np.ndarray, "n v c"]:
         """The outputs of a task's head for each view; n is at least 1."""
         rows = features.reshape(-1, features.shape[-1])
-        if self.reads_gradients(task):
-            seen, lines = np.split(rows, [self.width], axis=1)
-            logits = self._run("head", task, seen) + lines @ self._further[gradient_kernel(task)]
-        else:
-            logits = self._run("head", task, rows)
+        seen, rest = np.split(rows, [self.width], axis=1)
+        logits = self._run("head", task, seen)
+        if rest.shape[1]:
+            kernels = [self._further[path] for path in further_kernels(task, self._how(task))]
+            logits = logits + rest @ np.concatenate(kernels)
         return logits.reshape(*features.shape[:2], -1)
 
     def relative_answers(
@@ -276,6 +306,7 @@ class Model:
         if (kind, task) not in self._compiled:
             made = {
                 "features": make_features_step(self._graphdef, self._tasks[task]),
+                "depths": make_features_step(self._graphdef, self._tasks[task], depths=True),
                 "head": make_head_step(self._graphdef, task),
             }
             self._compiled[kind, task] = jax.jit(made[kind], compiler_options=compiler_options())
@@ -286,6 +317,11 @@ class Model:
             size=lambda left: self._batch or power_of_two(left, most=self.BATCH),
         )
         return found
+
+
+def depth_kernel(task: str) -> str:
+    """The path of the array that reads the outputs of earlier stages, float32 [c, classes]."""
+    return f"depths/{task}/kernel"
 
 
 def gradient_kernel(task: str) -> str:
@@ -301,14 +337,36 @@ def population_response(task: str) -> str:
     return f"reference/{task}/population"
 
 
-def _further_arrays(task: str, classes: int, how: Inference) -> dict[str, tuple[int, ...]]:
+def further_kernels(task: str, how: Inference) -> list[str]:
+    """The paths of the kernels that read what follows after the features of the backbone."""
+    return [depth_kernel(task)] * how.depths + [gradient_kernel(task)] * how.gradients
+
+
+def _further_arrays(
+    task: str, classes: int, how: Inference, depth_width: int
+) -> dict[str, tuple[int, ...]]:
     """The shapes by path of a task's arrays that are not part of the network."""
     shapes: dict[str, tuple[int, ...]] = {}
+    if how.depths:
+        shapes[depth_kernel(task)] = (depth_width, classes)
     if how.gradients:
         shapes[gradient_kernel(task)] = (gradients.WIDTH, classes)
     if how.reference:
         shapes[population_response(task)] = (2 * how.crops, classes)
     return shapes
+
+
+def _depth_width(network: Network, record: ModelRecord) -> int:
+    """Channels of the backbone's `depths` together; 0 if no task reads them."""
+    if not any(how.depths for how in record.inference.values()):
+        return 0
+    side = record.image_size
+    outputs = nnx.eval_shape(
+        lambda network, images: network.stage_outputs(images, network.backbone.depths),
+        network,
+        jax.ShapeDtypeStruct((1, side, side, 3), np.uint8),
+    )
+    return sum(output.shape[-1] for output in outputs.values())
 
 
 def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
@@ -322,7 +380,9 @@ def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
     def make(key: jax.Array) -> Network:
         return Network(record.backbone, tasks, rngs=nnx.Rngs(key))
 
-    _, parameters, statistics = split_network(nnx.eval_shape(lambda: make(jax.random.key(0))))
+    network = nnx.eval_shape(lambda: make(jax.random.key(0)))
+    depth_width = _depth_width(network, record)
+    _, parameters, statistics = split_network(network)
     empty = {"parameters": parameters, "statistics": statistics}
     arrays = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in flatten(empty).items()}
     if path:
@@ -331,7 +391,8 @@ def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
         drawn = model_directory.arrays_of(random_state(make, 0))
         arrays |= {name: leaf for name, leaf in drawn.items() if "/backbone/" in name}
     for task, how in record.inference.items():
-        for name, shape in _further_arrays(task, len(record.labels[task]), how).items():
+        shapes = _further_arrays(task, len(record.labels[task]), how, depth_width)
+        for name, shape in shapes.items():
             arrays[name] = np.zeros(shape, np.float32)
     return Model(record, arrays, batch=batch)
 

@@ -11,17 +11,17 @@ from fer_jax.export import answer
 from fer_jax.records import Inference
 from fer_jax.stages.export import generated_faces
 from fer_jax.training import gradients, inference, trained_model
-from fer_jax.training.trained_model import Model, gradient_kernel
+from fer_jax.training.trained_model import Model, further_kernels
 
 
 def changed(model, *, seed=0, **how):
-    """The model with other test-time inference, and gradients read with random weights."""
+    """The starter with other test-time inference, and random weights for what else it reads."""
     record = model.record.model_copy(update={"inference": {"emotion": Inference(**how)}})
     weights = model.weights
-    if how.get("gradients"):
-        shape = (gradients.WIDTH, len(record.labels["emotion"]))
-        drawn = np.random.default_rng(seed).normal(0, 0.2, shape).astype(np.float32)
-        weights |= {gradient_kernel("emotion"): drawn}
+    rng = np.random.default_rng(seed)
+    for path in further_kernels("emotion", record.inference["emotion"]):
+        shape = trained_model.begin("starter", record).weights[path].shape
+        weights |= {path: rng.normal(0, 0.2, shape).astype(np.float32)}
     return Model(record, weights)
 
 
@@ -37,6 +37,8 @@ def starter():
         {"crops": 5, "temperature": 0.7},
         {"gradients": True, "temperature": 2.0},
         {"gradients": True, "crops": 5},
+        {"zooms": (1.0, 1.1, 1.2), "crops": 5},
+        {"zooms": (1.2, 1.0), "depths": True, "gradients": True},
     ],
     ids=str,
 )

@@ -245,8 +245,8 @@ def test_a_model_that_looks_at_another_size_is_refused(name, taught, faces):
 
 def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(faces, tmp_path):
     config = tiny(
-        faces, protocol="fixed_split", method="probe", features=("gradients", "backbone"),
-        test_crops=5, save_folds=True,
+        faces, protocol="fixed_split", method="probe", save_folds=True,
+        features=("gradients", "depths", "backbone"), test_crops=5, test_zooms=(1.0, 1.3),
     )  # fmt: skip
     summary = crossval.run(config, tmp_path / "w")
     assert set(answers(tmp_path / "w")["subject"]) == {"p745"}
@@ -254,8 +254,10 @@ def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(
     protocol = read_json(tmp_path / "w" / "protocol.json")
     assert protocol["people_disjoint"] and "on the validation people" in protocol["chosen_by"]
     record = check_shipped(tmp_path / "w", faces.removesuffix("_faces"), tmp_path / "p")
-    assert record.inference["emotion"].gradients
-    assert model_directory.read_record(tmp_path / "w").inference["emotion"].gradients
+    how = record.inference["emotion"]
+    assert how.gradients and how.depths and how.zooms == (1.0, 1.3)
+    of_everyone = model_directory.read_record(tmp_path / "w").inference["emotion"]
+    assert of_everyone == how.model_copy(update={"temperature": of_everyone.temperature})
 
 
 def test_validation_people_without_a_face_count_as_none(faces, tmp_path):
@@ -352,8 +354,8 @@ def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
 
 def relative(faces, reference):
     return tiny(
-        faces, method="probe", features=("backbone", "gradients"), test_crops=5, save_folds=True,
-        reference=reference,
+        faces, method="probe", features=("backbone", "depths"), test_zooms=(1.2,),
+        save_folds=True, reference=reference,
     )  # fmt: skip
 
 
@@ -528,6 +530,24 @@ def test_the_tuned_probe_ships_what_it_measured(faces, taught, tmp_path):
     assert np.isfinite(answers(tmp_path / "w")["prob_happy"]).all()
 
 
+def test_the_tuned_probe_reads_the_average_of_the_tuned_weights_and_those_before(
+    faces, taught, tmp_path
+):
+    config = validated(tiny(faces, method="tuned_probe", init=str(taught[0])))
+    shown = read_photographs(config, tmp_path / "records").faces(np.arange(16))
+    trainer = method.make(config, list(EMOTIONS), 16.0)
+    found = trainer.fit(shown, None, seed=0, folder=tmp_path / "probe").model.weights
+    tuner = fine_tune.FineTune(config, list(EMOTIONS), 16.0)
+    tuned = tuner.fit(shown, None, seed=0, folder=tmp_path / "tuned").model.weights
+    before = model_directory.read_weights(taught[0])
+    backbone = [path for path in before if "/backbone/" in path]
+    moved = [path for path in backbone if np.abs(tuned[path] - before[path]).max() > 1e-5]
+    assert len(moved) > len(backbone) / 2
+    for path in backbone:
+        halfway = (tuned[path] + before[path]) / 2
+        np.testing.assert_allclose(found[path], halfway, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -539,7 +559,7 @@ def test_the_tuned_probe_ships_what_it_measured(faces, taught, tmp_path):
         ({"method": "as_is"}, "must be an emotion model"),
         ({"method": "auto", "inner": {"share": 0.2}}, r"inner\.share=0\.2 must be 0\.0 for"),
         ({"method": "auto", "features": ("gradients",)}, "features.* needs method='probe'"),
-        ({"method": "probe", "features": ("colour",)}, "must be 'backbone' or 'gradients'"),
+        ({"method": "probe", "features": ("colour",)}, "must be 'backbone', 'depths' or"),
         ({"protocol": "cross_set"}, "test_photographs"),
         ({"allow_leaks": ("everything",)}, "allow_leaks=.*everything.* must be 'shared_id'"),
     ],

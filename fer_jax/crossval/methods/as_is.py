@@ -44,13 +44,12 @@ class AsItIs:
         columns = [known.index(label) for label in labels]
         weights = model_directory.read_weights(config.init)
         kernel = weights[f"parameters/heads/{TASK}/linear/kernel"]
-        lines = weights.get(trained_model.gradient_kernel(TASK))
-        if lines is not None:
-            kernel = np.concatenate([kernel, lines])
+        beside = [weights[path] for path in trained_model.further_kernels(TASK, how)]
+        kernel = np.concatenate([kernel, *beside])
         self._kernel = kernel[:, columns]
         self._bias = weights[f"parameters/heads/{TASK}/linear/bias"][columns]
-        config = config.model_copy(update={"test_crops": how.crops})
-        self._backbone = FrozenBackbone(config, labels, gradients=lines is not None)
+        config = config.model_copy(update={"test_crops": how.crops, "test_zooms": how.zooms})
+        self._backbone = FrozenBackbone(config, labels, depths=how.depths, gradients=how.gradients)
         self.facts = Facts(
             chosen_by="temperature, on the people not held out", frozen=True, test_crops=how.crops
         )

@@ -82,6 +82,10 @@ class FineTune:
         outputs.delete_folder(workdir / "everyone" / "checkpoints")
         return NetworkModel(model, temperature)
 
+    def start(self, seed: int) -> Mapping[str, np.ndarray]:
+        """The weights of the backbone that training starts from, by path; empty if random."""
+        return self._backbones.get(self._inits[seed], {})
+
     def speed(self) -> dict[str, Any]:
         """Steps, compilations, and the figures of the last fit."""
         compiled = self.learner.compile_seconds

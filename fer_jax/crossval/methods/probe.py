@@ -1,8 +1,9 @@
 """A logistic regression on features of the frozen backbone, which are computed once per face.
 
 `config.features` may add "gradients", histograms of oriented gradients, which show fine lines that
-a network trained on other faces misses. With `config.reference` the features of a face are
-relative to those of its person (`fer_jax.training.person_relative`).
+a network trained on other faces misses, and "depths", the pooled outputs of earlier stages. With
+`config.reference` the features of a face are relative to those of its person
+(`fer_jax.training.person_relative`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ class LinearProbe:
         self._reads_network = "backbone" in config.features
         self._reference = config.reference
         self.backbone = FrozenBackbone(
-            config, labels, gradients="gradients" in config.features, reference=config.reference
+            config,
+            labels,
+            depths="depths" in config.features,
+            gradients="gradients" in config.features,
+            reference=config.reference,
         )
         # Inner people are set apart by the cross-validation within `fit_head`.
         self.facts = Facts(
