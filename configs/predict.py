@@ -35,7 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.model = "starter"
     config.input = ""  # an image, a video, or a folder of both
-    config.camera = -1  # instead: a camera of this machine, 0 for the first one
+    config.camera = ""  # instead: the number of a camera of this machine, 0 for the first one
 
     # For a person-relative model, which compares the faces of a person with each other
     # (docs/person_relative.md): "one" person in the whole input, or "folder": a folder inside the

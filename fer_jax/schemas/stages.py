@@ -333,7 +333,7 @@ class Predict(Stage):
     stage: Literal["predict"]
     model: Text
     input: Text
-    camera: Annotated[int, Field(ge=-1, le=99)] = -1
+    camera: Text = ""
     people: Annotated[Literal["", "one", "folder"], AnyCase] = ""
     neutral: Text = ""
     min_confidence: Probability = 0.0
@@ -347,9 +347,11 @@ class Predict(Stage):
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.min_confidence and self.coverage:
             yield "coverage", "contradicts min_confidence, give one of them"
-        if self.camera >= 0 and self.input:
+        if self.camera and not (self.camera.isdecimal() and len(self.camera) < 4):
+            yield "camera", "must be the number of a camera, 0 for the first one"
+        if self.camera and self.input:
             yield "camera", "contradicts input, give one of them"
-        if self.camera >= 0 and self.people:
+        if self.camera and self.people:
             yield "people", "needs all faces of a person first, and a camera gives them one by one"
 
 

@@ -50,7 +50,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     """
     if not config.model:
         raise UserError("predict: give a model directory or a training workdir by --config.model")
-    camera = Camera(config.camera, config.every_s) if config.camera >= 0 else None
+    camera = Camera(int(config.camera), config.every_s) if config.camera else None
     if not camera and not config.input:
         raise UserError("predict: give an image, a video or a folder by --config.input=PATH")
     sources, others = (
