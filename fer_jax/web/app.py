@@ -108,16 +108,6 @@ class _Queue:
             self._lock.release()
 
 
-class _Lines(StreamingResponse):
-    """Lines of JSON; their source is closed at once if the client goes away."""
-
-    media_type = "application/jsonl"
-
-    async def stream_response(self, send: Send) -> None:
-        async with contextlib.aclosing(self.body_iterator):  # type: ignore[type-var]
-            await super().stream_response(send)
-
-
 def make_app(
     recogniser: Recogniser,
     facts: Json,
@@ -194,7 +184,10 @@ class _VideoEndpoint:
                 async with self._queue.turn():
                     with contextlib.closing(self._read(path)) as lines:
                         first = await to_thread.run_sync(next, lines)
-                        await _Lines(_encoded(first, lines))(scope, receive, send)
+                        answer = StreamingResponse(
+                            _encoded(first, lines), media_type="application/jsonl"
+                        )
+                        await answer(scope, receive, send)
 
 
 async def _encoded(first: Json, lines: Iterator[Json]) -> AsyncIterator[bytes]:
