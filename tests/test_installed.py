@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from fer_jax.command_line import launch_arguments
 from fer_jax.errors import UserError
+from tests import wheel
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -21,21 +21,7 @@ CONFIGS = ROOT / "configs"
 def installed(tmp_path_factory):
     """Runs `fer-jax` of a wheel built from the files under version control."""
     source, target, empty = (tmp_path_factory.mktemp(name) for name in ("source", "site", "empty"))
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    for name in listed:
-        if (ROOT / name).is_file() and not name.startswith("tests/"):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
-    command = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run(
-        [sys.executable, "-m", "pip", *command, f"--target={target}", str(source)], check=True
-    )
+    wheel.install(source, target)
 
     def run(*arguments):
         return subprocess.run(
