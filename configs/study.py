@@ -45,7 +45,7 @@ PRETRAINED = {"jointly": ("rotation,jigsaw", ""), "in_turn": ("jigsaw", "rotatio
 FROM_NOTHING, FROM_STARTER = ("scratch", "imagenet"), ("starter", "new_head")
 NOT_PRETRAINED = (*FROM_NOTHING, *FROM_STARTER, "auxiliary")
 # Of pretraining that continues from the starter; chosen on validation (docs/results.md).
-CONTINUED_RATE = 1e-3
+CONTINUED_RATE = 4e-4
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
