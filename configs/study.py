@@ -126,6 +126,7 @@ def add_measurements(
         arg = f"{size},rotation" if method == "auxiliary" else size
         step = (emotion.get_config if init else emotion.from_nothing)(arg).unlock()
         step.method = "fine_tune"
+        step.test_zooms = (1.0,)
         step.init = init
         step.pretraining = starter.DATA if init else ""
         step.photographs = f"{{{labelled}}}"

@@ -161,6 +161,7 @@ def test_from_the_starter_every_method_begins_with_it():
             if step.stage == "crossval"}  # fmt: skip
     assert same == {1e-3}
     assert config.steps.low_shot_160_starter.shots == 160
+    assert config.steps.low_shot_160_starter.test_zooms == (1.0,)
     assert config.steps.ikfdb15_starter.protocol == "grouped_kfold"
 
 
