@@ -7,6 +7,7 @@ None of them needs flags or a workdir. They print nothing but progress bars and 
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,14 @@ def run(stage: str | Path | ConfigDict, workdir: str | Path, **fields: Any) -> d
         **fields: as in `config`; only with a name.
 
     Raises:
-        UserError: the config, an input or the workdir is wrong; see `fer_jax.workdir.stage`.
+        UserError: the config, an input or the workdir is wrong; see `fer_jax.workdir.stage`. Or a
+            worker process, which imports the script that started it, arrives here too.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(
+            "worker processes import the script that started them; call fer_jax.run below "
+            '`if __name__ == "__main__":`'
+        )
     if isinstance(stage, ConfigDict):
         if fields:
             raise UserError(f"give {', '.join(fields)} in the config itself, or the config's name")

@@ -165,3 +165,19 @@ def test_a_stage_is_a_function(tmp_path, capfd):
     assert capfd.readouterr().out == ""
     with pytest.raises(fer_jax.UserError, match="give workers in the config itself"):
         fer_jax.run(made, tmp_path / "w", workers=1)
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    """Worker processes import the script; without the guard they would run the stage again."""
+    (tmp_path / "script.py").write_text(
+        "import fer_jax\n"
+        "fields = {'photographs.people': 1, 'photographs.per_emotion': 1, 'size': (96, 128)}\n"
+        "fields |= {'clips.people': 0, 'clips.scenes': 0, 'newcomers.people': 0, 'workers': 1}\n"
+        "fer_jax.run('render', 'w', **fields)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert 'call fer_jax.run below `if __name__ == "__main__":`' in done.stderr
