@@ -1,4 +1,4 @@
-"""A live camera: its frames, how it ends, and the message if there is none."""
+"""A live camera: its frames, how it ends, and what is said without one."""
 
 from __future__ import annotations
 
