@@ -17,7 +17,7 @@ SIZES = ("small", "base", "full")
 def parse(
     arg: str | None, default_tasks: tuple[str, ...] = (), default_size: str = "small"
 ) -> tuple[str, tuple[str, ...]]:
-    """ "full,jigsaw" as ("full", ("jigsaw",)); the default size and tasks where none is named."""
+    """ "full,jigsaw" as ("full", ("jigsaw",)); the defaults if no size or no tasks are named."""
     words = [word.strip() for word in (arg or "").split(",") if word.strip()]
     sizes = [word for word in words if word in SIZES]
     tasks = tuple(word for word in words if word not in SIZES)
@@ -25,11 +25,11 @@ def parse(
 
 
 def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
-    """Weight and plain fields of each task, with what suits the size of the network."""
+    """Weight and plain fields of each task, with values for this size of network."""
     full = size == "full"
     chosen: dict[str, dict[str, Any]] = {
         "rotation": {"views": 1},  # 4: every image in all four rotations, four times the cost
-        # Tiles that pass the backbone one by one need 75 pixels each: three of them fit into 299.
+        # Tiles that pass through the backbone one by one need 75 pixels each; 299 is three tiles.
         "jigsaw": {
             "mode": "tiles" if full else "image",
             "gap": 24 if full else 5,
@@ -47,7 +47,7 @@ def plain_fields(name: str) -> dict[str, Any]:
     try:
         module = importlib.import_module(name if "." in name else f"fer_jax.tasks.{name}")
     except ModuleNotFoundError:
-        return {}  # the stage says what is missing
+        return {}  # the stage reports what is missing
     kind = getattr(module, "TASK", None)
     fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}

@@ -3,14 +3,14 @@
     python launch.py --config=configs/demo.py --workdir=work/demo
 
 Draws 15 people in clips, for pretraining, and 15 other people in labelled photographs, 4 emotions
-each; runs the steps of configs/pipeline.py on them, and predicts the emotions of people whom the
-model has not seen. Nothing is downloaded, and no real person is in it. `configs/demo.py:small`
+each; runs the steps of configs/pipeline.py on them, and predicts the emotions of people that the
+model has not seen. Nothing is downloaded, and no real person is shown. `configs/demo.py:small`
 starts from random weights instead of the starter.
 
 Cost: 6 minutes on 2 idle CPU cores, by estimate; small, 3 minutes and 2.2 GB of memory.
-Expect: accuracies on held-out people, with intervals: the starter adapted to them, the same after
-more pretraining on the clips, a small network from scratch (about 87 %), and the starter as it is;
-chance is 25 %. Small: 85 to 91 %.
+Expect: accuracies on held-out people, with intervals: the adapted starter, the same after more
+pretraining on the clips, a small network from scratch (about 87 %), and the starter without
+training; chance is 25 %. Small: 85 to 91 %.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.steps.predict = predict.get_config()
     config.steps.predict.model = "{workdir}/emotion"
     config.steps.predict.input = "{workdir}/render/newcomers"
-    # Drawn faces are told from drawn rooms sooner than real ones from the world.
+    # Generated faces and rooms are easier to distinguish than real faces and non-faces.
     config.steps.verify.epochs = 4.0
     if config.steps.verify.init != "starter":
         config.steps.verify.min_steps = 0

@@ -1,21 +1,21 @@
-r"""Learns emotions from labelled photographs and tests on people held out, fold by fold.
+r"""Trains emotion models on labelled photographs and tests them on held-out people, fold by fold.
 
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --workdir=WORK/emotion
 
 It starts from the network that ships with the package (docs/starter.md). In each fold
-`config.method = "auto"` selects what is best for people of the training side: the network
-fine-tuned, a linear head on its features, or the network as it is
+`config.method = "auto"` selects the method that is best on the training people: the network
+fine-tuned, a linear head on its features, or the network without training
 (fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from a network of your own;
-one that has never learned emotions is trained longer and faster (`config.longer`).
+if it was never trained on emotions, training is longer and faster (`config.longer`).
 
-After the config's name: `:small` is a small network that is trained as a whole, from scratch
-without --config.init; `:full` is the published network at 299 pixels, to which
---config.init=imagenet gives Keras's weights (or name a file of Keras or timm:
+After the config's name: `:small` is a small network that is trained as a whole, from random weights
+unless --config.init is set; `:full` is the published network at 299 pixels, and
+--config.init=imagenet loads Keras's weights (or name a file from Keras or timm:
 docs/data_layouts.md). `:rotation` adds a pretext task as an auxiliary loss.
 
-Writes predictions.parquet, protocol.json, folds/, and model/: a model of everyone, for predict.
-Every fold trains for the same number of steps through the same compiled program.
+Writes predictions.parquet, protocol.json, folds/, and model/: a model trained on everyone, for
+predict. Every fold trains for the same number of steps with the same compiled program.
 
 Cost: 5 folds of 60 to 440 photographs, by estimate 5 minutes on 2 idle CPU cores; small, 5 folds of
 300 photographs, two minutes.
@@ -39,27 +39,27 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.photographs = ""  # workdir of the stage `photographs`
     # "leave_one_subject_out", "grouped_kfold" (whole people), "fixed_split" (the column `split` of
     # labels.csv), "cross_set" (trained on `photographs`, tested on `test_photographs`), or
-    # "random": people in both train and test, which flatters every figure; the report says so.
+    # "random": people in both train and test, which inflates every figure; the report says so.
     config.protocol = "grouped_kfold"
     config.folds = 5
     config.fold_seed = 0
     config.seeds = (0,)
     config.test_photographs = ""  # for cross_set
-    config.shots = 0  # low-shot: at most so many photographs of each emotion to train on; 0 for all
-    # Kinds of leak that do not stop the run, by name; the report says them. configs/audit.py.
+    config.shots = 0  # low-shot: at most this many training photographs per emotion; 0 for all
+    # Kinds of leaks that do not stop the run, by name; the report lists them. See configs/audit.py.
     config.allow_leaks = ()
 
     # "fine_tune"; "probe": a logistic regression on features of the frozen backbone, computed
     # once; "tuned_probe": fine-tuning, then such a regression on features and gradients; "as_is":
-    # the emotion model at `init` without training, for emotions that it knows; "auto": selected
-    # among these in each fold; or the dotted name of a module of your own (docs/add_a_method.md).
+    # the emotion model at `init` without training, for emotions that it knows; "auto": one of
+    # these, selected in each fold; or the dotted name of your own module (docs/add_a_method.md).
     config.method = "auto" if starter else "fine_tune"
-    # Of the probe: "backbone", beside it "depths" (pooled outputs of earlier stages) and
+    # For the probe: "backbone", and in addition "depths" (pooled outputs of earlier stages) or
     # "gradients" (histograms of oriented gradients).
     config.features = ("backbone",)
-    # Of the probe: what the features of a face are relative to. "" for nothing; "balanced" or
-    # "mean": the other unlabelled photographs of the person, also of those tested; "neutral": one
-    # neutral photograph of each person, which is not tested. docs/person_relative.md.
+    # For the probe: what is subtracted from the features of a face. "": nothing; "balanced" or
+    # "mean": a mean of the person's photographs, without their labels for test people; "neutral":
+    # one neutral photograph of each person, which is not tested. See docs/person_relative.md.
     config.reference = ""
     config.tasks = argument.tasks(("emotion",), size)
     config.tasks.update(argument.tasks(auxiliary, size, weight=0.5))
@@ -77,32 +77,33 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "remat": False,
         "dtype": "auto",
     }
-    # A pretrained workdir or model directory, a weight file, "imagenet" or "starter". Of an emotion
-    # model with other emotions, those that both have keep their weights. {seed} stands for the
-    # seed's number, where each is to begin with a pretraining of its own.
+    # A pretrained workdir or model directory, a weight file, "imagenet" or "starter". If the model
+    # has other emotions, the emotions that both have keep their weights. {seed} is replaced by the
+    # seed's number, if each seed has its own pretraining.
     config.init = "starter" if starter else ""
-    # Told in the report: what `init` was pretrained on, and whether the people tested were in it:
+    # For the report: the pretraining data of `init`, and whether it contains the test people:
     # "yes", "no", or "unknown".
     config.pretraining = ""
     config.pretraining_saw_test_people = "unknown"
-    config.balance = False  # rarer emotions are shown as often as the commonest
-    # 5: the answer is the mean over five crops; mirror images are always in. "as_is" takes the
-    # number with which the model was shipped.
+    config.balance = False  # True: all emotions are sampled equally often
+    # 5: the answer is the mean over five crops; mirror images are always included. "as_is" uses the
+    # number in the model's record.
     config.test_crops = 1
-    # Features are the mean over these magnifications of the face; 1.0 is the face as it is.
+    # Features are averaged over these magnifications of the face; 1.0: not magnified.
     config.test_zooms = (1.0, 1.1, 1.2) if starter else (1.0,)
-    # Of "fine_tune": steps and temperature are chosen on this share of a fold's people, by a second
-    # training without them (0: nothing is chosen); tried are these parts of the steps.
+    # For "fine_tune": steps and temperature are chosen on this share of a fold's training people,
+    # by another training without them (0: no choice); `checkpoints` are the shares of the steps
+    # that are tried.
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})
 
-    config.everyone = True  # also a model of all faces, for predict
-    config.save_folds = False  # also each fold's model, in folds/*/model
-    config.explain = True  # where each model looked (Grad-CAM) and how faces lie, for the report
+    config.everyone = True  # also train a model on all faces, for predict
+    config.save_folds = False  # also save each fold's model, in folds/*/model
+    config.explain = True  # heat maps (Grad-CAM) and a map of the features, for the report
 
-    # 40 epochs of a few dozen photographs would be over before a network from scratch learned.
+    # 40 epochs of a few dozen photographs are too few steps for a network from scratch.
     longer = {"epochs": 40.0, "min_steps": 300, "learning_rate": 3e-4 if size == "full" else 6e-3}
-    # Of "auto": used instead of the three fields of these names below if `init` has never learned
-    # emotions, such as random weights or a model of configs/pretrain.py that began with these.
+    # For "auto": replaces the three fields of these names below if `init` was never trained on
+    # emotions: random weights, or a model of configs/pretrain.py that started from random weights.
     config.longer = longer
     config.epochs = 0.0 if starter else longer["epochs"]  # at least min_steps, below
     config.min_steps = 100 if starter else longer["min_steps"]
@@ -130,7 +131,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def from_nothing(arg: str | None = None) -> ConfigDict:
     """The same without the starter: fine-tuning from random weights, or from `init` if it is set.
 
-    For comparing a pretraining with none; both sides train alike.
+    For comparisons with and without pretraining, since both train in the same way.
     """
     config = get_config(arg).unlock()
     longer = config.longer

@@ -2,14 +2,14 @@ r"""Writes a trained model as files that other programs run: ONNX and StableHLO.
 
     python launch.py --config=configs/export.py --config.model=WORK/emotion --workdir=WORK/export
 
-`--config.model` is a model directory, or the workdir of `crossval` that holds one; without it, the
-network that ships with the package ("starter"). ONNX needs `pip install 'fer_jax[export]'`, in an
-environment of its own (docs/export.md, with an example that runs the file without JAX).
+`--config.model` is a model directory, or a workdir of `crossval` that contains one; the default is
+the network that ships with the package ("starter"). ONNX needs `pip install 'fer_jax[export]'`, in
+an environment of its own (docs/export.md, with an example that runs the file without JAX).
 
-Writes model.onnx, model.stablehlo, description.json and README.md. Each file is one function of
-face crops, uint8 [batch, S, S, 3], as `photographs` cuts them, to calibrated probabilities; it is
-compared with the model on generated faces, and kept only if no probability differs by more than
-1e-4.
+Writes model.onnx, model.stablehlo, description.json and README.md. Each model file is one function
+from face crops, uint8 [batch, S, S, 3], as `photographs` crops them, to calibrated probabilities.
+It is compared with the model on generated faces, and kept only if no probability differs by more
+than 1e-4.
 
 Cost: half a minute for the starter. Expect: differences of about 1e-6.
 """
@@ -24,6 +24,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.stage = "export"
 
     config.model = "starter"
-    # "stablehlo" alone needs no further library: --config.formats="('stablehlo',)"
+    # "stablehlo" needs no further library: --config.formats="('stablehlo',)"
     config.formats = ("onnx", "stablehlo")
     return config.lock()

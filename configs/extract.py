@@ -1,22 +1,22 @@
-"""Finds, aligns and cuts out the faces of videos.
+"""Finds, aligns and crops the faces in videos.
 
     python launch.py --config=configs/extract.py --config.videos=VIDEOS --workdir=WORK/extract
 
-`videos` is a folder, searched through all its subfolders, or one file. Frames are sampled by
-their true times; faces are found by MTCNN (the weights of the package mtcnn 1.0.0, in JAX).
+`videos` is a folder, searched with all its subfolders, or one file. Frames are sampled by their
+presentation times; MTCNN finds the faces (the weights of the package mtcnn 1.0.0, in JAX).
 
-Writes shards/<video>/ (crops as JPEG, and what was counted), manifest.parquet (one row per face),
-negatives.parquet (crops without a face: background, and what the detector doubted), skipped.csv
-(videos that could not be read, or not to their end, with the reason) and quality.png (histograms).
-Run again after adding videos, it extracts the new ones alone.
+Writes shards/<video>/ (crops as JPEG, and counts), manifest.parquet (one row per face),
+negatives.parquet (crops without a face: background, and candidates below the detector's threshold),
+skipped.csv (videos that could not be read, or not completely, with the reason) and quality.png
+(histograms). If it is run again after videos were added, it extracts only the new ones.
 
 `limits` says which crops are kept; the defaults keep all. Others stay in the manifest with the
-status "removed" and a reason. `workers` extracts as many videos at once, each in a process;
-`runner` hands them to a runner of Apache Beam (docs/faces.md).
+status "removed" and a reason. `workers` is the number of videos that are extracted at once, each in
+its own process; `runner` uses a runner of Apache Beam (docs/faces.md).
 
-Cost: detection dominates: 44 frames a second of 320x240, 6.4 of clips up to 1280 pixels wide, on 2
-busy CPU cores; about 40 ms of processor time a frame of 640x360.
-Memory does not grow with a video's length, nor with the number of videos beyond their tables.
+Cost: detection dominates: 44 frames per second of 320x240, 6.4 of clips up to 1280 pixels wide, on
+2 busy CPU cores; about 40 ms of processor time per frame of 640x360.
+Memory does not depend on a video's length; with the number of videos, only their tables grow.
 Expect: frames = with_faces + without_faces + failed; on generated people a face in 98 % of frames.
 """
 
@@ -33,18 +33,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.stage = "extract"
 
     config.videos = ""  # a folder of videos, or one
-    config.every_s = 0.5  # seconds between the frames that are looked at; 0.0 for every frame
+    config.every_s = 0.5  # seconds between the sampled frames; 0.0 for every frame
 
     config.detector = {
         "min_face": 20,  # pixels
         "factor": 0.709,
         "thresholds": (0.6, 0.7, 0.8),
-        "max_faces": 0,  # of a frame, the best ones; 0 for all
+        "max_faces": 0,  # per frame, the best ones; 0 for all
     }
-    # Pixels, and part of the template's side: what a model learned on one kind of crop, it does
-    # not know on another.
+    # Pixels, and a share of the template's side. A model works only on the kind of crops on which
+    # it was trained.
     config.crop = {"size": 80 if small else 320, "margin": 0.0 if small else 0.1}
-    # Background crops a frame; the least score of a doubted candidate that is kept as no face.
+    # Background crops per frame; the lowest score of a rejected candidate that is kept as a hard
+    # negative.
     config.negatives = {"per_frame": 1, "floor": 0.3}
 
     config.limits = {
@@ -53,13 +54,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "min_brightness": 0.0,  # mean luma, 0 to 255
         "max_brightness": 255.0,
         "max_yaw": 90.0,  # degrees to either side
-        "min_hash_distance": 0,  # bits of 64; nearer crops of a track are duplicates
-        "per_track": 0,  # crops of a track at most, evenly spread; 0 for all
+        "min_hash_distance": 0,  # bits of 64; crops of a track with fewer are duplicates
+        "per_track": 0,  # crops per track at most, evenly spread; 0 for all
     }
 
     config.batch = 8  # frames that are detected together
-    config.workers = 0  # processes, a video each; 0 works in this one, which uses all cores too
-    config.runner = ""  # of Apache Beam, as "DirectRunner"; "" works on this machine, without Beam
+    config.workers = 0  # processes, one video each; 0: this process, which also uses all cores
+    config.runner = ""  # of Apache Beam, such as "DirectRunner"; "": this machine, without Beam
     config.runner_options = ""  # further options of the runner, as one string
     config.seed = 0  # of the places of background crops
     return config.lock()

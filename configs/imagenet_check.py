@@ -1,10 +1,10 @@
-r"""Yes or no: do these ImageNet weights of Inception-ResNet-v2 compute what was published?
+r"""Checks whether ImageNet weights of Inception-ResNet-v2 reach their published accuracy.
 
     python launch.py --config=configs/imagenet_check.py --config.weights=FILE \
         --config.images=IMAGENET_VALIDATION --workdir=WORK/imagenet_check
 
 Classifies pictures of ImageNet with the size `full` and compares the top-1 accuracy with the
-published one, 80.3 %. `weights` is a file of Keras (.h5, .weights.h5, .keras) or timm
+published one, 80.3 %. `weights` is a file from Keras (.h5, .weights.h5, .keras) or timm
 (.safetensors) with its head of 1,000 classes: Keras's
 inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5, timm's inception_resnet_v2.tf_in1k.
 The file that --config.init=imagenet reads has no head ("notop"). To check that file, take the head
@@ -12,8 +12,8 @@ from the other one: --config.weights=NOTOP.h5 --config.head=FILE.h5.
 
 `images` is a folder of validation pictures, at least 100: in folders named by synset
 (n01440764/x.JPEG), files whose names begin with a synset, or ILSVRC2012_val_00000001.JPEG and so
-on. The weights are right if the 95 % interval of the accuracy reaches `min_top1`; weights that are
-assigned to the wrong layers are right by chance, 0.1 %.
+on. The weights are correct if the 95 % interval of the accuracy reaches `min_top1`. Weights that
+are assigned to the wrong layers have chance accuracy, 0.1 %.
 
 Exit code 0: yes. 1: no. 2: there is no answer, and one line says what is missing. The figures are
 in answer.json in the workdir.
@@ -32,7 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.weights = ""  # a weight file, or "imagenet": the one that --config.init=imagenet reads
     config.head = ""  # a weight file with the head; "": `weights`
-    config.images = ""  # a folder of ImageNet's pictures
+    config.images = ""  # a folder of pictures of ImageNet
 
     config.min_top1 = 0.79  # accuracy that the interval has to reach
     config.most = 2000  # pictures, 100 or more, evenly spread over the folder; 0: all

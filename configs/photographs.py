@@ -1,19 +1,19 @@
-r"""Finds, aligns and cuts out the face of each labelled photograph.
+r"""Finds, aligns and crops the face in each labelled photograph.
 
     python launch.py --config=configs/photographs.py --config.photos=PHOTOS \
         --workdir=WORK/photographs
 
 `photos` is a folder <subject>/<emotion>/<photograph>, or a table labels.csv with the columns path
-(relative to the table), subject, emotion and, if wanted, split; or the folder of such a table.
-A consent.csv beside them (subject,share,train,demo,revoked) is honoured: see docs/data_layouts.md.
-Every problem with the labels is told at once, and nothing is written before they are fixed.
+(relative to the table), subject, emotion and optionally split; or the folder of such a table.
+A consent.csv next to them (subject,share,train,demo,revoked) is honoured: see docs/data_layouts.md.
+All problems with the labels are reported at once, and nothing is written before they are fixed.
 
 Writes faces/<subject>/<emotion>/*.png (pixels only: no EXIF), photographs.parquet (photo, subject,
 emotion, status "ok" or "no_face", detector_score, faces_found, crop) and sheet.png. A photograph
-without a face is kept, counted and told.
+without a face keeps its row, is counted and reported.
 
-Cost: detection; some tens of photographs a second of 320x240 on 2 CPU cores.
-Expect: a face in nearly every photograph that shows one from the front.
+Cost: detection; some tens of photographs per second of 320x240 on 2 CPU cores.
+Expect: a face in nearly every photograph with a face from the front.
 """
 
 from ml_collections import ConfigDict
@@ -29,18 +29,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.stage = "photographs"
 
     config.photos = ""  # a folder, or a labels.csv
-    config.emotions = ("angry", "happy", "neutral", "sad")  # the closed set, in any case
+    config.emotions = ("angry", "happy", "neutral", "sad")  # a closed set; not case-sensitive
     config.ignore = ()  # emotions whose photographs are left out, counted
 
-    # True: subjects and file names become drawn ids; who is who stands in pseudonyms.csv beside the
-    # photographs, and nowhere else.
+    # True: subjects and file names are replaced by random ids; only pseudonyms.csv, next to the
+    # photographs, maps them to each other.
     config.pseudonymise = False
 
-    config.aligned = False  # True: the photographs are cut-out faces, and are only resized
-    config.max_side = 1280  # pixels; larger photographs are looked at this small
+    config.aligned = False  # True: the photographs are aligned faces, and are only resized
+    config.max_side = 1280  # pixels; larger photographs are shrunk to this side for detection
     config.detector = {"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
-    # Pixels, and part of the template's side: what a model learned on one kind of crop, it does
-    # not know on another.
+    # Pixels, and a share of the template's side. A model works only on the kind of crops on which
+    # it was trained.
     config.crop = {"size": 80 if small else 320, "margin": 0.0 if small else 0.1}
     config.batch = 16  # photographs
     return config.lock()

@@ -1,10 +1,10 @@
-r"""The pipeline with one pretraining a task, each of which begins with the one before.
+r"""The pipeline with one pretraining per task, each of which starts from the previous one.
 
     python launch.py --config=configs/pipeline_in_turn.py:rotation,jigsaw \
         --config.videos=VIDEOS --config.photos=PHOTOS --workdir=WORK
 
-The step `pretrain` learns the last task; pretrain_1, pretrain_2, ... before it learn the others.
-Cost: one more pretraining for each further task. All else is as in configs/pipeline.py.
+The step `pretrain` trains on the last task; pretrain_1, pretrain_2, ... before it on the others.
+Cost: one more pretraining per further task. Everything else is as in configs/pipeline.py.
 """
 
 from ml_collections import ConfigDict

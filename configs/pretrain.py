@@ -1,32 +1,32 @@
-r"""Pretrains the backbone on unlabelled faces: jigsaw puzzles, rotation, both together, and others.
+r"""Pretrains the backbone on unlabelled faces, by pretext tasks such as jigsaw and rotation.
 
     python launch.py --config=configs/pretrain.py --config.data.root=WORK/refine \
         --workdir=WORK/pretrain
 
-After the config's name, with commas between them: the size, `small` (the default) or `full`, and
-the tasks: `--config=configs/pretrain.py:full,jigsaw`. There are rotation, jigsaw, relative_patch,
+After the config's name, separated by commas: the size, `small` (the default), `base` or `full`, and
+the tasks: `--config=configs/pretrain.py:full,jigsaw`. Tasks are rotation, jigsaw, relative_patch,
 simclr and vicreg; one of your own is a dotted module name (docs/add_a_pretext_task.md). Several
-are learned together. One after the other, such as rotation and then jigsaw, are two runs, the
-second with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline_in_turn.py does both.
-configs/study.py compares them.
+tasks are trained together. To train on one after the other, such as rotation and then jigsaw, use
+two runs, the second with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline_in_turn.py does both.
+configs/study.py compares the tasks.
 
-To continue from the network that ships with the package, which has seen labelled faces, on faces of
-your own: `--config=configs/pretrain.py:base --config.init=starter
---config.optimizer.learning_rate=4e-4`. Its heads are not used. On 17 clips this did not make it
-better at emotions (docs/results.md).
+To continue from the starter, which was trained on labelled faces, on faces of your own:
+`--config=configs/pretrain.py:base --config.init=starter
+--config.optimizer.learning_rate=4e-4`. Its heads are not used. On 17 clips this did not improve
+accuracy on emotions (docs/results.md).
 
-To watch what the features know about emotions while the pretext is learned, give labelled
-photographs, `--config.probe.photographs=WORK/photographs --config.evaluate_every=200`: nearest
-neighbours and a linear head at several depths, people held out, in metrics.jsonl, TensorBoard and
-curves.png; neighbours.png and embedding.png at the end. Nothing is learned from the photographs.
+To measure during pretraining what the features know about emotions, set labelled photographs,
+`--config.probe.photographs=WORK/photographs --config.evaluate_every=200`: nearest neighbours and
+a linear head at several depths, on held-out people, in metrics.jsonl, TensorBoard and curves.png;
+neighbours.png and embedding.png at the end. The photographs do not influence the training.
 
-Reads the refined faces; videos held out for validation are chosen by their names.
-Writes checkpoints/, metrics.jsonl, tensorboard/, curves.png, tasks.png (puzzles, the model's
-answers and the solutions) and model/.
+Reads the refined faces; the validation videos are chosen by their names.
+Writes checkpoints/, metrics.jsonl, tensorboard/, curves.png, tasks.png (inputs of the tasks, the
+model's answers and the labels) and model/.
 
 Cost: small, a minute or two on 2 CPU cores; full at 299 pixels, hours on one GPU.
-Expect: rotation solved almost always (over 95 %), jigsaw far above its chance of 1 in
-`permutations`. How well a pretext is solved does not say how well it transfers.
+Expect: rotation accuracy over 95 %, jigsaw accuracy far above its chance of 1 in `permutations`.
+Accuracy on a pretext task does not say how well the features transfer.
 """
 
 from ml_collections import ConfigDict
@@ -63,16 +63,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     config.init = ""  # a workdir or model directory, a weight file, "imagenet", or "starter"
 
-    # Watched before the first step and at each evaluation; "" for not at all.
+    # Probes of the features, before the first step and at each evaluation.
     config.probe = {
-        "photographs": "",  # a workdir of the stage `photographs`
+        "photographs": "",  # a workdir of the stage `photographs`; "": no probes
         "neighbours": 20,  # that vote
-        "folds": 5,  # or as many as people
-        "most": 2000,  # photographs, of whole people drawn by the seed
+        "folds": 5,  # or the number of people, if that is smaller
+        "most": 2000,  # photographs at most, of whole people drawn by the seed
     }
 
     config.epochs = 25.0 if small else 60.0
-    # The tasks that compare an image with the rest of its batch get a larger one.
+    # Tasks that compare an image with the rest of its batch need a larger batch.
     config.batch_size = 128 if {"simclr", "vicreg"} & set(tasks) else 64
     config.seed = 0
     config.optimizer = {

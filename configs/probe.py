@@ -1,14 +1,14 @@
-r"""A linear head on features of a frozen network, tested on people held out.
+r"""Trains a linear head on features of a frozen network, and tests it on held-out people.
 
     python launch.py --config=configs/probe.py --config.photographs=WORK/photographs \
         --config.init=MODEL --workdir=WORK/probe
 
 The head is a logistic regression on features of the backbone and histograms of oriented gradients,
-which are computed once. With an emotion model of other people as `init` it was best on 15 real
-people, and worse than fine-tuning on generated ones (docs/results.md), so compare both with
+which are computed once. With an emotion model trained on other people as `init` it was best on 15
+real people, and worse than fine-tuning on generated people (docs/results.md). Compare both with
 configs/evaluate.py, on the same folds: --config.protocol=grouped_kfold.
 
-Writes what configs/emotion.py writes. Cost: a minute or two on 2 CPU cores.
+Writes the files of configs/emotion.py. Cost: a minute or two on 2 CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -17,10 +17,10 @@ from configs import emotion
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """As configs/emotion.py, but for these fields; `arg`: the size."""
+    """As configs/emotion.py, except for these fields; `arg`: the size."""
     config = emotion.get_config(arg).unlock()
     config.method = "probe"
     config.features = ("backbone", "gradients")
     config.protocol = "leave_one_subject_out"
-    config.test_crops = 1  # gradients at a corner crop are not those of the whole face
+    config.test_crops = 1  # gradients of a corner crop differ from those of the whole face
     return config.lock()
