@@ -1,9 +1,9 @@
-r"""The whole pipeline: your videos and labelled photographs in, an emotion model and a report out.
+r"""The whole pipeline, from your videos and labelled photographs to an emotion model and a report.
 
     python launch.py --config=configs/pipeline.py --config.videos=VIDEOS --config.photos=PHOTOS \
         --workdir=WORK
 
-`videos` is a folder of videos of anybody; `photos` is a folder <subject>/<emotion>/<photograph>
+`videos` is a folder of videos of any people; `photos` is a folder <subject>/<emotion>/<photograph>
 or a labels.csv with the columns path, subject, emotion.
 
 Steps, each in a folder of its own under the workdir:
@@ -11,10 +11,10 @@ Steps, each in a folder of its own under the workdir:
     photographs   finds and aligns the labelled faces
     extract       finds and aligns the faces in the videos
     verify        trains the face/non-face verifier on them, starting from the starter
-    refine        removes crops that MTCNN or the verifier takes for no face
-    pretrain      rotation and jigsaw on the refined faces, continuing from the starter
+    refine        removes crops that MTCNN or the verifier rejects
+    pretrain      trains on rotation and jigsaw on the refined faces, continuing from the starter
     emotion       the starter, adapted to the photographs: the model to use
-    pretrained    the same from `pretrain`: are your own videos of use?
+    pretrained    the same from `pretrain`, which shows whether your videos help
     scratch       the small network from random weights
     as_is         the starter without any training
     evaluate      measures all four on the same held-out people, and writes the report
@@ -27,15 +27,15 @@ a warning, if the photographs show an emotion that it does not know. If the repo
 `pretrain`, and `scratch` shows what the pretraining adds. `configs/pipeline.py:full` does the same
 with the published Inception-ResNet-v2 at 299 pixels, for a GPU or TPU.
 
-The pretext tasks follow the size: `configs/pipeline.py:full,rotation,jigsaw` learns both together,
-configs/pipeline_in_turn.py one after the other.
+The pretext tasks follow the size: `configs/pipeline.py:full,rotation,jigsaw` trains on both
+together, configs/pipeline_in_turn.py on one after the other.
 
-Any field of a step is a flag: --config.steps.pretrain.epochs=30. If it is killed, the same command
-continues; once it is done, it returns at once.
+Any field of a step is a flag: --config.steps.pretrain.epochs=30. If the pipeline is killed, the
+same command continues it; once it is done, the command returns at once.
 
 Cost: ten to fifteen minutes on 2 CPU cores for some dozens of short clips and photographs, by
 estimate; small, three to five.
-Expect: `evaluate/report.html` with the accuracy on people held out, its interval, and whether the
+Expect: `evaluate/report.html` with the accuracy on held-out people, its interval, and whether the
 videos helped.
 """
 
@@ -62,7 +62,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.photos = ""
     config.needs = ("videos", "photos")
 
-    # What stands in braces is filled in by the stage: its workdir, and the fields above.
+    # The stage replaces names in braces: its workdir, and the fields above.
     config.steps = {
         "photographs": photographs.get_config(size).unlock(),
         "extract": extract.get_config(size).unlock(),
@@ -86,7 +86,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     steps.evaluate = evaluate.of_runs(folders).unlock()
     steps.evaluate.context = tuple(f"{{workdir}}/{name}" for name in earlier)
     config.order = (*earlier, *runs.values(), "evaluate")
-    # Steps that are left out where they cannot be run on these photographs.
+    # Steps that are left out if they cannot run on these photographs.
     config.optional = tuple(name for name in runs.values() if name == "as_is")
     return config.lock()
 
@@ -94,7 +94,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def _from_starter(steps: ConfigDict) -> dict[str, str]:
     """Adds the cross-validations of the size "base"; returns their steps by name in the report."""
     steps.pretrain.init = "starter"
-    steps.pretrain.optimizer.learning_rate = 4e-4  # a tenth: it has learned already
+    steps.pretrain.optimizer.learning_rate = 4e-4  # a tenth, since the starter is trained already
     steps.emotion = emotion.get_config("base").unlock()
     steps.pretrained = emotion.get_config("base").unlock()
     steps.pretrained.init = "{workdir}/pretrain"

@@ -1,12 +1,12 @@
-r"""A web page on this computer that reads faces in pictures, videos and from a camera.
+r"""Serves a web page on this computer that reads faces in pictures, videos and from a camera.
 
     python launch.py --config=configs/serve.py --config.model=starter
     fer-jax serve [MODEL]
 
-`--config.model` is a model directory, the workdir of `train` or `crossval` that holds one, or
+`--config.model` is a model directory, a workdir of `train` or `crossval` that contains one, or
 "starter". The command prints the address of the page, http://127.0.0.1:8765/; Ctrl-C ends it. The
-answers are those of `configs/predict.py`. Nothing that is shown to the page is stored, and it can
-be reached from this computer alone (docs/web_page.md).
+answers are those of `configs/predict.py`. No picture or video is stored, and only this computer can
+reach the page (docs/web_page.md).
 
 Needs the packages starlette and uvicorn: pip install "fer_jax[serve]".
 Cost: half a minute before the first answer, since programs are compiled, and a few seconds for
@@ -24,11 +24,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.model = "starter"
     config.port = 8765  # 0 picks a free one
-    config.every_s = 0.2  # seconds of video between the frames that are read
-    # Pixels: larger pictures are searched at this size. 0: at the size at which the model's own
-    # photographs were searched.
+    config.every_s = 0.2  # seconds of video between the frames that are analysed
+    # Pixels: larger pictures are shrunk to this side for detection. 0: as for the model's own
+    # photographs.
     config.max_side = 0
     config.batch = 8  # frames
-    config.max_upload_mb = 200  # megabytes (1e6 bytes) of a picture or a video
+    config.max_upload_mb = 200  # megabytes (1e6 bytes) per picture or video
     config.max_video_s = 600.0  # seconds; longer videos are refused
     return config.lock()

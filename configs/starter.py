@@ -6,15 +6,15 @@ r"""Trains the network that ships with the package: seven emotions, and face aga
 
 FER2013 is a folder with labels.csv (path, emotion, split). Altered copies, duplicates and pictures
 with contradictory labels are dropped first, and counted. `aligned` is the workdir of
-configs/photographs.py over the same pictures: a network then reads both the original crops and
-those that this package cuts. `faces` and `nonfaces` hold further pictures in
-<split>/<source>/; benchmarks/nonfaces.py cuts them. All but FER2013 can be left out; without
-`nonfaces` only the emotions are learned (give --config.tasks.verification.weight=0.001).
+configs/photographs.py on the same pictures: the network is then trained on both the original crops
+and the crops of this package. `faces` and `nonfaces` contain further pictures in
+<split>/<source>/; benchmarks/nonfaces.py makes them. All but FER2013 are optional; without
+`nonfaces` the network is trained on emotions only (set --config.tasks.verification.weight=0.001).
 
-After the config's name, pretext tasks that are learned alongside:
-`--config=configs/starter.py:rotation,jigsaw`. Each passes the batch through the network once more.
+After the config's name, auxiliary pretext tasks: `--config=configs/starter.py:rotation,jigsaw`.
+Each passes the batch through the network once more.
 
-`docs/starter.md` is the model card; it says how the shipped weights were trained and measured.
+`docs/starter.md`, the model card, says how the shipped weights were trained and measured.
 
 Cost: 40 epochs of 60,000 crops, 60 minutes on 2 idle CPU cores, 82 on busy ones. Resumable.
 Expect: 67.6 % of FER2013's test faces in seven classes (docs/starter.md).
@@ -32,12 +32,12 @@ AUGMENT = {
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: pretext tasks to learn alongside, e.g. "rotation,jigsaw"."""
+    """`arg`: auxiliary pretext tasks, e.g. "rotation,jigsaw"."""
     _, pretext = argument.parse(arg)
     config = ConfigDict()
     config.stage = "train"
 
-    config.aligned = ""  # workdir of the stage `photographs` over the same pictures
+    config.aligned = ""  # workdir of the stage `photographs` on the same pictures
     config.faces = ""  # <split>/<source>/*: further faces, without emotions
     config.nonfaces = ""  # likewise, pictures without a face
 
@@ -45,7 +45,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.tasks.update(argument.tasks(("verification", *pretext), "base", weight=0.5))
     config.tasks.emotion.update({"classes": EMOTIONS, "mixup": 0.2, "label_smoothing": 0.1})
     config.tasks.emotion.augment = AUGMENT
-    # Reads the inputs of `emotion`, so that a batch passes the network once for both.
+    # Uses the inputs of `emotion`, so that a batch passes through the network once for both.
     config.tasks.verification.inputs_of = "emotion"
     config.data = {
         "dataset": "starter_faces",

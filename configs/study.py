@@ -1,34 +1,36 @@
-r"""Does solving puzzles of faces help to read emotions? Pretext tasks against none, with intervals.
+r"""Compares pretraining on pretext tasks with training from scratch on emotions, with intervals.
 
     python launch.py --config=configs/study.py --config.pool=WORK/refine \
         --config.people=WORK/photographs --workdir=WORK/study
 
-`pool` holds faces without labels (a workdir of `extract` or `refine`), `people` labelled ones (of
-`photographs`). Each method has three seeds, each seed a pretraining of its own; all are tested on
-the same folds of people held out. configs/study_low_shot.py measures how the gain depends on the
-number of labels; in the same workdir it uses the same pretrainings. configs/study_starter.py asks
-the question of a network that has seen faces: all methods begin with the one that ships.
+`pool` is a workdir of `extract` or `refine`, with unlabelled faces; `people` is a workdir of
+`photographs`, with labelled faces. Each method has three seeds, and each seed has its own
+pretraining; all are tested on the same folds of held-out people. configs/study_low_shot.py measures
+how the gain depends on the number of labels; in the same workdir it uses the same pretrainings.
+configs/study_starter.py measures the gain for a network that has already seen faces: all methods
+start from the starter.
 
-Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (rotation's backbone, then
-jigsaw for as long again), auxiliary (rotation beside the emotions, on the labelled faces), simclr;
-also vicreg, relative_patch, imagenet (with `full`: --config.imagenet=FILE or imagenet) and dotted
-names, which run if they are named: `configs/study.py:full,scratch,simclr,imagenet`. The first one
-named is what the others are compared with. Pretraining shows every method the pool equally often,
-but for in_turn, which sees it twice as often; simclr sees two views of each face, in batches twice
-as large. Fine-tuning is the same for all.
+Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (from rotation's backbone,
+jigsaw for as long again), auxiliary (rotation as an auxiliary task on the labelled faces), simclr;
+vicreg, relative_patch, imagenet (with `full`: --config.imagenet=FILE or imagenet) and dotted names
+run only if they are named: `configs/study.py:full,scratch,simclr,imagenet`. The others are compared
+with the first one named. All methods see the pool equally often during pretraining, except in_turn,
+which sees it twice as often; simclr sees two views of each face, in batches twice as large.
+Fine-tuning is the same for all.
 
-Other seeds are a config of your own:
+For other seeds, write a config of your own:
     from configs import study
 
     def get_config(arg=None):
         return study.of_people("small", study.METHODS, seeds=(0, 1, 2, 3, 4))
 
 Writes table/study.csv, study.md and study.png: accuracies, and paired differences from scratch
-with 95 % intervals over people and seeds. Killed at any moment, the same command goes on.
+with 95 % intervals over people and seeds. If it is killed, the same command continues it.
 
 Cost: small, 8 epochs of 18,500 faces and the measurements, by estimate an hour on 2 CPU cores
-(not run in one go).
-Expect: a gain that grows as labels shrink; docs/results.md has it on real faces.
+(not measured in a single run).
+Expect: a gain that grows as the number of labels decreases; results on real faces are in
+docs/results.md.
 """
 
 from ml_collections import ConfigDict
@@ -40,11 +42,12 @@ from fer_jax.models import starter
 METHODS = ("scratch", "rotation", "jigsaw", "jointly", "in_turn", "auxiliary", "simclr")
 STARTER_METHODS = ("starter", "new_head", "rotation", "jigsaw", "jointly")
 SEEDS = (0, 1, 2)
-# What is pretrained, and the method whose backbone that begins with. Other names are tasks.
+# The tasks of a pretraining, and the method whose backbone it starts from. Other names are tasks.
 PRETRAINED = {"jointly": ("rotation,jigsaw", ""), "in_turn": ("jigsaw", "rotation")}
 FROM_NOTHING, FROM_STARTER = ("scratch", "imagenet"), ("starter", "new_head")
 NOT_PRETRAINED = (*FROM_NOTHING, *FROM_STARTER, "auxiliary")
-# Of pretraining that continues from the starter; chosen on validation (docs/results.md).
+# Learning rate of pretraining that continues from the starter; chosen on validation
+# (docs/results.md).
 CONTINUED_RATE = 4e-4
 
 
@@ -55,7 +58,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def of_people(size: str, methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS) -> ConfigDict:
-    """People held out in folds, with all of their labels."""
+    """The study on held-out people, with all of their labels."""
     config = pretrainings(size, methods, seeds, {"people": "grouped_kfold"})
     add_measurements(config, size, methods, seeds, "people", "people")
     add_table(config, "table", methods, ("people",))
@@ -70,11 +73,11 @@ def pretrainings(
     *,
     init: str = "",
 ) -> ConfigDict:
-    """A pipeline that looks for leaks, then pretrains each seed.
+    """A pipeline that searches for leakage, then pretrains each seed.
 
     Args:
         labelled: the fields that name labelled faces, each with the protocol of its folds.
-        init: what every method begins with: "" for random weights, or "starter".
+        init: initial weights of every method: "" for random weights, or "starter".
     """
     _check(methods, size, init)
     config = ConfigDict()
@@ -88,11 +91,11 @@ def pretrainings(
         config.needs = ("pool", *config.needs)
     if "imagenet" in methods:
         config.needs += ("imagenet",)
-    config.pool_variant = "refined"  # "all" takes the faces as `extract` left them
+    config.pool_variant = "refined"  # "all": the faces as `extract` wrote them
     config.pretrain_epochs = 2.0 if init else 8.0
     config.finetune_steps = 100 if init else 300
-    # Kinds of leak that are reported and do not stop the run (configs/audit.py), as where nobody
-    # knows who is who. They are looked for first, before hours of pretraining.
+    # Kinds of leaks that are reported and do not stop the run (configs/audit.py), for data without
+    # ids of people. The search comes first, before hours of pretraining.
     config.allow_leaks = ()
     config.steps = ConfigDict(allow_dotted_keys=True)  # names of tasks
     config.order = ()
@@ -121,7 +124,7 @@ def add_measurements(
     shots: int = 0,
     init: str = "",
 ) -> None:
-    """The steps `SETTING_METHOD`: fine-tuning, the same for all but for what it begins with."""
+    """The steps `SETTING_METHOD`: fine-tuning that differs only in its initial weights."""
     for method in methods:
         arg = f"{size},rotation" if method == "auxiliary" else size
         step = (emotion.get_config if init else emotion.from_nothing)(arg).unlock()
@@ -136,12 +139,12 @@ def add_measurements(
         if method == "imagenet":
             step.init = "{imagenet}"
         elif method == "new_head":
-            step.init = str(starter.folder() / "weights.safetensors")  # of a file, the backbone
+            step.init = str(starter.folder() / "weights.safetensors")  # a file: only the backbone
         elif method not in NOT_PRETRAINED:
             step.init = f"{{workdir}}/{method}_seed{{seed}}"
             before = f"{starter.DATA}; then " if init else ""
             step.pretraining = f"{before}the faces in {{pool}}, without labels"
-        step.epochs = 0.0  # all train for as many steps, however many labels there are
+        step.epochs = 0.0  # the number of steps does not depend on the number of labels
         step.min_steps = config.get_ref("finetune_steps")
         step.allow_leaks = config.get_ref("allow_leaks")
         step.everyone = False
@@ -152,7 +155,7 @@ def add_measurements(
 def add_table(
     config: ConfigDict, name: str, methods: tuple[str, ...], settings: tuple[str, ...]
 ) -> None:
-    """A last step, which compares the methods with the first one, in each setting."""
+    """The last step, which compares the methods with the first one, in each setting."""
     table = ConfigDict()
     table.stage = "study"
     runs = {s: {method: f"{{workdir}}/{s}_{method}" for method in methods} for s in settings}
@@ -165,7 +168,7 @@ def add_table(
 
 
 def _check(methods: tuple[str, ...], size: str, init: str) -> None:
-    """Raises UserError for what would fail only when its turn comes."""
+    """Raises UserError for names that would fail only when their step runs."""
     others = FROM_NOTHING if init else FROM_STARTER
     for name in methods:
         known = name in (*PRETRAINED, *NOT_PRETRAINED) or argument.plain_fields(name)
@@ -180,7 +183,7 @@ def _check(methods: tuple[str, ...], size: str, init: str) -> None:
 
 
 def _add_pretraining(config: ConfigDict, size: str, method: str, seed: int, init: str) -> None:
-    """The step `METHOD_seedN`, after that of the method whose backbone it begins with."""
+    """The step `METHOD_seedN`, after that of the method whose backbone it starts from."""
     name = f"{method}_seed{seed}"
     tasks, first = PRETRAINED.get(method, (method, ""))
     if first:

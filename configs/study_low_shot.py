@@ -1,14 +1,14 @@
-r"""How does the gain of a pretraining depend on the number of labels? The study with few labels.
+r"""Measures how the gain of a pretraining depends on the number of labels: the low-shot study.
 
     python launch.py --config=configs/study_low_shot.py --config.pool=WORK/refine \
         --config.low_shot=WORK/photographs --workdir=WORK/study
 
-`low_shot` is a workdir of `photographs` with the splits train and test; of each emotion, 10, 40 and
-160 faces are labelled. Methods and what is written are those of configs/study.py; the table is in
-table_low_shot/. In the workdir of configs/study.py, and with the same methods and fields, it uses
-the pretrainings that are there already.
+`low_shot` is a workdir of `photographs` with the splits train and test; 10, 40 and 160 faces of
+each emotion are labelled. Methods and files are those of configs/study.py; the table is in
+table_low_shot/. In the workdir of configs/study.py, with the same methods and fields, it uses the
+pretrainings that exist already.
 
-Cost: three measurements for one of configs/study.py, and the pretrainings if they are not there.
+Cost: three times the measurements of configs/study.py, and the pretrainings if they do not exist.
 """
 
 from ml_collections import ConfigDict
@@ -35,7 +35,7 @@ def add_measurements(
     *,
     init: str = "",
 ) -> tuple[str, ...]:
-    """The steps of each number of labels; returns the settings' names."""
+    """Adds the steps of each number of labels; returns the names of the settings."""
     settings = tuple(f"low_shot_{shots}" for shots in SHOTS)
     for setting, shots in zip(settings, SHOTS, strict=True):
         study.add_measurements(

@@ -1,24 +1,24 @@
-r"""Do pretext tasks help a network that has seen faces? The study from the starter, with intervals.
+r"""Compares pretext tasks that continue from the starter with the starter itself, with intervals.
 
     python launch.py --config=configs/study_starter.py:kdef55,ikfdb15 --config.pool=STUDY/pool \
         --config.pool_variant=all --config.low_shot=STUDY/low_shot \
         --config.kdef55=WORK/kdef55 --config.ikfdb15=WORK/ikfdb15 --workdir=WORK/study_starter
 
-After the config's name: names of sets of people, each then a field that holds a workdir of
+After the config's name: names of sets of people, each of which becomes a field for a workdir of
 `photographs`; without names there is one, `people`. `pool` and `low_shot` are those of
-`python -m benchmarks study_data --labelled-from=validation`: the pool's faces were in the starter's
-training with labels, the labelled and tested ones were not.
+`python -m benchmarks study_data --labelled-from=validation`: the starter was trained on the pool's
+faces with labels, but not on the labelled and test faces.
 
 Methods, all in the size base with five seeds:
 
     starter   the network that ships with the package, fine-tuned directly; the reference
-    new_head  the starter's backbone alone, under a new head, as pretraining leaves it
+    new_head  the starter's backbone with a new head, as after a pretraining
     rotation, jigsaw, jointly
               pretraining that continues from the starter's backbone, then a new head
 
-Writes table/ (gains on `starter`) and table_new_head/ (gains on `new_head`, which differs from the
-others in the pretraining alone): study.csv, study.md and study.png. Killed at any moment, the same
-command goes on. Fine-tuning is that of configs/emotion.py from the starter, 100 steps.
+Writes table/ (gains over `starter`) and table_new_head/ (gains over `new_head`, which differs from
+the others only in the pretraining): study.csv, study.md and study.png. If it is killed, the same
+command continues it. Fine-tuning is that of configs/emotion.py from the starter, 100 steps.
 
 Cost: by estimate an hour and a half on 2 idle CPU cores with a pool of 8,000 faces.
 Expect: docs/results.md, "A network that has seen faces".
@@ -41,7 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def of_people(
     people: tuple[str, ...], methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS
 ) -> ConfigDict:
-    """Few labels, and the people of each set held out in folds."""
+    """The study with few labels, and on the held-out people of each set."""
     init = starter.NAME
     labelled = {"low_shot": "fixed_split", **dict.fromkeys(people, "grouped_kfold")}
     config = study.pretrainings("base", methods, seeds, labelled, init=init)

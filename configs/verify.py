@@ -1,27 +1,26 @@
-r"""Trains Inception-ResNet-v2 to tell faces from non-faces: the second opinion on MTCNN.
+r"""Trains Inception-ResNet-v2 to distinguish faces from non-faces: the second opinion on MTCNN.
 
     python launch.py --config=configs/verify.py --config.data.root=WORK/extract \
         --workdir=WORK/verify
 
 `configs/verify.py:base` starts from the network that ships with the package, the starter, and
-trains it briefly at a low rate (docs/results.md). To start it from random weights:
+trains it briefly at a low rate (docs/results.md). To start from random weights instead:
 `--config.init="" --config.min_steps=500 --config.optimizer.learning_rate=2e-3`.
-`configs/verify.py:full` takes the published network at
-299 pixels.
+`configs/verify.py:full` is the published network at 299 pixels.
 
 Faces are the crops that MTCNN found; non-faces are places without a face in the same frames,
-candidates that MTCNN doubted (hard negatives), and textures. `--config.faces=FOLDER` and
-`--config.nonfaces=FOLDER` add pictures of your own, which then do without `data.root` too: the
-pictures of a subfolder are one source. A fifth of the sources validate, another fifth is the test
-on which `refine` measures; neither is trained on. Writes checkpoints/, metrics.jsonl, tensorboard/
-and model/.
+candidates below MTCNN's threshold (hard negatives), and textures. `--config.faces=FOLDER` and
+`--config.nonfaces=FOLDER` add pictures of your own, or replace `data.root`: the pictures of a
+subfolder are one source. A fifth of the sources is for validation, another fifth is the test on
+which `refine` measures; neither is used for training. Writes checkpoints/, metrics.jsonl,
+tensorboard/ and model/.
 
-Cost: small, 2 to 3 minutes on one CPU core for up to 1,300 crops to train on (three fifths of all,
-and textures: 500 steps), 5 for 4,000; base, one minute on 2 idle cores for 400, by estimate; full,
-for a GPU.
-Expect: validation accuracy of 96 to 99 %, textures counted. Give parts of pictures of anything
-without a face by `--config.nonfaces`: kinds of non-faces that it never saw it lets pass
-(docs/results.md, "Refinement").
+Cost: small, 2 to 3 minutes on one CPU core for up to 1,300 training crops (three fifths of all,
+and textures: 500 steps), 5 for 4,000; base, one minute on 2 idle cores for 400, by estimate; full
+needs a GPU.
+Expect: validation accuracy of 96 to 99 %, including textures. Add parts of pictures of anything
+without a face by `--config.nonfaces`: the verifier does not recognise kinds of non-faces on which
+it was not trained (docs/results.md, "Refinement").
 """
 
 from ml_collections import ConfigDict
@@ -37,8 +36,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "train"
 
-    config.faces = ""  # a folder of pictures, each a face; a subfolder is a source
-    config.nonfaces = ""  # likewise, without a face
+    config.faces = ""  # a folder of pictures of one face each; a subfolder is a source
+    config.nonfaces = ""  # likewise, of pictures without a face
 
     config.tasks = argument.tasks(("verification",), size)
     config.data = {
@@ -47,7 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "root": "",
         "image_size": 48 if small else 299,
         "cache": small,
-        # Further crops: folders of pictures that show one face each, and of such that show none.
+        # Further crops: folders of pictures with one face each, and of pictures without a face.
         "folders": {"faces": config.get_ref("faces"), "nonfaces": config.get_ref("nonfaces")},
     }
     config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
@@ -66,8 +65,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.init = "starter" if starter else ""
 
     config.epochs = 24.0  # at least min_steps, below
-    # 24 epochs of a few hundred crops would be over before a network from scratch learned. The
-    # starter has learned: longer or faster training costs it faces that it knew.
+    # 24 epochs of a few hundred crops are too few steps for a network from scratch. The starter is
+    # already trained: after longer or faster training it rejects faces that it accepted before.
     config.min_steps = 150 if starter else 500
     config.batch_size = 64
     config.seed = 0
