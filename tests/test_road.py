@@ -93,9 +93,11 @@ def test_predict_reads_newcomers(road):
     table = pd.read_csv(workdir / "predict" / "predictions.csv")
     assert set(table["source"]) == {"p201_angry.jpg", "p201_angry.mp4"}
     assert cv2.imread(str(workdir / "predict" / "overview.jpg")).shape[0] == 360
-    assert table.filter(like="prob_").columns.tolist() == [
-        f"prob_{e}" for e in ("angry", "happy", "neutral", "sad")
-    ]
+    probabilities = [f"prob_{emotion}" for emotion in ("angry", "happy", "neutral", "sad")]
+    smoothed = [f"smoothed_{name}" for name in probabilities]
+    assert table.filter(like="prob_").columns.tolist() == [*probabilities, *smoothed]
+    in_video = table[table["source"].str.endswith(".mp4") & table["emotion"].notna()]
+    assert in_video["smoothed_emotion"].notna().all()
 
 
 def test_a_second_run_has_nothing_to_do(road, capsys):

@@ -108,6 +108,7 @@ def test_a_folder_of_everything(tmp_path, media, model):
         "source", "frame", "time_s", "person", "x0", "y0", "x1", "y1", "detector_score",
         "left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y", "nose_x", "nose_y",
         "mouth_left_x", "mouth_left_y", "mouth_right_x", "mouth_right_y", "emotion", *PROBABILITIES,
+        "smoothed_emotion", *(f"smoothed_{name}" for name in PROBABILITIES),
     ]  # fmt: skip
     assert table.groupby("source").size().to_dict() == {
         "a texture.tiff": 1, "b one.jpg": 1, "clip.mp4": 4, "deep/عکس.png": 1,

@@ -174,4 +174,6 @@ def test_the_error_for_weights_of_another_network_names_them(learner, source, tm
 )
 def test_min_steps_applies_to_few_images(capsys, epochs, least, steps):
     assert steps_of(make_config(epochs=epochs, min_steps=least), 100) == steps
-    assert ("min_steps=300 decides" in capsys.readouterr().out) == (steps == 300)
+    assert ("training for --config.min_steps=300 steps" in capsys.readouterr().out) == (
+        steps == 300
+    )
