@@ -1,7 +1,7 @@
 """Measurements and comparisons with other packages, one module each.
 
-    python -m benchmarks                 # what there is
-    python -m benchmarks NAME --help     # one of them
+    python -m benchmarks                 # lists them
+    python -m benchmarks NAME --help     # explains one
 
 Run from the repository's root. Some need packages of their own; their --help says which.
 """
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-_STARTED_BY_OTHERS = ("_peers", "_worker")  # in environments of their own
+_STARTED_BY_OTHERS = ("_peers", "_worker")  # modules that others start in separate environments
 
 
 def summaries() -> dict[str, str]:

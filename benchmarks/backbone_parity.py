@@ -1,16 +1,16 @@
-r"""Is our Inception-ResNet-v2 the one of keras.applications and of timm? Same weights in all three.
+r"""Compares our Inception-ResNet-v2 with those of keras.applications and timm, on the same weights.
 
     python -m venv keras && keras/bin/pip install -r benchmarks/requirements-keras.txt
     python -m venv torch && torch/bin/pip install -r benchmarks/requirements-torch.txt
     python -m benchmarks backbone_parity --keras=keras/bin/python --timm=torch/bin/python \
         --workdir=work/parity
 
-Kernels are pseudo-random; the statistics of BatchNorm are those that images have with them. Each
-peer runs in its own environment, saves the weights in its own formats, and we read those. Prints
-the worst difference of every block and of the logits at 299 and 96 pixels, and of a training step
-at 96: logits, loss, statistics after it, gradients. Exit code 1 where a file is not read to the
-bit, inference in float32 differs by more than 1e-4 of the largest value, or anything in float64 by
-more than 1e-9.
+Kernels are pseudo-random; the BatchNorm statistics are measured on images with these kernels. Each
+peer runs in its own environment and saves the weights in its own formats, which we read. Prints
+the largest difference of every block and of the logits at 299 and 96 pixels, and of a training step
+at 96: logits, loss, statistics after it, gradients. The exit code is 1 if a file is not read bit
+for bit, if inference in float32 differs by more than 1e-4 of the largest value, or if anything in
+float64 differs by more than 1e-9.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FILES = {
     "keras": ("keras.h5", "keras.weights.h5", "keras.keras"),
     "timm": ("timm.safetensors",),
 }
-MOMENTUM = {"keras": 0.99, "timm": 0.9}  # timm's 0.1 is what the new value weighs
+MOMENTUM = {"keras": 0.99, "timm": 0.9}  # timm's 0.1 is the weight of the new value
 AS_IT_STANDS = "running variance as it stands"
 BOUNDS = {"float32": 1e-4, "float64": 1e-9}
 
@@ -128,7 +128,7 @@ def make_weights() -> Arrays:
 
 
 def compare_files(work: Path, peer: str, weights: Arrays) -> int:
-    """Reads what the peer saved; counts the leaves that are not the same bits."""
+    """Reads the peer's files; counts the leaves whose bits differ."""
     ours = Ours()
     leaves = {f"parameters/backbone/{n}": n for n in flatten(ours.parameters)}
     leaves |= {f"statistics/backbone/{n}": n for n in flatten(ours.statistics)}

@@ -2,9 +2,9 @@
 
     python -m benchmarks.backbone_peers keras WORKDIR
 
-Runs in an environment of its own (requirements-keras.txt, requirements-torch.txt) and knows
-nothing of fer_jax. Takes WORKDIR/weights.npz, saves it in the framework's own formats, and writes
-what the network answers in inference and in one step of training.
+Runs in an environment of its own (requirements-keras.txt, requirements-torch.txt) and does not
+import fer_jax. Reads WORKDIR/weights.npz, saves it in the framework's own formats, and writes the
+outputs of the network in inference and in one training step.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class Timm:
 
     def training(self, model: Any, x: np.ndarray) -> Arrays:
         torch = self.torch
-        counts = {}  # of the values that each statistic is taken over
+        counts = {}  # number of values from which each statistic is computed
         leaves = dict(self._tensors(model))
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

@@ -1,11 +1,11 @@
-"""How often the 95 % interval over people holds the truth, in simulated studies.
+"""Measures how often the 95 % interval over people contains the true value, in simulated studies.
 
     python -m benchmarks coverage                 # 1,000 studies a design, four minutes on one core
     python -m benchmarks coverage --studies=200
 
-A study has `people` whose abilities are drawn from Beta(a, b), and `photographs` of each, half
-of either of two emotions. The truth is a / (a + b). Prints, for each design, the share of studies
-whose interval holds it: by the percentile method, by BCa, and by what `fer_jax` reports.
+A study has `people` whose accuracies are drawn from Beta(a, b), and `photographs` of each, half of
+them for each of two emotions. The true value is a / (a + b). Prints, for each design, the share of
+studies whose interval contains it: by the percentile method, by BCa, and by `fer_jax`'s method.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
 def coverage(
     people: int, photographs: int, a: float, b: float, studies: int, samples: int, seed: int
 ) -> tuple[dict[str, float], float]:
-    """Share of studies whose interval of the accuracy holds the truth; mean width reported."""
+    """Share of studies whose interval contains the true accuracy; mean width of the interval."""
     rng = np.random.default_rng(seed)
     truth = a / (a + b)
     held = dict.fromkeys(METHODS, 0)
@@ -81,7 +81,7 @@ def coverage(
 def draw_study(
     rng: np.random.Generator, people: int, photographs: int, a: float, b: float
 ) -> np.ndarray:
-    """One confusion matrix [P, 2, 3] a person."""
+    """One confusion matrix per person, [P, 2, 3]."""
     ability = rng.beta(a, b, people)
     by_person = np.zeros((people, 2, 3))
     for emotion in range(2):

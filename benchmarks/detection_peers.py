@@ -1,11 +1,11 @@
-"""Other people's face detectors, each in a Python of its own, behind a pipe.
+"""Face detectors of other packages, each in its own Python process.
 
     PEER_PYTHON benchmarks/detection_peers.py NAME
 
 The benchmarks start this file with an environment's Python (benchmarks/requirements-mtcnn.txt,
 benchmarks/requirements-facenet.txt), so that TensorFlow and torch stay out of ours. It imports
-nothing of this project. One JSON line in: {"images": FILE.npz, "batch": bool}; one out:
-{"seconds": of the call, "cpu": processor seconds, "faces": an image a list of
+nothing of this project. Each request is a JSON line, {"images": FILE.npz, "batch": bool}, and so is
+each answer: {"seconds": of the call, "cpu": processor seconds, "faces": per image a list of
 {"box", "score", "landmarks"}}.
 """
 
@@ -88,7 +88,7 @@ def _mtcnn(stable: bool = False) -> tuple[Callable[[list[np.ndarray]], Found], s
     detector = MTCNN(device="CPU:0")
 
     def detect(images: list[np.ndarray]) -> Found:
-        # As numbers, since its dictionaries are rounded to whole pixels.
+        # The raw numbers, since its dictionaries are rounded to whole pixels.
         rows = detector.detect_faces(
             images,
             box_format="xyxy",
@@ -108,7 +108,7 @@ def _mtcnn(stable: bool = False) -> tuple[Callable[[list[np.ndarray]], Found], s
 
 
 def _sorted_stably(tensor: np.ndarray, scores: np.ndarray, ascending: bool = True) -> np.ndarray:
-    """In the place of the package's, whose order of equal scores depends on the processor."""
+    """Replaces the package's function, whose order of equal scores depends on the processor."""
     order = np.argsort(scores, kind="stable")
     return tensor[order if ascending else order[::-1]]
 
@@ -143,7 +143,7 @@ def _facenet() -> tuple[Callable[[list[np.ndarray]], Found], str]:
 
 def _serve(name: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not be read as an answer
     peers = {
         "mtcnn": _mtcnn,
         "mtcnn-stable": functools.partial(_mtcnn, stable=True),

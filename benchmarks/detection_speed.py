@@ -1,15 +1,16 @@
-"""How fast is face detection? Ours, mtcnn 1.0.0 and facenet-pytorch in turns on the same frames.
+"""Measures the speed of our detector, mtcnn 1.0.0 and facenet-pytorch on the same frames.
 
     python -m benchmarks detection_speed --mtcnn=PYTHON --facenet=PYTHON VIDEOS...
     python -m benchmarks detection_speed VIDEOS...                 ours alone, on any device
     python -m benchmarks detection_speed VIDEOS... --save=F.npz    for a machine without videos,
     python -m benchmarks detection_speed --frames=F.npz            PyAV and the package mtcnn
 
-PYTHON is that of an environment with benchmarks/requirements-mtcnn.txt or -facenet.txt. Frames are
-640x360, cut from videos of that shape (16:9), in batches of 8; min_face 20. Each round times every
-detector once, so that a busy machine troubles all alike; ratios are medians over rounds. Prints
-milliseconds a frame, processor milliseconds (which other work on the machine hardly changes), the
-faces that each found, and how many of ours they share (IoU over 0.5).
+PYTHON belongs to an environment with benchmarks/requirements-mtcnn.txt or -facenet.txt. Frames are
+640x360, from videos of that aspect ratio (16:9), in batches of 8; min_face 20. Each round times
+every detector once, so that other work on the machine affects all of them equally; ratios are
+medians over rounds. Prints milliseconds per frame, processor milliseconds (which other work on the
+machine hardly changes), the number of faces that each found, and how many of ours they share (IoU
+over 0.5).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from fer_jax.faces.cascade.weights import load_weights
 
 WIDTH, HEIGHT = 640, 360
 Spent = tuple[float, float]  # seconds and processor seconds
-Timed = Callable[[list[np.ndarray]], tuple[list[np.ndarray], Spent]]  # boxes a frame
+Timed = Callable[[list[np.ndarray]], tuple[list[np.ndarray], Spent]]  # boxes per frame
 
 
 def main() -> None:
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def carried(file: Path) -> list[np.ndarray]:
-    """The frames of a file that --save wrote; its weights take the place of the package's."""
+    """The frames of a file that --save wrote; its weights replace those of the package."""
     with np.load(file) as stored:
         arrays = dict(stored)
     frames = list(arrays.pop("frames"))
@@ -93,7 +94,7 @@ def carried(file: Path) -> list[np.ndarray]:
 
 
 def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
-    """As many frames from each 16:9 video, half a second apart at least, shuffled."""
+    """The same number of frames from each 16:9 video, at least half a second apart, shuffled."""
     import cv2
 
     from fer_jax.faces.video import list_videos, sample_frames
@@ -141,7 +142,7 @@ def with_peer(peer: detection_peers.Peer) -> Timed:
 def race(
     detectors: dict[str, Timed], frames: list[np.ndarray], batch: int, rounds: int
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, list[list[Spent]]]]:
-    """What each found, and its seconds by round and batch; whole batches only."""
+    """The faces that each found, and its seconds by round and batch; whole batches only."""
     batches = [frames[i : i + batch] for i in range(0, len(frames) // batch * batch, batch)]
     found = {
         name: [boxes for images in batches for boxes in detect(images)[0]]
@@ -160,7 +161,7 @@ def race(
 def table(
     found: dict[str, list[np.ndarray]], seconds: dict[str, list[list[Spent]]]
 ) -> list[tuple[Any, ...]]:
-    """Rows of what is printed: times are medians over rounds, ratios too."""
+    """The printed rows; times and ratios are medians over rounds."""
     frames = len(found["ours"])
     own = np.sum(seconds["ours"], 1)  # rounds, wall and processor
     rows = []

@@ -1,14 +1,14 @@
-"""Do the exported files answer as the model does on real faces, and how fast?
+"""Compares the answers and the speed of exported files with those of the model, on real faces.
 
     python launch.py --config=configs/export.py --workdir=WORK/export
     python -m benchmarks export_parity --export=WORK/export --photographs=WORK/photographs
 
-`--photographs` is the workdir of a stage `photographs`, whose crops are read; `--model` the model
-that was exported. Prints the worst difference of a probability from the model's over all crops,
-and the milliseconds per face for one face and for 16, with --threads threads: the median of
---rounds rounds, in each of which all take a turn on the same faces, and the fastest. JAX is
-`Model.probabilities`, as `predict` calls it; its time includes resizing and the views in OpenCV, as
-that of the files includes theirs.
+`--photographs` is a workdir of the stage `photographs`, whose crops are read; `--model` is the
+exported model. Prints the largest difference of a probability from the model's over all crops, and
+the milliseconds per face for one face and for 16, with --threads threads: the median and the
+fastest of --rounds rounds, each of which runs all of them in turn on the same faces. JAX is
+`Model.probabilities`, as `predict` calls it; its time includes resizing and the views in OpenCV,
+which the files also contain.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def answers(run: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> np.nd
 def times(
     runs: dict[str, Callable[[np.ndarray], np.ndarray]], crops: np.ndarray, count: int, rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """The median and the least milliseconds per face, in turns."""
+    """The median and the lowest milliseconds per face; all run in turn."""
     spent: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run(crops[:count])

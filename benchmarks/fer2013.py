@@ -1,4 +1,4 @@
-"""FER2013 without its copies: a table that the stage `photographs` reads.
+"""Writes a table of FER2013 without its copies, which the stage `photographs` reads.
 
     python -m benchmarks fer2013 FOLDER        # as laid out: labels.csv, train/, validation/, test/
 
@@ -6,7 +6,7 @@ Writes FOLDER/four.csv (path, subject, emotion, split), or with --seven FOLDER/s
 seven emotions. The pictures are those that the data set `starter_faces` keeps: no altered copies,
 no contradictory labels, and of several pictures with the same pixels the one in the split that
 comes first in test, validation, train. FER2013 has no ids of people, so each picture counts as a
-person of its own: what is measured on its splits is not performance on people never seen.
+person of its own, and accuracy on its splits is not accuracy on held-out people.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Does extraction stay as fast and as small on a long video? Speed and memory by frames.
+"""Measures whether the speed and the memory of extraction stay constant on a long video.
 
     python -m benchmarks flat --workdir=work/flat --frames=20000
 
-Writes a video of 320x240 pixels in which a generated person comes and goes again, takes every
-frame of it through the stage's own code, and prints, for each thousand frames, milliseconds and
-processor milliseconds a frame, and the resident memory. Exit code 1 if memory or processor time a
-frame change by 10 % or more between the second thousand and the last.
+Writes a video of 320x240 pixels in which a generated person appears and disappears, extracts every
+frame with the stage's own code, and prints, for each thousand frames, milliseconds and processor
+milliseconds per frame, and the resident memory. The exit code is 1 if memory or processor time per
+frame changes by 10 % or more between the second thousand and the last.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def resident() -> float:
 
 
 def write_video(path: Path, frames: int) -> None:
-    """A clip forwards and backwards, over and over, darker and brighter as the light changes."""
+    """A clip played forwards and backwards, repeatedly, in changing light."""
     path.parent.mkdir(parents=True, exist_ok=True)
     clip = path.with_name("clip.mp4")
     write_clip(clip, 501, "happy", 0, 30, 10, SIZE)

@@ -1,10 +1,10 @@
-"""Does anybody notice one flipped bit in a checkpoint? Orbax alone, and our checkpoints.
+"""Measures how often a flipped bit in a checkpoint is detected, by Orbax alone and by ours.
 
     python -m benchmarks flipped_bits --flips=400
 
-Flips a random bit of a random file of a small checkpoint, reads it back by Orbax alone and as
-`fer_jax.training.checkpoint` does, and compares with what was saved. Exit code 1 if ours ever
-gives a wrong value without a word.
+Flips a random bit of a random file of a small checkpoint, restores it with Orbax alone and with
+`fer_jax.training.checkpoint`, and compares with what was saved. The exit code is 1 if ours ever
+returns a wrong value silently.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    sys.unraisablehook = lambda _: None  # TensorStore reports to loops that have gone
+    sys.unraisablehook = lambda _: None  # TensorStore reports to event loops that are closed
     state = {
         "step": jnp.int32(STEP),
         "kernel": jax.random.normal(jax.random.key(0), (64, 64)),

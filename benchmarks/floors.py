@@ -1,4 +1,4 @@
-"""What a new model has to beat, on the same folds: HOG with a linear SVM, and `fer` off the shelf.
+"""Measures baselines on the same folds: HOG with a linear SVM, and the package `fer`.
 
     python -m benchmarks floors --method=hog --photographs=WORK/photographs --workdir=WORK/hog
 
@@ -6,17 +6,18 @@
     ENV/bin/python -m benchmarks floors --method=fer --photos=PHOTOS/labels.csv \
         --photographs=WORK/photographs --workdir=WORK/fer
 
-Each writes predictions.parquet and protocol.json as the stage `crossval` does with
---config.protocol=leave_one_subject_out, or on the folds of the workdir of `crossval` that is given
-as --folds-of. So `evaluate` compares them:
+Each writes predictions.parquet and protocol.json like the stage `crossval` with
+--config.protocol=leave_one_subject_out, or on the folds of the workdir of `crossval` that
+--folds-of names. `evaluate` can therefore compare them:
 
     python launch.py --config=configs/evaluate.py --config.runs.model=WORK/emotion \
         --config.runs.baseline=WORK/hog --workdir=WORK/evaluation
 
 hog: 9 orientations, cells of 8 pixels, blocks of 2 × 2 on the aligned face at 64 pixels, grey; a
-linear SVM whose C is chosen by five-fold cross-validation over the people trained on. fer: the
-package's own detector (its Haar cascade) and network on the whole photograph; of its seven
-emotions those of the study, made to sum to 1. A photograph in which it finds no face is an error.
+linear SVM whose C is chosen by five-fold cross-validation over the training people. fer: the
+package's own detector (its Haar cascade) and network on the whole photograph; the probabilities of
+the study's emotions among its seven, normalised to sum to 1. A photograph in which it finds no face
+counts as an error.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def measure(flags: argparse.Namespace) -> None:
-    """Writes and prints what the method of `flags` yields."""
+    """Writes and prints the results of the method in `flags`."""
     table, protocol = with_folds(flags)
     labels = sorted(table["emotion"].unique())
     result = table[["photo", "subject", "emotion", "fold", "seed", "status"]].copy()
@@ -63,7 +64,7 @@ def with_folds(flags: argparse.Namespace) -> tuple[pd.DataFrame, str]:
     """The photographs with the columns `fold` and `seed`, and the name of the protocol."""
     table = pd.read_parquet(flags.photographs / "photographs.parquet")
     if flags.folds_of is None:
-        # As scikit-learn's LeaveOneGroupOut numbers them: people in ascending order.
+        # Numbered as by scikit-learn's LeaveOneGroupOut: people in ascending order.
         people = sorted(table["subject"].unique())
         numbers = [people.index(name) for name in table["subject"]]
         return table.assign(fold=numbers, seed=0), "leave_one_subject_out"
@@ -74,7 +75,7 @@ def with_folds(flags: argparse.Namespace) -> tuple[pd.DataFrame, str]:
 
 
 def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
-    """Softmax of the SVM's decision values [N, C]; NaN where no face was found."""
+    """Softmax of the SVM's decision values [N, C]; NaN if no face was found."""
     import cv2
     from skimage.feature import hog
     from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -104,7 +105,7 @@ def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
 
 
 def off_the_shelf(flags: argparse.Namespace, table: pd.DataFrame, labels: list[str]) -> np.ndarray:
-    """The package's scores of the largest face [N, C]; NaN where it finds none."""
+    """The package's scores of the largest face [N, C]; NaN if it finds none."""
     import cv2
     from fer.fer import FER
 
@@ -122,7 +123,7 @@ def off_the_shelf(flags: argparse.Namespace, table: pd.DataFrame, labels: list[s
 def write(
     workdir: Path, method: str, result: pd.DataFrame, labels: list[str], protocol_name: str
 ) -> None:
-    """What `evaluate` reads of a crossval workdir."""
+    """Writes the files that `evaluate` reads from a workdir of `crossval`."""
     workdir.mkdir(parents=True, exist_ok=True)
     result.to_parquet(workdir / "predictions.parquet")
     protocol = {

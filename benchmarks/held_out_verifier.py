@@ -1,13 +1,13 @@
-"""What do verifiers do with faces and non-faces of sources that no training has seen?
+"""Measures verifiers on faces and non-faces of sources that were not used for any training.
 
     python -m benchmarks held_out_verifier --refined WORK/refine_a WORK/refine_b \
         --faces HELD_OUT/faces --nonfaces HELD_OUT/nonfaces
 
-`--refined` are workdirs of the stage `refine`, run with --config.use_verifier=own or starter: which
-verifier, and its own threshold, are read from there. Folders of crops, <source>/*: every source
-should be unknown to all trainings. Prints whether `refine` trusts the verifier, the share of faces
-lost and of non-faces removed at 0.5 and at the verifier's own threshold, and the area under the ROC
-curve of each source of faces against all non-faces, and the reverse.
+`--refined` are workdirs of the stage `refine`, run with --config.use_verifier=own or starter, which
+name the verifier and its own threshold. `--faces` and `--nonfaces` are folders of crops,
+<source>/*, of sources that no training used. Prints whether `refine` trusts the verifier, the share
+of faces lost and of non-faces removed at 0.5 and at the verifier's own threshold, the area under
+the ROC curve of each source of faces against all non-faces, and the reverse.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Is nothing lost when the pipeline is killed? Kills it once in every step, and compares the end.
+"""Kills the pipeline once in every step, and compares the result with an uninterrupted run.
 
     python -m benchmarks kill --config=configs/demo.py --reference=work/demo --workdir=work/killed
 
-`reference` holds a run of the same config that nobody interrupted. Sends SIGKILL to the whole
-process group at a random moment of each step (never of its first second), starts it again, and at
-last compares predictions, measures and manifests. Prints one row per kill; exit code 1 if they
-differ.
+`reference` is an uninterrupted run of the same config. Sends SIGKILL to the whole process group at
+a random moment of each step (never in its first second), starts it again, and finally compares
+predictions, measures and manifests. Prints one row per kill; the exit code is 1 if they differ.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ def run_and_kill(command: list[str], folder: Path, after: float) -> bool:
 
 
 def differences(reference: Path, other: Path, steps: list[str]) -> int:
-    """Prints, for every table and measure, whether both runs hold the same."""
+    """Prints, for every table and measure, whether it is the same in both runs."""
     wrong = 0
     for step in steps:
         for file in sorted((reference / step).glob("*.parquet")):

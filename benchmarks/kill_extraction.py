@@ -1,19 +1,19 @@
-"""Is a frame ever lost when extraction is killed? Kills it again and again at random moments.
+"""Kills extraction at random moments, and compares the result with an uninterrupted run.
 
     python -m benchmarks kill_extraction --workdir=work/kill_extraction --kills=100
 
-Draws 36 short clips of generated people, extracts them once undisturbed, and then in folders where
-SIGKILL meets the whole process group at a random moment, and the same command is given again, until
-the folder is done; then in the next folder, until there were enough kills. The moment is up to
-`--longest` seconds after none to four further videos were finished, since starting takes most of
-the time and a moment drawn from all of it would seldom meet an extraction.
-`--stand-in` puts a function that sees a face where it is bright in the place of the networks, whose
-loading takes nearly all the time of a run that is killed soon, and forks the runs from a process
-that has imported everything: hundreds of kills then take minutes, and what is tested, everything
-that is decoded, cut and written, stays the same.
+Draws 36 short clips of generated people and extracts them once without interruption. Then it
+extracts them in further folders: SIGKILL ends the whole process group at a random moment, and the
+same command runs again, until the folder is done; then in the next folder, until `--kills` is
+reached. The moment is up to `--longest` seconds after zero to four further videos were finished:
+starting takes most of the time, so a moment drawn from all of it would rarely hit an extraction.
+`--stand-in` replaces the networks, whose loading takes nearly all the time of a run that is killed
+early, by a function that detects a face at the brightest place, and forks the runs from a process
+that has imported everything. Hundreds of kills then take minutes, and decoding, cropping and
+writing are tested as before.
 
-Every finished folder is compared with the undisturbed one, byte for byte. Exit code 1 if any
-differs. Further flags, as --config.workers=2, go to the stage.
+Every finished folder is compared with the uninterrupted one, byte for byte. The exit code is 1 if
+any differs. Further flags, such as --config.workers=2, go to the stage.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def draw(folder: Path) -> Path:
-    """Clips of 33 people and three scenes without any."""
+    """Clips of 33 people, and three scenes without people."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(CLIPS):
         path = folder / f"{number:02d}.mp4"
@@ -118,7 +118,7 @@ def run(start: Start, folder: Path, moment: tuple[int, float] | None) -> bool:
 
 
 def in_a_process(command: list[str]) -> Start:
-    """The stage as a user starts it."""
+    """Starts the stage as a user does."""
 
     def start(folder: Path) -> tuple[int, Callable[[], bool]]:
         process = subprocess.Popen(
@@ -170,7 +170,7 @@ def forked(videos: Path) -> Start:
 def bright_places(
     self: Any, images: list[np.ndarray], *, floor: float | None = None
 ) -> list[Faces]:
-    """One face an image, where it is brightest."""
+    """One face per image, at the brightest place."""
     found = []
     for image in images:
         coarse = image[::4, ::4].sum(2)
@@ -184,7 +184,7 @@ def bright_places(
 
 
 def finished(folder: Path) -> int:
-    """Videos whose shard is whole."""
+    """Videos whose shard is complete."""
     return len(list(folder.glob("shards/[!.]*/stats.json")))
 
 
