@@ -1,19 +1,19 @@
-"""Is nothing lost when a training is killed? Kills one over and over, and compares the end.
+"""Kills a training at random moments, and compares the result with an uninterrupted run.
 
     python -m benchmarks kill_training --kills=100 --terminations=20 --workdir=work/kills
 
-Trains a small network on noise, in processes forked from one that has imported everything. Each is
-sent SIGKILL or SIGTERM at a random moment of its life and started again, until the training is
-done, and then another begins. Counts what was interrupted (`save` is the part of it that the loop
-waits for, `write` the part in the background), and checks after every end
+Trains a small network on noise, in processes forked from one that has imported everything. Each
+receives SIGKILL or SIGTERM at a random moment and is started again, until the training is done;
+then another training begins. Counts what was interrupted (`save` is the part of saving that the
+loop waits for, `write` the part in the background), and checks after every signal
 
 - that no committed checkpoint was lost: the newest on disk is never older than before, and the
-  next process goes on from it;
+  next process continues from it;
 - that a SIGTERM after the first step ends with exit code 143 and a checkpoint;
 
-and of every training that comes to its end, that parameters, optimizer and statistics, the model
-directory and metrics.jsonl, but for times, are those of a run that nobody interrupted. Exit code 1
-if anything differs.
+and, for every finished training, that parameters, optimizer state, statistics, the model directory
+and metrics.jsonl, except for times, are those of an uninterrupted run. The exit code is 1 if
+anything differs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TIMES = ("time", "wall_s", "images_per_s", "data_wait", "first_step_s", "compile
 
 
 class Board:
-    """What the child is at, and from which step it went on: eight bytes that outlive it."""
+    """What the child is doing, and from which step it continued: eight bytes that outlive it."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -153,7 +153,7 @@ class Bench:
         started = time.time()
         reference = self.folder / "reference"
         life = self.undisturbed(reference)
-        life = self.undisturbed(self.folder / "again")  # with everything compiled
+        life = self.undisturbed(self.folder / "again")  # everything is compiled now
         self.compare(reference, self.folder / "again")
         trainings, disturbed = 1, self.folder / "killed1"
         while self.signals:
@@ -183,7 +183,7 @@ class Bench:
         return time.time() - began
 
     def disturb(self, folder: Path, delay: float) -> None:
-        """One process, ended after `delay` seconds if it has not ended by itself."""
+        """Runs one process, which gets the signal after `delay` seconds unless it has ended."""
         before = committed(folder)
         began = time.time()
         process = self.start(folder)
@@ -202,7 +202,7 @@ class Bench:
         process.join(120)
         _, restored = self.board.read()
         name = signal.Signals(which).name
-        halves = (folder / "checkpoints").glob("*tmp*")  # those of an earlier kill may lie there
+        halves = (folder / "checkpoints").glob("*tmp*")  # an earlier kill may have left some
         if any(half.stat().st_mtime > began for half in halves):
             phase = "write"  # a checkpoint, in the background
         self.counts[phase, name] += 1

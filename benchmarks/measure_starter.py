@@ -1,18 +1,19 @@
-"""How well does the starter tell emotions, and faces from non-faces?
+"""Measures the starter on emotions, and on faces and non-faces.
 
     python -m benchmarks measure_starter --workdir=WORK/starter --split=validation
     python -m benchmarks measure_starter --workdir=WORK/starter --split=test \
         --faces DIR --nonfaces DIR
 
-`--workdir` is the training's, from whose config the data are read; `--model` the model that is
-measured, by default the one that ships. Choose by the split `validation`; use `test` once.
+`--workdir` is that of the training, whose config names the data; `--model` is the measured model,
+by default the one that ships. Make choices on the split `validation`; use `test` once.
 
 Emotions: FER2013 without duplicates, the original 48x48 pictures (the usual protocol) and the
 aligned crops; all seven classes, and four of them (the answer is the most probable of the four, on
-pictures of these four). Faces: what is lost and removed at the threshold 0.5 and at the one that
-loses 1 % of the validation split's aligned faces, and the area under the ROC curve of each source
-of faces against all non-faces, and the reverse. `--faces` and `--nonfaces` are folders <source>/*
-of sources that the training has not seen; give such faces, too, since FER2013's are alike.
+pictures of these four). Faces: the shares of faces lost and non-faces removed at the threshold 0.5
+and at the one that loses 1 % of the validation split's aligned faces, the area under the ROC curve
+of each source of faces against all non-faces, and the reverse. `--faces` and `--nonfaces` are
+folders <source>/* of sources that the training did not use. Add such faces, since those of FER2013
+resemble each other.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def folders(root: Path | None, size: int) -> Iterator[tuple[str, np.ndarray]]:
 def verification(
     faces: dict[str, np.ndarray], others: dict[str, np.ndarray], threshold: float
 ) -> None:
-    """Prints what is lost and removed at 0.5 and at `threshold`, given scores by source."""
+    """Prints the faces lost and non-faces removed at 0.5 and at `threshold`; scores by source."""
     every_face, every_other = (np.concatenate(list(x.values())) for x in (faces, others))
     for name, scores in [*faces.items(), ("all", every_face)]:
         lost = [f"{(scores < cut).mean():.2%}" for cut in (0.5, threshold)]

@@ -1,17 +1,16 @@
-"""Does our detector find what mtcnn 1.0.0 finds? Compares both on pictures and frames of yours.
+"""Compares our detector with mtcnn 1.0.0 on your own pictures and videos.
 
     python -m venv peer && peer/bin/pip install -r benchmarks/requirements-mtcnn.txt
     python -m benchmarks mtcnn_parity --peer=peer/bin/python PICTURES_AND_VIDEOS...
 
-Takes every picture below the folders given, and `--frames` evenly spaced frames of every video.
-Each picture is a call of its own to the package, which misplaces boxes in mixed batches. Prints a
-row a folder and the total; exit code 1 unless on 50 or more pictures every face of the package
-is found and none besides, the mean IoU is 0.995 or more, scores differ by at most 1e-3 and
-landmarks by at most 2 pixels.
+Reads every picture below the given folders, and `--frames` evenly spaced frames of every video. The
+package gets one picture per call, since it misplaces boxes in mixed batches. Prints one row per
+folder and the total. The exit code is 1 unless, on 50 or more pictures, both find the same faces,
+the mean IoU is 0.995 or more, scores differ by at most 1e-3 and landmarks by at most 2 pixels.
 
-The scores of easy faces saturate at 1, and which of two equal ones the package takes is up to
-NumPy's sort, which differs from processor to processor. `--stable` gives the package a stable
-sort, so that what is left is not a matter of ties.
+The scores of easy faces saturate at 1. Which of two equal scores the package prefers depends on
+NumPy's sort, which differs between processors. `--stable` gives the package a stable sort, so that
+the remaining differences are not due to ties.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ def spread(path: Path, count: int) -> Iterator[video_files.Frame]:
 
 
 def compare(peer: detection_peers.Peer, chosen: list[Picture]) -> list[dict]:
-    """One row per picture: how many faces both found, and how far they are apart at worst."""
+    """One row per picture: the number of faces of both, and their largest differences."""
     images = [image for _, _, image in chosen]
     theirs, _ = peer.detect(images, batch=False)
     ours = Detector(min_face=detection_peers.MIN_FACE).detect(images)

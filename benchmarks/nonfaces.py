@@ -2,13 +2,13 @@
 
     python -m benchmarks nonfaces --pictures DIR --name NAME --split train --out OUT
 
-A picture, or each of eight frames of a video, gives some 16 crops without a face: candidates that
-MTCNN, with lowered thresholds, takes for a face with a score below DOUBTED; random places, aligned
-as a face would be; and random squares. No crop touches a detection with a score of SURE or more.
-Half of the crops are made as coarse as small faces are. Writes OUT/nonfaces/SPLIT/NAME/*.jpg.
+A picture, or each of eight frames of a video, gives about 16 crops without a face: candidates that
+MTCNN, with lowered thresholds, finds with a score below DOUBTED; random places, aligned like a
+face; and random squares. No crop touches a detection with a score of SURE or more. Half of the
+crops are reduced to the resolution of small faces. Writes OUT/nonfaces/SPLIT/NAME/*.jpg.
 
-Detections with a score of SURE or more go to OUT/review/SPLIT/NAME/*.jpg. Most are faces; animals,
-dolls, drawings and textures are among them. Sort them by hand into OUT/faces/SPLIT/NAME and
+Detections with a score of SURE or more go to OUT/review/SPLIT/NAME/*.jpg. Most are faces; some are
+animals, dolls, drawings and textures. Sort them by hand into OUT/faces/SPLIT/NAME and
 OUT/nonfaces/SPLIT/NAME, and leave out what is neither.
 
 Textures, and parts of faces too small to be a face, need no pictures:
@@ -150,7 +150,7 @@ def nonfaces(
 
 
 def part_of_face(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A quarter to two fifths of a face's side, from anywhere but its middle as a whole."""
+    """A quarter to two fifths of a face's side, from a random place."""
     side = int(rng.uniform(0.25, 0.42) * min(image.shape[:2]))
     top, left = (rng.integers(length - side + 1) for length in image.shape[:2])
     square = image[top : top + side, left : left + side]
@@ -158,7 +158,7 @@ def part_of_face(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def degraded(rng: np.random.Generator, crop: np.ndarray) -> np.ndarray:
-    """Half of the crops as coarse as small faces are."""
+    """Half of the crops at the resolution of small faces."""
     if rng.random() < 0.5:
         return crop
     side = int(rng.integers(*COARSE))
@@ -167,7 +167,7 @@ def degraded(rng: np.random.Generator, crop: np.ndarray) -> np.ndarray:
 
 
 def fit(image: np.ndarray) -> np.ndarray:
-    """The middle square of a picture, SIDE pixels a side."""
+    """The central square of a picture, resized to a side of SIDE pixels."""
     side = min(image.shape[:2])
     top, left = ((length - side) // 2 for length in image.shape[:2])
     square = image[top : top + side, left : left + side]

@@ -2,11 +2,11 @@
 
     python -m benchmarks pack_starter --workdir=WORK/starter --out=fer_jax/starter
 
-Kernels become float16, all else stays float32. The temperature is fitted on the validation split of
-FER2013, original and aligned crops together, with five crops and their mirror images. How faces are
-cut is taken from the workdir of `photographs` that the training read. abstaining.json says how
-accurate answers of which confidence are on the validation split's aligned faces. Prints the SHA-256
-that fer_jax/models/starter.py must name.
+Kernels become float16, everything else stays float32. The temperature is fitted on the validation
+split of FER2013, original and aligned crops together, with five crops and their mirror images. The
+settings of the face crops come from the workdir of `photographs` that the training read.
+abstaining.json gives accuracy by confidence on the validation split's aligned faces. Prints the
+SHA-256 that fer_jax/models/starter.py must contain.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measure_abstaining(model: Path, source: sources.ArraySource) -> None:
-    """Writes how confident the model is on the validation split's aligned faces."""
+    """Writes accuracy by confidence on the validation split's aligned faces."""
     packed = trained_model.load(model)
     labels = source.task_labels[f"label_{TASK}"]
     aligned = np.array([name.startswith("aligned/") for name in source.ids])
@@ -64,7 +64,7 @@ def measure_abstaining(model: Path, source: sources.ArraySource) -> None:
 
 
 def pack(workdir: Path, out: Path, faces: FacePipeline | None, temperature: float = 1.0) -> None:
-    """Writes the model of a workdir with half-precision kernels and the way in which it answers."""
+    """Writes the model of a workdir with half-precision kernels, and its record."""
     arrays = {
         name: half(name, array) for name, array in model_directory.read_weights(workdir).items()
     }
@@ -75,12 +75,12 @@ def pack(workdir: Path, out: Path, faces: FacePipeline | None, temperature: floa
 
 
 def half(name: str, array: np.ndarray) -> np.ndarray:
-    """Kernels as float16. Scales, biases and statistics are few, and may not fit into it."""
+    """Kernels as float16. Scales, biases and statistics are few, and may exceed its range."""
     return array.astype(np.float16) if name.endswith("/kernel") else array
 
 
 def opened(config: dict, split: str, workdir: Path) -> sources.ArraySource:
-    """The examples that the training of `config` reads, of one split."""
+    """The examples of one split in the training of `config`."""
     data = config["data"]
     folders = {name: path for name, path in data["folders"].items() if path}
     variant = builders.config_with(data["dataset"], **folders) if folders else None

@@ -1,20 +1,20 @@
-"""Are people in videos numbered right? Two side by side, and people who leave and return.
+"""Measures the numbering of people in videos: two side by side, and people who leave and return.
 
     python -m benchmarks people_in_video --clips=DIR
     python -m benchmarks people_in_video --clips=DIR --half=choice      # to choose thresholds on
 
-DIR holds clips of one person each, everybody in one clip. The clips in alphabetic order are
-divided: every other one is for the choice of thresholds, the others for the measurement. From
-these, videos are made (5 frames/s, 480 pixels high, shots of 12 frames):
+DIR contains clips of one person each, with one clip per person. In alphabetical order, every other
+clip is for choosing thresholds, and the others are for the measurement. Videos are made from these
+clips (5 frames/s, 480 pixels high, shots of 12 frames):
 
     side by side      two clips at once, 40 frames
     sides swapped     the same; after a cut, half way, each is on the other side
     A B A, A B C A,   shots of one person each; a person who returns is seen in a later part of
     A A, A B A B      their clip, which has the same clothes and surroundings
 
-Each as it is ("plain"), with a tenth of the faces and one stretch of 2.4 s of one person missed
-("missed"), and with another size (0.4 to 1) and light (gain 0.6 to 1.3, gamma 0.7 to 1.4) in each
-shot ("changed"). Faces are found by the starter's detector. Prints, by kind: the videos with the
+Each video is measured unchanged ("plain"), without a tenth of the faces and without one person for
+2.4 s ("missed"), and with another size (0.4 to 1) and light (gain 0.6 to 1.3, gamma 0.7 to 1.4) in
+each shot ("changed"). The starter's detector finds the faces. Prints, by kind: the videos with the
 right number of people; how often a person's number changes (identity swaps); the faces with the
 right number, by the best match of numbers and people; faces without a number; and the same for
 tracks alone, without the comparison of appearances. False detections that get a number count as
@@ -50,7 +50,7 @@ Image = np.ndarray
 
 @dataclass
 class Made:
-    """A made video: its frames, their faces, best first, and who is in each, by ranges of x."""
+    """A composed video: frames, their faces, best first, and the people in each, by range of x."""
 
     kind: str
     frames: list[Image]
@@ -142,7 +142,7 @@ def make(clips: list[Clip], rng: np.random.Generator, changed: bool) -> Iterator
             for letter in pattern:
                 who = (first + "ABC".index(letter) * (1 + first % 3)) % count
                 start = min(used[who] * SHOT, max(0, len(clips[who]) - SHOT))
-                used[who] += 2  # not where they left
+                used[who] += 2  # not the part where they left
                 shots.append(shot([(clips[who][start : start + SHOT], who)], rng, changed))
             yield join(" ".join(pattern), shots)
 
@@ -180,7 +180,7 @@ def join(kind: str, shots: Sequence[Shot]) -> Made:
 
 
 def owners(faces: Faces, people: list[tuple[float, float, int]]) -> list[int]:
-    """Whose each face is, -1 for a false detection: one that is not the largest at its place."""
+    """The person of each face; -1 for a false detection, which is not the largest at its place."""
     found = [-1] * len(faces)
     sizes = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(1)
     middles = faces.boxes[:, [0, 2]].mean(1)
@@ -192,7 +192,7 @@ def owners(faces: Faces, people: list[tuple[float, float, int]]) -> list[int]:
 
 
 def order_flips(video: Made) -> int:
-    """Frames of two people in which another person than in the frame before has the best score."""
+    """Frames of two people in which the best score belongs to another person than before."""
     best = [
         owners(faces, people)[0]
         for faces, people in zip(video.faces, video.people, strict=True)
@@ -202,7 +202,7 @@ def order_flips(video: Made) -> int:
 
 
 def miss(video: Made, rng: np.random.Generator) -> list[Faces]:
-    """The faces without a tenth, and without one person for 2.4 s in videos of two."""
+    """Drops a tenth of the faces and, in videos of two people, one of them for 2.4 s."""
     start = int(rng.integers(6, 14))
     kept = []
     for index, (faces, people) in enumerate(zip(video.faces, video.people, strict=True)):

@@ -1,14 +1,13 @@
-"""What references of a person are worth: the table of docs/person_relative.md.
+"""Measures the gain by references of a person: the table of docs/person_relative.md.
 
     python -m benchmarks person_relative --photographs WORK/people1 WORK/people2 --seeds 3
 
 Each folder is a workdir of the stage `photographs`. Features of the network `--init`, the
-outputs of its earlier stages and histograms of oriented gradients are computed once. In every fold
-of five, whole people held out, a logistic regression (C = 0.01) is fitted to the features
-themselves, to those relative to each person's mean, and to those relative to a neutral photograph.
-The rows then differ in the photographs from which the reference of a person tested is made. Labels
-of those people serve for setting up the mixtures, for the neutral photograph, and for counting
-errors.
+outputs of its earlier stages and histograms of oriented gradients are computed once. In each of
+five folds of whole people, a logistic regression (C = 0.01) is fitted to the features themselves,
+to those relative to each person's mean, and to those relative to a neutral photograph. The rows
+differ in the photographs that make the reference of a test person. Labels of test people are used
+only to compose the mixtures, to find the neutral photograph, and to count errors.
 
 Prints a Markdown table: accuracy, averaged over seeds and draws, with a 95 % bootstrap interval
 over people.
@@ -45,7 +44,7 @@ SHARES = (0.7, 0.8, 0.9)  # of neutral photographs in a mixture
 
 
 class Head(NamedTuple):
-    """A linear head, and the response to the mean reference of the people that it was fitted to."""
+    """A linear head, and its response to the mean reference of its training people."""
 
     kernel: np.ndarray
     bias: np.ndarray
@@ -116,7 +115,7 @@ def fold_hits(
     rng: np.random.Generator,
     draws: int,
 ) -> Iterator[tuple[str, str, float]]:
-    """The share of right answers by reference and person of a fold."""
+    """The share of correct answers by reference and person of a fold."""
     people, neutral = np.array(faces.people), labels.index(NEUTRAL)
     plain = fit(features[train], faces.labels[train], len(labels), 0 * features[0])
     relative = fit_relative(features, faces.labels, people, train, len(labels), None)

@@ -1,13 +1,13 @@
-"""What does a pretext task cost beside learning emotions on as many pixels?
+"""Compares the time of a pretext task's step with that of an emotion step on as many pixels.
 
     python -m benchmarks pretext_speed
     python -m benchmarks pretext_speed --network=full --batch=2 --rounds=5  # hours away from a GPU
     python -m benchmarks pretext_speed --network=full --batch=32 --steps=5  # on a GPU
 
-For each task two steps are compiled, as in training: the task's own, and that of `emotion` with as
-many images of the same size as the task shows to the backbone. They take turns in one process, so
-that what else the machine does falls on both. Prints the medians over the rounds, that of the
-rounds' ratios, and their quartiles.
+For each task two steps are compiled, as in training: the task's own, and that of `emotion` with the
+same number of images of the same size as the task passes through the backbone. They run in turn in
+one process, so that other work on the machine affects both. Prints the medians over the rounds, the
+median of the rounds' ratios, and their quartiles.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
         if task == "jigsaw":
             fields = {**fields, "permutations": 100, "gap": 24 if full else 5}
         if not full and name.endswith("tiles"):
-            side = 96  # its stem wants 25 pixels, so its tiles do
+            side = 96  # its stem, and so each tile, needs 25 pixels
         shape = inputs_of(task, fields, options.batch, side)
         pretext = step_of(task, fields, network, options.batch, side)
         supervised = step_of("emotion", {}, network, shape[0], shape[1])
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def inputs_of(task: str, fields: dict[str, Any], batch: int, side: int) -> tuple[int, ...]:
-    """The shape of what the task shows to the backbone."""
+    """The shape of the images that the task passes through the backbone."""
     tasks, _ = make_tasks({task: fields})
     images = jax.ShapeDtypeStruct((batch, side, side, 3), np.uint8)
     labels = jax.ShapeDtypeStruct((batch,), np.int32)
@@ -80,7 +80,7 @@ def inputs_of(task: str, fields: dict[str, Any], batch: int, side: int) -> tuple
 def step_of(
     task: str, fields: dict[str, Any], network: dict[str, Any], batch: int, side: int
 ) -> Callable[[int], None]:
-    """A function that runs so many training steps of one task, and waits for them."""
+    """A function that runs a number of training steps of one task, and waits for them."""
     learner = Learner(
         Backbone(**network["backbone"]),
         Optimizer(**{**network["optimizer"], "learning_rate": 1e-3}),
@@ -106,7 +106,7 @@ def step_of(
 def interleaved(
     first: Callable[[int], None], second: Callable[[int], None], rounds: int, steps: int
 ) -> list[tuple[float, float]]:
-    """Seconds a step of both, round by round; who begins changes from round to round."""
+    """Seconds per step of both, by round; the order alternates between rounds."""
     first(1), second(1)  # compiles
     times = []
     for number in range(rounds):

@@ -1,13 +1,13 @@
-r"""What the defaults yield on people never trained on: the table in docs/results.md.
+r"""Measures the default methods on held-out real people: the table in docs/results.md.
 
     python -m benchmarks real_people --photographs kdef55=WORK/kdef55 ikfdb15=WORK/ikfdb15 \
         yale=WORK/yale --workdir=WORK/real_people
 
 Each of --photographs is a name and a workdir of the stage `photographs`. On the same five folds of
-people (seed 0) this measures configs/emotion.py as it is ("default"), the starter without training
+people (seed 0) this measures configs/emotion.py unchanged ("default"), the starter without training
 ("as_is"), a small network from scratch ("scratch", configs/emotion.py:small) and HOG with a linear
-SVM ("hog", benchmarks/floors.py); --methods leaves some of them out. `fer` off the shelf needs an
-environment of its own: --fer NAME=FOLDER adds what benchmarks/floors.py --method=fer
+SVM ("hog", benchmarks/floors.py); --methods selects among them. The package `fer` needs an
+environment of its own: --fer NAME=FOLDER adds the results that benchmarks/floors.py --method=fer
 --folds-of=WORK/real_people/NAME/default wrote to a folder.
 
 Prints a Markdown table. Accuracies have 95 % intervals over people; differences are paired, the
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--fer", nargs="*", type=named, default=[])
     parser.add_argument("--workdir", type=Path, required=True)
     flags = parser.parse_args()
-    logging.getLogger("fer_jax").setLevel(logging.WARNING)  # the table alone is printed
+    logging.getLogger("fer_jax").setLevel(logging.WARNING)  # only the table is printed
     methods = ["default", *(name for name in flags.methods if name != "default")]
     print("| people | method | accuracy | 95 % interval | default minus this | selected |")
     print("|---|---|---|---|---|---|")
@@ -68,7 +68,7 @@ def named(text: str) -> tuple[str, Path]:
 
 
 def run(method: str, photographs: Path, workdir: Path) -> Path:
-    """The workdir of a method, after it was measured."""
+    """Measures a method, and returns its workdir."""
     folder = workdir / method
     if method == "hog":
         if not (folder / "done.json").exists():
@@ -85,7 +85,7 @@ def run(method: str, photographs: Path, workdir: Path) -> Path:
 
 
 def rows(people: str, found: dict[str, Any]) -> list[str]:
-    """A line of the table for each method."""
+    """One line of the table per method."""
     gains = {other["second"]: other for other in found["comparisons"]}
     lines = []
     for method, measured in found["runs"].items():
