@@ -41,7 +41,7 @@ from fer_jax.people import texture
 
 EAGER = (0.4, 0.2, 0.02)  # MTCNN's thresholds
 SURE, DOUBTED = 0.9, 0.7
-SIDE = 320  # pixels; pictures and their parts are looked at this large
+SIDE = 320  # pixels; pictures and their parts are resized to this side
 CROP = {"size": 80, "margin": 0.0}  # as configs/photographs.py
 FLAT = 8  # of 255: crops whose values deviate less are left out
 COARSE = (16, 48)  # pixels

@@ -1,21 +1,21 @@
-"""How well does the verifier tell faces from what MTCNN takes for some, on sources it never saw?
+"""Measures verifiers on candidates of MTCNN from sources that were not used for training.
 
     python -m benchmarks refinement --one-face DIR... --no-face DIR... --workdir=work/refinement
 
-Runs MTCNN with lowered thresholds over pictures and videos that show one face each (its best
-candidate is the face, the others are not) and over such that show none (no candidate is). Deals
-the sources (a video, a subfolder, else a picture) into folds; for each, trains a verifier on the
-other folds by configs/verify.py, chooses the threshold on that training's own validation sources,
-and scores the fold. Prints the area under the ROC curve, what the thresholds lose and remove, and
-what cutting at MTCNN's score alone would do.
+Runs MTCNN with lowered thresholds on pictures and videos that show one face each (its best
+candidate is the face, the others are not) and on others that show none (no candidate is a face).
+Divides the sources (a video, a subfolder, otherwise a picture) into folds. For each fold, trains a
+verifier on the others by configs/verify.py, chooses the threshold on that training's own validation
+sources, and scores the fold. Prints the area under the ROC curve, the faces lost and non-faces
+removed at the thresholds, and those of a threshold on MTCNN's score alone.
 
-For the training alone: --also-faces, a folder of pictures of faces, cut like ours; --also-no-face,
-folders of pictures without any, from whose parts MTCNN's candidates (thresholds lowered further)
-and random places are cut.
+For training only: --also-faces, a folder of pictures of faces, cropped like ours; --also-no-face,
+folders of pictures without faces, from whose parts MTCNN's candidates (thresholds lowered further)
+and random places are cropped.
 
---choose scores no fold. It prints what the verifiers do on the sources that their training held
-out itself (its validation and test), and is what settings are to be chosen by: any fields of
-configs/verify.py, as `--set min_steps=600 optimizer.average=0.99`.
+--choose scores no fold. It prints the results on the sources that each training held out itself
+(its validation and test). Use it to choose settings: any fields of configs/verify.py, such as
+`--set min_steps=600 optimizer.average=0.99`.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from fer_jax.stages import train
 from fer_jax.training import trained_model
 
 LOWERED = (0.5, 0.4, 0.05)
-EAGER = (0.4, 0.2, 0.02)  # for training alone
+EAGER = (0.4, 0.2, 0.02)  # for training only
 CROP = extract.get_config().crop
-MORE = "more-"  # begins the names of sources for training alone
+MORE = "more-"  # prefix of the names of sources for training only
 FRAMES = 8  # of each video
 SIDE = 480  # pixels; larger pictures are shrunk
-MOST = 60  # non-faces of a source
-PARTS, RANDOM = 16, 20  # of a picture for training alone: parts looked at, random places
+MOST = 60  # non-faces per source
+PARTS, RANDOM = 16, 20  # per picture for training only: searched parts, random places
 FLAT = 8  # of 255: crops whose values deviate less are left out
 
 Score = Callable[[np.ndarray], np.ndarray]
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def collect(one_face: list[Path], no_face: list[Path], work: Path) -> None:
-    """Cuts every candidate out; writes the crops and a table of them."""
+    """Crops every candidate; writes the crops and a table of them."""
     detector = Detector(thresholds=LOWERED)
     rows = []
     for shows_face, folders in ((True, one_face), (False, no_face)):
@@ -126,7 +126,7 @@ def collect(one_face: list[Path], no_face: list[Path], work: Path) -> None:
 
 
 def collect_more(folders: list[Path], target: Path) -> None:
-    """Cuts candidates and random places out of pictures without a face, for training alone."""
+    """Crops candidates and random places in pictures without a face, for training only."""
     detector, rng = Detector(thresholds=EAGER), np.random.default_rng(0)
     for source, image in media(folders, whole=True):
         views = [fit(image), *(part(rng, image) for _ in range(PARTS))]
@@ -160,7 +160,7 @@ def part(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def labels(faces: Faces, shows_face: bool) -> Iterator[tuple[int, bool]]:
-    """Which candidates are the picture's face, and which certainly none; others are left out."""
+    """Which candidates are the picture's face, and which are certainly not; others are left out."""
     if not len(faces):
         return
     overlap = intersection_over_union(faces.boxes[:1].astype(float), faces.boxes.astype(float))[0]
@@ -212,7 +212,7 @@ def fit(image: np.ndarray) -> np.ndarray:
 
 
 def deal(crops: pd.DataFrame, folds: int) -> np.ndarray:
-    """A fold for each source; those with faces and those without are dealt apart."""
+    """A fold for each source; sources with faces and without are distributed separately."""
     fold = {}
     with_faces = set(crops.loc[crops["is_face"], "source"])
     for group in (with_faces, set(crops["source"]) - with_faces):
@@ -313,7 +313,7 @@ def report(crops: pd.DataFrame) -> None:
 
 
 def sheet(crops: pd.DataFrame, work: Path) -> None:
-    """What was judged worst, to look at; it shows real people, so it stays in the workdir."""
+    """Draws the worst errors. The picture shows real people, so it stays in the workdir."""
     wrong = [
         crops[crops["is_face"]].sort_values("verifier").head(48),
         crops[~crops["is_face"]].sort_values("verifier", ascending=False).head(48),

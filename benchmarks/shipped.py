@@ -1,9 +1,9 @@
-"""Does `predict` with the model of a fold give what cross-validation measured in that fold?
+"""Compares `predict` with the model of each fold with what cross-validation measured.
 
     python -m benchmarks shipped --photos=WORK/render/photographs --run=W
 
 `W` is a workdir of `crossval` that was run with --config.save_folds, and `photos` the folder of the
-original photographs. Every fold's model reads the photographs of the people that were tested in it.
+original photographs. Every fold's model predicts the photographs of the test people of the fold.
 Prints the largest difference of a probability; exits with 1 if it is above 1e-5 or a photograph is
 missing.
 """
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def shipped(fold: Path, photos: Path, names: list[str], folder: Path) -> pd.DataFrame:
-    """What `predict` writes for these photographs with the model of a fold; one face on each."""
+    """The predictions for these photographs by the model of a fold; one face per photograph."""
     for name in names:
         (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / name, folder / "in" / name)

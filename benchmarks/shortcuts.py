@@ -1,19 +1,19 @@
-"""Which shortcuts solve a pretext task, and does each measure against them close one?
+"""Measures which shortcuts solve a pretext task, and which countermeasures close them.
 
     python -m benchmarks shortcuts  # a table, in minutes on two cores
     python -m benchmarks shortcuts --size=299 --permutations=100 --gap=3 15 24 --count=600
     python -m benchmarks shortcuts --network=1500  # and the small network itself
     python -m benchmarks shortcuts --faces WORK/photographs WORK/refine
 
-The images are random textures with the same statistics everywhere, so no tile tells its place by
-what it shows. To some a trace is added that real pictures have: light from one side, a tint that
-changes over the image, colours that the lens enlarges differently (chromatic aberration).
+The images are random textures with the same statistics everywhere, so the content of a tile does
+not reveal its place. Some images get a trace that real pictures have: light from one side, a tint
+that changes over the image, colours that the lens magnifies differently (chromatic aberration).
 
-A probe is a conditional logit (McFadden 1974). For every possible answer it takes back what the
-task did, and measures in the result only one kind of thing: how well the borders of neighbouring
-tiles fit; mean, deviation and slope of each tile's channels; how far a tile's channels are shifted
-against each other; the outermost pixels. The weights of the measurements are learned on one half
-of the images, the accuracy is that on the other.
+A probe is a conditional logit (McFadden 1974). For every possible answer it reverses the operation
+of the task, and measures only one kind of property of the result: how well the borders of
+neighbouring tiles match; mean, standard deviation and slope of each tile's channels; how far a
+tile's channels are shifted against each other; the outermost pixels. The weights of the
+measurements are fitted on one half of the images, and accuracy is measured on the other.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ from fer_jax.tasks.rotation import TURNS, Rotation, turned
 from fer_jax.training.learner import Learner
 
 CHUNK = 200  # images at a time
-# Answers a problem has, described: float [images, answers, measurements], and the right answers.
+# The measurements of each possible answer, float [images, answers, measurements], and the correct
+# answers.
 Problems = tuple[np.ndarray, np.ndarray]
 Probe = Callable[[np.ndarray, Jigsaw], np.ndarray]
 
@@ -221,11 +222,11 @@ def repeated(images: np.ndarray, count: int) -> np.ndarray:
     return np.repeat(images, max(1, count // len(images)), axis=0)
 
 
-# What a probe sees
+# Inputs of a probe
 
 
 def puzzles(images: np.ndarray, task: Jigsaw, probe: Probe, *, seed: int) -> Problems:
-    """Puzzles as the task makes them for training; for each permutation, what is seen of them."""
+    """Puzzles as the task makes them for training; for each permutation, their measurements."""
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     described, answers = [], []
     for number, start in enumerate(range(0, len(images), CHUNK)):
@@ -239,7 +240,7 @@ def puzzles(images: np.ndarray, task: Jigsaw, probe: Probe, *, seed: int) -> Pro
 
 
 def borders(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
-    """How well the two outermost pixels of all neighbours fit, across and down."""
+    """How well the two outermost pixels of all neighbours match, across and down."""
     across = _fits(tiles, task.gap)
     down = _fits(tiles.swapaxes(2, 3), task.gap)
     place = np.arange(task.tiles).reshape(task.grid, task.grid)
@@ -292,7 +293,7 @@ def tints(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
 
 
 def shifts(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
-    """How far red and blue lie beside green in each tile, in pixels, by least squares."""
+    """The shifts of red and blue against green in each tile, in pixels, by least squares."""
     green = tiles[..., 1:2]
     found = []
     for axis in (2, 3):
@@ -313,7 +314,7 @@ SEES = {borders: "borders of tiles", tints: "colours of tiles", shifts: "shifts 
 
 
 def rotations(images: np.ndarray, task: Rotation, seed: int) -> Problems:
-    """Images as the task turns them; for each turn taken back, what is seen along the sides."""
+    """Images as the task turns them; for each reversed turn, the pixels along the sides."""
     described, answers = [], []
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     for number, start in enumerate(range(0, len(images), CHUNK)):
@@ -330,11 +331,11 @@ def rotations(images: np.ndarray, task: Rotation, seed: int) -> Problems:
     return np.concatenate(described), np.concatenate(answers)
 
 
-# Measures taken away
+# Tasks without countermeasures
 
 
 class joint_normalisation:  # noqa: N801
-    """Within it tiles are normalised over all channels together."""
+    """In this context, tiles are normalised over all channels together."""
 
     def __enter__(self) -> None:
         self._own, jigsaw.normalised = jigsaw.normalised, self.normalised
@@ -360,7 +361,7 @@ class TurnedLast(Rotation):
 
 @dataclasses.dataclass(frozen=True)
 class Sideways(Augment):
-    """Moves every image to the right, by up to 5 %: its border goes on at the left."""
+    """Moves every image to the right by up to 5 %, with its border continued at the left."""
 
     def unflipped(self, key: Any, images: Any) -> Any:
         nothing = jnp.zeros(len(images))
@@ -390,7 +391,7 @@ def solved(problems: Problems, penalty: float = 1e-3) -> float:
         return value + penalty * (weights @ weights), gradient + 2 * penalty * weights
 
     fitted = minimize(loss, np.zeros(inputs.shape[-1]), jac=True, method="L-BFGS-B").x
-    # Of equal scores the first would win, and its place could be the right one's.
+    # If scores are equal, the first would win, and it could be the correct one.
     noise = np.random.default_rng(0).uniform(0, 1e-6, inputs.shape[:2])
     chosen = (inputs[half:] @ fitted + noise[half:]).argmax(1)
     return float((chosen == answers[half:]).mean())

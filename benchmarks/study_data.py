@@ -1,4 +1,4 @@
-"""Real faces for the study of pretext tasks: a pool without labels, and few with them.
+"""Prepares real faces for the study of pretext tasks: an unlabelled pool, and few labelled faces.
 
     python -m benchmarks study_data --fer2013=WORK/fer2013 --clips=WORK/refine --out=STUDY
     python launch.py --config=configs/photographs.py --config.photos=STUDY/low_shot.csv \
@@ -6,22 +6,22 @@
     python launch.py --config=configs/photographs.py --config.photos=STUDY/choosing.csv \
         --config.aligned=True --workdir=STUDY/choosing
 
-`fer2013` is a workdir of the stage `photographs` (benchmarks/fer2013.py), `clips` one of `extract`
-or `refine`, which can be left out. Writes
+`fer2013` is a workdir of the stage `photographs` (benchmarks/fer2013.py), `clips` an optional
+workdir of `extract` or `refine`. Writes
 
     STUDY/pool/manifest.parquet   faces of fer2013's split `train` and of the clips, for pretraining
     STUDY/low_shot.csv            labelled: split `train` to draw from, split `test` to measure on
-    STUDY/choosing.csv            the same, but measured on the split `validation`: to choose by
+    STUDY/choosing.csv            the same, but measured on the split `validation`, for choices
 
 The labelled faces are those with the four default emotions; the pool has faces of any emotion. A
-face of the pool that looks like a copy of a face measured on is left out, and counted.
+face of the pool that looks like a copy of a test face is left out and counted.
 
 The starter was trained on the labels of the split `train`. To study a network that continues from
 it, `--labelled-from=validation` draws the labelled faces from the split `validation` instead. Faces
 of `validation` and `test` that look like copies of a face of `train` are then left out too, and
 counted.
 
-fer2013 has no ids of people: each picture passes for a person of its own.
+fer2013 has no ids of people, so each picture counts as a person of its own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     faces = pd.read_parquet(flags.fer2013 / "photographs.parquet")
     faces = faces[faces["status"] == "ok"].reset_index(drop=True)
     faces["file"] = [str((flags.fer2013 / crop).resolve()) for crop in faces["crop"]]
-    link = flags.out / "fer2013"  # paths in a table lead to files beside it
+    link = flags.out / "fer2013"  # paths in a table lead to files next to it
     if not link.is_symlink():
         link.symlink_to(flags.fer2013.resolve())
     rng = np.random.default_rng(flags.seed)
@@ -74,7 +74,7 @@ def main() -> None:
         to_label = pool[pool["emotion"].isin(FOUR)]
     labelled = drawn(to_label, flags.labelled, rng)
     for name, split in (("low_shot", "test"), ("choosing", "validation")):
-        # Once more, among these alone, as the auditor will look at them.
+        # Once more, among these alone, as the auditor will compare them.
         shown = without_copies(labelled, measured[split]).assign(split="train")
         table = pd.concat([shown, measured[split].assign(split="test")])
         paths = "fer2013/" + table["crop"]
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def drawn(faces: pd.DataFrame, number: int, rng: np.random.Generator) -> pd.DataFrame:
-    """So many faces of each emotion."""
+    """The given number of faces of each emotion."""
     kept = [
         rows.iloc[np.sort(rng.permutation(len(rows))[:number])]
         for _, rows in faces.groupby("emotion")
@@ -94,7 +94,7 @@ def drawn(faces: pd.DataFrame, number: int, rng: np.random.Generator) -> pd.Data
 
 
 def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """The faces that resemble none of those measured on as a copy does."""
+    """The faces that are not copies of any test face."""
     shown = likeness.Faces.read(measured["file"].tolist())
     before = len(faces)
     while True:  # each round finds the nearest copy of each face
@@ -107,7 +107,7 @@ def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def not_copied_from(seen: pd.DataFrame, faces: pd.DataFrame) -> pd.DataFrame:
-    """The faces whose nearest one among `seen` is no copy of them."""
+    """The faces whose nearest face among `seen` is not a copy of them."""
     pool = likeness.Faces.read(seen["file"].tolist())
     found = [
         row for row, _, _ in likeness.copies(likeness.Faces.read(faces["file"].tolist()), pool)
@@ -136,7 +136,7 @@ def write_pool(flags: argparse.Namespace, faces: pd.DataFrame) -> None:
         parts.append(clips[rows.columns])
     pool = pd.concat(parts, ignore_index=True)
     manifest.write_manifest(folder / "manifest.parquet", pool)
-    write_json(folder / "done.json", {"stage": "study_data"})  # records may be written beside it
+    write_json(folder / "done.json", {"stage": "study_data"})  # records may be written next to it
     print(f"pool: {len(rows)} faces of fer2013, {len(pool) - len(rows)} of clips")
 
 

@@ -1,13 +1,13 @@
-"""How fast is a step of Inception-ResNet-v2, here and in timm?
+"""Measures the time of a step of Inception-ResNet-v2, here and in timm.
 
     python -m benchmarks throughput --peer=peers/bin/python  # made of requirements-timm.txt
     python -m benchmarks throughput --size=96 --peer=peers/bin/python
     python -m benchmarks throughput --size=299 --batch=128 --dtype=bfloat16 --peer=python3  # a GPU
 
-Every variant runs in a process of its own that stays; they take turns, so that what else the
-machine does falls on all alike, and only one computes at a time. A training step is: normalise the
-uint8 images, forward, cross-entropy, backward, AdamW. Prints medians over the rounds, their ratio
-to the fastest timm variant, and, on known accelerators, the utilisation of the published peak
+Every variant runs in a persistent process of its own. They run in turn, so that other work on the
+machine affects all of them equally, and only one computes at a time. A training step is: normalise
+the uint8 images, forward, cross-entropy, backward, AdamW. Prints medians over the rounds, their
+ratio to the fastest timm variant, and, on known accelerators, the utilisation of the published peak
 (forward FLOPs; three times those for training).
 """
 
@@ -63,13 +63,13 @@ def main() -> None:
 
 
 def ours(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """fer_jax as its config `full` has it, or the variants asked for."""
+    """fer_jax with its config `full`, or the requested variants."""
     variants = json.loads(options.variants) if options.variants else [{}]
     return [{"library": "fer_jax", **variant} for variant in variants]
 
 
 def timms(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Both memory layouts; with --compile channels-last only, run eagerly and compiled."""
+    """Both memory layouts; with --compile only channels-last, eagerly and compiled."""
     layouts = [{"library": "timm", "channels_last": last} for last in (True, False)]
     return [layouts[0], {**layouts[0], "compile": True}] if options.compile else layouts
 
@@ -77,7 +77,7 @@ def timms(options: argparse.Namespace) -> list[dict[str, Any]]:
 def launch(
     python: str, variant: dict[str, Any], options: argparse.Namespace
 ) -> subprocess.Popen[str]:
-    """A worker that begins to compile its steps."""
+    """Starts a worker, which compiles its steps."""
     job = {**variant, "size": options.size, "batch": options.batch, "dtype": options.dtype}
     return subprocess.Popen(
         [python, str(WORKER), json.dumps(job)],
@@ -135,7 +135,7 @@ def measure(
 def utilisation(
     workers: list[dict[str, Any]], worker: dict[str, Any], mode: str, images_per_s: float
 ) -> float | None:
-    """Of the accelerator's published peak; None where it is not known."""
+    """The share of the accelerator's published peak; None if it is not known."""
     flops = max(w.get("forward_flops", 0) for w in workers)  # the same network in all
     peak = max(w.get("peak_flops") or 0 for w in workers)
     if not peak:
@@ -144,7 +144,7 @@ def utilisation(
 
 
 def ask(worker: dict[str, Any], line: str) -> dict[str, Any]:
-    """What a worker answers to a line."""
+    """A worker's answer to a line."""
     worker["process"].stdin.write(line + "\n")
     worker["process"].stdin.flush()
     return answer(worker["process"])

@@ -1,4 +1,4 @@
-"""One variant of benchmarks/throughput.py: compiles, then runs as many steps as it is asked for.
+"""One variant of benchmarks/throughput.py: compiles its steps, then runs them on request.
 
 Imports JAX or torch, never both. Reads lines "train 3" or "infer 3"; answers each with a JSON line.
 """

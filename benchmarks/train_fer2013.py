@@ -1,12 +1,12 @@
-"""The intermediate step: an emotion network taught on fer2013, to start from with few people.
+"""Trains an emotion network on fer2013, as initial weights for data with few people.
 
     python -m benchmarks fer2013 FOLDER
     python launch.py --config=configs/photographs.py --config.photos=FOLDER/four.csv \
         --config.crop.size=80 --config.crop.margin=0.0 --config.batch=64 --workdir=WORK/fer2013
     python -m benchmarks train_fer2013 --photographs=WORK/fer2013 --workdir=WORK/fer2013_small
 
-Trains on the split `train`, tells accuracy on `validation` (the only one to choose by) and, with
---test, once on `test`. A larger network, for a GPU:
+Trains on the split `train`, prints accuracy on `validation` (make choices on this split only) and,
+with --test, once on `test`. A larger network, for a GPU:
 
     python -m benchmarks train_fer2013 --photographs=WORK/fer2013 --workdir=WORK/fer2013_wide \
         --width=0.375 --depth=2,4,2 --stem=small --learning_rate=2e-3 --batch_size=128 --epochs=40
@@ -78,7 +78,7 @@ def main() -> None:
         faces=model_directory.read_faces(flags.photographs),
     )
     model_directory.save(flags.workdir / "model", model_directory.arrays_of(fitted.state), spec)
-    # As crossval writes it, so that the auditor knows what this network was trained on.
+    # As crossval writes it, so that the auditor knows the training data of this network.
     plain = config.model_dump(exclude_unset=True)
     write_json(flags.workdir / "config.json", {**plain, "photographs": str(flags.photographs)})
     figures = {name: measured(fitted.state, name) for name in images if name != "train"}
