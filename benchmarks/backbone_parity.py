@@ -47,8 +47,8 @@ BOUNDS = {"float32": 1e-4, "float64": 1e-9}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--keras", required=True, help="the Python that has keras and tensorflow")
-    parser.add_argument("--timm", required=True, help="the Python that has timm and torch")
+    parser.add_argument("--keras", required=True, help="a Python with keras and tensorflow")
+    parser.add_argument("--timm", required=True, help="a Python with timm and torch")
     parser.add_argument("--workdir", type=Path, required=True)
     options = parser.parse_args()
     work = options.workdir

@@ -17,7 +17,7 @@ import numpy as np
 
 from fer_jax.metrics import bootstrap, measures
 
-# people, photographs a person, Beta(a, b), what it stands for
+# people, photographs per person, Beta(a, b), description
 DESIGNS = (
     (15, 8, 8.0, 2.0, "80 %, usual spread"),
     (15, 4, 8.0, 2.0, "80 %, fewer photographs"),

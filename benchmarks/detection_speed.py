@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("videos", type=Path, nargs="*")
     parser.add_argument("--mtcnn", help="Python of an environment with mtcnn")
     parser.add_argument("--facenet", help="Python of an environment with facenet-pytorch")
-    parser.add_argument("--frames", type=Path, help="take the frames from this file instead")
+    parser.add_argument("--frames", type=Path, help="read the frames from this file instead")
     parser.add_argument("--save", type=Path, help="write the frames there, and stop")
     parser.add_argument("--count", type=int, default=32, help="frames")
     parser.add_argument("--batch", type=int, default=8)

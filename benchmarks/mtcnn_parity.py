@@ -37,8 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--peer", required=True, help="Python of an environment with mtcnn")
-    parser.add_argument("--frames", type=int, default=4, help="of each video")
-    parser.add_argument("--pictures", type=int, default=60, help="of each folder at most")
+    parser.add_argument("--frames", type=int, default=4, help="frames per video")
+    parser.add_argument("--pictures", type=int, default=60, help="pictures per folder at most")
     parser.add_argument("--stable", action="store_true", help="see above")
     options = parser.parse_args()
 

@@ -52,7 +52,7 @@ BATCH = 16  # views that are detected together
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pictures", type=Path, nargs="*", default=[])
-    parser.add_argument("--name", default="pictures", help="of the source's folder")
+    parser.add_argument("--name", default="pictures", help="name of the source's folder")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="train")
     parser.add_argument("--parts", type=int, default=2, help="random parts of each picture")
     parser.add_argument("--textures", type=int, default=0)

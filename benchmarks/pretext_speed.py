@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--network", choices=argument.SIZES, default="small")
     parser.add_argument("--batch", type=int, default=32, help="images of a pretext step")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=2, help="steps in a row for each round")
+    parser.add_argument("--steps", type=int, default=2, help="successive steps per round")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options = parser.parse_args()
     network = emotion.get_config(options.network)

@@ -255,7 +255,7 @@ def borders(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
 
 
 def _fits(tiles: np.ndarray, gap: int) -> np.ndarray:
-    """[b, i, j, 6]: how well tile i goes on in tile j on its right.
+    """[b, i, j, 6]: how well tile i continues in tile j on its right.
 
     Differences of the border pixels, of the borders extrapolated into the gap, and correlation:
     each as they lie, and at the best shift along the border.

@@ -29,19 +29,19 @@ WORKER = Path(__file__).with_name("throughput_worker.py")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=299, help="pixels of a side")
-    parser.add_argument("--batch", type=int, default=8, help="images a step")
+    parser.add_argument("--batch", type=int, default=8, help="images per step")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=1, help="steps in a row for each round")
+    parser.add_argument("--steps", type=int, default=1, help="successive steps per round")
     parser.add_argument("--peer", default="", help="a Python with torch and timm")
-    parser.add_argument(
-        "--variants", default="", help="of ours: several backbones, as JSON objects in a list"
-    )
+    parser.add_argument("--variants", default="", help="our backbones, as JSON objects in a list")
     parser.add_argument(
         "--together", action="store_true", help="compile all at once; spoils the first-step times"
     )
     parser.add_argument(
-        "--compile", action="store_true", help="timm eagerly and by torch.compile, channels-last"
+        "--compile",
+        action="store_true",
+        help="timm in channels-last, eagerly and compiled",
     )
     options = parser.parse_args()
 
