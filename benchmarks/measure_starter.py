@@ -9,11 +9,12 @@ by default the one that ships. Make choices on the split `validation`; use `test
 
 Emotions: FER2013 without duplicates, the original 48x48 pictures (the usual protocol) and the
 aligned crops; all seven classes, and four of them (the answer is the most probable of the four, on
-pictures of these four). Faces: the shares of faces lost and non-faces removed at the threshold 0.5
-and at the one that loses 1 % of the validation split's aligned faces, the area under the ROC curve
-of each source of faces against all non-faces, and the reverse. `--faces` and `--nonfaces` are
-folders <source>/* of sources that the training did not use. Add such faces, since those of FER2013
-resemble each other.
+pictures of these four), each also without the pictures that look like near copies of a picture of
+the training split (FER2013 contains retouched and cropped versions of the same photograph). Faces:
+the shares of faces lost and non-faces removed at the threshold 0.5 and at the one that loses 1 % of
+the validation split's aligned faces, the area under the ROC curve of each source of faces against
+all non-faces, and the reverse. `--faces` and `--nonfaces` are folders <source>/* of sources that
+the training did not use. Add such faces, since those of FER2013 resemble each other.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, roc_auc_score
 
 from benchmarks.pack_starter import opened
+from fer_jax.auditing import likeness
 from fer_jax.data import sources
 from fer_jax.faces.images import SUFFIXES
 from fer_jax.records import Inference
 from fer_jax.training import trained_model
+from fer_jax.training.gradients import descriptors
 
 FOUR = ("angry", "happy", "neutral", "sad")
 LOST = 0.01  # of the validation split's aligned faces, at the threshold
@@ -47,11 +51,13 @@ def main() -> None:
     config = json.loads((options.workdir / "config.json").read_text())
     model = trained_model.load(options.model)
     source = opened(config, options.split, options.workdir)
-    kinds = np.array([name.split("/")[0] for name in source.ids])
+    kinds = kinds_of(source)
+    trained_on = opened(config, "train", options.workdir)
     for kind in ("original", "aligned"):
-        rows = np.flatnonzero(kinds == kind)
-        print(f"\n{kind}, {options.split}: {len(rows)} faces")
-        emotions(model, source.images[rows], source.task_labels["label_emotion"][rows])
+        images = source.images[kinds == kind]
+        copies = near_copies(images, trained_on.images[kinds_of(trained_on) == kind])
+        print(f"\n{kind}, {options.split}: {len(images)} faces, {copies.sum()} near copies")
+        emotions(model, images, source.task_labels["label_emotion"][kinds == kind], copies)
 
     held_out = opened(config, "validation", options.workdir)
     aligned = np.array([name.startswith("aligned/") for name in held_out.ids])
@@ -69,7 +75,31 @@ def main() -> None:
     )
 
 
-def emotions(model: trained_model.Model, images: np.ndarray, truth: np.ndarray) -> None:
+def kinds_of(source: sources.ArraySource) -> np.ndarray:
+    return np.array([name.split("/")[0] for name in source.ids])
+
+
+def near_copies(images: np.ndarray, trained_on: np.ndarray) -> np.ndarray:
+    """Which images look like a copy of one that was used for training, bool [n]."""
+    faces, pool = (
+        likeness.Faces([str(row) for row in range(len(crops))], crops, descriptors(crops))
+        for crops in (enlarged(images), enlarged(trained_on))
+    )
+    found = np.zeros(len(images), bool)
+    found[[row for row, _, _ in likeness.copies(faces, pool)]] = True
+    return found
+
+
+def enlarged(images: np.ndarray) -> np.ndarray:
+    side = (likeness.SIZE, likeness.SIZE)
+    shape = (len(images), *side, 3)
+    crops = [cv2.resize(image, side, interpolation=cv2.INTER_LINEAR) for image in images]
+    return np.reshape(crops, shape).astype(np.uint8)
+
+
+def emotions(
+    model: trained_model.Model, images: np.ndarray, truth: np.ndarray, copies: np.ndarray
+) -> None:
     labels = model.record.labels["emotion"]
     four = [labels.index(name) for name in FOUR]
     for crops in (1, 5):
@@ -77,13 +107,15 @@ def emotions(model: trained_model.Model, images: np.ndarray, truth: np.ndarray) 
         asked = model.replaced(record, model.weights)
         probabilities = asked.answers("emotion", asked.features("emotion", images))
         answers = probabilities.argmax(axis=1)
+        right = answers == truth
         among = np.isin(truth, four)
-        best = np.array(four)[probabilities[among][:, four].argmax(axis=1)]
+        best = np.array(four)[probabilities[:, four].argmax(axis=1)] == truth
         print(
-            f"  {crops} crop(s) and mirror images: accuracy {(answers == truth).mean():.2%}, "
+            f"  {crops} crop(s) and mirror images: accuracy {right.mean():.2%}, "
             f"balanced {balanced_accuracy_score(truth, answers):.2%}, macro F1 "
             f"{f1_score(truth, answers, average='macro'):.3f}; four classes "
-            f"{(best == truth[among]).mean():.2%} of {among.sum()}"
+            f"{best[among].mean():.2%} of {among.sum()}; without near copies "
+            f"{right[~copies].mean():.2%}, four classes {best[among & ~copies].mean():.2%}"
         )
     table = confusion_matrix(truth, answers, normalize="true")
     for name, row in zip(labels, table, strict=True):
