@@ -8,7 +8,7 @@ const MANY = 6; // with more faces, boxes carry only their number
 export function smoothed(face) {
   if (!face.smoothed) return face;
   const [emotion] = Object.entries(face.smoothed).reduce((one, other) => (other[1] > one[1] ? other : one));
-  return { ...face, emotion, probabilities: face.smoothed };
+  return { ...face, emotion, probabilities: face.smoothed, measured: confidence(face) };
 }
 
 /** The probability of the answer, 0..1. */
@@ -16,14 +16,22 @@ export function confidence(face) {
   return face.probabilities[face.emotion];
 }
 
+/**
+ * Whether the answer is withheld. This depends on the probabilities of the frame itself, also where
+ * smoothed ones are shown: the accuracy at each threshold was measured on these.
+ */
+export function withheld(face, threshold) {
+  return (face.measured ?? confidence(face)) < threshold;
+}
+
 /** The answer in words; withheld below the threshold. */
 export function answer(face, threshold) {
-  return confidence(face) < threshold ? text("unsureName") : emotionName(face.emotion);
+  return withheld(face, threshold) ? text("unsureName") : emotionName(face.emotion);
 }
 
 /** The answer and how sure it is, in words. */
 export function summary(face, threshold) {
-  if (confidence(face) < threshold) return text("unsureName");
+  if (withheld(face, threshold)) return text("unsureName");
   return `${emotionName(face.emotion)}, ${percent(confidence(face))}`;
 }
 
@@ -54,7 +62,7 @@ export function drawBoxes(container, { width, height, faces }, { threshold, labe
     box.style.height = `${(100 * (y1 - y0)) / height}%`;
     box.dataset.face = index;
     colour(box, face.emotion, labels);
-    box.classList.toggle("unsure", confidence(face) < threshold);
+    box.classList.toggle("unsure", withheld(face, threshold));
     box.classList.toggle("at-top", y0 < 0.09 * height);
     const sign = element("span", "sign");
     sign.dir = "auto";
@@ -107,7 +115,7 @@ function emptyCard(labels) {
 }
 
 function fillCard(card, face, index, { threshold, labels, moving }) {
-  const unsure = confidence(face) < threshold;
+  const unsure = withheld(face, threshold);
   card.dataset.face = index;
   colour(card, face.emotion, labels);
   card.classList.toggle("unsure", unsure);

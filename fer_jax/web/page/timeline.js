@@ -1,6 +1,6 @@
 // The timeline of a video: for each person a band with the probabilities of all emotions over time.
 
-import { colour, confidence, element, nameOf, summary } from "./faces.js";
+import { colour, element, nameOf, summary, withheld } from "./faces.js";
 import { emotionName, number, percent, text } from "./texts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -103,7 +103,7 @@ export class Timeline {
     });
     const answers = new Map();
     run.forEach(({ time, face }, i) => {
-      const key = confidence(face) < this.threshold ? "" : face.emotion;
+      const key = withheld(face, this.threshold) ? "" : face.emotion;
       const path = `M${x(time)} ${HEIGHT + 4}H${x(times[i + 1])}V${HEIGHT + 12}H${x(time)}Z`;
       answers.set(key, (answers.get(key) ?? "") + path);
     });
@@ -122,7 +122,7 @@ export class Timeline {
   #shares(seen) {
     const counts = new Map();
     for (const { face } of seen) {
-      const name = confidence(face) < this.threshold ? text("unsureName") : emotionName(face.emotion);
+      const name = withheld(face, this.threshold) ? text("unsureName") : emotionName(face.emotion);
       counts.set(name, (counts.get(name) ?? 0) + 1);
     }
     return [...counts]
