@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -33,10 +34,16 @@ class Smoother:
 
     Args:
         tau_s: time constant in seconds; 0 leaves the probabilities as they are.
-        longest_gap_s: an average starts anew when its person was away for longer.
+        longest_gap_s: an average starts anew when its person was away for longer, or when time
+            goes backwards.
+
+    Raises:
+        ValueError: `tau_s` is negative or not finite.
     """
 
     def __init__(self, tau_s: float = SMOOTHING_S, longest_gap_s: float = LONGEST_GAP_S) -> None:
+        if not 0 <= tau_s < math.inf:
+            raise ValueError(f"tau_s is {tau_s}; it must be 0 or a positive number of seconds")
         self._tau_s, self._longest_gap_s = tau_s, longest_gap_s
         self._states: dict[int, _State] = {}
 
@@ -49,17 +56,20 @@ class Smoother:
         """The smoothed probabilities of the faces of the next frame.
 
         Args:
-            time_s: of the frame; never before the last one.
+            time_s: of the frame. Averages start anew if it is before the last one, as in joined
+                recordings.
             people: the person of each face. Faces without a number (0) are not smoothed.
             probabilities: rows that sum to 1.
         """
         smoothed = np.array(probabilities, np.float32)
+        if not self._tau_s:
+            return smoothed
         for row, person in enumerate(people.tolist()):
             if not person:
                 continue
             new = np.log(np.maximum(probabilities[row].astype(np.float64), _LEAST))
             state = self._states.pop(person, None)
-            if state is not None and time_s - state.time_s <= self._longest_gap_s and self._tau_s:
+            if state is not None and 0 <= time_s - state.time_s <= self._longest_gap_s:
                 kept = np.exp(-(time_s - state.time_s) / self._tau_s)
                 new = kept * state.logarithms + (1 - kept) * new
             self._states[person] = _State(time_s, new)

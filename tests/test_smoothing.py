@@ -53,7 +53,21 @@ def test_nobody_is_not_smoothed_and_zero_is_no_veto() -> None:
     assert smoother.add(1.4, ONE, 1 - sure)[0, 1] > 0.5
 
 
+@pytest.mark.parametrize("back_s", [0.2, 5.0, 1e6])
+def test_it_starts_anew_when_time_goes_backwards(back_s: float) -> None:
+    smoother = Smoother()
+    smoother.add(back_s, ONE, CALM)
+    np.testing.assert_allclose(smoother.add(0.0, ONE, GLAD), GLAD, atol=1e-6)
+    assert smoother.add(0.1, ONE, CALM)[0, 1] > 0.5  # the average continues from the new time
+
+
 def test_a_time_constant_of_zero_changes_nothing() -> None:
-    smoother = Smoother(tau_s=0.0)
-    smoother.add(0.0, ONE, CALM)
-    np.testing.assert_allclose(smoother.add(0.2, ONE, GLAD), GLAD, atol=1e-6)
+    smoother, sure = Smoother(tau_s=0.0), np.array([[1.0, 0.0]], np.float32)
+    for time_s, probabilities in [(0.0, CALM.astype(np.float32)), (0.2, sure), (0.1, 1 - sure)]:
+        np.testing.assert_array_equal(smoother.add(time_s, ONE, probabilities), probabilities)
+
+
+@pytest.mark.parametrize("tau_s", [-0.5, np.inf, np.nan])
+def test_an_impossible_time_constant_is_refused(tau_s: float) -> None:
+    with pytest.raises(ValueError, match="tau_s is"):
+        Smoother(tau_s=tau_s)
