@@ -461,16 +461,24 @@ def _from_originals(table: pd.DataFrame, workdir: Workdir, found: Sequence[Origi
 
 
 def _pictures_of(rows: pd.DataFrame, written: Sequence[str]) -> set[str]:
-    """The recorded pictures that belong to rows of a table: crops and annotated pictures."""
+    """The recorded pictures that belong to rows of a table: crops, annotated copies, timelines."""
     sources = {text for cell in set(rows.get("source", ())) for text in possible_texts(cell)}
     named = set(rows.get("crop", ())) | {f"annotated/{source}" for source in sources}
     digests = {names.digest(source) for source in sources}  # names too long or already used
     return {
         name
         for name in written
-        for stem in [name.rpartition(".")[0]]
-        if name in named or stem in named or stem.rpartition("-")[2] in digests
+        for copy in [_annotated_copy(name)]
+        for stem in [copy.rpartition(".")[0]]
+        if copy in named or stem in named or stem.rpartition("-")[2] in digests
     }
+
+
+def _annotated_copy(name: str) -> str:
+    """The annotated copy of the video whose timeline has this name; other names are unchanged."""
+    if not name.startswith("timeline/"):
+        return name
+    return "annotated/" + name.removeprefix("timeline/").removesuffix(".png")
 
 
 def _delete(folder: Path, names: Sequence[str], done: Removed) -> None:

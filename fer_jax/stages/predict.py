@@ -112,9 +112,8 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
                         window.show(draw(analysed))
                     yield analysed
                 if config.annotate and (figure := timeline.draw(source.name)):
-                    picture = f"{copies[source.name].relative_to(workdir / 'annotated')}.png"
                     with skips.each(source.name, _NO_TIMELINE):
-                        save_figure(figure, workdir / "timeline" / picture, dpi=110)
+                        save_figure(figure, timeline_of(copies[source.name], workdir), dpi=110)
 
         for source, frames in itertools.groupby(written(), key=lambda one: one.source):
             if not config.annotate:
@@ -275,3 +274,8 @@ def name_copies(sources: Iterable[Source], folder: Path) -> dict[str, Path]:
         taken.add(str(path).casefold())
         places[name] = folder / path
     return places
+
+
+def timeline_of(copy: Path, workdir: Path) -> Path:
+    """The path of the timeline of the video with this annotated copy."""
+    return workdir / "timeline" / f"{copy.relative_to(workdir / 'annotated')}.png"

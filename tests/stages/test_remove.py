@@ -15,7 +15,7 @@ from fer_jax import outputs, workdir
 from fer_jax.data import builders
 from fer_jax.errors import UserError
 from fer_jax.locking import alone_in
-from fer_jax.reading import Photograph
+from fer_jax.reading import Photograph, Video
 from fer_jax.spreadsheets import safe_cell
 from fer_jax.stages import photographs, predict, remove
 from fer_jax.workdir import atomic_file, write_json
@@ -378,6 +378,33 @@ def test_an_annotated_copy_under_another_name_goes_too(tmp_path):
     remove.run(config(tmp_path), tmp_path / "removals")
     assert [path.name for path in (folder / "annotated").iterdir()] == ["c.png"]
     assert (folder / "predictions.csv").read_text() == "source,frame,emotion\nc.png,0,sad\n"
+
+
+def test_timelines_of_the_person_s_videos_go_too(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    own = ["a.mp4", "=b.avi", f"{'c' * 190}.mp4", "d/e.mov"]
+    sources = [*own, "f.mp4", "g.mp4"]
+    for name in sources:
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(name.encode())
+    rows = "".join(f"{name},{GONE if name in own else STAYS},sad\n" for name in sources)
+    (photos / "labels.csv").write_text(f"path,subject,emotion\n{rows}")
+    listed = [Video(name, photos / name, 0.2) for name in sources]
+    copies = predict.name_copies(listed, Path("annotated"))
+    timelines = {name: str(predict.timeline_of(copy, Path())) for name, copy in copies.items()}
+    folder = finished(
+        tmp_path / "w" / "predict",
+        "predict",
+        {
+            "predictions.parquet": pd.DataFrame({"source": sources, "frame": 0}),
+            **dict.fromkeys(timelines.values(), "drawn"),
+        },
+        input=str(photos),
+    )
+    remove.run(config(tmp_path), tmp_path / "removals")
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
+    assert left == {timelines["f.mp4"], timelines["g.mp4"]}
 
 
 @pytest.mark.parametrize("asked", ["ZELDA77", "ｚｅｌｄａ７７"])
