@@ -55,6 +55,7 @@ def stage(
     grows: bool = False,
     revisits: bool = False,
     many_processes: bool = False,
+    live: Callable[[Any], bool] = lambda config: False,
 ) -> Callable[[RunFunction], Callable[[Config, str | os.PathLike[str]], Summary]]:
     """Turns `run(config, workdir: Path) -> summary` into a stage.
 
@@ -74,6 +75,8 @@ def stage(
         many_processes: whether several processes may run the stage together, in the same folder.
             The first one then writes the files listed at the top of this module, and `run` should
             let only the first one write other files.
+        live: whether a run of this config records something that passes, such as the pictures of a
+            camera. A finished folder is then refused, since its summary is of another recording.
 
     The decorated function returns the summary, at once if the work is already done. If it raises
     an error before `run` has written anything, the folder stays as it was, so that the corrected
@@ -83,7 +86,8 @@ def stage(
         UserError: by the decorated function, if a field of the config is invalid (see
             `fer_jax.schemas`); an input is missing, contains the folder or lies in it; the folder
             belongs to another config; another process is working in it; the inputs of a stage that
-            does not grow have changed; the disk is full; or permissions are missing.
+            does not grow have changed; the folder holds a finished live recording; the disk is
+            full; or permissions are missing.
     """
 
     def decorate(run: RunFunction) -> Callable[[Config, str | os.PathLike[str]], Summary]:
@@ -105,6 +109,11 @@ def stage(
                     digests |= {_ALSO_READ: _digest_of_files(files)}
                 with alone_in(folder, config.stage):
                     summary = _finished(config, folder, digests, grows, revisits)
+                    if summary is not None and live(config):
+                        raise UserError(
+                            f"{config.stage}: {folder} holds a finished recording; choose another "
+                            f"--workdir for the next one"
+                        )
                     if summary is not None and not revisits:
                         if backend.writes():
                             console.say(f"[{config.stage}] done already: {folder}")

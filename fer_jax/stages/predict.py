@@ -39,14 +39,18 @@ _ROWS_AT_ONCE = 4096  # in a row group of predictions.parquet
 _PIXELS, _SCORE, _PROBABILITY = "{:.2f}", "{:.4f}", "{:.6f}"  # numbers in predictions.csv
 
 
-@stage(inputs=lambda config: [config.model, config.input])
+@stage(
+    inputs=lambda config: [config.model, config.input],
+    live=lambda config: bool(config.camera),
+)
 def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     """Finds, aligns and classifies faces as when the model was measured.
 
     A file that fails is counted and listed in skipped.csv; the others are not affected.
 
     Raises:
-        UserError: no model, a model without the task `emotion`, or no readable input.
+        UserError: no model, a model without the task `emotion`, no readable input, or a camera that
+            is ended before its first frame.
     """
     if not config.model:
         raise UserError("predict: give a model directory or a training workdir by --config.model")
@@ -126,6 +130,11 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
                     drawing.write_image(copies[source.name], picture)
                     if len(overview) < _OVERVIEW:
                         overview.append(picture)
+        if not counts.frames and not skips.rows:
+            raise UserError(
+                f"predict: camera {config.camera} was ended before its first frame; run the same "
+                f"command again"
+            )
         if not counts.frames:
             name, reason = skips.rows[-1]
             place = config.input or f"camera {config.camera}"

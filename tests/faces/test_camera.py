@@ -3,63 +3,14 @@
 from __future__ import annotations
 
 import signal
-from typing import ClassVar
 
-import cv2
 import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.faces import camera
 from fer_jax.faces.camera import Camera, Window
-
-
-class FakeCapture:
-    """What OpenCV gives for a camera: frames of one grey level each, that of their number."""
-
-    opens, count = True, 1000
-    made: ClassVar[list[FakeCapture]] = []
-
-    def __init__(self, number: int) -> None:
-        self.number, self.grabbed, self.released = number, 0, False
-        FakeCapture.made.append(self)
-
-    def isOpened(self) -> bool:  # noqa: N802
-        return self.opens
-
-    def set(self, *_: object) -> None: ...
-
-    def grab(self) -> bool:
-        self.grabbed += 1
-        return self.grabbed <= self.count
-
-    def retrieve(self) -> tuple[bool, np.ndarray]:
-        image = np.zeros((4, 6, 3), np.uint8)
-        image[..., 0] = self.grabbed  # blue
-        return True, image
-
-    def release(self) -> None:
-        self.released = True
-
-
-@pytest.fixture
-def capture(monkeypatch: pytest.MonkeyPatch) -> type[FakeCapture]:
-    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
-    monkeypatch.setattr(FakeCapture, "made", [])
-    return FakeCapture
-
-
-@pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A display, on which the keys that a test puts here are pressed one after the other."""
-    pressed: list[int] = []
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
-    monkeypatch.setattr(cv2, "destroyWindow", lambda *_: None)
-    monkeypatch.setattr(cv2, "imshow", lambda *_: None)
-    monkeypatch.setattr(cv2, "waitKey", lambda _: pressed.pop(0) if pressed else -1)
-    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
-    return pressed
+from tests.faces.fake_capture import FakeCapture
 
 
 def test_frames_are_rgb_with_times_from_zero(capture: type[FakeCapture]) -> None:

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import signal
 
 import av
 import cv2
@@ -277,6 +278,31 @@ def test_a_long_video_holds_one_batch_of_frames(tmp_path, model, monkeypatch):
     counts = table.assign(found=table["emotion"].notna()).groupby("frame")["found"].sum()
     assert counts.tolist() == [(index + 1) % 3 for index in range(50)]
     assert summary["faces"] == 51 and summary["without_face"] == 16
+
+
+@pytest.mark.usefixtures("keys", "model")
+def test_a_second_recording_of_a_camera_needs_another_workdir(tmp_path, capture, monkeypatch):
+    monkeypatch.setattr(search, "Detector", fake_detector(lambda image: []))
+    monkeypatch.setattr(capture, "count", 5)
+    config = config_for("", camera="0", every_s=0.0)
+    assert predict.run(config, tmp_path / "first")["frames"] == 5
+    before = (tmp_path / "first" / "predictions.csv").read_bytes()
+    monkeypatch.setattr(capture, "count", 7)
+    with pytest.raises(UserError, match=r"first holds a finished recording; .*another --workdir"):
+        predict.run(config, tmp_path / "first")
+    assert (tmp_path / "first" / "predictions.csv").read_bytes() == before
+    assert predict.run(config, tmp_path / "second")["frames"] == 7
+
+
+@pytest.mark.usefixtures("keys", "model")
+def test_a_camera_that_is_ended_before_its_first_frame_is_a_user_error(
+    tmp_path, capture, monkeypatch
+):
+    monkeypatch.setattr(capture, "set", lambda *_: signal.raise_signal(signal.SIGINT))
+    config = config_for("", camera="0", every_s=0.0)
+    with pytest.raises(UserError, match="camera 0 was ended before its first frame"):
+        predict.run(config, tmp_path / "out")
+    assert not (tmp_path / "out" / "config.json").exists()  # the same command can be run again
 
 
 def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
