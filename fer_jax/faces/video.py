@@ -34,6 +34,9 @@ Reason = Literal[
 
 # A file counts as truncated if its frames end this long before the end that it declares.
 _END_TOLERANCE_S = 0.5
+# A frame this long before the last sample means that the clock went backwards. Some files have
+# frames that are out of order by less.
+_CLOCK_TOLERANCE_S = 0.5
 # Declared ends after more than a year are ignored.
 _LONGEST_S = 366 * 86_400.0
 
@@ -70,7 +73,8 @@ class SampleCounts:
     Attributes:
         decoded: decoded frames, sampled or not.
         without_time: decoded frames without a presentation time, which cannot be sampled.
-        failed: expected samples that could not be decoded.
+        failed: expected samples that could not be decoded, or whose times are those of earlier
+            frames because the clock went backwards (joined recordings).
     """
 
     decoded: int = 0
@@ -145,7 +149,8 @@ def sample_frames(
         raise VideoError(path, "no_frames", detail + fault)
     counts.failed = grid.lost
     if counts.failed:
-        detail = f"damaged or truncated; {counts.failed} samples are lost"
+        cause = "its clock goes backwards" if grid.went_back else "damaged or truncated"
+        detail = f"{cause}; {counts.failed} samples are lost"
         raise VideoError(path, "damaged", detail + fault)
 
 
@@ -176,7 +181,9 @@ class _Grid:
             raise ValueError(f"cannot sample every {every_s} s")
         self._every_s = every_s
         self._origin: float | None = None
-        self._last = -1
+        self._last, self._last_s = -1, 0.0  # the last sample
+        self._behind: int | None = None  # the current cell while the clock is behind that sample
+        self._left_out = 0  # number of cells that were passed while the clock was behind
         self._recent: collections.deque[int] = collections.deque(maxlen=64)
         self._failed: set[int] = set()
         self._cut_off = 0  # number of cells after the last frame, which may be too many to list
@@ -190,8 +197,11 @@ class _Grid:
             return True
         cell = self._cell(time_s)
         if cell <= self._last:
+            if self._behind is not None or self._last_s - time_s > _CLOCK_TOLERANCE_S:
+                self._left_out += cell != self._behind
+                self._behind = cell
             return False
-        self._last = cell
+        self._last, self._last_s, self._behind = cell, time_s, None
         self._recent.append(cell)
         self._failed.discard(cell)
         return True
@@ -215,7 +225,12 @@ class _Grid:
     @property
     def lost(self) -> int:
         """The number of expected samples that were lost."""
-        return len(self._failed) + self._cut_off + self._failed_frames
+        return len(self._failed) + self._cut_off + self._failed_frames + self._left_out
+
+    @property
+    def went_back(self) -> bool:
+        """Whether samples were lost because the clock went backwards."""
+        return self._left_out > 0
 
     def _cell(self, time_s: float) -> int:
         assert self._origin is not None

@@ -212,6 +212,27 @@ def test_frames_without_a_time_are_skipped_and_counted(tmp_path):
     assert counts.without_time == counts.decoded == 30
 
 
+def test_samples_are_lost_and_counted_where_the_clock_goes_backwards(tmp_path):
+    part = write(tmp_path / "part.ts").read_bytes()
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(part + part)
+    frames, counts, error = sample(joined, 0.5)
+    assert len(frames) == 6 and counts.decoded == 60
+    assert counts.failed == 6 and error == "damaged"
+    with pytest.raises(VideoError, match="its clock goes backwards; 6 samples are lost"):
+        list(sample_frames(joined, 0.5))
+    frames, counts, error = sample(joined, 0.0)  # every frame is a sample, whatever its time
+    assert len(frames) == 60 and counts.failed == 0 and error is None
+
+
+def test_a_clock_that_catches_up_goes_on():
+    grid = video._Grid(0.5)
+    times = [0.0, 0.5, 1.0, 1.5, 2.0, 0.1, 0.2, 0.6, 2.2, 2.5, 3.0, 2.9]
+    taken = [time for time in times if grid.takes(time)]
+    assert taken == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert grid.lost == 3  # the cells of 0.1, 0.6 and 2.2; 2.9 is only out of order
+
+
 @pytest.mark.parametrize("encoding", ["cp1256", "utf-16-le", "latin-1"])
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
 def test_a_title_in_any_encoding_does_not_lose_frames(tmp_path, name, encoding):
