@@ -19,7 +19,11 @@ def follower(smoothing_s: float = SMOOTHING_S) -> Follow:
     """What a `Reader` takes to number people and to smooth with a time constant in seconds.
 
     A frame is held back until all its faces have their numbers: for up to 5 frames.
+
+    Raises:
+        ValueError: the time constant is negative or not finite.
     """
+    Smoother(smoothing_s)  # checks the time constant before any frame is read
 
     def follow(frames: Iterator[AnalysedFrame]) -> Iterator[AnalysedFrame]:
         first = next(frames, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fer_jax.faces.alignment import TEMPLATE
 from fer_jax.faces.mtcnn import Faces
@@ -55,3 +56,8 @@ def test_a_withheld_answer_has_no_smoothed_emotion_either() -> None:
     (row,) = one.rows(LABELS, least=0.99)
     assert row["emotion"] == row["smoothed_emotion"] == ""
     assert row["smoothed_prob_angry"] > 0
+
+
+def test_an_impossible_time_constant_is_refused_before_frames_are_read() -> None:
+    with pytest.raises(ValueError, match="tau_s is -1"):
+        follower(-1.0)
