@@ -73,8 +73,8 @@ def read(
         coverage: the share of faces to answer, above 0 and at most 1; instead of `min_confidence`.
             The threshold is that which answered this share of held-out faces when the model was
             measured (docs/python.md).
-        people: for a person-relative model: "one" person on all pictures, or "folder", a folder
-            for each person.
+        people: for a person-relative model: "one" person on all pictures, or "folder": a folder
+            for each person inside the source, or inside each folder of a list.
         neutral: for the reference "neutral": pattern of the file names of neutral photographs.
         batch: frames that are analysed together.
         smoothing_s: time constant in seconds of the probabilities that are smoothed over time, for

@@ -53,6 +53,7 @@ class Source(Protocol):
 
     Attributes:
         name: unique among the sources of a reader; below the input folder, or as it was given.
+        prefix: the part of the name that was given in a list; the path below it follows.
         moving: whether its frames are a sequence, in which people can be followed.
     """
 
@@ -60,6 +61,9 @@ class Source(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def prefix(self) -> str: ...
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order; each call starts again.
@@ -80,6 +84,7 @@ class Photograph:
 
     name: str
     path: Path
+    prefix: str = ""
     moving: ClassVar[bool] = False
 
     def frames(self) -> Iterator[Frame]:
@@ -97,6 +102,7 @@ class Picture:
 
     name: str
     image: UInt8[np.ndarray, "h w 3"]
+    prefix: ClassVar[str] = ""
     moving: ClassVar[bool] = False
 
     def frames(self) -> Iterator[Frame]:
@@ -115,6 +121,7 @@ class Video:
     name: str
     path: Path
     every_s: float
+    prefix: str = ""
     moving: ClassVar[bool] = True
 
     def frames(self) -> Iterator[Frame]:
@@ -187,12 +194,14 @@ def sources_of(given: Pictures, *, every_s: float) -> Found:
     found = Found([], [])
     for item in [given] if isinstance(given, np.ndarray) else given:
         if isinstance(item, str | os.PathLike):
-            place = os.fspath(item)
-            below = find_sources(place, every_s=every_s)
-            # As it was given, since two files may have one name.
-            prefix = f"{place}/" if Path(place).is_dir() else place.removesuffix(Path(place).name)
+            below = find_sources(item, every_s=every_s)
+            # As it was given, since two files may have the same name.
+            place = os.fspath(item).rstrip("/")
+            prefix = f"{place}/" if Path(item).is_dir() else place.removesuffix(Path(place).name)
             found.sources.extend(
-                dataclasses.replace(source, name=prefix + source.name)  # type: ignore[type-var]
+                dataclasses.replace(  # type: ignore[type-var]
+                    source, name=prefix + source.name, prefix=prefix
+                )
                 for source in below.sources
             )
             found.others.extend((prefix + name, reason) for name, reason in below.others)
@@ -426,7 +435,8 @@ class Reader:
         sources: photographs and videos.
         batch: frames that are analysed together.
         people: for a person-relative model, whose faces these are: "one" person's, or "folder":
-            those of the person named by the first folder in a source's name.
+            those of the person named by the first folder below the input folder. The same name in
+            two input folders is the same person.
         neutral: pattern of the file names of neutral photographs, for the reference "neutral".
         follow: is applied to the frames of each video.
         progress: what the progress bar, which counts frames, is called; "" shows none.
@@ -468,9 +478,9 @@ class Reader:
         self._check_people(sources, flag)
         self.sources = list(sources)
         if people == "folder":
-            self.sources = [source for source in sources if "/" in source.name]
+            self.sources = [source for source in sources if _person(source)]
             for source in sources:
-                if "/" not in source.name:
+                if not _person(source):
                     reason = f"lies in no folder of a person, and {flag}people is 'folder'"
                     self.skips.add(source.name, reason)
 
@@ -534,9 +544,7 @@ class Reader:
             shots = _shots(self.sources, skips, bar)
             seen = list(_without_pixels(_analysed(shots, look, self._batch, skips)))
         sources, _, sightings = zip(*seen, strict=True) if seen else ((), (), ())
-        people = [
-            source.name.partition("/")[0] if self._people == "folder" else "" for source in sources
-        ]
+        people = [_person(source) if self._people == "folder" else "" for source in sources]
         neutral = [self._is_neutral(source) for source in sources]
         answers = recogniser.relative(sightings, people, neutral)
         pairs = zip(people, answers, strict=True)
@@ -580,6 +588,12 @@ class _Relative:
         if key not in self.answers:
             self.recogniser.sightings([frame.image])  # fails as it did before
         return self.answers[key]
+
+
+def _person(source: Source) -> str:
+    """The first folder below the input folder of a source; "" if it lies directly in that."""
+    person, slash, _ = source.name.removeprefix(source.prefix).partition("/")
+    return person if slash else ""
 
 
 def _not_numbered(source: Source, frame: Frame, analysis: Analysis) -> AnalysedFrame:

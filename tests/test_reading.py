@@ -17,8 +17,8 @@ from fer_jax.errors import UserError
 from fer_jax.faces.drawing import write_image
 from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.video import Frame, expected_samples, sample_frames
-from fer_jax.reading import LANDMARKS, Picture, Reader, find_sources, schema
-from fer_jax.recogniser import Analysis, Recogniser
+from fer_jax.reading import LANDMARKS, Picture, Reader, find_sources, schema, sources_of
+from fer_jax.recogniser import Analysis, Recogniser, Sighting
 from fer_jax.stages.render import write_clip
 
 ROOT = Path(__file__).parents[1]
@@ -140,6 +140,36 @@ def test_a_place_without_sources_is_an_error(tmp_path):
         Reader(Stub(), [], people="many")
     with pytest.raises(UserError, match="in nowhere is not person-relative; leave out people and"):
         Reader(Stub(), [], people="one")
+
+
+class RelativeStub(Recogniser):
+    """One face on each picture; remembers whose pictures these were."""
+
+    def __init__(self):
+        self.reference, self.labels, self.where = "mean", LABELS, "nowhere"
+
+    def sightings(self, pictures):
+        return [Sighting(analysis(1).faces, np.zeros((1, 1, 2)), 0) for _ in pictures]
+
+    def relative(self, sightings, people, neutral):
+        self.people = list(people)
+        return [analysis(1)._replace(reference_faces=4) for _ in sightings]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_people_are_the_folders_below_each_place_of_a_list(tmp_path, slash, monkeypatch):
+    names = ["album/ann/1.png", "album/bob/2.png", "album/3.png", "more/ann/deep/4.png"]
+    for name in names:
+        write_image(tmp_path / name, grey(1))
+    monkeypatch.chdir(tmp_path)
+    for root in ("", f"{tmp_path}/"):
+        given = [f"{root}album{slash}", f"{root}more{slash}", grey(1)]
+        sources = sources_of(given, every_s=0.5).sources
+        assert {source.name for source in sources} == {*(root + name for name in names), "0"}
+        recogniser = RelativeStub()
+        reader = Reader(recogniser, sources, people="folder")
+        assert len(list(reader)) == 3 and recogniser.people == ["ann", "bob", "ann"]
+        assert [name for name, _ in reader.skips.rows] == [f"{root}album/3.png", "0"]
 
 
 @pytest.mark.parametrize("every_s", [0.0, 0.25, 0.5, 100.0])

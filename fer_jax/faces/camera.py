@@ -36,6 +36,7 @@ class Camera:
 
     number: int
     every_s: float = 0.0
+    prefix: ClassVar[str] = ""
     moving: ClassVar[bool] = True
     _ended: threading.Event = field(init=False, default_factory=threading.Event)
 
