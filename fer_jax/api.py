@@ -82,13 +82,14 @@ def read(
         progress: whether to show a progress bar.
 
     Returns:
-        One row per face, and one for a picture or frame without a face, in which all columns but
-        the first four are missing: source (str: name of the file, path within the folder, or
-        number of the picture in memory), frame (int, from 0), time_s (float, seconds), person (int,
-        from 1 in each video; 0: not numbered), x0, y0, x1, y1 (float32, pixels), detector_score
+        One row per face, and one for a picture or frame without a face, in which the columns x0 to
+        smoothed_prob_* are missing, answered is False and reference_faces is 0: source (str: name
+        of the file, path within the folder, or number of the picture in memory), frame (int, from
+        0), time_s (float, seconds), person (int, from 1 in each video; 0: not numbered), x0, y0,
+        x1, y1 (float32, pixels), detector_score
         (0..1), left_eye_x to mouth_right_y (pixels), emotion (str), prob_* (float32, calibrated,
         one column for each emotion), smoothed_emotion and smoothed_prob_* if there is a video,
-        reference_faces with a person-relative model, and answered (bool) with
+        reference_faces (int) with a person-relative model, and answered (bool) with
         `min_confidence` or `coverage`. An answer that is withheld has the emotion "" and keeps its
         probabilities. `attrs["skipped"]` lists name and reason of what could not be read,
         `attrs["abstaining"]` says how many answers were withheld and what accuracy was measured.
@@ -241,6 +242,6 @@ def _table(
     table = reading.table(rows, columns)
     table.attrs["skipped"] = list(skipped)
     if rule is not None:
-        answered = [row["answered"] for row in rows if "answered" in row]
+        answered = [row["answered"] for row in rows if "x0" in row]  # those of faces
         table.attrs["abstaining"] = rule.describe(answered.count(False), len(answered))
     return table

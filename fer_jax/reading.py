@@ -357,7 +357,8 @@ class AnalysedFrame:
         source = self.source.name.encode(errors="backslashreplace").decode()
         place = {"source": source, "frame": self.frame.index, "time_s": self.frame.time_s}
         readings = self.readings(labels, relative=relative, least=least)
-        return [reading.cells() | place for reading in readings] or [place | {"person": 0}]
+        without_face = {"person": 0, "reference_faces": 0, "answered": False}
+        return [reading.cells() | place for reading in readings] or [place | without_face]
 
 
 def schema(
@@ -369,7 +370,8 @@ def schema(
 ) -> pa.Schema:
     """The columns of a table of faces.
 
-    All but source, frame, time_s and person are null in the row of a frame without a face.
+    In the row of a frame without a face, person and reference_faces are 0, answered is False, and
+    the columns between are null.
 
     Args:
         labels: the classes; without them, the table ends with the landmarks.

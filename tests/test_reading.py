@@ -73,7 +73,17 @@ def test_the_cells_of_a_record_are_the_columns_of_the_table():
 def test_a_frame_without_a_face_has_one_row_with_its_place():
     (frame,) = Reader(Stub(), [Picture("mine", grey(0))])
     assert frame.readings(LABELS) == []
-    assert frame.rows(LABELS) == [{"source": "mine", "frame": 0, "time_s": 0.0, "person": 0}]
+    (row,) = frame.rows(LABELS)
+    place = {"source": "mine", "frame": 0, "time_s": 0.0, "person": 0}
+    assert row == place | {"reference_faces": 0, "answered": False}
+
+
+def test_frames_without_a_face_keep_the_types_of_the_columns():
+    frames = Reader(Stub(), [Picture("some", grey(2)), Picture("none", grey(0))])
+    rows = [row for frame in frames for row in frame.rows(LABELS, relative=True, least=0.5)]
+    table = reading.table(rows, schema(LABELS, relative=True, abstains=True))
+    assert table["answered"].dtype == bool and table["reference_faces"].dtype == np.int64
+    assert table[table["answered"]]["source"].tolist() == ["some", "some"]
 
 
 def test_large_pictures_come_in_smaller_batches():
