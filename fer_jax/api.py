@@ -7,9 +7,10 @@ None of them needs flags or a workdir. They print nothing but progress bars and 
 from __future__ import annotations
 
 import functools
+import math
 import multiprocessing
+import numbers
 import os
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,30 +28,32 @@ from fer_jax.stages import find_stage
 from fer_jax.training import model_directory
 
 
-def detect(images: Pictures, *, progress: bool = True) -> pd.DataFrame:
+def detect(images: Pictures, *, every_s: float = 0.2, progress: bool = True) -> pd.DataFrame:
     """The faces in pictures, as `read` finds them with the starter, without their emotions.
 
     Args:
-        images: as in `read`.
+        images: as `source` in `read`.
+        every_s: seconds of video between the frames that are searched; 0 searches all.
         progress: whether to show a progress bar.
 
     Returns:
-        The columns of `read` up to the landmarks.
+        The columns of `read` up to the landmarks; person is 0, since people are not numbered.
 
     Raises:
         UserError: as in `read`.
     """
+    _check_number("every_s", every_s, 0)
     backend.keep_compiled()
     pipeline = model_directory.read_record(starter.NAME).faces
     assert pipeline is not None, "the starter says how its faces were found"
-    found = sources_of(images, every_s=0.2)
+    found = sources_of(images, every_s=every_s)
     reader = Reader(reading.Detection(pipeline), found.sources, progress=_bar("detect", progress))
     return _table(reader, found.others, "detect")
 
 
 def read(
     source: Pictures,
-    model: str | Path | Recogniser = starter.NAME,
+    model: str | os.PathLike[str] | Recogniser = starter.NAME,
     *,
     every_s: float = 0.2,
     min_confidence: float | None = None,
@@ -95,9 +98,16 @@ def read(
         `attrs["abstaining"]` says how many answers were withheld and what accuracy was measured.
 
     Raises:
-        UserError: there is no such source or model, nothing can be read, or `coverage` is given and
-            the model was not measured on held-out faces.
+        UserError: there is no such source or model, nothing can be read, an argument is of a wrong
+            type or out of its range, or `coverage` is given and the model was not measured on
+            held-out faces.
     """
+    _check_number("every_s", every_s, 0)
+    _check_number("smoothing_s", smoothing_s, 0)
+    _check_number("batch", batch, 1, numbers.Integral)
+    for name, share in (("min_confidence", min_confidence), ("coverage", coverage)):
+        if share is not None:
+            _check_number(name, share, 0)
     backend.keep_compiled()
     found = sources_of(source, every_s=every_s)
     recogniser = model if isinstance(model, Recogniser) else _recogniser(model)
@@ -114,7 +124,7 @@ def read(
     return _table(reader, found.others, "read", rule)
 
 
-def load_backbone(model: str | Path = starter.NAME) -> Backbone:
+def load_backbone(model: str | os.PathLike[str] = starter.NAME) -> Backbone:
     """The backbone of a trained model, for features of faces.
 
     Args:
@@ -127,18 +137,22 @@ def load_backbone(model: str | Path = starter.NAME) -> Backbone:
     return Backbone(model)
 
 
-def config(name: str | Path, **fields: Any) -> ConfigDict:
+def config(name: str | os.PathLike[str], **fields: Any) -> ConfigDict:
     """The config of a stage, with some fields changed.
 
     Args:
         name: of a shipped config, such as "predict" or "emotion:small,rotation" (the command
             `fer-jax` lists them), or the path of a config file.
         **fields: values by the field's name; `**{"optimizer.learning_rate": 1e-3}` for a nested
-            one.
+            one. A path may be an `os.PathLike`.
 
     Raises:
-        UserError: there is no such config, or it has no such field.
+        UserError: there is no such config, it has no such field, or a value is of a wrong type.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise UserError(
+            f"a config cannot be of the type {type(name).__name__}: give its name or its path"
+        )
     place = os.fspath(name)
     if not place.partition(":")[0].endswith(".py"):
         place = config_files.named(place, config_files.folder())
@@ -146,10 +160,14 @@ def config(name: str | Path, **fields: Any) -> ConfigDict:
         _, made = config_files.load(place)
     known = config_files.fields(made)
     for given, value in fields.items():
-        field = given
-        if field not in known:
-            raise UserError(config_files.unknown_field(field, list(known), ""))
-        if not isinstance(known[field], ConfigDict):
+        field, value = given, _plain(value)
+        is_section = isinstance(known.get(field), ConfigDict)
+        if is_section and not isinstance(value, dict | ConfigDict):
+            raise UserError(f"the field {field} is a section; give a dictionary of its fields")
+        for part in config_files.fields(ConfigDict(value), field) if is_section else [field]:
+            if part not in known:
+                raise UserError(config_files.unknown_field(part, list(known), ""))
+        if not is_section:
             field, _, last = field.rpartition(".")
             value = {last: value}
         section: ConfigDict = functools.reduce(
@@ -162,13 +180,15 @@ def config(name: str | Path, **fields: Any) -> ConfigDict:
     return made
 
 
-def run(stage: str | Path | ConfigDict, workdir: str | Path, **fields: Any) -> dict[str, Any]:
+def run(
+    stage: str | os.PathLike[str] | ConfigDict, workdir: str | os.PathLike[str], **fields: Any
+) -> dict[str, Any]:
     """Runs a stage in a workdir, as the command line does, and returns its summary.
 
     A finished stage returns at once; one that was killed goes on.
 
     Args:
-        stage: a config, or what `config` makes one of.
+        stage: a config, or what `config` makes one of; not "serve", which is a command only.
         workdir: the folder that the stage writes.
         **fields: as in `config`; only with a name.
 
@@ -187,16 +207,41 @@ def run(stage: str | Path | ConfigDict, workdir: str | Path, **fields: Any) -> d
         made = stage
     else:
         made = config(stage, **fields)
+    name = str(made.get("stage", ""))
+    if name == "serve":
+        raise UserError("serve is no function: it runs until Ctrl-C; use the command fer-jax serve")
+    if not isinstance(workdir, str | os.PathLike):
+        raise UserError(f"a workdir cannot be of the type {type(workdir).__name__}: give its path")
     backend.keep_compiled()
-    module = find_stage(str(made.get("stage", "")))
+    module = find_stage(name)
     with console.only_warnings():
         summary: dict[str, Any] = module.run(made, workdir)
     return summary
 
 
-def _recogniser(model: str | Path) -> Recogniser:
+def _check_number(
+    name: str, value: object, least: int, kind: type[numbers.Real] = numbers.Real
+) -> None:
+    """Raises a `UserError` unless the argument `name` is a finite number of at least `least`."""
+    wanted = "a whole number" if kind is numbers.Integral else "a finite number"
+    right = isinstance(value, kind) and not isinstance(value, bool)
+    if not right or not least <= value < math.inf:  # type: ignore[operator]
+        raise UserError(f"{name}={value!r} must be {wanted}, {least} or more")
+
+
+def _plain(value: Any) -> Any:
+    """The value of a field as configs hold it: paths as str, also within dictionaries."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return value
+
+
+def _recogniser(model: str | os.PathLike[str]) -> Recogniser:
     """The starter stays loaded; other models may change in their folder."""
-    return _starter() if model == starter.NAME else Recogniser.load(model)
+    is_starter = model_directory.find(model) == starter.folder()
+    return _starter() if is_starter else Recogniser.load(model)
 
 
 @functools.cache

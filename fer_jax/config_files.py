@@ -119,8 +119,18 @@ def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> st
     `prefix` is what the user writes before the name of a field.
     """
     field = field.replace("'", '"')
-    near = difflib.get_close_matches(field, known, n=2, cutoff=0.75)
+    section, _, last = field.rpartition(".")
+    siblings = {name.rpartition(".")[2]: name for name in known if name.startswith(f"{section}.")}
+    near = [siblings[name] for name in difflib.get_close_matches(last, siblings, n=2)]
+    if not near:
+        others = [
+            name
+            for name in known
+            if name not in siblings.values() and not field.startswith(f"{name}.")
+        ]
+        near = difflib.get_close_matches(field, others, n=2, cutoff=0.75)
     near = near or _same_ending(field, known)
+    near = near or list(siblings.values())
     near = near or sorted({name.split(".")[0] for name in known})
     hints = ", ".join(f"{prefix}{name}" for name in near)
     return f"the config has no field {prefix}{field}; the nearest are {hints}"

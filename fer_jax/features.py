@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -31,12 +31,12 @@ class Backbone:
         UserError: there is no such model, or it is damaged.
     """
 
-    def __init__(self, model: str | Path = starter.NAME) -> None:
+    def __init__(self, model: str | os.PathLike[str] = starter.NAME) -> None:
         record = model_directory.read_record(model)
         tasks, _ = make_tasks({TASK: {}}, emotion={"classes": ("-", "+")})  # a head, not used
         shown = model_directory.describe(record.backbone, record.image_size, tasks)
-        self._model = trained_model.begin(str(model), shown)
-        self._where = str(model)
+        self._where = os.fspath(model)
+        self._model = trained_model.begin(self._where, shown)
         self.width = self._model.width
         self.image_size = record.image_size
         self.faces = record.faces
@@ -61,7 +61,8 @@ class Backbone:
             pictures: RGB, of any sizes.
 
         Raises:
-            UserError: the model does not say how faces are cropped.
+            UserError: the model does not say how faces are cropped, or `pictures` is something
+                else.
         """
         if self.faces is None:
             raise UserError(

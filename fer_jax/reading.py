@@ -187,10 +187,16 @@ def sources_of(given: Pictures, *, every_s: float) -> Found:
     """The sources that `Pictures` stand for; those in memory are named by their number, from 0.
 
     Raises:
-        UserError: a path has no image and no video, or an array is not a picture.
+        UserError: a path has no image and no video, an array is not a picture, or `given` is
+            something else.
     """
     if isinstance(given, str | os.PathLike):
         return find_sources(given, every_s=every_s)
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise UserError(
+            f"a source cannot be of the type {type(given).__name__}: give a path, a picture as an "
+            "array, or a list of these"
+        )
     found = Found([], [])
     for item in [given] if isinstance(given, np.ndarray) else given:
         if isinstance(item, str | os.PathLike):

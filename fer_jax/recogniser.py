@@ -6,9 +6,9 @@ aligned and classified.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +81,7 @@ class Recogniser:
             self.faces = self.faces.model_copy(update={"search": search})
 
     @classmethod
-    def load(cls, model: str | Path = starter.NAME, *, max_side: int = 0) -> Recogniser:
+    def load(cls, model: str | os.PathLike[str] = starter.NAME, *, max_side: int = 0) -> Recogniser:
         """The recogniser with a model by its place.
 
         Args:
@@ -92,7 +92,7 @@ class Recogniser:
         Raises:
             UserError: as in the constructor; or there is no model, or a damaged one.
         """
-        recogniser = cls(trained_model.load(model), str(model), max_side=max_side)
+        recogniser = cls(trained_model.load(model), os.fspath(model), max_side=max_side)
         if recogniser.faces.aligned:
             console.warn(
                 f"the model in {model} was trained on faces that others had cropped in an unknown "
@@ -106,6 +106,9 @@ class Recogniser:
 
         Args:
             pictures: uint8 [H, W, 3] RGB each, of any sizes.
+
+        Raises:
+            UserError: `pictures` is something else.
         """
         found = find_faces(pictures, self.faces)
         crops = aligned_crops(pictures, found, self.faces.crop)

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,12 @@ import fer_jax
 from fer_jax import config_files
 from fer_jax.faces.drawing import write_image
 from fer_jax.reading import sources_of
+from fer_jax.stages.render import write_clip
 
 ROOT = Path(__file__).parents[1]
 SIGNATURES = {
     "config": "name, **fields",
-    "detect": "images, *, progress=True",
+    "detect": "images, *, every_s=0.2, progress=True",
     "load_backbone": "model='starter'",
     "read": "source, model='starter', *, every_s=0.2, min_confidence=None, coverage=None, "
     "people='', neutral='', batch=8, smoothing_s=0.5, progress=True",
@@ -120,6 +122,88 @@ def test_what_is_no_picture_is_an_error(given, message):
         fer_jax.read(given)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"every_s": -1.0}, "every_s=-1.0 must be a finite number, 0 or more"),
+        ({"every_s": float("nan")}, "every_s=nan must be"),
+        ({"every_s": float("inf")}, "every_s=inf must be"),
+        ({"smoothing_s": -0.5}, "smoothing_s=-0.5 must be"),
+        ({"batch": 0}, "batch=0 must be a whole number, 1 or more"),
+        ({"coverage": 2.0}, "coverage=2.0 must be above 0 and at most 1"),
+    ],
+)
+def test_arguments_out_of_their_range_are_one_line(wrong, message):
+    picture = np.zeros((4, 5, 3), np.uint8)
+    with pytest.raises(fer_jax.UserError, match=re.escape(message)):
+        fer_jax.read(picture, **wrong)
+    if "every_s" in wrong:
+        with pytest.raises(fer_jax.UserError, match=re.escape(message)):
+            fer_jax.detect(picture, **wrong)
+
+
+WRONG_TYPES = {
+    "read(5)": "a source cannot be of the type int: give a path, a picture as an array, or",
+    "detect(None)": "a source cannot be of the type NoneType",
+    "read({'a.jpg': 1})": "a source cannot be of the type dict",
+    "read(picture, every_s='0.5')": "every_s='0.5' must be a finite number",
+    "read(picture, batch=2.0)": "batch=2.0 must be a whole number",
+    "read(picture, min_confidence='high')": "min_confidence='high' must be",
+    "read(picture, model=7)": "a model cannot be of the type int: give 'starter', or the path of",
+    "load_backbone(7)": "a model cannot be of the type int",
+    "config(5)": "a config cannot be of the type int: give its name or its path",
+    "run('predict', None)": "a workdir cannot be of the type NoneType: give its path",
+    "Recogniser.load()('a.jpg')": "pictures cannot be of the type str: give a list of pictures",
+    "Recogniser.load()(['a.jpg'])": "picture 0 is of the type str: give a list of pictures",
+    "Recogniser.load()(picture)": "one picture was given without a list: give a list",
+    "Recogniser.load()([picture[..., 0]])": "picture 0 is uint8 [4, 5]: give a list of pictures",
+    "Recogniser.load()([picture / 1])": "picture 0 is float64 [4, 5, 3]: give a list of pictures",
+    "load_backbone('starter').crops('a.jpg')": "pictures cannot be of the type str",
+    "load_backbone('starter').features('a.jpg')": "the crops are str: pass uint8 RGB crops",
+    "load_backbone('starter').features(picture)": "the crops have the shape [4, 5, 3]: pass",
+}
+
+
+def test_arguments_of_a_wrong_type_are_one_line():
+    """Without the type checks of this session, as users call the functions."""
+    code = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from fer_jax import *\n"
+        "picture = np.zeros((4, 5, 3), np.uint8)\n"
+        "for call in sys.argv[1:]:\n"
+        "    try:\n"
+        "        eval(call)\n"
+        "    except (UserError, ValueError) as error:\n"
+        "        print(error)\n"
+        "faces = read(picture, every_s=np.float32(1), batch=np.int64(1), smoothing_s=0)\n"
+        "print(len(faces))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *WRONG_TYPES], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert not done.returncode, done.stderr
+    *messages, rows = done.stdout.splitlines()
+    assert rows == "1"
+    for message, expected in zip(messages, WRONG_TYPES.values(), strict=True):
+        assert message.startswith(expected)
+
+
+def test_paths_are_taken_where_names_are():
+    faces = fer_jax.read(np.zeros((4, 5, 3), np.uint8), Path("starter"))
+    assert faces["source"].tolist() == ["0"] and faces["x0"].isna().all()
+    assert fer_jax.load_backbone(Path("starter")).width
+    made = fer_jax.config("predict", input=Path("holiday"), model=Path("work") / "emotion")
+    assert (made.input, made.model) == ("holiday", str(Path("work", "emotion")))
+
+
+def test_detect_samples_videos_as_asked(tmp_path):
+    write_clip(tmp_path / "a.mp4", 0, "happy", 0, 12, 6, (96, 128))
+    faces = fer_jax.detect(tmp_path / "a.mp4", every_s=1.0, progress=False)
+    assert faces["frame"].unique().tolist() == [0, 6] and (faces["person"] == 0).all()
+
+
 def test_nothing_to_read_is_an_error_that_says_why(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(fer_jax.UserError, match=r"nothing can be read; a.png: .*not a picture"):
@@ -147,6 +231,17 @@ def test_configs_of_the_caller_stay_importable():
         ("predict", {"evry_s": 1.0}, "the config has no field evry_s; the nearest are every_s"),
         ("predict", {"batch": "many"}, "the field batch: "),
         ("emotion", {"optimizer.rate": 1.0}, "has no field optimizer.rate"),
+        (
+            "emotion",
+            {"optimizer": {"lr": 1}},
+            r"optimizer\.lr; the .* optimizer\.learning",
+        ),
+        (
+            "emotion",
+            {"optimizer": {"wamup": 1}},
+            r"\.wamup; the nearest are optimizer\.warmup",
+        ),
+        ("emotion", {"optimizer": 1}, "the field optimizer is a section; give a dictionary"),
         ("absent.py", {}, "cannot load the config file absent.py"),
     ],
 )
@@ -165,6 +260,11 @@ def test_a_stage_is_a_function(tmp_path, capfd):
     assert capfd.readouterr().out == ""
     with pytest.raises(fer_jax.UserError, match="give workers in the config itself"):
         fer_jax.run(made, tmp_path / "w", workers=1)
+
+
+def test_serve_is_a_command_only(tmp_path):
+    with pytest.raises(fer_jax.UserError, match="use the command fer-jax serve"):
+        fer_jax.run("serve", tmp_path / "w")
 
 
 def test_a_script_without_a_main_guard_is_told_so(tmp_path):

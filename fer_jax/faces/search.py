@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from fer_jax.errors import UserError
 from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.records import FacePipeline, Search
 
@@ -24,7 +25,11 @@ def find_faces(images: Sequence[Image], pipeline: FacePipeline) -> list[Faces]:
     Args:
         images: uint8 [H, W, 3] RGB each, of any sizes.
         pipeline: the settings of the detector, and the sizes at which pictures are searched.
+
+    Raises:
+        UserError: `images` is something else.
     """
+    _check(images)
     found = _detect(images, pipeline, border=0.0)
     if pipeline.search.border > 0:
         again = [i for i, faces in enumerate(found) if not len(faces)]
@@ -51,6 +56,19 @@ def scaled(image: Image, search: Search) -> Image:
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return cv2.resize(image, (width, height), interpolation=method)
+
+
+def _check(images: Sequence[Image]) -> None:
+    wanted = "give a list of pictures, uint8 [H, W, 3] in RGB each"
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise UserError(f"one picture was given without a list: {wanted}")
+    if not isinstance(images, Sequence | np.ndarray) or isinstance(images, str | bytes):
+        raise UserError(f"pictures cannot be of the type {type(images).__name__}: {wanted}")
+    for number, image in enumerate(images):
+        if not isinstance(image, np.ndarray):
+            raise UserError(f"picture {number} is of the type {type(image).__name__}: {wanted}")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UserError(f"picture {number} is {image.dtype} {list(image.shape)}: {wanted}")
 
 
 def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> list[Faces]:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def is_model(path: str | Path) -> bool:
     )
 
 
-def find(path: str | Path) -> Path:
+def find(path: str | os.PathLike[str]) -> Path:
     """The model directory at `path`: the folder itself, or `model` in a training workdir.
 
     "starter" is the model that ships with the package (see `fer_jax.models.starter`).
@@ -169,7 +170,12 @@ def find(path: str | Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    if path == starter.NAME:
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(
+            f"a model cannot be of the type {type(path).__name__}: give {starter.NAME!r}, or the "
+            "path of a model directory or training workdir"
+        )
+    if os.fspath(path) == starter.NAME:
         return starter.folder()
     for folder in (Path(path), Path(path) / "model"):
         if (folder / "model.json").is_file():
