@@ -104,7 +104,7 @@ def read(
     """
     _check_number("every_s", every_s, 0)
     _check_number("smoothing_s", smoothing_s, 0)
-    _check_number("batch", batch, 1, numbers.Integral)
+    _check_number("batch", batch, 1, whole=True)
     for name, share in (("min_confidence", min_confidence), ("coverage", coverage)):
         if share is not None:
             _check_number(name, share, 0)
@@ -219,11 +219,10 @@ def run(
     return summary
 
 
-def _check_number(
-    name: str, value: object, least: int, kind: type[numbers.Real] = numbers.Real
-) -> None:
+def _check_number(name: str, value: object, least: int, *, whole: bool = False) -> None:
     """Raises a `UserError` unless the argument `name` is a finite number of at least `least`."""
-    wanted = "a whole number" if kind is numbers.Integral else "a finite number"
+    wanted = "a whole number" if whole else "a finite number"
+    kind = numbers.Integral if whole else numbers.Real
     right = isinstance(value, kind) and not isinstance(value, bool)
     if not right or not least <= value < math.inf:  # type: ignore[operator]
         raise UserError(f"{name}={value!r} must be {wanted}, {least} or more")

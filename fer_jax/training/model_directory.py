@@ -123,7 +123,7 @@ def read_faces(root: str | Path) -> FacePipeline | None:
     return records.read(FacePipeline, file) if file.is_file() else None
 
 
-def read_record(path: str | Path) -> ModelRecord:
+def read_record(path: str | os.PathLike[str]) -> ModelRecord:
     """The record of the model at `path`.
 
     Raises:
@@ -186,7 +186,7 @@ def find(path: str | os.PathLike[str]) -> Path:
     )
 
 
-def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """All arrays of a model by path, e.g. "parameters/backbone/stem/0/conv/kernel".
 
     Arrays that were saved as float16 are returned as float32.

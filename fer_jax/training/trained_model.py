@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -397,7 +398,7 @@ def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
     return Model(record, arrays, batch=batch)
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | os.PathLike[str]) -> Model:
     """Loads the model at `path`, a model directory or a training workdir.
 
     Raises:
