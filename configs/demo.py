@@ -7,7 +7,7 @@ each; runs the steps of configs/pipeline.py on them, and predicts the emotions o
 model has not seen. Nothing is downloaded, and no real person is shown. `configs/demo.py:small`
 starts from random weights instead of the starter.
 
-Cost: 6 minutes on 2 idle CPU cores, by estimate; small, 3 minutes and 2.2 GB of memory.
+Cost: 5 minutes on 2 idle CPU cores, by estimate; small, 3 minutes and 2.2 GB of memory.
 Expect: accuracies on held-out people, with intervals: the adapted starter, the same after more
 pretraining on the clips, a small network from scratch (about 87 %), and the starter without
 training; chance is 25 %. Small: 85 to 91 %.
@@ -38,8 +38,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.steps.evaluate.context = ("{workdir}/render", *config.steps.evaluate.context)
     if "pretrained" in config.steps:  # the size of the starter
         # `auto` takes four times as long, and mostly selects this method.
-        config.steps.pretrained.update({"method": "tuned_probe", "everyone": False})
-        config.steps.pretrained.explain = False
+        config.steps.emotion.method = config.steps.pretrained.method = "tuned_probe"
+        config.steps.pretrained.update({"everyone": False, "explain": False})
         config.steps.pretrain.epochs = 10.0
         others = "the starter's data (docs/starter.md), then clips of 15 other people"
         config.steps.pretrained.pretraining = others
