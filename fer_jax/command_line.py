@@ -166,18 +166,17 @@ def _run(argv: list[str]) -> None:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
     if _CONFIG.value is None or (not _WORKDIR.value and _writes(_CONFIG.value)):
         raise UserError("give --config=configs/NAME.py and --workdir=DIR; see --help")
-    try:
-        from fer_jax import backend  # imports jax: after the flags, so that --help is quick
-    except ValueError as error:  # JAX reads its environment variables when it is imported
-        raise UserError(f"JAX rejects an environment variable: {error}") from error
-    from fer_jax import stages
+    with console.signs_of_life():
+        try:
+            from fer_jax import backend  # imports jax: after the flags, so that --help is quick
+        except ValueError as error:  # JAX reads its environment variables when it is imported
+            raise UserError(f"JAX rejects an environment variable: {error}") from error
+        from fer_jax import stages
 
-    backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    stage = stages.find_stage(str(_CONFIG.value.get("stage", "")))
-    with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
-        stage.run(_CONFIG.value, _WORKDIR.value)
-        if backend.writes() and _writes(_CONFIG.value):
-            console.say(f"results: {_WORKDIR.value}")
+        backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        stage = stages.find_stage(str(_CONFIG.value.get("stage", "")))
+        with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
+            stage.run(_CONFIG.value, _WORKDIR.value)
 
 
 def _writes(config: ConfigDict) -> bool:

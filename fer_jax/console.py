@@ -1,8 +1,11 @@
-"""Messages on the terminal: one line each, without control characters.
+"""Messages and progress on the terminal: short lines without control characters.
 
-`say` and `warn` use the standard library's logger "fer_jax", so a program that uses this package
-can redirect or silence them. Importing this module changes only that logger; `configure`, which
-only the command line calls, sets up the loggers of other packages.
+`say`, `detail` and `warn` use the standard library's logger "fer_jax", so a program that uses this
+package can redirect or silence them. Importing this module changes only that logger; `configure`,
+which only the command line calls, sets up the loggers of other packages.
+
+`Progress` counts work. On a terminal it is a bar, which disappears at the end. Without a terminal,
+`signs_of_life` writes a mark whenever nothing else was written for ten seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 _LOGGER = logging.getLogger("fer_jax")
@@ -22,12 +27,22 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
+_SILENCE_S = 10.0  # the longest time without output, if there is no terminal
+_MARKS_WIDTH = 76  # characters of a line of marks
+_BAR = "  {percentage:3.0f} % |{bar:30}| {elapsed}, {remaining} left{postfix}"
+_COUNT = "  {n_fmt} {unit}, {elapsed}{postfix}"  # a bar whose total is unknown
 
 
 def say(*lines: str) -> None:
     """Prints each of `lines` as one line on standard output."""
     for line in lines:
         _LOGGER.info("%s", printable(line))
+
+
+def detail(*lines: str) -> None:
+    """Prints each of `lines` if `configure` was called with verbosity 1."""
+    for line in lines:
+        _LOGGER.debug("%s", printable(line))
 
 
 def warn(text: str) -> None:
@@ -53,6 +68,160 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The lines of `text` that are not blank, joined by "; "."""
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as indented lines with aligned columns: the first one left, the others right.
+
+    Args:
+        rows: one or more, all of the same length.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
+    ]
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1, such as "97.0 %"."""
+    return f"{100 * share:.1f} %"
+
+
+def count(number: int, thing: str, things: str = "") -> str:
+    """A number with its noun, such as "1 video", "1,024 frames" or "3 people"."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+class Progress:
+    """Counts work; a context manager. Of those that are open, only the outermost one is shown.
+
+    Each inner one is a part of the next unit of the one around it: the steps of a training are a
+    part of its fold.
+
+    Args:
+        name: what is counted, if no line says so; "" for nothing.
+        total: the number of units; None if it is unknown.
+        unit: what the units are called.
+        done: units that were done before.
+        shown: whether it may be shown.
+
+    Attributes:
+        total: as the argument; may be changed.
+        done: units done so far.
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        total: int | None = None,
+        unit: str = "",
+        *,
+        done: int = 0,
+        shown: bool = True,
+    ) -> None:
+        self.total, self.done, self.unit = total, done, unit
+        self._name, self._shown = name, shown
+        self._part = 0.0  # of the next unit
+        self._outer: Progress | None = None
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        if not self._shown:
+            return self
+        with _lock:
+            self._outer = _open[-1] if _open else None
+            _open.append(self)
+        if self._outer is None and _is_watched():
+            from tqdm import tqdm  # 0.1 s, which messages do not need
+
+            self._bar = tqdm(
+                desc=printable(self._name) or None,
+                total=self.total,
+                initial=self.done,
+                unit=self.unit,
+                bar_format=_COUNT if self.total is None else f"{{desc}}{_BAR}",
+                leave=False,
+                dynamic_ncols=True,
+                mininterval=0.5,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            if self in _open:
+                _open.remove(self)
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, units: int = 1) -> None:
+        """Counts further units."""
+        self.done += units
+        self._part = 0.0
+        self._changed()
+
+    def note(self, text: str) -> None:
+        """Shows a short text after the bar, such as the loss."""
+        outermost = self
+        while outermost._outer is not None:
+            outermost = outermost._outer
+        if outermost._bar is not None:
+            outermost._bar.set_postfix_str(printable(text))
+
+    def mark(self) -> str:
+        """What is done so far, as a percentage or a number of units."""
+        if self.total:
+            return f"{min(100 * (self.done + self._part) / self.total, 100):.0f} %"
+        return f"{self.done:,} {self.unit}".rstrip()
+
+    def _changed(self) -> None:
+        outer = self._outer
+        if outer is not None and self.total:
+            part = min((self.done + self._part) / self.total, 1.0)
+            outer._part = max(outer._part, part)  # several trainings may be parts of one unit
+            outer._changed()
+        if self._bar is not None:
+            self._bar.total = self.total
+            self._bar.update(self.done + self._part - self._bar.n)
+
+
+@contextlib.contextmanager
+def signs_of_life(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], float]]:
+    """Without a terminal, a mark is written in the block after each ten seconds of silence.
+
+    Marks are percentages of the open `Progress`, or seconds, and share a line of at most 76
+    characters, which the next message ends: hours of work give few lines, and no control
+    characters.
+
+    Args:
+        clock: seconds, which never go backwards.
+
+    Yields:
+        a function that writes a mark if one is due, and returns the seconds until the next one; a
+        thread calls it.
+    """
+    global _marks
+    if _is_watched() or not _LOGGER.isEnabledFor(logging.INFO):
+        yield lambda: _SILENCE_S
+        return
+    marks, ended = _Marks(clock), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(marks.write_if_due()):
+            pass
+
+    thread = threading.Thread(target=watch, name="signs of life", daemon=True)
+    with _lock:
+        _marks = marks
+    thread.start()
+    try:
+        yield marks.write_if_due
+    finally:
+        ended.set()
+        thread.join()
+        with _lock:
+            _end_marks()
+            _marks = None
 
 
 def configure(verbosity: int | None = None) -> None:
@@ -104,6 +273,41 @@ def debugging() -> bool:
     return _LOGGER.isEnabledFor(logging.DEBUG)
 
 
+class _Marks:
+    """Marks of `signs_of_life`, and when something was written last."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._line_at = self._written_at = clock()
+        self._column = 0  # of the line of marks; 0 if there is none
+        self._last = ""
+
+    def write_if_due(self) -> float:
+        with _lock:
+            left = self._written_at + _SILENCE_S - self._clock()
+            if left > 0:
+                return left
+            mark = _open[0].mark() if _open else ""
+            if mark in ("", "0 %", self._last):
+                mark = f"{self._clock() - self._line_at:.0f} s"
+            self._last = mark
+            if self._column + len(mark) > _MARKS_WIDTH:
+                self.end_line()
+            text = f", {mark}" if self._column else f"  {mark}"
+            self._column += len(text)
+            self._written_at = self._clock()
+            _put(sys.stderr, text)
+            return _SILENCE_S
+
+    def end_line(self) -> None:
+        if self._column:
+            self._column = 0
+            _put(sys.stderr, "\n")
+
+    def line_written(self) -> None:
+        self._line_at = self._written_at = self._clock()
+
+
 class _TerminalHandler(logging.Handler):
     """Writes information to the current standard output, the rest to standard error.
 
@@ -153,16 +357,40 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def _is_watched() -> bool:
+    """Whether bars can be drawn: on a terminal and in a notebook."""
+    if "ipykernel" in sys.modules:
+        return True
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is no standard error, or it is closed
+        return False
+
+
+def _end_marks() -> None:
+    if _marks is not None:
+        _marks.end_line()
+
+
 def _write(stream: Any, line: str) -> None:
+    with _lock:
+        _end_marks()
+        if _marks is not None:
+            _marks.line_written()
+        _put(stream, line + "\n")
+
+
+def _put(stream: Any, text: str) -> None:
+    """Writes `text`, above a bar if there is one; nothing if the stream is closed."""
     if stream is None:
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    line = line.encode(encoding, "backslashreplace").decode(encoding)
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     bars = sys.modules.get("tqdm")
     above_bars = bars.tqdm.external_write_mode(stream) if bars else contextlib.nullcontext()
     try:
         with above_bars:
-            stream.write(line + "\n")
+            stream.write(text)
             stream.flush()
     except BrokenPipeError:
         discard(stream)
@@ -170,6 +398,9 @@ def _write(stream: Any, line: str) -> None:
         pass
 
 
+_lock = threading.RLock()
+_open: list[Progress] = []  # from the outermost to the innermost
+_marks: _Marks | None = None
 _LOGGER.setLevel(logging.INFO)
 _LOGGER.propagate = False
 if not _LOGGER.handlers:

@@ -17,7 +17,6 @@ import dataclasses
 import fnmatch
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,7 +26,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int, UInt8
-from tqdm import tqdm
 
 from fer_jax import console
 from fer_jax.errors import UserError
@@ -503,10 +501,10 @@ class Reader:
                 return recogniser([frame.image for _, frame in shots])
             return [relative.answer(source, frame) for source, frame in shots]
 
-        with self._bar(self._progress) as bar:
+        with self._counted(self._progress) as progress:
             for moving, group in itertools.groupby(self.sources, key=lambda one: one.moving):
                 for sources in ([source] for source in group) if moving else (group,):
-                    shots = _shots(sources, self.skips, bar)
+                    shots = _shots(sources, self.skips, progress)
                     found = _analysed(shots, analyse, self._batch, self.skips)
                     frames = itertools.starmap(_not_numbered, found)
                     yield from self._follow(frames) if moving else frames
@@ -548,8 +546,8 @@ class Reader:
             return recogniser.sightings([frame.image for _, frame in shots])
 
         skips = Skips()
-        with self._bar("references" if self._progress else "") as bar:
-            shots = _shots(self.sources, skips, bar)
+        with self._counted("references" if self._progress else "") as progress:
+            shots = _shots(self.sources, skips, progress)
             seen = list(_without_pixels(_analysed(shots, look, self._batch, skips)))
         sources, _, sightings = zip(*seen, strict=True) if seen else ((), (), ())
         people = [_person(source) if self._people == "folder" else "" for source in sources]
@@ -568,16 +566,14 @@ class Reader:
         keys = [(source.name, index) for source, index, _ in seen]
         return _Relative(recogniser, dict(zip(keys, answers, strict=True)))
 
-    def _bar(self, name: str) -> tqdm[Any]:
-        """A bar that counts frames, with a total where all sources state theirs."""
-        hidden = True if not name else (None if "ipykernel" not in sys.modules else False)
-        bar: tqdm[Any] = tqdm(desc=name, unit="frame", disable=hidden)
-        if not bar.disable:
-            counts = [source.expected() for source in self.sources]
-            known = [count for count in counts if count is not None]
-            bar.total = sum(known) if len(known) == len(counts) else None
-            bar.refresh()
-        return bar
+    def _counted(self, name: str) -> console.Progress:
+        """Counts frames; the total is known if all sources state theirs. "" is not shown."""
+        if not name:
+            return console.Progress(shown=False)
+        counts = [source.expected() for source in self.sources]
+        known = [count for count in counts if count is not None]
+        total = sum(known) if len(known) == len(counts) else None
+        return console.Progress(name, total, "frames")
 
 
 _Shot = tuple[Source, Frame]
@@ -615,17 +611,17 @@ def _without_pixels(
         yield source, frame.index, found
 
 
-def _shots(sources: Iterable[Source], skips: Skips, bar: tqdm[Any]) -> Iterator[_Shot]:
+def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) -> Iterator[_Shot]:
     """The frames of the sources; after a failure, which is noted, the frames before it count."""
     for source in sources:
         seen = 0
         with skips.each(source.name):
             for frame in source.frames():
                 seen += 1
-                bar.update()
+                progress.update()
                 yield source, frame
-        if not bar.disable and bar.total is not None:
-            bar.total += seen - (source.expected() or 0)
+        if progress.total is not None:
+            progress.total += seen - (source.expected() or 0)
 
 
 def _analysed(

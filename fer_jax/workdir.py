@@ -24,7 +24,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from ml_collections import ConfigDict
 
@@ -40,6 +40,16 @@ Summary = dict[str, Any]
 Config: TypeAlias = Stage | ConfigDict  # a ConfigDict for a stage that has no schema
 RunFunction = Callable[[Any, Path], Summary]
 
+
+@runtime_checkable
+class StageFunction(Protocol):
+    """A decorated stage."""
+
+    def __call__(
+        self, config: Config, workdir: str | os.PathLike[str], step: str = ""
+    ) -> Summary: ...
+
+
 _ALSO_READ = "other files that are read"  # a key of inputs.json
 PUBLISHED = ("imagenet", "starter")  # inputs that are not paths: weights with known hashes
 _OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)  # before `run`
@@ -51,13 +61,16 @@ _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.ERO
 def stage(
     inputs: Callable[[Any], Sequence[str]],
     *,
+    doing: str | Callable[[Any], str] = "",
     reads: Callable[[Any], Iterable[Path]] | None = None,
     grows: bool = False,
     revisits: bool = False,
     many_processes: bool = False,
     live: Callable[[Any], bool] = lambda config: False,
-) -> Callable[[RunFunction], Callable[[Config, str | os.PathLike[str]], Summary]]:
+) -> Callable[[RunFunction], StageFunction]:
     """Turns `run(config, workdir: Path) -> summary` into a stage.
+
+    It prints one line at its start; `run` prints the result.
 
     The stage is called with a `ConfigDict`, or with a record that was validated already; `run`,
     `inputs` and `reads` get the record of its schema (see `fer_jax.schemas`).
@@ -65,6 +78,8 @@ def stage(
     Args:
         inputs: returns the paths that the stage reads with this config: files, folders, or
             workdirs of other stages. Empty paths are ignored.
+        doing: what the stage does with this config, in the words of its first line; without it
+            there is no such line.
         reads: returns further files that the stage reads, such as those that an input names. They
             need not exist; the inputs have changed if one of them appears, disappears or changes.
         grows: whether the stage continues in the same folder if its inputs have changed since it
@@ -78,7 +93,9 @@ def stage(
         live: whether a run of this config records something that passes, such as the pictures of a
             camera. A finished folder is then refused, since its summary is of another recording.
 
-    The decorated function returns the summary, at once if the work is already done. If it raises
+    The decorated function returns the summary, at once if the work is already done. Its argument
+    `step` names the stage if it is a step of a pipeline, such as "3/12 extract"; otherwise it also
+    prints where the results are. If it raises
     an error before `run` has written anything, the folder stays as it was, so that the corrected
     command can use it.
 
@@ -90,9 +107,9 @@ def stage(
             full; or permissions are missing.
     """
 
-    def decorate(run: RunFunction) -> Callable[[Config, str | os.PathLike[str]], Summary]:
+    def decorate(run: RunFunction) -> StageFunction:
         @functools.wraps(run)
-        def wrapped(config: Config, workdir: str | os.PathLike[str]) -> Summary:
+        def wrapped(config: Config, workdir: str | os.PathLike[str], step: str = "") -> Summary:
             config = config if isinstance(config, Stage) else validated(config)
             folder = Path(workdir).absolute()
             if backend.several() and not many_processes:
@@ -115,19 +132,24 @@ def stage(
                             f"--workdir for the next one"
                         )
                     if summary is not None and not revisits:
-                        if backend.writes():
-                            console.say(f"[{config.stage}] done already: {folder}")
+                        if backend.writes() and not step:
+                            console.say(f"[{config.stage}] finished already: {os.fspath(workdir)}")
                         return summary
                     backend.wait_for_all("the folder is checked")
                     with _released_if_refused(folder):
                         if backend.writes():
                             _begin(config, folder, digests)
+                            text = doing(config) if callable(doing) else doing
+                            if text:
+                                console.say(f"[{step or config.stage}] {text}")
                         backend.wait_for_all("the stage begins")
                         started = time.time()
                         summary = run(config, folder)
                     summary.setdefault("wall_s", round(time.time() - started, 2))
                     if backend.writes():
                         _finish(config, folder, summary)
+                        if not step and not revisits:
+                            console.say(f"results: {os.fspath(workdir)}")
                     backend.wait_for_all("the stage is done")
                     return summary
 
@@ -273,8 +295,7 @@ def _begin(config: Config, folder: Path, digests: Mapping[str, str]) -> None:
 def _finish(config: Config, folder: Path, summary: Summary) -> None:
     log_metrics(folder, **{f"{config.stage}/{name}": value for name, value in summary.items()})
     write_json(folder / "done.json", {"stage": config.stage, "summary": summary})
-    figures = "  ".join(f"{name}={_brief(value)}" for name, value in summary.items())
-    console.say(f"[{config.stage}] {figures}")
+    console.detail(*(f"[{config.stage}] {name}={value}" for name, value in summary.items()))
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
@@ -444,7 +465,3 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, child in value.items():
         flat |= _flatten(child, f"{prefix}{key}.")
     return flat
-
-
-def _brief(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

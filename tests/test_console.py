@@ -3,7 +3,9 @@
 import io
 import logging
 import os
+import re
 import sys
+import threading
 
 import pytest
 
@@ -103,3 +105,126 @@ def test_an_error_that_orbax_also_raises_is_not_logged(restored_logging, capsys)
     assert capsys.readouterr().err.splitlines() == [
         *("warning: absl: not saved", "warning: absl: not saved", "error: absl: not saved")
     ]
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def marks(monkeypatch):
+    """Runs a block without a terminal; returns the function that writes marks, and its clock."""
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)  # the test is the thread
+    monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
+    clock = Clock()
+    with console.signs_of_life(clock) as write_if_due:
+        yield write_if_due, clock
+
+
+def passing(marks, seconds, work=lambda: None):
+    """Lets seconds pass one by one, with some work and the thread's look in each."""
+    write_if_due, clock = marks
+    for _ in range(seconds):
+        clock.now += 1.0
+        work()
+        write_if_due()
+
+
+def test_without_a_terminal_ten_seconds_of_silence_give_a_mark(marks, capsys):
+    with console.Progress(total=400, unit="steps") as progress:
+        passing(marks, 9, lambda: progress.update(4))
+        assert capsys.readouterr().err == ""
+        passing(marks, 1, lambda: progress.update(4))
+        assert capsys.readouterr().err == "  10 %"
+        passing(marks, 9, lambda: progress.update(4))
+        assert capsys.readouterr().err == ""
+        passing(marks, 1, lambda: progress.update(4))
+        assert capsys.readouterr().err == ", 20 %"
+        passing(marks, 10)  # which do not advance the percentage
+        assert capsys.readouterr().err == ", 30 s"
+
+
+def test_a_message_ends_the_line_of_marks_and_the_silence(marks, capsys):
+    passing(marks, 19)
+    console.say("the result")
+    passing(marks, 9)
+    assert tuple(capsys.readouterr()) == ("the result\n", "  10 s\n")
+    passing(marks, 1)
+    console.warn("careful")
+    assert capsys.readouterr().err == "  10 s\nwarning: careful\n"
+
+
+def test_an_hour_of_work_gives_few_short_lines(marks, capsys):
+    with console.Progress(total=3600, unit="steps") as progress:
+        passing(marks, 3600, progress.update)
+    console.say("the result")
+    written = capsys.readouterr().err
+    assert len(re.findall(r"\d+ %|\d+ s", written)) == 360
+    lines = written.splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) <= 40
+    assert "\r" not in written and "\x1b" not in written
+
+
+def test_the_innermost_progress_is_a_part_of_the_outer_ones(capsys):
+    with console.Progress(total=4, unit="folds") as folds:
+        folds.update()
+        with console.Progress(total=10, unit="steps") as steps:
+            for _ in range(5):
+                steps.update()
+            assert folds.mark() == "38 %"  # 1.5 of 4
+        with console.Progress(total=10, unit="steps") as steps:  # a second training of this fold
+            steps.update()
+            assert folds.mark() == "38 %"
+        folds.update()
+        assert folds.mark() == "50 %"
+        with console.Progress(unit="frames", shown=False) as hidden:
+            hidden.update(7)
+            assert (folds.mark(), hidden.mark()) == ("50 %", "7 frames")
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_on_a_terminal_progress_is_one_bar_that_disappears(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with console.signs_of_life(), console.Progress(total=2, unit="folds") as folds:
+        for _ in range(2):
+            with console.Progress(total=3, unit="steps") as steps:
+                for _ in range(3):
+                    steps.update()
+            folds.note("loss 0.1")
+            folds.update()
+    drawn = terminal.getvalue()
+    assert "\n" not in drawn and "0 % |" in drawn
+    assert drawn.endswith("\r") and not drawn.rsplit("\r", 2)[1].strip()
+
+
+def test_a_table_is_aligned():
+    rows = [("run", "accuracy"), ("starter", "97.0 %"), ("x", "7.5 %")]
+    assert console.table(rows) == [
+        "  run      accuracy",
+        "  starter    97.0 %",
+        "  x           7.5 %",
+    ]
+
+
+def test_a_count_has_its_noun():
+    assert console.count(1, "video") == "1 video"
+    assert console.count(1024, "frame") == "1,024 frames"
+    assert [console.count(n, "person", "people") for n in (0, 1)] == ["0 people", "1 person"]
+
+
+def test_details_are_shown_with_verbosity_1(restored_logging, capsys):
+    for verbosity in (None, 0, 1):
+        console.configure(verbosity)
+        console.detail("a=1", f"verbosity={verbosity}")
+    assert capsys.readouterr().out == "a=1\nverbosity=1\n"

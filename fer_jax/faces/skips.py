@@ -58,13 +58,12 @@ class Skips:
             rows = [tuple(safe_cell(cell) for cell in row) for row in self.rows]
             csv.writer(file).writerows([("source", "reason"), *rows])
 
-    def tell(self, stage: str) -> None:
+    def tell(self) -> None:
         """Prints the first skipped sources, and the number of further ones."""
         for name, reason in self.rows[:_SHOWN]:
-            console.say(f"[{stage}] skipped {name}: {reason}")
+            console.say(f"  skipped {name}: {reason}")
         if len(self.rows) > _SHOWN:
-            more = len(self.rows) - _SHOWN
-            console.say(f"[{stage}] and {more} more, see skipped.csv")
+            console.say(f"  and {len(self.rows) - _SHOWN} more, see skipped.csv")
 
 
 def _is_caused_by_source(error: Exception) -> bool:

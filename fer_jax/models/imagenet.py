@@ -15,8 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.locking import turn_in
 
@@ -105,7 +104,7 @@ def _fetch(published: Published, partial: Path) -> None:
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
         if answer.status != 206:
             there = 0
-        bar = tqdm(total=published.size, initial=there, unit="B", unit_scale=True, desc=NAME)
+        bar = console.Progress(f"downloading {NAME}", published.size, "bytes", done=there)
         with partial.open("ab" if there else "wb") as file, bar:
             while chunk := answer.read(CHUNK):
                 file.write(chunk)

@@ -1,8 +1,8 @@
-"""Stage audit: are the people who will be tested really unseen? Looks, trains nothing.
+"""audit: searches for leakage between training and test people, without training anything.
 
-The same search runs before every `crossval`. Writes
+`crossval` runs the same search before it trains. Writes
 
-    leaks/leaks.csv      kind, tested, other, score: one row a suspect pair
+    leaks/leaks.csv      kind, tested, other, score: one row per suspected pair
     leaks/suspects.png   the pairs side by side
 """
 
@@ -17,15 +17,18 @@ from fer_jax.auditing import leakage
 from fer_jax.crossval.labelled_faces import read_photographs
 from fer_jax.workdir import stage
 
+_SHOWN = 5
+
 
 @stage(
-    inputs=lambda config: [config.photographs, config.test_photographs, config.init, config.pool]
+    inputs=lambda config: [config.photographs, config.test_photographs, config.init, config.pool],
+    doing="searching for leakage between training and test people",
 )
 def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
-    """Looks for every kind of leak between the folds, and with the pretraining.
+    """Searches for every kind of leak within each fold, and between pretraining and test people.
 
     Raises:
-        UserError: a leak whose kind `config.allow_leaks` does not name.
+        UserError: a leak was found whose kind is not in `config.allow_leaks`.
     """
     photographs = read_photographs(config, workdir / "records")
     folds = photographs.folds(config.protocol, config.folds, config.fold_seed)
@@ -34,12 +37,19 @@ def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
         pretraining = replace(pretraining, faces=(*pretraining.faces, config.pool))
     found = leakage.audit(photographs.table, folds, pretraining)
     leakage.write(found, workdir / "leaks")
-    for leak in found:
-        console.say(f"[audit] {leak.kind}: {leak.tested} and {leak.other} ({leak.score:.2f})")
+    for leak in found[:_SHOWN]:
+        console.say(f"  {leak.kind}: {leak.tested} and {leak.other} ({leak.score:.2f})")
+    if len(found) > _SHOWN:
+        console.say(f"  and {len(found) - _SHOWN} more, see leaks/leaks.csv")
     leakage.stop_unless_allowed(found, config.allow_leaks, workdir / "leaks")
+    people = photographs.table["subject"].nunique()
+    where = f"{console.count(len(photographs.table), 'photograph')} of {people} people"
+    console.say(
+        f"  {console.count(len(found), 'suspected leak') if found else 'no leaks'} in {where}"
+    )
     return {
         "photographs": len(photographs.table),
-        "people": photographs.table["subject"].nunique(),
+        "people": people,
         "pretraining_sets": len(pretraining.photographs) + len(pretraining.faces),
         "pretraining_known": pretraining.known,
         "leaks": len(found),

@@ -1,4 +1,4 @@
-"""Labelled faces → predictions on held-out people, one model per fold, and a model of everyone."""
+"""crossval: trains a model per fold, tests it on held-out people, and trains the final model."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from fer_jax.crossval.labelled_faces import (
 )
 from fer_jax.crossval.method import TrainedModel, inits
 from fer_jax.data.stage_tables import read_table
+from fer_jax.metrics import bootstrap, measures
+from fer_jax.metrics.predictions import read_predictions
 from fer_jax.models import starter
 from fer_jax.recogniser import TASK
 from fer_jax.training import inference, model_directory, trained_model
@@ -27,16 +29,25 @@ from fer_jax.training.person_relative import NEUTRAL
 from fer_jax.workdir import atomic_file, stage
 
 _SAW = {"yes": True, "no": False, "unknown": None}
+_BOOTSTRAP = {"samples": 10_000, "seed": 0}  # as in configs/evaluate.py
 
 
-@stage(inputs=lambda config: [config.photographs, config.test_photographs, *inits(config).values()])
+def _doing(config: schemas.Crossval) -> str:
+    start = "the starter" if config.init == starter.NAME else Path(config.init).name
+    return f"cross-validation of {config.method}, starting from {start or 'random weights'}"
+
+
+@stage(
+    inputs=lambda config: [config.photographs, config.test_photographs, *inits(config).values()],
+    doing=_doing,
+)
 def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     """Trains and tests every fold of every seed; writes predictions.parquet and `model/`.
 
-    Leaks are searched for first, and stop the run. What is chosen (steps, temperature, the strength
-    of a penalty) is chosen on people of a fold's training side whom the inner model has not seen;
-    held-out people are tested once. A photograph without a face has no probabilities, and counts
-    as an error when it is evaluated.
+    First it searches for leakage, which stops the run. Hyperparameters (steps, temperature, the
+    strength of a penalty) are selected on inner validation people, who are training people of the
+    fold; held-out people are tested once. A photograph without a face has no probabilities, and
+    counts as an error when it is evaluated.
     """
     photographs = read_photographs(config, workdir / "records")
     everyone = set(photographs.subjects)
@@ -56,13 +67,13 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     pretraining = leakage.pretraining_of(*models)
     leaks = leakage.audit(photographs.table, folds, pretraining)
     leakage.write(leaks, workdir / "leaks")
-    if config.protocol == "random":  # people in both train and test are asked for by name
+    if config.protocol == "random":  # which puts people into both train and test on purpose
         leaks = [leak for leak in leaks if leak.of_pretraining]
     leakage.stop_unless_allowed(leaks, config.allow_leaks, workdir / "leaks")
     seen = any(leak.of_pretraining for leak in leaks)
     facts = trainer.facts
-    named = any(photographs.with_face(fold.validation).size for fold in folds)
-    chosen_by = (facts.chosen_on_validation if named else "") or facts.chosen_by
+    given = any(photographs.with_face(fold.validation).size for fold in folds)
+    chosen_by = (facts.chosen_on_validation if given else "") or facts.chosen_by
     protocol = records.CrossvalProtocol(
         protocol=config.protocol,
         folds=len(folds),
@@ -93,47 +104,53 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     inner_share = config.inner.share if facts.wants_inner else 0.0
 
     parts = []
-    for seed in protocol.seeds:
-        for number, fold in enumerate(folds):
-            folder = workdir / "folds" / f"seed{seed}_fold{number}"
-            file = folder / "predictions.parquet"
-            if not file.exists():
-                sides = _training_side(photographs, fold, protocol, inner_share, seed)
-                model = trainer.fit(*sides, seed=seed, folder=folder)
-                test = photographs.faces(photographs.with_face(fold.test))
-                probabilities = model.probabilities(test)
-                if config.save_folds:
-                    model.save(folder / "model")
-                if config.explain and len(test):
-                    _explain(model, test, probabilities, folder / "heat.npz")
-                answers = _predictions(photographs, fold, model, probabilities)
-                if config.reference:
-                    answers = answers[~answers["photo"].isin(photographs.neutral)]
-                    answers = answers.assign(reference=config.reference)
-                answers.insert(3, "fold", number)
-                answers.insert(4, "seed", seed)
-                with atomic_file(file) as temporary:
-                    answers.to_parquet(temporary)
-            parts.append(read_table(file, pa.schema([])))
-    predictions = pd.concat(parts, ignore_index=True)
-    with atomic_file(workdir / "predictions.parquet") as temporary:
-        predictions.to_parquet(temporary)
+    trainings = len(folds) * len(protocol.seeds) + config.everyone
+    with console.Progress(total=trainings, unit="trainings") as progress:
+        for seed in protocol.seeds:
+            for number, fold in enumerate(folds):
+                folder = workdir / "folds" / f"seed{seed}_fold{number}"
+                file = folder / "predictions.parquet"
+                if not file.exists():
+                    sides = _training_side(photographs, fold, protocol, inner_share, seed)
+                    model = trainer.fit(*sides, seed=seed, folder=folder)
+                    test = photographs.faces(photographs.with_face(fold.test))
+                    probabilities = model.probabilities(test)
+                    if config.save_folds:
+                        model.save(folder / "model")
+                    if config.explain and len(test):
+                        _explain(model, test, probabilities, folder / "heat.npz")
+                    answers = _predictions(photographs, fold, model, probabilities)
+                    if config.reference:
+                        answers = answers[~answers["photo"].isin(photographs.neutral)]
+                        answers = answers.assign(reference=config.reference)
+                    answers.insert(3, "fold", number)
+                    answers.insert(4, "seed", seed)
+                    with atomic_file(file) as temporary:
+                        answers.to_parquet(temporary)
+                parts.append(read_table(file, pa.schema([])))
+                progress.update()
+        predictions = pd.concat(parts, ignore_index=True)
+        with atomic_file(workdir / "predictions.parquet") as temporary:
+            predictions.to_parquet(temporary)
 
-    rows = photographs.with_face()
-    if config.everyone and not (workdir / "model" / "model.json").exists():
-        few = protocols.few_shots(rows, emotions, shots=protocol.shots, seed=first_seed)
-        faces = _balanced(photographs, few, protocol, first_seed)
-        model = trainer.fit_everyone(faces, seed=first_seed, workdir=workdir)
-        model.save(workdir / "model")
+        rows = photographs.with_face()
+        if config.everyone and not (workdir / "model" / "model.json").exists():
+            few = protocols.few_shots(rows, emotions, shots=protocol.shots, seed=first_seed)
+            faces = _balanced(photographs, few, protocol, first_seed)
+            model = trainer.fit_everyone(faces, seed=first_seed, workdir=workdir)
+            model.save(workdir / "model")
     held_out = protocol.people_disjoint and not leaks
     if config.everyone and held_out and not (workdir / "model" / abstaining.FILE).exists():
         _write_abstaining(predictions, photographs.labels, workdir / "model")
     if config.everyone and config.explain and not (workdir / "embedding.npz").exists():
         _embed(photographs.faces(rows), workdir)
     tested = predictions[predictions["seed"] == first_seed]
+    without_face = int((tested["status"] != "ok").sum())
+    accuracy = _accuracy(workdir)
+    _print_result(protocol, tested, without_face, photographs.left_out, accuracy)
     return {
         "photographs": len(tested),
-        "without_face": int((tested["status"] != "ok").sum()),
+        "without_face": without_face,
         "people": int(tested["subject"].nunique()),
         "other_emotions_left_out": photographs.left_out,
         **(
@@ -147,25 +164,60 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         "folds": len(folds),
         "seeds": len(protocol.seeds),
         "accuracy": round(float((predictions["predicted"] == predictions["emotion"]).mean()), 4),
+        "low": round(accuracy.low, 4),
+        "high": round(accuracy.high, 4),
         "leaks_allowed": len(leaks),
         **trainer.speed(),
     }
 
 
+def _accuracy(workdir: Path) -> bootstrap.Estimate:
+    """The accuracy in predictions.parquet with its interval over people."""
+    by_person = measures.confusion_by_person(read_predictions("crossval", workdir))
+    return bootstrap.estimate(by_person, **_BOOTSTRAP)["accuracy"]
+
+
+def _print_result(
+    protocol: records.CrossvalProtocol,
+    tested: pd.DataFrame,
+    without_face: int,
+    left_out: int,
+    accuracy: bootstrap.Estimate,
+) -> None:
+    held_out = "held-out " if protocol.people_disjoint else ""
+    people = console.count(tested["subject"].nunique(), f"{held_out}person", f"{held_out}people")
+    seeds = f", {len(protocol.seeds)} seeds" if len(protocol.seeds) > 1 else ""
+    console.say(
+        f"  accuracy {console.percent(accuracy.value)} on "
+        f"{console.count(len(tested), 'photograph')} of {people} (95 % interval "
+        f"{100 * accuracy.low:.1f} to {console.percent(accuracy.high)}{seeds})"
+    )
+    if without_face:
+        text = console.count(without_face, "photograph")
+        console.say(f"  counted as errors, because no face was found: {text}")
+    if left_out:
+        text = console.count(left_out, "photograph")
+        console.say(f"  left out, because only one of the two sets has the emotion: {text}")
+    if protocol.without_reference:
+        text = console.count(protocol.without_reference, "person", "people")
+        console.say(f"  left out, because there is no neutral photograph: {text}")
+
+
 def _warn_of_crops(models: list[str], roots: list[str]) -> None:
     if model_directory.read_faces(roots[0]) is None:
         console.warn(
-            f"crossval: {roots[0]} was written by an older version and does not say how its faces "
-            "were found, so predict will refuse the models; run the stage photographs again in a "
-            "new workdir"
+            f"crossval: {roots[0]} was written by an older version and does not record how its "
+            "faces were found, so predict will refuse the models; run the stage photographs again "
+            "in a new workdir"
         )
     margins = crop_margins(models, roots)
     if len(set(margins.values())) > 1:
         how = ", ".join(f"{margin:g} for {path}" for path, margin in margins.items())
         console.warn(
-            f"crossval: faces are cropped with different margins ({how}); the model at init has "
-            "not seen such crops, and may be worth less on them (docs/results.md). To crop the "
-            "photographs again: --config=configs/photographs.py --config.crop.margin=..."
+            f"crossval: faces are cropped with different margins ({how}), and the model at "
+            "--config.init may be less accurate on a margin that it was not trained with; to crop "
+            "the photographs again, run --config=configs/photographs.py --config.crop.margin=... "
+            "in a new workdir"
         )
 
 
@@ -176,14 +228,14 @@ def _training_side(
     inner_share: float,
     seed: int,
 ) -> tuple[FaceSet, tuple[FaceSet, FaceSet] | None]:
-    """The faces to train on, and those to choose on after other faces to train on for that."""
+    """The training faces and, to select hyperparameters, inner training and validation faces."""
     emotions = photographs.emotions
     rows = photographs.with_face(fold.train)
     rows = protocols.few_shots(rows, emotions, shots=protocol.shots, seed=seed)
     train = _balanced(photographs, rows, protocol, seed)
-    named = photographs.with_face(fold.validation)
-    if named.size:
-        return train, (train, photographs.faces(named))
+    validation = photographs.with_face(fold.validation)
+    if validation.size:
+        return train, (train, photographs.faces(validation))
     if not inner_share:
         return train, None
     own, validation = protocols.inner_split(
@@ -212,7 +264,7 @@ def _predictions(
     model: TrainedModel,
     probabilities: np.ndarray,
 ) -> pd.DataFrame:
-    """A row per tested photograph; NaN probabilities and no emotion where no face was found."""
+    """One row per tested photograph; without a face, NaN probabilities and no emotion."""
     table = photographs.table.iloc[fold.test][["photo", "subject", "emotion", "status"]]
     table = table.reset_index(drop=True)
     labels = photographs.labels
@@ -221,7 +273,7 @@ def _predictions(
     raw[found] = probabilities
     calibrated = np.float32(inference.scale(raw, model.temperature or 1.0))
     table[[f"prob_{label}" for label in labels]] = raw
-    table[[f"calibrated_{label}" for label in labels]] = calibrated  # what `predict` gives
+    table[[f"calibrated_{label}" for label in labels]] = calibrated  # as from `predict`
     best = np.nan_to_num(raw).argmax(axis=1)
     table["predicted"] = np.where(found, np.array(labels, object)[best], "")
     table["temperature"] = np.float32(np.nan if model.temperature is None else model.temperature)
@@ -230,7 +282,7 @@ def _predictions(
 
 
 def _write_abstaining(predictions: pd.DataFrame, labels: list[str], folder: Path) -> None:
-    """Writes how confident the models of the folds were on the faces that they were tested on."""
+    """Writes accuracy by confidence, as measured on the held-out faces of all folds."""
     faces = predictions[predictions["status"] == "ok"]
     if faces.empty:
         return
@@ -242,7 +294,7 @@ def _write_abstaining(predictions: pd.DataFrame, labels: list[str], folder: Path
 
 
 def _explain(model: TrainedModel, test: FaceSet, probabilities: np.ndarray, file: Path) -> None:
-    """Writes where the model looked for the answer that it gave."""
+    """Writes heat maps of the model for the classes that it predicted."""
     heat = model.heat(test, probabilities.argmax(axis=1))
     if heat is not None:
         with atomic_file(file) as temporary:
@@ -250,7 +302,7 @@ def _explain(model: TrainedModel, test: FaceSet, probabilities: np.ndarray, file
 
 
 def _embed(faces: FaceSet, workdir: Path) -> None:
-    """Features of all faces, as the model of everyone sees them: for the picture of them."""
+    """Writes the features of all faces by the final model, which the report draws."""
     model = trained_model.load(workdir / "model")
     features = model.pooled(TASK, faces.images)
     with atomic_file(workdir / "embedding.npz") as temporary:

@@ -1,12 +1,12 @@
-"""Stage evaluate: predictions for people held out → measures, intervals, one report.
+"""evaluate: predictions on held-out people → measures, intervals and a report.
 
 Reads `predictions.parquet` and `protocol.json` of each crossval workdir in `config.runs`; writes
 
     metrics.json     every measure of every run, the paired differences, and how the method of the
-                     model that ships was selected
-    per_person.csv   one row a run and person, the worst first
-    report.html      all of it to read, print and show, in one file
-    model_card.md    what the model is for, and what it is not
+                     main run's model was selected
+    per_person.csv   one row per run and person, the lowest accuracy first
+    report.html      the same as a page, in one file
+    model_card.md    the intended use of the model, and its limits
     datasheet.md     where the photographs come from, and who may use them
 """
 
@@ -25,15 +25,18 @@ from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage, write_json
 
 
-@stage(inputs=lambda config: [*config.runs.values(), *config.context])
+@stage(
+    inputs=lambda config: [*config.runs.values(), *config.context],
+    doing="measuring accuracy on held-out people, and writing the report",
+)
 def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     """Measures every run and writes the report.
 
     Returns the accuracy of `config.main` with its interval, counts, and the report's path.
 
     Raises:
-      UserError: `config.main` without a workdir, predictions missing or faulty, a folder of
-        `config.context` whose stage has not finished.
+        UserError: `config.main` has no workdir, predictions are missing or invalid, or a stage in
+            `config.context` has not finished.
     """
     runs = _read_runs(config)
     measured = results.evaluate(runs, config.main, **dict(config.bootstrap))
@@ -51,23 +54,37 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     for name in ("model_card", "datasheet"):
         with atomic_file(workdir / f"{name}.md") as path:
             path.write_text(page.render_card(name, measured, stages, own), "utf-8")
+    console.say(*console.table(_accuracies(measured)))
     for other in measured["comparisons"]:
-        console.say(f"[evaluate] {page.verdict(other)}")
+        console.say(f"  {page.verdict(other)}")
+    for stamp in measured["runs"][config.main]["warnings"]:
+        console.warn(f"evaluate: {stamp['title']}: {stamp['text']}")
     return _summary(measured, workdir / "report.html")
+
+
+def _accuracies(measured: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The rows of a table: each run with its accuracy and interval, and chance."""
+    rows = [("run", "accuracy", "95 % interval")]
+    for name, run in measured["runs"].items():
+        accuracy = run["accuracy"]
+        low, high = (f"{100 * accuracy[end]:.1f}" for end in ("low", "high"))
+        rows.append((name, console.percent(accuracy["value"]), f"{low} to {high}"))
+    chance = measured["runs"][measured["main"]]["chance"]["uniform"]
+    return [*rows, ("chance", console.percent(chance), "")]
 
 
 def _read_runs(config: schemas.Evaluate) -> dict[str, Predictions]:
     if not config.runs[config.main]:
         raise UserError(
-            f"evaluate: no workdir for the run '{config.main}'; set "
-            f"--config.runs.{config.main}=DIR to a finished crossval"
+            f"evaluate: the run '{config.main}' has no workdir; set "
+            f"--config.runs.{config.main}=DIR to the workdir of a finished crossval"
         )
     given = {name: folder for name, folder in config.runs.items() if folder}
     return {name: read_predictions(name, Path(folder)) for name, folder in given.items()}
 
 
 def _selection(folder: Path) -> dict[str, Any] | None:
-    """How the method of the model of everyone was selected; None without such a record."""
+    """How the method of the final model was selected; None without such a record."""
     if not model_directory.is_model(folder):
         return None
     selection = model_directory.read_record(folder).selection

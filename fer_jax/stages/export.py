@@ -1,10 +1,10 @@
-"""Stage export: a model directory → files that other programs run, compared with the model.
+"""export: a model directory → files that other programs run, compared with the model.
 
-model.onnx         the whole answer about the crop of a face, for ONNX Runtime
+model.onnx         from the crop of a face to probabilities, for ONNX Runtime
 model.stablehlo    the same, for JAX without this package
 description.json   labels, how crops are cut, temperature, digest of the weights, differences
-README.md          the same, to read
-LICENSE            of the weights, where the model has one
+README.md          the same as text
+LICENSE            of the weights, if the model directory contains one
 """
 
 from __future__ import annotations
@@ -32,15 +32,18 @@ TOLERANCE = 1e-4  # of a probability
 _PEOPLE = 6
 
 
-@stage(inputs=lambda config: [config.model])
+@stage(
+    inputs=lambda config: [config.model],
+    doing=lambda config: f"exporting {config.model} as {' and '.join(config.formats)}",
+)
 def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
-    """Writes each format of `config.formats`, and keeps it only if it answers as the model does.
+    """Writes each format of `config.formats`, and keeps a file only if it agrees with the model.
 
-    Returns the worst difference of each format, and the size of its file.
+    Returns the largest difference of each format, and the size of its file.
 
     Raises:
-        UserError: no emotion model, one that is person-relative, a missing library, or a file that
-            answers otherwise than the model; that file is not kept.
+        UserError: there is no emotion model, the model is person-relative, a library is missing,
+            or a file disagrees with the model; that file is not kept.
     """
     for name in config.formats:
         check_installed(name)
@@ -68,8 +71,8 @@ def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
                 )
             size = path.stat().st_size
         console.say(
-            f"[export] {kind.file}: {size / 1e6:.1f} MB, differs from the model by "
-            f"{difference:.1e} at most, on {len(faces)} generated faces"
+            f"  {kind.file}: {size / 1e6:.1f} MB; probabilities differ from the model's by at most "
+            f"{difference:.1e} on {len(faces)} generated faces"
         )
         description = description.with_difference(name, difference)
         summary |= {f"{name}_difference": difference, f"{name}_bytes": size}
@@ -84,7 +87,7 @@ def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
 
 
 def generated_faces(side: int) -> UInt8[np.ndarray, "n s s 3"]:
-    """Faces of generated people with every emotion, noise, and one grey."""
+    """Faces of generated people with every emotion, an image of noise, and a grey image."""
     pictures = [photograph(who, emotion, 0) for who in range(_PEOPLE) for emotion in EMOTIONS]
     crops = [picture[40:200, 80:240] for picture in pictures]
     faces = [cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) for crop in crops]
@@ -96,8 +99,8 @@ def _read(place: str) -> tuple[Model, card.Description]:
     """The model, computing in float32, and its description.
 
     Raises:
-        UserError: it is no emotion model that knows how its faces were cropped, or it is
-            person-relative.
+        UserError: it is not an emotion model, its record does not say how faces are cropped, or
+            it is person-relative.
     """
     if not place:
         raise UserError(

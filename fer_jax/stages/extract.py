@@ -1,13 +1,13 @@
-"""Faces out of videos: sampled frames, detected, aligned and cut out, one shard a video.
+"""extract: samples frames of videos, and detects, aligns and crops their faces.
 
     shards/<video>/                 crops, rows and counts of one video
     manifest.parquet                the faces of all videos
-    negatives.parquet               crops that show no face, for the verifier
-    skipped.csv                     videos that gave nothing, or not all: video, reason, ...
-    quality.png                     histograms of what was measured on the faces
+    negatives.parquet               crops without a face, for the verifier
+    skipped.csv                     videos that could not be read, or not to the end, with reasons
+    quality.png                     histograms of the measurements of the faces
 
-Killed and run again it goes on with the videos that have no shard; videos that were added later
-are extracted alone.
+A run that was killed continues with the videos that have no shard. If videos are added later, only
+these are extracted.
 """
 
 from __future__ import annotations
@@ -18,27 +18,32 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from fer_jax import console, records, schemas
 from fer_jax.errors import UserError
 from fer_jax.faces import overview, runners, shards
 from fer_jax.faces.selection import REASONS
 from fer_jax.faces.shards import Job, Stats
-from fer_jax.faces.video import list_videos
+from fer_jax.faces.video import expected_samples, list_videos
 from fer_jax.figures import save_figure
 from fer_jax.records import FacePipeline, Search
 from fer_jax.spreadsheets import safe_table
 from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
+_SHOWN = 10  # videos that could not be read
 
-@stage(inputs=lambda config: [config.videos], grows=True)
+
+@stage(
+    inputs=lambda config: [config.videos],
+    doing="finding the faces in the videos",
+    grows=True,
+)
 def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     """Extracts the faces of every video below `config.videos`.
 
     Raises:
-        UserError: no folder is given, no video is in it, or none of the videos can be read.
+        UserError: no folder is given, it contains no video, or no video can be read.
     """
     if not config.videos:
         raise UserError("extract: give the folder of videos by --config.videos=DIR")
@@ -49,7 +54,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     stats = {job.video: found for job in jobs if (found := shards.finished(job))}
     missing = [job for job in jobs if job.video not in stats]
     if stats:
-        console.say(f"[extract] {len(stats)} of {len(jobs)} videos are extracted already")
+        console.say(f"  {len(stats)} of {len(jobs)} videos are extracted already")
     started = time.time()
     new, first_frame_at = _extract_all(missing, config)
     elapsed = time.time() - started
@@ -58,68 +63,72 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     skipped = _report_bad_videos(ordered, workdir / "skipped.csv")
     if skipped == len(jobs):
         raise UserError(
-            f"extract: none of the {len(jobs)} videos in {config.videos} gave a frame; "
-            f"the reasons are in {workdir / 'skipped.csv'}"
+            f"extract: none of the {len(jobs)} videos in {config.videos} can be read; "
+            f"{workdir / 'skipped.csv'} gives the reasons"
         )
     cut = FacePipeline(detector=config.detector, search=Search(), crop=config.crop)
     records.write(workdir / model_directory.FACES, cut)
     faces = shards.merge([job.shard for job in jobs], workdir)
     histograms = overview.histograms(faces, config.limits)
     save_figure(histograms, workdir / "quality.png", dpi=110)
-    looked_at = sum(one.kept_frames for one in new.values())
+    searched = sum(one.kept_frames for one in new.values())
     return {
         "videos": len(jobs),
         "skipped": skipped,
         "damaged": sum(bool(one.error) for one in ordered) - skipped,
         **_totals(ordered, faces),
-        "frames_per_s": round(looked_at / elapsed, 1) if looked_at else 0.0,
+        "frames_per_s": round(searched / elapsed, 1) if searched else 0.0,
         "wall_s": round(time.time() - started, 2),
-        "time_to_first_frame_s": round(first_frame_at - started, 2) if looked_at else 0.0,
+        "time_to_first_frame_s": round(first_frame_at - started, 2) if searched else 0.0,
     }
 
 
 def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:
-    """Extracts the videos; the counts of each, and when the first frame was done."""
+    """Extracts the videos; returns the counts of each, and the time of the first result."""
     stats: dict[str, Stats] = {}
     first: list[float] = []
-    with tqdm(unit="frame", desc="extract", disable=not jobs) as bar:
+    expected = sum(expected_samples(job.path, config.every_s) or 0 for job in jobs)
+    with console.Progress(total=expected or None, unit="frames") as progress:
 
-        def progress(frames: int) -> None:
+        def count(frames: int) -> None:
             first[:] = first or [time.time()]
-            bar.update(frames)
+            progress.update(frames)
 
-        running = runners.run(jobs, config, progress)
-        for number, one in enumerate(running, 1):
+        for number, one in enumerate(runners.run(jobs, config, count), 1):
             stats[one.video] = one
-            bar.set_postfix_str(f"{number}/{len(jobs)} videos")
+            progress.note(f"{number} of {console.count(len(jobs), 'video')}")
     return stats, first[0] if first else 0.0
 
 
 def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
-    """Writes and prints which videos gave nothing or not all; returns how many gave nothing."""
+    """Reports videos that could not be read, or not to the end; returns how many gave no frame."""
     bad = [one for one in stats if one.error]
     columns = ["video", "reason", "detail", "frames_kept", "frames_failed"]
     rows = [(one.video, one.error, one.detail, one.kept_frames, one.failed) for one in bad]
     with atomic_file(path) as temporary:
         safe_table(pd.DataFrame(rows, columns=columns)).to_csv(temporary, index=False)
-    for one in bad:
-        verdict = f"{one.kept_frames} frames kept" if one.kept_frames else "skipped"
-        console.say(f"[extract] {one.video}: {one.detail}; {verdict}")
+    for one in bad[:_SHOWN]:
+        verdict = f"kept {one.kept_frames} frames" if one.kept_frames else "skipped"
+        console.say(f"  {verdict}: {one.video}: {one.detail}")
+    if len(bad) > _SHOWN:
+        console.say(f"  and {len(bad) - _SHOWN} more videos, see {path.name}")
     return sum(not one.kept_frames for one in bad)
 
 
 def _totals(stats: Sequence[Stats], rows: pd.DataFrame) -> dict[str, int]:
-    """The sums over all videos, whose frames were checked one by one; no face may be lost."""
+    """The sums over all videos; every detected face is either kept or has a reason."""
     names = ("frames", "with_faces", "without_faces", "failed", "faces", "kept", "negatives")
     totals = {name: sum(getattr(one, name) for one in stats) for name in (*names, "cuts")}
     reasons = {name: int((rows["reason"] == name).sum()) for name in REASONS}
     if not totals["faces"] == len(rows) == totals["kept"] + sum(reasons.values()):
-        raise RuntimeError(f"faces were lost on the way: {totals}, {len(rows)} rows, {reasons}")
+        raise RuntimeError(f"faces were lost: {totals}, {len(rows)} rows, {reasons}")
+    damaged = f", {totals['failed']:,} damaged" if totals["failed"] else ""
+    videos = console.count(len(stats), "video")
     console.say(
-        f"[extract] {totals['frames']} frames sampled = {totals['with_faces']} with faces "
-        f"+ {totals['without_faces']} without + {totals['failed']} failed"
+        f"  {console.count(totals['faces'], 'face')} in {totals['with_faces']:,} of "
+        f"{console.count(totals['frames'], 'frame')} of {videos}{damaged}"
     )
-    if given := {name: count for name, count in reasons.items() if count}:
-        parts = " ".join(f"+ {count} {name}" for name, count in given.items())
-        console.say(f"[extract] {totals['faces']} faces = {totals['kept']} kept {parts}")
+    if rejected := {name: number for name, number in reasons.items() if number}:
+        parts = ", ".join(f"{number:,} {name}" for name, number in rejected.items())
+        console.say(f"  {totals['kept']:,} faces kept; rejected: {parts}")
     return totals

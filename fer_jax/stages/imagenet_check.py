@@ -1,4 +1,4 @@
-"""imagenet_check: does a file of ImageNet weights classify as well as was published for it?"""
+"""imagenet_check: checks that ImageNet weights reach the accuracy that was published for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from scipy import stats
-from tqdm import tqdm
 
 from fer_jax import console, schemas
 from fer_jax.data import imagenet_pictures, sources
@@ -29,7 +28,10 @@ FEWEST = 100  # pictures
 _TASK = "verification"  # any task that shows the network its images unchanged
 
 
-@stage(inputs=lambda config: [config.weights, config.head, config.images])
+@stage(
+    inputs=lambda config: [config.weights, config.head, config.images],
+    doing="classifying pictures of ImageNet",
+)
 def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     """Classifies pictures of ImageNet; the answer is also in `answer.json`.
 
@@ -38,17 +40,20 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
         UserError: the weights have another shape or no head, or there are too few pictures.
     """
     if not config.weights or not config.images:
-        raise UserError("imagenet_check: give --config.weights=FILE and --config.images=FOLDER")
+        raise UserError(
+            "imagenet_check: set --config.weights to the file of weights, and --config.images to a "
+            "folder of ImageNet pictures"
+        )
     if 0 < config.most < FEWEST:
         raise UserError(
-            f"imagenet_check: --config.most={config.most} pictures are too few for an answer; give "
-            f"{FEWEST} or more, or 0 for all"
+            f"imagenet_check: --config.most={config.most} pictures are too few; set it to "
+            f"{FEWEST} or more, or to 0 for all pictures"
         )
     pictures, without_class = imagenet_pictures.labelled_pictures(Path(config.images))
     if len(pictures) < FEWEST:
         raise UserError(
-            f"imagenet_check: {config.images} has {len(pictures)} pictures of known class, and "
-            f"{FEWEST} are needed for an answer"
+            f"imagenet_check: {config.images} contains {len(pictures)} pictures of known class; "
+            f"add pictures until there are at least {FEWEST}"
         )
     if config.most and len(pictures) > config.most:
         rows = np.linspace(0, len(pictures) - 1, config.most).round().astype(int)
@@ -62,8 +67,8 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     head_file = config.head or config.weights
     if head_file == imagenet.NAME:
         raise UserError(
-            f"imagenet_check: {imagenet.NOTOP.name} has no head; give the published file that has "
-            "one by --config.head=FILE"
+            f"imagenet_check: {imagenet.NOTOP.name} has no head; set --config.head to the "
+            "published file with one"
         )
     model = trained_model.begin(config.weights, record, batch=config.batch)
     classes = len(imagenet_pictures.synsets())
@@ -87,7 +92,7 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
             f"no: {config.weights} does not classify as published: {line}; at least "
             f"{config.min_top1:.1%} was expected"
         )
-    console.say(f"[imagenet_check] yes: {line}")
+    console.say(f"  yes: {line}")
     return figures
 
 
@@ -108,10 +113,12 @@ def _batches(
 ) -> Iterator[tuple[UInt8[np.ndarray, "n s s 3"], np.ndarray]]:
     """Images and their classes."""
     starts = range(0, len(pictures), size)
-    for start in tqdm(starts, desc="imagenet_check", unit="batch", disable=None):
-        part = pictures[start : start + size]
-        images = np.stack([centre(read_image(file)) for file, _ in part])
-        yield images, np.array([number for _, number in part])
+    with console.Progress(total=len(pictures), unit="pictures") as progress:
+        for start in starts:
+            part = pictures[start : start + size]
+            images = np.stack([centre(read_image(file)) for file, _ in part])
+            yield images, np.array([number for _, number in part])
+            progress.update(len(part))
 
 
 def centre(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:

@@ -1,4 +1,4 @@
-"""Labelled photographs → one aligned face each, with subject and emotion."""
+"""photographs: finds and aligns one face in each labelled photograph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from fer_jax import console, outputs, records, schemas
 from fer_jax.data.labels import files_read, read_labels
@@ -42,15 +41,18 @@ _LONGEST_STEM = 200  # bytes of a crop's name; file systems allow 255 with all t
 
 @stage(
     inputs=lambda config: [config.photos],
+    doing="finding the faces in the labelled photographs",
     reads=lambda config: files_read(config.photos),
     grows=True,
 )
 def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
-    """Finds, aligns and writes the largest face of every photograph; keeps those without one.
+    """Finds, aligns and writes the largest face of every photograph.
+
+    A photograph without a face keeps its row in the table.
 
     Raises:
-        UserError: labels with problems (all of them at once), an unreadable photograph, or no
-            face in any.
+        UserError: labels have problems (the message lists all of them), a photograph cannot be
+            read, or no photograph has a face.
     """
     if not config.photos:
         raise UserError("photographs: give the folder or labels.csv by --config.photos=PATH")
@@ -62,7 +64,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     started = time.perf_counter()
     with (
         ThreadPoolExecutor() as pool,
-        tqdm(total=len(labels), desc="photographs", unit="photo", disable=None) as bar,
+        console.Progress(total=len(labels), unit="photographs") as progress,
     ):
         for start in range(0, len(labels), config.batch):
             batch = slice(start, start + config.batch)
@@ -71,7 +73,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
             if not config.aligned:
                 found = find_faces(images, pipeline)
             rows += pool.map(write, images, found, crops[batch])
-            bar.update(len(images))
+            progress.update(len(images))
     seconds = time.perf_counter() - started
 
     columns = ["photo", "subject", "emotion", "split", "share", "ledger_line"]
@@ -80,11 +82,11 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     if len(without) == len(table):
         raise UserError(
             f"photographs: no face was found in any of the {len(table)} photographs of "
-            f"{config.photos}; if they are cut-out faces already, add --config.aligned"
+            f"{config.photos}; if they are cropped faces already, add --config.aligned"
         )
     if not without.empty:
         some = ", ".join(without["photo"][:10]) + (", ..." if len(without) > 10 else "")
-        console.say(f"[photographs] no face was found in {len(without)}: {some}")
+        console.say(f"  no face was found in {console.count(len(without), 'photograph')}: {some}")
     records.write(workdir / model_directory.FACES, pipeline)
     with atomic_file(workdir / "photographs.parquet") as temporary:
         table.to_parquet(temporary)
@@ -92,9 +94,15 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     outputs.delete_folder(workdir / "faces", but={workdir / crop for crop in table["crop"] if crop})
     outputs.forget(workdir)
     drawing.write_image(workdir / "sheet.png", _sheet(table, workdir))
+    people = table["subject"].nunique()
+    console.say(
+        f"  faces in {len(table) - len(without):,} of {console.count(len(table), 'photograph')} "
+        f"of {console.count(people, 'person', 'people')}: "
+        + ", ".join(f"{emotion} {number}" for emotion, number in _numbers(table, config).items())
+    )
     return {
         "photographs": len(table),
-        "people": table["subject"].nunique(),
+        "people": people,
         "with_face": len(table) - len(without),
         "without_face": len(without),
         "subjects_with_several_spellings": labels.attrs["merged"],
@@ -103,16 +111,18 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
         "without_consent": labels.attrs["withheld"],
         "people_without_consent": labels.attrs["people_without_consent"],
         "consent_ledger": labels.attrs["consent_ledger"],
-        **{
-            f"photographs_{emotion}": int((table["emotion"] == emotion).sum())
-            for emotion in config.emotions
-        },
+        **{f"photographs_{emotion}": n for emotion, n in _numbers(table, config).items()},
         "images_per_s": round(len(table) / max(seconds, 1e-9), 2),
     }
 
 
+def _numbers(table: pd.DataFrame, config: schemas.Photographs) -> dict[str, int]:
+    """The number of photographs of each emotion."""
+    return {emotion: int((table["emotion"] == emotion).sum()) for emotion in config.emotions}
+
+
 def _read(config: schemas.Photographs) -> pd.DataFrame:
-    """The labels, with a warning for what is odd, under pseudonyms if the config asks for them."""
+    """The labels, with pseudonyms if the config asks for them; prints their warnings."""
     labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
     for warning in labels.attrs["warnings"]:
         console.warn(f"photographs: {warning}")
@@ -123,7 +133,7 @@ def _read(config: schemas.Photographs) -> pd.DataFrame:
 
 
 def pipeline_of(config: schemas.Photographs) -> FacePipeline:
-    """How faces are found and cropped with `config`: what models trained on them must repeat."""
+    """How faces are found and cropped with `config`; models trained on them do the same."""
     return FacePipeline(
         detector=config.detector,
         search=Search(max_side=config.max_side, **_SMALL_PICTURES),
@@ -133,7 +143,7 @@ def pipeline_of(config: schemas.Photographs) -> FacePipeline:
 
 
 def _crop_names(labels: pd.DataFrame) -> list[str]:
-    """A path below the workdir for each photograph; the name alone, where that is enough."""
+    """A distinct path below the workdir for each photograph, with a digest only if needed."""
     folders = "faces/" + labels["subject"] + "/" + labels["emotion"] + "/"
     stems = labels["photo"].map(lambda photo: PurePosixPath(photo).stem)
     # File systems may ignore case and the form of Unicode.
@@ -148,9 +158,9 @@ def _crop_names(labels: pd.DataFrame) -> list[str]:
 def _write(
     workdir: Path, settings: Crop, image: Image, faces: Faces | None, name: str
 ) -> dict[str, Any]:
-    """Writes the crop of the largest face as pixels only (no EXIF) and returns the row.
+    """Writes the crop of the largest face, without metadata such as EXIF, and returns its row.
 
-    Without `faces`, the photograph is a cut-out face.
+    If `faces` is None, the photograph is a cropped face.
     """
     found, score, crop = 1, np.float32(np.nan), image
     if faces is None:
@@ -165,7 +175,7 @@ def _write(
         (workdir / name).parent.mkdir(parents=True, exist_ok=True)
         drawing.write_image(workdir / name, crop)
     return {
-        # Of the pixels, so that a copy is recognised under any name.
+        # A digest of the pixels recognises a copy with another name or other metadata.
         "digest": hashlib.sha256(image.tobytes()).hexdigest()[:32],
         "status": FOUND if found else NO_FACE,
         "detector_score": score,
@@ -175,7 +185,7 @@ def _write(
 
 
 def _sheet(table: pd.DataFrame, workdir: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """A page of crops, person by person; evenly chosen ones where there are many."""
+    """A contact sheet of crops by person; evenly spaced ones if there are many."""
     found = table[table["status"] == FOUND].sort_values(["subject", "emotion", "photo"])
     shown = found.iloc[:: -(-len(found) // _ON_SHEET)]
     return drawing.contact_sheet(

@@ -1,4 +1,4 @@
-"""The whole pipeline: the stages of `config.steps` in turn, each in a folder of its own."""
+"""pipeline: runs the stages of `config.steps` one after the other, each in its own folder."""
 
 from __future__ import annotations
 
@@ -17,38 +17,40 @@ from fer_jax.workdir import stage
 
 @stage(inputs=lambda config: list(config.needed().values()), grows=True, revisits=True)
 def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
-    """Runs the steps of `config.order`; one that is done already returns at once.
+    """Runs the steps of `config.order`; a finished one returns at once.
 
-    In a step's texts, {workdir} stands for the pipeline's own, and {videos}, {photos} and so on
-    for its fields of that name: so one step names the folder that an earlier one wrote. A step of
-    `config.optional` that cannot be used on these data is left out, with a warning.
+    In the texts of a step, {workdir} is replaced by the workdir of the pipeline, and {videos},
+    {photos} and so on by its fields of that name, so that a step can read the folder of an earlier
+    one. A step of `config.optional` that does not apply to these data is left out, with a warning.
 
     Raises:
-        UserError: one of `config.needs`, the fields that the user has to give, is empty; or
-            somebody withdrew whose photographs went into earlier results, which `remove` deletes.
+        UserError: one of `config.needs`, the fields that the user has to set, is empty; or the
+            consent of a person is withdrawn whose photographs are in earlier results.
     """
     for name, path in config.needed().items():
         if not path:
-            raise UserError(f"give --config.{name}, where your own {name} lie")
+            raise UserError(f"pipeline: set --config.{name} to the folder of your {name}")
     config = filled(config, workdir)
     _stop_for_withdrawals(config, workdir)
     summary: dict[str, Any] = {}
     left_out: set[str] = set()
+    ran = 0
     for number, name in enumerate(config.order, start=1):
         step = config.steps[name]
         if step.stage == "evaluate":
             runs = {run: folder for run, folder in step.runs.items() if folder not in left_out}
             step = step.model_copy(update={"runs": runs})
-        console.say("", f"── {number}/{len(config.order)} {name}")
-        started = time.time()
+        label = f"{number}/{len(config.order)} {name}"
+        started, before = time.time(), _finished_at(workdir / name)
         try:
-            results = find_stage(step.stage).run(step, workdir / name)
+            results = find_stage(step.stage).run(step, workdir / name, label)
         except NotApplicableError as error:
             if name not in config.optional:
                 raise
             console.warn(f"pipeline: the step {name} is left out: {error}")
             left_out.add(str(workdir / name))
             continue
+        ran += before is None or _finished_at(workdir / name) != before
         summary[f"{name}_s"] = results.get("wall_s", round(time.time() - started, 2))
         if step.stage == "evaluate":
             summary |= {key: results[key] for key in ("accuracy", "low", "high", "report")}
@@ -56,20 +58,31 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
             summary["as_is"] = results["accuracy"]
         elif step.stage == "study":
             summary |= {key: value for key, value in results.items() if key != "wall_s"}
+    if not ran:
+        console.say(f"every step is finished already: {workdir}")
+    pictures = [workdir / name / "overview.jpg" for name in config.order]
     if "report" in summary:
-        console.say(
-            "",
-            f"{summary['accuracy']:.1%} right on people held out "
-            f"(95 % interval {summary['low']:.1%} to {summary['high']:.1%})",
-            *(
-                [f"{summary['as_is']:.1%} with the starter as it is, without training"]
-                if "as_is" in summary
-                else []
-            ),
-            f"report: {summary['report']}",
-            "",
-        )
+        console.say(*_closing(summary, [file for file in pictures if file.is_file()], ran > 0))
+    elif ran:
+        console.say(f"results: {workdir}")
     return summary
+
+
+def _finished_at(folder: Path) -> int | None:
+    """When a stage finished in nanoseconds since the epoch; None if it did not."""
+    file = folder / "done.json"
+    return file.stat().st_mtime_ns if file.is_file() else None
+
+
+def _closing(summary: dict[str, Any], pictures: list[Path], ran: bool) -> list[str]:
+    """The last lines: the accuracy, pictures of predictions if a step ran, and the report."""
+    return [
+        *([""] if ran else []),
+        f"accuracy on held-out people: {console.percent(summary['accuracy'])} (95 % interval "
+        f"{100 * summary['low']:.1f} to {console.percent(summary['high'])})",
+        *(f"picture: {file}" for file in pictures if ran),
+        f"report: {summary['report']}",
+    ]
 
 
 def _stop_for_withdrawals(config: schemas.Pipeline, workdir: Path) -> None:
@@ -78,9 +91,10 @@ def _stop_for_withdrawals(config: schemas.Pipeline, workdir: Path) -> None:
         people = removal.people_to_remove(Path(photos), workdir) if Path(photos).exists() else []
         if people:
             raise UserError(
-                f"pipeline: the consent of {len(people)} people is withdrawn, and {workdir} still "
-                f"holds what was made from their photographs; run `python launch.py "
-                f"--config=configs/remove.py --config.remove={shlex.quote(people[0])} "
+                f"pipeline: the consent of {console.count(len(people), 'person', 'people')} is "
+                f"withdrawn, and {workdir} still contains data from their photographs; run "
+                f"`python launch.py --config=configs/remove.py "
+                f"--config.remove={shlex.quote(people[0])} "
                 f"--config.work={shlex.quote(str(workdir))} --workdir=REMOVALS`"
                 f"{' for each of them' if len(people) > 1 else ''}, and then this command again "
                 f"(--config.photos={shlex.quote(str(photos))} deletes the photographs too)"
@@ -88,7 +102,7 @@ def _stop_for_withdrawals(config: schemas.Pipeline, workdir: Path) -> None:
 
 
 def filled(config: schemas.Pipeline, workdir: Path) -> schemas.Pipeline:
-    """The config with {workdir} and its own fields replaced in every text; other braces stay."""
+    """The config with {workdir} and its fields replaced in every text; other braces stay."""
     values = config.model_dump(exclude_unset=True)
     places = {"workdir": str(workdir)}
 

@@ -41,6 +41,7 @@ _PIXELS, _SCORE, _PROBABILITY = "{:.2f}", "{:.4f}", "{:.6f}"  # numbers in predi
 
 @stage(
     inputs=lambda config: [config.model, config.input],
+    doing=lambda config: f"reading faces in {config.input or f'the camera {config.camera}'}",
     live=lambda config: bool(config.camera),
 )
 def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
@@ -49,8 +50,8 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     A file that fails is counted and listed in skipped.csv; the others are not affected.
 
     Raises:
-        UserError: no model, a model without the task `emotion`, no readable input, or a camera that
-            is ended before its first frame.
+        UserError: there is no model, the model lacks the task `emotion`, no input can be read, or
+            the camera was ended before its first frame.
     """
     if not config.model:
         raise UserError("predict: give a model directory or a training workdir by --config.model")
@@ -143,9 +144,14 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     if overview:
         drawing.write_image(workdir / "overview.jpg", drawing.row(overview, height=360))
     skips.write(workdir / "skipped.csv")
-    skips.tell("predict")
+    skips.tell()
     if rule:
-        console.say(f"[predict] {rule.describe(counts.withheld, counts.faces)}")
+        console.say(f"  {rule.describe(counts.withheld, counts.faces)}")
+    without = f", {counts.without_face:,} of them without a face" if counts.without_face else ""
+    console.say(
+        f"  {console.count(counts.faces, 'face')} in {console.count(counts.frames, 'frame')} of "
+        f"{console.count(len(sources), 'file')}{without}"
+    )
     seconds = time.perf_counter() - started
     return {
         "sources": len(sources) + len(others),

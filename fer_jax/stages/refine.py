@@ -1,11 +1,11 @@
-"""refine: keeps the faces on which the detector and the verifier agree, and gives reasons."""
+"""refine: marks crops as removed that the detector or the verifier rejects, with the reason."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,6 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
-from tqdm import tqdm
 
 from fer_jax import console, records, schemas
 from fer_jax.data import builders, sources
@@ -91,16 +90,20 @@ class HeldOut(NamedTuple):
     note: str
 
 
-@stage(inputs=lambda config: [config.faces, config.verifier])
+@stage(
+    inputs=lambda config: [config.faces, config.verifier],
+    doing="removing crops that show no face",
+)
 def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     """Scores every crop with the verifier and sets `status` and `reason` in the manifest.
 
     With `use_verifier="auto"`, a verifier that cannot be trusted (see `_examine`) is replaced by
-    the starter's, and where that one removes too many confident detections as well, the detector
-    decides alone. The reasons are printed, and are in `threshold.json` and in the summary.
+    the starter's; if that one also removes too many confident detections, only the detector's
+    score decides. The reasons are printed, and are in `threshold.json` and in the summary.
 
     Raises:
-        UserError: no faces to refine, a model that is not a verifier, or no validation faces.
+        UserError: there are no faces to refine, the model is not a verifier, or there are no
+            validation faces.
     """
     manifest, folder = _read_faces(config.faces)
     if not config.verifier and config.use_verifier != "starter":
@@ -111,8 +114,8 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     chosen, doubts = _choose(config, manifest, folder, workdir)
     threshold, test = chosen.threshold, chosen.test
     figures = _figures(chosen, config.max_faces_lost)
-    if figures["note"]:
-        console.say(f"[refine] {figures['note']}")
+    if chosen.note:
+        console.say(f"  {chosen.note}")
 
     refined = judge(manifest, chosen.scores, threshold, config.min_detector_score)
     paths = [folder / crop for crop in manifest["crop"]]
@@ -136,8 +139,10 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     measured, split = (test, "test") if test else (chosen.validation, "validation")
     histogram = score_histogram(chosen.scores, measured, split, threshold)
     save_figure(histogram, workdir / "scores.png", dpi=110)
+    counts = _counts(refined)
+    console.say(f"  {_result(counts)}")
     return {
-        **_counts(refined),
+        **counts,
         "verifier": chosen.name,
         **({"not_trusted": "; ".join(doubts.values())} if doubts else {}),
         "threshold": threshold,
@@ -396,9 +401,16 @@ def _score_crops(
     verifier: trained_model.Model, paths: Sequence[Path], batch: int
 ) -> Float[np.ndarray, " n"]:
     """The verifier's scores of the crops at `paths`; holds one batch of them at a time."""
-    starts = tqdm(range(0, len(paths), batch), desc="refine", unit="batch", disable=None)
     size = verifier.record.image_size
-    return _scores(verifier, (sources.read_images(paths[i : i + batch], size) for i in starts))
+
+    def batches() -> Iterator[Images]:
+        with console.Progress(total=len(paths), unit="faces") as progress:
+            for start in range(0, len(paths), batch):
+                part = paths[start : start + batch]
+                yield sources.read_images(part, size)
+                progress.update(len(part))
+
+    return _scores(verifier, batches())
 
 
 def _scores(verifier: trained_model.Model, batches: Iterable[Images]) -> Float[np.ndarray, " n"]:
@@ -438,8 +450,22 @@ def _doubted(verifier: trained_model.Model, folder: Path, batch: int) -> pd.Data
     return table.assign(path=paths, verifier_score=scores)[columns]
 
 
+def _result(counts: Mapping[str, int]) -> str:
+    """The counts of `_counts` in words."""
+    text = f"kept {counts['kept']:,} of {console.count(counts['faces'], 'face')}"
+    by = {
+        "the verifier": counts["removed_by_verifier"],
+        "the detector's score": counts["removed_by_detector"],
+        "both": counts["removed_by_both"],
+    }
+    if not counts["removed"]:
+        return text
+    reasons = ", ".join(f"{number:,} by {who}" for who, number in by.items() if number)
+    return f"{text}; removed {reasons} (removed.png)"
+
+
 def _counts(refined: pd.DataFrame) -> dict[str, int]:
-    """How many faces were removed; the three reasons exclude each other."""
+    """How many faces were removed; a face is counted under one of the three reasons."""
     detector = refined["reason"].str.split("+").map(lambda parts: "detector" in parts)
     verifier = refined["reason"].str.split("+").map(lambda parts: "verifier" in parts)
     removed = refined["status"] == REMOVED

@@ -1,4 +1,4 @@
-"""Stage remove: deletes all that photographs, workdirs and records hold of one person."""
+"""remove: deletes everything about one person from photographs, workdirs and records."""
 
 from __future__ import annotations
 
@@ -18,50 +18,66 @@ _SHOWN = 10
 _BEGUN = "begun.json"  # whose removal began last: a salted digest, since the id must not stay
 
 
-@stage(inputs=lambda config: [config.photos], grows=True, revisits=True)
+@stage(
+    inputs=lambda config: [config.photos],
+    doing="deleting everything about one person",
+    grows=True,
+    revisits=True,
+)
 def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
-    """Removes `config.remove`, and the models that were trained on the person.
+    """Removes the person `config.remove`, and the models that were trained on the person.
 
-    The removed id is in none of the files that this stage writes: `config.json` would otherwise
-    keep it.
+    No file that this stage writes contains the removed id.
 
     Raises:
-        UserError: no id, nobody of that id, `workdir` holds `config.work`, something to be done by
-            hand first, another process at work in a workdir that would change, or files that still
-            have the id.
+        UserError: no id is given, nobody has that id, `workdir` contains `config.work`, something
+            has to be done by hand first, another process works in a workdir that would change, or
+            files still contain the id.
     """
     person = config.remove
-    # Deleted before anything can fail: this folder must not keep the id either.
+    # Deleted before anything can fail, because it contains the id.
     outputs.delete(workdir / "config.json")
     if not person or not config.work:
-        raise UserError("give --config.remove=ID and --config.work, the folder of all workdirs")
+        raise UserError(
+            "remove: set --config.remove to the person's id, and --config.work to the folder that "
+            "contains all workdirs"
+        )
     work = Path(config.work).absolute()
     if work.resolve().is_relative_to(workdir.resolve()):
         raise UserError(
-            f"remove: {workdir} holds the workdirs in --config.work; give another --workdir"
+            f"remove: the workdir {workdir} contains --config.work={work}; choose a --workdir "
+            f"outside of it"
         )
-    plain = unicodedata.normalize("NFKC", person)  # a fullwidth slash is one too
+    plain = unicodedata.normalize("NFKC", person)  # which makes a fullwidth slash a slash
     if plain in (".", "..") or {"/", "\\", "\0"} & set(plain):
-        raise UserError(f"remove: {person!r} is a path, and not the id of a person")
+        raise UserError(
+            f"remove: --config.remove={person} is a path; give the id of a person, without folders"
+        )
     photos = Path(config.photos).absolute() if config.photos else None
     begun = workdir / _BEGUN
     done = remove_person(person, photos, work, before=lambda: _note(begun, person))
     if done.nobody:
         if not _is_noted(begun, person):
             places = " or ".join(str(place) for place in (photos, f"below {work}") if place)
-            raise UserError(f"remove: there is nobody called {person!r} in {places}")
-        console.say("[remove] an earlier run of this command had deleted everything already")
-    for file in done.files:
-        console.say(f"[remove] deleted {file}")
+            raise UserError(
+                f"remove: there is no person with the id {person!r} in {places}; check "
+                f"--config.remove and these folders"
+            )
+        console.say("  an earlier run of this command deleted everything already")
+    console.detail(*(f"  deleted {file}" for file in done.files))
     for model in done.models:
-        console.say(f"[remove] deleted, since it was trained on the person: {model}")
+        console.say(f"  deleted a model that was trained on the person: {model}")
     for folder in done.kept:
-        console.say(f"[remove] kept, although such a model made these predictions: {folder}")
+        console.say(f"  kept predictions of other people by such a model: {folder}")
+    console.say(
+        f"  deleted {console.count(len(done.files), 'file')} and "
+        f"{console.count(done.rows, 'row')} of tables"
+    )
     if done.left:
         more = f" and {len(done.left) - _SHOWN} more" if len(done.left) > _SHOWN else ""
         raise UserError(
-            f"remove: {len(done.left)} files still name the person: "
-            f"{', '.join(done.left[:_SHOWN])}{more}; look at them, and delete them by hand"
+            f"remove: {len(done.left)} files still contain the person's id: "
+            f"{', '.join(done.left[:_SHOWN])}{more}; check them, and delete them by hand"
         )
     return {
         "files_deleted": len(done.files),
@@ -72,8 +88,11 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
 
 
 def _note(file: Path, person: str) -> None:
-    """Notes that the removal of a person begins, for a run that is killed after its last deletion:
-    the same command could not tell it from an id that was never there."""
+    """Records that the removal of a person begins.
+
+    Without it, a run that was killed after its last deletion and is started again would find
+    nobody with this id, which is an error.
+    """
     salt = secrets.token_hex(16)
     write_json(file, {"salt": salt, "digest": _digest(salt, person)})
 

@@ -1,8 +1,8 @@
-"""Generated people as clips and photographs, drawn in parallel processes.
+"""render: draws clips and photographs of generated people in parallel processes.
 
 videos/p<person>_<emotion>_<i>.mp4, videos/scene_<i>.mp4    clips
 photographs/person_<person>/<emotion>/<i>.jpg               labelled photographs
-newcomers/p<person>_<emotion>.{mp4,jpg}                     people for the finished model
+newcomers/p<person>_<emotion>.{mp4,jpg}                     other people, to try the final model on
 sheet.png                                                   a photograph of each person and emotion
 """
 
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from tqdm import tqdm
 
 from fer_jax import console, schemas
 from fer_jax.faces import drawing
@@ -43,14 +42,14 @@ class _Job:
     pictures: int
 
 
-@stage(inputs=lambda config: [])
+@stage(inputs=lambda config: [], doing="drawing generated people")
 def run(config: schemas.Render, workdir: Path) -> dict[str, Any]:
-    """Draws the files of `config` that do not exist in `workdir` yet."""
+    """Draws the files that `config` describes and that do not exist in `workdir` yet."""
     clips, photographs = _clips(config, workdir), _photographs(config, workdir)
     jobs = clips + photographs + _newcomers(config, workdir)
     missing = [job for job in jobs if not job.path.exists()]
     if len(missing) < len(jobs):
-        console.say(f"[render] {len(jobs) - len(missing)} files exist already")
+        console.say(f"  {len(jobs) - len(missing):,} of {len(jobs):,} files exist already")
     started = time.perf_counter()
     _draw_all(missing, config.workers or os.cpu_count() or 1)
     drawn = sum(job.pictures for job in missing)
@@ -64,6 +63,10 @@ def run(config: schemas.Render, workdir: Path) -> dict[str, Any]:
             columns=2 * len(EMOTIONS),
         )
         drawing.write_image(workdir / "sheet.png", sheet)
+    console.say(
+        f"  {console.count(len(clips), 'clip')} and "
+        f"{console.count(len(photographs), 'photograph')}: {drawn:,} pictures drawn"
+    )
     return {
         "clips": len(clips),
         "photographs": len(photographs),
@@ -115,7 +118,7 @@ def _draw_all(jobs: Sequence[_Job], workers: int) -> None:
         return
     pictures = sum(job.pictures for job in jobs)
     with (
-        tqdm(total=pictures, desc="render", unit="frame", mininterval=0.5) as progress,
+        console.Progress(total=pictures, unit="pictures") as progress,
         WorkerPool(min(workers, len(jobs)), cv2.setNumThreads, 1) as pool,
     ):
         for future in as_completed([pool.submit(_draw, job) for job in jobs]):

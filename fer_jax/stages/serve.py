@@ -33,8 +33,7 @@ def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         raise UserError(
-            f"serve: the package {error.name} is missing; install what the page needs: "
-            'pip install "starlette" "uvicorn"'
+            f"serve: the package {error.name} is missing; run: pip install starlette uvicorn"
         ) from error
     recogniser = Recogniser.load(checked.model, max_side=checked.max_side)
     if recogniser.reference:
@@ -48,7 +47,7 @@ def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict
         recogniser, facts, limits, every_s=checked.every_s, batch=checked.batch
     )
     with server.listen(checked.port) as listener:
-        console.say("[serve] getting ready")
+        console.say("[serve] loading the model")
         recogniser([photograph(1, "happy", 0, _CAMERA)])  # compiles what the first answer needs
         console.say(f"[serve] open {server.address(listener)} (Ctrl-C ends it)")
         server.serve(application, listener)

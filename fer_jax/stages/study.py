@@ -1,9 +1,9 @@
-"""Stage study: many runs of cross-validation → one table of what each method gains over another.
+"""study: many cross-validations → one table of the gain of each method over a reference.
 
 Reads the crossval workdirs in `config.runs`, by setting and method; writes
 
-    study.csv   one row a setting and method
-    study.md    the same, to paste
+    study.csv   one row per setting and method
+    study.md    the same in Markdown
     study.png   accuracies and gains with their intervals
 """
 
@@ -20,7 +20,10 @@ from fer_jax.report import comparison
 from fer_jax.workdir import atomic_file, stage
 
 
-@stage(inputs=lambda config: [run for runs in config.runs.values() for run in runs.values()])
+@stage(
+    inputs=lambda config: [run for runs in config.runs.values() for run in runs.values()],
+    doing="comparing the methods on the same held-out people",
+)
 def run(config: schemas.Study, workdir: Path) -> dict[str, Any]:
     """Compares, within each setting, every method with `config.reference`.
 

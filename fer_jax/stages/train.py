@@ -1,4 +1,4 @@
-"""Images → a trained model: any tasks on any of the data sets (pretraining, the verifier)."""
+"""train: trains any tasks on any of the data sets, as in pretraining and for the verifier."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from fer_jax.training.loop import fit, steps_of
 from fer_jax.training.state import State, for_use
 from fer_jax.workdir import atomic_file, stage
 
+_PROBES = {"knn": "nearest neighbours", "linear": "logistic regression"}
+
 
 @stage(
     inputs=lambda config: [
@@ -29,19 +31,20 @@ from fer_jax.workdir import atomic_file, stage
         config.init,
         config.probe.photographs,
     ],
+    doing=lambda config: f"training on the tasks {', '.join(sorted(config.tasks.named()))}",
     many_processes=True,
 )
 def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
 
-    With `config.evaluate_every`, `best/model/` is that of the lowest validation loss so far: the
-    tasks' losses, weighted as in training. With `config.probe.photographs`, probes tell before the
-    first step and at each evaluation what the features know about emotions. Several processes may
-    run it together.
+    With `config.evaluate_every`, `best/model/` has the lowest validation loss so far: the sum of
+    the tasks' losses, weighted as in training. With `config.probe.photographs`, probes of the
+    features measure the accuracy on emotions before the first step and at each evaluation. Several
+    processes may run it together.
     """
     data = config.data
     if not data.place:
-        raise UserError("give --config.data.root, the folder that the images lie in")
+        raise UserError("train: set --config.data.root to the folder that contains the images")
     with backend.first_one_then_the_others("records"):  # opening them may write them
         training, validation = (_open(data, split, workdir) for split in ("train", "validation"))
     emotions = {"classes": training.classes} if training.classes else {}
@@ -104,6 +107,8 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     save("model", fitted.state)
     _draw(workdir, learner, fitted.state, validation if len(validation) else training, watched)
     began_with = record.init
+    if backend.writes():
+        console.say(*_result(fitted.figures, steps, len(training), len(validation), list(tasks)))
     return {
         "train_images": len(training),
         "validation_images": len(validation),
@@ -116,18 +121,45 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     }
 
 
+def _result(
+    figures: Mapping[str, float], steps: int, training: int, validation: int, tasks: list[str]
+) -> list[str]:
+    """The newest validation accuracy of each task and, with probes, of emotions."""
+    found = []
+    for task in tasks:
+        for name, form in (("accuracy", console.percent), ("loss", "loss {:.3f}".format)):
+            if (value := figures.get(f"validation/{task}/{name}")) is not None:
+                found.append(f"{task} {form(value)}")
+                break
+    measured = f"; on {console.count(validation, 'validation image')}: {', '.join(found)}"
+    lines = [
+        f"  {console.count(steps, 'step')} on {console.count(training, 'image')}"
+        + (measured if found else "")
+    ]
+    probes = {probe: figures.get(f"validation/probe/{probe}/features") for probe in _PROBES}
+    shown = [
+        f"{_PROBES[probe]} {console.percent(value)}" for probe, value in probes.items() if value
+    ]
+    if shown:
+        lines.append(f"  emotions of held-out people, read from the features: {', '.join(shown)}")
+    return lines
+
+
 def _check_enough(
     config: schemas.Train, training: sources.Source, tasks: Mapping[str, Task]
 ) -> None:
     if len(training) < config.batch_size:
         raise UserError(
-            f"{config.data.place} has {len(training)} images to train on, fewer than "
-            f"config.batch_size={config.batch_size}"
+            f"train: {config.data.place} has {len(training)} training images, fewer than "
+            f"--config.batch_size={config.batch_size}; lower the batch size, or add images"
         )
     for name, task in tasks.items():
         own = f"{sources.TASK_LABEL}{name}"  # may be -1 for some examples, never for all
         if task.labels_needed and own not in training[0] and training[0]["label"] < 0:
-            raise UserError(f"the task {name} needs labels, and {config.data.dataset} has none")
+            raise UserError(
+                f"train: the task {name} needs labels, but the data set {config.data.dataset} has "
+                f"none; choose another task, or another --config.data.dataset"
+            )
 
 
 def _draw(
@@ -137,10 +169,10 @@ def _draw(
     source: sources.Source,
     watched: watching.Watched | None,
 ) -> None:
-    """All processes gather what the pictures show, the first one draws them.
+    """Draws the pictures in the first process; all processes gather their data.
 
-    The model is saved by then. So a picture that cannot be drawn, such as by a fault in a task's
-    own `undo`, gives a warning and does not end the run.
+    The model is saved by then. So a picture that cannot be drawn, for example because of a bug in
+    a task's `undo`, gives a warning and does not end the run.
     """
     weights = jax.tree.map(sharding.fetch, for_use(state))
     features = watched.features(learner, state)["features"] if watched else np.zeros((0, 1))
@@ -158,14 +190,16 @@ def _draw(
             face_pictures.draw_embedding(workdir / "embedding.png", features, *who)
     except Exception as error:
         console.warn(
-            f"train: the pictures in {workdir} are not complete: {type(error).__name__}: {error}"
+            f"train: pictures in {workdir} are missing, since drawing failed with "
+            f"{type(error).__name__}: {error}; the model is complete"
         )
 
 
 def _open(data: schemas.Data, split: str, workdir: Path) -> sources.Source:
-    """The examples. Records lie beside a stage's results, never in a folder of the user's own."""
+    """The examples of a split. Records are written to a workdir, never to the user's folders."""
     root, folders = data.place, data.given_folders
-    # Faces from videos are shared by all runs; those of people go with the run when it is deleted.
+    # All runs share the records of faces from videos. Those of labelled people are in the workdir
+    # of the run, so that they are deleted with it.
     shared = all((Path(root) / name).is_file() for name in ("done.json", "manifest.parquet"))
     return sources.open_source(
         data.dataset,

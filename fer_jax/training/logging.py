@@ -1,4 +1,4 @@
-"""Logging of a run: JSON lines, TensorBoard, a progress bar, and time by purpose."""
+"""Logging of a run: JSON lines, TensorBoard, and time by purpose."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from typing import Any
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
-from tqdm import tqdm
 
-from fer_jax import backend, console, outputs
+from fer_jax import backend, outputs
 from fer_jax.errors import UserError
 from fer_jax.workdir import atomic_file, log_metrics, read_metrics
 
@@ -100,19 +99,6 @@ class Ledger:
     def share(self, purpose: str) -> float:
         """The fraction of all recorded time that was spent on `purpose`."""
         return self.seconds[purpose] / max(sum(self.seconds.values()), 1e-9)
-
-
-def progress_bar(name: str, steps: int, first_step: int) -> tqdm:
-    """A progress bar over steps with the remaining time; figures are set as its postfix."""
-    return tqdm(
-        total=steps,
-        initial=first_step,
-        desc=console.printable(name),
-        unit="step",
-        dynamic_ncols=True,
-        mininterval=1.0,
-        disable=not backend.writes(),
-    )
 
 
 def _weights_and_biases(project: str, folder: Path) -> Any:

@@ -72,7 +72,7 @@ def steps_of(config: Training, images: int | float) -> int:
     steps = max(1, round(config.epochs * images / config.batch_size))
     least = config.min_steps
     if config.epochs and steps < least and backend.writes():
-        console.say(
+        console.detail(
             f"[{config.stage}] training for --config.min_steps={least} steps, which is more than "
             f"--config.epochs={config.epochs:g}"
         )

@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 
+from fer_jax import backend, console
 from fer_jax.schemas import Loop
-from fer_jax.training.logging import Ledger, Recorder, progress_bar
+from fer_jax.training.logging import Ledger, Recorder
 
 
 class Meter:
@@ -44,16 +45,19 @@ class Meter:
         # Without a checkpoint, the figures of step 0 are computed and recorded again.
         kept = -1 if state is None else first
         self._recorder = Recorder(folder, kept, loop.wandb)
-        self._bar = progress_bar(folder.name, steps, first)
+        self._progress = console.Progress(
+            total=steps, unit="steps", done=first, shown=backend.writes()
+        )
         self._batch_size = loop.batch_size
         self._before = sum(self.ledger.seconds.values())
         self._started = time.perf_counter()
 
     def __enter__(self) -> Meter:
+        self._progress.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        self._progress.__exit__()
         self._recorder.close()
 
     def get_state(self) -> dict[str, Any]:
@@ -71,7 +75,7 @@ class Meter:
         self._waiting.append((step, figures))
         self._timed += self._done > 0  # the first step compiles
         self._done += 1
-        self._bar.update()
+        self._progress.update()
 
     def fetch(self) -> list[tuple[int, Mapping[str, float]]]:
         """Waits for the device; returns the figures of each step since the last report."""
@@ -83,18 +87,12 @@ class Meter:
         return list(self._waiting)
 
     def report(self, step: int) -> None:
-        """Records the means since the last report, and shows them in the progress bar."""
+        """Records the means since the last report, and shows the loss after the progress bar."""
         figures = [figures for _, figures in self.fetch()]
         self._waiting.clear()
         means = {name: math.fsum(f[name] for f in figures) / len(figures) for name in figures[0]}
         self.record(step, means)
-        self._bar.set_postfix(
-            {
-                "loss": f"{means['loss']:.3f}",
-                "images/s": f"{self.images_per_s():.0f}",
-                "data wait": f"{self.ledger.share('data_wait'):.1%}",
-            }
-        )
+        self._progress.note(f"loss {means['loss']:.3f}, {self.images_per_s():.0f} images/s")
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
         """Writes figures of a step; `figures` has the newest value of each."""
