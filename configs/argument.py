@@ -11,6 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import plugins
+
 SIZES = ("small", "base", "full")
 
 
@@ -44,8 +46,10 @@ def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
 
 def plain_fields(name: str) -> dict[str, Any]:
     """The plain fields of a task, with their defaults, so that flags can set them."""
+    if "." not in name:
+        return dict(plugins.plain_defaults(name, "fer_jax.tasks", "TASK"))
     try:
-        module = importlib.import_module(name if "." in name else f"fer_jax.tasks.{name}")
+        module = importlib.import_module(name)
     except ModuleNotFoundError:
         return {}  # the stage reports what is missing
     kind = getattr(module, "TASK", None)

@@ -3,12 +3,12 @@
 python launch.py --config=configs/pipeline.py --config.videos=DIR --config.photos=DIR --workdir=DIR
 fer-jax pipeline --videos=DIR --photos=DIR --workdir=DIR
 
-Both run the stage that a config names. Any field of the config can be given as a flag:
+Both run the stage that a config names. Any field of the config can be set by a flag:
 --config.steps.pretrain.epochs=100, which `fer-jax` also accepts as --steps.pretrain.epochs=100.
 Each config's docstring says what it does, what it costs and what to expect.
-Exit codes: 0, 2 for an error that the user can fix, 1 for a check that answers no and for any other
+Exit codes: 0, 2 for an error that the user can fix, 1 for a check that fails and for any other
 error, 130 for Ctrl-C, 143 for SIGTERM. --verbosity=0 shows what the libraries log, --verbosity=1
-tracebacks too.
+all figures of each stage and tracebacks too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
-from fer_jax import config_files, console, failures, interrupts, schemas
+from fer_jax import config_files, console, failures, inputs, interrupts, schemas, stages
 from fer_jax.data import names
 from fer_jax.errors import UserError
 
@@ -42,13 +42,14 @@ _PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this one is, 
 
 
 def launch() -> None:
-    """Runs the command line of `launch.py`, which stands in `sys.argv`."""
+    """Runs the command line of `launch.py`, which is in `sys.argv`."""
     app.run(main, flags_parser=parse_flags)
 
 
 def installed() -> None:
     """Runs the command line of `fer-jax`: NAME [FILE] and flags."""
     interrupts.exit_at_once()
+    console.reword(_as_fer_jax)
     folder = config_files.folder()
     sys.modules.setdefault("configs", config_files.package())
     try:
@@ -62,13 +63,13 @@ def installed() -> None:
 
 
 def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
-    """The arguments of `launch.py` that those of `fer-jax` stand for.
+    """The arguments of `launch.py` with the same meaning as those of `fer-jax`.
 
-    NAME is the config file of that name in `configs`, FILE its field `input` (or `model`, where it
-    has no input), and --FIELD=VALUE or --FIELD VALUE stands for --config.FIELD=VALUE. The workdir
-    is work/NAME where none is given, or work/NAME/STEM for a FILE; where that holds the results of
-    another file, a digest is added to its name. Arguments without NAME stay as they are. With
-    --help, the fields of NAME are shown and the program ends.
+    NAME is the config file of that name in `configs`, FILE its field `input` (or `model` if there
+    is no field `input`), and --FIELD=VALUE or --FIELD VALUE means --config.FIELD=VALUE. The
+    default workdir is work/NAME, or work/NAME/STEM for a FILE; if that folder contains the results
+    of another file, a digest is added to its name. With --config instead of NAME, arguments stay as
+    they are. With --help, the fields of NAME are shown and the program ends.
 
     Raises:
         UserError: there is no such config, or it has no field for a FILE.
@@ -77,12 +78,17 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
         _list_configs(configs)
         sys.exit(0)
     if arguments[0].startswith("-"):
-        return list(arguments)
+        if any(word.startswith(("--config", "-config")) or word in _HELP for word in arguments):
+            return list(arguments)
+        raise UserError(
+            "the first argument must be what to run, such as `fer-jax predict`; `fer-jax` alone "
+            "lists the commands"
+        )
     path = config_files.named(arguments[0], configs, "command")
     name = arguments[0].partition(":")[0]
     text, config = _load_config(["fer-jax", f"--config={path}"])
     if _SHORT_HELP & set(arguments):
-        _describe(_as_fer_jax(text), config, prefix="--")
+        _describe(_as_fer_jax(text), config)
         sys.exit(0)
     translated, files = [f"--config={path}"], []
     rest = iter(arguments[1:])
@@ -110,18 +116,18 @@ def _own_workdir(folder: Path, field: str, file: str) -> Path:
     """The workdir below `folder` for a value of `field`, the same for the same file."""
     path = Path(file).resolve()
     plain = folder / path.stem
-    told_apart = folder / f"{path.stem}-{names.digest(str(path))[:8]}"
+    distinct = folder / f"{path.stem}-{names.digest(str(path))[:8]}"
     try:
-        held = Path(json.loads((plain / "config.json").read_text("utf-8"))[field]).resolve()
+        used = Path(json.loads((plain / "config.json").read_text("utf-8"))[field]).resolve()
     except (OSError, ValueError, KeyError, TypeError):  # nothing, or what the stage refuses
-        held = path
-    return told_apart if told_apart.exists() or held != path else plain
+        used = path
+    return distinct if distinct.exists() or used != path else plain
 
 
 def _full_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
     """`word` as --FLAG=VALUE, with `config.` before the name of a field.
 
-    The value is the next word where none is given, unless the flag is boolean.
+    If the word has no value, the next word is the value, unless the flag is boolean.
     """
     name, equals, value = word.lstrip("-").partition("=")
     field, fields = name.removeprefix("config.").replace("'", '"'), config_files.fields(config)
@@ -165,18 +171,30 @@ def _run(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
     if _CONFIG.value is None or (not _WORKDIR.value and _writes(_CONFIG.value)):
-        raise UserError("give --config=configs/NAME.py and --workdir=DIR; see --help")
+        raise UserError(
+            "set --config to a file in configs/, such as --config=configs/NAME.py, and --workdir "
+            "to a folder for the results; see --help"
+        )
+    _check(_CONFIG.value)
     with console.signs_of_life():
         try:
             from fer_jax import backend  # imports jax: after the flags, so that --help is quick
         except ValueError as error:  # JAX reads its environment variables when it is imported
             raise UserError(f"JAX rejects an environment variable: {error}") from error
-        from fer_jax import stages
 
         backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         stage = stages.find_stage(str(_CONFIG.value.get("stage", "")))
         with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
             stage.run(_CONFIG.value, _WORKDIR.value)
+
+
+def _check(config: ConfigDict) -> None:
+    """Raises `UserError` for what can be checked before JAX is imported, which takes seconds."""
+    record = schemas.validated(config, parts=False)
+    if isinstance(record, schemas.Stage):
+        inputs.paths_of(record)
+    else:
+        stages.find_stage(str(config.get("stage", "")))
 
 
 def _writes(config: ConfigDict) -> bool:
@@ -186,11 +204,11 @@ def _writes(config: ConfigDict) -> bool:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses `argv` and configures logging; returns the arguments that are no flags."""
+    """Parses `argv` and configures logging; returns the arguments that are not flags."""
     try:
         text, config = _load_config(argv)
         if text and _HELP & set(argv):
-            _describe(text, config, prefix="--config.")
+            _describe(text, config)
             if _SHORT_HELP & set(argv):  # absl would add the docstring of launch.py
                 sys.exit(0)
         _check_overrides(argv, config)
@@ -245,17 +263,17 @@ def _check_overrides(argv: list[str], config: ConfigDict) -> None:
             raise UserError(config_files.unknown_field(field, known)) from None
 
 
-def _describe(text: str, config: ConfigDict, *, prefix: str) -> None:
+def _describe(text: str, config: ConfigDict) -> None:
     """Prints the config file's docstring and its fields, which absl does not know."""
     console.say(*text.splitlines(), "")
     for name, value in config_files.fields(config).items():
         if not isinstance(value, ConfigDict) and name != "stage":
-            console.say(f"  {prefix}{name}={value}")
+            console.say(f"  --config.{name}={value}")
     console.say("  --workdir=DIR", "", "--helpfull lists the other flags, such as --verbosity.")
 
 
 def _as_fer_jax(text: str) -> str:
-    """The docstring of a config file with the commands of `fer-jax` for those of `launch.py`."""
+    """A text with the commands and flags of `fer-jax` instead of those of `launch.py`."""
     text = re.sub(r"python launch\.py\s+(?:\\\s+)?--config=configs/(\w+)\.py", r"fer-jax \1", text)
-    text = re.sub(r"(?:--config=)?\bconfigs/(\w+)\.py", r"fer-jax \1", text)
+    text = re.sub(r"(?:--config=)?(?<![\w/])configs/(\w+)\.py", r"fer-jax \1", text)
     return re.sub(r"--config\.(?=\w)", "--", text)

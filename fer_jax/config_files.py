@@ -76,7 +76,7 @@ def named(name: str, configs: Path, kind: str = "config") -> str:
     known = sorted(summaries(configs))
     if stem not in known:
         hint = did_you_mean(stem, known)
-        raise UserError(f"there is no {kind} {stem!r}{hint}; there are {', '.join(known)}")
+        raise UserError(f"there is no {kind} {stem!r}{hint}; choose from {', '.join(known)}")
     return f"{configs / stem}.py{colon}{argument}"
 
 
@@ -114,9 +114,9 @@ def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 
 def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> str:
-    """What to say of a field that is not one of `known`, with the nearest of them.
+    """The message for a field that is not one of `known`, with the nearest of them.
 
-    `prefix` is what the user writes before the name of a field.
+    `prefix` is what the user types before the name of a field.
     """
     field = field.replace("'", '"')
     section, _, last = field.rpartition(".")

@@ -27,6 +27,7 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
+_reworded: Callable[[str], str] = str
 _SILENCE_S = 10.0  # the longest time without output, if there is no terminal
 _MARKS_WIDTH = 76  # characters of a line of marks
 _BAR = "  {percentage:3.0f} % |{bar:30}| {elapsed}, {remaining} left{postfix}"
@@ -53,6 +54,15 @@ def warn(text: str) -> None:
 def fail(text: str) -> None:
     """Prints "error: `text`" as one line on standard error."""
     _LOGGER.error("%s", printable(text))
+
+
+def reword(rule: Callable[[str], str]) -> None:
+    """From now on, messages are printed as `rule` returns them.
+
+    The command `fer-jax` uses it to name flags as its user types them.
+    """
+    global _reworded
+    _reworded = rule
 
 
 def printable(text: str) -> str:
@@ -317,7 +327,7 @@ class _TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stdout if record.levelno <= logging.INFO else sys.stderr
         prefix = {logging.WARNING: "warning: ", logging.ERROR: "error: "}.get(record.levelno, "")
-        _write(stream, prefix + record.getMessage())
+        _write(stream, prefix + _reworded(record.getMessage()))
 
 
 class _LibraryHandler(logging.Handler):

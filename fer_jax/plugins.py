@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import dataclasses
 import difflib
 import functools
 import importlib
 import importlib.util
-import pkgutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,43 @@ def build(kind: str, name: str, package: str, attribute: str, fields: Mapping[st
 def names(package: str, attribute: str) -> tuple[str, ...]:
     """The names of the modules of `package` that define `attribute`, without importing them."""
     spec = importlib.util.find_spec(package)
-    found = pkgutil.iter_modules((spec and spec.submodule_search_locations) or ())
-    modules = (module.name for module in found)
-    return tuple(name for name in modules if _defines(f"{package}.{name}", attribute))
+    folders = (spec and spec.submodule_search_locations) or ()
+    found = [file for folder in folders for file in sorted(Path(folder).glob("*.py"))]
+    return tuple(file.stem for file in found if _defines(file, attribute))
+
+
+@functools.cache
+def plain_defaults(
+    name: str, package: str, attribute: str
+) -> Mapping[str, bool | int | float | str]:
+    """Fields of the dataclass `attribute` of a built-in part whose defaults are plain values.
+
+    They are read from the source, because importing a part takes seconds. A default may be a
+    constant of the module. Empty if `package` has no such part.
+    """
+    if name not in names(package, attribute):
+        return {}
+    spec = importlib.util.find_spec(package)
+    (folder,) = (spec and spec.submodule_search_locations) or ()
+    module = ast.parse((Path(folder) / f"{name}.py").read_text(encoding="utf-8")).body
+    constants = {
+        ast.unparse(target): node.value
+        for node in module
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    }
+    kind = ast.unparse(constants[attribute])
+    found = {}
+    for node in next(n.body for n in module if isinstance(n, ast.ClassDef) and n.name == kind):
+        if not isinstance(node, ast.AnnAssign) or node.value is None:
+            continue
+        if ast.unparse(node.annotation).startswith("ClassVar"):
+            continue
+        with contextlib.suppress(ValueError):  # the default is not plain
+            value = ast.literal_eval(constants.get(ast.unparse(node.value), node.value))
+            if isinstance(value, bool | int | float | str):
+                found[ast.unparse(node.target)] = value
+    return found
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -82,9 +117,6 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _defines(module: str, attribute: str) -> bool:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return False
-    lines = Path(spec.origin).read_text(encoding="utf-8").splitlines()
+def _defines(file: Path, attribute: str) -> bool:
+    lines = file.read_text(encoding="utf-8").splitlines()
     return any(line.startswith((f"{attribute} =", f"{attribute}:")) for line in lines)

@@ -33,6 +33,7 @@ from fer_jax.environment import environment
 from fer_jax.errors import UserError
 from fer_jax.failures import ERROR_LOG
 from fer_jax.files import below
+from fer_jax.inputs import PUBLISHED, paths_of, require_existing
 from fer_jax.locking import alone_in
 from fer_jax.schemas import Stage, completed, validated
 
@@ -51,7 +52,6 @@ class StageFunction(Protocol):
 
 
 _ALSO_READ = "other files that are read"  # a key of inputs.json
-PUBLISHED = ("imagenet", "starter")  # inputs that are not paths: weights with known hashes
 _OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)  # before `run`
 _FINDINGS = ("leaks", ERROR_LOG)  # a refused run leaves them for its user
 _FULLY_HASHED = 1 << 24  # bytes; of larger files, only parts are hashed
@@ -59,7 +59,7 @@ _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.ERO
 
 
 def stage(
-    inputs: Callable[[Any], Sequence[str]],
+    inputs: Callable[[ConfigDict], list[str]] = lambda config: [],
     *,
     doing: str | Callable[[Any], str] = "",
     reads: Callable[[Any], Iterable[Path]] | None = None,
@@ -72,12 +72,12 @@ def stage(
 
     It prints one line at its start; `run` prints the result.
 
-    The stage is called with a `ConfigDict`, or with a record that was validated already; `run`,
-    `inputs` and `reads` get the record of its schema (see `fer_jax.schemas`).
+    The stage is called with a `ConfigDict`, or with a record that was validated already; `run` and
+    `reads` get the record of its schema (see `fer_jax.schemas`).
 
     Args:
-        inputs: returns the paths that the stage reads with this config: files, folders, or
-            workdirs of other stages. Empty paths are ignored.
+        inputs: for a stage without a schema: the paths that it reads. A schema has its own
+            `inputs`.
         doing: what the stage does with this config, in the words of its first line; without it
             there is no such line.
         reads: returns further files that the stage reads, such as those that an input names. They
@@ -101,7 +101,8 @@ def stage(
 
     Raises:
         UserError: by the decorated function, if a field of the config is invalid (see
-            `fer_jax.schemas`); an input is missing, contains the folder or lies in it; the folder
+            `fer_jax.schemas`); an input is not set, does not exist, or contains the folder or lies
+            in it; the folder
             belongs to another config; another process is working in it; the inputs of a stage that
             does not grow have changed; the folder holds a finished live recording; the disk is
             full; or permissions are missing.
@@ -118,8 +119,8 @@ def stage(
                     f"--num_processes and outside of srun"
                 )
             with _disk_errors_explained(config, folder):
-                paths = [path for path in inputs(config) if path and path not in PUBLISHED]
-                _check_inputs(config, folder, paths, revisits)
+                paths = _paths_of(config, inputs)
+                _check_places(config, folder, paths, revisits)
                 digests = {path: fingerprint(path) for path in paths}
                 if reads is not None:
                     files = [(str(file), file) for file in reads(config)]
@@ -187,8 +188,17 @@ def _released_if_refused(folder: Path) -> Iterator[None]:
         raise
 
 
-def _check_inputs(config: Config, folder: Path, paths: Sequence[str], only_runs: bool) -> None:
-    """Raises `UserError` if an input is missing, or if an input and the workdir overlap.
+def _paths_of(config: Config, inputs: Callable[[ConfigDict], list[str]]) -> list[str]:
+    """The paths that the stage reads, all of which exist; otherwise raises `UserError`."""
+    if isinstance(config, Stage):
+        return paths_of(config)
+    paths = [path for path in inputs(config) if path and path not in PUBLISHED]
+    require_existing(config.stage, paths)
+    return paths
+
+
+def _check_places(config: Config, folder: Path, paths: Sequence[str], only_runs: bool) -> None:
+    """Raises `UserError` if an input and the workdir overlap.
 
     Links are resolved first. An input may lie in another stage's workdir inside this one. With
     `only_runs`, inputs may lie anywhere in the workdir: the stage writes only its own files, and
@@ -196,11 +206,6 @@ def _check_inputs(config: Config, folder: Path, paths: Sequence[str], only_runs:
     """
     real = Path(os.path.realpath(folder))
     for path in paths:
-        if not os.path.lexists(path):
-            raise UserError(
-                f"{config.stage}: there is no {path}; correct the path, or run the stage that "
-                f"writes it first"
-            )
         source = Path(os.path.realpath(path))
         if real.is_relative_to(source):
             raise UserError(

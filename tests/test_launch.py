@@ -16,7 +16,7 @@ from absl.testing import flagsaver
 from ml_collections import ConfigDict
 
 from configs import argument, demo, emotion, pipeline, pipeline_in_turn, pretrain, study, verify
-from fer_jax import backend, command_line, console, stages
+from fer_jax import backend, command_line, console, plugins, stages
 from fer_jax.errors import UserError
 from fer_jax.models.inception_resnet_v2 import Settings
 from fer_jax.schemas.training import Backbone
@@ -202,7 +202,7 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(run_stage, tmp_path, flag, mes
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give --config"),
+        ([], "set --config to a file in configs/"),
         (["--config=configs/no.py", "--workdir=w"], "configs/no.py"),
         (["--config=configs/pipeline.py", "--workdir=w"], "--config.videos"),
     ],
@@ -289,3 +289,53 @@ def test_every_method_of_the_study_is_fine_tuned_and_scratch_begins_with_nothing
         if step.stage == "crossval":
             assert step.method == "fine_tune"
             assert (step.init == "") == name.endswith(("_scratch", "_auxiliary"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/nothing.py"], "cannot load the config file configs/nothing.py"),
+        (["--config=configs/emotion.py", "--config.epoch=3"], "no field --config.epoch; the near"),
+        (["--config=configs/emotion.py", "--config.epochs=many"], "--config.epochs=many: could "),
+        (["--config=configs/emotion.py", "--config.folds=1"], "--config.folds=1 must be greater"),
+        (["--config=configs/pretrain.py:jigsw"], "is not a task (did you mean 'jigsaw'?)"),
+        (["--config=configs/predict.py"], "set --config.input to a picture, a video or a folder"),
+        (["--config=configs/predict.py", "--config.input=no.jpg"], "there is no no.jpg; correct"),
+        (["--config=configs/pipeline.py"], "set --config.videos to the folder of your videos, and"),
+    ],
+)
+def test_a_simple_mistake_is_reported_before_jax_is_imported(arguments, message):
+    program = (
+        "import atexit, runpy, sys\n"
+        "atexit.register(lambda: print(sorted({'jax', 'flax', 'pandas'} & set(sys.modules))))\n"
+        "sys.argv[0] = 'launch.py'\n"
+        "runpy.run_path('launch.py', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, *arguments, "--workdir=w"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stdout == "[]\n"
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict"], "error: predict: set --input to a picture, a video or a folder of them"),
+        (["predict", "x.jpg", "--batch=0"], "error: predict: --batch=0 must be greater than or "),
+        (["predict", "x.jpg", "--batch=many"], "error: flag --batch=many: invalid literal"),
+        (["pipeline", "--videos=x"], "error: pipeline: set --photos to the folder of your lab"),
+    ],
+)
+def test_errors_of_the_installed_command_name_the_flags_as_its_user_types_them(arguments, message):
+    command = [sys.executable, "-m", "fer_jax", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stderr.startswith(message)
+
+
+def test_the_fields_of_tasks_are_read_without_importing_them():
+    """A config sets the plain fields of its tasks; importing a task imports JAX."""
+    for name in plugins.names("fer_jax.tasks", "TASK"):
+        read = argument.plain_fields(name)
+        imported = argument.plain_fields(f"fer_jax.tasks.{name}")
+        assert list(read.items()) == list(imported.items())

@@ -156,10 +156,8 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
     Reads the fields `photographs`, `test_photographs`, `protocol` and `image_size`.
 
     Raises:
-        UserError: a workdir is missing, or two sets do not go together.
+        UserError: a workdir is not one of the stage photographs, or two sets do not fit together.
     """
-    if not config.photographs:
-        raise UserError("give --config.photographs, the workdir of a run of the stage photographs")
     table = stage_tables.read_photographs(config.photographs)
     left_out = 0
     if config.protocol == "cross_set":

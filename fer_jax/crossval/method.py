@@ -98,11 +98,6 @@ class Method(Protocol):
         """Entries for the summary of the stage."""
 
 
-def inits(config: schemas.Crossval) -> dict[int, str]:
-    """The weights that the models of each seed start from: `config.init` without its `{seed}`."""
-    return {seed: config.init.replace("{seed}", str(seed)) for seed in config.seeds}
-
-
 def make(config: schemas.Crossval, labels: Sequence[str], mean_size: float) -> Method:
     """The method that `config.method` names: one of this package, or a dotted module name.
 

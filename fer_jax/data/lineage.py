@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fer_jax import outputs
-from fer_jax.workdir import PUBLISHED
+from fer_jax.inputs import PUBLISHED
 
 # The fields of all stages that name an input. `probe.photographs` is not one of them: training is
 # measured on these photographs, but the weights do not depend on them.

@@ -43,12 +43,23 @@ class Section(BaseModel):
         """
         yield from ()
 
+    def faults_of_parts(self) -> Iterator[tuple[str, str]]:
+        """The same for rules that need the classes of tasks and backbones."""
+        yield from ()
+
     @model_validator(mode="after")
-    def _check_fields_together(self) -> Section:
+    def _check_fields_together(self, info: Any) -> Section:
         faults = list(self.faults())
+        if with_parts(info):
+            faults += self.faults_of_parts()
         if faults:
             raise contradiction(*faults)
         return self
+
+
+def with_parts(info: Any) -> bool:  # a pydantic ValidationInfo
+    """Whether tasks and backbones check their own fields, for which their modules are imported."""
+    return info.context is None or bool(info.context["parts"])
 
 
 def contradiction(*faults: tuple[str, str]) -> PydanticCustomError:
@@ -90,6 +101,17 @@ class Stage(Section):
     writes: ClassVar[bool] = True  # whether it needs a workdir
 
     stage: str
+
+    def inputs(self) -> list[str]:
+        """The paths that the stage reads: files, folders, or workdirs of other stages.
+
+        Fields that are not set give empty paths.
+        """
+        return []
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        """Yields (field, what to set it to) for each field that must be set and is not."""
+        yield from ()
 
 
 def refuse(message: LiteralString, is_wrong: Callable[[Any], bool]) -> AfterValidator:

@@ -55,7 +55,8 @@ def _built_in_or_dotted(name: str) -> str:
     """A dotted name, unchanged, or the name of a built-in method in lower case."""
     known, lower = get_args(BuiltInMethod), name.strip().lower()
     if "." not in name and lower not in known:
-        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, known))})
+        *others, last = map(repr, known)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
     return name if "." in name else lower
 
 
@@ -128,6 +129,13 @@ class Photographs(Stage):
         if both:
             yield "ignore", f"names {both[0]!r}, which is in emotions too"
 
+    def inputs(self) -> list[str]:
+        return [self.photos]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.photos:
+            yield "photos", "a folder <subject>/<emotion>/<photograph>, or to a table labels.csv"
+
 
 class Extract(Stage):
     """Faces of videos; fer_jax/stages/extract.py."""
@@ -151,6 +159,13 @@ class Extract(Stage):
         if self.runner_options.strip() and not self.runner:
             yield "runner_options", "has no effect without runner"
 
+    def inputs(self) -> list[str]:
+        return [self.videos]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.videos:
+            yield "videos", "a video or a folder of videos"
+
 
 class Train(Training):
     """Pretraining and the verifier; fer_jax/stages/train.py."""
@@ -167,8 +182,19 @@ class Train(Training):
         yield from super().faults()
         if not self.tasks.named():
             yield "tasks", "must name at least one task"
+
+    def faults_of_parts(self) -> Iterator[tuple[str, str]]:
+        yield from super().faults_of_parts()
         if reason := self.too_small(self.data.image_size):
             yield "data.image_size", reason
+
+    def inputs(self) -> list[str]:
+        data = self.data
+        return [data.place, *data.given_folders.values(), self.init, self.probe.photographs]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.data.place:
+            yield "data.root", "the folder that contains the images"
 
 
 class Refine(Stage):
@@ -189,6 +215,16 @@ class Refine(Stage):
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.verifier == "starter":
             yield "verifier", "is not a folder; set use_verifier='starter' instead"
+
+    def inputs(self) -> list[str]:
+        return [self.faces, self.verifier]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.faces:
+            yield "faces", "a workdir of the stage extract"
+        if not self.verifier and self.use_verifier != "starter":
+            starter = "set --config.use_verifier=starter for the one that ships with the package"
+            yield "verifier", f"the workdir of a trained verifier (or {starter})"
 
 
 class Inner(Section):
@@ -227,6 +263,13 @@ class LabelledFaces(Stage):
         if self.protocol != "cross_set" and self.test_photographs:
             yield "protocol", "must be 'cross_set' if test_photographs is set"
 
+    def inputs(self) -> list[str]:
+        return [self.photographs, self.test_photographs]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.photographs:
+            yield "photographs", "a workdir of the stage photographs"
+
 
 class Crossval(Training, LabelledFaces):
     """Cross-validation; fer_jax/stages/crossval.py."""
@@ -256,11 +299,8 @@ class Crossval(Training, LabelledFaces):
     def faults(self) -> Iterator[tuple[str, str]]:
         yield from Training.faults(self)
         yield from LabelledFaces.faults(self)
-        if self.method in ("auto", "fine_tune", "tuned_probe"):
-            if "emotion" not in self.tasks.named():
-                yield "tasks", "must contain the task emotion"
-            if reason := self.too_small(self.image_size):
-                yield "image_size", reason
+        if self.trains_network and "emotion" not in self.tasks.named():
+            yield "tasks", "must contain the task emotion"
         if "{seed}" in self.init and self.method in ("auto", "probe", "as_is"):
             yield "init", f"must be one model, without {{seed}}, for method={self.method!r}"
         built_in = self.method in get_args(BuiltInMethod)
@@ -275,7 +315,24 @@ class Crossval(Training, LabelledFaces):
         if self.reference and self.shots:
             yield "shots", "must be 0 if a reference is set: it needs all photographs"
         if self.reference and self.protocol == "random":
-            yield "protocol", "must hold people out if a reference is set, so not be 'random'"
+            yield "protocol", "must not be 'random' if a reference is set"
+
+    def faults_of_parts(self) -> Iterator[tuple[str, str]]:
+        yield from super().faults_of_parts()
+        if self.trains_network and (reason := self.too_small(self.image_size)):
+            yield "image_size", reason
+
+    @property
+    def trains_network(self) -> bool:
+        """Whether the built-in method trains a network in each fold."""
+        return self.method in ("auto", "fine_tune", "tuned_probe")
+
+    def inits(self) -> dict[int, str]:
+        """The initial weights of the models of each seed: `init` with its `{seed}` replaced."""
+        return {seed: self.init.replace("{seed}", str(seed)) for seed in self.seeds}
+
+    def inputs(self) -> list[str]:
+        return [*super().inputs(), *self.inits().values()]
 
 
 class Audit(LabelledFaces):
@@ -285,6 +342,9 @@ class Audit(LabelledFaces):
     init: Text
     pool: Text
     allow_leaks: AllowedLeaks
+
+    def inputs(self) -> list[str]:
+        return [*super().inputs(), self.init, self.pool]
 
 
 class Bootstrap(Section):
@@ -307,6 +367,13 @@ class Evaluate(Stage):
         if self.main not in self.runs:
             yield "main", f"must be one of the runs: {', '.join(self.runs)}"
 
+    def inputs(self) -> list[str]:
+        return [*self.runs.values(), *self.context]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.runs[self.main]:
+            yield f"runs.{self.main}", "a workdir of the stage crossval"
+
 
 class Study(Stage):
     """The table of a study; fer_jax/stages/study.py."""
@@ -325,6 +392,9 @@ class Study(Stage):
             missing = [name for name in self.methods if not self.runs.get(setting, {}).get(name)]
             if missing:
                 yield f"runs.{setting}", f"names no workdir for {', '.join(missing)}"
+
+    def inputs(self) -> list[str]:
+        return [run for runs in self.runs.values() for run in runs.values()]
 
 
 class Predict(Stage):
@@ -354,6 +424,15 @@ class Predict(Stage):
         if self.camera and self.people:
             yield "people", "needs all faces of a person first, and a camera gives them one by one"
 
+    def inputs(self) -> list[str]:
+        return [self.model, self.input]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.model:
+            yield "model", "starter, a model directory or the workdir of a training"
+        if not self.input and not self.camera:
+            yield "input", "a picture, a video or a folder of them"
+
 
 class Export(Stage):
     """Files that other programs run; fer_jax/stages/export.py."""
@@ -363,6 +442,13 @@ class Export(Stage):
     formats: Annotated[
         Items[Annotated[Literal["onnx", "stablehlo"], AnyCase]], Field(min_length=1), Unique
     ]
+
+    def inputs(self) -> list[str]:
+        return [self.model]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.model:
+            yield "model", "starter, a model directory or the workdir of a training"
 
 
 class Serve(Stage):
@@ -379,6 +465,13 @@ class Serve(Stage):
     max_upload_mb: Annotated[int, Field(ge=1, le=100_000)]
     max_video_s: Seconds
 
+    def inputs(self) -> list[str]:
+        return [self.model]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.model:
+            yield "model", "starter, a model directory or the workdir of a training"
+
 
 class ImagenetCheck(Stage):
     """Published weights against published accuracy; fer_jax/stages/imagenet_check.py."""
@@ -391,6 +484,15 @@ class ImagenetCheck(Stage):
     most: Count
     batch: Batch
 
+    def inputs(self) -> list[str]:
+        return [self.weights, self.head, self.images]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.weights:
+            yield "weights", "the file of weights, or to imagenet"
+        if not self.images:
+            yield "images", "a folder of ImageNet pictures"
+
 
 class Remove(Stage):
     """Withdrawal of a person; fer_jax/stages/remove.py."""
@@ -399,6 +501,25 @@ class Remove(Stage):
     remove: Text
     photos: Text
     work: Text
+
+    def inputs(self) -> list[str]:
+        return [self.photos]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        if not self.remove:
+            yield "remove", "the id of the person"
+        if not self.work:
+            yield "work", "the folder that contains all workdirs"
+
+
+_NEEDED = {
+    "videos": "the folder of your videos",
+    "photos": "the folder of your labelled photographs",
+    "people": "a workdir of the stage photographs",
+    "low_shot": "a workdir of the stage photographs",
+    "pool": "a workdir of the stage extract or refine",
+    "imagenet": "the file of weights, or to imagenet",
+}  # fields of the shipped pipelines
 
 
 class Pipeline(Stage):
@@ -427,9 +548,13 @@ class Pipeline(Stage):
     finetune_steps: CountFromOne = 1
     allow_leaks: AllowedLeaks = ()
 
-    def needed(self) -> dict[str, str]:
-        """The fields that the user has to set, by name."""
-        return {name: getattr(self, name) for name in self.needs}
+    def inputs(self) -> list[str]:
+        return [getattr(self, name) for name in self.needs]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        for name in self.needs:
+            if not getattr(self, name):
+                yield name, _NEEDED.get(name, "a path")
 
     def faults(self) -> Iterator[tuple[str, str]]:
         fields = self.model_fields_set

@@ -33,6 +33,7 @@ from fer_jax.schemas.fields import (
     Workers,
     collected,
     raise_collected,
+    with_parts,
 )
 
 FloatType: TypeAlias = Literal["auto", "", "float16", "bfloat16", "float32", "float64"]
@@ -98,10 +99,10 @@ class Tasks(Section):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check_all(cls, given: Any, check: Callable[[Any], Any]) -> Any:
+    def _check_all(cls, given: Any, check: Callable[[Any], Any], info: Any) -> Any:
         errors: list[Any] = []
         own, tasks = {}, None
-        known = plugins.names("fer_jax.tasks", "TASK")
+        known = plugins.names("fer_jax.tasks", "TASK") if with_parts(info) else ()
         for name, fields in given.items() if isinstance(given, Mapping) else ():
             if name in known and isinstance(fields, Mapping):
                 with collected(errors, name):
@@ -153,14 +154,16 @@ class Backbone(Section):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check_all(cls, given: Any, check: Callable[[Any], Any]) -> Any:
+    def _check_all(cls, given: Any, check: Callable[[Any], Any], info: Any) -> Any:
         errors: list[Any] = []
         own = backbone = None
         if isinstance(given, Mapping):
-            name = given.get("name", cls.model_fields["name"].default)
+            name = str(given.get("name", cls.model_fields["name"].default))
+            known = "." in name or name in plugins.names("fer_jax.models", "BACKBONE")
             fields = {k: v for k, v in given.items() if k not in cls.model_fields}
-            with collected(errors):
-                own = plugins.build("backbone", str(name), "fer_jax.models", "BACKBONE", fields)
+            if with_parts(info) or not known:  # an unknown name imports nothing
+                with collected(errors):
+                    own = plugins.build("backbone", name, "fer_jax.models", "BACKBONE", fields)
         with collected(errors):
             backbone = check(given)
         raise_collected(errors)
@@ -223,6 +226,8 @@ class Training(Stage, Loop):
             yield "epochs", f"must be above 0 unless {steps} is"
         if self.batch_size % self.accumulate:
             yield "accumulate", f"must divide batch_size={self.batch_size}"
+
+    def faults_of_parts(self) -> Iterator[tuple[str, str]]:
         comparing = self.tasks.comparing()
         if comparing and self.batch_size // self.accumulate < 2:
             yield (

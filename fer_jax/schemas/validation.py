@@ -23,11 +23,18 @@ _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 60
 
 
-def validated(config: ml_collections.ConfigDict) -> Stage | ml_collections.ConfigDict:
+def validated(
+    config: ml_collections.ConfigDict, *, parts: bool = True
+) -> Stage | ml_collections.ConfigDict:
     """The validated record of a config; the config itself for a stage without a schema.
 
     Values are normalised: choices become lower case ("Yes" becomes "yes"), lists become tuples,
     and ints become floats where the schema says so. A pipeline is checked with all its steps.
+
+    Args:
+        config: with the field `stage`.
+        parts: whether tasks and backbones check their own fields too, which imports JAX. Otherwise
+            the record is not complete.
 
     Raises:
         UserError: names every field that is unknown, missing, of a wrong type or out of range.
@@ -37,7 +44,7 @@ def validated(config: ml_collections.ConfigDict) -> Stage | ml_collections.Confi
         return config
     given = config.to_dict()
     try:
-        return schema.model_validate(given)
+        return schema.model_validate(given, context={"parts": parts})
     except ValidationError as error:
         raise UserError(f"{config.stage}: {explain(error, given, schema, '--config')}") from None
 

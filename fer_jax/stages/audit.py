@@ -21,7 +21,6 @@ _SHOWN = 5
 
 
 @stage(
-    inputs=lambda config: [config.photographs, config.test_photographs, config.init, config.pool],
     doing="searching for leakage between training and test people",
 )
 def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fer_jax.crossval.labelled_faces import (
     crop_margins,
     read_photographs,
 )
-from fer_jax.crossval.method import TrainedModel, inits
+from fer_jax.crossval.method import TrainedModel
 from fer_jax.data.stage_tables import read_table
 from fer_jax.metrics import bootstrap, measures
 from fer_jax.metrics.predictions import read_predictions
@@ -38,7 +38,6 @@ def _doing(config: schemas.Crossval) -> str:
 
 
 @stage(
-    inputs=lambda config: [config.photographs, config.test_photographs, *inits(config).values()],
     doing=_doing,
 )
 def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
@@ -62,7 +61,7 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         for fold in folds
     ]
     trainer = method.make(config, photographs.labels, float(np.mean(sizes)))
-    models = list(inits(config).values())
+    models = list(config.inits().values())
     _warn_of_crops(models, [config.photographs, config.test_photographs])
     pretraining = leakage.pretraining_of(*models)
     leaks = leakage.audit(photographs.table, folds, pretraining)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import console, schemas
-from fer_jax.errors import UserError
 from fer_jax.metrics import results
 from fer_jax.metrics.predictions import Predictions, read_predictions
 from fer_jax.report import gallery, page
@@ -26,7 +25,6 @@ from fer_jax.workdir import atomic_file, stage, write_json
 
 
 @stage(
-    inputs=lambda config: [*config.runs.values(), *config.context],
     doing="measuring accuracy on held-out people, and writing the report",
 )
 def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
@@ -74,11 +72,6 @@ def _accuracies(measured: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _read_runs(config: schemas.Evaluate) -> dict[str, Predictions]:
-    if not config.runs[config.main]:
-        raise UserError(
-            f"evaluate: the run '{config.main}' has no workdir; set "
-            f"--config.runs.{config.main}=DIR to the workdir of a finished crossval"
-        )
     given = {name: folder for name, folder in config.runs.items() if folder}
     return {name: read_predictions(name, Path(folder)) for name, folder in given.items()}
 

@@ -33,7 +33,6 @@ _PEOPLE = 6
 
 
 @stage(
-    inputs=lambda config: [config.model],
     doing=lambda config: f"exporting {config.model} as {' and '.join(config.formats)}",
 )
 def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
@@ -102,10 +101,6 @@ def _read(place: str) -> tuple[Model, card.Description]:
         UserError: it is not an emotion model, its record does not say how faces are cropped, or
             it is person-relative.
     """
-    if not place:
-        raise UserError(
-            'export: give a model directory, a training workdir or "starter" by --config.model'
-        )
     loaded = trained_model.load(place)
     recogniser = Recogniser(loaded, place)
     if recogniser.reference:

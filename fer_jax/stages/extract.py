@@ -35,7 +35,6 @@ _SHOWN = 10  # videos that could not be read
 
 
 @stage(
-    inputs=lambda config: [config.videos],
     doing="finding the faces in the videos",
     grows=True,
 )
@@ -45,8 +44,6 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: no folder is given, it contains no video, or no video can be read.
     """
-    if not config.videos:
-        raise UserError("extract: give the folder of videos by --config.videos=DIR")
     root, jobs = Path(config.videos), []
     for path in list_videos(root):
         video = shards.video_id(path, root)

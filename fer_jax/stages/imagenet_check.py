@@ -29,7 +29,6 @@ _TASK = "verification"  # any task that shows the network its images unchanged
 
 
 @stage(
-    inputs=lambda config: [config.weights, config.head, config.images],
     doing="classifying pictures of ImageNet",
 )
 def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
@@ -39,11 +38,6 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
         CheckFailedError: the answer is no.
         UserError: the weights have another shape or no head, or there are too few pictures.
     """
-    if not config.weights or not config.images:
-        raise UserError(
-            "imagenet_check: set --config.weights to the file of weights, and --config.images to a "
-            "folder of ImageNet pictures"
-        )
     if 0 < config.most < FEWEST:
         raise UserError(
             f"imagenet_check: --config.most={config.most} pictures are too few; set it to "

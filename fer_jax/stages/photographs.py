@@ -40,7 +40,6 @@ _LONGEST_STEM = 200  # bytes of a crop's name; file systems allow 255 with all t
 
 
 @stage(
-    inputs=lambda config: [config.photos],
     doing="finding the faces in the labelled photographs",
     reads=lambda config: files_read(config.photos),
     grows=True,
@@ -54,8 +53,6 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
         UserError: labels have problems (the message lists all of them), a photograph cannot be
             read, or no photograph has a face.
     """
-    if not config.photos:
-        raise UserError("photographs: give the folder or labels.csv by --config.photos=PATH")
     labels = _read(config)
     crops = _crop_names(labels)
     pipeline = pipeline_of(config)

@@ -15,7 +15,7 @@ from fer_jax.stages import find_stage
 from fer_jax.workdir import stage
 
 
-@stage(inputs=lambda config: list(config.needed().values()), grows=True, revisits=True)
+@stage(grows=True, revisits=True)
 def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     """Runs the steps of `config.order`; a finished one returns at once.
 
@@ -24,12 +24,8 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     one. A step of `config.optional` that does not apply to these data is left out, with a warning.
 
     Raises:
-        UserError: one of `config.needs`, the fields that the user has to set, is empty; or the
-            consent of a person is withdrawn whose photographs are in earlier results.
+        UserError: the consent of a person is withdrawn whose photographs are in earlier results.
     """
-    for name, path in config.needed().items():
-        if not path:
-            raise UserError(f"pipeline: set --config.{name} to the folder of your {name}")
     config = filled(config, workdir)
     _stop_for_withdrawals(config, workdir)
     summary: dict[str, Any] = {}

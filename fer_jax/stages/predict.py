@@ -40,7 +40,6 @@ _PIXELS, _SCORE, _PROBABILITY = "{:.2f}", "{:.4f}", "{:.6f}"  # numbers in predi
 
 
 @stage(
-    inputs=lambda config: [config.model, config.input],
     doing=lambda config: f"reading faces in {config.input or f'the camera {config.camera}'}",
     live=lambda config: bool(config.camera),
 )
@@ -53,11 +52,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         UserError: there is no model, the model lacks the task `emotion`, no input can be read, or
             the camera was ended before its first frame.
     """
-    if not config.model:
-        raise UserError("predict: give a model directory or a training workdir by --config.model")
     camera = Camera(int(config.camera), config.every_s) if config.camera else None
-    if not camera and not config.input:
-        raise UserError("predict: give an image, a video or a folder by --config.input=PATH")
     sources, others = (
         find_sources(config.input, every_s=config.every_s) if not camera else Found([camera], [])
     )

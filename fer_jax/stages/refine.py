@@ -91,7 +91,6 @@ class HeldOut(NamedTuple):
 
 
 @stage(
-    inputs=lambda config: [config.faces, config.verifier],
     doing="removing crops that show no face",
 )
 def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
@@ -106,11 +105,6 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
             validation faces.
     """
     manifest, folder = _read_faces(config.faces)
-    if not config.verifier and config.use_verifier != "starter":
-        raise UserError(
-            "refine: give the verifier's workdir by --config.verifier=DIR, or use the one that "
-            "ships with the package by --config.use_verifier=starter"
-        )
     chosen, doubts = _choose(config, manifest, folder, workdir)
     threshold, test = chosen.threshold, chosen.test
     figures = _figures(chosen, config.max_faces_lost)
@@ -320,11 +314,12 @@ def score_histogram(
 
 def _read_faces(folder: str) -> tuple[pd.DataFrame, Path]:
     """The manifest of an `extract` workdir, and that folder."""
-    if not folder:
-        raise UserError("refine: give the workdir of `extract` by --config.faces=DIR")
     path = Path(folder).absolute()
     if not (path / "manifest.parquet").is_file():
-        raise UserError(f"refine: no manifest.parquet in {path}; run `extract` with it as workdir")
+        raise UserError(
+            f"refine: {path} contains no manifest.parquet; set --config.faces to the workdir of a "
+            f"finished extract"
+        )
     manifest = read_manifest(path / "manifest.parquet")
     if manifest.empty:
         raise UserError(f"refine: {path / 'manifest.parquet'} contains no faces to refine")

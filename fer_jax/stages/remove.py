@@ -19,7 +19,6 @@ _BEGUN = "begun.json"  # whose removal began last: a salted digest, since the id
 
 
 @stage(
-    inputs=lambda config: [config.photos],
     doing="deleting everything about one person",
     grows=True,
     revisits=True,
@@ -37,11 +36,6 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
     person = config.remove
     # Deleted before anything can fail, because it contains the id.
     outputs.delete(workdir / "config.json")
-    if not person or not config.work:
-        raise UserError(
-            "remove: set --config.remove to the person's id, and --config.work to the folder that "
-            "contains all workdirs"
-        )
     work = Path(config.work).absolute()
     if work.resolve().is_relative_to(workdir.resolve()):
         raise UserError(

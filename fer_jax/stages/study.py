@@ -21,7 +21,6 @@ from fer_jax.workdir import atomic_file, stage
 
 
 @stage(
-    inputs=lambda config: [run for runs in config.runs.values() for run in runs.values()],
     doing="comparing the methods on the same held-out people",
 )
 def run(config: schemas.Study, workdir: Path) -> dict[str, Any]:

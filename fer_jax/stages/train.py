@@ -25,12 +25,6 @@ _PROBES = {"knn": "nearest neighbours", "linear": "logistic regression"}
 
 
 @stage(
-    inputs=lambda config: [
-        config.data.place,
-        *config.data.given_folders.values(),
-        config.init,
-        config.probe.photographs,
-    ],
     doing=lambda config: f"training on the tasks {', '.join(sorted(config.tasks.named()))}",
     many_processes=True,
 )
@@ -43,8 +37,6 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     processes may run it together.
     """
     data = config.data
-    if not data.place:
-        raise UserError("train: set --config.data.root to the folder that contains the images")
     with backend.first_one_then_the_others("records"):  # opening them may write them
         training, validation = (_open(data, split, workdir) for split in ("train", "validation"))
     emotions = {"classes": training.classes} if training.classes else {}

@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 
 from fer_jax import outputs, schemas
 from fer_jax.crossval.labelled_faces import FaceSet
-from fer_jax.crossval.method import VALIDATION, Facts, inits
+from fer_jax.crossval.method import VALIDATION, Facts
 from fer_jax.crossval.models import NetworkModel, record_of, with_inference
 from fer_jax.data import iterators
 from fer_jax.metrics import calibration
@@ -41,7 +41,7 @@ class FineTune:
         self.learner = Learner(
             config.backbone, config.optimizer, tasks, weights, config, steps=self.steps
         )
-        self._inits = inits(config)
+        self._inits = config.inits()
         # Read once; weights that do not fit stop the run before anything is written.
         state = self.learner.init(0) if config.init else {}
         self._backbones = {
