@@ -55,6 +55,11 @@ _ALSO_READ = "other files that are read"  # a key of inputs.json
 _OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)  # before `run`
 _FINDINGS = ("leaks", ERROR_LOG)  # a refused run leaves them for its user
 _FULLY_HASHED = 1 << 24  # bytes; of larger files, only parts are hashed
+_REMEDIES = {
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some disk space",
+    errno.EROFS: "choose another --workdir, or make the disk writable",
+}
 _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
@@ -168,8 +173,9 @@ def _disk_errors_explained(config: Config, folder: Path) -> Iterator[None]:
         if error.errno not in _DISK_ERRORS:
             raise
         raise UserError(
-            f"{config.stage}: {error.filename or folder}: {error.strerror}; "
-            f"fix that and run the same command again, which continues the work"
+            f"{config.stage}: cannot read or write {error.filename or folder} ({error.strerror}); "
+            f"{_REMEDIES.get(error.errno, 'change its permissions')} and run the same command "
+            f"again, which continues the work"
         ) from error
 
 

@@ -170,7 +170,7 @@ def test_bad_videos_are_counted_and_the_good_ones_extracted(videos, tmp_path, ca
 
 def test_no_videos(tmp_path, videos):
     (tmp_path / "empty").mkdir()
-    refused("extract", asked(extract), tmp_path / "w", "--config.videos=DIR")
+    refused("extract", asked(extract), tmp_path / "w", "set --config.videos to a video")
     nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
     refused("extract", asked(extract, videos=nowhere), tmp_path / "w", "there is no", nowhere)
     refused(

@@ -86,6 +86,6 @@ def _manifest_file(root: Path) -> Path:
     file = root / "manifest.parquet"
     if not file.is_file():
         raise UserError(
-            f"{root} contains no manifest.parquet; pass the workdir of extract or refine"
+            f"{root} contains no manifest.parquet; choose a workdir of the stage extract or refine"
         )
     return file

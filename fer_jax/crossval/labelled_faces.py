@@ -1,4 +1,4 @@
-"""The labelled photographs of a cross-validation: their table, their faces, their folds."""
+"""The labelled photographs of a cross-validation: their table, faces and folds."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class FaceSet:
         images: uint8 [n, S, S, 3] RGB.
         labels: positions in the class names.
         photos: ids of the photographs.
-        people: the person on each.
+        people: the person on each photograph.
         files: the aligned faces in their full size.
-        neutral: ids of the photographs that are known to be neutral, whoever is tested: the
-            references of a person-relative method.
+        neutral: ids of the neutral photographs that a person-relative method may use as
+            references, also of held-out people.
     """
 
     images: UInt8[np.ndarray, "n s s 3"]
@@ -66,13 +66,13 @@ class FaceSet:
 
 @dataclass(frozen=True, eq=False)
 class LabelledPhotographs:
-    """The photographs to train and to test on.
+    """The photographs that are split into folds.
 
     Attributes:
         table: one row per photograph, see `stage_tables.read_photographs`.
         image_size: S, side of a face in pixels.
-        records: folder for the records of the data set `persian_emotion`, in which the faces are.
-            It lies in the workdir of the run, so that removing a person there removes their faces.
+        records: folder for the records of the data set `persian_emotion`, which contain the faces.
+            It is in the workdir of the run, so that removing a person there removes their faces.
         left_out: number of photographs whose emotion is not in both sets.
         neutral: ids of the photographs that are references; see `with_neutral`.
     """
@@ -90,7 +90,7 @@ class LabelledPhotographs:
 
     @functools.cached_property
     def images(self) -> UInt8[np.ndarray, "n s s 3"]:
-        """The face of each row that has one, in their order, RGB; read when asked for."""
+        """The faces of the rows with a face, in the order of rows, RGB; read on first use."""
         with_face = self.table[self.table["status"] == "ok"]
         return sources.read_faces(with_face, self.image_size, self.records)
 
@@ -116,12 +116,12 @@ class LabelledPhotographs:
         )
 
     def with_face(self, rows: Int[np.ndarray, " n"] | None = None) -> Int[np.ndarray, " m"]:
-        """Those of the rows, or of all, in which a face was found."""
+        """Those of `rows` in which a face was found; by default of all rows."""
         rows = np.arange(len(self.table)) if rows is None else rows
         return rows[(self.table["status"].to_numpy() == "ok")[rows]]
 
     def faces(self, rows: Int[np.ndarray, " n"]) -> FaceSet:
-        """The faces of these rows, each of which must have one."""
+        """The faces of these rows; a face must have been found in each."""
         table, found = self.table.iloc[rows], (self.table["status"] == "ok").to_numpy()
         return FaceSet(
             self.images[np.cumsum(found)[rows] - 1],
@@ -133,7 +133,7 @@ class LabelledPhotographs:
         )
 
     def with_neutral(self) -> LabelledPhotographs:
-        """Of the people with a neutral photograph, the first of which becomes their reference.
+        """The photographs of people with a neutral one; their first one becomes the reference.
 
         Raises:
             UserError: nobody has a neutral photograph with a face.
@@ -141,8 +141,8 @@ class LabelledPhotographs:
         usable = (self.table["emotion"] == NEUTRAL) & (self.table["status"] == "ok")
         if not usable.any():
             raise UserError(
-                f"reference='neutral' needs photographs with the emotion '{NEUTRAL}', and there "
-                "are none with a face; take reference='balanced'"
+                f"crossval: --config.reference=neutral needs photographs with the emotion "
+                f"'{NEUTRAL}', but none with a face exists; set --config.reference=balanced"
             )
         first = self.table[usable].sort_values("photo").drop_duplicates("subject")
         kept = self.table["subject"].isin(first["subject"])
@@ -151,7 +151,7 @@ class LabelledPhotographs:
 
 
 def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPhotographs:
-    """The photographs of one set or, across sets, of both, the second to be tested.
+    """The photographs of one set or, for cross_set, of both; the second is the test set.
 
     Reads the fields `photographs`, `test_photographs`, `protocol` and `image_size`.
 
@@ -167,22 +167,25 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
         shared = set(table["emotion"]) & set(tested["emotion"])
         if len(shared) < 2:
             raise UserError(
-                f"cross_set: the two sets share {len(shared)} emotions; they need two or more"
+                f"cross_set: --config.photographs and --config.test_photographs have "
+                f"{len(shared)} emotions in common, but need two or more"
             )
         table = pd.concat([table, tested], ignore_index=True)
         left_out = int((~table["emotion"].isin(shared)).sum())
         table = table[table["emotion"].isin(shared)].reset_index(drop=True)
     if table["photo"].duplicated().any():
         twice = table["photo"][table["photo"].duplicated()].iloc[0]
-        raise UserError(f"cross_set: both sets have a photograph called {twice}; rename a folder")
+        raise UserError(
+            f"cross_set: both sets contain a photograph called {twice}; rename a person's folder"
+        )
     return LabelledPhotographs(table, config.image_size, records, left_out)
 
 
 def crop_margins(inits: Iterable[str], roots: Iterable[str]) -> dict[str, float]:
     """The crop margins of the models at `inits` and of the photographs in the workdirs `roots`.
 
-    By path, as a part of the template's side. Empty paths and those whose margin is not known are
-    left out: weight files, and photographs that others have cropped (`aligned`).
+    By path, as a fraction of the template's side. Empty paths and those with unknown margins are
+    left out: weight files, and photographs that were cropped elsewhere (`aligned`).
     """
     known = {
         init: model_directory.read_record(init).faces

@@ -1,8 +1,7 @@
-"""A linear head on features of a frozen backbone: the best method for few photographs.
+"""A linear head on features of a backbone: multinomial logistic regression with an L2 penalty.
 
-Each fold fits a multinomial logistic regression with an L2 penalty, which takes milliseconds. The
-strength of the penalty and the temperature are chosen by cross-validation over the people of the
-training side; held-out people take no part in it.
+A fit takes milliseconds. The strength of the penalty and the temperature are selected by inner
+cross-validation over the training people of a fold, without its held-out people.
 """
 
 from __future__ import annotations
@@ -27,14 +26,15 @@ from fer_jax.training.inference import scale
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C: smaller is stronger
 _INNER_FOLDS = 5
-_NEVER = -1e4  # logit of a class that nobody shows
+_NEVER = -1e4  # logit of a class without training examples
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
     """A linear layer on features, without its temperature.
 
-    `c`, the penalty, and `temperature` were chosen on inner validation people.
+    `c`, the inverse strength of the penalty, and `temperature` were selected on inner validation
+    people.
     """
 
     kernel: Float[np.ndarray, "f c"]
@@ -57,23 +57,23 @@ def fit_head(
     seed: int,
     validation: tuple[Float[np.ndarray, "m views f"], Int[np.ndarray, " m"]] | None = None,
 ) -> Head:
-    """Fits the head on all of these photographs, with what is best for people not trained on.
+    """Fits the head on all of these photographs, with the penalty that suits unseen people best.
 
     Views are in the order of `inference.views`; the head is fitted on the whole face and its
-    mirror image. With fewer than two people nothing can be chosen: the strongest penalty and
-    temperature 1 are taken.
+    mirror image. With fewer than two people nothing can be selected: the head gets the strongest
+    penalty and temperature 1.
 
     Args:
         features: of each photograph and view.
         labels: 0 .. classes - 1.
         people: the person on each photograph.
-        classes: number of classes; those that nobody here shows get probability 0.
+        classes: number of classes; those without examples get probability 0.
         seed: of the inner folds.
-        validation: features and labels of other people to choose on; without them, five-fold
-            cross-validation over `people`.
+        validation: features and labels of other people, for the selection; None selects by
+            five-fold cross-validation over `people`.
 
     Raises:
-        UserError: the photographs show one emotion only.
+        UserError: the photographs show only one emotion.
     """
     everything = np.arange(len(labels))
     if validation is not None:
@@ -115,34 +115,37 @@ def fit_penalised(
     The arguments are those of `fit_head`.
 
     Raises:
-        UserError: the photographs show one emotion only.
+        UserError: the photographs show only one emotion.
     """
     if len(np.unique(labels)) < 2:
-        raise UserError("the people trained on show one emotion only; nothing can be told apart")
-    with threadpool_limits(1):  # fits as small as these only wait for each other's threads
+        raise UserError(
+            "the training photographs of a fold show only one emotion; add photographs of other "
+            "emotions, or of more people"
+        )
+    with threadpool_limits(1):  # for such small fits, several threads are slower
         return _fitted(features, labels, c, classes)
 
 
 def _fitted(
     features: Float[np.ndarray, "n views f"], labels: Int[np.ndarray, " n"], c: float, classes: int
 ) -> Head:
-    # The face and its mirror image are one photograph: C is halved.
+    # Each photograph occurs twice, as the face and its mirror image, so C is halved.
     shown = features[:, :: max(1, features.shape[1] // 2)][:, :2]
     views = shown.shape[1]
     scaler = StandardScaler()
     inputs = scaler.fit_transform(shown.reshape(-1, shown.shape[-1]).astype(np.float64))
-    # The penalised weights are combinations of the examples. With fewer examples than features, a
-    # basis of the examples gives the same weights from a much smaller problem.
+    # The optimal weights are linear combinations of the examples. With fewer examples than
+    # features, a fit in a basis of the examples has the same solution and is much smaller.
     basis = None
     if inputs.shape[0] < inputs.shape[1]:
         basis, coordinates = np.linalg.qr(inputs.T)
         inputs = coordinates.T
     regression = LogisticRegression(C=c / views, max_iter=200)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties need not converge
+        warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties may not converge
         regression.fit(inputs, labels.repeat(views))
     rows, intercept = regression.coef_, regression.intercept_
-    if len(regression.classes_) == 2:  # scikit-learn keeps the second class alone
+    if len(regression.classes_) == 2:  # scikit-learn has weights of the second class only
         rows = np.concatenate([-rows, rows]) / 2
         intercept = np.concatenate([-intercept, intercept]) / 2
     if basis is not None:

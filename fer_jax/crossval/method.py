@@ -14,7 +14,7 @@ from fer_jax import plugins, schemas
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.errors import UserError
 
-VALIDATION = "on the validation people that the labels name"
+VALIDATION = "on the validation people given by the labels"
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Facts:
     """What the report says about a method.
 
     Attributes:
-        chosen_by: what the method chooses, and on whom; "" for nothing.
-        chosen_on_validation: the same where the labels name validation people; "" if it makes no
+        chosen_by: which hyperparameters the method selects, and on which data; "" for none.
+        chosen_on_validation: the same if the labels define validation people; "" if it makes no
             difference.
-        wants_inner: whether inner validation people are set apart for its choices.
+        wants_inner: whether the method needs inner validation people for its selection.
         frozen: whether the backbone is not trained.
-        features: what the head reads, where that is a choice.
+        features: the inputs of the head, if they can be configured.
         steps: training steps of each fold.
-        test_crops: views that are averaged, if the method does not follow `config.test_crops`.
+        test_crops: number of views that are averaged, if `config.test_crops` is ignored.
     """
 
     chosen_by: str = ""
@@ -46,8 +46,9 @@ class TrainedModel(Protocol):
     """The model of a fold; `fer_jax.crossval.models.NetworkModel` is one.
 
     Attributes:
-        temperature: see `fer_jax.metrics.calibration`; None if none was fitted.
-        chosen: what was chosen on inner validation people, as a text for predictions.parquet.
+        temperature: see `fer_jax.metrics.calibration`; None if it was not fitted.
+        chosen: hyperparameters that were selected on inner validation people, as text for
+            predictions.parquet.
     """
 
     @property
@@ -62,10 +63,10 @@ class TrainedModel(Protocol):
     def heat(
         self, faces: FaceSet, classes: Int[np.ndarray, " n"]
     ) -> Float32[np.ndarray, "n h w"] | None:
-        """Where the model looked for one class of each face, from 0 to 1; None if unknown."""
+        """Heat maps from 0 to 1 of the evidence for one class of each face; None if unknown."""
 
     def save(self, folder: Path) -> None:
-        """Writes a model directory, with which `predict` answers as `probabilities` does."""
+        """Writes a model directory; `predict` gives the same probabilities with it."""
 
 
 @runtime_checkable
@@ -85,14 +86,14 @@ class Method(Protocol):
 
         Args:
             train: the faces to train on.
-            inner: faces of other people to choose on, after the faces to train on for that; None
-                if there are none.
-            seed: keys everything random.
-            folder: of this fold, for files of the method.
+            inner: for selecting hyperparameters: the inner training faces, and the faces of other
+                training people to validate on; None without inner validation.
+            seed: of all random numbers.
+            folder: a folder of this fold, for files of the method.
         """
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> TrainedModel:
-        """Trains a model on all faces; those of the folds lie in `workdir/folds`."""
+        """Trains the final model on all faces; `workdir/folds` contains the files of the folds."""
 
     def speed(self) -> dict[str, Any]:
         """Entries for the summary of the stage."""
@@ -108,7 +109,7 @@ def make(config: schemas.Crossval, labels: Sequence[str], mean_size: float) -> M
     method = kind(config, list(labels), mean_size)
     if not isinstance(method, Method):
         raise UserError(
-            f"config.method={config.method}: METHOD must have facts, fit, fit_everyone and speed "
-            "(docs/add_a_method.md)"
+            f"crossval: METHOD of --config.method={config.method} must have facts, fit, "
+            "fit_everyone and speed; see docs/add_a_method.md"
         )
     return method

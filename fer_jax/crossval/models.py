@@ -1,4 +1,4 @@
-"""Models of folds: they answer in cross-validation by the code with which `predict` answers."""
+"""Models of folds, which use the same code for probabilities as `predict`."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class NetworkModel:
     """A network and its head.
 
     Attributes:
-        model: with the temperature, and what else its model directory holds.
-        temperature: None if none was fitted; that of `model` is 1 then.
-        chosen: what was chosen on inner validation people.
-        seen: features that were computed before, of a frozen backbone.
+        model: the weights and the record of its model directory, including the temperature.
+        temperature: None if it was not fitted; that of `model` is 1 then.
+        chosen: hyperparameters that were selected on inner validation people.
+        seen: the cached features of a frozen backbone.
     """
 
     model: Model
@@ -64,7 +64,7 @@ class NetworkModel:
         """The same network with another linear head: its logits are `features @ kernel + bias`.
 
         The rows of `kernel` are in the order of `Model.features`. A person-relative head needs
-        `population`, the mean reference of the people trained on.
+        `population`, the mean reference of the training people.
         """
         width, how = self.model.width, self.model.record.inference[TASK]
         arrays = self.model.weights | {
@@ -82,31 +82,31 @@ class NetworkModel:
         return replace(self, model=self.model.replaced(self.model.record, arrays))
 
     def with_backbone(self, arrays: Mapping[str, np.ndarray]) -> NetworkModel:
-        """The same head on other weights of the backbone, by path."""
+        """The same head with other weights of the backbone, by path."""
         weights = {**self.model.weights, **arrays}
         return replace(self, model=self.model.replaced(self.model.record, weights))
 
     def with_temperature(self, temperature: float | None) -> NetworkModel:
-        """The same network at another temperature; None if none was fitted, which is 1."""
+        """The same network at another temperature; None, if it was not fitted, means 1."""
         record = with_inference(self.model.record, temperature=temperature or 1.0)
         model = self.model.replaced(record, self.model.weights)
         return replace(self, model=model, temperature=temperature)
 
     def with_selection(self, selection: Selection) -> NetworkModel:
-        """The same network whose record says how the method that trained it was selected."""
+        """The same network with a record of how its method was selected."""
         record = self.model.record.model_copy(update={"selection": selection})
         model = self.model.replaced(record, self.model.weights)
         return replace(self, model=model, chosen=selection.method)
 
     def reading_gradients(self) -> NetworkModel:
-        """The same network whose head also reads gradients, with weights of 0."""
+        """The same network with a head that also reads gradients, with weights of 0."""
         record = with_inference(self.model.record, gradients=True)
         nothing = np.zeros((gradients.WIDTH, len(record.labels[TASK])), np.float32)
         arrays = self.model.weights | {trained_model.gradient_kernel(TASK): nothing}
         return replace(self, model=self.model.replaced(record, arrays))
 
     def features(self, faces: FaceSet) -> Float32[np.ndarray, "n v f"]:
-        """What the head reads of each face and view (see `Model.features`); n is at least 1."""
+        """The inputs of the head for each face and view (see `Model.features`); n is at least 1."""
         return self.seen(faces) if self.seen else _features(self.model, faces)
 
     def probabilities(self, faces: FaceSet) -> Float[np.ndarray, "n c"]:
@@ -122,7 +122,7 @@ class NetworkModel:
     def heat(
         self, faces: FaceSet, classes: Int[np.ndarray, " n"]
     ) -> Float32[np.ndarray, "n h w"] | None:
-        """Grad-CAM (`fer_jax.training.grad_cam`); None if the head reads gradients alone."""
+        """Grad-CAM (`fer_jax.training.grad_cam`); None if the head reads only gradients."""
         if not self.model.weights[f"{_HEAD}/kernel"].any():
             return None
         return self.model.heat(TASK, faces.images, classes)
@@ -133,7 +133,7 @@ class NetworkModel:
 
 
 class FrozenFeatures:
-    """What a linear head reads of faces if the backbone is not trained: computed once per face."""
+    """The inputs of a linear head on a frozen backbone, computed once per face."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -152,7 +152,7 @@ class FrozenFeatures:
 
 
 class FrozenBackbone:
-    """A backbone that is not trained, for methods that fit a linear head to its features.
+    """A backbone that is not trained, for methods that fit a linear head on its features.
 
     Args:
         config: of the stage; `init` names the weights, "" random ones.
@@ -163,8 +163,8 @@ class FrozenBackbone:
 
     Attributes:
         width: number of features of the backbone, which come first.
-        features: the features float32 [n, views, f] of a `FaceSet`; the first view is the face as
-            it is, view `views // 2` its mirror image.
+        features: the features float32 [n, views, f] of a `FaceSet`; the first view is the unchanged
+            face, view `views // 2` its mirror image.
     """
 
     def __init__(
@@ -206,6 +206,6 @@ def with_inference(record: ModelRecord, **changes: Any) -> ModelRecord:
 
 
 def _features(model: Model, faces: FaceSet) -> Float32[np.ndarray, "n v f"]:
-    # From the files: at 48 pixels fine lines are gone.
+    # The gradients need the files in full size: at 48 pixels, fine lines are lost.
     fine = read_images(faces.files, gradients.SIDE) if model.reads_fine(TASK) else None
     return model.features(TASK, faces.images, fine)

@@ -1,9 +1,9 @@
-"""Who is trained on, who is tested on, and on whom choices are made.
+"""Protocols split photographs into folds: training, validation and held-out test people.
 
-A protocol turns the subjects and emotions of the photographs into folds. Every protocol but
-`random` keeps each person on one side of each fold; `random` has to be chosen by name, and
-the report of a run that used it says so. Whatever is chosen (steps, temperature, the strength
-of a penalty) is chosen on people of the training side: `inner_split`.
+A protocol computes folds from the subjects and emotions of the photographs. With every protocol
+except `random`, no person is in both train and test of a fold; the report says if `random` was
+used. Hyperparameters (steps, temperature, the strength of a penalty) are selected on an inner split
+of the training people: `inner_split`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from fer_jax.plugins import did_you_mean
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One split: positions into the photographs that `make_folds` was given, each ascending.
+    """One split: positions of the photographs that `make_folds` was given, each ascending.
 
-    `validation` is empty unless the user's own split names photographs for it: then they, and
-    not a part of `train`, are what choices are made on.
+    `validation` is empty unless the user's split defines it; then hyperparameters are selected on
+    it, and not on a part of `train`.
     """
 
     train: Int[np.ndarray, " n_train"]
@@ -58,28 +58,28 @@ def make_folds(
 ) -> list[Fold]:
     """Splits photographs into folds.
 
-    Each photograph is tested in exactly one of them, except by "fixed_split" and "cross_set",
-    which are given their split: their one fold tests what is called "test". Who is tested together
-    depends on the people, their emotions and the seed, not on the order of the rows.
+    Each photograph is tested in exactly one fold. The exceptions are "fixed_split" and "cross_set",
+    whose split is given; their only fold tests the split "test". The folds depend on the people,
+    their emotions and the seed, not on the order of the rows.
 
     Args:
         subjects: pseudonym of the person on each photograph.
         emotions: label of each photograph.
-        protocol: "leave_one_subject_out" (as many folds as people; `folds` and `seed` play no
-            part), "grouped_kfold" (people shuffled by `seed`, spread so that the emotions are
-            balanced over folds as far as whole people allow), "fixed_split" (by the column `split`
-            of the labels), "cross_set" (one set of people is trained on, another tested), or
-            "random" (photographs shuffled, people in both train and test: only for showing how
-            much that flatters).
+        protocol: "leave_one_subject_out" (as many folds as people; ignores `folds` and `seed`),
+            "grouped_kfold" (people shuffled by `seed`, with the emotions balanced over folds as far
+            as possible), "fixed_split" (by the column `split` of the labels), "cross_set" (trains
+            on one set of people and tests on another), or "random" (photographs shuffled, people in
+            both train and test: only to show how optimistic this is).
         folds: number of folds of the k-fold protocols, at least 2.
         seed: of the shuffling.
-        splits: "train", "validation" or "test" for each photograph, for the protocols that are
-            given their split.
+        splits: "train", "validation" or "test" for each photograph, for "fixed_split" and
+            "cross_set".
 
     Raises:
-        UserError: unknown protocol, fewer than two folds, fewer people (or photographs) than
-            folds, a split that is missing or has another name.
-        RuntimeError: a person is in both train and test of a fold that promises otherwise.
+        UserError: the protocol is unknown, there are fewer than two folds, fewer people (or
+            photographs) than folds, or a split is missing or has another name.
+        RuntimeError: a person is in both train and test of a fold, although the protocol is not
+            "random".
     """
     if len(subjects) != len(emotions):
         raise ValueError(f"{len(subjects)} subjects but {len(emotions)} emotions")
@@ -110,19 +110,19 @@ def require_disjoint_people(folds: Sequence[Fold], subjects: Sequence[str] | np.
 def people_on_both_sides(
     folds: Sequence[Fold], subjects: Sequence[str] | np.ndarray
 ) -> list[list[str]]:
-    """For each fold, the people (by `names.key`) both trained on and tested."""
+    """For each fold, the people (by `names.key`) in both train and test."""
     people = _people(subjects)
     return [np.intersect1d(people[fold.train], people[fold.test]).tolist() for fold in folds]
 
 
 def require_partition(folds: Sequence[Fold], photographs: int) -> None:
-    """Raises RuntimeError unless each photograph is tested once, and never while trained on."""
+    """Raises RuntimeError unless each photograph is tested once, in a fold not trained on it."""
     tested = np.concatenate([fold.test for fold in folds])
     if not np.array_equal(np.sort(tested), np.arange(photographs)):
-        raise RuntimeError("the folds do not test each photograph exactly once")
+        raise RuntimeError("a photograph is not tested exactly once")
     for number, fold in enumerate(folds):
         if not fold.train.size or not fold.test.size:
-            raise RuntimeError(f"fold {number} has an empty side")
+            raise RuntimeError(f"fold {number} has no training or no test photographs")
         if np.intersect1d(fold.train, fold.test).size:
             raise RuntimeError(f"fold {number} tests photographs it was trained on")
 
@@ -135,23 +135,23 @@ def inner_split(
     share: float,
     seed: int,
 ) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
-    """Parts the rows of a fold's training side by people: to train on, and to choose on.
+    """Splits the training rows of a fold by people into inner training and validation rows.
 
     Args:
-      rows: positions into `subjects` and `emotions`.
-      subjects, emotions: of all photographs.
-      share: the part of the people to choose on; at least one person, at most half.
-      seed: of the drawing.
+        rows: positions in `subjects` and `emotions`.
+        subjects, emotions: of all photographs.
+        share: fraction of the people in the validation rows; at least one person, at most half.
+        seed: of the random choice of people.
 
     Raises:
-      UserError: the rows show fewer than two people.
+        UserError: the rows show fewer than two people.
     """
     people = _people(subjects)[rows]
     found = len(np.unique(people))
     if found < 2:
         raise UserError(
-            f"inner validation needs at least 2 people to train on, a fold has {found}; "
-            "add people, or set --config.inner.share=0"
+            f"crossval: inner validation needs at least 2 training people in each fold, but one "
+            f"has {found}; add people, or set --config.inner.share=0"
         )
     inner = make_folds(
         people.tolist(),
@@ -166,7 +166,7 @@ def inner_split(
 def few_shots(
     rows: Int[np.ndarray, " n"], emotions: Sequence[str], *, shots: int, seed: int
 ) -> Int[np.ndarray, " m"]:
-    """At most `shots` of the rows of each emotion, drawn by `seed`; all of them where it is 0."""
+    """At most `shots` random rows of each emotion; all rows if `shots` is 0."""
     if not shots:
         return rows
     rng = np.random.default_rng([seed, len(rows)])
@@ -177,10 +177,10 @@ def few_shots(
 def balanced(
     rows: Int[np.ndarray, " n"], emotions: Sequence[str], *, seed: int
 ) -> Int[np.ndarray, " m"]:
-    """The rows with those of rarer emotions repeated until each occurs as often as the commonest.
+    """The rows, with random rows of rarer emotions repeated until all are equally frequent.
 
-    So classes are balanced without another compilation, and by the labels of the people trained on
-    alone.
+    This balances the classes by the labels of the training people only, and without another
+    compilation.
     """
     rng = np.random.default_rng([seed, len(rows)])
     groups = _by_emotion(rows, emotions)
@@ -203,27 +203,30 @@ def _people(subjects: Sequence[str] | np.ndarray) -> np.ndarray:
 
 
 def _given(protocol: str, splits: Sequence[str], photographs: int) -> Fold:
-    """The one fold of a split that the user made."""
+    """The only fold of a split that the user defined."""
     given = np.asarray([str(name).strip().lower() for name in splits])
     if len(given) != photographs or not all(given):
         raise UserError(
-            f"{protocol} needs a column `split` in labels.csv (train, validation, test); run the "
-            "stage photographs on such a table"
+            f"{protocol} needs the column `split` (train, validation or test) in labels.csv; add "
+            "it, and run the stage photographs in a new workdir"
         )
     unknown = sorted(set(given) - {TRAIN, VALIDATION, TEST})
     if unknown:
         raise UserError(
-            f"{protocol}: unknown splits {', '.join(unknown)}; use train, validation and test"
+            f"{protocol}: the column `split` of labels.csv contains {', '.join(unknown)}; use "
+            "train, validation and test"
         )
     sides = [np.flatnonzero(given == name) for name in (TRAIN, TEST, VALIDATION)]
     for name, rows in zip((TRAIN, TEST), sides, strict=False):
         if not rows.size:
-            raise UserError(f"{protocol}: no photograph has the split '{name}'")
+            raise UserError(
+                f"{protocol}: no photograph has the split '{name}'; add it to labels.csv"
+            )
     return Fold(*sides)
 
 
 def _leave_one_subject_out(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
-    del folds, seed  # the people decide
+    del folds, seed  # each person is one fold
     _require("leave_one_subject_out", 2, len(np.unique(people)), "people")
     return LeaveOneGroupOut().split(people, labels, groups=people)
 
@@ -231,15 +234,15 @@ def _leave_one_subject_out(people: np.ndarray, labels: np.ndarray, folds: int, s
 def _grouped_kfold(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
     _require("grouped_kfold", folds, len(np.unique(people)), "people")
     _, counts = np.unique(labels, return_counts=True)
-    if counts.max() >= folds:  # else scikit-learn refuses to stratify
+    if counts.max() >= folds:  # otherwise scikit-learn raises an error
         balanced = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
-            # "The least populated class has fewer members than splits": balanced as far as it goes.
+            # "The least populated class has fewer members than splits", which is no problem here.
             warnings.simplefilter("ignore", UserWarning)
             made = list(balanced.split(people, labels, groups=people))
         if all(len(test) for _, test in made):
             return iter(made)
-    # Greedy balancing can leave a fold without people when they are few and uneven.
+    # With few people, greedy balancing can leave a fold without people.
     shuffled = GroupKFold(folds, shuffle=True, random_state=seed)
     return shuffled.split(people, labels, groups=people)
 
@@ -252,13 +255,13 @@ def _random(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _P
 
 
 def _require(protocol: str, folds: int, found: int, units: str) -> None:
-    """Raises UserError unless there are as many people, or photographs, as folds."""
+    """Raises UserError if there are fewer people, or photographs, than folds."""
     if folds < 2:
-        raise UserError(f"{folds} folds are too few; {protocol} needs 2 or more")
+        raise UserError(f"--config.folds={folds} is too small; {protocol} needs 2 folds or more")
     if found < folds:
-        advice = f"lower the folds to {found}, or add {units}" if found >= 2 else f"add {units}"
-        there = "the photographs show" if units == "people" else "there are"
-        raise UserError(f"{protocol} needs at least {folds} {units}, {there} {found}; {advice}")
+        advice = f"set --config.folds={found}, or add {units}" if found >= 2 else f"add {units}"
+        shown = f"the photographs show {found}" if units == "people" else f"there are {found}"
+        raise UserError(f"{protocol} needs at least {folds} {units}, but {shown}; {advice}")
 
 
 _SPLITTERS: dict[str, _Splitter] = {

@@ -103,7 +103,8 @@ def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
     )
     if not found:
         raise UserError(
-            f"there are no videos below {folder} (searched for {', '.join(sorted(SUFFIXES))})"
+            f"there are no videos below {folder}; their names must end in one of "
+            f"{', '.join(sorted(SUFFIXES))}"
         )
     return found
 

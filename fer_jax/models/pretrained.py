@@ -59,7 +59,7 @@ def read_backbone(path: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarr
         axis = 1 if layout == "timm" else 2
         if tensors[kernel].shape[axis] == 3:
             tensors[kernel] = tensors[kernel].sum(axis, keepdims=True)
-    check_leaves(f"the backbone in {path}", "config.backbone", tensors, shapes, _hint(wanted))
+    check_leaves(f"the backbone in {path}", "--config.backbone", tensors, shapes, _hint(wanted))
     leaves = {leaf: _as_ours(tensors[name], layout) for name, leaf in table.items()}
     gammas = {leaf for leaf in wanted if leaf.endswith("/bn/scale")} - leaves.keys()
     return leaves | {leaf: np.ones(wanted[leaf], np.float32) for leaf in gammas}

@@ -21,11 +21,17 @@ from fer_jax.training.loop import fit, steps_of
 from fer_jax.training.state import State, for_use
 from fer_jax.workdir import atomic_file, stage
 
+
+def _doing(config: schemas.Train) -> str:
+    tasks = sorted(config.tasks.named())
+    return f"training on the task{'s' if len(tasks) > 1 else ''} {' and '.join(tasks)}"
+
+
 _PROBES = {"knn": "nearest neighbours", "linear": "logistic regression"}
 
 
 @stage(
-    doing=lambda config: f"training on the tasks {', '.join(sorted(config.tasks.named()))}",
+    doing=_doing,
     many_processes=True,
 )
 def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:

@@ -181,8 +181,9 @@ def find(path: str | os.PathLike[str]) -> Path:
         if (folder / "model.json").is_file():
             return folder
     raise UserError(
-        f"there is no model in {path}: expected model.json in it or in its folder `model` (or, as "
-        f"initial weights for training, a weight file: {', '.join(weight_files.SUFFIXES)})"
+        f"there is no model in {path} (no model.json in it or in its folder `model`); choose a "
+        f"model directory, the workdir of a finished training or, to start training from, a weight "
+        f"file ({', '.join(weight_files.SUFFIXES)})"
     )
 
 

@@ -45,7 +45,7 @@ def test_choices_are_made_on_the_validation_people_if_there_are_any():
 
 def test_one_emotion_cannot_be_learned():
     x, y, people = features()
-    with pytest.raises(UserError, match="one emotion only"):
+    with pytest.raises(UserError, match="only one emotion"):
         fit_head(x[y == 0], y[y == 0], np.array(people)[y == 0].tolist(), classes=3, seed=0)
 
 
@@ -97,7 +97,7 @@ def test_a_given_split_needs_its_names():
     for splits, words in (
         ([""] * 12, "column `split`"),
         (["train"] * 12, "'test'"),
-        (["x"] * 12, "unknown splits x"),
+        (["x"] * 12, "labels.csv contains x; use train"),
     ):
         with pytest.raises(UserError, match=words):
             folds(splits)

@@ -116,7 +116,7 @@ def test_spellings_of_one_subject_are_tested_together(protocol):
         assert len({key(subjects[row]) for row in fold.test}) == 1
     two = Fold(np.array([0, 5]), np.array([1, 3]))
     assert people_on_both_sides([two], subjects) == [["علی"]]
-    with pytest.raises(UserError, match="a fold has 1"):
+    with pytest.raises(UserError, match="but one has 1"):
         inner_split(np.array([2, 3, 4]), subjects, ["happy"] * 18, share=0.5, seed=0)
 
 
@@ -130,10 +130,10 @@ def test_random_puts_people_on_both_sides():
 @pytest.mark.parametrize(
     ("people", "protocol", "folds", "message"),
     [
-        (3, "grouped_kfold", 5, "needs at least 5 people, the photographs show 3.*folds to 3"),
+        (3, "grouped_kfold", 5, "needs at least 5 people, but the photographs show 3.*folds=3"),
         (1, "grouped_kfold", 2, "show 1; add people"),
         (1, "leave_one_subject_out", 2, "at least 2 people"),
-        (4, "grouped_kfold", 1, "1 folds are too few"),
+        (4, "grouped_kfold", 1, "--config.folds=1 is too small"),
         (4, "leave_one_subject", 2, "did you mean 'leave_one_subject_out'"),
         (2, "random", 99, "at least 99 photographs"),
     ],

@@ -239,7 +239,7 @@ def test_a_weight_file_is_a_beginning_for_a_probe(taught, faces, tmp_path):
 @pytest.mark.parametrize("name", ["as_is", "auto"])
 def test_a_model_that_looks_at_another_size_is_refused(name, taught, faces):
     config = tiny(faces, method=name, init=str(taught[0]), image_size=64)
-    with pytest.raises(UserError, match=r"give --config\.image_size=48"):
+    with pytest.raises(UserError, match=r"set --config\.image_size=48"):
         method.make(validated(config), list(EMOTIONS), 15.0)
 
 
@@ -553,7 +553,7 @@ def test_the_tuned_probe_reads_the_average_of_the_tuned_weights_and_those_before
     [
         ({"reference": "balanced"}, "reference.* needs method='probe'"),
         ({"reference": "mean", "method": "probe", "shots": 2}, "shots.* must be 0"),
-        ({"reference": "mean", "method": "probe", "protocol": "random"}, "must hold people out"),
+        ({"reference": "mean", "method": "probe", "protocol": "random"}, "must not be 'random'"),
         ({"method": "auto", "init": "runs/{seed}"}, "without {seed}, for method='auto'"),
         ({"method": "finetune"}, "did you mean 'fine_tune'"),
         ({"method": "as_is"}, "must be an emotion model"),

@@ -154,5 +154,5 @@ def test_a_model_of_unknown_crops_is_refused(tmp_path):
 
 
 def test_no_model_is_told(tmp_path):
-    with pytest.raises(UserError, match=r"by --config\.model"):
+    with pytest.raises(UserError, match=r"set --config\.model to starter, a model directory"):
         export.run(config_for("", formats=ALONE), tmp_path / "out")

@@ -132,9 +132,13 @@ def test_without_an_answer_one_line_says_why(tmp_path, folder, pictures):
     (tmp_path / "few").mkdir()
     cv2.imwrite(str(tmp_path / "few" / "n01440764_1.png"), pictures[0])
     cases = [
-        (file, tmp_path / "few", "1 pictures of known class, and 20 are needed"),
+        (
+            file,
+            tmp_path / "few",
+            "1 pictures of known class; add pictures until there are at least 20",
+        ),
         ("imagenet", folder, r"notop\.h5 has no head"),
-        ("", folder, "--config.weights=FILE"),
+        ("", folder, "set --config.weights to the file of weights"),
     ]
     for weights, images, message in cases:
         with pytest.raises(UserError, match=message):

@@ -183,7 +183,7 @@ def test_a_table_may_spell_its_columns_in_any_case(study):
 @pytest.mark.parametrize("person", [".", "..", "photos/yorick"])
 def test_a_path_is_no_id(study, person):
     before = everything(study)
-    with pytest.raises(UserError, match="is a path, and not the id"):
+    with pytest.raises(UserError, match="is a path; give the id of a person"):
         remove.run(config(study, person), study / "removals")
     assert everything(study).items() >= before.items()
 
@@ -197,7 +197,7 @@ def test_records_and_reports_are_deleted_to_be_made_again(study):
 
 def test_a_person_whom_nobody_knows_is_an_error_and_touches_nothing(study):
     before = everything(study)
-    with pytest.raises(UserError, match="there is nobody called 'someone'"):
+    with pytest.raises(UserError, match="there is no person with the id 'someone'"):
         remove.run(config(study, "someone"), study / "removals")
     assert before == everything(study)
 
@@ -205,7 +205,7 @@ def test_a_person_whom_nobody_knows_is_an_error_and_touches_nothing(study):
 def test_what_still_names_the_person_is_told(study):
     (study / "w" / "other" / "notes.txt").write_text(f"thanks to {GONE} for coming")
     for _ in range(2):  # also when all else is deleted already
-        with pytest.raises(UserError, match=r"1 files still name the person: .*notes\.txt"):
+        with pytest.raises(UserError, match=r"1 files still contain the person's id: .*notes\.txt"):
             remove.run(config(study), study / "removals")
 
 
@@ -264,7 +264,7 @@ def test_killed_after_the_last_deletion_the_same_command_ends_well(study, monkey
         remove.run(config(study), study / "removals")
     assert remove.run(config(study), study / "removals")["files_deleted"] == 0
     assert not any(GONE.encode() in data for data in everything(study).values())
-    with pytest.raises(UserError, match="nobody called 'nobody'"):
+    with pytest.raises(UserError, match="no person with the id 'nobody'"):
         remove.run(config(study, "nobody"), study / "removals")
 
 
@@ -299,7 +299,9 @@ def test_sheets_of_the_person_s_own_videos_go_and_the_videos_are_named(study):
     finished(work / "extract", "extract", {**tables, "sheet.png": "faces"}, videos=str(videos))
     pictures = dict.fromkeys(("removed.png", "disagreements.png"), "faces")
     finished(work / "refine", "refine", {**tables, **pictures}, faces=str(work / "extract"))
-    with pytest.raises(UserError, match=rf"1 files still name the person: .*{GONE}_talks.mp4"):
+    with pytest.raises(
+        UserError, match=rf"1 files still contain the person's id: .*{GONE}_talks.mp4"
+    ):
         remove.run(config(study), study / "removals")
     for name in ("extract", "refine"):
         assert [path.name for path in (work / name).iterdir()] == [outputs.RECORD]

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from configs import pretrain
+from fer_jax import console
 from fer_jax.data import iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.models.network import Network
@@ -172,7 +173,8 @@ def test_the_error_for_weights_of_another_network_names_them(learner, source, tm
     ("epochs", "least", "steps"),
     [(2.0, 0, 25), (2.0, 24, 25), (2.0, 300, 300), (0.01, 0, 1)],
 )
-def test_min_steps_applies_to_few_images(capsys, epochs, least, steps):
+def test_min_steps_applies_to_few_images(restored_logging, capsys, epochs, least, steps):
+    console.configure(verbosity=1)
     assert steps_of(make_config(epochs=epochs, min_steps=least), 100) == steps
     assert ("training for --config.min_steps=300 steps" in capsys.readouterr().out) == (
         steps == 300

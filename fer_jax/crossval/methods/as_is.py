@@ -1,7 +1,7 @@
 """No training: the emotion model at `config.init`, restricted to the labels of the photographs.
 
-The people trained on by other methods serve for the temperature only. The number of test crops is
-that of the model's record, with which `predict` answers, and not `config.test_crops`.
+The training people of a fold are used only to fit the temperature. The number of test crops is
+that of the model's record, as in `predict`, and not `config.test_crops`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class AsItIs:
         how = given.inference.get(TASK, Inference())
         if how.reference:
             raise UserError(
-                f"crossval: the model in {config.init} is person-relative, which method='as_is' "
-                "does not measure; take method='probe' with --config.reference"
+                f"crossval: the model in {config.init} is person-relative, which "
+                "--config.method=as_is cannot evaluate; set --config.method=probe and "
+                "--config.reference"
             )
         known = given.labels.get(TASK, ())
         unknown = [label for label in labels if label not in known]
@@ -51,7 +52,7 @@ class AsItIs:
         config = config.model_copy(update={"test_crops": how.crops, "test_zooms": how.zooms})
         self._backbone = FrozenBackbone(config, labels, depths=how.depths, gradients=how.gradients)
         self.facts = Facts(
-            chosen_by="temperature, on the people not held out", frozen=True, test_crops=how.crops
+            chosen_by="temperature, on the training people", frozen=True, test_crops=how.crops
         )
 
     def fit(
@@ -67,7 +68,7 @@ class AsItIs:
         return self.fit(faces, None, seed=seed, folder=workdir)
 
     def speed(self) -> dict[str, Any]:
-        """Nothing."""
+        """No entries."""
         return {}
 
 
@@ -75,9 +76,8 @@ def require_image_size(config: schemas.Crossval, given: ModelRecord) -> None:
     """Raises UserError unless `config.image_size` is that of the model at `config.init`."""
     if config.image_size != given.image_size:
         raise UserError(
-            f"crossval: the model in {config.init} takes {given.image_size} pixels, and "
-            f"config.image_size is {config.image_size}; give "
-            f"--config.image_size={given.image_size}"
+            f"crossval: --config.image_size={config.image_size} is not that of the model in "
+            f"{config.init}; set --config.image_size={given.image_size}"
         )
 
 

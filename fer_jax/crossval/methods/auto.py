@@ -1,4 +1,4 @@
-r"""Selects one of the other methods inside each fold, on people of its training side.
+r"""Selects one of the other methods within each fold, by inner cross-validation.
 
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --workdir=WORK/emotion
@@ -12,22 +12,22 @@ The candidates, in the order of preference:
     as_is         if `config.init` is an emotion model that knows all labels; with the test crops
                   of its record
 
-Each candidate is trained on two thirds of the people and tested on the others, three times. The
-first candidate is selected whose log loss is within one standard error, over people, of the lowest
-(Breiman, Friedman, Olshen & Stone 1984): a few people cannot justify more. The criterion is the log
-loss and not the accuracy, because among a few dozen photographs many candidates get the same ones
-right. The temperature of the selected candidate is fitted to the same answers. The model of
-everyone is selected in the same way, among all people.
+Each candidate is evaluated by three-fold cross-validation over the training people of the fold.
+The first candidate is selected whose log loss is within one standard error, over people, of the
+lowest (Breiman, Friedman, Olshen & Stone 1984), since smaller differences are not significant. The
+criterion is the log loss and not the accuracy, because the accuracies of many candidates are equal
+on a few dozen photographs. The temperature of the selected candidate is fitted to the same
+predictions. The method of the final model is selected in the same way, on all people.
 
 A network that has never learned emotions (no emotion model, and not continued from the starter) is
-trained as `config.longer` says: 100 steps at a low rate suit the starter, and leave random weights
-almost random.
+trained as `config.longer` says: 100 steps at a low rate are enough for the starter, but hardly
+change random weights.
 
-A model directory as `config.init` brings its own backbone; `config.backbone` describes that of
-weight files and of random weights. `config.image_size` has to be that of the model.
+If `config.init` is a model directory, its own backbone is used; `config.backbone` describes that of
+weight files and of random weights. `config.image_size` must be that of the model.
 
-Cost: four trainings a fold where `fine_tune` has one: 5 folds of 60 to 440 photographs take, by
-estimate, 5 minutes on 2 idle CPU cores.
+Cost: four trainings per fold instead of one with `fine_tune`: 5 folds of 60 to 440 photographs
+take, by estimate, 5 minutes on 2 idle CPU cores.
 Expect: docs/results.md, "Real people".
 """
 
@@ -55,18 +55,18 @@ from fer_jax.recogniser import TASK
 from fer_jax.schemas.fields import Section
 from fer_jax.training import model_directory
 
-_CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner people
+_CHOICE = "inner/choice.json"  # in a fold's folder: the candidates on its inner people
 _INNER_FOLDS = 3
 _RECORDED = set(records.Tried.model_fields)  # in the record of the model
 _LEAST = 1e-12  # a probability of 0 has no finite loss
 
 
 class Tried(records.Tried):
-    """What a candidate answered about inner people.
+    """The predictions of a candidate on inner people.
 
     Attributes:
-        temperature: fitted to these answers; `log_loss` is taken at it.
-        losses: of each photograph, in the order of the training side.
+        temperature: fitted to these predictions; `log_loss` is that at this temperature.
+        losses: of each photograph, in the order of the training photographs.
     """
 
     temperature: float
@@ -74,7 +74,7 @@ class Tried(records.Tried):
 
 
 class Choice(Section):
-    """`inner/choice.json`: the candidates that were tried, in their order."""
+    """`inner/choice.json`: the candidates that were evaluated, in order of preference."""
 
     tried: list[Tried]
 
@@ -87,7 +87,7 @@ class Auto:
         self.candidates = _candidates(config, labels, mean_size)
         chosen = f"{' or '.join(self.candidates)}, and its temperature"
         self.facts = Facts(
-            chosen_by=f"{chosen}, by cross-validation over people of the training side, in at most "
+            chosen_by=f"{chosen}, by cross-validation over training people, in at most "
             f"{_INNER_FOLDS} folds",
             chosen_on_validation=f"{chosen}, {VALIDATION}",
             steps=next(iter(self.candidates.values())).facts.steps,
@@ -119,7 +119,7 @@ class Auto:
     def _try_all(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, seed: int, folder: Path
     ) -> list[Tried]:
-        """What each candidate answers about inner people; empty if there is one person only."""
+        """The predictions of each candidate on inner people; empty with only one person."""
         if inner:
             sides, truth = [(inner[0], inner[1], np.arange(len(inner[1])))], inner[1].labels
         else:
@@ -127,12 +127,12 @@ class Auto:
         if not sides:
             return []
         file = folder / _CHOICE
-        # A run that was killed continues with the candidate that it was trying.
+        # A run that was killed continues with the candidate that it was evaluating.
         tried = records.read(Choice, file).tried if file.exists() else []
         for name in list(self.candidates)[len(tried) :]:
             answers = np.full((len(truth), self._classes), 1 / self._classes)
             for number, (own, others, rows) in enumerate(sides):
-                if len(np.unique(own.labels)) > 1:  # otherwise nothing can be learned
+                if len(np.unique(own.labels)) > 1:  # one class cannot be trained on
                     place = folder / "inner" / f"{name}_{number}"
                     model = self.candidates[name].fit(own, None, seed=seed, folder=place)
                     answers[rows] = model.probabilities(others)
@@ -145,8 +145,8 @@ def select(tried: list[Tried], people: list[str]) -> Tried:
     """The first candidate that is no worse than the best by more than one standard error.
 
     Args:
-        tried: in the order of preference, at least one.
-        people: the person on each photograph that was asked for.
+        tried: in order of preference, at least one.
+        people: the person on each photograph that was predicted.
     """
     best = min(tried, key=lambda one: one.log_loss)
     _, person = np.unique(people, return_inverse=True)
@@ -161,7 +161,7 @@ def select(tried: list[Tried], people: list[str]) -> Tried:
 
 
 def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -> dict[str, Any]:
-    """The candidates by name, in the order of preference."""
+    """The candidates by name, in order of preference."""
     known: tuple[str, ...] = ()
     continued = False  # from the starter
     learned = False  # whether the network has learned emotions
@@ -170,7 +170,7 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
         config = config.model_copy(update={"backbone": record.backbone})
         relative = record.inference.get(TASK, records.Inference()).reference
         require_image_size(config, record)
-        if not relative:  # its head needs references
+        if not relative:  # a person-relative head needs references
             known = record.labels.get(TASK, ())
         continued = _continued_from_starter(record)
         learned = continued or TASK in record.labels
@@ -210,7 +210,7 @@ def _longer(config: schemas.Crossval) -> schemas.Crossval:
 
 
 def _inner_folds(train: FaceSet, seed: int) -> list[tuple[FaceSet, FaceSet, np.ndarray]]:
-    """Faces to train on, faces of other people, and the rows of these; empty for one person."""
+    """Inner training faces, validation faces, and the rows of the latter; empty for one person."""
     people = len({names.key(person) for person in train.people})
     if people < 2:
         return []

@@ -1,6 +1,6 @@
-"""Fine-tuning: the network, or as much of it as the optimizer moves, is trained in each fold.
+"""Fine-tuning: trains the network, except for frozen parameters, in each fold.
 
-Every fit, also those on inner people, runs through one compiled step.
+All fits, including those on inner people, share one compiled step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fer_jax.training.trained_model import Model
 from fer_jax.workdir import read_json, write_json
 
 _HEAD = tuple(f"parameters/heads/{TASK}/linear/{name}" for name in ("kernel", "bias"))
-_CHOICE = "inner/choice.json"  # in a fold's folder: what was tried on its inner people
+_CHOICE = "inner/choice.json"  # in a fold's folder: numbers of steps tried on its inner people
 
 
 class FineTune:
@@ -42,7 +42,7 @@ class FineTune:
             config.backbone, config.optimizer, tasks, weights, config, steps=self.steps
         )
         self._inits = config.inits()
-        # Read once; weights that do not fit stop the run before anything is written.
+        # Read here, so that weights that do not fit stop the run before anything is written.
         state = self.learner.init(0) if config.init else {}
         self._backbones = {
             init: model_directory.backbone_leaves(init, state)
@@ -61,7 +61,7 @@ class FineTune:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Trains for the steps that were best for inner people, who also give the temperature."""
+        """Trains for the number of steps that was best on inner people, with their temperature."""
         chosen: dict[str, Any] = {"steps": self.steps, "temperature": None}
         if inner:
             chosen = self._choose(*inner, seed, folder / _CHOICE)
@@ -72,7 +72,7 @@ class FineTune:
         return NetworkModel(model, chosen["temperature"], text)
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
-        """Trains for the median steps of the folds, whose median temperature the model gets."""
+        """Trains for the median steps of the folds, and takes their median temperature."""
         choices = [_best(_tried(file)) for file in sorted(workdir.glob(f"folds/*/{_CHOICE}"))]
         steps, temperature = self.steps, None
         if choices:
@@ -83,7 +83,7 @@ class FineTune:
         return NetworkModel(model, temperature)
 
     def start(self, seed: int) -> Mapping[str, np.ndarray]:
-        """The weights of the backbone that training starts from, by path; empty if random."""
+        """The initial weights of the backbone by path; empty if they are random."""
         return self._backbones.get(self._inits[seed], {})
 
     def speed(self) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _known_head(path: str) -> _Head:
 def _head_leaves(
     known: _Head, labels: Sequence[str], state: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """The head for `labels`, by path: known classes keep their weights, others those of `state`.
+    """The head for `labels`, by path: known classes keep their weights, others have `state`'s.
 
     Empty if the known head is missing or has another shape.
     """

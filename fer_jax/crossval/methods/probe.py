@@ -36,7 +36,7 @@ class LinearProbe:
             gradients="gradients" in config.features,
             reference=config.reference,
         )
-        # Inner people are set apart by the cross-validation within `fit_head`.
+        # `fit_head` splits off inner people itself.
         self.facts = Facts(
             chosen_by="penalty and temperature, by cross-validation over inner people",
             chosen_on_validation=f"penalty and temperature, {VALIDATION}",
@@ -47,9 +47,9 @@ class LinearProbe:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Fits the head, with the penalty and temperature that are best for inner people.
+        """Fits the head, with the penalty and temperature that are best on inner people.
 
-        References of these people are made with their labels, those of held-out people without.
+        References of training people use their labels; those of held-out people cannot.
         """
         features, shown, population = self._relative(train)
         validation = None
@@ -86,9 +86,9 @@ class LinearProbe:
     def _relative(
         self, faces: FaceSet
     ) -> tuple[Float[np.ndarray, "n views f"], FaceSet, Float[np.ndarray, "views g"] | None]:
-        """What the head reads of faces, those faces, and the mean reference of their people.
+        """The inputs of the head for faces, those faces, and the mean reference of their people.
 
-        Neutral references are not among the faces.
+        Neutral references are excluded from the faces.
         """
         features = self.backbone.features(faces)
         if not self._reference:

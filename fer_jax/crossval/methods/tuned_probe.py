@@ -1,10 +1,9 @@
 """Fine-tuning, then a logistic regression on features of the fine-tuned backbone and on gradients.
 
-The backbone adapts to the photographs (`config.optimizer` and `config.min_steps` say how long and
-how fast) and then goes half of the way back: its weights are averaged with those it started from,
-which loses less of what it knew about other people (Wortsman et al. 2022, arXiv:2109.01903). A
-strongly penalised linear head replaces the one that it was trained with. Histograms of oriented
-gradients show the head fine lines that the network does not see.
+The backbone is fine-tuned as `config.optimizer` and `config.min_steps` say. Its weights are then
+averaged with the initial ones, which keeps more of the accuracy on other people (Wortsman et al.
+2022, arXiv:2109.01903). A strongly penalised linear head replaces the one that it was trained with.
+The head also reads histograms of oriented gradients, which show fine lines that the network misses.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from fer_jax.crossval.method import Facts
 from fer_jax.crossval.methods.fine_tune import FineTune
 from fer_jax.crossval.models import NetworkModel
 
-# The people trained on cannot choose it: the backbone has learned their faces.
+# Not selected by cross-validation, since the backbone was fine-tuned on all training people.
 PENALTY = 1e-3
 TUNED = 0.5  # share of the fine-tuned weights in the average
 
@@ -35,7 +34,7 @@ class TunedProbe:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Trains for all steps, then fits the head; nothing is chosen and no temperature fitted."""
+        """Trains for all steps, then fits the head; selects nothing and fits no temperature."""
         tuned = self._fine_tune.fit(train, None, seed=seed, folder=folder)
         weights = tuned.model.weights
         average = {
