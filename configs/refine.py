@@ -14,7 +14,7 @@ Your verifier is trusted if at least `min_test_sources` videos with faces were u
 it nor to choose its threshold, and if it removes at most a share of `max_removed_of_confident` of
 MTCNN's confident detections in them. Otherwise one line says why, and the verifier of the starter
 is used, at threshold 0.5. If that one also removes too many confident detections, of all videos,
-MTCNN's score decides alone. `--config.use_verifier=own` and `starter` choose one; `starter` needs
+only MTCNN's score decides. `--config.use_verifier=own` and `starter` choose one; `starter` needs
 no trained verifier.
 
 Writes manifest.parquet (with all rows of the input, and verifier_score, status and reason),

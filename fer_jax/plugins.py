@@ -71,10 +71,7 @@ def build(kind: str, name: str, package: str, attribute: str, fields: Mapping[st
 @functools.cache
 def names(package: str, attribute: str) -> tuple[str, ...]:
     """The names of the modules of `package` that define `attribute`, without importing them."""
-    spec = importlib.util.find_spec(package)
-    folders = (spec and spec.submodule_search_locations) or ()
-    found = [file for folder in folders for file in sorted(Path(folder).glob("*.py"))]
-    return tuple(file.stem for file in found if _defines(file, attribute))
+    return tuple(file.stem for file in _files(package) if _defines(file, attribute))
 
 
 @functools.cache
@@ -88,9 +85,8 @@ def plain_defaults(
     """
     if name not in names(package, attribute):
         return {}
-    spec = importlib.util.find_spec(package)
-    (folder,) = (spec and spec.submodule_search_locations) or ()
-    module = ast.parse((Path(folder) / f"{name}.py").read_text(encoding="utf-8")).body
+    file = next(file for file in _files(package) if file.stem == name)
+    module = ast.parse(file.read_text(encoding="utf-8")).body
     constants = {
         ast.unparse(target): node.value
         for node in module
@@ -115,6 +111,13 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """ " (did you mean 'rotation'?)", or "" if no known name is similar."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _files(package: str) -> list[Path]:
+    """The modules of a package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    folders = (spec and spec.submodule_search_locations) or ()
+    return [file for folder in folders for file in sorted(Path(folder).glob("*.py"))]
 
 
 def _defines(file: Path, attribute: str) -> bool:

@@ -339,3 +339,22 @@ def test_the_fields_of_tasks_are_read_without_importing_them():
         read = argument.plain_fields(name)
         imported = argument.plain_fields(f"fer_jax.tasks.{name}")
         assert list(read.items()) == list(imported.items())
+
+
+def test_a_piped_stage_is_a_few_short_lines_in_plain_words(tmp_path):
+    clips = {"clips.people": 1, "clips.per_emotion": 1, "clips.frames": 2, "clips.scenes": 0}
+    other = {"photographs.people": 1, "photographs.per_emotion": 1, "newcomers.people": 0}
+    flags = [f"--config.{name}={value}" for name, value in (clips | other).items()]
+    command = ("--config=configs/render.py", *flags, f"--workdir={tmp_path}/w")
+    ended = launch(*command)
+    assert ended.returncode == 0
+    start, result, place = ended.stdout.splitlines()
+    assert start == "[render] drawing generated people"
+    assert result == "  4 clips and 4 photographs: 12 pictures drawn"
+    assert place == f"results: {tmp_path}/w"
+    marks = ended.stderr.splitlines()  # of a slow machine
+    assert all(line.startswith("  ") and len(line) <= 80 for line in marks)
+    (line,) = launch(*command).stdout.splitlines()
+    assert line == f"[render] finished already: {tmp_path}/w"
+    figures = launch(*command, "--verbosity=1", f"--workdir={tmp_path}/v").stdout.splitlines()
+    assert "[render] clips=4" in figures and result in figures

@@ -1,6 +1,8 @@
 """The whole pipeline on a handful of generated people, with the smallest network there is."""
 
+import io
 import json
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -9,6 +11,7 @@ import pytest
 
 from configs import demo
 from configs import pipeline as pipeline_config
+from fer_jax import console
 from fer_jax.data import lineage
 from fer_jax.errors import NotApplicableError, UserError
 from fer_jax.schemas import validated
@@ -40,9 +43,16 @@ def tiny_config():
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory):
+def printed():
+    """What the pipeline printed, without a terminal, when it ran for the first time."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory, printed):
     workdir = tmp_path_factory.mktemp("road") / "w"
-    return workdir, pipeline.run(tiny_config(), workdir)
+    with redirect_stdout(printed), redirect_stderr(printed), console.signs_of_life():
+        return workdir, pipeline.run(tiny_config(), workdir)
 
 
 def test_every_step_is_done_and_tells_its_speed(road):
@@ -98,6 +108,29 @@ def test_predict_reads_newcomers(road):
     assert table.filter(like="prob_").columns.tolist() == [*probabilities, *smoothed]
     in_video = table[table["source"].str.endswith(".mp4") & table["emotion"].notna()]
     assert in_video["smoothed_emotion"].notna().all()
+
+
+def test_the_output_is_short_and_its_end_fits_on_a_screen(road, printed):
+    workdir, summary = road
+    lines = printed.getvalue().splitlines()
+    starts = [line for line in lines if line.startswith("[")]
+    order = tiny_config().order
+    assert [line.split("]")[0] for line in starts] == [
+        f"[{number}/{len(order)} {name}" for number, name in enumerate(order, start=1)
+    ]
+    assert len(lines) <= 60
+    assert max(len(line.replace(str(workdir), "")) for line in lines) <= 120
+    assert "\r" not in printed.getvalue() and "=" not in printed.getvalue()
+    end = "\n".join(lines[-20:])
+    accuracy = f"{100 * summary['accuracy']:.1f} %"
+    for shown in (
+        "run         accuracy  95 % interval",
+        "pretrained − scratch: 95 % interval",
+        f"accuracy on held-out people: {accuracy} (95 % interval",
+        f"picture: {workdir}/predict/overview.jpg",
+        f"report: {workdir}/evaluate/report.html",
+    ):
+        assert shown in end
 
 
 def test_a_second_run_has_nothing_to_do(road, capsys):

@@ -20,9 +20,9 @@ from pydantic_core import PydanticCustomError
 from fer_jax.errors import UserError
 
 T = TypeVar("T")
-CROSS_FIELD = "cross_field"  # error type; its context holds the faults as (field, message)
+CROSS_FIELD = "cross_field"  # error type; its context contains the faults as (field, message)
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # of sections and tasks
-NESTED = "nested"  # error type; its context holds the errors of records that plugins checked
+NESTED = "nested"  # error type; its context contains the errors of tasks and backbones
 
 
 class Section(BaseModel):

@@ -89,7 +89,7 @@ class Render(Stage):
 
 
 class Newcomers(Section):
-    """People whom the finished model reads."""
+    """Other people, to try the final model on."""
 
     first_person: Person
     people: FewPeople
@@ -416,13 +416,16 @@ class Predict(Stage):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.min_confidence and self.coverage:
-            yield "coverage", "contradicts min_confidence, give one of them"
+            yield "coverage", "contradicts min_confidence; set only one of them"
         if self.camera and not (self.camera.isdecimal() and len(self.camera) < 4):
             yield "camera", "must be the number of a camera, 0 for the first one"
         if self.camera and self.input:
-            yield "camera", "contradicts input, give one of them"
+            yield "camera", "contradicts input; set only one of them"
         if self.camera and self.people:
-            yield "people", "needs all faces of a person first, and a camera gives them one by one"
+            yield (
+                "people",
+                "needs all faces of a person in advance, so it cannot be used with camera",
+            )
 
     def inputs(self) -> list[str]:
         return [self.model, self.input]

@@ -35,7 +35,7 @@ _OVERVIEW = 4  # annotated pictures in overview.jpg
 _LONGEST_NAME = 180  # bytes; file systems allow 255, and the name of the temporary file is longer
 _NOT_ANNOTATED = "analysed, but no annotated copy could be written"
 _NO_TIMELINE = "analysed, but no timeline could be drawn"
-_ROWS_AT_ONCE = 4096  # in a row group of predictions.parquet
+_ROWS_AT_ONCE = 4096  # rows per row group of predictions.parquet
 _PIXELS, _SCORE, _PROBABILITY = "{:.2f}", "{:.4f}", "{:.6f}"  # numbers in predictions.csv
 
 
@@ -170,7 +170,7 @@ class Counts:
     withheld: int = 0
 
     def add(self, analysed: AnalysedFrame, least: float) -> None:
-        """Counts one frame, of which answers with a probability below `least` are withheld."""
+        """Counts one frame; its answers with a probability below `least` are withheld."""
         faces = len(analysed.analysis.faces)
         self.withheld += int((~analysed.answered(least)).sum())
         self.frames += 1
@@ -242,16 +242,16 @@ def copy_video(
     draw: Callable[[AnalysedFrame], UInt8[np.ndarray, "h w 3"]],
     config: schemas.Predict,
 ) -> None:
-    """Writes the frames of a video as `draw` shows them; it plays at the sampled rate."""
+    """Writes the annotated frames of a video, which plays at the speed of the original."""
     first = list(itertools.islice(frames, config.batch))
     rate = frame_rate([analysed.frame for analysed in first], config.every_s)
     write_video(path, rate, map(draw, itertools.chain(first, frames)))
 
 
 def frame_rate(frames: Sequence[Frame], every_s: float) -> float:
-    """Frames per second at which sampled frames play as fast as they were filmed.
+    """Frames per second at which sampled frames play at the original speed.
 
-    From their times, since a slow video has fewer than one frame every `every_s` seconds.
+    It is computed from their times, since a video can have fewer frames than one per `every_s`.
     """
     span = frames[-1].time_s - frames[0].time_s if frames else 0.0
     if span > 0:

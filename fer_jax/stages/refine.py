@@ -45,21 +45,21 @@ FACE = 1  # the verifier's class for a face; 0 is everything else
 
 @dataclass(frozen=True)
 class Examined:
-    """A verifier, its scores, and why it cannot be trusted.
+    """A verifier with its scores, and whether it can be trusted.
 
     Attributes:
-        name: "own", the user's; "starter", the one that ships with the package; or "none", which
-            removes nothing.
-        threshold: crops with a lower probability of "face" are refused.
-        scores: of each crop of the manifest.
-        validation, test: labelled crops; None without such a split. The user's verifier was not
-            trained on either, and its threshold was chosen on the first.
-        confident: number of detections of which MTCNN is confident, in sources that this verifier
-            was not trained on and that did not choose its threshold.
-        confident_removed: how many of them it refuses.
+        name: "own" for the user's verifier, "starter" for the one that ships with the package, or
+            "none", which removes nothing.
+        threshold: crops with a lower probability of "face" are removed.
+        scores: probability of "face" of each crop of the manifest.
+        validation, test: scores of labelled crops; None without such a split. The user's verifier
+            was trained on neither, and its threshold was chosen on the validation split.
+        confident: number of detections with a high score of MTCNN, in sources that were used
+            neither to train this verifier nor to choose its threshold.
+        confident_removed: number of these detections that the verifier rejects.
         doubt: why it cannot be trusted; "" if it can.
-        note: what limits the scores, or the figures of the labelled crops; "" if nothing does.
-        seconds: what the scores of all crops took.
+        note: limitations of the scores or of the figures on labelled crops; "" without any.
+        seconds: time for scoring all crops.
     """
 
     name: str
@@ -81,7 +81,7 @@ class HeldOut(NamedTuple):
     Attributes:
         validation, test: None without such a split.
         same: whether they come from the manifest that is refined.
-        note: why there are none; "" if there are some.
+        note: why there are no such crops; "" if there are.
     """
 
     validation: Scored | None
@@ -150,7 +150,7 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
 def _choose(
     config: schemas.Refine, manifest: pd.DataFrame, folder: Path, workdir: Path
 ) -> tuple[Examined, dict[str, str]]:
-    """The verifier to use, and why those that were examined are not trusted, by their names."""
+    """The verifier to use, and why rejected verifiers cannot be trusted, by their names."""
     names = ("own", "starter") if config.use_verifier == "auto" else (config.use_verifier,)
     doubts: dict[str, str] = {}
     for name in names:
@@ -162,9 +162,9 @@ def _choose(
         if config.use_verifier != "auto":
             instead = f"is used as --config.use_verifier={name} says"
         elif name == "own":
-            instead = "is replaced by the starter's, at its own threshold"
+            instead = "is replaced by the starter's, with its own threshold"
         else:
-            instead = "removes nothing here, MTCNN's score decides alone"
+            instead = "removes nothing here; only MTCNN's score decides"
         console.warn(f"refine: {whose} cannot be trusted and {instead}: {examined.doubt}")
     if config.use_verifier != "auto":
         return examined, doubts
@@ -176,9 +176,9 @@ def _examine(
 ) -> Examined:
     """Scores all crops with a verifier and decides whether it can be trusted.
 
-    The user's verifier needs enough sources that neither trained it nor chose its threshold, and
-    must keep MTCNN's confident detections there. The starter has seen none of these sources, and
-    must keep the confident detections of all of them.
+    The user's verifier must keep MTCNN's confident detections in sources that were used neither to
+    train it nor to choose its threshold, and there must be enough such sources. The starter was
+    trained on none of these sources, and must keep the confident detections of all.
     """
     own = name == "own"
     where = config.verifier if own else starter.NAME
@@ -208,25 +208,28 @@ def _examine(
 
 
 def _margin_note(verifier: trained_model.Model, where: str, folder: Path) -> str:
-    """A sentence if the verifier was trained on faces with another margin than that of `folder`."""
+    """A sentence if the verifier was trained on faces with another margin than in `folder`."""
     cuts = [verifier.record.faces, model_directory.read_faces(folder)]
     margins = [cut.crop.margin for cut in cuts if cut and not cut.aligned]
     if len(set(margins)) < 2:
         return ""
     return (
         f"{where} was trained on faces with a margin of {margins[0]:g} and scores faces with a "
-        f"margin of {margins[1]:g}, on which it was not measured"
+        f"margin of {margins[1]:g}, on which its accuracy was not measured"
     )
 
 
 def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, str]:
-    """The threshold of the user's verifier, and a note where nothing is left to measure it on.
+    """The threshold of the user's verifier, and a note if no test split is left to measure it.
 
-    It is never above `PLAIN_THRESHOLD`: the scores of validation faces are often all close to 1,
-    and a threshold among them refuses the faces of other sources (docs/results.md, "Refinement").
+    It is at most `PLAIN_THRESHOLD`: the scores of validation faces are often all close to 1, and a
+    threshold that high rejects faces of other sources.
     """
     if held_out.validation is None:
-        raise UserError("refine: the verifier's data have no validation split; train it again")
+        raise UserError(
+            "refine: the training data of the verifier have no validation split; train it on more "
+            "sources"
+        )
     faces = held_out.validation.scores[held_out.validation.is_face]
     threshold = min(operating_threshold(faces, max_faces_lost), PLAIN_THRESHOLD)
     if held_out.test:
@@ -238,11 +241,11 @@ def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, str
 
 
 def removed_sheet(faces: pd.DataFrame, limit: int) -> UInt8[np.ndarray, "h w 3"]:
-    """A contact sheet of removed crops by falling verifier score; evenly spaced ones of many.
+    """A contact sheet of removed crops by descending verifier score, evenly spaced if many.
 
     Args:
         faces: rows of a manifest with `path`, the file of the crop.
-        limit: the most crops to show.
+        limit: the maximum number of crops.
     """
     removed = faces[faces["status"] == REMOVED]
     title = f"{len(removed)} of {len(faces)} faces removed"
@@ -258,13 +261,13 @@ def disagreements(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A contact sheet of crops on which MTCNN and the verifier disagree most.
 
-    Faces of MTCNN that the verifier refuses come first, then the candidates (`doubted`: path,
-    detector_score, verifier_score) that MTCNN refused and the verifier accepts.
+    It shows detections of MTCNN that the verifier rejects, then the candidates (`doubted`: path,
+    detector_score, verifier_score) that MTCNN rejected and the verifier accepts.
     """
     reason = faces["reason"]
     refused = faces[reason.str.endswith("verifier") & ~reason.str.contains("detector")]
     accepted = doubted[doubted["verifier_score"] >= threshold]
-    title = f"{len(refused)} faces refused by the verifier, {len(accepted)} others taken for faces"
+    title = f"{len(refused)} faces rejected by the verifier, {len(accepted)} others accepted"
     refused = refused.sort_values(["verifier_score", "path"]).head(limit // 2)
     accepted = accepted.sort_values(["detector_score", "path"]).head(limit // 2)
     rows = pd.concat([refused.assign(caption="verifier: no"), accepted.assign(caption="MTCNN: no")])
@@ -334,10 +337,10 @@ def _score_held_out(
     *,
     strict: bool,
 ) -> HeldOut:
-    """A verifier's scores of the validation and test splits of the user's verifier.
+    """A verifier's scores on the validation and test splits of the user's verifier.
 
-    Without one they are those of the crops in `folder`. Where no splits can be made of them, that
-    is an error only if `strict`.
+    Without a user's verifier, the crops in `folder` are split. If they cannot be split, this is an
+    error only if `strict`.
     """
     root, data_dir, variant = folder, None, None
     trained_on = Path(config.verifier) / records.DATA
@@ -349,8 +352,8 @@ def _score_held_out(
             data_dir = workdir / "records"
     elif config.verifier and (Path(config.verifier) / "done.json").is_file():
         console.warn(
-            f"refine: {config.verifier} was written by an older version and does not say what it "
-            f"was trained on, so the verifier is measured on {folder}; if it was trained on other "
+            f"refine: {config.verifier} was written by an older version and does not record its "
+            f"training data, so the verifier is evaluated on {folder}; if it was trained on other "
             f"data, train it again"
         )
     found: dict[str, Scored | None] = {"validation": None, "test": None}
@@ -395,7 +398,7 @@ def _score_source(
 def _score_crops(
     verifier: trained_model.Model, paths: Sequence[Path], batch: int
 ) -> Float[np.ndarray, " n"]:
-    """The verifier's scores of the crops at `paths`; holds one batch of them at a time."""
+    """The verifier's scores of the crops at `paths`, which are read in batches."""
     size = verifier.record.image_size
 
     def batches() -> Iterator[Images]:
@@ -415,7 +418,7 @@ def _scores(verifier: trained_model.Model, batches: Iterable[Images]) -> Float[n
 
 
 def _figures(chosen: Examined, max_faces_lost: float) -> dict[str, Any]:
-    """What threshold.json says of both splits, and a note on the limits of these figures."""
+    """The figures of both splits for threshold.json, and a note on their limitations."""
     figures: dict[str, Any] = {
         "max_faces_lost": max_faces_lost,
         "validation": quality(chosen.validation, chosen.threshold) if chosen.validation else None,
@@ -427,13 +430,13 @@ def _figures(chosen: Examined, max_faces_lost: float) -> dict[str, Any]:
 
 
 def _rates(figures: dict[str, Any], split: str, *names: str) -> dict[str, float | None]:
-    """Values of figures of a split, for the summary; none without that split."""
+    """Values of figures of a split, for the summary; empty without that split."""
     measured = figures[split]
     return {f"{split}_{name}": measured[name]["value"] for name in names} if measured else {}
 
 
 def _doubted(verifier: trained_model.Model, folder: Path, batch: int) -> pd.DataFrame:
-    """The candidates that MTCNN refused: path, detector_score, verifier_score."""
+    """The candidates that MTCNN rejected: path, detector_score, verifier_score."""
     columns = ["path", "detector_score", "verifier_score"]
     file = folder / "negatives.parquet"
     if not file.is_file():

@@ -135,7 +135,7 @@ def test_without_an_answer_one_line_says_why(tmp_path, folder, pictures):
         (
             file,
             tmp_path / "few",
-            "1 pictures of known class; add pictures until there are at least 20",
+            "1 pictures of known class; add pictures until",
         ),
         ("imagenet", folder, r"notop\.h5 has no head"),
         ("", folder, "set --config.weights to the file of weights"),

@@ -468,7 +468,7 @@ def test_where_both_refuse_confident_faces_the_detector_decides_alone(
     assert set(point["not_trusted"]) == {"own", "starter"}
     assert (after["verifier_score"] < 0.5).sum() == len(tested)
     told = capsys.readouterr().err
-    assert "MTCNN's score decides alone" in told and "12 of 56 confident detections" in told
+    assert "only MTCNN's score decides" in told and "12 of 56 confident detections" in told
 
 
 @pytest.mark.parametrize("name", ["own", "starter"])

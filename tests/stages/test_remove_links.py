@@ -161,7 +161,7 @@ def test_the_stage_writes_nothing_among_the_photographs(photos, workdir):
 
 def test_the_folder_of_all_workdirs_is_no_workdir(photos):
     before = state(photos.parent)
-    with pytest.raises(UserError, match="contains --config.work="):
+    with pytest.raises(UserError, match=r"contains --config\.work="):
         run(photos, workdir=photos.parent / "w")
     assert state(photos.parent) == before
 

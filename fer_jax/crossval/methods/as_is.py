@@ -45,8 +45,8 @@ class AsItIs:
         columns = [known.index(label) for label in labels]
         weights = model_directory.read_weights(config.init)
         kernel = weights[f"parameters/heads/{TASK}/linear/kernel"]
-        beside = [weights[path] for path in trained_model.further_kernels(TASK, how)]
-        kernel = np.concatenate([kernel, *beside])
+        others = [weights[path] for path in trained_model.further_kernels(TASK, how)]
+        kernel = np.concatenate([kernel, *others])
         self._kernel = kernel[:, columns]
         self._bias = weights[f"parameters/heads/{TASK}/linear/bias"][columns]
         config = config.model_copy(update={"test_crops": how.crops, "test_zooms": how.zooms})
