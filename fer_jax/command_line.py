@@ -13,6 +13,7 @@ all figures of each stage and tracebacks too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -176,13 +177,16 @@ def _run(argv: list[str]) -> None:
             "to a folder for the results; see --help"
         )
     _check(_CONFIG.value)
-    with console.signs_of_life():
+    with contextlib.ExitStack() as shown:
+        shown.enter_context(console.signs_of_life())
         try:
             from fer_jax import backend  # imports jax: after the flags, so that --help is quick
         except ValueError as error:  # JAX reads its environment variables when it is imported
             raise UserError(f"JAX rejects an environment variable: {error}") from error
 
         backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        if not backend.writes():
+            shown.close()
         stage = stages.find_stage(str(_CONFIG.value.get("stage", "")))
         with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
             stage.run(_CONFIG.value, _WORKDIR.value)

@@ -1,4 +1,4 @@
-"""The method that selects others: on people of the training side only, and what it leaves."""
+"""The method that selects among others, on training people only."""
 
 from dataclasses import dataclass, replace
 

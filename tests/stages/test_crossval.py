@@ -269,7 +269,7 @@ def test_validation_people_without_a_face_count_as_none(faces, tmp_path):
     config = tiny(str(tmp_path / "faces"), protocol="fixed_split", method="auto", everyone=False)
     crossval.run(config, tmp_path / "w")
     protocol = read_json(tmp_path / "w" / "protocol.json")
-    assert "cross-validation over people of the training side" in protocol["chosen_by"]
+    assert "cross-validation over training people" in protocol["chosen_by"]
     tried = read_json(tmp_path / "w/folds/seed0_fold0/inner/choice.json")["tried"]
     assert len(tried[0]["losses"]) == 12  # of the three people trained on
 
