@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: help setup demo test lint format lock clean
 help:
-	@echo "make demo    the whole road on generated people: clips in, emotion model and report out"
+	@echo "make demo    the whole pipeline on generated people, from clips to an emotion model and a report"
 	@echo "make test    all tests"
 	@echo "make lint    ruff, formatter, type checker"
 	@echo "make setup   only the environment, in .venv"

@@ -176,7 +176,7 @@ class Progress:
         while outermost._outer is not None:
             outermost = outermost._outer
         if outermost._bar is not None:
-            outermost._bar.set_postfix_str(printable(text))
+            outermost._bar.set_postfix_str(printable(text), refresh=False)
 
     def mark(self) -> str:
         """What is done so far, as a percentage or a number of units."""
