@@ -124,8 +124,8 @@ def test_the_output_is_short_and_its_end_fits_on_a_screen(road, printed):
     end = "\n".join(lines[-20:])
     accuracy = f"{100 * summary['accuracy']:.1f} %"
     for shown in (
-        "run         accuracy  95 % interval",
-        "pretrained − scratch: 95 % interval",
+        "run         accuracy  95 % interval  ",
+        "  difference",
         f"accuracy on held-out people: {accuracy} (95 % interval",
         f"picture: {workdir}/predict/overview.jpg",
         f"report: {workdir}/evaluate/report.html",
@@ -140,7 +140,7 @@ def test_a_second_run_has_nothing_to_do(road, capsys):
     assert again["accuracy"] == first["accuracy"]
     assert times == {n: (workdir / n / "done.json").stat().st_mtime_ns for n in STEPS}
     finished, accuracy, report = capsys.readouterr().out.splitlines()
-    assert finished == f"every step is finished already: {workdir}"
+    assert finished == f"[pipeline] finished already: {workdir}"
     assert accuracy.startswith(
         f"accuracy on held-out people: {100 * first['accuracy']:.1f} % (95 %"
     )

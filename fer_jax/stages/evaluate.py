@@ -54,21 +54,34 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
             path.write_text(page.render_card(name, measured, stages, own), "utf-8")
     console.say(*console.table(_accuracies(measured)))
     for other in measured["comparisons"]:
-        console.say(f"  {page.verdict(other)}")
+        if not other["comparable"]:
+            console.say(f"  {page.verdict(other)}")
     for stamp in measured["runs"][config.main]["warnings"]:
         console.warn(f"evaluate: {stamp['title']}: {stamp['text']}")
     return _summary(measured, workdir / "report.html")
 
 
-def _accuracies(measured: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The rows of a table: each run with its accuracy and interval, and chance."""
-    rows = [("run", "accuracy", "95 % interval")]
+def _accuracies(measured: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The rows of a table: accuracies, and differences from the main run in percentage points."""
+    rows: list[tuple[str, ...]] = [("run", "accuracy", "95 % interval", "difference", "")]
+    comparisons = {other["second"]: other for other in measured["comparisons"]}
     for name, run in measured["runs"].items():
         accuracy = run["accuracy"]
         low, high = (f"{100 * accuracy[end]:.1f}" for end in ("low", "high"))
-        rows.append((name, console.percent(accuracy["value"]), f"{low} to {high}"))
+        row = (name, console.percent(accuracy["value"]), f"{low} to {high}")
+        rows.append((*row, *_difference(comparisons.get(name))))
     chance = measured["runs"][measured["main"]]["chance"]["uniform"]
-    return [*rows, ("chance", console.percent(chance), "")]
+    return [*rows, ("chance", console.percent(chance), "", "", "")]
+
+
+def _difference(comparison: dict[str, Any] | None) -> tuple[str, str]:
+    """The other run minus the main one with its interval, and whether it is significant."""
+    if comparison is None or not comparison["comparable"]:
+        return "", ""
+    difference = comparison["difference"]["accuracy"]  # of the main run to the other one
+    value, low, high = (0.0 - 100 * difference[end] for end in ("value", "high", "low"))
+    text = f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+    return text, "" if low > 0 or high < 0 else "not significant"
 
 
 def _read_runs(config: schemas.Evaluate) -> dict[str, Predictions]:

@@ -54,13 +54,11 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
             summary["as_is"] = results["accuracy"]
         elif step.stage == "study":
             summary |= {key: value for key, value in results.items() if key != "wall_s"}
-    if not ran:
-        console.say(f"every step is finished already: {workdir}")
     pictures = [workdir / name / "overview.jpg" for name in config.order]
-    if "report" in summary:
-        console.say(*_closing(summary, [file for file in pictures if file.is_file()], ran > 0))
-    elif ran:
-        console.say(f"results: {workdir}")
+    shown = [file for file in pictures if ran and file.is_file()]
+    console.say(
+        "" if ran else f"[pipeline] finished already: {workdir}", *_closing(summary, shown, workdir)
+    )
     return summary
 
 
@@ -70,13 +68,14 @@ def _finished_at(folder: Path) -> int | None:
     return file.stat().st_mtime_ns if file.is_file() else None
 
 
-def _closing(summary: dict[str, Any], pictures: list[Path], ran: bool) -> list[str]:
-    """The last lines: the accuracy, pictures of predictions if a step ran, and the report."""
+def _closing(summary: dict[str, Any], pictures: list[Path], workdir: Path) -> list[str]:
+    """The last lines: the accuracy, pictures of predictions, and the report."""
+    if "report" not in summary:
+        return [f"results: {workdir}"]
     return [
-        *([""] if ran else []),
         f"accuracy on held-out people: {console.percent(summary['accuracy'])} (95 % interval "
         f"{100 * summary['low']:.1f} to {console.percent(summary['high'])})",
-        *(f"picture: {file}" for file in pictures if ran),
+        *(f"picture: {file}" for file in pictures),
         f"report: {summary['report']}",
     ]
 

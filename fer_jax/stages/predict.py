@@ -7,6 +7,7 @@ import csv
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -147,6 +148,9 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         f"  {console.count(counts.faces, 'face')} in {console.count(counts.frames, 'frame')} of "
         f"{console.count(len(sources), 'file')}{without}"
     )
+    if counts.answers:
+        numbers = counts.answers.most_common()
+        console.say(f"  {', '.join(f'{reader.labels[emotion]} {n:,}' for emotion, n in numbers)}")
     seconds = time.perf_counter() - started
     return {
         "sources": len(sources) + len(others),
@@ -168,11 +172,15 @@ class Counts:
     faces: int = 0
     without_face: int = 0
     withheld: int = 0
+    answers: Counter[int] = field(default_factory=Counter)  # by the position of the emotion
 
     def add(self, analysed: AnalysedFrame, least: float) -> None:
         """Counts one frame; its answers with a probability below `least` are withheld."""
         faces = len(analysed.analysis.faces)
-        self.withheld += int((~analysed.answered(least)).sum())
+        answered = analysed.answered(least)
+        self.withheld += int((~answered).sum())
+        best = analysed.analysis.probabilities.argmax(axis=1)
+        self.answers.update(best[answered].tolist())
         self.frames += 1
         self.faces += faces
         self.without_face += not faces

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +36,20 @@ def test_writes_measures_people_and_report(config, tmp_path, capsys):
     people = pd.read_csv(tmp_path / "out" / "per_person.csv")
     assert people.groupby("run")["subject"].nunique().to_dict() == {"pretrained": 15, "scratch": 15}
     assert Path(summary["report"]).read_text().startswith("<!doctype html>")
-    assert "pretrained is better than scratch" in capsys.readouterr().out
+    first, header, *runs, chance, place = capsys.readouterr().out.splitlines()
+    assert first == "[evaluate] measuring accuracy on held-out people, and writing the report"
+    assert re.fullmatch(r"  run +accuracy +95 % interval +difference", header)
+    pretrained, scratch = runs
+    assert re.fullmatch(r"  pretrained +\d\d\.\d % +\d\d\.\d to \d\d\.\d", pretrained)
+    assert re.search(r"  -\d+\.\d \(-\d+\.\d to -\d+\.\d\)$", scratch)  # significantly worse
+    assert re.fullmatch(r"  chance +25\.0 %", chance) and place == f"results: {tmp_path}/out"
+
+
+def test_a_difference_that_is_not_significant_is_marked_so(config, tmp_path, capsys):
+    config.runs.scratch = config.runs.pretrained
+    evaluate.run(config, tmp_path / "out")
+    (scratch,) = [line for line in capsys.readouterr().out.splitlines() if "scratch" in line]
+    assert scratch.endswith("+0.0 (+0.0 to +0.0)  not significant")
 
 
 def test_a_second_run_does_nothing_and_a_repetition_gives_the_same_numbers(config, tmp_path):
