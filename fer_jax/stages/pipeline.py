@@ -56,9 +56,8 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
             summary |= {key: value for key, value in results.items() if key != "wall_s"}
     pictures = [workdir / name / "overview.jpg" for name in config.order]
     shown = [file for file in pictures if ran and file.is_file()]
-    console.say(
-        "" if ran else f"[pipeline] finished already: {workdir}", *_closing(summary, shown, workdir)
-    )
+    first, *others = _closing(summary, shown, workdir)
+    console.say(*(["", first] if ran else [f"[pipeline] finished already; {first}"]), *others)
     return summary
 
 
