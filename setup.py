@@ -11,6 +11,8 @@ folders = {
 setup(
     packages=[*find_namespace_packages(include=["fer_jax*"]), *folders],
     package_dir=folders,
-    package_data={"fer_jax": ["py.typed", "report/templates/*", "web/page/*", "starter/*"]}
+    package_data={
+        "fer_jax": ["py.typed", "languages/*", "report/templates/*", "web/page/*", "starter/*"]
+    }
     | {name: ["README.md", "TAGS.txt", "CITATIONS.bib"] for name in folders},
 )

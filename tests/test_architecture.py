@@ -39,7 +39,8 @@ LEVELS = {
 }
 LEAVES = {
     "backend", "config_files", "console", "environment", "errors", "failures", "figures", "files",
-    "inputs", "interrupts", "locking", "outputs", "padding", "plugins", "records", "schemas",
+    "inputs", "interrupts", "languages", "locking", "outputs", "padding", "plugins", "records",
+    "schemas",
     "spreadsheets", "workdir", "workers",
 }  # fmt: skip
 # Packages of one level do not import each other, except for these modules.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from fer_jax.data import consent, names, pseudonyms, tables
+from fer_jax.data import consent, emotion_names, names, pseudonyms, tables
+from fer_jax.data.emotion_names import EmotionNames
 from fer_jax.errors import UserError
 from fer_jax.faces import images
 from fer_jax.files import below
@@ -35,8 +37,9 @@ def read_labels(
 
     Names of emotions and subjects are compared by `fer_jax.data.names.key`, which ignores letter
     case, vowel signs, joiners, and whether letters and digits are Arabic or Persian. Emotions are
-    returned as they are spelled in `emotions`. A subject with several spellings is returned under
-    one of them, with a warning.
+    returned as they are spelled in `emotions`; aliases such as "anger" or "خشم" are read as the
+    emotion that they stand for (see `EmotionNames`). A subject with several spellings is returned
+    under one of them, with a warning.
 
     Args:
         path: a folder `<subject>/<emotion>/<photograph>`; or a table with the columns `path`
@@ -50,9 +53,10 @@ def read_labels(
         relative to the folder or table), `subject`, `emotion`, `split` ("" if none is given),
         `share` (whether a report may show the face), `ledger_line` (the person's line in the
         consent ledger, 0 without a ledger). `attrs` contains the list "warnings", the description
-        "consent_ledger", and counts: "merged" (subjects with several spellings), "ignored"
-        (photographs of ignored emotions), "not_photographs" (other files), "withheld" (photographs
-        without consent) and "people_without_consent" (in the ledger).
+        "consent_ledger", "aliases" (the number of photographs by alias and emotion), and counts:
+        "merged" (subjects with several spellings), "ignored" (photographs of ignored emotions),
+        "not_photographs" (other files), "withheld" (photographs without consent) and
+        "people_without_consent" (in the ledger).
 
     Raises:
         UserError: the message lists every problem with its file and line.
@@ -60,11 +64,11 @@ def read_labels(
     source = Path(path)
     if not os.path.lexists(source):
         raise UserError(f"there is no folder or table of photographs at {source}")
-    known = _emotions_by_key(emotions)
+    _check_emotions(emotions)
     folder = source if source.is_dir() else source.parent
     table = tables.find(folder, NAME) if source.is_dir() else source
     found = _read_table(table) if table else _read_folder(source)
-    rows, ignored = _check_names(found, known, {names.key(name) for name in ignore})
+    rows, ignored, aliases = _check_names(found, emotions, ignore)
     others = _not_photographs(found.others)
     if not (rows or found.problems or ignored):
         raise UserError(
@@ -107,6 +111,7 @@ def read_labels(
             *others,
             *([left_out] if withheld else []),
         ],
+        "aliases": aliases,
         "merged": len(merged),
         "ignored": ignored,
         "not_photographs": len(found.others),
@@ -159,16 +164,13 @@ class _Found:
     others: list[Path]
 
 
-def _emotions_by_key(emotions: Sequence[str]) -> dict[str, str]:
-    """The emotions by `names.key`; they are checked."""
-    known = {names.key(name): name for name in emotions}
-    if len(known) < len(emotions):
+def _check_emotions(emotions: Sequence[str]) -> None:
+    if len({names.key(name) for name in emotions}) < len(emotions):
         listed = ", ".join(map(names.shown, emotions))
         raise UserError(f"--config.emotions lists an emotion twice: {listed}")
     for name in emotions:  # they become folder names, like subjects
         if problem := tables.id_problem(name, "emotion"):
             raise UserError(f"--config.emotions: {problem}")
-    return known
 
 
 def _read_folder(root: Path) -> _Found:
@@ -208,31 +210,41 @@ def _read_table(file: Path) -> _Found:
     return _Found(rows, problems, [])
 
 
-def _check_names(found: _Found, known: dict[str, str], ignore: set[str]) -> tuple[list[_Row], int]:
-    """The valid rows with emotions as spelled in the config, and the number of ignored rows.
+def _check_names(
+    found: _Found, emotions: Sequence[str], ignore: Sequence[str]
+) -> tuple[list[_Row], int, dict[tuple[str, str], int]]:
+    """The valid rows with emotions as spelled in the config, and counts.
 
-    Adds problems with paths and subjects, and one problem per unknown emotion.
+    The counts are the number of ignored rows, and the number of rows by alias and emotion. Adds
+    problems with paths and subjects, and one problem per unknown emotion.
     """
+    known = EmotionNames(emotions, ignore)
     rows, ignored = [], 0
+    aliases: Counter[tuple[str, str]] = Counter()
     unknown: dict[str, list[str]] = {}
     for row in found.rows:
         problems = [row.problem, tables.id_problem(row.subject, "subject")]
         found.problems.extend(f"{row.place}: {problem}" for problem in problems if problem)
-        emotion = names.key(row.emotion)
-        if emotion in ignore:
-            ignored += 1
-        elif emotion not in known:
+        try:
+            emotion = known.find(row.emotion)
+        except KeyError:
             unknown.setdefault(row.emotion, []).append(row.place)
+            continue
+        if emotion is None:
+            ignored += 1
         elif not any(problems):
-            rows.append(replace(row, emotion=known[emotion]))
+            rows.append(replace(row, emotion=emotion))
+            if emotion_names.is_alias(row.emotion, emotion):
+                aliases[row.emotion, emotion] += 1
     found.problems.extend(
         f"{places[0]}: unknown emotion {names.shown(name)}"
+        + (known.suggestion(name) if number < _MOST_PROBLEMS else "")
         + (f" (also in {len(places) - 1} more photographs)" if len(places) > 1 else "")
-        + f"; known emotions are {', '.join(known.values())}; correct it, or add it to "
+        + f"; known emotions are {', '.join(emotions)}; correct it, or add it to "
         + "--config.emotions or --config.ignore"
-        for name, places in unknown.items()
+        for number, (name, places) in enumerate(unknown.items())
     )
-    return rows, ignored
+    return rows, ignored, dict(aliases)
 
 
 def _is_utf8(name: str) -> bool:

@@ -103,6 +103,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
         "with_face": len(table) - len(without),
         "without_face": len(without),
         "subjects_with_several_spellings": labels.attrs["merged"],
+        "with_alias_of_emotion": sum(labels.attrs["aliases"].values()),
         "ignored": labels.attrs["ignored"],
         "not_photographs": labels.attrs["not_photographs"],
         "without_consent": labels.attrs["withheld"],
@@ -123,6 +124,9 @@ def _read(config: schemas.Photographs) -> pd.DataFrame:
     labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
     for warning in labels.attrs["warnings"]:
         console.warn(f"photographs: {warning}")
+    if aliases := labels.attrs["aliases"]:
+        read = [f"{alias!r} as {emotion} ({count})" for (alias, emotion), count in aliases.items()]
+        console.say(f"[photographs] emotions read under other names: {', '.join(read)}")
     if config.pseudonymise:
         photos = Path(config.photos)
         labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)

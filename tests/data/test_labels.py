@@ -57,7 +57,7 @@ def test_a_folder_of_subjects_and_emotions_is_read(root):
     assert all(Path(path).is_absolute() and Path(path).is_file() for path in frame["path"])
     counts = ("merged", "ignored", "not_photographs", "withheld", "people_without_consent")
     ledger = {"consent_ledger": "none, so no consent is on record"}
-    assert frame.attrs == {"warnings": [], **dict.fromkeys(counts, 0), **ledger}
+    assert frame.attrs == {"warnings": [], "aliases": {}, **dict.fromkeys(counts, 0), **ledger}
 
 
 def test_a_table_and_its_folder_give_the_same_labels(tmp_path):
@@ -222,6 +222,29 @@ def test_two_spellings_of_a_person_may_not_be_in_two_splits(tmp_path):
 def test_emotions_are_compared_like_names(tmp_path):
     picture(tmp_path / "ann" / "غمگين" / "1.png")
     assert read_labels(tmp_path, ("غمگین", "happy"))["emotion"].tolist() == ["غمگین"]
+
+
+def test_folders_of_one_emotion_are_merged_and_their_names_counted(tmp_path):
+    for emotion in ("happy", "خوشحال", "خوشحال ", "Happiness", "anger"):
+        for photo in ("1", "2"):
+            picture(tmp_path / "ann" / emotion / f"{photo}.png")
+    picture(tmp_path / "ann" / "ترس" / "1.png")
+    frame = read_labels(tmp_path, FOUR, ignore=("fear",))
+    assert frame["emotion"].value_counts().to_dict() == {"happy": 8, "angry": 2}
+    assert frame["photo"].is_unique and frame.attrs["ignored"] == 1
+    assert frame.attrs["aliases"] == {
+        ("Happiness", "happy"): 2,
+        ("anger", "angry"): 2,
+        ("خوشحال", "happy"): 2,
+        ("خوشحال ", "happy"): 2,
+    }
+    assert read_labels(tmp_path, ("angry", "happy", "fear"))["emotion"].nunique() == 3
+
+
+def test_an_unknown_emotion_is_reported_with_the_nearest_name(tmp_path):
+    picture(tmp_path / "ann" / "hapiness" / "1.png")
+    with pytest.raises(UserError, match=r"'hapiness' \(did you mean 'happiness'\?\); known emot"):
+        read_labels(tmp_path, FOUR)
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mann", "\u200c"])

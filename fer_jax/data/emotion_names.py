@@ -1,0 +1,81 @@
+"""Which emotion a name in labels stands for: "anger", "خشم" and "عصبانی" are read as "angry"."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from fer_jax.data import names
+from fer_jax.languages import emotions as known_emotions
+from fer_jax.plugins import did_you_mean
+
+
+class EmotionNames:
+    """The names that are read as one of a closed set of emotions, or ignored.
+
+    These are the names of `emotions` and `ignore` themselves, and then their aliases in
+    `fer_jax/languages/emotions.toml`. If two of `emotions` are aliases of each other, neither of
+    them has any other alias.
+
+    Args:
+        emotions: the closed set.
+        ignore: emotions whose photographs are skipped.
+    """
+
+    def __init__(self, emotions: Sequence[str], ignore: Sequence[str] = ()) -> None:
+        self._spellings = [*emotions]
+        self._meanings: dict[str, str | None] = {}
+        # Later entries replace earlier ones.
+        for alias, _ in _aliases(ignore):
+            self._meanings[_compact(alias)] = None
+        for alias, emotion in _aliases(emotions):
+            self._meanings[_compact(alias)] = emotion
+            self._spellings.append(alias)
+        self._meanings |= {names.key(emotion): emotion for emotion in emotions}
+        self._meanings |= dict.fromkeys(map(names.key, ignore))
+
+    def find(self, name: str) -> str | None:
+        """The emotion that `name` stands for; None if it is ignored.
+
+        Raises:
+            KeyError: the name is unknown.
+        """
+        key = names.key(name)
+        return self._meanings[key if key in self._meanings else _compact(name)]
+
+    def suggestion(self, name: str) -> str:
+        """ " (did you mean 'happy'?)" for an unknown name, or "" if no known name is similar."""
+        return did_you_mean(names.key(name), self._spellings)
+
+
+def is_alias(name: str, emotion: str) -> bool:
+    """Whether `name` is another name than `emotion`, not only another spelling of it."""
+    return names.key(name) != names.key(emotion)
+
+
+def _aliases(emotions: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """All names of each emotion, with the emotion; nothing for emotions with the same aliases."""
+    labels = {emotion: _label(emotion) for emotion in emotions}
+    counts = Counter(labels.values())
+    for emotion, label in labels.items():
+        if label and counts[label] == 1:
+            yield from ((alias, emotion) for alias in _all_names(label))
+
+
+def _label(name: str) -> str | None:
+    """The label of a known emotion; None for other names."""
+    compact = _compact(name)
+    for label in known_emotions.table():
+        if compact in map(_compact, _all_names(label)):
+            return label
+    return None
+
+
+def _all_names(label: str) -> Iterable[str]:
+    emotion = known_emotions.table()[label]
+    return (label, *emotion.names.values(), *emotion.aliases)
+
+
+def _compact(name: str) -> str:
+    """The key of a name without white space, which is often written for a joiner."""
+    return names.key(name).replace(" ", "")

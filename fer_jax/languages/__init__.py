@@ -1,0 +1,1 @@
+"""What the package says to its users, in English and Persian."""
