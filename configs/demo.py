@@ -28,6 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.steps.render = render.get_config()
     config.steps.predict = predict.get_config()
     config.steps.predict.model = "{workdir}/emotion"
+    config.steps.predict.language = config.get_ref("language")
     config.steps.predict.input = "{workdir}/render/newcomers"
     # Generated faces and rooms are easier to distinguish than real faces and non-faces.
     config.steps.verify.epochs = 4.0

@@ -41,4 +41,5 @@ def of_runs(runs: dict[str, str]) -> ConfigDict:
     config.context = ()
     # Number of bootstrap samples of people; the same seed gives the same interval.
     config.bootstrap = {"samples": 10_000, "seed": 0}
+    config.language = "en"  # of the report: "en" or "fa", Persian
     return config.lock()

@@ -61,6 +61,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.videos = ""
     config.photos = ""
     config.needs = ("videos", "photos")
+    config.language = "en"  # of messages, pictures and the report: "en" or "fa", Persian
 
     # The stage replaces names in braces: its workdir, and the fields above.
     config.steps = {
@@ -84,6 +85,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         steps[name].photographs = "{workdir}/photographs"
     folders = {run: f"{{workdir}}/{name}" for run, name in runs.items()}
     steps.evaluate = evaluate.of_runs(folders).unlock()
+    steps.evaluate.language = config.get_ref("language")
     steps.evaluate.context = tuple(f"{{workdir}}/{name}" for name in earlier)
     config.order = (*earlier, *runs.values(), "evaluate")
     # Steps that are left out if they cannot run on these photographs.

@@ -59,4 +59,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.max_side = 0
     config.batch = 8  # frames
     config.annotate = True  # False: only the tables are written
+    config.language = "en"  # of pictures and timelines: "en" or "fa", Persian
     return config.lock()

@@ -36,7 +36,7 @@ from fer_jax import schemas, stages
 from fer_jax.auditing import leakage
 from fer_jax.crossval import methods, protocols
 from fer_jax.errors import UserError
-from fer_jax.metrics import results
+from fer_jax.languages.language import language
 from fer_jax.schemas import stages as stage_schemas
 from fer_jax.schemas import validated
 from fer_jax.tasks.augment import FLIPPED
@@ -383,7 +383,8 @@ def test_schemas_have_the_same_choices_as_the_code():
     assert choices(crossval, "protocol") == set(protocols.PROTOCOLS)
     known = {module.name for module in pkgutil.iter_modules(methods.__path__)}
     assert set(get_args(stage_schemas.BuiltInMethod)) == known
-    assert set(results.LEAK_WORDS) == set(leakage.KINDS)
+    explained = {key for key in language("en").texts if key.startswith("leak.")}
+    assert explained == {f"leak.{kind}" for kind in leakage.KINDS}
 
 
 def test_a_task_has_all_fields_of_its_dataclass():

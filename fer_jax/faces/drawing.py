@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps, features
 
 from fer_jax.errors import UserError
 from fer_jax.faces.cascade.boxes import shared_area
+from fer_jax.languages.language import Language, language
 from fer_jax.workdir import atomic_file
 
 Colour = tuple[int, int, int]
+ENGLISH = language("en")
 
 # One colour a class, by its place in the label list; far apart in hue and in lightness.
 PALETTE: tuple[Colour, ...] = (
@@ -49,6 +52,7 @@ def annotate(
     *,
     answered: Bool[np.ndarray, " n"] | None = None,
     people: Int[np.ndarray, " n"] | None = None,
+    words: Language = ENGLISH,
 ) -> UInt8[np.ndarray, "hh ww 3"]:
     """Draws each face's box and a plate with its likeliest class and a bar for every class.
 
@@ -62,6 +66,7 @@ def annotate(
         labels: the class names.
         answered: which faces have an answer; the others get a grey box and the word "withheld".
         people: the number of each person, which leads the plate; 0 for a face without a number.
+        words: the language of the plates, which are mirrored if it is written from right to left.
 
     Returns:
         A new RGB picture: as large as `image`, or a whole multiple of it where its shorter side
@@ -84,14 +89,17 @@ def annotate(
     for face, colour in zip(faces, colours, strict=True):
         _draw_box(draw, face, colour, thickness=max(2, size // 7))
 
-    taken = faces
+    taken, names = faces, [words.emotion(label) for label in labels]
     for number, (face, row) in enumerate(zip(faces, probabilities, strict=True)):
         others = np.delete(taken, number, axis=0)
-        heading = _heading(row, labels) if shown[number] else "withheld"
+        heading = (
+            _heading(row, names, words) if shown[number] else words.text("annotation.withheld")
+        )
         if people is not None and people[number]:
-            heading = f"{people[number]}: {heading}"
+            person = words.number(int(people[number]))
+            heading = words.text("annotation.person", person=person, answer=heading)
         for draw_plate in (_full_plate, _small_plate):
-            plate = draw_plate(row, labels, heading, size)
+            plate = draw_plate(row, names, heading, size, words.direction == "rtl")
             places = _places(plate.size, face, (width, height), gap=size // 3)
             cost = shared_area(places, face[None])[:, 0] + 2 * shared_area(places, others).sum(1)
             if not cost.min():
@@ -197,49 +205,95 @@ def _draw_box(
             draw.rectangle((x0, y0, x1, y1), outline=shade)
 
 
+def check_text_layout(words: Language) -> None:
+    """Checks that letters of the language are joined and ordered in pictures.
+
+    Raises:
+        UserError: the library that does it is missing.
+    """
+    if words.direction == "rtl" and not (features.check("raqm") and features.check("fribidi")):
+        raise UserError(
+            f"pictures cannot be drawn with --config.language={words.code}, since Pillow finds no "
+            "text layout library (Raqm with FriBiDi); install FriBiDi (Debian, Ubuntu: apt install "
+            "libfribidi0; macOS: brew install fribidi), or use --config.language=en"
+        )
+
+
 def _full_plate(
-    probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], heading: str, size: int
+    probabilities: Float[np.ndarray, " classes"],
+    names: Sequence[str],
+    heading: str,
+    size: int,
+    mirrored: bool,
 ) -> Image.Image:
     """A heading and one named bar a class."""
     head_font, row_font = _font(size, bold=True), _font(round(size * 0.8))
     pad, row = round(size * 0.5), round(size * 1.05)
-    names = max(round(row_font.getlength(label)) for label in labels)
-    bar = max(round(size * 4.5), round(head_font.getlength(heading)) - names - pad)
-    width = 3 * pad + names + bar
+    widest = max(round(row_font.getlength(name)) for name in names)
+    bar = max(round(size * 4.5), round(head_font.getlength(heading)) - widest - pad)
+    width = 3 * pad + widest + bar
     head = round(size * 1.5)
-    plate = Image.new("RGBA", (width, pad + head + row * len(labels) + pad // 2), _PLATE)
-    draw = ImageDraw.Draw(plate)
-    draw.text((pad, pad + head * 0.4), heading, _INK, head_font, anchor="lm")
-    for index, (label, value) in enumerate(zip(labels, probabilities, strict=True)):
+    plate = Image.new("RGBA", (width, pad + head + row * len(names) + pad // 2), _PLATE)
+    draw = _Mirror(ImageDraw.Draw(plate), width if mirrored else None)
+    draw.text((pad, pad + head * 0.4), heading, head_font)
+    for index, (name, value) in enumerate(zip(names, probabilities, strict=True)):
         middle = pad + head + row * index + row // 2 - pad // 4
-        draw.text((pad, middle), label, _INK, row_font, anchor="lm")
-        left, thick = 2 * pad + names, max(2, round(size * 0.22))
-        draw.rectangle((left, middle - thick, left + bar, middle + thick), fill=_TRACK)
+        draw.text((pad, middle), name, row_font)
+        left, thick = 2 * pad + widest, max(2, round(size * 0.22))
+        draw.rectangle((left, middle - thick, left + bar, middle + thick), _TRACK)
         if round(bar * float(value)) > 0:
             right = left + round(bar * float(value))
             colour = PALETTE[index % len(PALETTE)]
-            draw.rectangle((left, middle - thick, right, middle + thick), fill=colour)
+            draw.rectangle((left, middle - thick, right, middle + thick), colour)
     return plate
 
 
 def _small_plate(
-    probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], heading: str, size: int
+    probabilities: Float[np.ndarray, " classes"],
+    names: Sequence[str],
+    heading: str,
+    size: int,
+    mirrored: bool,
 ) -> Image.Image:
     """A heading with a small upright bar a class behind it."""
     size = max(11, round(size * 0.75))
     font = _font(size, bold=True)
     pad, thick, height = round(size * 0.35), max(4, size // 3), round(size * 1.6)
     text = round(font.getlength(heading))
-    plate = Image.new("RGBA", (3 * pad + text + (thick + 1) * len(labels), height), _PLATE)
-    draw = ImageDraw.Draw(plate)
-    draw.text((pad, height / 2), heading, _INK, font, anchor="lm")
+    width = 3 * pad + text + (thick + 1) * len(names)
+    plate = Image.new("RGBA", (width, height), _PLATE)
+    draw = _Mirror(ImageDraw.Draw(plate), width if mirrored else None)
+    draw.text((pad, height / 2), heading, font)
     for index, value in enumerate(probabilities):
         left, bottom = 2 * pad + text + (thick + 1) * index, height - 3
-        draw.rectangle((left, 2, left + thick - 1, bottom), fill=_TRACK)
+        draw.rectangle((left, 2, left + thick - 1, bottom), _TRACK)
         rise = round((bottom - 2) * float(value))
         colour = PALETTE[index % len(PALETTE)]
-        draw.rectangle((left, bottom - rise, left + thick - 1, bottom), fill=colour)
+        draw.rectangle((left, bottom - rise, left + thick - 1, bottom), colour)
     return plate
+
+
+@dataclass(frozen=True)
+class _Mirror:
+    """Draws on a plate; with its width in pixels, from right to left."""
+
+    draw: ImageDraw.ImageDraw
+    width: int | None
+
+    def text(self, place: tuple[int, float | int], text: str, font: ImageFont.FreeTypeFont) -> None:
+        """Text that begins at a place, at half of its height."""
+        x, y = place
+        if self.width is None:
+            self.draw.text((x, y), text, _INK, font, anchor="lm")
+        else:
+            self.draw.text((self.width - x, y), text, _INK, font, anchor="rm")
+
+    def rectangle(self, box: tuple[int, int, int, int], colour: Colour) -> None:
+        """A filled rectangle: x0, y0, x1, y1."""
+        x0, y0, x1, y1 = box
+        if self.width is not None:
+            x0, x1 = self.width - 1 - x1, self.width - 1 - x0
+        self.draw.rectangle((x0, y0, x1, y1), fill=colour)
 
 
 def _places(
@@ -264,9 +318,12 @@ def _places(
     return np.concatenate([inside, inside + size], 1)
 
 
-def _heading(probabilities: Float[np.ndarray, " classes"], labels: Sequence[str]) -> str:
+def _heading(
+    probabilities: Float[np.ndarray, " classes"], names: Sequence[str], words: Language
+) -> str:
     best = int(probabilities.argmax())
-    return f"{labels[best]} {round(100 * float(probabilities[best]))} %"
+    percent = words.number(100 * float(probabilities[best]))
+    return words.text("annotation.answer", emotion=names[best], percent=percent)
 
 
 def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -8,20 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from fer_jax.languages.language import Language, language
 from fer_jax.metrics import bootstrap, calibration, measures
 from fer_jax.metrics.predictions import Predictions
 
-LEAK_WORDS = {
-    "shared_id": "A subject is in both train and test.",
-    "similar_id": "Two subjects have ids that look alike.",
-    "identical_picture": "The same picture is in both train and test.",
-    "near_duplicate": "Two versions of a picture are in train and test.",
-    "same_person": "Two subjects look like the same person.",
-    "pretraining_labels": "The network was pretrained on labelled photographs of test people.",
-    "pretraining_duplicate": "Test photographs were among the pretraining faces.",
-    "pretraining_person": "Test people look like people in the pretraining videos.",
-    "pretraining_name": "Names of pretraining videos contain the ids of test people.",
-}
+_PARTS = ("title", "text")
 
 
 def evaluate(
@@ -107,31 +98,34 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
     }
 
 
-def stamps(predictions: Predictions) -> list[dict[str, str]]:
-    """The reasons why the figures are not accuracies on unseen people: title and text of each."""
-    protocol, found = predictions.protocol, {}
+def stamps(predictions: Predictions) -> list[dict[str, Any]]:
+    """The reasons why the figures are not accuracies on unseen people.
+
+    Each has a `kind`, the `values` of its texts, and `title` and `text` in English.
+    """
+    protocol = predictions.protocol
+    found: list[dict[str, Any]] = []
     shared = predictions.people_in_several_folds()
     if protocol.protocol == "random":
-        found["Random split"] = (
-            "The same people are in train and test. The model may recognise the person instead of "
-            "the emotion, so the figures are too optimistic."
-        )
-    elif shared or not protocol.people_disjoint:
-        who = f" ({len(shared)} people were tested in more than one fold)" if shared else ""
-        found["People in both train and test"] = (
-            f"The model was trained on people of the test folds{who}. The figures do not show its "
-            "accuracy on unseen people."
-        )
+        found.append({"kind": "random", "values": {}})
+    elif shared:
+        found.append({"kind": "several_folds", "values": {"people": len(shared)}})
+    elif not protocol.people_disjoint:
+        found.append({"kind": "overlap", "values": {}})
     if protocol.pretraining_saw_test_people:
-        found["Pretraining saw test people"] = (
-            "Faces of people in the test folds were among the unlabelled pretraining faces."
-        )
+        found.append({"kind": "pretraining", "values": {}})
     for kind, number in protocol.leaks.items():
-        found[f"Leak allowed: {kind}"] = (
-            f"The audit found {number}, and the run continued since --config.allow_leaks allows "
-            f"them. {LEAK_WORDS.get(kind, '')}"
-        )
-    return [{"title": title, "text": text} for title, text in found.items()]
+        found.append({"kind": "leak", "values": {"kind": kind, "number": number}})
+    english = language("en")
+    return [{**stamp, **stamp_words(stamp, english)} for stamp in found]
+
+
+def stamp_words(stamp: Mapping[str, Any], words: Language) -> dict[str, str]:
+    """The `title` and `text` of one of `stamps`."""
+    values = stamp["values"]
+    if stamp["kind"] == "leak":
+        values = {**values, "words": words.texts.get(f"leak.{values['kind']}", "")}
+    return {part: words.text(f"stamp.{stamp['kind']}.{part}", **values) for part in _PARTS}
 
 
 def unseen(predictions: Predictions) -> str:

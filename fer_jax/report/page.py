@@ -15,15 +15,19 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fer_jax.errors import UserError
+from fer_jax.languages.language import Language, language
 from fer_jax.metrics.measures import MEASURES
+from fer_jax.metrics.results import stamp_words
 from fer_jax.records import CrossvalProtocol
 from fer_jax.report import plots
 from fer_jax.report.gallery import Map, Shown
 from fer_jax.workdir import read_json
 
+ENGLISH = language("en")
+_LEAST_P = 0.001  # smaller p-values are shown as "< 0.001"
 _MARKDOWN = str.maketrans(
     {
         "&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "[": "\\[", "]": "\\]",
@@ -74,6 +78,7 @@ def render(
     own: StageRecord,
     faces: Mapping[str, Sequence[Shown]] | None = None,
     face_map: Map | None = None,
+    words: Language = ENGLISH,
 ) -> str:
     """The report as HTML.
 
@@ -83,12 +88,13 @@ def render(
         own: the record of the evaluation.
         faces: the result of `gallery.gallery` for the main run, if any.
         face_map: the result of `gallery.face_map` for the main run, if any.
+        words: the language of the report.
     """
-    return template("report.html.jinja").render(
+    return template("report.html.jinja", words).render(
         faces=faces or {"right": [], "wrong": []},
         face_map=face_map,
-        figures=_figures(results, face_map),
-        **_facts_of(results, stages, own),
+        figures=_figures(results, face_map, words),
+        **_facts_of(results, stages, own, words),
     )
 
 
@@ -96,7 +102,7 @@ def render_card(
     name: str, results: Mapping[str, Any], stages: Sequence[StageRecord], own: StageRecord
 ) -> str:
     """`model_card` (Mitchell et al. 2019) or `datasheet` (Gebru et al. 2018), as Markdown."""
-    return template(f"{name}.md.jinja").render(**_facts_of(results, stages, own))
+    return template(f"{name}.md.jinja").render(**_facts_of(results, stages, own, ENGLISH))
 
 
 def is_generated(stages: Sequence[StageRecord]) -> bool:
@@ -104,23 +110,56 @@ def is_generated(stages: Sequence[StageRecord]) -> bool:
     return any(record.stage == "render" for record in stages)
 
 
-def template(name: str) -> jinja2.Template:
+def template(name: str, words: Language = ENGLISH) -> jinja2.Template:
     """A template of the report, which escapes values for Markdown or HTML."""
+    is_html = name.endswith(".html.jinja")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fer_jax.report"),
-        autoescape=name.endswith(".html.jinja"),
-        finalize=_in_markdown if name.endswith(".md.jinja") else None,
+        autoescape=is_html,
+        finalize=None if is_html else _in_markdown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for kind in (_percent, _points, _place, _count, _pretty):
-        environment.filters[kind.__name__.removeprefix("_")] = kind
+
+    def text(key: str, **values: Any) -> str:
+        shown = {
+            name: words.isolated(value) if isinstance(value, str) else value
+            for name, value in values.items()
+        }
+        if not is_html:
+            return words.text(key, **shown)
+        # The texts may contain tags; their values may not.
+        escaped = {
+            name: escape(value) if isinstance(value, str) else value
+            for name, value in shown.items()
+        }
+        return Markup(words.text(key, **escaped))
+
+    environment.globals |= {"t": text, "has": words.texts.__contains__, "language": words}
+    environment.filters |= {
+        "count": lambda value: words.number(value, 0 if float(value).is_integer() else 1),
+        "digits": lambda value: words.digits(str(value)),
+        "emotion": words.emotion,
+        "grouped": words.grouped,
+        "in_words": lambda stamp: stamp_words(stamp, words),
+        "listing": words.listing,
+        "number": words.number,
+        "p_value": lambda p: _p_value(p, words),
+        "percent": words.percent,
+        "place": _place,
+        "points": words.points,
+        "pretty": _pretty,
+        "range": lambda of: text(
+            "interval.range", low=words.percent(of["low"]), high=words.percent(of["high"])
+        ),
+        "signed": words.signed,
+    }
     return environment.get_template(name)
 
 
 def _facts_of(
-    results: Mapping[str, Any], stages: Sequence[StageRecord], own: StageRecord
+    results: Mapping[str, Any], stages: Sequence[StageRecord], own: StageRecord, words: Language
 ) -> dict[str, Any]:
     """The variables of all templates."""
     main = results["runs"][results["main"]]
@@ -134,35 +173,45 @@ def _facts_of(
             "brier": 1.0 - 1.0 / len(results["labels"]),
         },
         "measures": MEASURES,
-        "comparisons": [{**other, "verdict": verdict(other)} for other in results["comparisons"]],
+        "comparisons": [
+            {**other, "verdict": verdict(other, words)} for other in results["comparisons"]
+        ],
         "stages": stages,
         "photographs": next((r.summary for r in stages if r.stage == "photographs"), {}),
         "records": [*stages, own],
         "versions": own.environment,
-        "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
+        "made": words.time(datetime.now(UTC)),
     }
 
 
-def verdict(comparison: Mapping[str, Any]) -> str:
+def verdict(comparison: Mapping[str, Any], words: Language = ENGLISH) -> str:
     """The conclusion of a paired comparison in one sentence."""
-    first, second = comparison["first"], comparison["second"]
+    runs = {which: words.isolated(comparison[which]) for which in ("first", "second")}
     if not comparison["comparable"]:
-        return f"{first} and {second} are not compared: {comparison['reason']}."
+        return words.text("verdict.not_compared", **runs, reason=comparison["reason"])
     difference = comparison["difference"]["accuracy"]
-    interval = f"95 % interval {_points(difference['low'])} to {_points(difference['high'])}"
-    size = f"{_points(abs(difference['value'])).lstrip('+')} points of accuracy"
-    ahead, behind = (first, second) if difference["value"] >= 0 else (second, first)
-    if difference["low"] > 0 or difference["high"] < 0:
-        return f"{ahead} is better than {behind} by {size} ({first} − {second}: {interval})."
+    interval = {bound: words.points(difference[bound]) for bound in ("low", "high")}
     if difference["value"] == 0:
-        return f"{first} and {second} are equally accurate ({first} − {second}: {interval})."
-    return (
-        f"{ahead} is ahead of {behind} by {size}, but the difference is not significant "
-        f"({first} − {second}: {interval})."
+        return words.text("verdict.equal", **runs, **interval)
+    ahead, behind = runs.values() if difference["value"] > 0 else reversed(runs.values())
+    significant = difference["low"] > 0 or difference["high"] < 0
+    return words.text(
+        "verdict.better" if significant else "verdict.ahead",
+        ahead=ahead,
+        behind=behind,
+        size=words.number(100 * abs(difference["value"]), 1),
+        **runs,
+        **interval,
     )
 
 
-def _figures(results: Mapping[str, Any], face_map: Map | None) -> dict[str, str]:
+def _p_value(p: float, words: Language) -> str:
+    if p < _LEAST_P:
+        return words.text("report.runs.p_below", limit=words.number(_LEAST_P, 3))
+    return words.text("report.runs.p_equals", value=words.number(p, 3))
+
+
+def _figures(results: Mapping[str, Any], face_map: Map | None, words: Language) -> dict[str, str]:
     main = results["runs"][results["main"]]
     accuracy = {row["subject"]: row["accuracy"] for row in main["per_person"]}
     other, other_name = None, ""
@@ -173,14 +222,17 @@ def _figures(results: Mapping[str, Any], face_map: Map | None) -> dict[str, str]
     chance, calibration = main["chance"]["uniform"], main["calibration"]
     reached = np.asarray([*accuracy.values()], np.float64)
     drawn = {
-        "confusion": plots.confusion(np.asarray(main["confusion"], np.float64), results["labels"]),
-        "people": plots.people([*accuracy], reached, chance, other),
-        "reliability": plots.reliability(calibration["reliability"]),
-        "coverage": plots.coverage(calibration["coverage"], chance),
+        "confusion": plots.confusion(
+            np.asarray(main["confusion"], np.float64), results["labels"], words
+        ),
+        "people": plots.people([*accuracy], reached, chance, other, words),
+        "reliability": plots.reliability(calibration["reliability"], words),
+        "coverage": plots.coverage(calibration["coverage"], chance, words),
     }
     if face_map is not None:
-        for name, groups in (("emotion", face_map.emotions), ("person", face_map.people)):
-            drawn[f"by_{name}"] = plots.embedding(face_map.places, groups, f"by-{name}")
+        emotions = [words.emotion(label) for label in face_map.emotions]
+        for name, groups in (("by_emotion", emotions), ("by_person", face_map.people)):
+            drawn[name] = plots.embedding(face_map.places, groups, name, words)
     return {**{name: Markup(svg) for name, svg in drawn.items()}, "other_name": other_name}
 
 
@@ -191,23 +243,9 @@ def _in_markdown(value: Any) -> Any:
     return value.translate(_MARKDOWN)
 
 
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f}\u202f%"
-
-
-def _points(value: float) -> str:
-    """A difference of shares in percentage points, with a sign (a typographic minus)."""
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
 def _place(value: float) -> str:
     """A share as a CSS length, clamped to 0..100 %."""
     return f"{100 * min(max(value, 0.0), 1.0):.2f}%"
-
-
-def _count(value: int | float) -> str:
-    """A count, which may be fractional if it is an average over seeds."""
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.1f}"
 
 
 def _pretty(value: Any) -> str:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from fer_jax.figures import svg_text
+from fer_jax.languages.language import Language, language
 
 # Placeholders, and the variables of report.css that replace them.
 _INK, _MUTED, _LINE, _ACCENT, _ON_ACCENT, _OTHER, _PAPER = (f"#0{i}0{i}0{i}" for i in range(1, 8))
@@ -38,34 +39,38 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+ENGLISH = language("en")
 _NAMED_PEOPLE = 60
 # Okabe and Ito 2008: distinct for colour-blind readers, and legible on light and dark pages.
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#999999")
 
 
-def confusion(matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str]) -> str:
+def confusion(
+    matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str], words: Language = ENGLISH
+) -> str:
     """Heat map of the confusion matrix: shares of each true emotion, with counts below."""
-    classes = len(labels)
+    classes, names = len(labels), [words.emotion(label) for label in labels]
     columns = classes + 1 if matrix[:, classes].any() else classes
     support = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, support, out=np.zeros_like(matrix), where=support > 0)
 
     def draw(axes: Axes) -> None:
         for row, column in itertools.product(range(classes), range(columns)):
-            _cell(axes, row, column, float(shares[row, column]), float(matrix[row, column]))
+            share, count = float(shares[row, column]), float(matrix[row, column])
+            _cell(axes, row, column, share, count, words)
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(classes - 0.5, -0.5)
-        axes.set_xticks(range(columns), [*labels, "no face"][:columns])
-        axes.set_yticks(range(classes), labels)
+        axes.set_xticks(range(columns), [*names, words.text("plot.no_face")][:columns])
+        axes.set_yticks(range(classes), names)
         axes.tick_params(length=0)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
-        axes.set_xlabel("answer", labelpad=8)
-        axes.set_ylabel("truth", labelpad=8)
+        axes.set_xlabel(words.text("plot.answer"), labelpad=8)
+        axes.set_ylabel(words.text("plot.truth"), labelpad=8)
         axes.spines[:].set_visible(False)
 
     size = (1.3 + 0.82 * columns, 0.75 + 0.72 * classes)
-    return _plot("confusion", "Confusion matrix: one row per true emotion", size, draw)
+    return _plot("confusion", words.text("plot.description.confusion"), size, draw)
 
 
 def people(
@@ -73,6 +78,7 @@ def people(
     accuracy: Float[np.ndarray, " P"],
     chance: float,
     other: Float[np.ndarray, " P"] | None = None,
+    words: Language = ENGLISH,
 ) -> str:
     """Accuracy by person, with the chance level as a dashed line.
 
@@ -89,7 +95,7 @@ def people(
                 counts, _ = np.histogram(other, edges)
                 middles = (edges[:-1] + edges[1:]) / 2
                 axes.plot(middles, counts, "D", ms=6, mfc=_OTHER, mec=_PAPER, mew=1, clip_on=False)
-            axes.set_ylabel("people")
+            axes.set_ylabel(words.text("plot.people"))
         else:
             places = np.arange(count)
             axes.barh(places, accuracy, height=0.62, color=_ACCENT, linewidth=0)
@@ -100,20 +106,23 @@ def people(
         axes.tick_params(axis="y", length=0)
         axes.axvline(chance, color=_MUTED, linewidth=1, linestyle=(0, (3, 3)))
         axes.annotate(
-            "chance", (chance, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
-            textcoords="offset points", ha="center", color=_MUTED, fontsize=9,
+            words.text("plot.chance"), (chance, 1), xycoords=("data", "axes fraction"),
+            xytext=(0, 3), textcoords="offset points", ha="center", color=_MUTED, fontsize=9,
         )  # fmt: skip
         axes.set_xlim(0, 1)
-        axes.set_xticks(np.linspace(0, 1, 5), ["0", "25", "50", "75", "100 %"])
+        axes.set_xticks(
+            np.linspace(0, 1, 5),
+            [*map(words.number, (0, 25, 50, 75)), words.text("plot.percent", number=100)],
+        )
         axes.spines["left"].set_visible(False)
 
     if many:
-        return _plot("people", "Histogram of the accuracy by person", (5.2, 3.4), draw)
+        return _plot("people", words.text("plot.description.histogram"), (5.2, 3.4), draw)
     size = (5.2, 0.9 + 0.26 * count)
-    return _plot("people", "Accuracy of each person, lowest first", size, draw)
+    return _plot("people", words.text("plot.description.people"), size, draw)
 
 
-def reliability(bins: Sequence[Mapping[str, float]]) -> str:
+def reliability(bins: Sequence[Mapping[str, float]], words: Language = ENGLISH) -> str:
     """Accuracy against confidence: one bar per bin, and the diagonal of perfect calibration."""
     most = max(row["count"] for row in bins)
 
@@ -123,17 +132,18 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> str:
             middle, shade = row["low"] + width / 2, 0.25 + 0.75 * row["count"] / most
             axes.bar(middle, row["accuracy"], width * 0.9, color=_ACCENT, alpha=shade, linewidth=0)
             axes.text(
-                middle, row["accuracy"] + 0.02, f"{row['count']:.0f}",
+                middle, row["accuracy"] + 0.02, words.number(row["count"]),
                 ha="center", color=_MUTED, fontsize=8,
             )  # fmt: skip
         axes.plot([0, 1], [0, 1], "--", color=_MUTED, linewidth=1)
-        axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy")
+        axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel=words.text("plot.confidence"))
+        axes.set_ylabel(words.text("plot.accuracy"))
+        _number_ticks(axes, 1, words)
 
-    description = "Reliability diagram: accuracy against confidence"
-    return _plot("reliability", description, (4.4, 3.7), draw)
+    return _plot("reliability", words.text("plot.description.reliability"), (4.4, 3.7), draw)
 
 
-def coverage(rows: Sequence[Mapping[str, float]], chance: float) -> str:
+def coverage(rows: Sequence[Mapping[str, float]], chance: float, words: Language = ENGLISH) -> str:
     """Accuracy on the photographs that are answered, against their share."""
     share = [100 * row["coverage"] for row in rows]
     accuracy = [100 * row["accuracy"] for row in rows]
@@ -143,14 +153,20 @@ def coverage(rows: Sequence[Mapping[str, float]], chance: float) -> str:
         axes.plot(share[:1], accuracy[:1], "o", color=_ACCENT, ms=6, clip_on=False)
         axes.axhline(100 * chance, color=_MUTED, linewidth=1, linestyle="--")
         axes.set(xlim=(0, 100), ylim=(0, 102))
-        axes.set(xlabel="photographs answered, %", ylabel="accuracy on these, %")
+        axes.set_xlabel(words.text("plot.answered"))
+        axes.set_ylabel(words.text("plot.accuracy_answered"))
+        _number_ticks(axes, 0, words)
 
-    description = "Accuracy against coverage, if the model may abstain"
-    return _plot("coverage", description, (4.4, 3.7), draw)
+    return _plot("coverage", words.text("plot.description.coverage"), (4.4, 3.7), draw)
 
 
-def embedding(places: Float[np.ndarray, "n 2"], groups: Sequence[str], name: str) -> str:
-    """Faces as points, coloured by group; markers differ too for more than seven groups."""
+def embedding(
+    places: Float[np.ndarray, "n 2"], groups: Sequence[str], name: str, words: Language = ENGLISH
+) -> str:
+    """Faces as points, coloured by group; markers differ too for more than seven groups.
+
+    `name` is "by_emotion" or "by_person".
+    """
 
     def draw(axes: Axes) -> None:
         known = points(axes, places, groups)
@@ -161,8 +177,8 @@ def embedding(places: Float[np.ndarray, "n 2"], groups: Sequence[str], name: str
                 handletextpad=0.2, columnspacing=1.0,
             )  # fmt: skip
 
-    description = f"Faces as points, coloured by {name.removeprefix('by-')}"
-    return _plot(name, description, (4.6, 4.4), draw)
+    description = words.text(f"plot.description.{name}")
+    return _plot(name.replace("_", "-"), description, (4.6, 4.4), draw)
 
 
 def points(axes: Axes, places: Float[np.ndarray, "n 2"], groups: Sequence[str]) -> list[str]:
@@ -177,7 +193,13 @@ def points(axes: Axes, places: Float[np.ndarray, "n 2"], groups: Sequence[str]) 
     return known
 
 
-def _cell(axes: Axes, row: int, column: int, share: float, count: float) -> None:
+def _number_ticks(axes: Axes, decimals: int, words: Language) -> None:
+    """Writes the numbers of both axes in the language."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: words.number(value, decimals))
+
+
+def _cell(axes: Axes, row: int, column: int, share: float, count: float, words: Language) -> None:
     axes.add_patch(
         FancyBboxPatch(
             (column - 0.46, row - 0.46),
@@ -194,10 +216,11 @@ def _cell(axes: Axes, row: int, column: int, share: float, count: float) -> None
         axes.text(column, row, "–", ha="center", va="center", color=_MUTED)
         return
     axes.text(
-        column, row - 0.08, f"{100 * share:.0f} %", ha="center", va="center", color=ink, fontsize=11
-    )
+        column, row - 0.08, words.text("plot.percent", number=words.number(100 * share)),
+        ha="center", va="center", color=ink, fontsize=11,
+    )  # fmt: skip
     axes.text(
-        column, row + 0.25, f"{count:g}" if count.is_integer() else f"{count:.1f}",
+        column, row + 0.25, words.number(count, 0 if count.is_integer() else 1),
         ha="center", va="center", color=ink, fontsize=8, alpha=0.8,
     )  # fmt: skip
 

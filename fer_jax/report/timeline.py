@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from fer_jax.faces.drawing import PALETTE
+from fer_jax.languages.language import Language, language
 
+ENGLISH = language("en")
 MOST_PEOPLE = 12
 """Panels of a picture: the people who are seen longest."""
 _GAP_S, _GAP_STEPS = 1.5, 2.5  # without a face; the longer one interrupts a panel
@@ -33,10 +35,11 @@ class Timeline:
 
     Args:
         labels: the classes.
+        words: the language of the picture.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        self._labels = labels
+    def __init__(self, labels: Sequence[str], words: Language = ENGLISH) -> None:
+        self._names, self._words = [words.emotion(label) for label in labels], words
         self._people: dict[int, _Seen] = {}
         self._first_s, self._last_s = np.inf, -np.inf
 
@@ -64,27 +67,32 @@ class Timeline:
         longest = sorted(self._people, key=lambda person: -len(self._people[person].times))
         shown = sorted(longest[:MOST_PEOPLE])
         figure = Figure(figsize=(_WIDTH, _REST + _PANEL * len(shown)), layout="constrained")
+        words = self._words
         panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         # Of the annotated video.
-        colours = [np.array(PALETTE[i % len(PALETTE)]) / 255 for i in range(len(self._labels))]
+        colours = [np.array(PALETTE[i % len(PALETTE)]) / 255 for i in range(len(self._names))]
         step = self._step()
         for person, axes in zip(shown, panels, strict=True):
             for times, shares in self._stretches(person, step):
-                axes.stackplot(times, shares.T, colors=colours, labels=self._labels, linewidth=0)
+                axes.stackplot(times, shares.T, colors=colours, labels=self._names, linewidth=0)
             axes.set_ylim(0, 1)
-            axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
-            axes.set_ylabel(f"person {person}", rotation=0, ha="right", va="center", labelpad=10)
+            full = words.text("plot.percent", number=100)
+            axes.set_yticks([0, 0.5, 1], [words.number(0), words.number(50), full])
+            name = words.text("timeline.person", number=person)
+            axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=10)
             axes.spines[["top", "right"]].set_visible(False)
         end = max(self._last_s + step / 2, self._first_s + step)
         panels[-1].set_xlim(self._first_s - step / 2, end)
         panels[-1].xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 6, 10]))
-        panels[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
-        panels[-1].set_xlabel("time (minutes:seconds)")
-        last = len(self._labels) - 1
+        panels[-1].xaxis.set_major_formatter(lambda value, _: words.digits(clock(value)))
+        panels[-1].set_xlabel(words.text("timeline.time"))
+        last = len(self._names) - 1
         handles, labels = (some[last::-1] for some in panels[0].get_legend_handles_labels())
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
         hidden = len(self._people) - len(shown)
-        figure.suptitle(title + (f" ({hidden} more people are not shown)" if hidden else ""))
+        if hidden:
+            title = words.text("timeline.not_shown", title=title, people=hidden)
+        figure.suptitle(title)
         return figure
 
     def _step(self) -> float:

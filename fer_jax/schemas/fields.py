@@ -134,6 +134,9 @@ AnyCase = BeforeValidator(_in_lower_case)
 Reference = Annotated[Literal["", "mean", "balanced", "neutral"], AnyCase]
 """What a face is relative to; see `fer_jax.training.person_relative`."""
 
+LanguageCode = Annotated[Literal["en", "fa"], AnyCase]
+"""English or Persian; see `fer_jax.languages`."""
+
 Items = Annotated[tuple[T, ...], Field(strict=False)]
 """A tuple, or a list, which becomes a tuple."""
 

@@ -17,6 +17,7 @@ from fer_jax.schemas.fields import (
     CountFromOne,
     Folds,
     Items,
+    LanguageCode,
     LongestSide,
     Name,
     Pixels,
@@ -362,6 +363,7 @@ class Evaluate(Stage):
     main: Text
     context: Items[Name]
     bootstrap: Bootstrap
+    language: LanguageCode = "en"
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.main not in self.runs:
@@ -413,6 +415,7 @@ class Predict(Stage):
     max_side: ZeroOrLongestSide  # 0: as the model was trained
     batch: Batch
     annotate: bool
+    language: LanguageCode = "en"
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.min_confidence and self.coverage:
@@ -538,6 +541,7 @@ class Pipeline(Stage):
     order: Annotated[Items[Name], Field(min_length=1), Unique]
     optional: UniqueNames = ()
     steps: dict[Name, Step]
+    language: LanguageCode = "en"
 
     # Fields of the shipped pipelines and studies.
     videos: Text = ""

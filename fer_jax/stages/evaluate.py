@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import console, schemas
+from fer_jax.languages.language import language
 from fer_jax.metrics import results
 from fer_jax.metrics.predictions import Predictions, read_predictions
 from fer_jax.report import gallery, page
@@ -46,7 +47,8 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
         safe_table(results.person_table(measured)).to_csv(path, index=False)
     own = page.read_stage(workdir, "evaluate", {})
     faces = gallery.gallery(main, folder, drawn=page.is_generated(stages))
-    html = page.render(measured, stages, own, faces, gallery.face_map(main, folder))
+    words = language(config.language)
+    html = page.render(measured, stages, own, faces, gallery.face_map(main, folder), words)
     with atomic_file(workdir / "report.html") as path:
         path.write_text(html, "utf-8")
     for name in ("model_card", "datasheet"):
@@ -55,7 +57,7 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     console.say(*console.table(_accuracies(measured)))
     for other in measured["comparisons"]:
         if not other["comparable"]:
-            console.say(f"  {page.verdict(other)}")
+            console.say(f"  {page.verdict(other, words)}")
     for stamp in measured["runs"][config.main]["warnings"]:
         console.warn(f"evaluate: {stamp['title']}: {stamp['text']}")
     return _summary(measured, workdir / "report.html")

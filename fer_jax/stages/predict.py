@@ -26,6 +26,7 @@ from fer_jax.faces.camera import Camera, Window
 from fer_jax.faces.video import Frame, write_video
 from fer_jax.figures import save_figure
 from fer_jax.following import follower
+from fer_jax.languages.language import language
 from fer_jax.reading import AnalysedFrame, Found, Reader, Source, find_sources, schema
 from fer_jax.recogniser import Recogniser
 from fer_jax.report.timeline import Timeline
@@ -53,6 +54,9 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         UserError: there is no model, the model lacks the task `emotion`, no input can be read, or
             the camera was ended before its first frame.
     """
+    words = language(config.language)
+    if config.annotate or config.camera:
+        drawing.check_text_layout(words)
     camera = Camera(int(config.camera), config.every_s) if config.camera else None
     sources, others = (
         find_sources(config.input, every_s=config.every_s) if not camera else Found([camera], [])
@@ -94,6 +98,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
             reader.labels,
             answered=analysed.answered(least),
             people=analysed.people,
+            words=words,
         )
 
     columns = schema(
@@ -103,7 +108,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
 
         def written() -> Iterator[AnalysedFrame]:
             for source, frames in itertools.groupby(reader, key=lambda one: one.source):
-                timeline = Timeline(reader.labels)
+                timeline = Timeline(reader.labels, words)
                 for analysed in frames:
                     counts.add(analysed, least)
                     table.add(analysed.rows(reader.labels, relative=reader.relative, least=least))

@@ -1,0 +1,128 @@
+"""Texts and numbers in English and Persian.
+
+The texts are in `en.toml` and `fa.toml`, under the same keys and with the same placeholders.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from fer_jax.languages import emotions
+
+Code: TypeAlias = Literal["en", "fa"]
+
+_PERSIAN = str.maketrans("0123456789.,", "۰۱۲۳۴۵۶۷۸۹٫٬")
+_MINUS = "−"
+# Without these invisible marks, the place of a sign would depend on the text around the number. The
+# percent sign stands left of a Persian number, and so do plus and minus.
+_AROUND_PERCENT, _BEFORE_SIGN = "\N{ARABIC LETTER MARK}", "\N{LEFT-TO-RIGHT MARK}"
+_ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
+
+
+class Language:
+    """A language: its texts by key, the names of emotions, and how it writes numbers.
+
+    Args:
+        code: "en" or "fa".
+    """
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        self.direction = "rtl" if code == "fa" else "ltr"
+        self.texts = _flat(
+            tomllib.loads(Path(__file__).with_name(f"{code}.toml").read_text("utf-8"))
+        )
+
+    def text(self, key: str, **values: Any) -> str:
+        """The text under `key` with its placeholders replaced; integers are written as numbers.
+
+        Raises:
+            KeyError: there is no such text, or no value for one of its placeholders.
+        """
+        return self.texts[key].format_map(
+            {
+                name: self.number(value) if isinstance(value, int) else value
+                for name, value in values.items()
+            }
+        )
+
+    def emotion(self, label: str) -> str:
+        """The name of an emotion; in English, and if it is unknown, the label itself."""
+        known = emotions.table().get(label)
+        return known.names[self.code] if known and self.code != "en" else label
+
+    def listing(self, items: Iterable[Any]) -> str:
+        """The items, separated by commas."""
+        return self.texts["list.comma"].join(map(str, items))
+
+    def digits(self, text: str) -> str:
+        """The text with the digits, decimal point and commas of the language."""
+        return text.translate(_PERSIAN) if self.code == "fa" else text
+
+    def number(self, value: float | int, decimals: int = 0) -> str:
+        """A number with `decimals` digits after the point, and a typographic minus."""
+        return self._signed(f"{value:.{decimals}f}")
+
+    def grouped(self, value: int) -> str:
+        """A number with thousands set apart."""
+        shown = f"{value:,}"
+        return self._signed(shown if self.code == "fa" else shown.replace(",", "\u202f"))
+
+    def percent(self, share: float | None, decimals: int = 1) -> str:
+        """A share of 0..1 in percent; a dash for None."""
+        if share is None:
+            return "–"
+        shown = f"{100 * share:.{decimals}f}"
+        if self.code == "fa":
+            return f"{self.digits(shown)}٪".join((_AROUND_PERCENT, _AROUND_PERCENT))
+        return f"{shown}\u202f%"
+
+    def points(self, difference: float) -> str:
+        """A difference of shares in percentage points, with a sign."""
+        return self.signed(100 * difference, 1)
+
+    def signed(self, value: float, decimals: int) -> str:
+        """A number with a plus or minus sign."""
+        return self._signed(f"{value:+.{decimals}f}")
+
+    def time(self, moment: datetime) -> str:
+        """A date with its time of day."""
+        return self.text(
+            "date.full",
+            day=self.digits(f"{moment.day:02d}"),
+            month=self.texts[f"date.month.{moment.month}"],
+            year=moment.year,
+            time=self.digits(f"{moment:%H:%M}"),
+        )
+
+    def isolated(self, text: str) -> str:
+        """A name in Latin letters, isolated so that it does not reorder a Persian sentence."""
+        latin = self.code == "fa" and any("a" <= letter <= "z" for letter in text.lower())
+        return text.join(_ISOLATE) if latin else text
+
+    def _signed(self, shown: str) -> str:
+        shown = self.digits(shown).replace("-", _MINUS)
+        has_sign = self.code == "fa" and shown[0] in f"+{_MINUS}"
+        return _BEFORE_SIGN + shown if has_sign else shown
+
+
+@functools.cache
+def language(code: Code) -> Language:
+    """The language with this code, read once."""
+    return Language(code)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The texts of nested tables, by keys with dots."""
+    texts: dict[str, str] = {}
+    for name, value in tree.items():
+        if isinstance(value, str):
+            texts[prefix + name] = value
+        else:
+            texts |= _flat(value, f"{prefix}{name}.")
+    return texts
