@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer_jax import console
 from fer_jax.faces.images import looks_like_picture
+from fer_jax.languages import emotions
 from fer_jax.recogniser import Recogniser
 from fer_jax.web import answers
 from fer_jax.web.answers import Json, RequestError
@@ -129,6 +130,7 @@ def make_app(
     about = {
         **facts,
         "labels": list(recogniser.labels),
+        "emotions": emotions.by_language(),
         "max_upload_bytes": limits.upload_bytes,
         "max_video_s": limits.video_s,
         "every_s": every_s,

@@ -8,6 +8,8 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
+from fer_jax.languages.language import language
+from tests.languages import joined
 
 LABELS = ("angry", "happy", "neutral", "sad")
 HAPPY = np.array([[0.05, 0.85, 0.06, 0.04]], np.float32)
@@ -116,6 +118,44 @@ def test_persian_labels_have_glyphs():
     missing = drawing.annotate(plain(400, 400, 90), box(20, 20, 90, 90), HAPPY, ("\ufffe" * 6,) * 4)
     assert (shown != latin).any() and shown.shape == latin.shape
     assert (shown != missing).any()
+
+
+def likeness(shown: np.ndarray, word: np.ndarray) -> float:
+    """How well a drawn word matches its best place in a picture; 1 is perfect."""
+    grey = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)
+    return float(cv2.matchTemplate(grey, word, cv2.TM_CCOEFF_NORMED).max())
+
+
+def test_persian_words_are_drawn_joined_and_from_right_to_left():
+    shown = drawing.annotate(
+        plain(480, 640, 90), box(200, 100, 300, 260), HAPPY, LABELS, words=language("fa")
+    )
+    for word in joined.SHAPES:
+        assert likeness(shown, joined.drawn(word, 13)) > 0.95
+        assert likeness(shown, joined.drawn(word, 13, joined=False)) < 0.8
+    names = drawing.annotate(
+        plain(480, 640, 90), box(200, 100, 300, 260), HAPPY, tuple(joined.SHAPES)
+    )
+    assert likeness(names, joined.drawn("غمگین", 13)) > 0.98  # also as labels of one's own
+
+
+def test_persian_plates_are_mirrored():
+    """The names are at the right end of the plate, and the bars grow to the left."""
+    shown = drawing.annotate(
+        plain(480, 640, 90), box(100, 100, 200, 260), HAPPY, LABELS, words=language("fa")
+    )
+    rows = np.where((shown == drawing.PALETTE[1]).all(axis=2).sum(axis=1) > 20, 1, 0)
+    row = int(np.flatnonzero(rows[130:250])[0]) + 130
+    bar = np.flatnonzero((shown[row, 210:] == drawing.PALETTE[1]).all(axis=1))
+    track = np.flatnonzero((shown[row, 210:] == drawing._TRACK).all(axis=1))
+    assert track.max() < bar.min()  # the empty part is left of the bar
+
+
+def test_a_missing_text_layout_library_is_a_user_error(monkeypatch):
+    monkeypatch.setattr(drawing.features, "check", lambda name: name != "fribidi")
+    drawing.check_text_layout(language("en"))
+    with pytest.raises(UserError, match=r"--config\.language=fa.*install FriBiDi"):
+        drawing.check_text_layout(language("fa"))
 
 
 def test_there_may_be_more_classes_than_colours():

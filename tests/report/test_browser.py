@@ -6,7 +6,7 @@ import subprocess
 import cv2
 import pytest
 
-from tests.report.test_page import rendered
+from tests.report.test_page import rendered, rendered_in_persian
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -37,6 +37,14 @@ def test_the_browser_reports_no_problems(tmp_path, width):
     assert shot.shape[1] == width
     assert shot[:3000].std() > 10  # something is drawn
     print(f"screenshot: {tmp_path}/report_{width}.png")
+
+
+@pytest.mark.parametrize("width", [1100, 500])
+def test_a_persian_report_reads_from_right_to_left(tmp_path, width):
+    console, shot = opened(rendered_in_persian(no_face=0.05), tmp_path, width=width)
+    assert console == []
+    heading = shot[60:140].std(axis=(0, 2))
+    assert heading[width // 2 :].max() > 10 > heading[: width // 8].max()  # it begins at the right
 
 
 def test_a_request_would_be_reported(tmp_path):

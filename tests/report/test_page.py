@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
+from fer_jax.languages.language import language
 from fer_jax.metrics import results
 from fer_jax.report import page
 from fer_jax.report.gallery import Map, Shown
@@ -49,6 +50,15 @@ def rendered(stages=(), own=None, **options):
     )
     own = own or page.StageRecord("evaluate", "out", {}, {}, {})
     return measured, page.render(measured, stages, own)
+
+
+def rendered_in_persian(**options):
+    measured, _ = rendered(**options)
+    face = Shown("data:image/jpeg;base64,AAAA", "happy", "sad", 0.9, "p01", True)
+    places = np.random.default_rng(0).normal(size=(20, 2))
+    alike = Map(places, ["happy", "sad"] * 10, [f"p{i % 5}" for i in range(20)], 0.1, 0.6)
+    faces = {"wrong": [face], "right": [face]}
+    return page.render(measured, [], OWN, faces, alike, language("fa"))
 
 
 def rendered_with(**facts):
@@ -218,3 +228,44 @@ def test_the_verdict_follows_from_the_interval(value, low, high, words):
     difference = {"accuracy": {"value": value, "low": low, "high": high}}
     comparison = {"first": "a", "second": "b", "comparable": True, "difference": difference}
     assert words in page.verdict(comparison)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"no_face": 0.05}, {"protocol": "random"}, {"people": 70, "seeds": (0, 1)}, {"people": 5}],
+)
+def test_a_persian_report_has_no_english_text(options):
+    html = rendered_in_persian(**options)
+    assert '<html lang="fa" dir="rtl">' in html
+    parsed = Page()
+    parsed.feed(html)
+    assert parsed.open == [] and len(parsed.ids) == len(set(parsed.ids))
+    body = html[html.index("<title>") : html.index("<style>")] + html[html.index("<body>") :]
+    for text in language("en").texts.values():
+        for part in re.split(r"\{\w+\}|<[^>]+>", text):
+            words = part.strip(" .,:;()·%")
+            if len(words) > 3 and words not in ("fer_jax", "Macro-F1", "macro-F1", "pretrained"):
+                assert f">{words}<" not in body, words
+                assert len(words) < 12 or words not in body, words
+    for label in ("angry", "happy", "neutral", "sad"):
+        assert f">{label}<" not in body
+    assert "خشمگین" in body and "بازهٔ ۹۵٪" in body
+
+
+def test_numbers_of_a_persian_report_are_those_of_metrics_json():
+    measured, _ = rendered(no_face=0.05)
+    html = page.render(measured, [], OWN, words=language("fa"))
+    for run in measured["runs"].values():
+        for bound in run["accuracy"].values():
+            assert language("fa").percent(bound) in html
+    verdict = page.verdict(measured["comparisons"][0], language("fa"))
+    assert verdict in html and "\u2068pretrained\u2069" in verdict
+
+
+def test_names_are_escaped_in_a_persian_report():
+    first = from_table("<b>a", *simulate(seed=1), "table")
+    second = from_table("<i>b", *simulate(seed=2), "table")
+    measured = results.evaluate({"<b>a": first, "<i>b": second}, "<b>a", samples=50, seed=0)
+    for words in (language("en"), language("fa")):
+        html = page.render(measured, [], OWN, words=words)
+        assert "<b>a" not in html and "<i>b" not in html and "&lt;i&gt;b" in html

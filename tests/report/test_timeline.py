@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
 from fer_jax.figures import save_figure
+from fer_jax.languages.language import language
 from fer_jax.report import timeline
 from fer_jax.report.timeline import Timeline, clock
+from tests.languages.joined import SHAPES
 
 LABELS = ("angry", "happy")
 HALF = np.array([[0.5, 0.5]])
@@ -86,3 +89,30 @@ def test_long_videos_are_averaged() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_a_persian_timeline_has_persian_names_and_digits() -> None:
+    line = Timeline(LABELS, language("fa"))
+    for person in range(1, timeline.MOST_PEOPLE + 3):
+        line.add(0.0, _person(person), HALF)
+    figure = line.draw("crowd.mp4")
+    assert figure is not None
+    assert figure.axes[-1].get_ylabel() == "نفر ۱۲"
+    assert figure.axes[-1].get_xlabel() == "زمان (دقیقه:ثانیه)"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["شاد", "خشمگین"]
+    assert figure.get_suptitle() == "crowd.mp4 (۲ نفر دیگر نشان داده نشده‌اند)"
+    ticks = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert not any(set("0123456789") & set(tick) for tick in ticks)
+
+
+def test_a_persian_timeline_is_drawn_with_joined_letters(tmp_path) -> None:
+    """The picture equals one whose letters are given in their joined shapes, from left to right."""
+    pictures = []
+    for names in (SHAPES, [f"\u202d{shapes[::-1]}\u202c" for shapes in SHAPES.values()]):
+        line = Timeline([*names])
+        line.add(0.0, _person(1), np.full((1, len(SHAPES)), 1 / len(SHAPES)))
+        figure = line.draw("x.mp4")
+        assert figure is not None
+        save_figure(figure, tmp_path / "timeline.png", dpi=80)
+        pictures.append(cv2.imread(str(tmp_path / "timeline.png")))
+    assert np.array_equal(*pictures)

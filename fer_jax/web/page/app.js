@@ -2,7 +2,7 @@
 
 import { drawBoxes, drawCards, nameOf, smoothed, summary } from "./faces.js";
 import { ServerError, fetchModel, readPicture, readVideo } from "./server.js";
-import { errorText, language, number, percent, setLanguage, text } from "./texts.js";
+import { errorText, language, number, percent, setEmotionNames, setLanguage, text } from "./texts.js";
 import { Timeline, countPeople, nearest } from "./timeline.js";
 
 const CAMERA_SIDE = 640; // pixels, of the pictures that are taken with the camera
@@ -400,6 +400,7 @@ async function begin() {
   listen();
   try {
     model = await fetchModel();
+    setEmotionNames(model.emotions);
   } catch (error) {
     fail(error);
   }

@@ -1,16 +1,5 @@
 // The words of the page in English and Persian, and how numbers are written in each.
 
-const EMOTIONS = {
-  angry: ["angry", "خشمگین"],
-  contempt: ["contemptuous", "تحقیرکننده"],
-  disgust: ["disgusted", "منزجر"],
-  fear: ["afraid", "ترسیده"],
-  happy: ["happy", "شاد"],
-  neutral: ["neutral", "خنثی"],
-  sad: ["sad", "غمگین"],
-  surprise: ["surprised", "شگفت‌زده"],
-};
-
 const ENGLISH = {
   otherLanguage: "فارسی",
   skip: "Skip to the content",
@@ -140,6 +129,7 @@ const PERSIAN = {
 
 const LANGUAGES = { en: ENGLISH, fa: PERSIAN };
 let current = "en";
+let emotions = { en: {}, fa: {} };
 
 /** The code of the language of the page: "en" or "fa". */
 export function language() {
@@ -172,9 +162,14 @@ export function errorText({ code, message, facts = {} }) {
   return (typeof found === "function" ? found(facts) : found) ?? message ?? LANGUAGES[current].errors.network;
 }
 
+/** Sets the names of emotions: by language and label. */
+export function setEmotionNames(names) {
+  emotions = names;
+}
+
 /** The name of an emotion; a label that is not known stays as it is. */
 export function emotionName(label) {
-  return EMOTIONS[label]?.[current === "fa" ? 1 : 0] ?? label;
+  return emotions[current][label] ?? label;
 }
 
 /** A number with the digits of the language. */
