@@ -213,9 +213,9 @@ def check_text_layout(words: Language) -> None:
     """
     if words.direction == "rtl" and not (features.check("raqm") and features.check("fribidi")):
         raise UserError(
-            f"pictures cannot be drawn with --config.language={words.code}, since Pillow finds no "
-            "text layout library (Raqm with FriBiDi); install FriBiDi (Debian, Ubuntu: apt install "
-            "libfribidi0; macOS: brew install fribidi), or use --config.language=en"
+            f"predict: with --config.language={words.code}, Pillow cannot join letters, "
+            "since the text layout library FriBiDi is missing; install it (Debian and Ubuntu: apt "
+            "install libfribidi0; macOS: brew install fribidi), or use --config.language=en"
         )
 
 

@@ -105,6 +105,10 @@ class Language:
         latin = self.code == "fa" and any("a" <= letter <= "z" for letter in text.lower())
         return text.join(_ISOLATE) if latin else text
 
+    def for_terminal(self, text: str) -> str:
+        """The text without isolates, which the console would escape."""
+        return text.translate(dict.fromkeys(map(ord, _ISOLATE)))
+
     def _signed(self, shown: str) -> str:
         shown = self.digits(shown).replace("-", _MINUS)
         has_sign = self.code == "fa" and shown[0] in f"+{_MINUS}"

@@ -188,7 +188,9 @@ def verdict(comparison: Mapping[str, Any], words: Language = ENGLISH) -> str:
     """The conclusion of a paired comparison in one sentence."""
     runs = {which: words.isolated(comparison[which]) for which in ("first", "second")}
     if not comparison["comparable"]:
-        return words.text("verdict.not_compared", **runs, reason=comparison["reason"])
+        return words.text(
+            "verdict.not_compared", **runs, reason=words.isolated(comparison["reason"])
+        )
     difference = comparison["difference"]["accuracy"]
     interval = {bound: words.points(difference[bound]) for bound in ("low", "high")}
     if difference["value"] == 0:

@@ -11,6 +11,8 @@ from typing import Any
 from fer_jax import console, schemas
 from fer_jax.data import removal
 from fer_jax.errors import NotApplicableError, UserError
+from fer_jax.faces import drawing
+from fer_jax.languages.language import language
 from fer_jax.stages import find_stage
 from fer_jax.workdir import stage
 
@@ -27,6 +29,8 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
         UserError: the consent of a person is withdrawn whose photographs are in earlier results.
     """
     config = filled(config, workdir)
+    if any(config.steps[name].stage == "predict" for name in config.order):
+        drawing.check_text_layout(language(config.language))  # before hours of work
     _stop_for_withdrawals(config, workdir)
     summary: dict[str, Any] = {}
     left_out: set[str] = set()

@@ -154,7 +154,7 @@ def test_persian_plates_are_mirrored():
 def test_a_missing_text_layout_library_is_a_user_error(monkeypatch):
     monkeypatch.setattr(drawing.features, "check", lambda name: name != "fribidi")
     drawing.check_text_layout(language("en"))
-    with pytest.raises(UserError, match=r"--config\.language=fa.*install FriBiDi"):
+    with pytest.raises(UserError, match=r"--config\.language=fa.*FriBiDi is missing; install"):
         drawing.check_text_layout(language("fa"))
 
 

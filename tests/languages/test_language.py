@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fer_jax import console
 from fer_jax.languages import emotions
 from fer_jax.languages.language import language
 from fer_jax.schemas.fields import LanguageCode
@@ -95,6 +96,15 @@ def test_numbers_and_names_in_both_languages(value, english, persian):
 def test_latin_names_are_isolated_in_persian_only():
     assert PERSIAN.isolated("scratch") == "\u2068scratch\u2069"
     assert PERSIAN.isolated("۹۷٫۳٪") == "۹۷٫۳٪" and ENGLISH.isolated("scratch") == "scratch"
+
+
+def test_a_text_for_the_terminal_has_no_isolates():
+    verdict = PERSIAN.text(
+        "verdict.not_compared", first=PERSIAN.isolated("a"), second="b", reason=""
+    )
+    assert console.printable(verdict) != verdict
+    plain = PERSIAN.for_terminal(verdict)
+    assert console.printable(plain) == plain and plain.startswith("a و b")
 
 
 def test_every_emotion_has_a_name_in_every_language():
