@@ -57,7 +57,7 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     console.say(*console.table(_accuracies(measured)))
     for other in measured["comparisons"]:
         if not other["comparable"]:
-            console.say(f"  {page.verdict(other, words)}")
+            console.say(f"  {words.for_terminal(page.verdict(other, words))}")
     for stamp in measured["runs"][config.main]["warnings"]:
         console.warn(f"evaluate: {stamp['title']}: {stamp['text']}")
     return _summary(measured, workdir / "report.html")
