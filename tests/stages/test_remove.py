@@ -260,7 +260,7 @@ def test_killed_after_the_last_deletion_the_same_command_ends_well(study, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(remove.console, "say", killed)
+        patch.setattr(remove.console, "detail", killed)
         remove.run(config(study), study / "removals")
     assert remove.run(config(study), study / "removals")["files_deleted"] == 0
     assert not any(GONE.encode() in data for data in everything(study).values())
