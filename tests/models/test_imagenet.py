@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 
-from fer_jax import locking
+from fer_jax import console, locking
 from fer_jax.errors import UserError
 from fer_jax.models import imagenet
 
@@ -73,10 +73,11 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_file_is_downloaded_once(server, cache, capsys):
+def test_the_file_is_downloaded_once(server, cache, capsys, monkeypatch):
+    monkeypatch.setattr(console, "_is_watched", lambda: True)
     path = imagenet.find_or_download(published(server))
     assert path == cache / NAME and path.read_bytes() == CONTENT
-    assert "100%" in capsys.readouterr().err
+    assert f"downloading {imagenet.NAME}" in capsys.readouterr().err
     assert imagenet.find_or_download(published(server)) == path
     assert server.asked == ["bytes=0-"]
     assert names(cache) == [NAME]
