@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from fer_jax import records, schemas
+from fer_jax import console, records, schemas
 from fer_jax.crossval import protocols
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.crossval.method import VALIDATION, Facts
@@ -97,11 +97,13 @@ class Auto:
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
         """Trains the candidate that was selected on inner people."""
-        tried = self._try_all(train, inner, seed, folder)
-        people = inner[1].people if inner else train.people
-        best = select(tried, people) if tried else None
-        name = best.method if best else next(iter(self.candidates))
-        model = self.candidates[name].fit(train, None, seed=seed, folder=folder / name)
+        trainings = len(self.candidates) * (1 if inner else _INNER_FOLDS) + 1
+        with console.Progress(total=trainings, unit="trainings") as progress:
+            tried = self._try_all(train, inner, seed, folder, progress)
+            people = inner[1].people if inner else train.people
+            best = select(tried, people) if tried else None
+            name = best.method if best else next(iter(self.candidates))
+            model = self.candidates[name].fit(train, None, seed=seed, folder=folder / name)
         shown = [records.Tried(**one.model_dump(include=_RECORDED)) for one in tried]
         selection = records.Selection(method=name, tried=shown)
         temperature = best.temperature if best else None
@@ -117,7 +119,12 @@ class Auto:
         return speed
 
     def _try_all(
-        self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, seed: int, folder: Path
+        self,
+        train: FaceSet,
+        inner: tuple[FaceSet, FaceSet] | None,
+        seed: int,
+        folder: Path,
+        progress: console.Progress,
     ) -> list[Tried]:
         """The predictions of each candidate on inner people; empty with only one person."""
         if inner:
@@ -136,6 +143,7 @@ class Auto:
                     place = folder / "inner" / f"{name}_{number}"
                     model = self.candidates[name].fit(own, None, seed=seed, folder=place)
                     answers[rows] = model.probabilities(others)
+                progress.update()
             tried.append(_measured(name, answers, truth))
             records.write(file, Choice(tried=tried))
         return tried

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import log_loss
 
-from fer_jax import outputs, schemas
+from fer_jax import console, outputs, schemas
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.crossval.method import VALIDATION, Facts
 from fer_jax.crossval.models import NetworkModel, record_of, with_inference
@@ -63,9 +63,11 @@ class FineTune:
     ) -> NetworkModel:
         """Trains for the number of steps that was best on inner people, with their temperature."""
         chosen: dict[str, Any] = {"steps": self.steps, "temperature": None}
-        if inner:
-            chosen = self._choose(*inner, seed, folder / _CHOICE)
-        model = self._train(train, seed, folder, chosen["steps"], chosen["temperature"])
+        trainings = 1 + len(self.config.inner.checkpoints) * (inner is not None)
+        with console.Progress(total=trainings, unit="trainings") as progress:
+            if inner:
+                chosen = self._choose(*inner, seed, folder / _CHOICE, progress)
+            model = self._train(train, seed, folder, chosen["steps"], chosen["temperature"])
         for finished in (folder, folder / "inner"):
             outputs.delete_folder(finished / "checkpoints")
         text = f"steps={chosen['steps']}" if inner else ""
@@ -96,9 +98,16 @@ class FineTune:
             "compile_s": round(sum(compiled.values()), 2),
         }
 
-    def _choose(self, train: FaceSet, validation: FaceSet, seed: int, file: Path) -> dict[str, Any]:
-        """The steps of the least log loss on people not trained on, and the temperature there."""
-        # What a killed run has tried already: its checkpoint lies beyond, and cannot go back.
+    def _choose(
+        self,
+        train: FaceSet,
+        validation: FaceSet,
+        seed: int,
+        file: Path,
+        progress: console.Progress,
+    ) -> dict[str, Any]:
+        """The number of steps with the lowest log loss on `validation`, and its temperature."""
+        # A run that was killed has tried these already; its checkpoint is of a later step.
         tried = _tried(file)
         for share in sorted(self.config.inner.checkpoints)[len(tried) :]:
             steps = max(1, round(share * self.steps))
@@ -110,6 +119,7 @@ class FineTune:
             loss = float(log_loss(validation.labels, tempered, labels=classes))
             tried.append({"log_loss": loss, "steps": steps, "temperature": temperature})
             write_json(file, {"tried": tried})
+            progress.update()
         return _best(tried)
 
     def _train(
