@@ -30,7 +30,10 @@ _UNSAFE = re.compile(
 _reworded: Callable[[str], str] = str
 _SILENCE_S = 10.0  # the longest time without output, if there is no terminal
 _MARKS_WIDTH = 76  # characters of a line of marks
-_BAR = "  {percentage:3.0f} % |{bar:30}| {n:.0f}/{total:.0f} {unit}, {elapsed}, {remaining} left{postfix}"
+_BAR = (
+    "  {percentage:3.0f} % |{bar:30}| {n:.0f}/{total:.0f} {unit}, "
+    "{elapsed}, {remaining} left{postfix}"
+)
 _COUNT = "  {n_fmt} {unit}, {elapsed}{postfix}"  # a bar whose total is unknown
 
 
