@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.aligned = False  # True: the photographs are aligned faces, and are only resized
     config.max_side = 1280  # pixels; larger photographs are shrunk to this side for detection
-    config.detector = {"min_face": 20, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
+    config.detector = {"min_face": 40, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
     # Pixels, and a share of the template's side. A model works only on the kind of crops on which
     # it was trained.
     config.crop = {"size": 80 if small else 320, "margin": 0.0 if small else 0.1}

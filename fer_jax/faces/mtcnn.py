@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from fer_jax.faces.cascade import boxes as box_rules
 from fer_jax.faces.cascade import networks, on_device, patches, pyramid
@@ -134,20 +134,32 @@ class Detector(settings.Detector):
 
     def _propose(self, image: Image, number: int) -> _Candidates:
         """The squares that P-Net proposes in one image, in pixels of the image."""
-        levels = pyramid.levels(*image.shape[:2], self.min_face, self.factor)
-        if not levels:
+        times = pyramid.halvings(self.min_face)
+        base = pyramid.halve(image, times)
+        layout = pyramid.mosaic(*base.shape[:2], self.min_face / 2**times, self.factor)
+        if layout is None:
             return _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
-        canvas = pyramid.on_canvas(image)
-        outputs = _propose_cells(_weights("pnet"), canvas, levels)
-        scores, offsets = (np.asarray(output) for output in outputs)
-        cells = pyramid.cells(*canvas.shape[:2], self.min_face, self.factor)
+        plane = pyramid.draw(base, layout)
+        outputs = [
+            _propose_cells(
+                _weights("pnet"),
+                plane[top : top + pyramid.TILE, left : left + pyramid.TILE],
+                inside,
+            )
+            for (top, left), inside in zip(layout.tiles, layout.inside, strict=True)
+        ]
+        scores, offsets = (
+            np.concatenate([np.asarray(part) for part in parts])[layout.index]
+            for parts in zip(*outputs, strict=True)
+        )
+        cells = layout.cells
         chosen = np.flatnonzero(scores > self.thresholds[0])
         scores = scores[chosen]
         corner = np.stack([cells.x[chosen], cells.y[chosen]], 1).astype(np.float64)
         # From 1 to 12, with a size of 11: like the Matlab original, mtcnn counts pixels from one.
         boxes = np.concatenate([corner + 1, corner + pyramid.CELL], 1)
         boxes = boxes + offsets[chosen] * (pyramid.CELL - 1)
-        boxes /= cells.scale[chosen, None]
+        boxes *= 2**times / cells.scale[chosen, None]
         kept = box_rules.suppress_in_groups(cells.level[chosen], boxes, scores, threshold=0.5)
         kept = kept[box_rules.suppress(boxes[kept], scores[kept], _IMAGE_OVERLAP)]
         squares = box_rules.to_square(boxes[kept])
@@ -177,29 +189,34 @@ class Detector(settings.Detector):
     def _start(self, images: list[Image]) -> on_device.Found | None:
         """Sends images of the same size to the device; None if they are too small."""
         height, width = images[0].shape[:2]
-        levels = pyramid.levels(height, width, self.min_face, self.factor)
+        times = pyramid.halvings(self.min_face)
+        settings = self.min_face / 2**times, self.factor
+        levels = pyramid.levels(height >> times, width >> times, *settings)
         if not levels:
             return None
         room = power_of_two(len(images), most=_IMAGES_ON_DEVICE)
-        batch = pad(np.stack([pyramid.on_canvas(image) for image in images]), room)
-        cells = pyramid.cells(*batch.shape[1:3], self.min_face, self.factor)
+
+        def canvases(images: list[Image]) -> np.ndarray:
+            return pad(np.stack([pyramid.on_canvas(image) for image in images]), room)
+
+        batch = jnp.asarray(canvases(images))
+        bases = canvases([pyramid.halve(image, times) for image in images]) if times else batch
+        cells = pyramid.cells(*bases.shape[1:3], *settings)
+        cells = cells._replace(scale=cells.scale / 2**times)
         weights = {name: _weights(name) for name in ("pnet", "rnet", "onet")}
         sizes = np.array([height, width], np.int32)
-        return on_device.candidates(weights, batch, sizes, levels, cells, self.thresholds[:2])
+        return on_device.candidates(
+            weights, batch, bases, sizes, levels, cells, self.thresholds[:2]
+        )
 
 
 @jax.jit
 def _propose_cells(
-    weights: networks.Weights, image: UInt8[Array, "h w 3"], levels: list[pyramid.Level]
+    weights: networks.Weights, plane: Float[Array, "h w 3"], inside: Bool[Array, "h-2 w-2"]
 ) -> tuple[Float[Array, " cells"], Float[Array, "cells 4"]]:
-    """P-Net's scores and box offsets for all cells of all levels, concatenated."""
-    normal = (image.astype(jnp.float32) - 127.5) / 128
-    outputs = [
-        networks.proposal_network(weights, pyramid.shrink(normal, level), level.height, level.width)
-        for level in levels
-    ]
-    scores = jnp.concatenate([score.reshape(-1) for score, _ in outputs])
-    return scores, jnp.concatenate([offset.reshape(-1, 4) for _, offset in outputs])
+    """P-Net's scores and box offsets for all cells of a tile."""
+    scores, offsets = networks.proposals(weights, (plane - 127.5) / 128, inside)
+    return scores.reshape(-1), offsets.reshape(-1, 4)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "size"))

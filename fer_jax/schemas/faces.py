@@ -23,7 +23,7 @@ class Detector(Section):
         max_faces: how many faces of an image are kept, those with the highest scores; 0 for all.
     """
 
-    min_face: Annotated[int, Field(ge=6, le=4096)] = 20
+    min_face: Annotated[int, Field(ge=6, le=4096)] = 40
     factor: Annotated[float, Field(ge=0.1, le=0.95)] = 0.709
     thresholds: Annotated[Items[Probability], Field(min_length=3, max_length=3)] = (0.6, 0.7, 0.8)
     max_faces: Count = 0

@@ -22,7 +22,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def found(images):
-    return dict(zip(images, Detector().detect(list(images.values())), strict=True))
+    return dict(zip(images, Detector(min_face=20).detect(list(images.values())), strict=True))
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -64,37 +64,37 @@ def test_a_larger_min_face_does_not_lose_larger_faces(found, images):
 def test_boxes_do_not_depend_on_the_sizes_of_other_images(images, found):
     """mtcnn 1.0.0 pads such a batch and uses the padded size for its pyramid and patches."""
     for name, image in images.items():
-        alone = Detector().detect([image])[0]
+        alone = Detector(min_face=20).detect([image])[0]
         np.testing.assert_allclose(found[name].boxes, alone.boxes, atol=1e-3)
         np.testing.assert_allclose(found[name].landmarks, alone.landmarks, atol=1e-3)
 
 
 def test_a_floor_adds_candidates_without_changing_faces(images, found):
-    faces = Detector().detect(list(images.values()), floor=0.05)
+    faces = Detector(min_face=20).detect(list(images.values()), floor=0.05)
     for name, more in zip(images, faces, strict=True):
         kept = more.take(more.scores > 0.8)
         np.testing.assert_array_equal(kept.boxes, found[name].boxes)
         assert (more.scores > 0.05).all()
-    strict = Detector(thresholds=(0.6, 0.7, 0.9999)).detect(list(images.values()))
+    strict = Detector(min_face=20, thresholds=(0.6, 0.7, 0.9999)).detect(list(images.values()))
     assert sum(map(len, strict)) < sum(map(len, faces))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (11, 300, 3), (19, 19, 3), (20, 20, 3), (64, 12, 3)])
 def test_small_images_have_no_faces(shape):
-    faces = Detector().detect([np.full(shape, 128, np.uint8)])[0]
+    faces = Detector(min_face=20).detect([np.full(shape, 128, np.uint8)])[0]
     assert faces.boxes.shape == (0, 4) and faces.landmarks.shape == (0, 5, 2)
 
 
 def test_no_images_give_an_empty_list():
-    assert Detector().detect([]) == []
+    assert Detector(min_face=20).detect([]) == []
 
 
 def test_max_faces_keeps_the_best_faces(found, images):
     several = found["three_faces.jpg"]
     assert len(several) == 3
-    (two,) = Detector(max_faces=2).detect([images["three_faces.jpg"]])
+    (two,) = Detector(min_face=20, max_faces=2).detect([images["three_faces.jpg"]])
     np.testing.assert_allclose(two.boxes, several.boxes[:2], atol=1e-3)
-    (more,) = Detector(max_faces=1).detect([images["three_faces.jpg"]], floor=0.01)
+    (more,) = Detector(min_face=20, max_faces=1).detect([images["three_faces.jpg"]], floor=0.01)
     assert (more.scores > 0.8).sum() == 1
 
 
@@ -128,9 +128,9 @@ def test_images_with_too_many_candidates_are_processed_on_the_host(images, monke
 def test_faces_are_bitwise_independent_of_the_other_images(images):
     """Otherwise the crops of `predict` and of the stage `photographs` would differ."""
     names = ("one_face.jpg", "three_faces.jpg", "no_face.jpg")
-    together = Detector().detect([images[name] for name in names] * 3)
+    together = Detector(min_face=20).detect([images[name] for name in names] * 3)
     for name, faces in zip(names * 3, together, strict=True):
-        (alone,) = Detector().detect([images[name]])
+        (alone,) = Detector(min_face=20).detect([images[name]])
         for part in ("boxes", "scores", "landmarks"):
             np.testing.assert_array_equal(getattr(faces, part), getattr(alone, part))
 
@@ -138,11 +138,11 @@ def test_faces_are_bitwise_independent_of_the_other_images(images):
 def test_another_video_of_the_same_size_does_not_recompile(images):
     image = images["one_face.jpg"]
     rng = np.random.default_rng(0)
-    Detector().detect([image])
+    Detector(min_face=20).detect([image])
     warm = mtcnn._propose_cells._cache_size()
     for seed in range(3):
         noise = rng.integers(-9, 9, image.shape)
-        Detector().detect([np.clip(np.roll(image, seed * 20, 1) + noise, 0, 255).astype(np.uint8)])
+        Detector(min_face=20).detect([np.clip(np.roll(image, seed * 20, 1) + noise, 0, 255).astype(np.uint8)])
     assert mtcnn._propose_cells._cache_size() == warm
     assert mtcnn._cut_and_apply._cache_size() <= 2 * 3  # two networks, and images of three sizes
 

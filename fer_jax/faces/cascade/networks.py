@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 Weights = Mapping[str, Array]
 Network = Callable[[Weights, Array], tuple[Array, ...]]
@@ -35,12 +35,35 @@ def proposal_network(
     Returns:
         The face scores [oh, ow] in 0..1, and box regressions [oh, ow, 4].
     """
+    inside_y = jnp.arange(image.shape[0] - 2) < height - 2
+    inside_x = jnp.arange(image.shape[1] - 2) < width - 2
+    scores, offsets = proposals(weights, image, inside_y[:, None] & inside_x)
+    valid_y = jnp.arange(scores.shape[0]) < (height - 1) // 2 - 4
+    valid_x = jnp.arange(scores.shape[1]) < (width - 1) // 2 - 4
+    return jnp.where(valid_y[:, None] & valid_x, scores, 0.0), offsets
+
+
+def proposals(
+    weights: Weights,
+    image: Float[Array, "h w 3"],
+    inside: Bool[Array, "h-2 w-2"],
+) -> tuple[Float[Array, "oh ow"], Float[Array, "oh ow 4"]]:
+    """P-Net over a plane on which pictures lie at even positions.
+
+    Args:
+        weights: those of P-Net.
+        image: the plane.
+        inside: which outputs of the first convolution see pixels of one picture only; the pooling
+            leaves out the others.
+
+    Returns:
+        The face scores [oh, ow] in 0..1, and box regressions [oh, ow, 4]. Those of cells that
+        extend beyond a picture are meaningless.
+    """
     rows, columns = (-(-(length - 2) // 2) for length in image.shape[:2])
     x = _first_layer(weights, _blocks_of_two(image[None], rows + 1, columns + 1))[0]
-    # The pooling must not include activations of the padding.
-    inside_y = 2 * jnp.arange(rows)[:, None] + jnp.arange(2) < height - 2
-    inside_x = 2 * jnp.arange(columns)[:, None] + jnp.arange(2) < width - 2
-    inside = inside_y[:, None, :, None, None] & inside_x[None, :, None, :, None]
+    inside = _blocks_of_two(inside[None, :, :, None], rows, columns)[0]
+    inside = rearrange(inside, "r c (a b) -> r c a b 1", a=2)
     x = jnp.where(inside, x, _BELOW_ALL).max((2, 3))[None]
     x = _blocks_of_two(x, -(-rows // 2), -(-columns // 2))
     x = _block_over_blocks(weights, 3, _block_over_blocks(weights, 2, x))
@@ -49,10 +72,7 @@ def proposal_network(
     x = rearrange(x[0], "r c (a b f) -> r c a b f", a=2, b=2) @ heads + biases
     x = rearrange(x, "r c a b f -> (r a) (c b) f")
     x = x[: rows - 4, : columns - 4]
-    valid_y = jnp.arange(rows - 4) < (height - 1) // 2 - 4
-    valid_x = jnp.arange(columns - 4) < (width - 1) // 2 - 4
-    scores = jnp.where(valid_y[:, None] & valid_x, _face_score(x[..., :2]), 0.0)
-    return scores, x[..., 2:]
+    return _face_score(x[..., :2]), x[..., 2:]
 
 
 def refinement_network(
@@ -102,8 +122,8 @@ def _convolve(x: Array, kernel: Array) -> Array:
 
 
 def _blocks_of_two(
-    x: Float[Array, "n h w c"], rows: int, columns: int
-) -> Float[Array, "n rows columns 4*c"]:
+    x: Shaped[Array, "n h w c"], rows: int, columns: int
+) -> Shaped[Array, "n rows columns 4*c"]:
     """Moves blocks of 2×2 pixels to the channels; `x` is padded or cropped to fit."""
     height, width = x.shape[1:3]
     x = x[:, : 2 * rows, : 2 * columns]

@@ -40,6 +40,7 @@ class _Boxes(NamedTuple):
 def candidates(
     weights: dict[str, networks.Weights],
     images: UInt8[Array, "b h w 3"],
+    bases: UInt8[Array, "b h2 w2 3"],
     sizes: Int[Array, " 2"],
     levels: list[pyramid.Level],
     cells: pyramid.Cells,
@@ -50,12 +51,13 @@ def candidates(
     Args:
         weights: the weights of the networks by name.
         images: images on their canvases, from `pyramid.on_canvas`.
+        bases: the images from which the levels are computed, after `pyramid.halve`.
         sizes: height and width of the images in pixels, without the canvas.
-        levels: the result of `pyramid.levels` for that size.
-        cells: the result of `pyramid.cells` for the canvas.
+        levels: the result of `pyramid.levels` for the bases.
+        cells: the result of `pyramid.cells` for their canvas, with scales for the images.
         thresholds: those of P-Net and R-Net.
     """
-    proposed, too_many_cells = _proposed(weights["pnet"], images, levels, cells, thresholds[0])
+    proposed, too_many_cells = _proposed(weights["pnet"], bases, levels, cells, thresholds[0])
     squares, too_many_squares = _first(proposed, SQUARES)
     scores, offsets = _apply(networks.refinement_network, weights["rnet"], images, sizes, squares)
     scores = jnp.where((squares.scores > 0) & (scores > thresholds[1]), scores, 0.0)

@@ -1,7 +1,9 @@
 """The image pyramid of P-Net: its levels, and how they are computed from an image.
 
-Each image is placed on a slightly larger canvas, so that images of many sizes need few compiled
-programs. The size of the image in its canvas is passed as data, not as a shape.
+Two implementations give the same levels. On the host, OpenCV draws all levels of an image onto one
+plane, which P-Net sees in tiles of one size. For accelerators, each image is placed on a slightly
+larger canvas, and its levels are computed on the device, with the size of the image as data, not as
+a shape. So images of many sizes need one compiled program on the host, and few on accelerators.
 """
 
 from __future__ import annotations
@@ -10,12 +12,16 @@ import functools
 import math
 from typing import NamedTuple
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 CELL = 12  # side of the receptive field of a cell of P-Net, pixels
 STRIDE = 2  # pixels from cell to cell
+TILE = 256  # side of the part of a mosaic that P-Net sees at once, pixels
+_TILE_STEP = TILE - 10  # pixels from tile to tile, so that each cell is computed once
+_HALVED_FROM = 40  # pixels: smallest face for which the image may be halved first
 
 
 class Taps(NamedTuple):
@@ -43,6 +49,46 @@ class Cells(NamedTuple):
     level: Int[np.ndarray, " n"]
 
 
+class Mosaic(NamedTuple):
+    """Where the levels of an image lie on one plane, and the cells of P-Net on it.
+
+    Attributes:
+        shape: height and width of the plane in pixels.
+        places: top, left, height and width of each level in pixels.
+        tiles: top and left of the tiles that contain cells.
+        inside: for each tile, which outputs of P-Net's first convolution lie within a level.
+        cells: those that lie within a level, level by level.
+        index: the position of each cell in P-Net's flattened outputs for the tiles.
+    """
+
+    shape: tuple[int, int]
+    places: list[tuple[int, int, int, int]]
+    tiles: list[tuple[int, int]]
+    inside: list[Bool[np.ndarray, "ih iw"]]
+    cells: Cells
+    index: Int[np.ndarray, " n"]
+
+
+def halvings(min_face: int) -> int:
+    """How often an image is halved before its pyramid is computed.
+
+    The levels of a pyramid for faces of 40 pixels are at most 0.3 times as large as the image, so
+    they can be computed from the image at half its size, in a quarter of the time.
+    """
+    return max(0, int(math.log2(min_face / _HALVED_FROM)) + 1) if min_face >= _HALVED_FROM else 0
+
+
+def halve(image: UInt8[np.ndarray, "h w 3"], times: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The means of blocks of 2×2 pixels, `times` times; an odd last row or column is left out."""
+    for _ in range(times):
+        height, width = (length // 2 for length in image.shape[:2])
+        if not height or not width:
+            return image[:0, :0]
+        even = image[: 2 * height, : 2 * width]
+        image = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
+    return image
+
+
 def canvas_size(length: int) -> int:
     """The smallest canvas size for `length` pixels: one of 32 per octave, at most 3 % larger."""
     length = max(length, CELL)
@@ -50,7 +96,7 @@ def canvas_size(length: int) -> int:
     return -(-length // step) * step
 
 
-def scales(height: int, width: int, min_face: int, factor: float) -> list[float]:
+def scales(height: int, width: int, min_face: int | float, factor: float) -> list[float]:
     """The scales of the levels; the first scales faces of `min_face` pixels to 12 pixels.
 
     The last level is at least as large as a cell. (In mtcnn 1.0.0 the number of levels does not
@@ -66,7 +112,7 @@ def scales(height: int, width: int, min_face: int, factor: float) -> list[float]
 
 
 @functools.lru_cache(maxsize=256)
-def levels(height: int, width: int, min_face: int, factor: float) -> list[Level]:
+def levels(height: int, width: int, min_face: int | float, factor: float) -> list[Level]:
     """The levels of an image of `height` × `width` pixels, one per level of its canvas.
 
     Levels that exist only for the canvas have size 0.
@@ -83,7 +129,7 @@ def levels(height: int, width: int, min_face: int, factor: float) -> list[Level]
 
 
 @functools.lru_cache(maxsize=64)
-def cells(canvas_height: int, canvas_width: int, min_face: int, factor: float) -> Cells:
+def cells(canvas_height: int, canvas_width: int, min_face: int | float, factor: float) -> Cells:
     """The positions of P-Net's outputs for a canvas."""
     parts = []
     for level, scale in enumerate(scales(canvas_height, canvas_width, min_face, factor)):
@@ -92,6 +138,75 @@ def cells(canvas_height: int, canvas_width: int, min_face: int, factor: float) -
         y, x = np.mgrid[:rows, :columns].reshape(2, -1) * STRIDE
         parts.append(Cells(x, y, np.full(x.size, scale), np.full(x.size, level)))
     return Cells(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+@functools.lru_cache(maxsize=64)
+def mosaic(height: int, width: int, min_face: int | float, factor: float) -> Mosaic | None:
+    """The mosaic of an image, with as few tiles as possible; None if the image is too small."""
+    factors = scales(height, width, min_face, factor)
+    if not factors:
+        return None
+    sizes = [(_scaled(height, scale), _scaled(width, scale)) for scale in factors]
+    columns = range(_tiles(sizes[0][1]), _tiles(2 * sizes[0][1]) + 1)
+    shelved = [(count, *_shelve(sizes, count * _TILE_STEP + 10)) for count in columns]
+    count, places, below = min(shelved, key=lambda one: one[0] * _tiles(one[2]))
+    shape = _tiles(below) * _TILE_STEP + 10, count * _TILE_STEP + 10
+    inside = np.zeros(shape, bool)
+    parts, rows, columns = [], [], []
+    for number, (top, left, level_height, level_width) in enumerate(places):
+        inside[top : top + level_height - 2, left : left + level_width - 2] = True
+        y, x = np.mgrid[: (level_height - 1) // 2 - 4, : (level_width - 1) // 2 - 4].reshape(2, -1)
+        scale = np.full(x.size, factors[number])
+        parts.append(Cells(STRIDE * x, STRIDE * y, scale, np.full(x.size, number)))
+        rows.append(top // STRIDE + y)
+        columns.append(left // STRIDE + x)
+    cells = Cells(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    side = _TILE_STEP // STRIDE  # cells along each side of a tile
+    row, y = np.divmod(np.concatenate(rows), side)
+    column, x = np.divmod(np.concatenate(columns), side)
+    used, tile = np.unique(row * count + column, return_inverse=True)
+    tiles = [(int(n) // count * _TILE_STEP, int(n) % count * _TILE_STEP) for n in used]
+    masks = [inside[top : top + TILE - 2, left : left + TILE - 2] for top, left in tiles]
+    return Mosaic(shape, places, tiles, masks, cells, (tile * side + y) * side + x)
+
+
+def _tiles(length: int) -> int:
+    """How many tiles cover `length` pixels of a mosaic."""
+    return max(1, -(-(length - 10) // _TILE_STEP))
+
+
+def _shelve(
+    sizes: list[tuple[int, int]], width: int
+) -> tuple[list[tuple[int, int, int, int]], int]:
+    """Places rectangles of decreasing height on shelves of this width.
+
+    Returns:
+        Top, left, height and width of each; and the height of all shelves.
+    """
+    shelves: list[list[int]] = []  # top and used width
+    places, below = [], 0
+    for size in sizes:
+        # Even positions, since P-Net pools pairs of rows and columns.
+        height, right = (length + length % 2 for length in size)
+        free = (shelf for shelf in shelves if shelf[1] + right <= width)
+        shelf = next(free, None)
+        if shelf is None:
+            shelf = [below, 0]
+            shelves.append(shelf)
+            below += height
+        places.append((shelf[0], shelf[1], *size))
+        shelf[1] += right
+    return places, below
+
+
+def draw(image: UInt8[np.ndarray, "h w 3"], layout: Mosaic) -> Float[np.ndarray, "ph pw 3"]:
+    """All levels of an image on one plane, 0 to 255; each pixel is the mean of its area."""
+    plane = np.full((*layout.shape, 3), 127.5, np.float32)
+    source = image.astype(np.float32)  # OpenCV would round the means of bytes
+    for top, left, height, width in layout.places:
+        level = cv2.resize(source, (width, height), interpolation=cv2.INTER_AREA)
+        plane[top : top + height, left : left + width] = level
+    return plane
 
 
 def shrink(image: Float[Array, "h w 3"], level: Level) -> Float[Array, "lh lw 3"]:
