@@ -4,7 +4,8 @@
 
 Kernels become float16, everything else stays float32. The temperature is fitted on the validation
 split of FER2013, original and aligned crops together, with five crops and their mirror images. The
-settings of the face crops come from the workdir of `photographs` that the training read.
+settings of the face crops come from the workdir of `photographs` that the training read, and the
+detector has the settings of this revision.
 abstaining.json gives accuracy by confidence on the validation split's aligned faces. Prints the
 SHA-256 that fer_jax/models/starter.py must contain.
 """
@@ -22,6 +23,7 @@ from fer_jax import abstaining
 from fer_jax.data import builders, sources
 from fer_jax.metrics.calibration import fit_temperature
 from fer_jax.records import FacePipeline, Inference
+from fer_jax.schemas.faces import Detector
 from fer_jax.training import inference, model_directory, trained_model
 
 TASK = "emotion"
@@ -70,6 +72,8 @@ def pack(workdir: Path, out: Path, faces: FacePipeline | None, temperature: floa
     }
     how = {TASK: Inference(crops=inference.CROPS, temperature=temperature)}
     record = model_directory.read_record(workdir)
+    if faces is not None:
+        faces = faces.model_copy(update={"detector": Detector()})
     record = record.model_copy(update={"format": 2, "faces": faces, "inference": how})
     model_directory.save(out, arrays, record)
 

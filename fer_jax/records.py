@@ -23,6 +23,7 @@ from fer_jax.workdir import write_json
 
 # In the workdir of `train`:
 PROBED = "records/probed"  # the labelled faces on which the features were measured
+FACES = "faces.json"  # in the workdir of a stage that crops faces: a `FacePipeline`
 DATA = "data.json"  # a `fer_jax.schemas.Data`: the training data
 
 

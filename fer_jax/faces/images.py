@@ -121,6 +121,17 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     return image
 
 
+def halve(image: UInt8[np.ndarray, "h w 3"], times: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The means of blocks of 2×2 pixels, `times` times; an odd last row or column is left out."""
+    for _ in range(times):
+        height, width = (length // 2 for length in image.shape[:2])
+        if not height or not width:
+            return image[:0, :0]
+        even = image[: 2 * height, : 2 * width]
+        image = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
+    return image
+
+
 def fault(path: str | os.PathLike[str]) -> str | None:
     """Why a picture cannot be read completely; None if it can.
 

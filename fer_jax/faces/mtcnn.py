@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from fer_jax.faces.cascade import boxes as box_rules
 from fer_jax.faces.cascade import networks, on_device, patches, pyramid
 from fer_jax.faces.cascade.weights import load_weights
+from fer_jax.faces.images import halve
 from fer_jax.padding import in_batches, pad, power_of_two
 from fer_jax.schemas import faces as settings
 
@@ -135,7 +136,7 @@ class Detector(settings.Detector):
     def _propose(self, image: Image, number: int) -> _Candidates:
         """The squares that P-Net proposes in one image, in pixels of the image."""
         times = pyramid.halvings(self.min_face)
-        base = pyramid.halve(image, times)
+        base = halve(image, times)
         layout = pyramid.mosaic(*base.shape[:2], self.min_face / 2**times, self.factor)
         if layout is None:
             return _Candidates(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, np.float32))
@@ -200,7 +201,7 @@ class Detector(settings.Detector):
             return pad(np.stack([pyramid.on_canvas(image) for image in images]), room)
 
         batch = jnp.asarray(canvases(images))
-        bases = canvases([pyramid.halve(image, times) for image in images]) if times else batch
+        bases = canvases([halve(image, times) for image in images]) if times else batch
         cells = pyramid.cells(*bases.shape[1:3], *settings)
         cells = cells._replace(scale=cells.scale / 2**times)
         weights = {name: _weights(name) for name in ("pnet", "rnet", "onet")}

@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +40,7 @@ _END_TOLERANCE_S = 0.5
 _CLOCK_TOLERANCE_S = 0.5
 # Declared ends after more than a year are ignored.
 _LONGEST_S = 366 * 86_400.0
+_MOST_AHEAD, _PIXELS_AHEAD = 16, 32_000_000  # frames, and pixels in them, that wait for the caller
 
 
 class VideoError(UserError):
@@ -114,8 +116,8 @@ def sample_frames(
 ) -> Iterator[Frame]:
     """Yields the first frame of each interval of `every_s` seconds; every frame if it is 0.
 
-    Only one frame is in memory at a time. The rotation declared by the file is applied. Frames
-    without a presentation time are skipped and counted.
+    A thread decodes the next frames while the caller works on one. The rotation declared by the
+    file is applied. Frames without a presentation time are skipped and counted.
 
     Args:
         path: the video.
@@ -128,6 +130,10 @@ def sample_frames(
             are converted to this error.
     """
     counts = SampleCounts() if counts is None else counts
+    return _ahead(_sampled(path, every_s, counts))
+
+
+def _sampled(path: str | os.PathLike[str], every_s: float, counts: SampleCounts) -> Iterator[Frame]:
     grid = _Grid(every_s)
     fault = ""
     try:
@@ -153,6 +159,22 @@ def sample_frames(
         cause = "its clock goes backwards" if grid.went_back else "damaged or truncated"
         detail = f"{cause}; {counts.failed} samples are lost"
         raise VideoError(path, "damaged", detail + fault)
+
+
+def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The same frames, of which a thread takes the next ones before they are asked for."""
+    with ThreadPoolExecutor(1, "decode") as thread:
+        coming: collections.deque[Future[Frame | None]] = collections.deque()
+        coming.append(thread.submit(next, frames, None))
+        try:
+            while frame := coming.popleft().result():
+                pixels = frame.image.shape[0] * frame.image.shape[1]
+                while len(coming) < max(1, min(_MOST_AHEAD, _PIXELS_AHEAD // pixels)):
+                    coming.append(thread.submit(next, frames, None))
+                yield frame
+        finally:
+            for future in coming:
+                future.cancel()
 
 
 def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None:

@@ -28,7 +28,6 @@ from fer_jax.faces.video import expected_samples, list_videos
 from fer_jax.figures import save_figure
 from fer_jax.records import FacePipeline, Search
 from fer_jax.spreadsheets import safe_table
-from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
 _SHOWN = 10  # videos that could not be read
@@ -64,7 +63,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
             f"{workdir / 'skipped.csv'} gives the reasons"
         )
     cut = FacePipeline(detector=config.detector, search=Search(), crop=config.crop)
-    records.write(workdir / model_directory.FACES, cut)
+    records.write(workdir / records.FACES, cut)
     faces = shards.merge([job.shard for job in jobs], workdir)
     histograms = overview.histograms(faces, config.limits)
     save_figure(histograms, workdir / "quality.png", dpi=110)

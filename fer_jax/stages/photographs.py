@@ -27,7 +27,6 @@ from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.search import find_faces, largest
 from fer_jax.records import FacePipeline, Search
 from fer_jax.schemas.faces import Crop
-from fer_jax.training import model_directory
 from fer_jax.workdir import atomic_file, stage
 
 Image = UInt8[np.ndarray, "_ _ 3"]
@@ -84,7 +83,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     if not without.empty:
         some = ", ".join(without["photo"][:10]) + (", ..." if len(without) > 10 else "")
         console.say(f"  no face was found in {console.count(len(without), 'photograph')}: {some}")
-    records.write(workdir / model_directory.FACES, pipeline)
+    records.write(workdir / records.FACES, pipeline)
     with atomic_file(workdir / "photographs.parquet") as temporary:
         table.to_parquet(temporary)
     # Deletes crops of photographs that are gone; the record has their names, too.

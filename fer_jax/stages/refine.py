@@ -123,7 +123,7 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     write_json(workdir / "threshold.json", used | operating_point | confident | figures)
     cut = model_directory.read_faces(folder)
     if cut:
-        records.write(workdir / model_directory.FACES, cut)
+        records.write(workdir / records.FACES, cut)
     shown = refined.assign(path=paths)
     doubted = _doubted(chosen.model, folder, config.batch)
     drawing.write_image(workdir / "removed.png", removed_sheet(shown, config.sheet))

@@ -33,7 +33,6 @@ from fer_jax.training import integrity
 from fer_jax.training.state import State, flatten, for_use, shapes
 from fer_jax.workdir import atomic_file
 
-FACES = "faces.json"  # in the workdir of a stage that crops faces: how they are cropped
 _SEALS = "fer_jax"  # a single key, since safetensors writes keys in an undefined order
 _MAX_SHOWN = 3  # names in a message
 
@@ -119,7 +118,7 @@ def read_faces(root: str | Path) -> FacePipeline | None:
     Raises:
         UserError: the record is damaged.
     """
-    file = Path(root) / FACES
+    file = Path(root) / records.FACES
     return records.read(FacePipeline, file) if file.is_file() else None
 
 

@@ -142,7 +142,9 @@ def test_another_video_of_the_same_size_does_not_recompile(images):
     warm = mtcnn._propose_cells._cache_size()
     for seed in range(3):
         noise = rng.integers(-9, 9, image.shape)
-        Detector(min_face=20).detect([np.clip(np.roll(image, seed * 20, 1) + noise, 0, 255).astype(np.uint8)])
+        Detector(min_face=20).detect(
+            [np.clip(np.roll(image, seed * 20, 1) + noise, 0, 255).astype(np.uint8)]
+        )
     assert mtcnn._propose_cells._cache_size() == warm
     assert mtcnn._cut_and_apply._cache_size() <= 2 * 3  # two networks, and images of three sizes
 

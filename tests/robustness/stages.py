@@ -30,7 +30,6 @@ from configs import (
 from fer_jax import records
 from fer_jax.data.manifest import write_manifest, write_negatives
 from fer_jax.records import ModelRecord
-from fer_jax.training import model_directory
 from fer_jax.workdir import write_json
 from tests.metrics.simulation import simulate, write_run
 from tests.robustness import originals
@@ -160,7 +159,7 @@ def write_faces(folder: Path, videos: int = 6) -> None:
     crop = {"size": 32, "margin": 0.0}
     write_json(folder / "config.json", {"stage": "extract", "detector": DETECTOR, "crop": crop})
     write_json(folder / "inputs.json", {})
-    write_json(folder / model_directory.FACES, HOW_CUT)
+    write_json(folder / records.FACES, HOW_CUT)
     write_json(folder / "done.json", {"stage": "extract", "summary": {"faces": len(rows)}})
 
 
@@ -183,7 +182,7 @@ def write_photographs(folder: Path) -> None:
     settings = {"stage": "photographs", "detector": DETECTOR, "crop": crop, "aligned": False}
     write_json(folder / "config.json", settings | {"emotions": list(originals.EMOTIONS)})
     write_json(folder / "inputs.json", {})
-    write_json(folder / model_directory.FACES, HOW_CUT)
+    write_json(folder / records.FACES, HOW_CUT)
     write_json(folder / "done.json", {"stage": "photographs", "summary": {"photographs": 16}})
 
 

@@ -42,7 +42,7 @@ def original(tmp_path_factory):
         patch.setattr(inception_resnet_v2, "InceptionResNetV2", TinyBackbone)
         root = tmp_path_factory.mktemp("photographs")
         pipeline = records.parse(FacePipeline, json.dumps(FACES), "the test")
-        records.write(root / model_directory.FACES, pipeline)
+        records.write(root / records.FACES, pipeline)
         tasks, _ = make_tasks({"emotion": {"classes": LABELS}})
         _, parameters, statistics = split_network(Network(Backbone(), tasks, rngs=nnx.Rngs(0)))
         state = {"parameters": parameters, "statistics": statistics}

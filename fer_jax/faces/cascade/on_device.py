@@ -51,7 +51,7 @@ def candidates(
     Args:
         weights: the weights of the networks by name.
         images: images on their canvases, from `pyramid.on_canvas`.
-        bases: the images from which the levels are computed, after `pyramid.halve`.
+        bases: the images from which the levels are computed, after `images.halve`.
         sizes: height and width of the images in pixels, without the canvas.
         levels: the result of `pyramid.levels` for the bases.
         cells: the result of `pyramid.cells` for their canvas, with scales for the images.

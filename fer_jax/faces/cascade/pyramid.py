@@ -78,17 +78,6 @@ def halvings(min_face: int) -> int:
     return max(0, int(math.log2(min_face / _HALVED_FROM)) + 1) if min_face >= _HALVED_FROM else 0
 
 
-def halve(image: UInt8[np.ndarray, "h w 3"], times: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The means of blocks of 2×2 pixels, `times` times; an odd last row or column is left out."""
-    for _ in range(times):
-        height, width = (length // 2 for length in image.shape[:2])
-        if not height or not width:
-            return image[:0, :0]
-        even = image[: 2 * height, : 2 * width]
-        image = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
-    return image
-
-
 def canvas_size(length: int) -> int:
     """The smallest canvas size for `length` pixels: one of 32 per octave, at most 3 % larger."""
     length = max(length, CELL)

@@ -1,8 +1,9 @@
 """Measures frames per second of `fer_jax.read` and of other packages on the same videos.
 
     python -m venv ENV && ENV/bin/pip install -r benchmarks/requirements-fer.txt
-    python -m benchmarks predict_peers --fer=ENV/bin/python VIDEOS...
-    python -m benchmarks predict_peers VIDEOS...                  ours alone
+    ENV/bin/pip install -r benchmarks/requirements-facenet.txt --no-deps
+    python -m benchmarks predict_speed --fer=ENV/bin/python VIDEOS...
+    python -m benchmarks predict_speed VIDEOS...                  ours alone
 
 Every frame is decoded, its faces are found and their emotions are predicted, each package with its
 defaults: ours, `fer` with its Haar cascade, and `fer` with its MTCNN. --min-face sets the smallest
@@ -200,10 +201,14 @@ def fer_jax_predict() -> tuple[Predict, str]:
 def fer_predict(name: str, min_face: int | None) -> tuple[Predict, str]:
     """The package `fer`, frame by frame as its documentation shows."""
     import cv2
+
+    mtcnn = name.endswith("(MTCNN)")
+    if mtcnn:
+        import facenet_pytorch  # type: ignore[import-not-found]  # noqa: F401  before TensorFlow
     from fer.fer import FER  # type: ignore[import-not-found]
 
     size = {"min_face_size": min_face} if min_face else {}
-    detector = FER(mtcnn=name.endswith("(MTCNN)"), **size)
+    detector = FER(mtcnn=mtcnn, **size)
 
     def predict(video: str) -> Boxes:
         capture, frames = cv2.VideoCapture(video), []
