@@ -36,7 +36,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.every_s = 0.5  # seconds between the sampled frames; 0.0 for every frame
 
     config.detector = {
-        "min_face": 40,  # pixels
+        "min_face": 40,  # pixels; smaller faces are not looked for
         "factor": 0.709,
         "thresholds": (0.6, 0.7, 0.8),
         "max_faces": 0,  # per frame, the best ones; 0 for all

@@ -38,6 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.aligned = False  # True: the photographs are aligned faces, and are only resized
     config.max_side = 1280  # pixels; larger photographs are shrunk to this side for detection
+    # min_face: pixels; smaller faces are not looked for
     config.detector = {"min_face": 40, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
     # Pixels, and a share of the template's side. A model works only on the kind of crops on which
     # it was trained.

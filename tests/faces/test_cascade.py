@@ -7,6 +7,7 @@ import pytest
 from fer_jax.errors import UserError
 from fer_jax.faces.cascade import boxes as box_rules
 from fer_jax.faces.cascade import networks, patches, pyramid, weights
+from fer_jax.faces.images import halve
 
 
 def test_weights_have_the_published_shapes():
@@ -74,6 +75,58 @@ def test_proposals_do_not_depend_on_the_canvas(size):
     np.testing.assert_allclose(on_canvas[:rows, :columns], scores, atol=1e-6)
     np.testing.assert_allclose(canvas_offsets[:rows, :columns], offsets, atol=1e-5)
     assert float(on_canvas[rows:].max()) == float(on_canvas[:, columns:].max()) == 0
+
+
+@pytest.mark.parametrize("size", [(61, 97), (300, 41), (330, 520)])
+def test_cells_of_a_mosaic_are_those_of_its_levels(size):
+    """Also where a level crosses the border of a tile."""
+    part = {name: jnp.asarray(array) for name, array in weights.load_weights()["pnet"].items()}
+    image = np.random.default_rng(2).integers(0, 256, (*size, 3)).astype(np.uint8)
+    layout = pyramid.mosaic(*size, 20, 0.709)
+    plane = (pyramid.draw(image, layout) - 127.5) / 128
+    side = pyramid.TILE
+    outputs = []
+    for (top, left), inside in zip(layout.tiles, layout.inside, strict=True):
+        tile = jnp.asarray(plane[top : top + side, left : left + side])
+        outputs.append(networks.proposals(part, tile, jnp.asarray(inside)))
+    scores, offsets = (
+        np.concatenate([np.asarray(one).reshape(-1, *one.shape[2:]) for one in parts])[layout.index]
+        for parts in zip(*outputs, strict=True)
+    )
+    factors = pyramid.scales(*size, 20, 0.709)
+    for number, (top, left, height, width) in enumerate(layout.places):
+        level = jnp.asarray(plane[top : top + height, left : left + width])
+        expected, moved = networks.proposal_network(
+            part, level, jnp.asarray(height), jnp.asarray(width)
+        )
+        own = layout.cells.level == number
+        assert own.sum() == expected.size
+        row, column = layout.cells.y[own] // 2, layout.cells.x[own] // 2
+        np.testing.assert_allclose(scores[own], expected[row, column], atol=1e-6)
+        np.testing.assert_allclose(offsets[own], moved[row, column], atol=1e-5)
+        assert (layout.cells.scale[own] == factors[number]).all()
+
+
+def test_levels_of_a_mosaic_do_not_overlap():
+    for size in ((12, 12), (60, 400), (720, 1280), (1364, 720)):
+        layout = pyramid.mosaic(*size, 12, 0.709)
+        covered = np.zeros(layout.shape, int)
+        for top, left, height, width in layout.places:
+            assert top % 2 == left % 2 == 0
+            covered[top : top + height, left : left + width] += 1
+        assert covered.max() == 1 and covered.sum() == sum(h * w for *_, h, w in layout.places)
+        assert len(np.unique(layout.index)) == len(layout.index)
+    assert pyramid.mosaic(19, 300, 20, 0.709) is None
+
+
+def test_images_are_halved_while_the_smallest_face_keeps_twenty_pixels():
+    faces = (6, 20, 39, 40, 79, 80, 200)
+    assert [pyramid.halvings(face) for face in faces] == [0, 0, 0, 1, 1, 2, 3]
+    image = np.random.default_rng(0).integers(0, 256, (7, 10, 3)).astype(np.uint8)
+    means = image[:6].reshape(3, 2, 5, 2, 3).astype(int).sum((1, 3))
+    np.testing.assert_array_equal(halve(image, 1), (means + 2) // 4)
+    assert halve(image, 2).shape == (1, 2, 3) and halve(image, 3).size == 0
+    assert halve(image, 0) is image
 
 
 def test_patches_are_bilinear_and_zero_outside_the_image():

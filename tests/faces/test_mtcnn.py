@@ -98,6 +98,22 @@ def test_max_faces_keeps_the_best_faces(found, images):
     assert (more.scores > 0.8).sum() == 1
 
 
+def test_twice_the_smallest_face_finds_the_same_large_faces(found, images):
+    """From 40 pixels, the pyramid is computed from the image at half its size."""
+    for name in EXPECTED:
+        (faces,) = Detector(min_face=40).detect([images[name]])
+        assert len(faces) == len(found[name])
+        for box, landmarks, score in zip(
+            found[name].boxes, found[name].landmarks, found[name].scores, strict=True
+        ):
+            overlap = intersection_over_union(box[None].astype(float), faces.boxes.astype(float))[0]
+            same = int(overlap.argmax())
+            assert overlap[same] > 0.85
+            side = box[2] - box[0]
+            assert np.abs(faces.landmarks[same] - landmarks).max() < 0.06 * side
+            assert faces.scores[same] == pytest.approx(score, abs=0.02)
+
+
 COARSE = Detector(min_face=60, factor=0.5, thresholds=(0.4, 0.3, 0.8))  # few levels to compile
 
 

@@ -1,4 +1,5 @@
 import struct
+import time
 from fractions import Fraction
 
 import av
@@ -339,3 +340,20 @@ def test_frames_with_too_many_pixels_are_not_decoded(tmp_path, monkeypatch):
     path.write_bytes(content)  # small according to the header, large according to the frames
     frames, counts, error = sample(path, 1.0)
     assert frames == [] and error == "no_frames" and counts.decoded == 0
+
+
+def test_few_frames_are_decoded_ahead_and_none_after_the_consumer_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "_MOST_AHEAD", 4)
+    write(tmp_path / "clip.mp4")
+    counts = SampleCounts()
+    frames = sample_frames(tmp_path / "clip.mp4", 0.0, counts)
+    assert counts.decoded == 0  # nothing is decoded before the first frame is asked for
+    taken = [next(frames).index for _ in range(3)]
+    assert taken == [0, 1, 2]
+    frames.close()
+    stopped = counts.decoded
+    assert 3 <= stopped <= 3 + 4
+    time.sleep(0.05)
+    assert counts.decoded == stopped
+    monkeypatch.setattr(video, "_PIXELS_AHEAD", 1)  # large frames: only the next one
+    assert [frame.index for frame in sample_frames(tmp_path / "clip.mp4", 0.0)] == list(range(30))
