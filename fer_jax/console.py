@@ -20,6 +20,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from fer_jax.languages.language import Language, language
+
+ENGLISH = language("en")
 _LOGGER = logging.getLogger("fer_jax")
 # C0 except tab, DEL, C1, line and paragraph separators, bidirectional overrides and isolates, tag
 # characters, surrogates. Joiners and direction marks stay: Persian file names contain them.
@@ -96,9 +99,9 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def percent(share: float) -> str:
+def percent(share: float, words: Language = ENGLISH) -> str:
     """A share from 0 to 1, such as "97.0 %"."""
-    return f"{100 * share:.1f} %"
+    return words.text("plot.percent", number=words.number(100 * share, 1))
 
 
 def count(number: int, thing: str, things: str = "") -> str:

@@ -34,6 +34,7 @@ from fer_jax.errors import UserError
 from fer_jax.failures import ERROR_LOG
 from fer_jax.files import below
 from fer_jax.inputs import PUBLISHED, paths_of, require_existing
+from fer_jax.languages.language import language, speaking, spoken
 from fer_jax.locking import alone_in
 from fer_jax.schemas import Stage, completed, validated
 
@@ -83,8 +84,8 @@ def stage(
     Args:
         inputs: for a stage without a schema: the paths that it reads. A schema has its own
             `inputs`.
-        doing: what the stage does with this config, in the words of its first line; without it
-            there is no such line.
+        doing: what the stage does, for its first line: the key of a text of `fer_jax.languages`, or
+            a function that returns the text for a config. Without it there is no such line.
         reads: returns further files that the stage reads, such as those that an input names. They
             need not exist; the inputs have changed if one of them appears, disappears or changes.
         grows: whether the stage continues in the same folder if its inputs have changed since it
@@ -118,6 +119,7 @@ def stage(
         def wrapped(config: Config, workdir: str | os.PathLike[str], step: str = "") -> Summary:
             config = config if isinstance(config, Stage) else validated(config)
             folder = Path(workdir).absolute()
+            words = language(getattr(config, "language", None) or spoken().code)
             if backend.several() and not many_processes:
                 raise UserError(
                     f"the stage {config.stage} cannot run in several processes; run it without "
@@ -139,14 +141,20 @@ def stage(
                         )
                     if summary is not None and not revisits:
                         if backend.writes() and not step:
-                            console.say(f"[{config.stage}] finished already: {os.fspath(workdir)}")
+                            console.say(
+                                words.text(
+                                    "message.finished",
+                                    stage=config.stage,
+                                    folder=os.fspath(workdir),
+                                )
+                            )
                         return summary
                     backend.wait_for_all("the folder is checked")
-                    with _released_if_refused(folder):
+                    with _released_if_refused(folder), speaking(words.code):
                         if backend.writes():
                             _begin(config, folder, digests)
-                            text = doing(config) if callable(doing) else doing
-                            if text:
+                            if doing:
+                                text = doing(config) if callable(doing) else words.text(doing)
                                 console.say(f"[{step or config.stage}] {text}")
                         backend.wait_for_all("the stage begins")
                         started = time.time()
@@ -155,7 +163,7 @@ def stage(
                     if backend.writes():
                         _finish(config, folder, summary)
                         if not step and not revisits:
-                            console.say(f"results: {os.fspath(workdir)}")
+                            console.say(words.text("message.results", folder=os.fspath(workdir)))
                     backend.wait_for_all("the stage is done")
                     return summary
 

@@ -5,9 +5,11 @@ The texts are in `en.toml` and `fa.toml`, under the same keys and with the same 
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -113,6 +115,24 @@ class Language:
         shown = self.digits(shown).replace("-", _MINUS)
         has_sign = self.code == "fa" and shown[0] in f"+{_MINUS}"
         return _BEFORE_SIGN + shown if has_sign else shown
+
+
+_spoken: contextvars.ContextVar[Code] = contextvars.ContextVar("spoken", default="en")
+
+
+def spoken() -> Language:
+    """The language of messages: English, except within `speaking`."""
+    return language(_spoken.get())
+
+
+@contextlib.contextmanager
+def speaking(code: Code) -> Iterator[None]:
+    """Messages in the block are in this language."""
+    token = _spoken.set(code)
+    try:
+        yield
+    finally:
+        _spoken.reset(token)
 
 
 @functools.cache

@@ -21,7 +21,7 @@ _SHOWN = 5
 
 
 @stage(
-    doing="searching for leakage between training and test people",
+    doing="doing.audit",
 )
 def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
     """Searches for every kind of leak within each fold, and between pretraining and test people.

@@ -20,6 +20,7 @@ from fer_jax.crossval.labelled_faces import (
 )
 from fer_jax.crossval.method import TrainedModel
 from fer_jax.data.stage_tables import read_table
+from fer_jax.languages.language import spoken
 from fer_jax.metrics import bootstrap, measures
 from fer_jax.metrics.predictions import read_predictions
 from fer_jax.models import starter
@@ -33,8 +34,12 @@ _BOOTSTRAP = {"samples": 10_000, "seed": 0}  # as in configs/evaluate.py
 
 
 def _doing(config: schemas.Crossval) -> str:
-    start = "the starter" if config.init == starter.NAME else Path(config.init).name
-    return f"cross-validation of {config.method}, starting from {start or 'random weights'}"
+    words = spoken()
+    start = words.text("doing.random")
+    if config.init:
+        is_starter = config.init == starter.NAME
+        start = words.text("doing.starter") if is_starter else Path(config.init).name
+    return words.text("doing.crossval", method=config.method, start=start)
 
 
 @stage(

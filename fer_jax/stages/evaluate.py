@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import console, schemas
-from fer_jax.languages.language import language
+from fer_jax.languages.language import Language, language
 from fer_jax.metrics import results
 from fer_jax.metrics.predictions import Predictions, read_predictions
 from fer_jax.report import gallery, page
@@ -26,7 +26,7 @@ from fer_jax.workdir import atomic_file, stage, write_json
 
 
 @stage(
-    doing="measuring accuracy on held-out people, and writing the report",
+    doing="doing.evaluate",
 )
 def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     """Measures every run and writes the report.
@@ -54,36 +54,42 @@ def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     for name in ("model_card", "datasheet"):
         with atomic_file(workdir / f"{name}.md") as path:
             path.write_text(page.render_card(name, measured, stages, own), "utf-8")
-    console.say(*console.table(_accuracies(measured)))
+    console.say(*console.table(_accuracies(measured, words)))
     for other in measured["comparisons"]:
         if not other["comparable"]:
             console.say(f"  {words.for_terminal(page.verdict(other, words))}")
     for stamp in measured["runs"][config.main]["warnings"]:
-        console.warn(f"evaluate: {stamp['title']}: {stamp['text']}")
+        shown = results.stamp_words(stamp, words)
+        console.warn(f"evaluate: {shown['title']}: {shown['text']}")
     return _summary(measured, workdir / "report.html")
 
 
-def _accuracies(measured: dict[str, Any]) -> list[tuple[str, ...]]:
+def _accuracies(measured: dict[str, Any], words: Language) -> list[tuple[str, ...]]:
     """The rows of a table: accuracies, and differences from the main run in percentage points."""
-    rows: list[tuple[str, ...]] = [("run", "accuracy", "95 % interval", "difference", "")]
+    heads = ("message.run", "measure.accuracy", "message.interval", "message.difference")
+    rows: list[tuple[str, ...]] = [(*map(words.text, heads), "")]
     comparisons = {other["second"]: other for other in measured["comparisons"]}
     for name, run in measured["runs"].items():
         accuracy = run["accuracy"]
-        low, high = (f"{100 * accuracy[end]:.1f}" for end in ("low", "high"))
-        row = (name, console.percent(accuracy["value"]), f"{low} to {high}")
-        rows.append((*row, *_difference(comparisons.get(name))))
+        low, high = (words.number(100 * accuracy[end], 1) for end in ("low", "high"))
+        interval = words.text("interval.range", low=low, high=high)
+        row = (name, console.percent(accuracy["value"], words), interval)
+        rows.append((*row, *_difference(comparisons.get(name), words)))
     chance = measured["runs"][measured["main"]]["chance"]["uniform"]
-    return [*rows, ("chance", console.percent(chance), "", "", "")]
+    return [*rows, (words.text("message.chance"), console.percent(chance, words), "", "", "")]
 
 
-def _difference(comparison: dict[str, Any] | None) -> tuple[str, str]:
+def _difference(comparison: dict[str, Any] | None, words: Language) -> tuple[str, str]:
     """The other run minus the main one with its interval, and whether it is significant."""
     if comparison is None or not comparison["comparable"]:
         return "", ""
     difference = comparison["difference"]["accuracy"]  # of the main run to the other one
     value, low, high = (0.0 - 100 * difference[end] for end in ("value", "high", "low"))
-    text = f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
-    return text, "" if low > 0 or high < 0 else "not significant"
+    shown = {"value": value, "low": low, "high": high}
+    text = words.text(
+        "message.gain", **{name: words.signed(number, 1) for name, number in shown.items()}
+    )
+    return text, "" if low > 0 or high < 0 else words.text("message.not_significant")
 
 
 def _read_runs(config: schemas.Evaluate) -> dict[str, Predictions]:

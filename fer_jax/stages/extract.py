@@ -34,7 +34,7 @@ _SHOWN = 10  # videos that could not be read
 
 
 @stage(
-    doing="finding the faces in the videos",
+    doing="doing.extract",
     grows=True,
 )
 def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _TASK = "verification"  # any task that shows the network its images unchanged
 
 
 @stage(
-    doing="classifying pictures of ImageNet",
+    doing="doing.imagenet_check",
 )
 def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     """Classifies pictures of ImageNet; the answer is also in `answer.json`.

@@ -39,7 +39,7 @@ _LONGEST_STEM = 200  # bytes of a crop's name; file systems allow 255 with all t
 
 
 @stage(
-    doing="finding the faces in the labelled photographs",
+    doing="doing.photographs",
     reads=lambda config: files_read(config.photos),
     grows=True,
 )

@@ -12,7 +12,7 @@ from fer_jax import console, schemas
 from fer_jax.data import removal
 from fer_jax.errors import NotApplicableError, UserError
 from fer_jax.faces import drawing
-from fer_jax.languages.language import language
+from fer_jax.languages.language import Language, language
 from fer_jax.stages import find_stage
 from fer_jax.workdir import stage
 
@@ -29,8 +29,9 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
         UserError: the consent of a person is withdrawn whose photographs are in earlier results.
     """
     config = filled(config, workdir)
+    words = language(config.language)
     if any(config.steps[name].stage == "predict" for name in config.order):
-        drawing.check_text_layout(language(config.language))  # before hours of work
+        drawing.check_text_layout(words)  # before hours of work
     _stop_for_withdrawals(config, workdir)
     summary: dict[str, Any] = {}
     left_out: set[str] = set()
@@ -40,14 +41,14 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
         if step.stage == "evaluate":
             runs = {run: folder for run, folder in step.runs.items() if folder not in left_out}
             step = step.model_copy(update={"runs": runs})
-        label = f"{number}/{len(config.order)} {name}"
+        label = words.text("message.step", number=number, count=len(config.order), name=name)
         started, before = time.time(), _finished_at(workdir / name)
         try:
             results = find_stage(step.stage).run(step, workdir / name, label)
         except NotApplicableError as error:
             if name not in config.optional:
                 raise
-            console.warn(f"pipeline: the step {name} is left out: {error}")
+            console.warn(words.text("message.left_out", name=name, reason=error))
             left_out.add(str(workdir / name))
             continue
         ran += before is None or _finished_at(workdir / name) != before
@@ -60,8 +61,9 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
             summary |= {key: value for key, value in results.items() if key != "wall_s"}
     pictures = [workdir / name / "overview.jpg" for name in config.order]
     shown = [file for file in pictures if ran and file.is_file()]
-    first, *others = _closing(summary, shown, workdir)
-    console.say(*(["", first] if ran else [f"[pipeline] finished already; {first}"]), *others)
+    first, *others = _closing(summary, shown, workdir, words)
+    again = words.text("message.pipeline_finished", result=first)
+    console.say(*(["", first] if ran else [again]), *others)
     return summary
 
 
@@ -71,15 +73,21 @@ def _finished_at(folder: Path) -> int | None:
     return file.stat().st_mtime_ns if file.is_file() else None
 
 
-def _closing(summary: dict[str, Any], pictures: list[Path], workdir: Path) -> list[str]:
+def _closing(
+    summary: dict[str, Any], pictures: list[Path], workdir: Path, words: Language
+) -> list[str]:
     """The last lines: the accuracy, pictures of predictions, and the report."""
     if "report" not in summary:
-        return [f"results: {workdir}"]
+        return [words.text("message.results", folder=workdir)]
+    values = {
+        "accuracy": console.percent(summary["accuracy"], words),
+        "low": words.number(100 * summary["low"], 1),
+        "high": console.percent(summary["high"], words),
+    }
     return [
-        f"accuracy on held-out people: {console.percent(summary['accuracy'])} (95 % interval "
-        f"{100 * summary['low']:.1f} to {console.percent(summary['high'])})",
-        *(f"picture: {file}" for file in pictures),
-        f"report: {summary['report']}",
+        words.text("message.accuracy", **values),
+        *(words.text("message.picture", file=file) for file in pictures),
+        words.text("message.report", file=summary["report"]),
     ]
 
 

@@ -26,7 +26,7 @@ from fer_jax.faces.camera import Camera, Window
 from fer_jax.faces.video import Frame, write_video
 from fer_jax.figures import save_figure
 from fer_jax.following import follower
-from fer_jax.languages.language import language
+from fer_jax.languages.language import language, spoken
 from fer_jax.reading import AnalysedFrame, Found, Reader, Source, find_sources, schema
 from fer_jax.recogniser import Recogniser
 from fer_jax.report.timeline import Timeline
@@ -41,8 +41,13 @@ _ROWS_AT_ONCE = 4096  # rows per row group of predictions.parquet
 _PIXELS, _SCORE, _PROBABILITY = "{:.2f}", "{:.4f}", "{:.6f}"  # numbers in predictions.csv
 
 
+def _doing(config: schemas.Predict) -> str:
+    camera = spoken().text("doing.camera", number=config.camera)
+    return spoken().text("doing.predict", input=config.input or camera)
+
+
 @stage(
-    doing=lambda config: f"reading faces in {config.input or f'the camera {config.camera}'}",
+    doing=_doing,
     live=lambda config: bool(config.camera),
 )
 def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class HeldOut(NamedTuple):
 
 
 @stage(
-    doing="removing crops that show no face",
+    doing="doing.refine",
 )
 def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     """Scores every crop with the verifier and sets `status` and `reason` in the manifest.

@@ -19,7 +19,7 @@ _BEGUN = "begun.json"  # whose removal began last: a salted digest, since the id
 
 
 @stage(
-    doing="deleting everything about one person",
+    doing="doing.remove",
     grows=True,
     revisits=True,
 )

@@ -42,7 +42,7 @@ class _Job:
     pictures: int
 
 
-@stage(doing="drawing generated people")
+@stage(doing="doing.render")
 def run(config: schemas.Render, workdir: Path) -> dict[str, Any]:
     """Draws the files that `config` describes and that do not exist in `workdir` yet."""
     clips, photographs = _clips(config, workdir), _photographs(config, workdir)

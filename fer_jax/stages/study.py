@@ -21,7 +21,7 @@ from fer_jax.workdir import atomic_file, stage
 
 
 @stage(
-    doing="comparing the methods on the same held-out people",
+    doing="doing.study",
 )
 def run(config: schemas.Study, workdir: Path) -> dict[str, Any]:
     """Compares, within each setting, every method with `config.reference`.

@@ -13,6 +13,7 @@ import numpy as np
 from fer_jax import backend, console, records, schemas
 from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
+from fer_jax.languages.language import spoken
 from fer_jax.probes import face_pictures, task_pictures, watching
 from fer_jax.tasks.task import Task
 from fer_jax.training import curves, model_directory, parameter_table, sharding
@@ -24,7 +25,8 @@ from fer_jax.workdir import atomic_file, stage
 
 def _doing(config: schemas.Train) -> str:
     tasks = sorted(config.tasks.named())
-    return f"training on the task{'s' if len(tasks) > 1 else ''} {' and '.join(tasks)}"
+    key = "doing.train" if len(tasks) == 1 else "doing.train_tasks"
+    return spoken().text(key, tasks=spoken().text("list.and").join(tasks))
 
 
 _PROBES = {"knn": "nearest neighbours", "linear": "logistic regression"}
