@@ -76,3 +76,16 @@ def test_an_unset_or_unknown_run_names_the_flag(config, tmp_path):
     config.main = "best"
     with pytest.raises(UserError, match="main='best' must be one of the runs"):
         evaluate.run(config, tmp_path / "b")
+
+
+def test_with_language_fa_the_report_and_the_messages_are_persian(config, tmp_path, capsys):
+    config.language = "fa"
+    summary = evaluate.run(config, tmp_path / "out")
+    html = Path(summary["report"]).read_text("utf-8")
+    assert '<html lang="fa" dir="rtl">' in html and "واحد درصد از" in html
+    messages = capsys.readouterr().out
+    assert "[evaluate] سنجش دقت روی افراد کنارگذاشته‌شده و نوشتن گزارش" in messages
+    assert "دقیق‌تر است" in messages and "نتیجه‌ها: " in messages
+    assert "\\u20" not in messages and "accuracy" not in messages
+    english = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert english["labels"] == ["angry", "happy", "neutral", "sad"]
