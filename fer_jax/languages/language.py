@@ -108,8 +108,8 @@ class Language:
         return text.join(_ISOLATE) if latin else text
 
     def for_terminal(self, text: str) -> str:
-        """The text without isolates, which the console would escape."""
-        return text.translate(dict.fromkeys(map(ord, _ISOLATE)))
+        """The text without isolates, which the console would escape, and with a plain minus."""
+        return text.translate(dict.fromkeys(map(ord, _ISOLATE))).replace(_MINUS, "-")
 
     def _signed(self, shown: str) -> str:
         shown = self.digits(shown).replace("-", _MINUS)

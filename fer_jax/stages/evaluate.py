@@ -86,9 +86,8 @@ def _difference(comparison: dict[str, Any] | None, words: Language) -> tuple[str
     difference = comparison["difference"]["accuracy"]  # of the main run to the other one
     value, low, high = (0.0 - 100 * difference[end] for end in ("value", "high", "low"))
     shown = {"value": value, "low": low, "high": high}
-    text = words.text(
-        "message.gain", **{name: words.signed(number, 1) for name, number in shown.items()}
-    )
+    signed = {name: words.signed(number, 1) for name, number in shown.items()}
+    text = words.for_terminal(words.text("message.gain", **signed))
     return text, "" if low > 0 or high < 0 else words.text("message.not_significant")
 
 

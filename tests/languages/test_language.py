@@ -54,7 +54,7 @@ def test_every_text_is_used():
 
 def test_persian_texts_are_persian():
     for key, text in PERSIAN.texts.items():
-        words = re.sub(r"\{\w+\}|<[^>]+>|⁦[^⁩]*⁩|\\u\w+", "", text)
+        words = re.sub(r"\[\w+\]|\{\w+\}|<[^>]+>|⁦[^⁩]*⁩|\\u\w+", "", text)
         assert not re.search("[يكةىۀ٠-٩]", words), f"{key}: an Arabic letter or digit"
         assert not re.search("[0-9,;?]", words.replace("F1", "")), f"{key}: Latin digits or signs"
         if re.search("[A-Za-z]{2}", words):
