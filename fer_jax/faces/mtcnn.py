@@ -150,7 +150,7 @@ class Detector(settings.Detector):
             for (top, left), inside in zip(layout.tiles, layout.inside, strict=True)
         ]
         scores, offsets = (
-            np.concatenate([np.asarray(part) for part in parts])[layout.index]
+            np.concatenate([np.asarray(part) for part in parts])[layout.positions]
             for parts in zip(*outputs, strict=True)
         )
         cells = layout.cells

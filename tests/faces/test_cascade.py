@@ -90,7 +90,9 @@ def test_cells_of_a_mosaic_are_those_of_its_levels(size):
         tile = jnp.asarray(plane[top : top + side, left : left + side])
         outputs.append(networks.proposals(part, tile, jnp.asarray(inside)))
     scores, offsets = (
-        np.concatenate([np.asarray(one).reshape(-1, *one.shape[2:]) for one in parts])[layout.index]
+        np.concatenate([np.asarray(one).reshape(-1, *one.shape[2:]) for one in parts])[
+            layout.positions
+        ]
         for parts in zip(*outputs, strict=True)
     )
     factors = pyramid.scales(*size, 20, 0.709)
@@ -115,7 +117,7 @@ def test_levels_of_a_mosaic_do_not_overlap():
             assert top % 2 == left % 2 == 0
             covered[top : top + height, left : left + width] += 1
         assert covered.max() == 1 and covered.sum() == sum(h * w for *_, h, w in layout.places)
-        assert len(np.unique(layout.index)) == len(layout.index)
+        assert len(np.unique(layout.positions)) == len(layout.positions)
     assert pyramid.mosaic(19, 300, 20, 0.709) is None
 
 

@@ -58,7 +58,7 @@ class Mosaic(NamedTuple):
         tiles: top and left of the tiles that contain cells.
         inside: for each tile, which outputs of P-Net's first convolution lie within a level.
         cells: those that lie within a level, level by level.
-        index: the position of each cell in P-Net's flattened outputs for the tiles.
+        positions: of the cells in P-Net's flattened outputs for the tiles.
     """
 
     shape: tuple[int, int]
@@ -66,7 +66,7 @@ class Mosaic(NamedTuple):
     tiles: list[tuple[int, int]]
     inside: list[Bool[np.ndarray, "ih iw"]]
     cells: Cells
-    index: Int[np.ndarray, " n"]
+    positions: Int[np.ndarray, " n"]
 
 
 def halvings(min_face: int) -> int:
@@ -136,8 +136,8 @@ def mosaic(height: int, width: int, min_face: int | float, factor: float) -> Mos
     if not factors:
         return None
     sizes = [(_scaled(height, scale), _scaled(width, scale)) for scale in factors]
-    columns = range(_tiles(sizes[0][1]), _tiles(2 * sizes[0][1]) + 1)
-    shelved = [(count, *_shelve(sizes, count * _TILE_STEP + 10)) for count in columns]
+    counts = range(_tiles(sizes[0][1]), _tiles(2 * sizes[0][1]) + 1)  # tiles side by side
+    shelved = [(count, *_shelve(sizes, count * _TILE_STEP + 10)) for count in counts]
     count, places, below = min(shelved, key=lambda one: one[0] * _tiles(one[2]))
     shape = _tiles(below) * _TILE_STEP + 10, count * _TILE_STEP + 10
     inside = np.zeros(shape, bool)
