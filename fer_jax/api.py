@@ -142,7 +142,7 @@ def config(name: str | os.PathLike[str], **fields: Any) -> ConfigDict:
 
     Args:
         name: of a shipped config, such as "predict" or "emotion:small,rotation" (the command
-            `fer-jax` lists them), or the path of a config file.
+            `fer-jax` lists them), or the path of a config file or of a saved `config.json`.
         **fields: values by the field's name; `**{"optimizer.learning_rate": 1e-3}` for a nested
             one. A path may be an `os.PathLike`.
 
@@ -154,7 +154,7 @@ def config(name: str | os.PathLike[str], **fields: Any) -> ConfigDict:
             f"a config cannot be of the type {type(name).__name__}: give its name or its path"
         )
     place = os.fspath(name)
-    if not place.partition(":")[0].endswith(".py"):
+    if not config_files.is_saved(place) and not place.partition(":")[0].endswith(".py"):
         place = config_files.named(place, config_files.folder())
     with config_files.importable():
         _, made = config_files.load(place)

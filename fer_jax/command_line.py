@@ -3,7 +3,8 @@
 python launch.py --config=configs/pipeline.py --config.videos=DIR --config.photos=DIR --workdir=DIR
 fer-jax pipeline --videos=DIR --photos=DIR --workdir=DIR
 
-Both run the stage that a config names. Any field of the config can be set by a flag:
+Both run the stage that a config names; --config=WORKDIR/config.json is the config of an earlier
+run. Any field of the config can be set by a flag:
 --config.steps.pretrain.epochs=100, which `fer-jax` also accepts as --steps.pretrain.epochs=100.
 Each config's docstring says what it does, what it costs and what to expect.
 Exit codes: 0, 2 for an error that the user can fix, 1 for a check that fails and for any other
@@ -29,7 +30,10 @@ from fer_jax.data import names
 from fer_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The config file, e.g. configs/pipeline.py.", lock_config=True
+    "config",
+    None,
+    "The config file, e.g. configs/pipeline.py, or the config.json of an earlier run.",
+    lock_config=True,
 )
 _FILE_FIELDS = {"input": "one file or folder", "model": "one model"}  # the first that a config has
 _SHORT_HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort"}
@@ -216,7 +220,7 @@ def parse_flags(argv: list[str]) -> list[str]:
             if _SHORT_HELP & set(argv):  # absl would add the docstring of launch.py
                 sys.exit(0)
         _check_overrides(argv, config)
-        rest: list[str] = flags.FLAGS(argv)
+        rest: list[str] = flags.FLAGS(_in_python(argv))
     except SystemExit:
         raise
     except BrokenPipeError:  # as in `launch.py --help | head`
@@ -231,6 +235,18 @@ def parse_flags(argv: list[str]) -> list[str]:
     verbosity = flags.FLAGS["verbosity"]
     console.configure(None if verbosity.using_default_value else verbosity.value)
     return rest
+
+
+def _in_python(argv: list[str]) -> list[str]:
+    """The arguments with a config file in Python for a saved `config.json`, as absl needs it."""
+    words = list(argv)
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag.lstrip("-") == "config" and flag.startswith("-") and equals:
+            words[place] = f"{flag}={config_files.in_python(value)}"
+        elif place and words[place - 1] in ("-config", "--config"):
+            words[place] = config_files.in_python(word)
+    return words
 
 
 def _load_config(argv: list[str]) -> tuple[str, ConfigDict]:

@@ -80,13 +80,23 @@ def named(name: str, configs: Path, kind: str = "config") -> str:
     return f"{configs / stem}.py{colon}{argument}"
 
 
+def is_saved(place: str) -> bool:
+    """Whether `place` is the path of a `config.json`, not that of a config file in Python."""
+    return place.endswith(".json") and ".py:" not in place
+
+
+def in_python(place: str) -> str:
+    """PATH or PATH:ARGUMENT of the config file in Python that `place` stands for."""
+    return f"{Path(__file__).with_name('saved_config.py')}:{place}" if is_saved(place) else place
+
+
 def load(place: str) -> tuple[str, ConfigDict]:
-    """The docstring and the config of a file, PATH or PATH:ARGUMENT.
+    """The docstring and the config of a file: PATH, PATH:ARGUMENT or a saved `config.json`.
 
     Raises:
         UserError: the file cannot be loaded, or has no function `get_config`.
     """
-    path, colon, argument = place.partition(":")
+    path, colon, argument = in_python(place).partition(":")
     try:
         module = runpy.run_path(path)
         if "get_config" not in module:

@@ -40,7 +40,7 @@ LEVELS = {
 LEAVES = {
     "backend", "config_files", "console", "environment", "errors", "failures", "figures", "files",
     "inputs", "interrupts", "languages", "locking", "outputs", "padding", "plugins", "records",
-    "schemas",
+    "saved_config", "schemas",
     "spreadsheets", "workdir", "workers",
 }  # fmt: skip
 # Packages of one level do not import each other, except for these modules.

@@ -1,0 +1,37 @@
+"""The config of an earlier run, from the file config.json in its workdir."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.errors import UserError
+
+
+def get_config(path: str = "") -> ConfigDict:
+    """The config in the file `path`; its relative paths are relative to the current folder.
+
+    Raises:
+        UserError: the file cannot be read, or no stage wrote it.
+    """
+    try:
+        values = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is not JSON: {error}"
+        raise UserError(f"cannot load the config {path} ({reason})") from error
+    if not isinstance(values, dict) or not isinstance(values.get("stage"), str):
+        raise UserError(
+            f"the config {path} names no stage; give the config.json of a workdir, or a config "
+            "file in Python"
+        )
+    return ConfigDict(_with_tuples(values), allow_dotted_keys=True).lock()
+
+
+def _with_tuples(value: Any) -> Any:
+    """The value with a tuple for each list, as in configs: flags cannot change lists."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(child) for key, child in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
