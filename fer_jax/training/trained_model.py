@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fer_jax.data import sources
 from fer_jax.errors import UserError
 from fer_jax.models import pretrained
 from fer_jax.models.network import Network
-from fer_jax.padding import in_batches, power_of_two
+from fer_jax.padding import BatchSize, in_batches, power_of_two
 from fer_jax.records import Inference, ModelRecord
 from fer_jax.tasks.task import Task
 from fer_jax.training import gradients, inference, model_directory, person_relative
@@ -42,8 +42,8 @@ class Model:
         record: the record of a model directory.
         weights: float arrays by path, as returned by `model_directory.read_weights`.
         where: names the model in error messages.
-        batch: number of rows per batch; None: powers of two up to `BATCH`, so that a single face
-            does not cost a whole batch.
+        batch: number of images per batch, with all views; None: powers of two of faces, up to
+            `BATCH` images, so that a single face does not cost a whole batch.
 
     Raises:
         UserError: the record does not describe a valid network, or the weights, labels and tasks do
@@ -207,29 +207,23 @@ class Model:
             the task reads them.
         """
         how = self._how(task)
-        views = inference.views(images, how.crops)
-        if not self.reads_fine(task):
-            return np.stack([self._zoomed(task, view, view) for view in views], axis=1)
-        assert fine is not None, f"{task} reads faces of {gradients.SIDE} pixels"
-        fine_views = inference.views(fine, how.crops)
-        seen = [self._zoomed(task, *pair) for pair in zip(views, fine_views, strict=True)]
-        if not how.gradients:
-            return np.stack(seen, axis=1)
-        lines = [gradients.descriptors(view) for view in fine_views]
-        return np.concatenate([np.stack(seen, axis=1), np.stack(lines, axis=1)], axis=-1)
+        faces = [images]
+        if self.reads_fine(task):
+            assert fine is not None, f"{task} reads faces of {gradients.SIDE} pixels"
+            faces.append(fine)
+        step = self._step("depths" if how.depths else "features", task)
 
-    def _zoomed(
-        self, task: str, view: UInt8[np.ndarray, "n s s 3"], fine: UInt8[np.ndarray, "n t t 3"]
-    ) -> Float32[np.ndarray, "n f"]:
-        """What the network sees in a view, averaged over the zooms of a task."""
-        how, side = self._how(task), self.record.image_size
-        sharpest = fine if fine.shape[1] > side else view
-        shown = [
-            view if zoom == 1 else inference.zoomed(sharpest, zoom, side) for zoom in how.zooms
-        ]
-        kind = "depths" if how.depths else "features"
-        mean: np.ndarray = np.mean([self._run(kind, task, one) for one in shown], axis=0)
-        return mean
+        def read(images: np.ndarray, fine: np.ndarray | None = None) -> tuple[Any, ...]:
+            views = inference.views(images, how.crops)
+            fine_views = views if fine is None else inference.views(fine, how.crops)
+            features = step(self._state, _magnified(views, fine_views, how.zooms))
+            if not how.gradients:
+                return (features,)
+            return features, np.stack([gradients.descriptors(v) for v in fine_views], axis=1)
+
+        # One call has all views of a face, because calls with few rows are slow.
+        passes = 2 * how.crops * len(how.zooms)
+        return np.concatenate(in_batches(read, *faces, size=self._batch_size(passes)), axis=-1)
 
     def answers(
         self, task: str, features: Float32[np.ndarray, "n v f"]
@@ -244,7 +238,10 @@ class Model:
         """The outputs of a task's head for each view; n is at least 1."""
         rows = features.reshape(-1, features.shape[-1])
         seen, rest = np.split(rows, [self.width], axis=1)
-        logits = self._run("head", task, seen)
+        step = self._step("head", task)
+        logits: np.ndarray = in_batches(
+            lambda part: step(self._state, part), seen, size=self._batch_size(1)
+        )
         if rest.shape[1]:
             kernels = [self._further[path] for path in further_kernels(task, self._how(task))]
             logits = logits + rest @ np.concatenate(kernels)
@@ -291,7 +288,11 @@ class Model:
 
     def pooled(self, task: str, images: np.ndarray) -> Float32[np.ndarray, "n f"]:
         """Pooled features of the images, with the task's preprocessing."""
-        return self._run("features", task, images)
+        step = self._step("features", task)
+        found: np.ndarray = in_batches(
+            lambda part: step(self._state, part[:, None, None]), images, size=self._batch_size(1)
+        )
+        return found[:, 0]
 
     def network(self) -> Network:
         """A copy of the network, with its weights."""
@@ -302,22 +303,50 @@ class Model:
         """One of the tasks, as the record describes it."""
         return self._tasks[name]
 
-    def _run(self, kind: str, task: str, rows: np.ndarray) -> Float32[np.ndarray, "n f"]:
-        """Applies the compiled function `kind` of a task to all rows."""
+    def _step(self, kind: str, task: str) -> Any:
+        """The compiled function `kind` of a task: its "head", its "features" or with "depths"."""
         if (kind, task) not in self._compiled:
-            made = {
-                "features": make_features_step(self._graphdef, self._tasks[task]),
-                "depths": make_features_step(self._graphdef, self._tasks[task], depths=True),
-                "head": make_head_step(self._graphdef, task),
-            }
-            self._compiled[kind, task] = jax.jit(made[kind], compiler_options=compiler_options())
-        compiled = self._compiled[kind, task]
-        found: np.ndarray = in_batches(
-            lambda part: compiled(self._state, part),
-            rows,
-            size=lambda left: self._batch or power_of_two(left, most=self.BATCH),
-        )
-        return found
+            if kind == "head":
+                made: Any = make_head_step(self._graphdef, task)
+            else:
+                made = _of_views(
+                    make_features_step(self._graphdef, self._tasks[task], depths=kind == "depths")
+                )
+            self._compiled[kind, task] = jax.jit(made, compiler_options=compiler_options())
+        return self._compiled[kind, task]
+
+    def _batch_size(self, passes: int) -> BatchSize:
+        """How many faces a batch has, if each makes `passes` rows."""
+        most = max(1, (self._batch or self.BATCH) // passes)
+        return lambda left: most if self._batch else power_of_two(left, most)
+
+
+def _magnified(
+    views: Sequence[UInt8[np.ndarray, "n s s 3"]],
+    fine_views: Sequence[UInt8[np.ndarray, "n t t 3"]],
+    zooms: Sequence[float],
+) -> UInt8[np.ndarray, "n v z s s 3"]:
+    """Each view at each zoom, cut from the larger picture."""
+    side = views[0].shape[1]
+    sharpest = fine_views if fine_views[0].shape[1] > side else views
+    shown = [
+        [view if zoom == 1 else inference.zoomed(sharp, zoom, side) for zoom in zooms]
+        for view, sharp in zip(views, sharpest, strict=True)
+    ]
+    return np.moveaxis(np.array(shown), 2, 0)
+
+
+def _of_views(features_step: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """From a function of images [B, S, S, 3] to one of their views and zooms [B, V, Z, S, S, 3].
+
+    It returns features [B, V, F], the mean over the zooms.
+    """
+
+    def of_views(state: Any, shown: jax.Array) -> jax.Array:
+        rows = shown.reshape(-1, *shown.shape[3:])
+        return features_step(state, rows).reshape(*shown.shape[:3], -1).mean(axis=2)
+
+    return of_views
 
 
 def depth_kernel(task: str) -> str:

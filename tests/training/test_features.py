@@ -52,6 +52,28 @@ def test_a_zoom_shows_the_centre_from_the_sharper_picture(crops):
     assert not inference.zoomed(blank, 1.3, 48).any()
 
 
+@pytest.mark.parametrize("batch", [None, 16])
+def test_the_views_of_a_face_are_read_in_one_call_of_bounded_size(batch):
+    read = model(crops=5, zooms=(1.0, 1.3))
+    read = trained_model.Model(read.record, read.weights, batch=batch)
+    faces = np.random.default_rng(1).integers(0, 255, (5, 48, 48, 3), np.uint8)
+    fine = trained_model.resized(faces, gradients.SIDE)
+    step, shapes = read._step("features", "emotion"), []
+
+    def counted(state, shown):
+        shapes.append(shown.shape[:3])
+        return step(state, shown)
+
+    read._compiled["features", "emotion"] = counted
+    found = read.features("emotion", faces, fine)
+    assert shapes == ([(3, 10, 2), (2, 10, 2)] if batch is None else [(1, 10, 2)] * 5)
+    views = zip(inference.views(faces, 5), inference.views(fine, 5), strict=True)
+    for place, (view, fine_view) in enumerate(views):
+        near = inference.zoomed(fine_view, 1.3, 48)
+        expected = (read.pooled("emotion", view) + read.pooled("emotion", near)) / 2
+        np.testing.assert_allclose(found[:, place], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_outputs_of_earlier_stages_follow_the_features_and_gradients_come_last(crops):
     deep = model(depths=True, gradients=True)
     found = deep.features_of_crops("emotion", crops)
