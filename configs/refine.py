@@ -18,10 +18,10 @@ only MTCNN's score decides. `--config.use_verifier=own` and `starter` choose one
 no trained verifier.
 
 Writes manifest.parquet (with all rows of the input, and verifier_score, status and reason),
-removed.png (a sheet of the removed crops, with scores and reason), disagreements.png (crops that
-only one of the two takes for a face), scores.png (histogram) and threshold.json (precision and
-recall on sources that were used neither for training nor for the threshold, with 95 % intervals;
-which verifier was used, and why another one was not trusted).
+removed.png (a sheet of the removed crops, with reason, video, time and scores), disagreements.png
+(crops that only one of the two takes for a face), scores.png (histogram) and threshold.json
+(precision and recall on sources that were used neither for training nor for the threshold, with
+95 % intervals; which verifier was used, and why another one was not trusted).
 
 Cost: one forward pass of the verifier over every crop; with the demo's small network some
 hundred crops per second on 2 CPU cores.

@@ -1,14 +1,20 @@
-"""Histograms of the measures of extracted faces, for choosing limits."""
+"""Overviews of extracted faces: histograms for choosing limits, and what sheets of crops share."""
 
 from __future__ import annotations
 
+from pathlib import Path, PurePosixPath
+
 import numpy as np
 import pandas as pd
+from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
 from fer_jax.data.manifest import KEPT
+from fer_jax.faces import drawing
+from fer_jax.faces.images import read_image
 from fer_jax.faces.selection import Limits, sizes
 
+_LONGEST_NAME = 18  # characters under a crop
 _KEPT, _REMOVED = "#2a78c2", "#d9603b"
 
 
@@ -48,3 +54,43 @@ def histograms(faces: pd.DataFrame, limits: Limits) -> Figure:
         figure.axes[0].legend(frameon=False)
     figure.axes[0].set(ylabel="faces")
     return figure
+
+
+def kept_sheet(faces: pd.DataFrame, folder: Path, limit: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A contact sheet of the kept crops in the order of the manifest, each with video and time.
+
+    Args:
+        faces: rows of the manifest in `folder`.
+        folder: what the paths of the crops start from.
+        limit: the most crops to show; evenly spaced ones of many.
+    """
+    kept = faces[faces["status"] == KEPT]
+    shown = evenly(kept, limit)
+    return drawing.contact_sheet(
+        [read_image(folder / crop) for crop in shown["crop"]],
+        [place_of(*where) for where in zip(shown["video"], shown["time_s"], strict=True)],
+        title=f"{len(kept)} of {len(faces)} faces kept" + how_many_shown(kept, shown),
+    )
+
+
+def evenly(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """At most `limit` rows, evenly spaced, with the first and the last."""
+    if len(rows) <= limit:
+        return rows
+    return rows.iloc[np.linspace(0, len(rows) - 1, limit).round().astype(int)]
+
+
+def how_many_shown(rows: pd.DataFrame, shown: pd.DataFrame) -> str:
+    """The end of a sheet's title; empty if all rows are shown."""
+    return f", {len(shown)} of them shown" if len(shown) < len(rows) else ""
+
+
+def place_of(video: str, time_s: float) -> str:
+    """A caption of two lines: the file name of a video, and the time as players show it.
+
+    A long name is cut in the middle, since many names differ only at their end.
+    """
+    name, tenths = PurePosixPath(video).name, round(10 * time_s)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME - 12]}…{name[-11:]}"
+    return f"{name}\n{tenths // 600}:{tenths % 600 / 10:04.1f}"

@@ -5,6 +5,7 @@
     negatives.parquet               crops without a face, for the verifier
     skipped.csv                     videos that could not be read, or not to the end, with reasons
     quality.png                     histograms of the measurements of the faces
+    kept.png                        a sheet of kept faces, with video and time
 
 A run that was killed continues with the videos that have no shard. If videos are added later, only
 these are extracted.
@@ -21,7 +22,7 @@ import pandas as pd
 
 from fer_jax import console, records, schemas
 from fer_jax.errors import UserError
-from fer_jax.faces import overview, runners, shards
+from fer_jax.faces import drawing, overview, runners, shards
 from fer_jax.faces.selection import REASONS
 from fer_jax.faces.shards import Job, Stats
 from fer_jax.faces.video import expected_samples, list_videos
@@ -31,6 +32,7 @@ from fer_jax.spreadsheets import safe_table
 from fer_jax.workdir import atomic_file, stage
 
 _SHOWN = 10  # videos that could not be read
+_ON_SHEET = 96  # crops in kept.png at most
 
 
 @stage(
@@ -67,6 +69,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     faces = shards.merge([job.shard for job in jobs], workdir)
     histograms = overview.histograms(faces, config.limits)
     save_figure(histograms, workdir / "quality.png", dpi=110)
+    drawing.write_image(workdir / "kept.png", overview.kept_sheet(faces, workdir, _ON_SHEET))
     searched = sum(one.kept_frames for one in new.values())
     return {
         "videos": len(jobs),

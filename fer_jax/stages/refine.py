@@ -20,7 +20,7 @@ from fer_jax import console, records, schemas
 from fer_jax.data import builders, sources
 from fer_jax.data.manifest import HARD, KEPT, REMOVED, read_manifest, read_negatives, write_manifest
 from fer_jax.errors import UserError
-from fer_jax.faces import drawing
+from fer_jax.faces import drawing, overview
 from fer_jax.faces.images import read_image
 from fer_jax.faces.verdicts import (
     PLAIN_THRESHOLD,
@@ -241,19 +241,22 @@ def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, str
 
 
 def removed_sheet(faces: pd.DataFrame, limit: int) -> UInt8[np.ndarray, "h w 3"]:
-    """A contact sheet of removed crops by descending verifier score, evenly spaced if many.
+    """A contact sheet of removed crops by descending verifier score, with video and time.
 
     Args:
         faces: rows of a manifest with `path`, the file of the crop.
-        limit: the maximum number of crops.
+        limit: the maximum number of crops; evenly spaced ones if there are more.
     """
     removed = faces[faces["status"] == REMOVED]
-    title = f"{len(removed)} of {len(faces)} faces removed"
     removed = removed.sort_values(["verifier_score", "face_id"], ascending=[False, True])
-    if len(removed) > limit:
-        removed = removed.iloc[np.linspace(0, len(removed) - 1, limit).round().astype(int)]
-        title += f", {limit} of them shown"
-    return _sheet(removed.assign(caption=removed["reason"]), title)
+    shown = overview.evenly(removed, limit)
+    title = f"{len(removed)} of {len(faces)} faces removed"
+    title += overview.how_many_shown(removed, shown)
+    captions = [
+        f"{reason}\n{overview.place_of(video, time_s)}"
+        for reason, video, time_s in shown[["reason", "video", "time_s"]].itertuples(index=False)
+    ]
+    return _sheet(shown.assign(caption=captions), title)
 
 
 def disagreements(

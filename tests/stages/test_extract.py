@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_jax import outputs
 from fer_jax.data.manifest import read_manifest, read_negatives
 from fer_jax.errors import UserError
 from fer_jax.faces import shards
@@ -81,6 +82,14 @@ def test_rows_and_crops_agree(extracted, videos):
         assert len(again) == 1 and again.scores[0] > 0.9
     for _, track in faces.groupby("video"):
         assert (np.diff(track["time_s"]) > 0).all() and track["track"].nunique() == 1
+
+
+def test_a_sheet_shows_the_kept_faces(extracted):
+    workdir, summary = extracted
+    rows = -(-summary["kept"] // 8)  # of eight faces each
+    sheet = read_image(workdir / "kept.png")
+    assert 172 * rows < sheet.shape[0] < 172 * rows + 60
+    assert "kept.png" in outputs.written(workdir)  # so that `remove` deletes it
 
 
 def test_negatives_show_no_face(extracted, videos):

@@ -227,6 +227,24 @@ def test_refine_again_does_nothing_and_after_a_kill_the_same(tmp_path, validatio
     pd.testing.assert_frame_equal(read_manifest(workdir / "manifest.parquet"), manifest)
 
 
+def test_the_sheet_names_video_and_time_of_each_crop(monkeypatch, tmp_path):
+    told = []
+
+    def sheet(crops, captions, title):
+        told.extend(captions)
+        return crops[0]
+
+    monkeypatch.setattr(refine.drawing, "contact_sheet", sheet)
+    write_extract(tmp_path, [(90, 0.99)])
+    (crop,) = tmp_path.rglob("*.png")
+    rows = read_manifest(tmp_path / "manifest.parquet").assign(
+        status="removed", reason="verifier", verifier_score=0.25, video="a/b.mp4", time_s=61.5,
+        path=str(crop),
+    )  # fmt: skip
+    refine.removed_sheet(rows, 4)
+    assert told == ["verifier\nb.mp4\n1:01.5\nMTCNN 0.990\nverifier 0.250"]
+
+
 def test_nothing_removed_still_gives_a_sheet(tmp_path, validation):
     extract = write_extract(tmp_path / "extract", [(180, 0.99), (190, 0.95)])
     summary = refine.run(config_for(extract), tmp_path / "refine")

@@ -296,7 +296,7 @@ def test_sheets_of_the_person_s_own_videos_go_and_the_videos_are_named(study):
     (videos / f"{GONE}_talks.mp4").write_bytes(b"a video")
     manifest = pd.DataFrame({"video": [f"{GONE}_talks.mp4", "other.mp4"], "status": "kept"})
     tables = {"manifest.parquet": manifest}
-    finished(work / "extract", "extract", {**tables, "sheet.png": "faces"}, videos=str(videos))
+    finished(work / "extract", "extract", {**tables, "kept.png": "faces"}, videos=str(videos))
     pictures = dict.fromkeys(("removed.png", "disagreements.png"), "faces")
     finished(work / "refine", "refine", {**tables, **pictures}, faces=str(work / "extract"))
     with pytest.raises(UserError, match=rf"1 files still contain .*{GONE}_talks.mp4"):
