@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -151,9 +151,10 @@ def person_table(results: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def incomparable(first: Predictions, second: Predictions) -> str:
-    """Why two runs cannot be compared; "" if they can."""
+    """Why two runs cannot be compared, as facts that their user can look up; "" if they can."""
     if first.labels != second.labels:
-        return "their emotions differ"
+        emotions = [", ".join(run.labels) for run in (first, second)]
+        return f"their emotions differ ({emotions[0]} and {emotions[1]})"
     references = {run.protocol.reference for run in (first, second)}
     if len(references) > 1:
         how = " and ".join(f"'{name}'" if name else "none" for name in sorted(references))
@@ -161,14 +162,40 @@ def incomparable(first: Predictions, second: Predictions) -> str:
             f"their person-relative references differ ({how}), and a reference uses unlabelled "
             "photographs of the test people"
         )
-    if _split(first) != _split(second):
-        return "their photographs, folds or seeds differ"
-    return ""
+    return "; ".join(_differences(first, second))
 
 
-def _split(predictions: Predictions) -> set[tuple[Any, ...]]:
-    columns = ("photos", "subjects", "truth", "folds", "seeds")
-    return set(zip(*(getattr(predictions, name).tolist() for name in columns), strict=True))
+def _differences(first: Predictions, second: Predictions) -> Iterator[str]:
+    """How the seeds, photographs, labels and folds of two runs differ, each with its number."""
+    runs = (first, second)
+    seeds = [", ".join(map(str, run.seed_values)) for run in runs]
+    if seeds[0] != seeds[1]:
+        yield f"their seeds differ ({seeds[0]} and {seeds[1]})"
+    tables = [_tested(run) for run in runs]
+    for own, other, run in zip(tables, reversed(tables), runs, strict=True):
+        only = own[~own["photo"].isin(other["photo"])].drop_duplicates("photo")
+        if len(only):
+            people = _counted(only["who"].nunique(), "person", "people")
+            number = _counted(len(only), "photograph")
+            verb = "is" if len(only) == 1 else "are"
+            example = only["photo"].iloc[0]
+            yield f"{number} of {people} {verb} only in {run.name} (e.g. {example})"
+    both = tables[0].merge(tables[1], on=["photo", "seed"], suffixes=("", "_other"))
+    for column, what in (("who", "person"), ("truth", "emotion"), ("fold", "fold")):
+        odd = both[both[column] != both[f"{column}_other"]].drop_duplicates("photo")
+        if len(odd):
+            verb = "has" if len(odd) == 1 else "have"
+            number, example = _counted(len(odd), "photograph"), odd["photo"].iloc[0]
+            yield f"{number} {verb} another {what} (e.g. {example})"
+
+
+def _tested(run: Predictions) -> pd.DataFrame:
+    columns = {"photo": run.photos, "seed": run.seeds, "who": run.subjects}
+    return pd.DataFrame(columns | {"truth": run.truth, "fold": run.folds})
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def records(table: pd.DataFrame) -> list[dict[Any, Any]]:

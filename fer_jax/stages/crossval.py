@@ -25,6 +25,7 @@ from fer_jax.metrics import bootstrap, measures
 from fer_jax.metrics.predictions import read_predictions
 from fer_jax.models import starter
 from fer_jax.recogniser import TASK
+from fer_jax.spreadsheets import safe_table
 from fer_jax.training import inference, model_directory, trained_model
 from fer_jax.training.person_relative import NEUTRAL
 from fer_jax.workdir import atomic_file, stage
@@ -46,7 +47,7 @@ def _doing(config: schemas.Crossval) -> str:
     doing=_doing,
 )
 def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
-    """Trains and tests every fold of every seed; writes predictions.parquet and `model/`.
+    """Trains and tests every fold of every seed; writes the predictions and `model/`.
 
     First it searches for leakage, which stops the run. Hyperparameters (steps, temperature, the
     strength of a penalty) are selected on inner validation people, who are training people of the
@@ -136,6 +137,8 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         predictions = pd.concat(parts, ignore_index=True)
         with atomic_file(workdir / "predictions.parquet") as temporary:
             predictions.to_parquet(temporary)
+        with atomic_file(workdir / "predictions.csv") as temporary:
+            safe_table(predictions).to_csv(temporary, index=False, float_format="%.6f")
 
         rows = photographs.with_face()
         if config.everyone and not (workdir / "model" / "model.json").exists():

@@ -1,9 +1,10 @@
 import json
+import re
 
 import pytest
 
 from fer_jax.metrics import results
-from tests.metrics.simulation import from_table, simulate
+from tests.metrics.simulation import LABELS, from_table, simulate
 
 
 def run(name, **options):
@@ -35,11 +36,49 @@ def test_results_do_not_depend_on_the_order_of_rows():
     assert first == second
 
 
-def test_runs_with_different_folds_are_not_compared():
-    reason = results.compare(run("a", protocol="grouped_kfold"), run("b"), samples=10, seed=0)[
-        "reason"
-    ]
-    assert reason == "their photographs, folds or seeds differ"
+def reason(first, second):
+    found = results.compare(first, second, samples=10, seed=0)
+    assert not found["comparable"]
+    return found["reason"]
+
+
+def test_runs_that_are_not_compared_say_what_differs():
+    table, protocol = simulate(people=4)
+
+    def other(**columns):
+        return from_table("b", table.assign(**columns), protocol, "table")
+
+    first = from_table("a", table, protocol, "table")
+    folds = reason(run("a", protocol="grouped_kfold"), run("b"))
+    assert re.fullmatch(r"\d+ photographs have another fold \(e\.g\. p\d\d/\w+/\d+\.jpg\)", folds)
+    assert reason(run("a", seeds=(0, 1)), run("b")) == "their seeds differ (0, 1 and 0)"
+    fewer = from_table("b", table[table["subject"] != "p01"], protocol, "table")
+    told = "8 photographs of 1 person are only in a (e.g. p01/angry/8.jpg)"
+    assert reason(first, fewer) == reason(fewer, first) == told
+    swapped = table["subject"].where(table.index != 3, "p03")
+    assert reason(first, other(subject=swapped)) == (
+        f"1 photograph has another person (e.g. {table['photo'][3]})"
+    )
+    happy = table["emotion"].where(table.index != 0, "happy")
+    assert "1 photograph has another emotion" in reason(first, other(emotion=happy))
+    both = reason(
+        run("a", people=4, seeds=(0, 1)), other(photo=["x.jpg", *table["photo"].iloc[1:]])
+    )
+    assert both == (
+        "their seeds differ (0, 1 and 0); 1 photograph of 1 person is only in a "
+        "(e.g. p00/angry/0.jpg); 1 photograph of 1 person is only in b (e.g. x.jpg)"
+    )
+
+
+def test_runs_of_different_emotions_name_them():
+    table, protocol = simulate()
+    kept = table[table["emotion"] != "sad"].copy()
+    scores = kept[[f"prob_{name}" for name in LABELS[:3]]]
+    kept[scores.columns] = scores.div(scores.sum(axis=1), axis=0)
+    three = from_table("b", kept, {**protocol, "labels": list(LABELS[:3])}, "table")
+    assert reason(run("a"), three) == (
+        "their emotions differ (angry, happy, neutral, sad and angry, happy, neutral)"
+    )
 
 
 def test_person_relative_runs_are_compared_only_with_the_same_reference():
