@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fer_jax.faces.numbering import Numbering
+from fer_jax.faces.tracks import longest_gap
 from fer_jax.reading import AnalysedFrame, Follow
 from fer_jax.smoothing import SMOOTHING_S, Smoother
 
@@ -29,8 +30,9 @@ def follower(smoothing_s: float = SMOOTHING_S) -> Follow:
         first = next(frames, None)
         if first is None:
             return
-        numbering = Numbering(getattr(first.source, "every_s", 0.0))
-        smoother = Smoother(smoothing_s)
+        every_s = getattr(first.source, "every_s", 0.0)
+        numbering = Numbering(every_s)
+        smoother = Smoother(smoothing_s, longest_gap(every_s))
         waiting: deque[AnalysedFrame] = deque()
 
         def finished(numbers: Iterator[Int[np.ndarray, " _"]]) -> Iterator[AnalysedFrame]:

@@ -8,11 +8,11 @@ import math
 import numpy as np
 from jaxtyping import Float, Int
 
+from fer_jax.faces.tracks import LONGEST_GAP_S
+
 SMOOTHING_S = 0.5
 """Time constant. Expressions that people pose or feel last 0.5 to 4 s (Matsumoto and Hwang 2011,
 "Evidence for training the ability to read microexpressions of emotion")."""
-LONGEST_GAP_S = 1.5
-"""After this long without a person's face, smoothing starts again."""
 _LEAST = 1e-6  # a probability of 0 would veto an emotion for as long as it is remembered
 _REMEMBERED_PEOPLE = 500
 

@@ -171,6 +171,13 @@ def row(
     return np.concatenate(resized, axis=1)
 
 
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as 1:05; with a decimal where the seconds have one."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    whole = f"{rest:02.0f}" if rest == int(rest) else f"{rest:04.1f}"
+    return f"{int(minutes)}:{whole}"
+
+
 def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"], *, quality: int = 94) -> None:
     """Writes an RGB picture atomically, in the format that the path's suffix names.
 

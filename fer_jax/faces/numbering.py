@@ -23,7 +23,7 @@ from jaxtyping import Float, Int, UInt8
 from fer_jax.faces.appearance import describe, difference
 from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.shots import CutFinder
-from fer_jax.faces.tracks import Tracker
+from fer_jax.faces.tracks import Tracker, longest_gap
 
 UNKNOWN = 0
 """The number of a face that was seen in one or two frames alone: it may be no face."""
@@ -33,7 +33,6 @@ _SAME_PERSON = 0.065  # largest difference between the means of two tracks
 _SAME_TRACK = 0.11  # largest difference between a track and its next face
 _WAIT = 5  # frames in which a new face is watched before it gets its number
 _LEAST_FACES = 3  # of somebody new; fewer where the shot ends before
-_LONGEST_GAP_S, _LONGEST_GAP_FRAMES = 1.5, 2.5  # without the face; the longer one
 _AVERAGED = 25  # faces in the mean of a track; earlier ones fade
 _REMEMBERED_TRACKS, _REMEMBERED_PEOPLE = 5, 200
 
@@ -98,11 +97,11 @@ class Numbering:
     returned late; they are never revised. Memory does not grow with the length of the video.
 
     Args:
-        every_s: seconds between the frames. A face is followed over gaps of 1.5 s or 2.5 frames.
+        every_s: seconds between the frames. A face is followed over gaps of `longest_gap`.
     """
 
     def __init__(self, every_s: float = 0.0) -> None:
-        self._longest_gap_s = max(_LONGEST_GAP_S, _LONGEST_GAP_FRAMES * every_s)
+        self._longest_gap_s = longest_gap(every_s)
         self._tracker = Tracker(longest_gap_s=self._longest_gap_s)
         self._cuts = CutFinder()
         self._frame = -1
@@ -112,18 +111,13 @@ class Numbering:
         self._people: list[_Person] = []  # whoever was last to appear at the end
         self._count = 0
 
-    @property
-    def count(self) -> int:
-        """People found so far."""
-        return self._count
-
     def add(
         self, time_s: float, image: UInt8[np.ndarray, "h w 3"], faces: Faces
     ) -> Iterator[Int[np.ndarray, " n"]]:
         """Takes the next frame; yields the numbers of the frames that are decided now, in order.
 
         Args:
-            time_s: of the frame; never before the last one.
+            time_s: of the frame; before the last one in joined recordings.
             image: uint8 [H, W, 3] RGB.
             faces: in any order.
 
@@ -158,7 +152,7 @@ class Numbering:
         live = {
             number: track
             for number, track in self._live.items()
-            if time_s - track.last_s <= self._longest_gap_s
+            if abs(time_s - track.last_s) <= self._longest_gap_s
         }
         for number, look in zip(self._tracker.update(time_s, faces.boxes), looks, strict=True):
             track = live.get(int(number))

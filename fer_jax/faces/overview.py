@@ -90,7 +90,7 @@ def place_of(video: str, time_s: float) -> str:
 
     A long name is cut in the middle, since many names differ only at their end.
     """
-    name, tenths = PurePosixPath(video).name, round(10 * time_s)
+    name = PurePosixPath(video).name
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 12]}…{name[-11:]}"
-    return f"{name}\n{tenths // 600}:{tenths % 600 / 10:04.1f}"
+    return f"{name}\n{drawing.clock(time_s)}"

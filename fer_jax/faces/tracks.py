@@ -7,16 +7,31 @@ from jaxtyping import Float, Int
 
 from fer_jax.faces.cascade.boxes import intersection_over_union
 
+LONGEST_GAP_S = 1.5
+_LONGEST_GAP_FRAMES = 2.5
+
+
+def longest_gap(every_s: float) -> float:
+    """For how many seconds a face may be unseen and still be followed: 1.5, or 2.5 frames.
+
+    The longer of the two counts.
+
+    Args:
+        every_s: seconds between the frames.
+    """
+    return max(LONGEST_GAP_S, _LONGEST_GAP_FRAMES * every_s)
+
 
 class Tracker:
     """Numbers the faces of one video so that a moving face keeps its number.
 
     Frames are given in order. Of all pairs of a known and a new box, the best overlapping is
     linked first, until none overlaps by `least_overlap` (IoU). A face unseen for `longest_gap_s`
-    is forgotten; what appears later in its place gets a new number.
+    is forgotten; what appears later in its place gets a new number. So is one that was seen later
+    than that, since the clock of joined recordings goes backwards.
     """
 
-    def __init__(self, *, least_overlap: float = 0.3, longest_gap_s: float = 1.5) -> None:
+    def __init__(self, *, least_overlap: float = 0.3, longest_gap_s: float = LONGEST_GAP_S) -> None:
         self._least_overlap = least_overlap
         self._longest_gap_s = longest_gap_s
         self._next = 0
@@ -31,7 +46,7 @@ class Tracker:
         self._known = {
             track: seen
             for track, seen in self._known.items()
-            if time_s - seen[0] <= self._longest_gap_s
+            if abs(time_s - seen[0]) <= self._longest_gap_s
         }
         tracks = np.full(len(boxes), -1)
         names = list(self._known)

@@ -182,6 +182,24 @@ def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None
 
     0 for a file that cannot be opened; None if the container does not state enough.
     """
+    stated = _stated(path)
+    if stated is None:
+        return 0
+    length_s, frames = stated
+    if every_s and length_s:
+        samples = math.ceil(length_s / every_s - 1e-6)
+        frames = min(frames, samples) if frames else samples
+    return frames or None
+
+
+def stated_length_s(path: str | os.PathLike[str]) -> float | None:
+    """The length in seconds that the container states; None if it states none."""
+    stated = _stated(path)
+    return (stated[0] or None) if stated else None
+
+
+def _stated(path: str | os.PathLike[str]) -> tuple[float, int] | None:
+    """The length in seconds and the frames that a container states; None if it cannot be opened."""
     try:
         with _open(path) as container:
             stream = _picture_stream(path, container)
@@ -189,11 +207,8 @@ def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None
             length_s = max(0.0, _declared_end(container, stream) - start_s)
             frames = stream.frames or round(length_s * float(stream.average_rate or 0))
     except Exception:  # of any type: the bytes may be anything
-        return 0
-    if every_s and length_s:
-        samples = math.ceil(length_s / every_s - 1e-6)
-        frames = min(frames, samples) if frames else samples
-    return frames or None
+        return None
+    return length_s, frames
 
 
 class _Grid:

@@ -11,13 +11,13 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fer_jax.faces.drawing import PALETTE
+from fer_jax.faces.drawing import PALETTE, clock
+from fer_jax.faces.tracks import longest_gap
 from fer_jax.languages.language import Language, language
 
 ENGLISH = language("en")
 MOST_PEOPLE = 12
 """Panels of a picture: the people who are seen longest."""
-_GAP_S, _GAP_STEPS = 1.5, 2.5  # without a face; the longer one interrupts a panel
 _WIDTH, _PANEL, _REST = 11.0, 1.25, 1.1  # inches
 _MOST_POINTS = 4000  # in a panel; longer ones are averaged
 
@@ -109,7 +109,7 @@ class Timeline:
         times = np.array(seen.times)
         shares = np.array(seen.probabilities, np.float64).reshape(len(times), -1)
         shares /= shares.sum(1, keepdims=True)
-        ends = np.flatnonzero(np.diff(times) > max(_GAP_S, _GAP_STEPS * step)) + 1
+        ends = np.flatnonzero(np.diff(times) > longest_gap(step)) + 1
         averaged = -(-len(times) // _MOST_POINTS)
         stretches = []
         for part in np.split(np.arange(len(times)), ends):
@@ -121,10 +121,3 @@ class Timeline:
             )
             stretches.append((middles, np.concatenate([means[:1], means, means[-1:]])))
         return stretches
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, as 1:05; with a decimal where the seconds have one."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    whole = f"{rest:02.0f}" if rest == int(rest) else f"{rest:04.1f}"
-    return f"{int(minutes)}:{whole}"

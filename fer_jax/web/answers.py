@@ -8,7 +8,7 @@ from typing import Any
 
 from fer_jax.faces import images
 from fer_jax.faces.images import ImageError
-from fer_jax.faces.video import VideoError
+from fer_jax.faces.video import VideoError, stated_length_s
 from fer_jax.following import follower
 from fer_jax.reading import Picture, Reader, Reading, Video
 from fer_jax.recogniser import Recogniser
@@ -94,10 +94,9 @@ def video(
         first = next(source.frames())
     except VideoError as error:
         raise _refusal_of(error) from None
-    expected = source.expected() or None
-    if expected and (expected - 1) * every_s > most_s:
+    if (stated_length_s(path) or 0.0) > most_s:
         raise _too_long(most_s)
-    yield {"expected": expected}
+    yield {"expected": source.expected() or None}
     reader = Reader(recogniser, [source], batch=batch, follow=follower())
     frames = faces = 0
     for analysed in reader:

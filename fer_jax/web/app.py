@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer_jax import console
 from fer_jax.faces.images import looks_like_picture
+from fer_jax.faces.tracks import longest_gap
 from fer_jax.languages import emotions
 from fer_jax.recogniser import Recogniser
 from fer_jax.web import answers
@@ -67,7 +68,8 @@ class Limits:
         upload_bytes: of a picture or a video.
         video_s: seconds of video.
         waiting: requests that may wait while another is analysed.
-        patience_s: how long each of them waits, and how long the next part of a file may take.
+        patience_s: how long each of them waits, and how long the next part of a file may take, or
+            the next part of an answer that the client does not read.
     """
 
     upload_bytes: int
@@ -134,6 +136,7 @@ def make_app(
         "max_upload_bytes": limits.upload_bytes,
         "max_video_s": limits.video_s,
         "every_s": every_s,
+        "longest_gap_s": longest_gap(every_s),
     }
 
     async def model(request: Request) -> JSONResponse:
@@ -179,6 +182,13 @@ class _VideoEndpoint:
         self._queue, self._limits, self._read = queue, limits, read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self._limits.patience_s):
+                    await send(message)
+            except TimeoutError:  # nobody reads the answer, and others wait
+                raise ClientDisconnect from None
+
         async with self._queue.place():
             with _nameless_file() as (file, path):
                 await _receive(Request(scope, receive), self._limits, file, picture=False)
@@ -189,7 +199,9 @@ class _VideoEndpoint:
                         answer = StreamingResponse(
                             _encoded(first, lines), media_type="application/jsonl"
                         )
-                        await answer(scope, receive, send)
+                        # The connection is closed if the answer ends before its end.
+                        with contextlib.suppress(ClientDisconnect):
+                            await answer(scope, receive, send_in_time)
 
 
 async def _encoded(first: Json, lines: Iterator[Json]) -> AsyncIterator[bytes]:
@@ -327,6 +339,6 @@ class _SameOrigin:
         if foreign or site not in ("same-origin", "none"):
             text = "This request comes from another page; open the address of this one."
             answer = JSONResponse(RequestError(403, "foreign", text).as_json(), 403)
-            await answer(scope, receive, send)
+            await answer(scope, receive, send_in_time)
         else:
             await self._app(scope, receive, send)

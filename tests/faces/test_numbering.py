@@ -95,6 +95,15 @@ def test_a_person_who_is_missed_for_a_while() -> None:
     assert _numbers(shots + away + shots) == [[1]] * 8 + [[]] * 12 + [[1]] * 8
 
 
+def test_joined_recordings_whose_clock_goes_back() -> None:
+    number, found = Numbering(0.2), []
+    for people, start_s in (({0: 1, 1: 2}, 90.0), ({0: 2, 1: 1}, 0.0)):
+        for index in range(8):
+            found += number.add(start_s + 0.2 * index, *_frame(people))
+    found += number.close()
+    assert [one.tolist() for one in found] == [[1, 2]] * 8 + [[2, 1]] * 8
+
+
 def test_nobody_is_twice_in_a_frame() -> None:
     """Twins: the second one gets a number of their own."""
     shots = [_frame({0: 1}) for _ in range(8)] + [_frame({0: 1, 1: 1}) for _ in range(8)]

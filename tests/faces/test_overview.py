@@ -14,10 +14,10 @@ SIZE = 40
 @pytest.mark.parametrize(
     ("video", "time_s", "expected"),
     [
-        ("a/talk.mp4", 0.0, "talk.mp4\n0:00.0"),
-        ("talk.mp4", 59.96, "talk.mp4\n1:00.0"),
+        ("a/talk.mp4", 0.0, "talk.mp4\n0:00"),
+        ("talk.mp4", 59.96, "talk.mp4\n1:00"),
         ("talk.mp4", 3725.25, "talk.mp4\n62:05.2"),
-        ("interview with person 17.mp4", 0.0, "interv…rson 17.mp4\n0:00.0"),
+        ("interview with person 17.mp4", 0.0, "interv…rson 17.mp4\n0:00"),
     ],
 )
 def test_a_place_is_the_file_name_and_the_time_as_players_show_it(video, time_s, expected):
@@ -57,5 +57,5 @@ def test_the_sheet_shows_kept_faces_only_and_not_too_many(tmp_path, monkeypatch)
     assert titles == (
         "6 of 12 faces kept", "6 of 12 faces kept, 3 of them shown", "0 of 0 faces kept"
     )  # fmt: skip
-    assert captions[1] == ["a.mp4\n0:00.0", "a.mp4\n0:04.0", "a.mp4\n0:10.0"]
+    assert captions[1] == ["a.mp4\n0:00", "a.mp4\n0:04", "a.mp4\n0:10"]
     assert read_image(tmp_path / "0.png").shape == (SIZE, SIZE, 3)

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from fer_jax.faces.tracks import Tracker
+from fer_jax.faces.tracks import Tracker, longest_gap
 
 
 def box(x, y=0):
@@ -30,6 +31,18 @@ def test_a_face_that_was_absent_too_long_starts_a_new_track():
     assert update(tracker, 0.0, box(0)) == [0]
     assert update(tracker, 0.9) == []
     assert update(tracker, 2.0, box(0)) == [1]
+
+
+def test_a_clock_that_goes_back_far_starts_new_tracks_as_a_long_absence_does():
+    tracker = Tracker(longest_gap_s=1.0)
+    assert update(tracker, 90.0, box(0)) == [0]
+    assert update(tracker, 89.9, box(0)) == [0]  # as some videos jitter
+    assert update(tracker, 0.0, box(0)) == [1]
+
+
+@pytest.mark.parametrize(("every_s", "expected"), [(0.0, 1.5), (0.2, 1.5), (2.0, 5.0)])
+def test_the_longest_gap_spans_two_missed_frames(every_s, expected):
+    assert longest_gap(every_s) == expected
 
 
 def test_boxes_with_little_overlap_are_different_tracks():

@@ -93,7 +93,7 @@ def test_the_model_says_what_the_page_shows():
     about = client().get("/api/model").json()
     assert about["labels"] == ["angry", "happy", "neutral", "sad"]
     assert about["model"] == "stand-in" and about["measured"] is None
-    assert about["max_upload_bytes"] == 10_000_000
+    assert about["max_upload_bytes"] == 10_000_000 and about["longest_gap_s"] == 1.5
 
 
 def test_the_page_and_its_parts_are_served_and_ask_nobody_else():
@@ -203,16 +203,18 @@ def test_a_video_that_ends_too_early_says_so(clip):
     assert "error" in last or last["damaged"]
 
 
-def test_a_video_that_is_too_long_is_refused_before_it_is_read(clip):
+@pytest.mark.parametrize("every_s", [0.0, 0.2])
+def test_a_video_that_is_too_long_is_refused_before_it_is_read(every_s, clip):
     recogniser = Brightness()
-    app = application(recogniser, every_s=0.2, video_s=1.0)
+    app = application(recogniser, every_s=every_s, video_s=1.0)
     error = error_of(client(app).post("/api/video", content=clip))
     assert error["code"] == "too_long" and not recogniser.calls
     assert "--max_video_s" in error["message"] and error["facts"]["minutes"] > 0
 
 
-def test_a_video_that_does_not_say_how_long_it_is_stops_at_the_limit(clip):
-    app = application(every_s=0.0, video_s=1.0)  # every frame: its number says nothing
+def test_a_video_that_does_not_say_how_long_it_is_stops_at_the_limit(clip, monkeypatch):
+    monkeypatch.setattr(web_app.answers, "stated_length_s", lambda path: None)
+    app = application(every_s=0.0, video_s=1.0)
     *frames, last = lines_of(client(app).post("/api/video", content=clip))
     assert last["error"]["code"] == "too_long" and 5 <= len(frames) <= 7
 
@@ -369,6 +371,30 @@ def test_a_client_that_goes_away_leaves_nothing_and_others_go_on(clip, temporary
         last.sendall(encoded(".png"))
         assert last.recv(100).startswith(b"HTTP/1.1 200")
         last.close()
+
+
+def test_a_client_that_stops_reading_does_not_keep_others_waiting(clip, monkeypatch):
+    ended, real = threading.Event(), web_app.answers.video
+
+    def endless(*_, **__):
+        try:
+            while True:
+                yield {"frame": "x" * 1_000_000}
+        finally:
+            ended.set()
+
+    with Running(application(patience_s=0.5)) as running:
+        monkeypatch.setattr(web_app.answers, "video", endless)
+        stopped = running.connection("/api/video", len(clip))
+        stopped.sendall(clip)
+        assert stopped.recv(20).startswith(b"HTTP/1.1 200")  # and no more
+        assert waited_for(ended.is_set)
+        monkeypatch.setattr(web_app.answers, "video", real)
+        other = running.connection("/api/video", len(clip))
+        other.sendall(clip)
+        assert other.recv(20).startswith(b"HTTP/1.1 200")
+        for connection in (stopped, other):
+            connection.close()
 
 
 def test_a_client_that_sends_nothing_is_sent_away():

@@ -16,7 +16,7 @@ const timeline = new Timeline(
   (index) => seek(index),
 );
 
-let model = { labels: [], max_upload_bytes: Infinity, every_s: 0.2 };
+let model = { labels: [], max_upload_bytes: Infinity, every_s: 0.2, longest_gap_s: Infinity };
 let threshold = 0.5;
 let shown = nothing();
 
@@ -236,7 +236,8 @@ function redraw() {
     own.drawn = part("smooth").checked
       ? own.frames.map((frame) => ({ ...frame, faces: frame.faces.map(smoothed) }))
       : own.frames;
-    timeline.draw(own.drawn, { threshold, labels: model.labels, every: spacing(own.frames) });
+    const every = spacing(own.frames);
+    timeline.draw(own.drawn, { threshold, labels: model.labels, every, gap: model.longest_gap_s });
   }
   drawMoment();
 }

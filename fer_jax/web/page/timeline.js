@@ -4,7 +4,6 @@ import { colour, element, nameOf, summary, withheld } from "./faces.js";
 import { emotionName, number, percent, text } from "./texts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const LONGEST_GAP = 2.6; // frames; after a longer one, a band begins anew
 const HEIGHT = 100; // of a band, in units of its drawing; its width is the length of the video in ms
 
 export class Timeline {
@@ -24,13 +23,13 @@ export class Timeline {
   }
 
   /** Draws the bands of all people in `frames`, which are in the order of time. */
-  draw(frames, { threshold, labels, every }) {
+  draw(frames, { threshold, labels, every, gap }) {
     this.frames = frames;
     this.threshold = threshold;
     this.start = frames.length ? frames[0].time_s : 0;
     this.end = Math.max(frames.length ? frames.at(-1).time_s + every : 1, this.start + every, this.start + 0.01);
     const people = byPerson(frames);
-    const lanes = [...people].map(([person, seen]) => this.#lane(person, seen, labels, every));
+    const lanes = [...people].map(([person, seen]) => this.#lane(person, seen, labels, every, gap));
     this.lanes.replaceChildren(...lanes, this.head);
     this.legend.replaceChildren(
       ...labels.map((label) => colour(element("li", "", emotionName(label)), label, labels)),
@@ -71,7 +70,7 @@ export class Timeline {
     this.onMoment(edge ?? Math.min(Math.max((this.index ?? 0) + step, 0), last));
   }
 
-  #lane(person, seen, labels, every) {
+  #lane(person, seen, labels, every, gap) {
     const lane = element("div", "lane");
     const head = element("p", "lane-head");
     head.dir = "auto";
@@ -81,7 +80,7 @@ export class Timeline {
     drawing.setAttribute("viewBox", `0 0 ${length} ${HEIGHT + 12}`);
     drawing.setAttribute("preserveAspectRatio", "none");
     drawing.setAttribute("aria-hidden", "true");
-    for (const run of runs(seen, every)) drawing.append(...this.#bands(run, labels, every));
+    for (const run of runs(seen, gap)) drawing.append(...this.#bands(run, labels, every));
     lane.append(head, drawing);
     return lane;
   }
@@ -169,12 +168,12 @@ function byPerson(frames) {
   return new Map([...people].sort(([one], [other]) => one - other));
 }
 
-/** Parts of a person's time without a gap. */
-function runs(seen, every) {
+/** Parts of a person's time without a gap of more than `gap` seconds. */
+function runs(seen, gap) {
   const found = [];
   for (const moment of seen) {
     const last = found.at(-1);
-    if (last && moment.time - last.at(-1).time < LONGEST_GAP * every) last.push(moment);
+    if (last && moment.time - last.at(-1).time <= gap) last.push(moment);
     else found.push([moment]);
   }
   return found;
