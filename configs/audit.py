@@ -2,6 +2,10 @@ r"""Searches for leakage, people or pictures in both train and test, before anyt
 
     python launch.py --config=configs/audit.py --config.photographs=WORK/photographs \
         --config.init=WORK/pretrain --workdir=WORK/audit
+    python launch.py --config=configs/audit.py --config.run=WORK/emotion --workdir=WORK/audit
+
+The second command repeats the search for a finished run: photographs, folds and `init` are those of
+that cross-validation, or of the cross-validations of a pipeline.
 
 Compares train and test of every fold, and the test people with the pretraining data of `init`: ids,
 pixels, versions of the same picture (compressed, resized, cropped, mirrored, brightened, …), and
@@ -23,6 +27,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     del arg
     config = ConfigDict()
     config.stage = "audit"
+    config.run = ""  # workdir of a crossval or a pipeline, in place of photographs, folds and init
     config.photographs = ""  # workdir of the stage `photographs`
     config.test_photographs = ""  # another one, for cross_set
     # The folds that will be used; see configs/emotion.py.

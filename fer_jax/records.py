@@ -181,6 +181,8 @@ class CrossvalProtocol(Section):
     Runs of older versions lack some of the fields, and methods add fields of their own.
 
     Attributes:
+        test_crops_by_choice: for `method = "auto"`, the test crops of each method that it can
+            select; `test_crops` then counts for methods that follow the config.
         reference: of the person-relative protocol, which uses unlabelled photographs of the test
             people (`training.person_relative`); "" for the usual protocol.
         reference_photographs: number of neutral photographs that were references, not tested.
@@ -205,6 +207,7 @@ class CrossvalProtocol(Section):
     shots: int = 0
     balance: bool = False
     test_crops: int = 1
+    test_crops_by_choice: dict[str, int] = Field(default_factory=dict)
     reference: Reference = ""
     reference_photographs: int = 0
     without_reference: int = 0

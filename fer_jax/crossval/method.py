@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,6 +30,7 @@ class Facts:
         features: the inputs of the head, if they can be configured.
         steps: training steps of each fold.
         test_crops: number of views that are averaged, if `config.test_crops` is ignored.
+        test_crops_by_choice: the same for each option that may be `chosen`, if they differ.
     """
 
     chosen_by: str = ""
@@ -39,6 +40,7 @@ class Facts:
     features: tuple[str, ...] = ()
     steps: int | None = None
     test_crops: int | None = None
+    test_crops_by_choice: Mapping[str, int] = field(default_factory=dict)
 
 
 @runtime_checkable

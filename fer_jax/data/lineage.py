@@ -22,6 +22,7 @@ from fer_jax.inputs import PUBLISHED
 _INPUTS = (
     "photos", "videos", "photographs", "test_photographs", "faces", "verifier", "pool", "init",
     "model", "input", "runs", "context", "data.root", "data.folders", "weights", "head", "images",
+    "run",
 )  # fmt: skip
 _MODELS = ("init", "model", "weights", "verifier")  # may name published weights
 PIPELINE = "pipeline"  # the stage that runs others in subfolders of its workdir

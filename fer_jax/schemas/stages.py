@@ -340,12 +340,22 @@ class Audit(LabelledFaces):
     """Search for leaks; fer_jax/stages/audit.py."""
 
     stage: Literal["audit"]
+    run: Text = ""
     init: Text
     pool: Text
     allow_leaks: AllowedLeaks
 
     def inputs(self) -> list[str]:
-        return [*super().inputs(), self.init, self.pool]
+        return [*super().inputs(), self.init, self.pool, self.run]
+
+    def unset(self) -> Iterator[tuple[str, str]]:
+        for field, what in LabelledFaces.unset(self) if not self.run else ():
+            yield field, f"{what} (or --config.run to a finished run)"
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        yield from LabelledFaces.faults(self)
+        if self.run and (self.photographs or self.test_photographs or self.init):
+            yield "run", "says which photographs and which init; leave those fields out"
 
 
 class Bootstrap(Section):

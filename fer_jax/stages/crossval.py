@@ -96,6 +96,7 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
         shots=config.shots,
         balance=config.balance,
         test_crops=facts.test_crops or config.test_crops,
+        test_crops_by_choice=dict(facts.test_crops_by_choice),
         reference=config.reference,
         reference_photographs=len(photographs.neutral),
         without_reference=len(everyone - set(photographs.subjects)),

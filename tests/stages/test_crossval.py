@@ -136,6 +136,19 @@ def test_the_model_of_everyone_says_what_abstaining_gave_on_held_out_people(taug
     assert abstaining.read(workdir / "folds" / "seed0_fold0") is None
 
 
+@pytest.mark.parametrize("overlap", ["people", "leaks"])
+def test_nothing_is_said_about_abstaining_if_test_people_were_known(
+    overlap, faces, taught, tmp_path
+):
+    fields = {"protocol": "random"} if overlap == "people" else {"init": str(taught[0])}
+    allowed = ("pretraining_labels", "pretraining_duplicate")
+    config = tiny(faces, method="probe", allow_leaks=allowed, **fields)
+    summary = crossval.run(config, tmp_path / "w")
+    assert (summary["leaks_allowed"] > 0) == (overlap == "leaks")
+    assert model_directory.is_model(tmp_path / "w")
+    assert abstaining.read(tmp_path / "w") is None
+
+
 def test_all_folds_and_inner_fits_run_through_one_compilation(taught):
     workdir, summary, _ = taught
     assert summary["compilations"] == 1
@@ -310,6 +323,43 @@ def test_a_model_taught_by_the_test_people_is_not_used_unasked(faces, taught, tm
     assert audit.run(looked, tmp_path / "clean")["leaks"] == 0
 
 
+def audited(run, **fields):
+    config = audit_config.get_config()
+    config.update({"run": str(run), **fields})
+    return config
+
+
+def test_a_finished_run_is_audited_with_its_own_photographs_folds_and_models(
+    taught, faces, tmp_path
+):
+    summary = audit.run(audited(taught[0]), tmp_path / "one")
+    assert (summary["leaks"], summary["people"], summary["pretraining_sets"]) == (0, 5, 0)
+    config = tiny(faces, init=str(taught[0]), method="as_is", everyone=False)
+    config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
+    run = tmp_path / "pipeline" / "emotion"
+    counted = crossval.run(config, run)["leaks_allowed"]
+    write_json(run.parent / "config.json", {"stage": "pipeline", "order": ["emotion", "later"]})
+    for place in (run, run.parent):
+        found = audited(place, allow_leaks=config.allow_leaks)
+        assert audit.run(found, tmp_path / f"of_{place.name}")["leaks"] == counted > 0
+        with pytest.raises(UserError, match="pretraining_labels"):
+            audit.run(audited(place), tmp_path / f"refused_{place.name}")
+
+
+def test_a_workdir_without_one_cross_validation_cannot_be_audited(taught, faces, tmp_path):
+    with pytest.raises(UserError, match=r"_faces contains no cross-validation; set --config\.run"):
+        audit.run(audited(faces), tmp_path / "w")
+    with pytest.raises(UserError, match=r"run=.* says which photographs and which init; leave"):
+        audit.run(audited(taught[0], init="starter"), tmp_path / "w")
+    for name, folds in (("a", 2), ("b", 3)):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        made = read_json(taught[0] / "config.json") | {"folds": folds}
+        write_json(tmp_path / "p" / name / "config.json", made)
+    write_json(tmp_path / "p" / "config.json", {"stage": "pipeline", "order": ["a", "b"]})
+    with pytest.raises(UserError, match=r"different folds; set --config\.run to one of them: .*/a"):
+        audit.run(audited(tmp_path / "p"), tmp_path / "w")
+
+
 def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp_path):
     """The head, its scaling and temperature folded into one layer, on mirror images as well."""
     config = tiny(
@@ -464,6 +514,7 @@ def test_what_is_selected_is_reported_and_shipped_and_held_out_people_are_never_
         assert set(rows["chosen"]) <= {one["method"] for one in tried}
     protocol = read_json(tmp_path / "w" / "protocol.json")
     assert "tuned_probe or probe or as_is" in protocol["chosen_by"]
+    assert protocol["test_crops_by_choice"] == {"tuned_probe": 1, "probe": 1, "as_is": 5}
     choices = evaluate_results.describe(read_predictions("w", tmp_path / "w"), samples=40, seed=0)
     assert sum(choices["choices"].values()) == 2
     check_shipped(tmp_path / "w", faces.removesuffix("_faces"), tmp_path / "p")

@@ -91,6 +91,10 @@ class Auto:
             f"{_INNER_FOLDS} folds",
             chosen_on_validation=f"{chosen}, {VALIDATION}",
             steps=next(iter(self.candidates.values())).facts.steps,
+            test_crops_by_choice={
+                name: one.facts.test_crops or config.test_crops
+                for name, one in self.candidates.items()
+            },
         )
 
     def fit(
