@@ -17,10 +17,12 @@ __all__ = [
     "builders",
     "config",
     "detect",
+    "draw",
     "load_backbone",
     "read",
     "run",
     "tasks",
+    "timeline",
 ]
 _HOMES = {
     "Backbone": "fer_jax.features",
@@ -29,9 +31,11 @@ _HOMES = {
     "builders": "fer_jax.data",
     "config": "fer_jax.api",
     "detect": "fer_jax.api",
+    "draw": "fer_jax.showing",
     "load_backbone": "fer_jax.api",
     "read": "fer_jax.api",
     "run": "fer_jax.api",
+    "timeline": "fer_jax.showing",
 }
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from fer_jax.errors import UserError
     from fer_jax.features import Backbone
     from fer_jax.recogniser import Recogniser
+    from fer_jax.showing import draw, timeline
 
 
 def __getattr__(name: str) -> Any:

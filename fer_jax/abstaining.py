@@ -88,20 +88,22 @@ class Rule:
         told += f"{self.threshold:.3f}"
         if self.step is None:
             return f"{told}; the accuracy of the others was not measured for this model"
-        return (
-            f"{told}; on {self.measured_on}, {self.step.accuracy:.1%} of the answers with a "
-            f"confidence of {self.step.threshold:.3f} or more ({self.step.coverage:.0%} of the "
-            "faces) were right"
-        )
+        answers = "all answers"
+        if self.step.threshold:
+            answers = (
+                f"the answers with a confidence of {self.step.threshold:.3f} or more "
+                f"({self.step.coverage:.0%} of the faces)"
+            )
+        return f"{told}; on {self.measured_on}, {self.step.accuracy:.1%} of {answers} were right"
 
 
 def rule(
-    model: str | Path, *, min_confidence: float | None, coverage: float | None, flag: str = ""
+    folder: Path | None, *, min_confidence: float | None, coverage: float | None, flag: str = ""
 ) -> Rule | None:
     """The rule for a model; None if neither `min_confidence` nor `coverage` is given.
 
     Args:
-        model: as for `Recogniser.load`.
+        folder: the model directory; None for a model without one, which has no table.
         min_confidence: the threshold itself, 0..1.
         coverage: the share of faces to answer, above 0 and at most 1. The threshold is that which
             answered this share of the held-out faces, or the next larger one of the table.
@@ -115,15 +117,16 @@ def rule(
         return None
     if min_confidence is not None and coverage is not None:
         raise UserError(f"give {flag}min_confidence or {flag}coverage, not both")
-    table = read(model)
+    table = None if folder is None else read(folder)
     if coverage is not None:
         if not 0 < coverage <= 1:
             raise UserError(f"{flag}coverage={coverage} must be above 0 and at most 1")
         if table is None:
+            where = "the model" if folder is None else f"the model in {folder}"
             raise UserError(
-                f"the model in {model} has no {FILE}, which says how confident it was on held-out "
-                f"faces, so {flag}coverage has no meaning; crossval writes it with the model of "
-                f"everyone, or give {flag}min_confidence"
+                f"{where} has no {FILE}, which says how confident it was on held-out faces, so "
+                f"{flag}coverage has no meaning; crossval writes it with the model of everyone, or "
+                f"give {flag}min_confidence"
             )
         step = next(step for step in table.steps if step.coverage >= min(coverage, 1) - 1e-9)
         return Rule(step.threshold, step, table.measured_on)

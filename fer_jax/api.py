@@ -111,7 +111,7 @@ def read(
     backend.keep_compiled()
     found = sources_of(source, every_s=every_s)
     recogniser = model if isinstance(model, Recogniser) else _recogniser(model)
-    rule = abstaining.rule(recogniser.where, min_confidence=min_confidence, coverage=coverage)
+    rule = abstaining.rule(recogniser.folder, min_confidence=min_confidence, coverage=coverage)
     reader = Reader(
         recogniser,
         found.sources,

@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.faces import images
+from fer_jax.faces.alignment import LANDMARKS
 from fer_jax.faces.search import find_faces
 from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
@@ -38,8 +39,6 @@ from fer_jax.recogniser import Analysis, Recogniser, Sighting
 from fer_jax.records import FacePipeline
 from fer_jax.training.person_relative import NEUTRAL, least_faces
 
-LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-"""The five points of a face in their order; left and right as the viewer sees them."""
 BOX = ("x0", "y0", "x1", "y1")
 _PIXELS_AT_ONCE = 16_000_000  # in the frames of one batch: bounds memory on large photographs
 T = TypeVar("T")
@@ -237,7 +236,7 @@ class Reading:
         person: number of the person in this video, from 1; 0 where people are not numbered.
         box: x0, y0, x1, y1 in pixels.
         detector_score: 0..1.
-        landmarks: x, y in pixels of the five points `LANDMARKS`.
+        landmarks: x, y in pixels of the five points `fer_jax.faces.alignment.LANDMARKS`.
         emotion: the most probable class; "" if the answer is withheld.
         probabilities: calibrated, by class; they sum to 1.
         smoothed: the person's probabilities smoothed over time, by class; None on photographs.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -59,9 +60,16 @@ class Recogniser:
         where: names the model in errors.
         max_side: pixels; 0 searches at the size of the record, another number at that size.
 
+    Attributes:
+        labels: the emotions, in the order of the probabilities.
+        folder: the model directory, which may say when to abstain; None for a model that was not
+            loaded from one.
+
     Raises:
         UserError: a model of other tasks, or one that does not know how its faces were cropped.
     """
+
+    folder: Path | None = None
 
     def __init__(self, model: Model, where: str, *, max_side: int = 0) -> None:
         record = model.record
@@ -71,7 +79,7 @@ class Recogniser:
                 f"the model in {where} does not say how its faces were found and cropped; train "
                 "it on a workdir of the stage photographs"
             )
-        self.where = where
+        self.where, self.folder = where, model.folder
         self.labels = record.labels[TASK]
         self.reference = model.reference(TASK)
         self.faces = record.faces

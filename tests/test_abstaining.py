@@ -103,6 +103,17 @@ def test_the_line_says_what_was_withheld_and_what_was_measured(model):
         "with a confidence of 0.800 or more (50% of the faces) were right"
     )
     assert "was not measured" in Rule(0.5).describe(0, 0)
+    told = rule(model, min_confidence=0.3, coverage=None).describe(0, 12)
+    assert told == (
+        "withheld 0 of 12 answers (0%): confidence below 0.300; on 8 faces, 70.0% of all answers "
+        "were right"
+    )
+
+
+def test_a_model_that_was_not_loaded_from_a_folder_has_no_table():
+    assert rule(None, min_confidence=0.5, coverage=None) == Rule(0.5)
+    with pytest.raises(UserError, match=r"the model has no abstaining\.json"):
+        rule(None, min_confidence=None, coverage=0.5)
 
 
 def test_a_withheld_answer_keeps_its_probabilities():

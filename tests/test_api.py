@@ -21,10 +21,12 @@ ROOT = Path(__file__).parents[1]
 SIGNATURES = {
     "config": "name, **fields",
     "detect": "images, *, every_s=0.2, progress=True",
+    "draw": "picture, faces",
     "load_backbone": "model='starter'",
     "read": "source, model='starter', *, every_s=0.2, min_confidence=None, coverage=None, "
     "people='', neutral='', batch=8, smoothing_s=0.5, progress=True",
     "run": "stage, workdir, **fields",
+    "timeline": "faces",
 }
 
 
@@ -37,8 +39,8 @@ def signature(function):
 
 def test_the_public_names_are_these():
     assert fer_jax.__all__ == sorted(fer_jax.__all__) == [
-        "Backbone", "Recogniser", "UserError", "builders", "config", "detect", "load_backbone",
-        "read", "run", "tasks",
+        "Backbone", "Recogniser", "UserError", "builders", "config", "detect", "draw",
+        "load_backbone", "read", "run", "tasks", "timeline",
     ]  # fmt: skip
     assert {name for name in dir(fer_jax) if not name.startswith("_")} == set(fer_jax.__all__)
     for name in fer_jax.__all__:

@@ -16,6 +16,7 @@ LEVELS = {
     "__main__": 11,
     "command_line": 10,
     "api": 10,
+    "showing": 10,
     "stages": 9,
     "web": 6,
     "probes": 6,

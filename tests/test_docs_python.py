@@ -63,7 +63,8 @@ def test_abstaining_says_what_was_measured(session):
 
 def test_the_other_examples_answer(session):
     parts, _ = session
-    detected, looped, streamed, features, stages, data, tasks = parts[3:]
+    detected, drawn, looped, streamed, features, stages, data, tasks = parts[3:]
+    assert drawn == "(360, 480, 3) clip.mp4\n"
     assert "nose_x" in detected and "[" in looped
     assert "0 sources could not be read" in streamed
     assert "(1, 384) float32" in features

@@ -14,10 +14,11 @@ import pytest
 
 from fer_jax import console, reading
 from fer_jax.errors import UserError
+from fer_jax.faces.alignment import LANDMARKS
 from fer_jax.faces.drawing import write_image
 from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.video import Frame, expected_samples, sample_frames
-from fer_jax.reading import LANDMARKS, Picture, Reader, find_sources, schema, sources_of
+from fer_jax.reading import Picture, Reader, find_sources, schema, sources_of
 from fer_jax.recogniser import Analysis, Recogniser, Sighting
 from fer_jax.stages.render import write_clip
 

@@ -6,13 +6,11 @@ import json
 
 from pydantic import Field
 
-from fer_jax.faces.alignment import template_points
+from fer_jax.faces.alignment import LANDMARKS, template_points
 from fer_jax.recogniser import TASK
 from fer_jax.records import Inference, ModelRecord
 from fer_jax.schemas.faces import Crop
 from fer_jax.schemas.fields import Section
-
-_LANDMARKS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 
 
 class Description(Section):
@@ -24,7 +22,7 @@ class Description(Section):
         fer_jax: version of the package.
         labels: of `probabilities`, in their order.
         crop: side of the input in pixels, and its margin (`fer_jax.faces.alignment.align`).
-        landmarks: where the five landmarks of MTCNN lie in the crop, (x, y) in pixels, pixel
+        landmarks: where the five points `LANDMARKS` lie in the crop, (x, y) in pixels, pixel
             centres at integers; left is the viewer's.
         image_size: side in pixels of what the network is shown, which the file makes itself.
         inference: of the record: test crops, temperature, gradients. Inside the file.
@@ -62,7 +60,7 @@ def describe(record: ModelRecord, *, name: str, sha256: str, version: str) -> De
         fer_jax=version,
         labels=record.labels[TASK],
         crop=crop,
-        landmarks={name: (x, y) for name, (x, y) in zip(_LANDMARKS, points, strict=True)},
+        landmarks={name: (x, y) for name, (x, y) in zip(LANDMARKS, points, strict=True)},
         image_size=record.image_size,
         inference=record.inference.get(TASK, Inference()),
     )

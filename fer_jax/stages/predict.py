@@ -79,7 +79,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         flag="--config.",
     )
     rule = abstaining.rule(
-        config.model,
+        recogniser.folder,
         min_confidence=config.min_confidence or None,
         coverage=config.coverage or None,
         flag="--config.",

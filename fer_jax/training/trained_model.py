@@ -52,6 +52,9 @@ class Model:
 
     BATCH = 64
 
+    folder: Path | None = None
+    """The model directory that `load` read; None for other models."""
+
     def __init__(
         self,
         record: ModelRecord,
@@ -86,6 +89,7 @@ class Model:
             weights: as in `weights`.
         """
         model = copy.copy(self)
+        model.folder = None
         model._fill(record, weights, "the model")
         return model
 
@@ -434,7 +438,10 @@ def load(path: str | os.PathLike[str]) -> Model:
         UserError: there is none, it is damaged, or its weights do not match its record.
     """
     record, weights = model_directory.read_record(path), model_directory.read_weights(path)
-    return Model(record, weights, f"the model in {model_directory.find(path)}")
+    folder = model_directory.find(path)
+    model = Model(record, weights, f"the model in {folder}")
+    model.folder = folder
+    return model
 
 
 def check_crops(crops: np.ndarray) -> None:

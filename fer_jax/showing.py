@@ -1,0 +1,111 @@
+"""Pictures of what `fer_jax.read` found; docs/python.md has an example of each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from jaxtyping import UInt8
+
+from fer_jax.errors import UserError
+from fer_jax.faces import drawing, images
+from fer_jax.reading import BOX
+from fer_jax.report.timeline import Timeline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_RAW, _SMOOTHED = "prob_", "smoothed_prob_"
+
+
+def draw(
+    picture: str | os.PathLike[str] | np.ndarray, faces: pd.DataFrame
+) -> UInt8[np.ndarray, "hh ww 3"]:
+    """A picture with the box of each face and its probabilities, as `predict` annotates it.
+
+    Args:
+        picture: the path of a picture, or uint8 [H, W, 3] RGB, such as a frame of a video.
+        faces: the rows of this picture or frame in a table of `read`. Probabilities that are
+            smoothed over time are shown where the table has them, and people by their numbers.
+
+    Returns:
+        uint8 [H, W, 3] RGB; a small picture is enlarged by a whole factor, so that the text can be
+        read.
+
+    Raises:
+        UserError: the picture cannot be read, or the rows are not those of one picture.
+    """
+    _require(faces, [*BOX, "source", "frame", "person"], "draw")
+    places = faces[["source", "frame"]].drop_duplicates()
+    if len(places) > 1:
+        raise UserError(
+            f"draw: the table has rows of {len(places)} pictures or frames; give those of one, "
+            "such as faces[faces['source'] == 'a.jpg']"
+        )
+    if not isinstance(picture, np.ndarray):
+        try:
+            picture = images.read_image(Path(picture))
+        except images.ImageError as error:
+            raise UserError(f"draw: {picture}: {error}") from error
+    elif picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        shape = list(picture.shape)
+        raise UserError(f"draw: the picture is {picture.dtype} {shape}; give uint8 [H, W, 3] RGB")
+    found = faces[faces["x0"].notna()]
+    smoothed = f"{_SMOOTHED}{_labels(faces)[0]}"
+    moving = smoothed in found and bool(found[smoothed].notna().all())
+    return drawing.annotate(
+        picture,
+        found[list(BOX)].to_numpy(np.float64),
+        _probabilities(found, _SMOOTHED if moving else _RAW),
+        _labels(faces),
+        answered=found["answered"].to_numpy(bool) if "answered" in found else None,
+        people=found["person"].to_numpy(np.int64),
+    )
+
+
+def timeline(faces: pd.DataFrame) -> Figure:
+    """The smoothed probabilities of each person of a video over time, as `predict` draws them.
+
+    Args:
+        faces: the rows of one video in a table of `read`.
+
+    Returns:
+        A matplotlib figure with a panel per person, of the 12 people who are seen longest; show it
+        at the end of a notebook's cell, or call its `savefig`.
+
+    Raises:
+        UserError: the rows are not those of one video, or nobody in it has a number.
+    """
+    _require(faces, ["source", "time_s", "person"], "timeline")
+    sources = faces["source"].unique()
+    if len(sources) != 1:
+        raise UserError(
+            f"timeline: the table has rows of {len(sources)} sources; give those of one video, "
+            "such as faces[faces['source'] == 'a.mp4']"
+        )
+    labels = _labels(faces)
+    drawn = Timeline(labels)
+    if f"{_SMOOTHED}{labels[0]}" in faces:
+        for time_s, frame in faces[faces["x0"].notna()].groupby("time_s"):
+            people = frame["person"].to_numpy(np.int64)
+            drawn.add(float(time_s), people, _probabilities(frame, _SMOOTHED))
+    figure = drawn.draw(str(sources[0]))
+    if figure is None:
+        raise UserError(f"timeline: nobody in {sources[0]} has a number; only videos number people")
+    return figure
+
+
+def _require(faces: pd.DataFrame, columns: list[str], name: str) -> None:
+    if not isinstance(faces, pd.DataFrame) or not {*columns} <= {*faces} or not _labels(faces):
+        raise UserError(f"{name}: give a table of fer_jax.read, with all its columns")
+
+
+def _labels(faces: pd.DataFrame) -> list[str]:
+    return [name.removeprefix(_RAW) for name in faces if name.startswith(_RAW)]
+
+
+def _probabilities(faces: pd.DataFrame, prefix: str) -> np.ndarray:
+    return faces[[f"{prefix}{label}" for label in _labels(faces)]].to_numpy(np.float64)
