@@ -35,10 +35,14 @@ _CONFIG = config_flags.DEFINE_config_file(
     "The config file, e.g. configs/pipeline.py, or the config.json of an earlier run.",
     lock_config=True,
 )
-_FILE_FIELDS = {"input": "one file or folder", "model": "one model"}  # the first that a config has
+# The first of these that a config has.
+_FILE_FIELDS = {"input": "one file or folder", "model": "one model", "run": "one workdir"}
 _SHORT_HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort"}
 _HELP = {*_SHORT_HELP, "-helpfull", "--helpfull"}
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder that the stage reads and writes.")
+_FREE = flags.DEFINE_bool(
+    "free_workdir", False, "Take DIR-2, DIR-3, ... if the workdir DIR belongs to another config."
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0 of several, or auto (docs/many_hosts.md)."
 )
@@ -73,8 +77,9 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
     NAME is the config file of that name in `configs`, FILE its field `input` (or `model` if there
     is no field `input`), and --FIELD=VALUE or --FIELD VALUE means --config.FIELD=VALUE. The
     default workdir is work/NAME, or work/NAME/STEM for a FILE; if that folder contains the results
-    of another file, a digest is added to its name. With --config instead of NAME, arguments stay as
-    they are. With --help, the fields of NAME are shown and the program ends.
+    of another file, a digest is added to its name; if it contains results with other settings, a
+    number is. With --config instead of NAME, arguments stay as they are. With --help, the fields of
+    NAME are shown and the program ends.
 
     Raises:
         UserError: there is no such config, or it has no field for a FILE.
@@ -113,7 +118,7 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
     if _writes(config) and not named:
         workdir = Path("work", name)
         workdir = _own_workdir(workdir, field, files[0]) if files else workdir
-        translated.append(f"--workdir={workdir}")
+        translated += [*["--free_workdir"] * bool(files), f"--workdir={workdir}"]
     return translated
 
 
@@ -184,7 +189,8 @@ def _run(argv: list[str]) -> None:
     with contextlib.ExitStack() as shown:
         shown.enter_context(console.signs_of_life())
         try:
-            from fer_jax import backend  # imports jax: after the flags, so that --help is quick
+            # They import jax: after the flags, so that --help is quick.
+            from fer_jax import backend, workdir
         except ValueError as error:  # JAX reads its environment variables when it is imported
             raise UserError(f"JAX rejects an environment variable: {error}") from error
 
@@ -192,6 +198,8 @@ def _run(argv: list[str]) -> None:
         if not backend.writes():
             shown.close()
         stage = stages.find_stage(str(_CONFIG.value.get("stage", "")))
+        if _FREE.value and _WORKDIR.value:
+            flags.FLAGS["workdir"].value = str(workdir.own_or_free(_CONFIG.value, _WORKDIR.value))
         with interrupts.as_exception(), backend.an_error_ends_all(_WORKDIR.value):
             stage.run(_CONFIG.value, _WORKDIR.value)
 

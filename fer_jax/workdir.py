@@ -17,6 +17,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -170,6 +171,24 @@ def stage(
         return wrapped
 
     return decorate
+
+
+def own_or_free(config: Config, folder: str | os.PathLike[str]) -> Path:
+    """The first of `folder`, `folder`-2, `folder`-3, ... that no other config has used.
+
+    Raises:
+        UserError: a field of the config is invalid.
+    """
+    config = config if isinstance(config, Stage) else validated(config)
+    first = Path(folder)
+    for number in itertools.count(1):
+        one = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        with contextlib.suppress(UserError):
+            if not (one / "config.json").exists():
+                return one
+            _check_same(config, one)
+            return one
+    raise AssertionError("numbers do not end")
 
 
 @contextlib.contextmanager

@@ -72,6 +72,13 @@ def test_predict_answers_in_an_empty_folder(installed):
     assert ended.stdout.splitlines()[-1] == "results: work/predict/no_face"
 
 
+def test_other_settings_for_the_same_file_have_a_workdir_of_their_own(installed):
+    for flags, place in (([], "no_face"), (["--noannotate"], "no_face-2"), ([], "no_face")):
+        ended = installed("predict", ROOT / "tests/golden/no_face.jpg", *flags)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.splitlines()[-1] == f"results: work/predict/{place}"
+
+
 def test_fields_and_files_become_flags_of_the_config():
     given = ["predict", "a b.jpg", "--every_s=1", "--batch", "4", "--verbosity=1"]
     assert launch_arguments(given, CONFIGS) == [
@@ -80,6 +87,7 @@ def test_fields_and_files_become_flags_of_the_config():
         "--config.batch=4",
         "--verbosity=1",
         "--config.input=a b.jpg",
+        "--free_workdir",
         "--workdir=work/predict/a b",
     ]
     given = ["emotion:full,rotation", "--optimizer.clip=2", "--workdir=w"]

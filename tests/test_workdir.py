@@ -44,6 +44,20 @@ def test_another_config_stops_and_names_the_field(tmp_path):
         run(make_config(size=4), tmp_path)
 
 
+def test_each_config_has_a_folder_of_its_own_if_any_will_do(tmp_path):
+    run, first = make_stage([]), tmp_path / "w"
+
+    def used(config):
+        folder = workdir.own_or_free(config, first)
+        run(config, folder)
+        return folder.name
+
+    given = [make_config(), make_config(size=4), make_config(), make_config(size=5)]
+    assert [used(config) for config in given] == ["w", "w-2", "w", "w-3"]
+    (tmp_path / "w-2" / "config.json").write_text("damaged")
+    assert used(make_config(size=4)) == "w-4"
+
+
 def test_a_failed_run_is_not_finished(tmp_path):
     calls = []
     run = make_stage(calls)
