@@ -5,6 +5,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /fer_jax
 COPY requirements.txt requirements-dev.txt Makefile ./
-RUN make setup && make .venv/dev
+RUN make .venv/dev
 COPY . .
+RUN make setup
 CMD ["make", "test"]

@@ -7,10 +7,15 @@ help:
 	@echo "make demo    the whole pipeline on generated people, from clips to an emotion model and a report"
 	@echo "make test    all tests"
 	@echo "make lint    ruff, formatter, type checker"
-	@echo "make setup   only the environment, in .venv"
+	@echo "make setup   only the environment and the command fer-jax, in .venv"
 	@echo "make clean   remove .venv and work/"
 
-setup: .venv/run
+setup: .venv/command
+# Its own step, since images install the packages before the source is there.
+.venv/command: .venv/run pyproject.toml setup.py
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
 .venv/run: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "error: fer_jax needs Python 3.11 to 3.13; give one: make PYTHON=python3.12"; exit 2; }

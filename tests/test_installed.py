@@ -23,15 +23,19 @@ def installed(tmp_path_factory):
     source, target, empty = (tmp_path_factory.mktemp(name) for name in ("source", "site", "empty"))
     wheel.install(source, target)
 
-    def run(*arguments):
+    def started(*command):
         return subprocess.run(
-            [sys.executable, str(target / "bin/fer-jax"), *map(str, arguments)],
+            [sys.executable, *map(str, command)],
             cwd=empty,
             env={**os.environ, "PYTHONPATH": str(target), "JAX_PLATFORMS": "cpu"},
             capture_output=True,
             text=True,
         )
 
+    def run(*arguments):
+        return started(target / "bin/fer-jax", *arguments)
+
+    run.python = lambda code: started("-c", code)
     run.folder, run.package = empty, target / "fer_jax"
     return run
 
@@ -46,6 +50,8 @@ def test_the_wheel_holds_everything_that_the_package_reads(installed):
         }
         assert wanted and not {name for name in wanted if not (installed.package / name).exists()}
     assert (installed.package / "_datasets/face_frames").is_dir()
+    used = installed.python("import fer_jax; print(fer_jax.__file__)")  # not that of a checkout
+    assert used.stdout.strip() == str(installed.package / "__init__.py")
 
 
 def test_the_command_lists_the_configs(installed):

@@ -320,9 +320,12 @@ class Model:
         return self._compiled[kind, task]
 
     def _batch_size(self, passes: int) -> BatchSize:
-        """How many faces a batch has, if each makes `passes` rows."""
+        """How many faces a batch has, if each makes `passes` rows; few sizes, to compile little."""
         most = max(1, (self._batch or self.BATCH) // passes)
-        return lambda left: most if self._batch else power_of_two(left, most)
+        if self._batch:
+            return lambda left: most
+        largest = 1 << (most.bit_length() - 1)  # a power of two
+        return lambda left: power_of_two(left, largest)
 
 
 def _magnified(
