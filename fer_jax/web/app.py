@@ -339,6 +339,6 @@ class _SameOrigin:
         if foreign or site not in ("same-origin", "none"):
             text = "This request comes from another page; open the address of this one."
             answer = JSONResponse(RequestError(403, "foreign", text).as_json(), 403)
-            await answer(scope, receive, send_in_time)
+            await answer(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -286,10 +286,28 @@ class TestPage:
         shown.click("#camera")
         shown.until("document.querySelectorAll('.card').length === 1")
         assert shown.value("document.querySelector('.what').textContent") == "happy"
+        assert shown.value("document.querySelector('.who').textContent") == "Person 1"
         shown.click("#again")
         assert shown.value("document.getElementById('video').srcObject === null")
         assert shown.value("!document.getElementById('start').hidden")
         assert shown.complaints == []
+
+    def test_people_before_the_camera_keep_their_numbers(self, page):
+        shown = page(None)
+        made = "import('./followed.js').then(({ People }) => { window.people = new People(1.5); })"
+        shown.value(f"void {made}")
+        shown.until("window.people !== undefined")
+
+        def numbers(time_s, *left):
+            faces = json.dumps([{"box": [x, 0, x + 100, 100]} for x in left])
+            one = f"window.people.numbered({faces}, {time_s}).map(({{ person }}) => person)"
+            return json.loads(shown.value(f"JSON.stringify({one})"))
+
+        assert numbers(0.0, 0, 300) == [1, 2]
+        assert numbers(0.5, 320, 30) == [2, 1]
+        assert numbers(1.0, 60) == [1]
+        assert numbers(1.5, 330, 70, 600) == [2, 1, 3]
+        assert numbers(4.0, 330) == [4]  # away for too long
 
     @pytest.mark.parametrize(
         ("name", "english", "persian"),

@@ -1,6 +1,7 @@
 // The page: takes a picture, a video or the camera, asks the server, and shows its answers.
 
 import { drawBoxes, drawCards, nameOf, smoothed, summary } from "./faces.js";
+import { People } from "./followed.js";
 import { ServerError, fetchModel, readPicture, readVideo } from "./server.js";
 import { errorText, language, number, percent, setEmotionNames, setLanguage, text } from "./texts.js";
 import { Timeline, countPeople, nearest } from "./timeline.js";
@@ -111,6 +112,7 @@ async function openCamera() {
     own.stream = await takeCamera();
     if (own !== shown) return own.stream.getTracks().forEach((track) => track.stop());
     own.kind = "camera";
+    own.people = new People(model.longest_gap_s);
     video.srcObject = own.stream;
     video.hidden = false;
     await video.play();
@@ -139,7 +141,9 @@ async function readCamera(canvas, own) {
   canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
   const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
   try {
-    own.frames = [fromLeftToRight(await readPicture(blob, own.controller.signal))];
+    const time = performance.now() / 1000; // of the picture
+    const found = await readPicture(blob, own.controller.signal);
+    own.frames = [byPerson({ ...found, faces: own.people.numbered(found.faces, time) })];
   } catch (error) {
     if (error.code !== "busy") throw error;
     await new Promise((done) => setTimeout(done, 1000));
@@ -247,7 +251,7 @@ function drawMoment() {
   const { kind, index, source } = shown;
   const frames = shown.drawn ?? shown.frames;
   const frame = frames[Math.min(index, frames.length - 1)];
-  const how = { threshold, labels: model.labels, moving: kind === "video", mirrored: kind === "camera" };
+  const how = { threshold, labels: model.labels, moving: kind !== "picture", mirrored: kind === "camera" };
   drawBoxes(part("boxes"), frame, how);
   const ready = source !== video || video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA;
   const empty = text(kind === "video" ? "noFaceHere" : "noFace");
