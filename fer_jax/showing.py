@@ -89,9 +89,10 @@ def timeline(faces: pd.DataFrame) -> Figure:
     labels = _labels(faces)
     drawn = Timeline(labels)
     if f"{_SMOOTHED}{labels[0]}" in faces:
-        for time_s, frame in faces[faces["x0"].notna()].groupby("time_s"):
+        for _, frame in faces[faces["x0"].notna()].groupby("time_s"):
             people = frame["person"].to_numpy(np.int64)
-            drawn.add(float(time_s), people, _probabilities(frame, _SMOOTHED))
+            time_s = float(frame["time_s"].iloc[0])
+            drawn.add(time_s, people, _probabilities(frame, _SMOOTHED))
     figure = drawn.draw(str(sources[0]))
     if figure is None:
         raise UserError(f"timeline: nobody in {sources[0]} has a number; only videos number people")
@@ -104,7 +105,8 @@ def _require(faces: pd.DataFrame, columns: list[str], name: str) -> None:
 
 
 def _labels(faces: pd.DataFrame) -> list[str]:
-    return [name.removeprefix(_RAW) for name in faces if name.startswith(_RAW)]
+    names = map(str, faces.columns)
+    return [name.removeprefix(_RAW) for name in names if name.startswith(_RAW)]
 
 
 def _probabilities(faces: pd.DataFrame, prefix: str) -> np.ndarray:

@@ -75,15 +75,17 @@ def _crossvals(folder: Path) -> Sequence[schemas.Crossval]:
         UserError: there is none, their folds differ, or one belongs to another version.
     """
     workdir = read_workdir(folder)
-    steps = (folder,)
+    steps: Sequence[Path] = [folder]
     if workdir and workdir.stage == PIPELINE:
         steps = workdir.inputs.get("order", ())
-    found = {}
+    found: dict[str, schemas.Crossval] = {}
     for step in steps:
         own = read_workdir(step)
         if own and own.stage == "crossval":
             made = saved_config.get_config(str(step / "config.json"))
-            found[str(step)] = schemas.validated(made)
+            config = schemas.validated(made)
+            assert isinstance(config, schemas.Crossval), "its stage is crossval"
+            found[str(step)] = config
     if not found:
         raise UserError(
             f"audit: {folder} contains no cross-validation; set --config.run to the workdir of "

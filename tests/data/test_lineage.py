@@ -74,10 +74,11 @@ def test_descendants_are_found_through_every_kind_of_input(tmp_path):
     workdir(root / "study", "study", runs={"set": {"one": str(root / "begun")}})
     workdir(root / "context", "evaluate", context=[str(root / "taught")])
     workdir(root / "audit", "audit", photographs=str(root / "photographs"))
+    workdir(root / "again", "audit", run=str(root / "emotion"))
     workdir(root / "probed", "train", probe={"photographs": str(root / "photographs")})
     workdir(root / "other", "train", data={"root": str(root / "extract")})
     below = lineage.workdirs_below(root)
-    assert len(below) == 13
+    assert len(below) == 14
     found = names(lineage.descendants([root / "photographs"], below))
     assert set(found) == set(names(below)) - {"photographs", "probed", "other"}
     assert found.index("emotion") < found.index("begun") < found.index("study")
