@@ -14,8 +14,9 @@ unless --config.init is set; `:full` is the published network at 299 pixels, and
 --config.init=imagenet loads Keras's weights (or name a file from Keras or timm:
 docs/data_layouts.md). `:rotation` adds a pretext task as an auxiliary loss.
 
-Writes predictions.parquet, protocol.json, folds/, and model/: a model trained on everyone, for
-predict. Every fold trains for the same number of steps with the same compiled program.
+Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a model trained on
+everyone, for predict. Every fold trains for the same number of steps with the same compiled
+program.
 
 Cost: 5 folds of 60 to 440 photographs, by estimate 5 minutes on 2 idle CPU cores; small, 5 folds of
 300 photographs, two minutes.
