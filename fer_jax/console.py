@@ -168,6 +168,7 @@ class Progress:
             if self in _open:
                 _open.remove(self)
         if self._bar is not None:
+            self._bar.total = self.total
             self._bar.close()
 
     def update(self, units: int = 1) -> None:

@@ -57,6 +57,7 @@ KEEPERS = {
     "orbax": {"training/checkpoint.py"},
     "h5py": {"models/weight_files.py"},
     "av": {"faces/video.py"},
+    "tqdm": {"console.py"},
     "grain": {"data/"},
     "tensorflow_datasets": {"data/"},
     "onnx": {"export/formats.py"},
