@@ -10,8 +10,9 @@ SVM ("hog", benchmarks/floors.py); --methods selects among them. The package `fe
 environment of its own: --fer NAME=FOLDER adds the results that benchmarks/floors.py --method=fer
 --folds-of=WORK/real_people/NAME/default wrote to a folder.
 
-Prints a Markdown table. Accuracies have 95 % intervals over people; differences are paired, the
-default minus the row. The same command continues a run that was killed.
+Prints a Markdown table and writes WORKDIR/NAME.json, from which `python -m benchmarks headlines
+--from=WORKDIR` updates the documents. Accuracies have 95 % intervals over people; differences are
+paired, the default minus the row. The same command continues a run that was killed.
 
 Cost: about 10 minutes for these three sets on 2 idle CPU cores, by estimate.
 """

@@ -1,0 +1,366 @@
+"""Writes the tables of headline results into the documents, from the files of docs/results/.
+
+    python -m benchmarks headlines
+    python -m benchmarks headlines --from=WORK/real_people
+    python -m benchmarks headlines --demo=work/demo --revision=e5e5ebb
+
+docs/results/NAME.json contains the accuracy of each method on the people of one set, with interval,
+paired difference, seeds, revision, machine, date and command. Without arguments, the command
+renders these files as tables and replaces the blocks of README.md, README.fa.md and docs/results.md
+that lie between the comments `<!-- headlines BLOCK -->` and `<!-- end of headlines -->`.
+
+--from first updates the files from the workdir of `python -m benchmarks real_people`, and --demo
+from the workdir of `make demo`. A method that the workdir lacks keeps its earlier figures, without
+the paired difference, whose other half has changed. The revision is that of environment.json unless
+--revision gives another one. --check writes nothing; the exit code is 1 if a document is outdated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from fer_jax.errors import UserError
+from fer_jax.schemas.fields import Section
+from fer_jax.workdir import atomic_file, read_json
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+DOCUMENTS = ("README.md", "README.fa.md", "docs/results.md")
+BLOCK = re.compile(r"(<!-- headlines (\S+) -->\n).*?(<!-- end of headlines -->)", re.DOTALL)
+
+REAL = {
+    "kdef55": ("55 people, posed", "۵۵ نفر، حالت‌های نمایشی"),
+    "ikfdb15": ("15 Iranian people", "۱۵ ایرانی"),
+    "yale": ("15 people of the Yale faces", "۱۵ نفر از چهره‌های Yale"),
+}
+METHODS = {
+    "default": ("fer_jax, default", "fer_jax، پیش‌فرض"),
+    "as_is": ("the starter without training", "شبکهٔ همراه، بدون آموزش"),
+    "hog": ("HOG + linear SVM", "HOG + SVM خطی"),
+    "fer": ("the package `fer`", "بستهٔ `fer`"),
+    "scratch": ("small network from scratch", "شبکهٔ کوچک از صفر"),
+}
+DEMO = {
+    "starter_adapted": "the starter adapted to the photographs",
+    "starter_and_videos": "the same after pretraining on the clips",
+    "small_from_scratch": "small network from scratch",
+    "starter_as_is": "the starter without training",
+}
+EMOTIONS_FA = {"angry": "عصبانی", "happy": "شاد", "neutral": "خنثی", "sad": "غمگین"}
+REAL_COMMAND = (
+    "python -m benchmarks real_people --photographs {name}=WORK/{name} --workdir=WORK/real_people"
+)
+
+
+class Estimate(Section):
+    """A value with its 95 % interval over people, as fractions; no interval if both are None."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Measured(Section):
+    """One method on one set.
+
+    Attributes:
+        difference: the accuracy of the set's first method minus this one, paired.
+        selected: in how many folds the method selected what.
+        seeds: those of folds and training.
+        note: what differs from the other rows of the set.
+    """
+
+    accuracy: Estimate
+    difference: Estimate | None = None
+    selected: dict[str, int] = Field(default_factory=dict)
+    seeds: tuple[int, ...]
+    revision: str = "not recorded"
+    machine: str = "a machine that was not recorded"
+    date: str = "not recorded"
+    command: str
+    note: str = ""
+
+
+class Result(Section):
+    """All methods on one set of people; the first method is the one that the others compare to."""
+
+    name: str
+    people: int
+    photographs: int
+    emotions: tuple[str, ...]
+    folds: int
+    methods: dict[str, Measured]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--from", dest="real", type=Path, help="a workdir of real_people")
+    parser.add_argument("--demo", type=Path, help="a workdir of make demo")
+    parser.add_argument("--revision", default="", help="instead of that of environment.json")
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    flags = parser.parse_args()
+    try:
+        if flags.real:
+            update_real(flags.real, flags.revision)
+        if flags.demo:
+            update_demo(flags.demo, flags.revision)
+        outdated = render_documents(write=not flags.check)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name in outdated:
+        print(f"{'outdated' if flags.check else 'updated'}: {name}")
+    return int(flags.check and bool(outdated))
+
+
+def update_real(workdir: Path, revision: str = "") -> None:
+    """Updates the record of each set that a workdir of `real_people` contains."""
+    files = [workdir / f"{name}.json" for name in REAL]
+    if not any(file.exists() for file in files):
+        raise UserError(f"{workdir} contains none of {', '.join(file.name for file in files)}")
+    for file in files:
+        if file.exists():
+            command = REAL_COMMAND.format(name=file.stem)
+            folders = {method: workdir / file.stem / method for method in METHODS}
+            update(file.stem, read_json(file), folders, command, revision)
+
+
+def update_demo(workdir: Path, revision: str = "") -> None:
+    """Updates the record of the demonstration from its workdir."""
+    folders = dict.fromkeys(DEMO, workdir / "evaluate")
+    found = read_json(workdir / "evaluate" / "metrics.json", runs=dict)
+    update("demo", found, folders, "make demo", revision)
+
+
+def update(
+    name: str, found: dict[str, Any], folders: dict[str, Path], command: str, revision: str
+) -> None:
+    """Replaces what was measured, and keeps the methods that were not.
+
+    Args:
+        name: of the set.
+        found: what `fer_jax.metrics.results.evaluate` returned for its runs.
+        folders: the workdir of each method. Its environment.json gives revision and machine; a
+            method without that file was measured with the main one.
+        command: what produced `found`.
+        revision: replaces that of environment.json, if it is not empty.
+    """
+    main = found["main"]
+    compared = {one["second"]: one for one in found["comparisons"] if one.get("comparable")}
+    methods = {}
+    for method, run in found["runs"].items():
+        folder = folders.get(method, folders[main])
+        if not (folder / "environment.json").exists():
+            folder = folders[main]
+        environment = read_json(folder / "environment.json", git_revision=str)
+        difference = compared[method]["difference"]["accuracy"] if method in compared else None
+        methods[method] = Measured(
+            accuracy=estimate(run["accuracy"]),
+            difference=estimate(difference) if difference else None,
+            selected=run["choices"],
+            seeds=tuple(run["protocol"]["seeds"]),
+            revision=revision or environment["git_revision"].removesuffix("-dirty")[:7],
+            machine=machine(environment),
+            date=str(datetime.date.fromtimestamp((folder / "environment.json").stat().st_mtime)),
+            command=command,
+        )
+    file, run = RESULTS / f"{name}.json", found["runs"][main]
+    if file.exists():
+        kept = {key: old for key, old in read(name).methods.items() if key not in methods}
+        methods |= {key: old.model_copy(update={"difference": None}) for key, old in kept.items()}
+    result = Result(
+        name=name,
+        people=run["people"],
+        photographs=run["photographs"],
+        emotions=tuple(found["labels"]),
+        folds=run["protocol"]["folds"],
+        methods=methods,
+    )
+    write_text(file, result.model_dump_json(indent=2, exclude_defaults=True) + "\n")
+
+
+def estimate(found: dict[str, float]) -> Estimate:
+    """The value and interval of a measure."""
+    return Estimate(**{key: round(found[key], 6) for key in ("value", "low", "high")})
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """The machine of an environment.json in a few words."""
+    devices = ", ".join(sorted({one.partition(":")[0] for one in environment["devices"]}))
+    versions = f"Python {environment['python']}, jax {environment['packages']['jax']}"
+    return f"{environment['cpu_count']} CPU cores, device {devices}, {versions}"
+
+
+def read(name: str) -> Result:
+    """A stored record."""
+    return Result.model_validate_json((RESULTS / f"{name}.json").read_text("utf-8"))
+
+
+def render_documents(*, write: bool) -> list[str]:
+    """Renders the blocks of all documents; returns the names of those that changed."""
+    changed = []
+    for name in DOCUMENTS:
+        file = ROOT / name
+        if not file.exists():  # README.fa.md is optional
+            continue
+        old = file.read_text("utf-8")
+        unknown = {found[1] for found in BLOCK.findall(old)} - set(BLOCKS)
+        if unknown:
+            raise UserError(
+                f"{name}: there is no block {', '.join(sorted(unknown))}; use one of "
+                f"{', '.join(BLOCKS)}"
+            )
+        new = BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], old)
+        if new != old:
+            changed.append(name)
+            if write:
+                write_text(file, new)
+    return changed
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a file atomically."""
+    with atomic_file(file) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def real_people() -> str:
+    """The table of README.md: a row per set, a column per method."""
+    sets = {name: read(name) for name in REAL}
+    lines = [["people held out", *(f"{METHODS[method][0]}" for method in METHODS)]]
+    for name, result in sets.items():
+        emotions = ", ".join(result.emotions)
+        described = f"{REAL[name][0]}: {emotions}; {result.photographs} photographs ({name})"
+        lines.append([described, *(cell(result, method, str) for method in METHODS)])
+    return table(lines)
+
+
+def real_people_fa() -> str:
+    """The same table for README.fa.md, with Persian digits."""
+    sets = {name: read(name) for name in REAL}
+    lines = [["افراد آزمون", *(METHODS[method][1] for method in METHODS)]]
+    for name, result in sets.items():
+        emotions = "، ".join(EMOTIONS_FA[emotion] for emotion in result.emotions)
+        photographs = persian(str(result.photographs))
+        described = f"{REAL[name][1]}: {emotions}؛ {photographs} عکس ({name})"
+        cells = (cell(result, method, persian, to="تا", missing="—") for method in METHODS)
+        lines.append([described, *cells])
+    return table(lines)
+
+
+def real_people_details() -> str:
+    """The table of docs/results.md: a row per set and method."""
+    parts = []
+    for name in REAL:
+        result = read(name)
+        emotions, folds = ", ".join(result.emotions), f"{result.folds} folds of people"
+        about = f"{REAL[name][0]}, {result.photographs} photographs, {emotions}, {folds}"
+        parts.append(f"**{name}**: {about}.\n\n{details(result, METHODS)}")
+    return "\n".join(parts)
+
+
+def generated_people() -> str:
+    """The table of the demonstration for README.md."""
+    result = read("demo")
+    lines = [["people held out", *DEMO.values()]]
+    about = f"{result.people} generated people, {result.photographs} photographs (`make demo`)"
+    return table([*lines, [about, *(cell(result, method, str) for method in DEMO)]])
+
+
+def generated_people_details() -> str:
+    """The table of the demonstration for docs/results.md."""
+    return details(read("demo"), DEMO)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "real-people": real_people,
+    "real-people-fa": real_people_fa,
+    "real-people-details": real_people_details,
+    "generated-people": generated_people,
+    "generated-people-details": generated_people_details,
+}
+
+
+def details(result: Result, names: dict[str, Any]) -> str:
+    """A row per method; commands and machines below."""
+    header = ["method", "accuracy, %", "95 % interval", "first minus this, points", "selected"]
+    lines = [[*header, "seed", "revision", "date"]]
+    sources: dict[str, list[str]] = {}
+    for method, name in names.items():
+        if method not in result.methods:
+            continue
+        found = result.methods[method]
+        gain = ""
+        if found.difference:
+            gain = f"{shown(found.difference.value, signed=True)} ({between(found.difference)})"
+        lines.append(
+            [
+                name if isinstance(name, str) else name[0],
+                shown(found.accuracy.value),
+                between(found.accuracy, signed=False),
+                gain,
+                ", ".join(f"{what} {count}" for what, count in found.selected.items()),
+                ", ".join(map(str, found.seeds)),
+                found.revision,
+                found.date,
+            ]
+        )
+        note = f"; {found.note}" if found.note else ""
+        source = f"`{found.command}` on {found.machine}{note}"
+        sources.setdefault(source, []).append(str(len(lines) - 1))
+    notes = ""
+    for source, rows in sources.items():
+        notes += f"\nRow{'s' if len(rows) > 1 else ''} {', '.join(rows)}: {source}\n"
+    return table(lines) + notes
+
+
+def cell(
+    result: Result,
+    method: str,
+    digits: Callable[[str], str],
+    to: str = "to",
+    missing: str = "not measured",
+) -> str:
+    """Accuracy of a method in percent; with its interval if it is the first of the set."""
+    if method not in result.methods:
+        return missing
+    accuracy = result.methods[method].accuracy
+    value = digits(shown(accuracy.value))
+    if method != next(iter(result.methods)):
+        return value
+    return f"**{value}** ({digits(between(accuracy, signed=False, to=to))})"
+
+
+def shown(value: float, *, signed: bool = False) -> str:
+    """A fraction in percent with one decimal."""
+    return f"{100 * value:{'+' if signed else ''}.1f}".replace("-", "−")
+
+
+def between(found: Estimate, *, signed: bool = True, to: str = "to") -> str:
+    """The interval, or "not recorded"."""
+    if found.low is None or found.high is None:
+        return "not recorded"
+    return f"{shown(found.low, signed=signed)} {to} {shown(found.high, signed=signed)}"
+
+
+def persian(text: str) -> str:
+    """The digits and the decimal separator of Persian."""
+    return text.translate(str.maketrans("0123456789.", "۰۱۲۳۴۵۶۷۸۹٫"))
+
+
+def table(lines: list[list[str]]) -> str:
+    """A Markdown table; the first line is its header."""
+    rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([rows[0], "|" + "---|" * len(lines[0]), *rows[1:]]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

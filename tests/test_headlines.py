@@ -1,0 +1,118 @@
+"""The tables of headline results agree with the files of docs/results/."""
+
+import json
+
+import pytest
+
+from benchmarks import headlines
+from fer_jax.errors import UserError
+
+
+def measured(value: float) -> dict:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def found(**accuracies: float) -> dict:
+    """What `results.evaluate` returns, as far as it is read."""
+    main, *others = accuracies
+    protocol = {"seeds": [0], "folds": 5}
+    facts = {"people": 15, "photographs": 90, "choices": {}, "protocol": protocol}
+    gain = {"accuracy": measured(0.05)}
+    return {
+        "main": main,
+        "labels": ["happy", "neutral", "sad"],
+        "runs": {name: facts | {"accuracy": measured(value)} for name, value in accuracies.items()},
+        "comparisons": [
+            {"second": name, "comparable": True, "difference": gain} for name in others
+        ],
+    }
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch):
+    """A workdir of `real_people` with one set, and a folder for records of its own."""
+    monkeypatch.setattr(headlines, "RESULTS", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    folder = tmp_path / "real_people"
+    (folder / "yale" / "default").mkdir(parents=True)
+    (folder / "yale.json").write_text(json.dumps(found(default=0.8, hog=0.7)))
+    environment = {
+        "git_revision": "0123456789ab-dirty",
+        "devices": ["cpu:cpu", "cpu:cpu"],
+        "python": "3.11.7",
+        "cpu_count": 2,
+        "packages": {"jax": "0.10.2"},
+    }
+    (folder / "yale" / "default" / "environment.json").write_text(json.dumps(environment))
+    return folder
+
+
+def test_the_documents_contain_the_stored_results():
+    """If it fails, run `python -m benchmarks headlines`."""
+    assert headlines.render_documents(write=False) == []
+    for name in ("README.md", "docs/results.md"):
+        assert headlines.BLOCK.search((headlines.ROOT / name).read_text())
+
+
+def test_every_stored_result_has_command_seed_revision_and_machine():
+    for file in headlines.RESULTS.glob("*.json"):
+        for method, one in headlines.read(file.stem).methods.items():
+            assert one.command and one.seeds
+            if method != "fer":  # an earlier measurement, whose revision is not known
+                assert one.revision != "not recorded" and one.machine.startswith("2 CPU cores")
+
+
+def test_a_workdir_becomes_a_record_with_revision_and_machine(workdir):
+    headlines.update_real(workdir)
+    stored = headlines.read("yale")
+    assert (stored.people, stored.photographs, stored.folds) == (15, 90, 5)
+    assert stored.methods["default"].difference is None
+    assert stored.methods["hog"].difference.value == 0.05
+    for one in stored.methods.values():
+        assert one.revision == "0123456"
+        assert one.machine == "2 CPU cores, device cpu, Python 3.11.7, jax 0.10.2"
+        assert "yale=WORK/yale" in one.command
+    headlines.update_real(workdir, "abcdef0")
+    assert headlines.read("yale").methods["hog"].revision == "abcdef0"
+
+
+def test_a_method_that_was_not_measured_again_keeps_its_figures_without_the_difference(workdir):
+    (workdir / "yale.json").write_text(json.dumps(found(default=0.8, hog=0.7, fer=0.6)))
+    headlines.update_real(workdir, "first")
+    (workdir / "yale.json").write_text(json.dumps(found(default=0.9, hog=0.7)))
+    headlines.update_real(workdir, "second")
+    stored = headlines.read("yale").methods
+    assert list(stored) == ["default", "hog", "fer"]
+    assert (stored["default"].accuracy.value, stored["default"].revision) == (0.9, "second")
+    assert (stored["fer"].accuracy.value, stored["fer"].revision) == (0.6, "first")
+    assert stored["fer"].difference is None
+
+
+def test_a_changed_result_is_reported_and_written(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(headlines, "ROOT", tmp_path)
+    monkeypatch.setattr(headlines, "REAL", {"yale": headlines.REAL["yale"]})
+    page = tmp_path / "README.md"
+    page.write_text("a\n<!-- headlines real-people -->\n<!-- end of headlines -->\nb\n")
+    headlines.update_real(workdir)
+    assert headlines.render_documents(write=False) == ["README.md"]
+    assert headlines.render_documents(write=True) == ["README.md"]
+    assert headlines.render_documents(write=True) == []
+    text = page.read_text()
+    assert text.startswith("a\n<!--") and text.endswith("-->\nb\n")
+    assert "| **80.0** (70.0 to 90.0) | not measured | 70.0 |" in text
+
+
+def test_an_unknown_block_and_an_empty_workdir_are_errors(tmp_path, monkeypatch):
+    monkeypatch.setattr(headlines, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text("<!-- headlines real -->\n<!-- end of headlines -->\n")
+    with pytest.raises(UserError, match=r"README\.md: there is no block real; use one of real-peo"):
+        headlines.render_documents(write=True)
+    with pytest.raises(UserError, match=r"contains none of kdef55\.json"):
+        headlines.update_real(tmp_path)
+
+
+def test_persian_tables_have_persian_digits():
+    shown = headlines.real_people_fa()
+    assert "۵۵" in shown and "٫" in shown
+    numbers = shown.replace("kdef55", "").replace("ikfdb15", "")
+    assert not any(digit in numbers for digit in "0123456789")
