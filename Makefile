@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint format lock clean
+.PHONY: help setup demo test lint docs format lock clean
 help:
 	@echo "make demo    the whole pipeline on generated people, from clips to an emotion model and a report"
 	@echo "make test    all tests"
 	@echo "make lint    ruff, formatter, type checker"
+	@echo "make docs    the documentation site, in build/site, with its links checked"
 	@echo "make setup   only the environment and the command fer-jax, in .venv"
 	@echo "make clean   remove .venv and work/"
 
@@ -39,6 +40,17 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site is built in an environment of its own, since only the builder needs it.
+.venv-docs/done: requirements-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
+docs: .venv/run .venv-docs/done
+	$(BIN)/python docs/assemble_site.py --pages=build/docs
+	.venv-docs/bin/zensical build --clean --strict
+	$(BIN)/python docs/assemble_site.py --check=build/site
+
 format: .venv/dev
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
@@ -49,6 +61,8 @@ lock:
 	  pyproject.toml --extra test -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
 	  requirements-dev.in -o requirements-dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	  requirements-docs.in -o requirements-docs.txt
 
 clean:
-	rm -rf .venv work
+	rm -rf .venv .venv-docs build work

@@ -240,7 +240,11 @@ def real_people() -> str:
         emotions = ", ".join(result.emotions)
         described = f"{REAL[name][0]}: {emotions}; {result.photographs} photographs ({name})"
         lines.append([described, *(cell(result, method, str) for method in METHODS)])
-    return table(lines)
+    leads = (
+        f"{shown(lead.value, signed=True)} points ({between(lead)}) on {name}"
+        for name, lead in leads_over_hog(sets).items()
+    )
+    return f"{table(lines)}\nThe default minus HOG: {'; '.join(leads)}.\n"
 
 
 def real_people_fa() -> str:
@@ -253,7 +257,17 @@ def real_people_fa() -> str:
         described = f"{REAL[name][1]}: {emotions}؛ {photographs} عکس ({name})"
         cells = (cell(result, method, persian, to="تا", missing="—") for method in METHODS)
         lines.append([described, *cells])
-    return table(lines)
+    leads = (
+        persian(f"{shown(lead.value, signed=True)} ({between(lead, to='تا')}) ") + f"در {name}"
+        for name, lead in leads_over_hog(sets).items()
+    )
+    return f"{table(lines)}\nپیش‌فرض منهای HOG، به درصد: {'؛ '.join(leads)}.\n"
+
+
+def leads_over_hog(sets: dict[str, Result]) -> dict[str, Estimate]:
+    """The paired difference between the default and HOG, by set."""
+    found = {name: result.methods.get("hog") for name, result in sets.items()}
+    return {name: hog.difference for name, hog in found.items() if hog and hog.difference}
 
 
 def real_people_details() -> str:

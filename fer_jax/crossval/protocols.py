@@ -139,7 +139,8 @@ def inner_split(
 
     Args:
         rows: positions in `subjects` and `emotions`.
-        subjects, emotions: of all photographs.
+        subjects: of all photographs.
+        emotions: of all photographs.
         share: fraction of the people in the validation rows; at least one person, at most half.
         seed: of the random choice of people.
 
