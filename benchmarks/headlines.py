@@ -305,7 +305,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 def details(result: Result, names: dict[str, Any]) -> str:
     """A row per method; commands and machines below."""
-    header = ["method", "accuracy, %", "95 % interval", "first minus this, points", "selected"]
+    header = ["method", "accuracy, %", "95 % interval", "difference, points", "selected"]
     lines = [[*header, "seed", "revision", "date"]]
     sources: dict[str, list[str]] = {}
     for method, name in names.items():

@@ -108,20 +108,20 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.longer = longer
     config.epochs = 0.0 if starter else longer["epochs"]  # at least min_steps, below
     config.min_steps = 100 if starter else longer["min_steps"]
-    config.batch_size = 32
+    config.batch_size = 32  # images, over all devices
     config.optimizer = {
         "learning_rate": 1e-3 if starter else longer["learning_rate"],
         "warmup": 0.1,  # of the steps
         "weight_decay": 0.02,
-        "clip": 1.0,
-        "backbone_rate": 1.0,
-        "layer_decay": 1.0,
+        "clip": 1.0,  # the largest norm of the gradients of all parameters
+        "backbone_rate": 1.0,  # a factor on the learning rate of the backbone
+        "layer_decay": 1.0,  # a factor on the learning rate per block below the heads
         "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
         "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
     }
     config.log_every = 10  # steps
     config.evaluate_every = 0  # steps; 0: at the end
-    config.checkpoint_every_s = 20.0
+    config.checkpoint_every_s = 20.0  # seconds
     config.accumulate = 1  # parts of a batch, one after the other
     config.fsdp = 1  # devices that share one copy of the parameters
     config.workers = 0  # processes that read images; 0: threads

@@ -13,7 +13,7 @@ configs/study.py compares the tasks.
 To continue from the starter, which was trained on labelled faces, on faces of your own:
 `--config=configs/pretrain.py:base --config.init=starter
 --config.optimizer.learning_rate=4e-4`. Its heads are not used. On 17 clips this did not improve
-accuracy on emotions (docs/results.md).
+accuracy on emotions (docs/experiments.md).
 
 To measure during pretraining what the features know about emotions, set labelled photographs,
 `--config.probe.photographs=WORK/photographs --config.evaluate_every=200`: nearest neighbours and

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import re
 import shutil
 import sys
@@ -28,61 +29,62 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ml_collections import ConfigDict  # noqa: E402
+from pydantic import TypeAdapter  # noqa: E402
 
 from fer_jax import config_files  # noqa: E402
+from fer_jax.models import inception_resnet_v2  # noqa: E402
 from fer_jax.schemas.stages import STAGES  # noqa: E402
+from fer_jax.schemas.training import Training  # noqa: E402
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 API = {
     "python": (
         "Read faces in Python",
         "The names of `import fer_jax`. [Python](../docs/python.md) explains them by example.",
-        ("api", "recogniser", "reading", "features", "errors"),
+        "api recogniser reading features errors",
     ),
     "tasks": (
         "Tasks",
         "A task of your own is [one file](../docs/add_a_pretext_task.md).",
-        ("tasks", "tasks.rotation", "tasks.jigsaw", "tasks.relative_patch", "tasks.simclr")
-        + ("tasks.vicreg", "tasks.verification", "tasks.emotion", "tasks.augment"),
+        "tasks tasks.rotation tasks.jigsaw tasks.relative_patch tasks.simclr tasks.vicreg "
+        "tasks.verification tasks.emotion tasks.augment",
     ),
     "models": (
         "Networks",
         "A backbone of your own is [one file](../docs/add_a_backbone.md).",
-        ("models.backbone", "models.inception_resnet_v2", "models.network", "models.heads")
-        + ("models.pretrained",),
+        "models.backbone models.inception_resnet_v2 models.network models.heads models.pretrained",
     ),
     "crossval": (
         "Cross-validation",
         "A method of your own is [one file](../docs/add_a_method.md).",
-        ("crossval.protocols", "crossval.method", "crossval.models", "crossval.labelled_faces"),
+        "crossval.protocols crossval.method crossval.models crossval.labelled_faces",
     ),
     "metrics": (
         "Measures and intervals",
-        "What the figures of a report mean: [how it is measured](../docs/measuring.md).",
-        ("metrics.predictions", "metrics.measures", "metrics.bootstrap", "metrics.calibration")
-        + ("metrics.crossed_effects", "metrics.results", "auditing.leakage", "auditing.likeness"),
+        "What the figures of a report mean: [how accuracy is measured](../docs/measuring.md).",
+        "metrics.predictions metrics.measures metrics.bootstrap metrics.calibration "
+        "metrics.crossed_effects metrics.results auditing.leakage auditing.likeness",
     ),
     "data": (
         "Data",
         "A data set of your own is [one module](../docs/add_a_data_set.md).",
-        ("data.manifest", "data.labels", "data.iterators", "data.sources", "data.builders"),
+        "data.manifest data.labels data.iterators data.sources data.builders",
     ),
     "faces": (
         "Faces",
         "How faces are found and cropped: [faces from videos](../docs/faces.md).",
-        ("faces.mtcnn", "faces.alignment", "faces.video", "faces.quality", "following")
-        + ("smoothing",),
+        "faces.mtcnn faces.alignment faces.video faces.quality following smoothing",
     ),
     "training": (
         "Training",
         "The loop that all training uses: [architecture](../docs/architecture.md).",
-        ("training.step", "training.loop", "training.optimizer", "training.checkpoint")
-        + ("training.model_directory", "training.trained_model", "training.person_relative"),
+        "training.step training.loop training.optimizer training.checkpoint "
+        "training.model_directory training.trained_model training.person_relative",
     ),
     "stages": (
         "Stages",
-        "A stage runs a config in a workdir; [architecture](../docs/architecture.md).",
-        ("workdir", "outputs", "config_files", "console", "failures"),
+        "A stage runs a config in a workdir: [architecture](../docs/architecture.md).",
+        "workdir outputs config_files console failures",
     ),
 }
 
@@ -108,6 +110,7 @@ def assemble(folder: Path) -> None:
     for name, text in pages.items():
         for target in LINK.findall(text):
             copy_target(ROOT / name, target, folder)
+    shutil.copy(ROOT / "docs" / "site.css", folder / "docs" / "site.css")
     pages |= {f"commands/{name}.md": text for name, text in commands().items()}
     pages |= {f"api/{name}.md": api_page(*parts) for name, parts in API.items()}
     for name, text in pages.items():
@@ -168,16 +171,15 @@ def command_page(name: str) -> str:
             "",
         ]
     lines += [
-        "Defaults are those of the command without an argument after its name. After `pip install "
-        ".`, the flags of `fer-jax` lack `config.`",
+        f"A field is set by `--config.FIELD=VALUE`, or by `--FIELD=VALUE` of `fer-jax {name}`. "
+        "The defaults are those of the command without an argument after its name.",
         "",
-        "| flag | default | values | meaning |",
+        "| field | default | values | meaning |",
         "|---|---|---|---|",
     ]
     for field in fields:
-        cells = (code(f"--config.{field.name}"), code(field.default), field.values, field.meaning)
+        cells = (code(field.name), code(field.default), field.values, field.meaning)
         lines.append(f"| {' | '.join(cells)} |")
-    lines.append("| `--workdir` | | a folder | Where the results are written. |")
     return "\n".join(lines) + "\n"
 
 
@@ -190,8 +192,19 @@ def fields_of(name: str, config: ConfigDict) -> Iterator[Field]:
         if isinstance(value, ConfigDict) or path == "stage" or inside_steps:
             continue
         found, described = look_up(schema, path)
+        if not found and path.split(".")[0] in ("backbone", "tasks"):
+            found, described = look_up(*plugin(path))
         meaning = meanings.get(path) or described
         yield Field(path, repr(value), values(found), cell_text(meaning))
+
+
+def plugin(path: str) -> tuple[dict[str, Any], str]:
+    """The schema of the network or the task that a field belongs to, and the field's path in it."""
+    first, *rest = path.split(".")
+    if first == "backbone":
+        return TypeAdapter(inception_resnet_v2.BACKBONE).json_schema(), ".".join(rest)
+    task = importlib.import_module(f"fer_jax.tasks.{rest[0]}").TASK
+    return TypeAdapter(task).json_schema(), ".".join(rest[1:])
 
 
 def look_up(schema: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
@@ -214,11 +227,9 @@ def resolve(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 
 def attributes(docstring: str) -> dict[str, str]:
     """The descriptions of the attributes in a docstring."""
-    _, _, text = docstring.partition("Attributes:\n")
+    text = re.split(r"(?:Attributes|Fields):\n", docstring, maxsplit=1)[-1]
     found: dict[str, str] = {}
-    for names, described in re.findall(
-        r"^    ([\w, ]+): (.*(?:\n     +.*)*)", text, re.MULTILINE
-    ):
+    for names, described in re.findall(r"^    ([\w, ]+): (.*(?:\n     +.*)*)", text, re.MULTILINE):
         for name in names.split(", "):
             found[name] = " ".join(described.split())
     return found
@@ -229,7 +240,7 @@ def values(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(filter(None, dict.fromkeys(values(one) for one in schema["anyOf"])))
     if "enum" in schema or "const" in schema:
-        return ", ".join(code(repr(one)) for one in schema.get("enum", [schema.get("const")]))
+        return ", ".join(str(one) or '""' for one in schema.get("enum", [schema.get("const")]))
     kind = schema.get("type", "")
     if kind == "array":
         return f"list of {values(schema.get('items', {})) or 'values'}"
@@ -247,13 +258,25 @@ def values(schema: dict[str, Any]) -> str:
 
 
 def comments_of_stage(name: str, stage: str) -> dict[str, str]:
-    """The comments on fields in a config file, and in others of the same stage."""
+    """The comments on fields in a config file, and in others that have the same fields.
+
+    These are the configs of the same stage and, for the fields that all training has in common,
+    the configs of other stages that train.
+    """
     found: dict[str, str] = {}
-    for file in [*sorted((ROOT / "configs").glob("*.py")), ROOT / "configs" / f"{name}.py"]:
+    files = sorted((ROOT / "configs").glob("*.py"), key=lambda file: file.stem != "emotion")
+    for file in [*files, ROOT / "configs" / f"{name}.py"]:
         text = file.read_text("utf-8")
-        if file.stem == name or f'config.stage = "{stage}"' in text:
-            found |= {path: said for path, said in comments(text).items() if said}
+        same = file.stem == name or f'config.stage = "{stage}"' in text
+        for path, said in comments(text).items():
+            if said and (same or path.split(".")[0] in common_fields(stage)):
+                found[path] = said
     return found
+
+
+def common_fields(stage: str) -> set[str]:
+    """The names of the fields that `stage` has in common with all stages that train."""
+    return set(Training.model_fields) if issubclass(STAGES[stage], Training) else set()
 
 
 def comments(source: str) -> dict[str, str]:
@@ -294,17 +317,16 @@ def comments(source: str) -> dict[str, str]:
 
 def linked(text: str) -> str:
     """A docstring as Markdown: its indented blocks are code, and what it names becomes a link."""
-    lines = []
-    for line in text.splitlines():
-        lines.append(line if line.startswith("    ") else prose(line))
-    return "\n".join(lines)
+    text = re.sub(r"^((?:Cost|Expect|Memory|Methods):)", r"\n**\1**", text, flags=re.MULTILINE)
+    parts = re.split(r"((?:^    .*\n|^\n)+)", text + "\n", flags=re.MULTILINE)
+    return "".join(part if index % 2 else prose(part) for index, part in enumerate(parts))
 
 
 def prose(text: str) -> str:
-    """One line of a docstring: characters of Markdown are escaped outside `code`."""
+    """Text of a docstring: characters of Markdown are escaped outside `code`."""
     parts = re.split(r"(`[^`]*`)", text)
     for index in range(0, len(parts), 2):
-        part = re.sub(r"([*<|])", r"\\\1", parts[index])
+        part = re.sub(r"((?<!\*)\*(?!\*)|[<|])", r"\\\1", parts[index])
         part = re.sub(r"--config[.=][\w.=\[\]'\"/,:()-]*\w\)?", lambda found: code(found[0]), part)
         part = re.sub(r"\bdocs/(\w+)\.md", page_link, part)
         parts[index] = re.sub(r"\bconfigs/(\w+)\.py", command_link, part)
@@ -312,9 +334,12 @@ def prose(text: str) -> str:
 
 
 def page_link(found: re.Match[str]) -> str:
-    """A link to a page of docs/, if there is one of that name."""
-    exists = (ROOT / found[0]).exists()
-    return f"[{found[0]}](../docs/{found[1]}.md)" if exists else found[0]
+    """A link to a page of docs/ by its title, if there is one of that name."""
+    file = ROOT / found[0]
+    if not file.exists():
+        return found[0]
+    title = file.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+    return f"[{title}](../docs/{found[1]}.md)"
 
 
 def command_link(found: re.Match[str]) -> str:
@@ -337,9 +362,9 @@ def code(text: str) -> str:
 # ---- The Python API.
 
 
-def api_page(title: str, summary: str, modules: tuple[str, ...]) -> str:
+def api_page(title: str, summary: str, modules: str) -> str:
     """The page of some modules of the package."""
-    blocks = (f"::: fer_jax.{module}" for module in modules)
+    blocks = (f"::: fer_jax.{module}" for module in modules.split())
     return "\n\n".join([f"# {title}", summary, *blocks]) + "\n"
 
 

@@ -22,7 +22,7 @@ FIND_OUT = "auto"  # as the coordinator's address: JAX detects it from the clust
 
 
 def compiler_options() -> dict[str, str | bool]:
-    """XLA's options for the programs of a network, chosen by measurement (docs/results.md).
+    """XLA's options for the programs of a network, chosen by measurement (docs/experiments.md).
 
     On CPU, JAX 0.10 and 0.11 compute unpadded convolutions with YNNPACK. For the gradients of
     kernels over large images it takes up to 15 times as long as Eigen. With these options, Eigen

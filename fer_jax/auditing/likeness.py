@@ -7,7 +7,7 @@ Three steps, each more expensive and more reliable than the previous one:
     people_alike    compares people by the descriptors of all their faces, in a metric that gives
                     little weight to differences between faces of the same person
 
-The thresholds were set on the 15 Yale people and 30 generated people. docs/results.md lists the
+The thresholds were set on the 15 Yale people and 30 generated people. docs/experiments.md lists the
 values for copies, for other photographs of the same person, and for different people.
 """
 

@@ -1,6 +1,6 @@
 """Faster implementations of two operations on XLA:CPU, with the interface of `models.plain`.
 
-They are selected in `layers.operations`. docs/results.md lists the speed-up of each.
+They are selected in `layers.operations`. docs/experiments.md lists the speed-up of each.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Network(nnx.Module):
 
 
 def _dtype(name: str | None) -> str | None:
-    """Resolves "auto": bfloat16 on accelerators only, since CPUs are slower (docs/results.md)."""
+    """ "auto" is bfloat16 on accelerators only, as CPUs are slower (docs/experiments.md)."""
     if name != "auto":
         return name or None
     return None if jax.default_backend() == "cpu" else "bfloat16"
