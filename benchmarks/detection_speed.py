@@ -1,16 +1,18 @@
 """Measures the speed of our detector, mtcnn 1.0.0 and facenet-pytorch on the same frames.
 
     python -m benchmarks detection_speed --mtcnn=PYTHON --facenet=PYTHON VIDEOS...
-    python -m benchmarks detection_speed VIDEOS...                 ours alone, on any device
-    python -m benchmarks detection_speed VIDEOS... --save=F.npz    for a machine without videos,
-    python -m benchmarks detection_speed --frames=F.npz            PyAV and the package mtcnn
+    python -m benchmarks detection_speed VIDEOS...    # ours alone, on any device
+    python -m benchmarks detection_speed VIDEOS... --save=F.npz
+    python -m benchmarks detection_speed --frames=F.npz
 
-PYTHON belongs to an environment with benchmarks/requirements-mtcnn.txt or -facenet.txt. Frames are
-640x360, from videos of that aspect ratio (16:9), in batches of 8; min_face 20. Each round times
-every detector once, so that other work on the machine affects all of them equally; ratios are
-medians over rounds. Prints milliseconds per frame, processor milliseconds (which other work on the
-machine hardly changes), the number of faces that each found, and how many of ours they share (IoU
-over 0.5).
+The last two are for a machine without videos, PyAV or the package mtcnn. PYTHON belongs to an
+environment with benchmarks/requirements-mtcnn.txt or benchmarks/requirements-facenet.txt.
+
+Frames are 640x360, from videos of that aspect ratio (16:9), in batches of 8; min_face 20. Each
+round times every detector once, so that other work on the machine affects all of them equally;
+ratios are medians over rounds. Prints milliseconds per frame, processor milliseconds (which other
+work on the machine hardly changes), the number of faces that each found, and how many of ours they
+share (IoU over 0.5).
 """
 
 from __future__ import annotations

@@ -14,10 +14,13 @@ Each writes predictions.parquet and protocol.json like the stage `crossval` with
         --config.runs.baseline=WORK/hog --workdir=WORK/evaluation
 
 hog: 9 orientations, cells of 8 pixels, blocks of 2 × 2 on the aligned face at 64 pixels, grey; a
-linear SVM whose C is chosen by five-fold cross-validation over the training people. fer: the
-package's own detector (its Haar cascade) and network on the whole photograph; the probabilities of
-the study's emotions among its seven, normalised to sum to 1. A photograph in which it finds no face
-counts as an error.
+linear SVM whose C is chosen by five-fold cross-validation over the training people. It needs
+scikit-image, which `make .venv/dev` installs (requirements-dev.txt).
+
+fer: the package's own detector (its Haar cascade) and network on the whole photograph; the
+probabilities of the study's emotions among its seven, normalised to sum to 1. A photograph in which
+it finds no face counts as an error. It needs fer 25.10.3, TensorFlow and opencv-contrib-python, in
+the environment ENV above, which does not contain fer_jax.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measures which shortcuts solve a pretext task, and which countermeasures close them.
 
     python -m benchmarks shortcuts  # a table, in minutes on two cores
-    python -m benchmarks shortcuts --size=299 --permutations=100 --gap=3 15 24 --count=600
+    python -m benchmarks shortcuts --size=299 --permutations=100 --gap 3 15 24 --count=600
     python -m benchmarks shortcuts --network=1500  # and the small network itself
     python -m benchmarks shortcuts --faces WORK/photographs WORK/refine
 

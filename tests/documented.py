@@ -1,13 +1,92 @@
-"""Runs a page of docs/: writes its files and runs its commands."""
+"""The commands that documents show, and what runs a page of docs/ as it is written."""
 
+import ast
+import itertools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = ("configs", "benchmarks")  # whose docstrings show commands
+_PROGRAM = re.compile(
+    r"(?:[A-Z_]+=\S+ )*"  # variables of the environment
+    r"(?:\S*bin/)?(python3?|PEER_PYTHON|fer-jax|make|pip|srun|gcloud|git|docker|\S*\.ci/run)(?= |$)"
+)
+_OPTIONAL = re.compile(r"\[[A-Z]+\]")  # an argument that may be left out, as in "serve [MODEL]"
+
+
+class Command(NamedTuple):
+    """A documented command.
+
+    Attributes:
+        page: the file that shows it, relative to the repository.
+        words: as a shell splits it, without comments.
+        name: what it runs, such as "configs/predict.py", "benchmarks coverage" or "make demo".
+    """
+
+    page: str
+    words: tuple[str, ...]
+    name: str
+
+    @property
+    def text(self) -> str:
+        return shlex.join(self.words)
+
+
+def all_commands() -> list[Command]:
+    """The commands of all Markdown files, and of the docstrings of configs and benchmarks."""
+    found: dict[Command, None] = {}
+    for file in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))):
+        text = file.read_text("utf-8")
+        fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        blocks = [block for language, block in fenced if language in ("", "sh")]
+        text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+        blocks += re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+        found.update(dict.fromkeys(_commands(file, blocks)))
+    for folder in FOLDERS:
+        for file in sorted((ROOT / folder).glob("*.py")):
+            text = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+            blocks = re.findall(r"(?:^    .*\n?)+", text + "\n", re.MULTILINE)
+            found.update(dict.fromkeys(_commands(file, blocks)))
+    return list(found)
+
+
+def _commands(file: Path, blocks: list[str]) -> Iterator[Command]:
+    page = str(file.relative_to(ROOT))
+    for block in blocks:
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            line = _OPTIONAL.sub("", line.strip()).removeprefix("$ ")
+            if not _PROGRAM.match(line):
+                continue
+            words = shlex.split(line, comments=True)
+            for joined, group in itertools.groupby(words, key="&&".__eq__):
+                if not joined:
+                    part = tuple(group)
+                    yield Command(page, part, _name(part))
+
+
+def _name(words: tuple[str, ...]) -> str:
+    """What a command runs."""
+    rest = [word for word in words if not re.match(r"[A-Z_]+=", word)]
+    program = Path(rest[0]).name
+    if rest[1:3] == ["-m", "benchmarks"]:
+        return " ".join(rest[2:4])
+    for word in rest:
+        if word.startswith("--config=configs/"):
+            return word.removeprefix("--config=").partition(":")[0]
+    if "launch.py" in words:
+        return "launch.py ..."
+    if rest[1:2] == ["-m"]:
+        return " ".join(("python", *rest[1:3]))
+    if program == "fer-jax":
+        return f"configs/{rest[1]}.py"
+    return " ".join((program, *rest[1:2]))
 
 
 def files(page: str) -> dict[str, str]:
