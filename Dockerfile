@@ -4,8 +4,8 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential git libfribidi0 libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /fer_jax
-COPY requirements.txt requirements-dev.txt Makefile ./
-RUN make .venv/dev
+COPY requirements*.txt Makefile ./
+RUN make .venv/dev .venv-docs/done
 COPY . .
-RUN make setup
-CMD ["make", "test"]
+RUN touch .venv/run .venv/dev .venv-docs/done && make setup
+CMD ["bash", ".ci/run"]

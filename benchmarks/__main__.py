@@ -17,14 +17,18 @@ FOLDER = Path(__file__).parent
 _STARTED_BY_OTHERS = ("_peers", "_worker")  # modules that others start in separate environments
 
 
+def docstrings() -> dict[str, str]:
+    """The docstring of each measurement, by its name. Nothing is imported."""
+    return {
+        file.stem: ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+        for file in sorted(FOLDER.glob("*.py"))
+        if not file.stem.startswith("_") and not file.stem.endswith(_STARTED_BY_OTHERS)
+    }
+
+
 def summaries() -> dict[str, str]:
     """The first line of each measurement's docstring, by its name."""
-    found = {}
-    for file in sorted(FOLDER.glob("*.py")):
-        if not file.stem.startswith("_") and not file.stem.endswith(_STARTED_BY_OTHERS):
-            text = ast.get_docstring(ast.parse(file.read_text())) or ""
-            found[file.stem] = text.partition("\n")[0]
-    return found
+    return {name: text.partition("\n")[0] for name, text in docstrings().items()}
 
 
 def main() -> int | str:
@@ -37,6 +41,8 @@ def main() -> int | str:
     name = sys.argv.pop(1)
     if name not in known:
         return f"error: no measurement is called {name!r}; there are {', '.join(known)}"
+    if {"-h", "--help"} & set(sys.argv):
+        print(docstrings()[name], end="\n\n", flush=True)
     runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
     return 0
 

@@ -1,4 +1,4 @@
-"""Measures baselines on the same folds: HOG with a linear SVM, and the package `fer`.
+r"""Measures baselines on the same folds: HOG with a linear SVM, and the package `fer`.
 
     python -m benchmarks floors --method=hog --photographs=WORK/photographs --workdir=WORK/hog
 

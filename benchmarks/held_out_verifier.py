@@ -1,4 +1,4 @@
-"""Measures verifiers on faces and non-faces of sources that were not used for any training.
+r"""Measures verifiers on faces and non-faces of sources that were not used for any training.
 
     python -m benchmarks held_out_verifier --refined WORK/refine_a WORK/refine_b \
         --faces HELD_OUT/faces --nonfaces HELD_OUT/nonfaces

@@ -1,4 +1,4 @@
-"""Measures the starter on emotions, and on faces and non-faces.
+r"""Measures the starter on emotions, and on faces and non-faces.
 
     python -m benchmarks measure_starter --workdir=WORK/starter --split=validation
     python -m benchmarks measure_starter --workdir=WORK/starter --split=test \

@@ -1,4 +1,4 @@
-"""Prepares real faces for the study of pretext tasks: an unlabelled pool, and few labelled faces.
+r"""Prepares real faces for the study of pretext tasks: an unlabelled pool, and few labelled faces.
 
     python -m benchmarks study_data --fer2013=WORK/fer2013 --clips=WORK/refine --out=STUDY
     python launch.py --config=configs/photographs.py --config.photos=STUDY/low_shot.csv \

@@ -1,4 +1,4 @@
-"""Trains an emotion network on fer2013, as initial weights for data with few people.
+r"""Trains an emotion network on fer2013, as initial weights for data with few people.
 
     python -m benchmarks fer2013 FOLDER
     python launch.py --config=configs/photographs.py --config.photos=FOLDER/four.csv \

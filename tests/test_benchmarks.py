@@ -50,6 +50,18 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
     assert "'coverag'" in done.stderr and "coverage" in done.stderr
 
 
+def test_help_explains_a_measurement_and_names_the_packages_that_it_needs():
+    shown = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "floors", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for needed in ("benchmarks/requirements-fer.txt", "scikit-image", "--folds-of"):
+        assert needed in shown
+
+
 def test_documents_name_only_measurements_that_exist():
     assert set(documented()) - {"NAME"} <= set(summaries())
 
