@@ -227,7 +227,7 @@ def resolve(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 
 def attributes(docstring: str) -> dict[str, str]:
     """The descriptions of the attributes in a docstring."""
-    text = re.split(r"(?:Attributes|Fields):\n", docstring, maxsplit=1)[-1]
+    text = docstring.partition("Attributes:\n")[2]
     found: dict[str, str] = {}
     for names, described in re.findall(r"^    ([\w, ]+): (.*(?:\n     +.*)*)", text, re.MULTILINE):
         for name in names.split(", "):

@@ -70,7 +70,7 @@ SMALLEST_INPUT = {"full": 75, "small": 13, "tiny": 25, "micro": 49}
 class Settings(Section):
     """The fields of `config.backbone` that are specific to this network.
 
-    Fields:
+    Attributes:
         width: factor for all channel counts, which are rounded to multiples of 8.
         depth: numbers of residual blocks in the 35x35, 17x17 and 8x8 stages (at 299 pixels).
         stem: "full" divides height and width by 8 and needs at least 75 pixels. For faces of 32 to

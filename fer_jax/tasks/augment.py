@@ -31,7 +31,7 @@ LUMA = (0.299, 0.587, 0.114)
 class Augment:
     """Strengths of the augmentation; parts with strength 0 are not compiled.
 
-    Fields:
+    Attributes:
         flip: probability of mirroring.
         zoom: the scale is drawn from 1 - zoom .. 1 + zoom, the same for both axes.
         shift: the translation along each axis is drawn from -shift .. shift of the image's side.

@@ -30,7 +30,7 @@ class Mixed(NamedTuple):
 class Emotion:
     """One class per emotion, in the order of `classes`.
 
-    Fields:
+    Attributes:
         classes: names of the emotions.
         augment: strengths of the augmentation.
         label_smoothing: see `cross_entropy`.

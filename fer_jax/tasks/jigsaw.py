@@ -31,7 +31,7 @@ TILE_MEAN, TILE_DEVIATION = 127.5, 50.0
 class Jigsaw:
     """One class per permutation.
 
-    Fields:
+    Attributes:
         grid: number of tiles along each side.
         permutations: number of permutations to use, out of the factorial of grid * grid.
         mode: "tiles" passes each tile through the backbone separately (inputs

@@ -30,7 +30,7 @@ SLIGHT = Augment(zoom=0.1, shift=0.05, brightness=0.2, contrast=0.2)
 class RelativePatch:
     """Eight classes: the neighbours row by row, without the centre.
 
-    Fields:
+    Attributes:
         gap: difference between the sides of a cell and of its tile in pixels, so that edges do not
             continue from tile to tile; the position of the tile is random in training.
         tile: side in pixels to which tiles are enlarged, for stems that need larger inputs; 0: no

@@ -25,7 +25,7 @@ TURNS: Literal[4] = 4
 class Rotation:
     """Four classes; class j is j quarter turns counter-clockwise (`jnp.rot90`).
 
-    Fields:
+    Attributes:
         views: 4 shows every image in all four rotations (inputs `[4 * B, S, S, 3]`), 1 in a random
             one (`[B, S, S, 3]`). Evaluation always shows all four.
         augment: strengths of the augmentation.

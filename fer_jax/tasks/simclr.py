@@ -30,7 +30,7 @@ from fer_jax.tasks.views import (
 class SimCLR:
     """Inputs are `[2B, S, S, 3]`, with the two views of an image in consecutive rows; no targets.
 
-    Fields:
+    Attributes:
         temperature: divides the cosines; a lower value emphasises the hardest negatives.
         hidden: width of the hidden layer of the projection head, which is discarded after training.
         dimensions: width of the output of the projection head.

@@ -18,7 +18,7 @@ from fer_jax.tasks.task import classification_loss, classification_metrics
 class Verification:
     """Two classes: 0 is "nonface", 1 is "face".
 
-    Fields:
+    Attributes:
         augment: strengths of the augmentation.
         label_smoothing: see `cross_entropy`.
         inputs_of: name of another task whose (augmented) inputs are used, so that the batch passes

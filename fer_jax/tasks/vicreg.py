@@ -23,7 +23,7 @@ from fer_jax.tasks.views import STRONG, VIEWS, ProjectionHead, Width, retrieved,
 class VICReg:
     """Inputs are `[2B, S, S, 3]`, with the two views of an image in consecutive rows; no targets.
 
-    Fields:
+    Attributes:
         invariance: weight of the distance between views (equation 6). The weights of the three
             terms are 25, 25 and 1 in the paper, here divided by 25. As in the authors' code, the
             distance is averaged over dimensions, and the variance term over the two views.
