@@ -54,9 +54,13 @@ DEMO = {
     "small_from_scratch": "small network from scratch",
     "starter_as_is": "the starter without training",
 }
-EMOTIONS_FA = {"angry": "عصبانی", "happy": "شاد", "neutral": "خنثی", "sad": "غمگین"}
+EMOTIONS_FA = {"angry": "خشمگین", "happy": "شاد", "neutral": "خنثی", "sad": "غمگین"}
 REAL_COMMAND = (
     "python -m benchmarks real_people --photographs {name}=WORK/{name} --workdir=WORK/real_people"
+)
+FER_COMMAND = (  # in the environment of benchmarks/requirements-fer.txt
+    "python -m benchmarks floors --method=fer --photographs=WORK/{name} --photos=PHOTOS/labels.csv "
+    "--folds-of=WORK/real_people/{name}/default --workdir=WORK/fer"
 )
 
 
@@ -128,20 +132,25 @@ def update_real(workdir: Path, revision: str = "") -> None:
         raise UserError(f"{workdir} contains none of {', '.join(file.name for file in files)}")
     for file in files:
         if file.exists():
-            command = REAL_COMMAND.format(name=file.stem)
+            commands = dict.fromkeys(METHODS, REAL_COMMAND) | {"fer": FER_COMMAND}
+            commands = {method: line.format(name=file.stem) for method, line in commands.items()}
             folders = {method: workdir / file.stem / method for method in METHODS}
-            update(file.stem, read_json(file), folders, command, revision)
+            update(file.stem, read_json(file), folders, commands, revision)
 
 
 def update_demo(workdir: Path, revision: str = "") -> None:
     """Updates the record of the demonstration from its workdir."""
     folders = dict.fromkeys(DEMO, workdir / "evaluate")
     found = read_json(workdir / "evaluate" / "metrics.json", runs=dict)
-    update("demo", found, folders, "make demo", revision)
+    update("demo", found, folders, dict.fromkeys(DEMO, "make demo"), revision)
 
 
 def update(
-    name: str, found: dict[str, Any], folders: dict[str, Path], command: str, revision: str
+    name: str,
+    found: dict[str, Any],
+    folders: dict[str, Path],
+    commands: dict[str, str],
+    revision: str,
 ) -> None:
     """Replaces what was measured, and keeps the methods that were not.
 
@@ -150,7 +159,7 @@ def update(
         found: what `fer_jax.metrics.results.evaluate` returned for its runs.
         folders: the workdir of each method. Its environment.json gives revision and machine; a
             method without that file was measured with the main one.
-        command: what produced `found`.
+        commands: what measured each method.
         revision: replaces that of environment.json, if it is not empty.
     """
     main = found["main"]
@@ -170,7 +179,7 @@ def update(
             revision=revision or environment["git_revision"].removesuffix("-dirty")[:7],
             machine=machine(environment),
             date=str(datetime.date.fromtimestamp((folder / "environment.json").stat().st_mtime)),
-            command=command,
+            command=commands[method],
         )
     file, run = RESULTS / f"{name}.json", found["runs"][main]
     if file.exists():

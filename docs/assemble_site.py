@@ -114,6 +114,7 @@ def assemble(folder: Path) -> None:
     pages |= {f"commands/{name}.md": text for name, text in commands().items()}
     pages |= {f"api/{name}.md": api_page(*parts) for name, parts in API.items()}
     for name, text in pages.items():
+        text = re.sub(r"^<div ", '<div markdown="1" ', text, flags=re.MULTILINE)  # as on GitHub
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
 

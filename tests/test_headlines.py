@@ -83,6 +83,7 @@ def test_a_method_that_was_not_measured_again_keeps_its_figures_without_the_diff
     headlines.update_real(workdir, "second")
     stored = headlines.read("yale").methods
     assert list(stored) == ["default", "hog", "fer"]
+    assert "real_people" in stored["hog"].command and "floors --method=fer" in stored["fer"].command
     assert (stored["default"].accuracy.value, stored["default"].revision) == (0.9, "second")
     assert (stored["fer"].accuracy.value, stored["fer"].revision) == (0.6, "first")
     assert stored["fer"].difference is None
