@@ -1,0 +1,111 @@
+r"""Measures the stage `extract` of this revision and of an earlier one on the same videos.
+
+    git worktree add EARLIER 8f50929
+    python -m benchmarks extraction_speed --videos=CLIPS --earlier=EARLIER --workdir=WORK/speed
+
+Runs `launch.py --config=configs/extract.py` of each checkout, with its defaults, in turns, so that
+other work on the machine affects both equally; and this revision with `min_face` of 20 pixels, as
+the earlier one has. Each has a compilation cache of its own, which is empty in the first round.
+Everything counts, from the start of Python to the end. Prints seconds and processor seconds of the
+first round and of the later ones (medians), and the number of faces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Variant:
+    """A checkout, the flags of its run, and what was measured in each round."""
+
+    name: str
+    checkout: Path
+    flags: tuple[str, ...] = ()
+    seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    faces: int = 0
+
+    def run(self, videos: Path, workdir: Path) -> None:
+        """Extracts all videos once."""
+        out = workdir / self.name
+        shutil.rmtree(out, ignore_errors=True)
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [
+                *(sys.executable, "launch.py", "--config=configs/extract.py"),
+                *(f"--config.videos={videos}", f"--workdir={out}", *self.flags),
+            ],
+            cwd=self.checkout,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(workdir / f"cache-{self.name}")},
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.seconds.append(time.perf_counter() - started)
+        self.processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        self.faces = len(pd.read_parquet(out / "manifest.parquet"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--videos", type=Path, required=True)
+    parser.add_argument("--earlier", type=Path, required=True, help="a checkout of this repository")
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    flags = parser.parse_args()
+    videos, workdir = flags.videos.absolute(), flags.workdir.absolute()
+    workdir.mkdir(parents=True, exist_ok=True)
+    variants = [
+        Variant("earlier", flags.earlier.absolute()),
+        Variant("now", ROOT),
+        Variant("now-min-face-20", ROOT, ("--config.detector.min_face=20",)),
+    ]
+    for variant in variants:
+        shutil.rmtree(workdir / f"cache-{variant.name}", ignore_errors=True)
+    for _ in range(flags.rounds):
+        for variant in variants:
+            variant.run(videos, workdir)
+    print("\n".join(table(variants)))
+
+
+def table(variants: list[Variant]) -> list[str]:
+    """Markdown; the first variant is the earlier one."""
+    lines = [
+        "| | s, first round | s, later | processor s, first | processor s, later | faces | "
+        "times as fast, first | later | by processor time, first | later |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    first, *_ = variants
+
+    def row(values: list[float]) -> tuple[float, float]:
+        return values[0], float(np.median(values[1:] or values))
+
+    for one in variants:
+        wall, used = row(one.seconds), row(one.processor)
+        faster = np.divide(row(first.seconds), wall)
+        cheaper = np.divide(row(first.processor), used)
+        lines.append(
+            f"| {one.name} | {wall[0]:.1f} | {wall[1]:.1f} | {used[0]:.1f} | {used[1]:.1f} | "
+            f"{one.faces} | {faster[0]:.2f} | {faster[1]:.2f} | {cheaper[0]:.2f} | "
+            f"{cheaper[1]:.2f} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()
