@@ -1,13 +1,13 @@
 r"""Measures the stage `extract` of this revision and of an earlier one on the same videos.
 
-    git worktree add EARLIER 8f50929
     python -m benchmarks extraction_speed --videos=CLIPS --earlier=EARLIER --workdir=WORK/speed
 
-Runs `launch.py --config=configs/extract.py` of each checkout, with its defaults, in turns, so that
-other work on the machine affects both equally; and this revision with `min_face` of 20 pixels, as
-the earlier one has. Each has a compilation cache of its own, which is empty in the first round.
-Everything counts, from the start of Python to the end. Prints seconds and processor seconds of the
-first round and of the later ones (medians), and the number of faces.
+EARLIER is a checkout of the earlier revision. Runs `launch.py --config=configs/extract.py` of each,
+with its defaults, in turns, so that other work on the machine affects both equally; and this
+revision with `min_face` of 20 pixels, as the earlier one has. Each has a compilation cache of its
+own, which is empty in the first round. Everything counts, from the start of Python to the end.
+Prints seconds and processor seconds of the first round and of the later ones (medians), and the
+number of faces.
 """
 
 from __future__ import annotations
