@@ -1,6 +1,6 @@
 """Draws generated people: clips without labels, labelled photographs of others, and newcomers.
 
-    python launch.py --config=configs/render.py --workdir=/tmp/people
+    python launch.py --config=configs/render.py --workdir=work/people
 
 Writes `videos/*.mp4` (15 people x 4 emotions x 2 clips of 2 s, and 8 scenes without people),
 `photographs/<subject>/<emotion>/*.jpg` (15 other people x 4 emotions x 5), `newcomers/` (4 further

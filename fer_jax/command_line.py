@@ -187,7 +187,8 @@ def _run(argv: list[str]) -> None:
         )
     _check(_CONFIG.value)
     with contextlib.ExitStack() as shown:
-        shown.enter_context(console.signs_of_life())
+        if not _is_endless(_CONFIG.value):
+            shown.enter_context(console.signs_of_life())
         try:
             # They import jax: after the flags, so that --help is quick.
             from fer_jax import backend, workdir
@@ -211,6 +212,11 @@ def _check(config: ConfigDict) -> None:
         inputs.paths_of(record)
     else:
         stages.find_stage(str(config.get("stage", "")))
+
+
+def _is_endless(config: ConfigDict) -> bool:
+    """Whether the stage runs until the user ends it: a server, or a live camera."""
+    return not _writes(config) or bool(config.get("camera"))
 
 
 def _writes(config: ConfigDict) -> bool:

@@ -37,7 +37,7 @@ _BAR = (
     "  {percentage:3.0f} % |{bar:30}| {n:.0f}/{total:.0f} {unit}, "
     "{elapsed}, {remaining} left{postfix}"
 )
-_COUNT = "  {n_fmt} {unit}, {elapsed}{postfix}"  # a bar whose total is unknown
+_COUNT = "{desc}  {n_fmt} {unit}, {elapsed}{postfix}"  # a bar whose total is unknown
 
 
 def say(*lines: str) -> None:

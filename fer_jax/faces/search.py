@@ -13,14 +13,16 @@ from fer_jax.faces.mtcnn import Detector, Faces
 from fer_jax.records import FacePipeline, Search
 
 Image = UInt8[np.ndarray, "_ _ 3"]
+_SMALLEST = 20  # pixels: the detector finds few faces below this
 
 
 def find_faces(images: Sequence[Image], pipeline: FacePipeline) -> list[Faces]:
     """All faces in each picture, best first, in pixels of the picture.
 
-    Large pictures are shrunk and small ones enlarged, since MTCNN does not find faces below 20
-    pixels. Pictures without a face are searched again with a replicated border, which finds faces
-    that fill the picture.
+    Large pictures are shrunk, and small ones enlarged, before they are searched. The smallest face
+    (`min_face`) counts in pixels of the picture, so a shrunk picture is searched for faces that are
+    smaller by the same factor, down to 20 pixels. Pictures without a face are searched again with a
+    replicated border, which finds faces that fill the picture.
 
     Args:
         images: uint8 [H, W, 3] RGB each, of any sizes.
@@ -72,7 +74,6 @@ def _check(images: Sequence[Image]) -> None:
 
 
 def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> list[Faces]:
-    detector = Detector(**pipeline.detector.model_dump())
     borders = [round(border * min(image.shape[:2])) for image in images]
     framed = [
         cv2.copyMakeBorder(image, width, width, width, width, cv2.BORDER_REPLICATE)
@@ -81,7 +82,7 @@ def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> l
     views = [scaled(image, pipeline.search) for image in framed]
     results = []
     for image, frame, view, width, faces in zip(
-        images, framed, views, borders, detector.detect(views), strict=True
+        images, framed, views, borders, _detect_views(views, framed, pipeline), strict=True
     ):
         scale = np.array(view.shape[1::-1]) / np.array(frame.shape[1::-1])
         # Boxes are edges, while landmarks are points with pixel centres at integers.
@@ -90,3 +91,22 @@ def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> l
         limits = np.tile(image.shape[1::-1], 2)
         results.append(Faces(np.clip(boxes, 0, limits), faces.scores, landmarks))
     return results
+
+
+def _detect_views(
+    views: Sequence[Image], framed: Sequence[Image], pipeline: FacePipeline
+) -> list[Faces]:
+    """The faces in `views`, which are the pictures `framed` at the size of the search."""
+    settings = pipeline.detector
+    smallest = [
+        settings.min_face
+        if len(view) >= len(frame)
+        else max(min(settings.min_face, _SMALLEST), settings.min_face * len(view) // len(frame))
+        for view, frame in zip(views, framed, strict=True)
+    ]
+    found: dict[int, Faces] = {}
+    for min_face in set(smallest):
+        detector = Detector(**(settings.model_dump() | {"min_face": min_face}))
+        rows = [row for row, own in enumerate(smallest) if own == min_face]
+        found |= zip(rows, detector.detect([views[row] for row in rows]), strict=True)
+    return [found[row] for row in range(len(views))]

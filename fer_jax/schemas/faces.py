@@ -18,6 +18,7 @@ class Detector(Section):
     Attributes:
         min_face: side in pixels of the smallest face to look for. Faces below 12 pixels make the
             detector enlarge the picture. A larger value is faster and misses only smaller faces.
+            Where pictures are shrunk first, it counts in pixels of the picture.
         factor: scale from one level of the pyramid to the next.
         thresholds: the lowest scores that pass P-, R- and O-Net.
         max_faces: how many faces of an image are kept, those with the highest scores; 0 for all.

@@ -147,6 +147,7 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
             faces = _balanced(photographs, few, protocol, first_seed)
             model = trainer.fit_everyone(faces, seed=first_seed, workdir=workdir)
             model.save(workdir / "model")
+            progress.update()
     held_out = protocol.people_disjoint and not leaks
     if config.everyone and held_out and not (workdir / "model" / abstaining.FILE).exists():
         _write_abstaining(predictions, photographs.labels, workdir / "model")

@@ -84,8 +84,9 @@ def _closing(
         "low": words.number(100 * summary["low"], 1),
         "high": console.percent(summary["high"], words),
     }
+    unwarned = summary["warnings"] == "none"
     return [
-        words.text("message.accuracy", **values),
+        words.text("message.accuracy" if unwarned else "message.accuracy_warned", **values),
         *(words.text("message.picture", file=file) for file in pictures),
         words.text("message.report", file=summary["report"]),
     ]

@@ -75,7 +75,7 @@ def halvings(min_face: int) -> int:
     The levels of a pyramid for faces of 40 pixels are at most 0.3 times as large as the image, so
     they can be computed from the image at half its size, in a quarter of the time.
     """
-    return max(0, int(math.log2(min_face / _HALVED_FROM)) + 1) if min_face >= _HALVED_FROM else 0
+    return max(0, int(math.log2(min_face / _HALVED_FROM) + 1))
 
 
 def canvas_size(length: int) -> int:
