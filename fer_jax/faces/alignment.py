@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-
-from fer_jax.faces.images import halve
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """The five points of a face in their order; left and right as the viewer sees them."""
@@ -48,13 +44,14 @@ def align(
     Raises:
         ValueError: all landmarks are at the same point.
     """
-    target = template_points(size, margin)
-    transform = similarity(landmarks, target)
+    transform = similarity(landmarks, template_points(size, margin))
     scale = float(np.hypot(transform[0, 0], transform[1, 0]))
-    if times := max(0, math.ceil(-math.log2(2 * scale))):
-        # Bilinear sampling at less than half the size would skip pixels, so average them first.
-        image = halve(image, times)
-        transform = similarity((landmarks + 0.5) / 2**times - 0.5, target)
+    if scale < 0.5:
+        # Bilinear sampling would skip pixels, so the image is first shrunk by averaging.
+        height, width = (max(1, round(length * 2 * scale)) for length in image.shape[:2])
+        shrink = np.array([width / image.shape[1], height / image.shape[0]])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        transform = similarity((landmarks + 0.5) * shrink - 0.5, template_points(size, margin))
     return cv2.warpAffine(
         image, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )

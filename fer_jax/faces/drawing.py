@@ -220,7 +220,7 @@ def check_text_layout(words: Language) -> None:
     """
     if words.direction == "rtl" and not (features.check("raqm") and features.check("fribidi")):
         raise UserError(
-            f"predict: with --config.language={words.code}, Pillow cannot join letters, "
+            f"with --config.language={words.code}, Pillow cannot join letters, "
             "since the text layout library FriBiDi is missing; install it (Debian and Ubuntu: apt "
             "install libfribidi0; macOS: brew install fribidi), or use --config.language=en"
         )
