@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -117,12 +118,23 @@ def _extract(job: Job, progress: Callable[[int], None]) -> Stats:
     with atomic_folder(job.shard) as folder:
         writer = _ShardWriter(folder, job, stats)
         samples = _samples(job, stats)
-        while frames := list(itertools.islice(samples, config.batch)):
-            images = [frame.image for frame in frames]
-            found = detector.detect(images, floor=config.negatives.floor)
+
+        def write(frames: list[Frame], found: list[Faces]) -> None:
             for frame, candidates in zip(frames, found, strict=True):
                 writer.add(frame, candidates)
             progress(len(frames))
+
+        # A thread cuts out the faces of a batch while those of the next one are found.
+        with ThreadPoolExecutor(1, "write") as thread:
+            writing: Future[None] | None = None
+            while frames := list(itertools.islice(samples, config.batch)):
+                images = [frame.image for frame in frames]
+                found = detector.detect(images, floor=config.negatives.floor)
+                if writing is not None:
+                    writing.result()
+                writing = thread.submit(write, frames, found)
+            if writing is not None:
+                writing.result()
         stats.frames += stats.failed
         if stats.frames != stats.kept_frames + stats.failed:
             raise RuntimeError(f"{job.video}: the counts of frames do not add up: {stats}")
