@@ -4,12 +4,15 @@ r"""Searches for leakage, people or pictures in both train and test, before anyt
         --config.init=WORK/pretrain --workdir=WORK/audit
     python launch.py --config=configs/audit.py --config.run=WORK/emotion --workdir=WORK/audit
 
-The second command repeats the search for a finished run: photographs, folds and `init` are those of
-that cross-validation, or of the cross-validations of a pipeline.
+The second command repeats the search for a finished run: photographs, folds, `init` and
+`image_size` are those of that cross-validation, or of the cross-validations of a pipeline; the
+fields `protocol`, `folds`, `fold_seed` and `image_size` have no effect. The run is refused if it is
+not finished, or if its photographs or its `init` have changed since.
 
 Compares train and test of every fold, and the test people with the pretraining data of `init`: ids,
 pixels, versions of the same picture (compressed, resized, cropped, mirrored, brightened, …), and
-faces that look like one person under two ids. `crossval` does the same before it trains.
+faces that look like one person under two ids. `crossval` does the same before it trains. With
+protocol="random", which tests people of the training data on purpose, only pretraining data count.
 
 Writes leaks/leaks.csv and leaks/suspects.png, a sheet of the suspect pairs. A leak stops the run,
 with exit code 2, unless its kind is allowed by name:

@@ -376,6 +376,22 @@ def _content_digest(file: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {hashlib.sha256(ends).hexdigest()}"
 
 
+def changed_inputs(folder: str | os.PathLike[str]) -> list[str]:
+    """The inputs of the stage in `folder` that differ from what they were when it began.
+
+    A missing input counts as changed. Relative paths are relative to the current folder.
+
+    Raises:
+        UserError: no stage has begun in `folder`.
+    """
+    recorded = read_json(Path(folder) / "inputs.json")
+    return [
+        path
+        for path, digest in recorded.items()
+        if path != _ALSO_READ and fingerprint(path) != digest
+    ]
+
+
 def log_metrics(workdir: str | os.PathLike[str], **values: Any) -> None:
     """Appends one line to `workdir/metrics.jsonl`, with the time in seconds since the epoch."""
     outputs.claim(Path(workdir) / "metrics.jsonl")

@@ -126,6 +126,14 @@ def counts(leaks: Sequence[Leak]) -> dict[str, int]:
     return dict(Counter(leak.kind for leak in leaks))
 
 
+def unintended(leaks: Sequence[Leak], protocol: str) -> list[Leak]:
+    """The leaks that count: for the protocol "random", only those of the pretraining data.
+
+    It puts people into both train and test on purpose.
+    """
+    return [leak for leak in leaks if leak.of_pretraining or protocol != "random"]
+
+
 def write(leaks: Sequence[Leak], folder: Path) -> None:
     """Writes `leaks.csv`, `leaks.json` and, if pictures are known, `suspects.png`."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,25 +19,33 @@ from fer_jax.crossval.labelled_faces import read_photographs
 from fer_jax.data.lineage import PIPELINE, read_workdir
 from fer_jax.errors import UserError
 from fer_jax.training.person_relative import NEUTRAL
-from fer_jax.workdir import stage
+from fer_jax.workdir import changed_inputs, stage
 
 _SHOWN = 5
 
 
+def _records_of_run(config: schemas.Audit) -> list[Path]:
+    """The files that change if the audited run, its photographs or its models change."""
+    runs = _crossvals(Path(config.run)) if config.run else {}
+    return [step / name for step in runs for name in ("inputs.json", "done.json")]
+
+
 @stage(
     doing="doing.audit",
+    reads=_records_of_run,
 )
 def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
     """Searches for every kind of leak within each fold, and between pretraining and test people.
 
     Raises:
         UserError: a leak was found whose kind is not in `config.allow_leaks`, or `config.run` is
-            not the workdir of a cross-validation or of a pipeline that has one.
+            not the workdir of a finished cross-validation or of a pipeline that has one, or its
+            photographs or models have changed since.
     """
     audited: schemas.LabelledFaces = config
     models = [config.init]
     if config.run:
-        runs = _crossvals(Path(config.run))
+        runs = list(_crossvals(Path(config.run)).values())
         audited, models = runs[0], [init for run in runs for init in run.inits().values()]
     photographs = read_photographs(audited, workdir / "records")
     if isinstance(audited, schemas.Crossval) and audited.reference == NEUTRAL:
@@ -46,8 +54,14 @@ def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
     pretraining = leakage.pretraining_of(*models)
     if config.pool:
         pretraining = replace(pretraining, faces=(*pretraining.faces, config.pool))
-    found = leakage.audit(photographs.table, folds, pretraining)
-    leakage.write(found, workdir / "leaks")
+    everything = leakage.audit(photographs.table, folds, pretraining)
+    leakage.write(everything, workdir / "leaks")
+    found = leakage.unintended(everything, audited.protocol)
+    if intended := len(everything) - len(found):
+        console.say(
+            f"  {console.count(intended, 'pair')} not counted: protocol 'random' has the same "
+            "people in train and test"
+        )
     for leak in found[:_SHOWN]:
         console.say(f"  {leak.kind}: {leak.tested} and {leak.other} ({leak.score:.2f})")
     if len(found) > _SHOWN:
@@ -68,24 +82,25 @@ def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _crossvals(folder: Path) -> Sequence[schemas.Crossval]:
-    """The configs of the cross-validations in a workdir, which all have the same folds.
+def _crossvals(folder: Path) -> dict[Path, schemas.Crossval]:
+    """The cross-validations in a workdir, all with the same folds: their workdirs and configs.
 
     Raises:
-        UserError: there is none, their folds differ, or one belongs to another version.
+        UserError: there is none, their folds differ, or one of them is not finished, has inputs
+            that have changed since it began, or belongs to another version.
     """
     workdir = read_workdir(folder)
     steps: Sequence[Path] = [folder]
     if workdir and workdir.stage == PIPELINE:
         steps = workdir.inputs.get("order", ())
-    found: dict[str, schemas.Crossval] = {}
+    found: dict[Path, schemas.Crossval] = {}
     for step in steps:
         own = read_workdir(step)
         if own and own.stage == "crossval":
             made = saved_config.get_config(str(step / "config.json"))
             config = schemas.validated(made)
             assert isinstance(config, schemas.Crossval), "its stage is crossval"
-            found[str(step)] = config
+            found[step] = config
     if not found:
         raise UserError(
             f"audit: {folder} contains no cross-validation; set --config.run to the workdir of "
@@ -94,9 +109,17 @@ def _crossvals(folder: Path) -> Sequence[schemas.Crossval]:
     if len({_folds_of(run) for run in found.values()}) > 1:
         raise UserError(
             f"audit: the cross-validations in {folder} have different folds; set --config.run to "
-            f"one of them: {', '.join(found)}"
+            f"one of them: {', '.join(map(str, found))}"
         )
-    return list(found.values())
+    for step in found:
+        if not (step / "done.json").exists():
+            raise UserError(f"audit: {step} is not finished; run its command again to the end")
+        if changed := changed_inputs(step):
+            raise UserError(
+                f"audit: {', '.join(changed)} changed since {step} began, or cannot be found from "
+                "the current folder; repeat that run in a new workdir, and audit the new one"
+            )
+    return found
 
 
 def _folds_of(run: schemas.Crossval) -> tuple[Any, ...]:

@@ -72,8 +72,7 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     pretraining = leakage.pretraining_of(*models)
     leaks = leakage.audit(photographs.table, folds, pretraining)
     leakage.write(leaks, workdir / "leaks")
-    if config.protocol == "random":  # which puts people into both train and test on purpose
-        leaks = [leak for leak in leaks if leak.of_pretraining]
+    leaks = leakage.unintended(leaks, config.protocol)
     leakage.stop_unless_allowed(leaks, config.allow_leaks, workdir / "leaks")
     seen = any(leak.of_pretraining for leak in leaks)
     facts = trainer.facts

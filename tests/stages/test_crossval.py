@@ -360,6 +360,38 @@ def test_a_workdir_without_one_cross_validation_cannot_be_audited(taught, faces,
         audit.run(audited(tmp_path / "p"), tmp_path / "w")
 
 
+def test_only_a_finished_run_on_unchanged_photographs_is_audited(taught, faces, tmp_path):
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    shutil.copytree(faces, photos)
+    config = tiny(str(photos), init=str(taught[0]), method="as_is", everyone=False)
+    config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
+    crossval.run(config, run)
+    looked = audited(run, allow_leaks=config.allow_leaks)
+    audit.run(looked, tmp_path / "w")
+    (run / "done.json").rename(run / "kept")
+    with pytest.raises(UserError, match="run is not finished; run its command again"):
+        audit.run(looked, tmp_path / "half")
+    (run / "kept").rename(run / "done.json")
+    write_json(photos / "done.json", read_json(photos / "done.json") | {"later": 1})
+    for place in ("w", "new"):  # a finished audit is outdated, too
+        with pytest.raises(UserError, match=r"photos changed since .*run began"):
+            audit.run(looked, tmp_path / place)
+
+
+def test_an_audit_of_random_folds_passes_as_the_run_does(faces, taught, tmp_path):
+    """People are in both train and test on purpose; leaks of the pretraining data count."""
+    run = tmp_path / "run"
+    crossval.run(tiny(faces, protocol="random", method="probe", everyone=False), run)
+    assert audit.run(audited(run), tmp_path / "of_run")["leaks"] == 0
+    assert "shared_id" in (tmp_path / "of_run" / "leaks" / "leaks.csv").read_text()
+    looked = audit_config.get_config()
+    looked.update({"photographs": faces, "protocol": "random", "folds": 2})
+    assert audit.run(looked, tmp_path / "clean")["leaks"] == 0
+    looked.init = str(taught[0])
+    with pytest.raises(UserError, match=r"pretraining_labels"):
+        audit.run(looked, tmp_path / "refused")
+
+
 def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp_path):
     """The head, its scaling and temperature folded into one layer, on mirror images as well."""
     config = tiny(
