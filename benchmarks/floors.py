@@ -6,7 +6,7 @@ r"""Measures baselines on the same folds: HOG with a linear SVM, and the package
     ENV/bin/python -m benchmarks floors --method=fer --photos=PHOTOS/labels.csv \
         --photographs=WORK/photographs --workdir=WORK/fer
 
-Each writes predictions.parquet and protocol.json like the stage `crossval` with
+Each writes predictions.parquet, protocol.json and environment.json like the stage `crossval` with
 --config.protocol=leave_one_subject_out, or on the folds of the workdir of `crossval` that
 --folds-of names. `evaluate` can therefore compare them:
 
@@ -20,19 +20,24 @@ scikit-image, which `make .venv/dev` installs (requirements-dev.txt).
 fer: the package's own detector (its Haar cascade) and network on the whole photograph; the
 probabilities of the study's emotions among its seven, normalised to sum to 1. A photograph in which
 it finds no face counts as an error. It needs fer 25.10.3, TensorFlow and opencv-contrib-python, in
-the environment ENV above, which does not contain fer_jax.
+the environment ENV above, which contains none of the packages that fer_jax needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from fer_jax.environment import git_revision, version  # which import only the standard library
+
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+PACKAGES = {"hog": ("scikit-image", "scikit-learn"), "fer": ("fer", "tensorflow-cpu")}
 
 
 def main() -> None:
@@ -141,6 +146,13 @@ def write(
         "pretraining_saw_test_people": None if method == "fer" else False,
     }
     (workdir / "protocol.json").write_text(json.dumps(protocol, indent=2))
+    environment = {
+        "python": platform.python_version(),
+        "cpu_count": os.cpu_count(),
+        "git_revision": git_revision(),
+        "packages": {package: version(package) for package in PACKAGES[method]},
+    }
+    (workdir / "environment.json").write_text(json.dumps(environment, indent=2))
     done = {"stage": "floor", "summary": {"method": protocol["method"]}}
     (workdir / "done.json").write_text(json.dumps(done))
 

@@ -11,8 +11,9 @@ that lie between the comments `<!-- headlines BLOCK -->` and `<!-- end of headli
 
 --from first updates the files from the workdir of `python -m benchmarks real_people`, and --demo
 from the workdir of `make demo`. A method that the workdir lacks keeps its earlier figures, without
-the paired difference, whose other half has changed. The revision is that of environment.json unless
---revision gives another one. --check writes nothing; the exit code is 1 if a document is outdated.
+the paired difference, whose other half has changed. Revision and machine are those of the
+environment.json of each method. A run with uncommitted changes is refused unless --revision names
+the commit that contains them. --check writes nothing; the exit code is 1 if a document is outdated.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,7 @@ from typing import Any
 
 from pydantic import Field
 
+from fer_jax.console import count
 from fer_jax.errors import UserError
 from fer_jax.schemas.fields import Section
 from fer_jax.workdir import atomic_file, read_json
@@ -56,11 +59,12 @@ DEMO = {
 }
 EMOTIONS_FA = {"angry": "خشمگین", "happy": "شاد", "neutral": "خنثی", "sad": "غمگین"}
 REAL_COMMAND = (
-    "python -m benchmarks real_people --photographs {name}=WORK/{name} --workdir=WORK/real_people"
+    "python -m benchmarks real_people --photographs {name}=WORK/{name} "
+    "--fer {name}=WORK/fer/{name} --workdir=WORK/real_people"
 )
 FER_COMMAND = (  # in the environment of benchmarks/requirements-fer.txt
     "python -m benchmarks floors --method=fer --photographs=WORK/{name} --photos=PHOTOS/labels.csv "
-    "--folds-of=WORK/real_people/{name}/default --workdir=WORK/fer"
+    "--folds-of=WORK/real_people/{name}/default --workdir=WORK/fer/{name}"
 )
 
 
@@ -134,8 +138,14 @@ def update_real(workdir: Path, revision: str = "") -> None:
         if file.exists():
             commands = dict.fromkeys(METHODS, REAL_COMMAND) | {"fer": FER_COMMAND}
             commands = {method: line.format(name=file.stem) for method, line in commands.items()}
-            folders = {method: workdir / file.stem / method for method in METHODS}
-            update(file.stem, read_json(file), folders, commands, revision)
+            found = read_json(file)
+            if "folders" not in found:
+                raise UserError(
+                    f"{file} does not name the folders of its runs; repeat the command of "
+                    "real_people, which keeps what is finished"
+                )
+            folders = {method: workdir / place for method, place in found["folders"].items()}
+            update(file.stem, found, folders, commands, revision)
 
 
 def update_demo(workdir: Path, revision: str = "") -> None:
@@ -157,18 +167,18 @@ def update(
     Args:
         name: of the set.
         found: what `fer_jax.metrics.results.evaluate` returned for its runs.
-        folders: the workdir of each method. Its environment.json gives revision and machine; a
-            method without that file was measured with the main one.
+        folders: the workdir of each method. Its environment.json gives revision and machine.
         commands: what measured each method.
         revision: replaces that of environment.json, if it is not empty.
+
+    Raises:
+        UserError: a folder has no environment.json, or its revision is not a commit.
     """
     main = found["main"]
     compared = {one["second"]: one for one in found["comparisons"] if one.get("comparable")}
     methods = {}
     for method, run in found["runs"].items():
-        folder = folders.get(method, folders[main])
-        if not (folder / "environment.json").exists():
-            folder = folders[main]
+        folder = folders[method]
         environment = read_json(folder / "environment.json", git_revision=str)
         difference = compared[method]["difference"]["accuracy"] if method in compared else None
         methods[method] = Measured(
@@ -176,10 +186,11 @@ def update(
             difference=estimate(difference) if difference else None,
             selected=run["choices"],
             seeds=tuple(run["protocol"]["seeds"]),
-            revision=revision or environment["git_revision"].removesuffix("-dirty")[:7],
+            revision=commit(revision or environment["git_revision"], folder),
             machine=machine(environment),
             date=str(datetime.date.fromtimestamp((folder / "environment.json").stat().st_mtime)),
             command=commands[method],
+            note=without_face(run, found["runs"][main]),
         )
     file, run = RESULTS / f"{name}.json", found["runs"][main]
     if file.exists():
@@ -201,11 +212,44 @@ def estimate(found: dict[str, float]) -> Estimate:
     return Estimate(**{key: round(found[key], 6) for key in ("value", "low", "high")})
 
 
+def commit(revision: str, folder: Path) -> str:
+    """The short name of the commit on which the run in `folder` was measured.
+
+    Raises:
+        UserError: `revision` ends in "-dirty", or this repository has no such commit.
+    """
+    asked = ["git", "rev-parse", "--verify", "--short=7", f"{revision}^{{commit}}"]
+    found = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        dirty = revision.endswith("-dirty")
+        reason = "it had uncommitted changes" if dirty else "this repository has no such commit"
+        raise UserError(
+            f"{folder}: the revision is {revision!r}: {reason}; commit and measure again, or name "
+            "the commit that was measured with --revision"
+        )
+    return found.stdout.strip()
+
+
 def machine(environment: dict[str, Any]) -> str:
-    """The machine of an environment.json in a few words."""
-    devices = ", ".join(sorted({one.partition(":")[0] for one in environment["devices"]}))
-    versions = f"Python {environment['python']}, jax {environment['packages']['jax']}"
-    return f"{environment['cpu_count']} CPU cores, device {devices}, {versions}"
+    """The machine of an environment.json in a few words, with the packages that matter."""
+    devices = sorted({one.partition(":")[0] for one in environment.get("devices", ())})
+    packages = environment["packages"]
+    versions = {"jax": packages["jax"]} if "jax" in packages else packages
+    parts = [
+        f"{environment['cpu_count']} CPU cores",
+        *([f"device {', '.join(devices)}"] if devices else []),
+        f"Python {environment['python']}",
+        *(f"{package} {version}" for package, version in versions.items()),
+    ]
+    return ", ".join(parts)
+
+
+def without_face(run: dict[str, Any], main: dict[str, Any]) -> str:
+    """How many photographs had no face, unless they are as many as for the main method."""
+    if run["no_face"] == main["no_face"]:
+        return ""
+    some = count(round(run["no_face"]), "photograph")
+    return f"it finds no face in {some}, which count as errors"
 
 
 def read(name: str) -> Result:

@@ -10,7 +10,8 @@ SVM ("hog", benchmarks/floors.py); --methods selects among them. The package `fe
 environment of its own: --fer NAME=FOLDER adds the results that benchmarks/floors.py --method=fer
 --folds-of=WORK/real_people/NAME/default wrote to a folder.
 
-Prints a Markdown table and writes WORKDIR/NAME.json, from which `python -m benchmarks headlines
+Prints a Markdown table and writes WORKDIR/NAME.json, which names the folder of each method
+relative to WORKDIR, and from which `python -m benchmarks headlines
 --from=WORKDIR` updates the documents. Accuracies have 95 % intervals over people; differences are
 paired, the default minus the row. The same command continues a run that was killed.
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,8 @@ def main() -> None:
             folders["fer"] = measured[name]
         runs = {method: read_predictions(method, folder) for method, folder in folders.items()}
         found = results.evaluate(runs, "default", **DRAWN)
-        write_json(flags.workdir / f"{name}.json", found)
+        places = {method: os.path.relpath(at, flags.workdir) for method, at in folders.items()}
+        write_json(flags.workdir / f"{name}.json", found | {"folders": places})
         for line in rows(name, found):
             print(line, flush=True)
 
@@ -72,7 +75,7 @@ def run(method: str, photographs: Path, workdir: Path) -> Path:
     """Measures a method, and returns its workdir."""
     folder = workdir / method
     if method == "hog":
-        if not (folder / "done.json").exists():
+        if not all((folder / name).exists() for name in ("environment.json", "done.json")):
             options = {"method": "hog", "photographs": photographs, "photos": None}
             options |= {"folds_of": workdir / "default", "workdir": folder}
             floors.measure(argparse.Namespace(**options))

@@ -32,14 +32,14 @@ def environment() -> dict[str, Any]:
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
         "process_count": jax.process_count(),
         "git_revision": git_revision(),
-        "packages": {package: _version(package) for package in _PACKAGES},
+        "packages": {package: version(package) for package in _PACKAGES},
     }
 
 
 def versions() -> dict[str, str]:
     """The versions that an error report needs; does not import the packages."""
     ours = {"fer_jax": __version__, "python": sys.version.split()[0]}
-    return ours | {package: _version(package) for package in ("jax", "jaxlib", "flax", "numpy")}
+    return ours | {package: version(package) for package in ("jax", "jaxlib", "flax", "numpy")}
 
 
 @functools.cache
@@ -76,7 +76,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 @functools.cache
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The version of an installed package, or "absent"."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

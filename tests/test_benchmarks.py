@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from benchmarks.__main__ import summaries
 from fer_jax import console
+from fer_jax.workdir import read_json
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -98,5 +100,17 @@ def test_the_table_of_real_people_stands_alone(tmp_path, monkeypatch, capsys, re
     monkeypatch.setattr(
         sys, "argv", ["real_people", "--photographs", "some=here", f"--workdir={tmp_path}"]
     )
+    sys.argv += ["--fer", f"some={tmp_path / 'elsewhere'}"]
     real_people.main()
     assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["|"] * 3
+    folders = read_json(tmp_path / "some.json")["folders"]
+    assert (folders["default"], folders["fer"]) == (".", "elsewhere")
+
+
+@pytest.mark.parametrize("method", ["hog", "fer"])
+def test_a_floor_records_its_environment(method, tmp_path):
+    floors = importlib.import_module("benchmarks.floors")
+    rows = pd.DataFrame({"fold": [0], "seed": [0]})
+    floors.write(tmp_path, method, rows, ["happy", "sad"], "grouped_kfold")
+    found = read_json(tmp_path / "environment.json", python=str, cpu_count=int, git_revision=str)
+    assert set(found["packages"]) == set(floors.PACKAGES[method])

@@ -1,6 +1,8 @@
 """The tables of headline results agree with the files of docs/results/."""
 
 import json
+import re
+import subprocess
 
 import pytest
 
@@ -16,7 +18,7 @@ def found(**accuracies: float) -> dict:
     """What `results.evaluate` returns, as far as it is read."""
     main, *others = accuracies
     protocol = {"seeds": [0], "folds": 5}
-    facts = {"people": 15, "photographs": 90, "choices": {}, "protocol": protocol}
+    facts = {"people": 15, "photographs": 90, "choices": {}, "protocol": protocol, "no_face": 0.0}
     gain = {"accuracy": measured(0.05)}
     return {
         "main": main,
@@ -25,25 +27,31 @@ def found(**accuracies: float) -> dict:
         "comparisons": [
             {"second": name, "comparable": True, "difference": gain} for name in others
         ],
+        "folders": {name: "../fer" if name == "fer" else f"yale/{name}" for name in accuracies},
     }
+
+
+JAX = {"devices": ["cpu:cpu", "cpu:cpu"], "packages": {"jax": "0.10.2", "numpy": "2.4.1"}}
+FER = {"packages": {"fer": "25.10.3", "tensorflow-cpu": "2.21.0"}}
+
+
+def write_environment(folder, revision="0123456789ab", more=JAX):
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {"git_revision": revision, "python": "3.11.7", "cpu_count": 2}
+    (folder / "environment.json").write_text(json.dumps(environment | more))
 
 
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
     """A workdir of `real_people` with one set, and a folder for records of its own."""
     monkeypatch.setattr(headlines, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(headlines, "commit", lambda revision, _: revision[:7])
     (tmp_path / "results").mkdir()
     folder = tmp_path / "real_people"
-    (folder / "yale" / "default").mkdir(parents=True)
+    for method in ("default", "hog"):
+        write_environment(folder / "yale" / method)
+    write_environment(tmp_path / "fer", "fedcba987654", FER)
     (folder / "yale.json").write_text(json.dumps(found(default=0.8, hog=0.7)))
-    environment = {
-        "git_revision": "0123456789ab-dirty",
-        "devices": ["cpu:cpu", "cpu:cpu"],
-        "python": "3.11.7",
-        "cpu_count": 2,
-        "packages": {"jax": "0.10.2"},
-    }
-    (folder / "yale" / "default" / "environment.json").write_text(json.dumps(environment))
     return folder
 
 
@@ -58,7 +66,8 @@ def test_every_stored_result_has_command_seed_revision_and_machine():
     for file in headlines.RESULTS.glob("*.json"):
         for one in headlines.read(file.stem).methods.values():
             assert one.command and one.seeds
-            assert one.revision != "not recorded" and one.machine.startswith("2 CPU cores")
+            assert one.revision != "not recorded"
+            assert one.machine != "a machine that was not recorded"
 
 
 def test_a_workdir_becomes_a_record_with_revision_and_machine(workdir):
@@ -73,6 +82,42 @@ def test_a_workdir_becomes_a_record_with_revision_and_machine(workdir):
         assert "yale=WORK/yale" in one.command
     headlines.update_real(workdir, "abcdef0")
     assert headlines.read("yale").methods["hog"].revision == "abcdef0"
+
+
+def test_each_method_has_the_machine_and_revision_of_its_own_folder(workdir):
+    results = found(default=0.8, fer=0.6)
+    results["runs"]["fer"]["no_face"] = 2.0
+    (workdir / "yale.json").write_text(json.dumps(results))
+    headlines.update_real(workdir)
+    stored = headlines.read("yale").methods
+    assert (stored["default"].revision, stored["fer"].revision) == ("0123456", "fedcba9")
+    assert stored["fer"].machine == "2 CPU cores, Python 3.11.7, fer 25.10.3, tensorflow-cpu 2.21.0"
+    assert stored["default"].note == ""
+    assert stored["fer"].note == "it finds no face in 2 photographs, which count as errors"
+    (workdir.parent / "fer" / "environment.json").unlink()
+    with pytest.raises(UserError, match=r"fer/environment\.json .*does not exist"):
+        headlines.update_real(workdir)
+    del results["folders"]
+    (workdir / "yale.json").write_text(json.dumps(results))
+    with pytest.raises(
+        UserError, match=r"yale\.json does not name the folders of its runs; repeat"
+    ):
+        headlines.update_real(workdir)
+
+
+def test_a_figure_has_the_revision_of_a_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(headlines, "ROOT", tmp_path)
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], [*author, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    short = headlines.commit("HEAD", tmp_path)
+    assert re.fullmatch(r"[0-9a-f]{7,}", short)
+    assert headlines.commit(short, tmp_path) == short
+    with pytest.raises(UserError, match=f"'{short}-dirty': it had uncommitted changes; commit and"):
+        headlines.commit(f"{short}-dirty", tmp_path)
+    for unknown in ("no git checkout", "0" * 12):
+        with pytest.raises(UserError, match=f"'{unknown}': this repository has no such commit"):
+            headlines.commit(unknown, tmp_path)
 
 
 def test_a_method_that_was_not_measured_again_keeps_its_figures_without_the_difference(workdir):
