@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 
 from benchmarks import fer2013 as benchmark
+from configs import starter as starter_config
 from fer_jax.data import builders, sources
 from fer_jax.errors import UserError
+from fer_jax.stages import train
+from fer_jax.training import model_directory
 
 MODULE = sys.modules[builders.builder_class("starter_faces").__module__]
 HAPPY, SAD = MODULE.EMOTIONS.index("happy"), MODULE.EMOTIONS.index("sad")
@@ -143,3 +146,16 @@ def test_the_error_names_a_missing_picture_or_an_empty_folder(fer2013, tmp_path)
     (fer2013 / "train/happy/a.png").unlink()
     with pytest.raises(UserError, match=r"a\.png"):
         opened(fer2013, "train", tmp_path)
+
+
+def test_the_config_of_the_starter_trains_both_tasks(fer2013, tmp_path):
+    for split in ("train", "validation"):
+        write(tmp_path / f"nonfaces/{split}/street/y.png", 90)
+    config = starter_config.get_config()
+    config.data.root, config.nonfaces = str(fer2013), str(tmp_path / "nonfaces")
+    config.update({"epochs": 1.0, "batch_size": 4})
+    config.backbone.update({"width": 0.125, "depth": (0, 0, 0)})
+    train.run(config, tmp_path / "w")
+    labels = model_directory.read_record(tmp_path / "w").labels
+    assert labels["emotion"] == starter_config.EMOTIONS
+    assert labels["verification"] == ("nonface", "face")

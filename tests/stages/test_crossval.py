@@ -15,6 +15,7 @@ from configs import emotion as emotion_config
 from configs import evaluate as evaluate_config
 from configs import photographs as photographs_config
 from configs import predict as predict_config
+from configs import probe as probe_config
 from fer_jax import abstaining
 from fer_jax.crossval import method
 from fer_jax.crossval.labelled_faces import crop_margins, read_photographs
@@ -390,6 +391,16 @@ def test_an_audit_of_random_folds_passes_as_the_run_does(faces, taught, tmp_path
     looked.init = str(taught[0])
     with pytest.raises(UserError, match=r"pretraining_labels"):
         audit.run(looked, tmp_path / "refused")
+
+
+def test_the_config_of_the_probe_trains_a_head_per_person(faces, taught, tmp_path):
+    config = probe_config.get_config("small")
+    config.update({"photographs": faces, "init": str(taught[0]), "everyone": False})
+    config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
+    summary = crossval.run(config, tmp_path / "w")
+    assert (summary["folds"], summary["people"]) == (5, 5)
+    protocol = read_json(tmp_path / "w" / "protocol.json")
+    assert protocol["features"] == ["backbone", "gradients"] and protocol["test_crops"] == 1
 
 
 def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp_path):
