@@ -5,7 +5,6 @@
 configs/starter.py); and "full", the published network, for an accelerator.
 """
 
-import dataclasses
 import importlib
 from typing import Any
 
@@ -52,6 +51,4 @@ def plain_fields(name: str) -> dict[str, Any]:
         module = importlib.import_module(name)
     except ModuleNotFoundError:
         return {}  # the stage reports what is missing
-    kind = getattr(module, "TASK", None)
-    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
-    return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}
+    return plugins.plain_defaults_of(getattr(module, "TASK", None))

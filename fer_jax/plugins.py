@@ -81,11 +81,26 @@ def plain_defaults(
     """Fields of the dataclass `attribute` of a built-in part whose defaults are plain values.
 
     They are read from the source, because importing a part takes seconds. A default may be a
-    constant of the module. Empty if `package` has no such part.
+    constant of the module. The part is imported if its module does not define the class, or if the
+    class has a base. Empty if `package` has no such part.
     """
     if name not in names(package, attribute):
         return {}
     file = next(file for file in _files(package) if file.stem == name)
+    found = _plain_defaults_in(file, attribute)
+    if found is None:
+        return plain_defaults_of(getattr(importlib.import_module(f"{package}.{name}"), attribute))
+    return found
+
+
+def plain_defaults_of(kind: Any) -> dict[str, bool | int | float | str]:
+    """The fields of a dataclass whose defaults are plain values; none of another object."""
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}
+
+
+def _plain_defaults_in(file: Path, attribute: str) -> dict[str, bool | int | float | str] | None:
+    """The plain defaults in the source of the class `attribute`; None if they are not all there."""
     module = ast.parse(file.read_text(encoding="utf-8")).body
     constants = {
         ast.unparse(target): node.value
@@ -93,9 +108,12 @@ def plain_defaults(
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
     }
-    kind = ast.unparse(constants[attribute])
-    found = {}
-    for node in next(n.body for n in module if isinstance(n, ast.ClassDef) and n.name == kind):
+    kind = ast.unparse(constants[attribute]) if attribute in constants else ""
+    classes = {node.name: node for node in module if isinstance(node, ast.ClassDef)}
+    if kind not in classes or classes[kind].bases:
+        return None
+    found: dict[str, bool | int | float | str] = {}
+    for node in classes[kind].body:
         if not isinstance(node, ast.AnnAssign) or node.value is None:
             continue
         if ast.unparse(node.annotation).startswith("ClassVar"):
