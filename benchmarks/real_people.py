@@ -15,7 +15,7 @@ relative to WORKDIR, and from which `python -m benchmarks headlines
 --from=WORKDIR` updates the documents. Accuracies have 95 % intervals over people; differences are
 paired, the default minus the row. The same command continues a run that was killed.
 
-Cost: about 10 minutes for these three sets on 2 idle CPU cores, by estimate.
+Cost: 4 minutes for ikfdb15 on 2 idle CPU cores; 34 minutes for these three sets on busy ones.
 """
 
 from __future__ import annotations

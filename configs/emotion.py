@@ -18,8 +18,8 @@ Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a mode
 everyone, for predict. Every fold trains for the same number of steps with the same compiled
 program.
 
-Cost: 5 folds of 60 to 440 photographs, by estimate 5 minutes on 2 idle CPU cores; small, 5 folds of
-300 photographs, two minutes.
+Cost: 5 folds of 90 photographs, 167 s on 2 idle CPU cores; of 440 photographs, 14 minutes on 2 busy
+ones. Small, 5 folds of 300 photographs, two minutes.
 Expect: docs/results.md, "Real people". Small, on the generated people of the demonstration, about
 80 % (chance 25 %).
 """
