@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 VIDEO, PRETEXT = "emotions_in_my_video.ipynb", "my_own_pretext_task.ipynb"
 NAMES = [VIDEO, PRETEXT]
-BAR = re.compile(r"\s*\S+: +(\d+%\|.*\||\d+frame).*\[.*\]\s*")  # of tqdm
+# A progress bar of the console, with or without a total, or the blanks that delete it.
+BAR = re.compile(r"\s*(\S+)?\s+(\d+ % \|.*\| \d+/\d+ \w+, .* left.*|\S+ \w+, [\d:]+.*)?\s*")
 
 
 def cells(name):

@@ -54,7 +54,8 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
         ran += before is None or _finished_at(workdir / name) != before
         summary[f"{name}_s"] = results.get("wall_s", round(time.time() - started, 2))
         if step.stage == "evaluate":
-            summary |= {key: results[key] for key in ("accuracy", "low", "high", "report")}
+            kept = ("accuracy", "low", "high", "warnings", "report")
+            summary |= {key: results[key] for key in kept}
         elif step.stage == "crossval" and step.method == "as_is":
             summary["as_is"] = results["accuracy"]
         elif step.stage == "study":
