@@ -288,7 +288,7 @@ def write_text(file: Path, text: str) -> None:
 def real_people() -> str:
     """The table of README.md: a row per set, a column per method."""
     sets = {name: read(name) for name in REAL}
-    lines = [["people held out", *(f"{METHODS[method][0]}" for method in METHODS)]]
+    lines = [["held-out people", *(f"{METHODS[method][0]}" for method in METHODS)]]
     for name, result in sets.items():
         emotions = ", ".join(result.emotions)
         described = f"{REAL[name][0]}: {emotions}; {result.photographs} photographs ({name})"
@@ -337,7 +337,7 @@ def real_people_details() -> str:
 def generated_people() -> str:
     """The table of the demonstration for README.md."""
     result = read("demo")
-    lines = [["people held out", *DEMO.values()]]
+    lines = [["held-out people", *DEMO.values()]]
     about = f"{result.people} generated people, {result.photographs} photographs (`make demo`)"
     return table([*lines, [about, *(cell(result, method, str) for method in DEMO)]])
 

@@ -20,9 +20,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fer_jax.languages.language import Language, language
+from fer_jax.languages.language import ENGLISH, Language
 
-ENGLISH = language("en")
 _LOGGER = logging.getLogger("fer_jax")
 # C0 except tab, DEL, C1, line and paragraph separators, bidirectional overrides and isolates, tag
 # characters, surrogates. Joiners and direction marks stay: Persian file names contain them.

@@ -21,6 +21,13 @@ _PROGRAM = re.compile(
 _OPTIONAL = re.compile(r"\[[A-Z]+\]")  # an argument that may be left out, as in "serve [MODEL]"
 
 
+def repository_files(*patterns: str) -> list[str]:
+    """The files of the repository that match, also new ones, relative to it."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
+    found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
+    return found.stdout.split()
+
+
 class Command(NamedTuple):
     """A documented command.
 

@@ -10,20 +10,14 @@ from pathlib import Path
 import pytest
 
 from fer_jax import config_files
+from tests import documented
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[[^\]]*\]\((<[^>]*>|[^)\s]+)[^)]*\)|<(?:a|img)[^>]* (?:href|src)=\"([^\"]+)\"")
 
 
 def markdown_files() -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [ROOT / name for name in listed.split()]
+    return [ROOT / name for name in documented.repository_files("*.md")]
 
 
 def prose(text: str) -> str:

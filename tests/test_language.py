@@ -1,10 +1,11 @@
 """Phrases that a reader would have to decode do not occur in the repository (docs/style.md)."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests import documented
 
 ROOT = Path(__file__).parents[1]
 PHRASES = (
@@ -28,14 +29,8 @@ EXEMPT = {"docs/style.md", "tests/test_language.py"}
 
 
 def texts() -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "*.py", "*.md", "*.jinja", "Makefile"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [ROOT / name for name in listed.split() if name not in EXEMPT]
+    names = documented.repository_files("*.py", "*.md", "*.jinja", "Makefile")
+    return [ROOT / name for name in names if name not in EXEMPT]
 
 
 @pytest.mark.parametrize("phrase", PHRASES)

@@ -358,3 +358,17 @@ def test_a_piped_stage_is_a_few_short_lines_in_plain_words(tmp_path):
     assert line == f"[render] finished already: {tmp_path}/w"
     figures = launch(*command, "--verbosity=1", f"--workdir={tmp_path}/v").stdout.splitlines()
     assert "[render] clips=4" in figures and result in figures
+
+
+@pytest.mark.parametrize(
+    ("fields", "endless"),
+    [
+        ({"stage": "serve"}, True),
+        ({"stage": "predict", "camera": "0"}, True),
+        ({"stage": "predict", "camera": ""}, False),
+        ({"stage": "crossval"}, False),
+    ],
+)
+def test_servers_and_cameras_write_no_marks(fields, endless):
+    """They run until the user ends them, so their marks would never end either."""
+    assert command_line._is_endless(ConfigDict(fields)) is endless

@@ -145,6 +145,11 @@ def test_a_second_run_has_nothing_to_do(road, capsys):
     assert report == f"report: {workdir}/evaluate/report.html"
 
 
+FIGURES = {
+    "accuracy": 0.75, "low": 0.5, "high": 0.9, "warnings": "none", "report": "report.html",
+}  # fmt: skip
+
+
 class Stages:
     """Stand-ins for the stages of a pipeline, which note the steps that they were given."""
 
@@ -155,14 +160,7 @@ class Stages:
         self.ran[workdir.name] = step
         if step.stage == "crossval" and step.method == "as_is" and not self.applicable:
             raise NotApplicableError("crossval: the starter does not know contempt")
-        figures = {
-            "accuracy": 0.75,
-            "low": 0.5,
-            "high": 0.9,
-            "warnings": "none",
-            "report": "report.html",
-        }
-        return figures if step.stage in ("crossval", "evaluate") else {}
+        return FIGURES if step.stage in ("crossval", "evaluate") else {}
 
 
 @pytest.fixture
@@ -186,6 +184,15 @@ def test_the_default_pipeline_ends_with_the_starter_as_it_is(stand_ins, capsys):
     assert summary["as_is"] == 0.75
     assert "accuracy on held-out people: 75.0 %" in capsys.readouterr().out
     assert "starter_as_is" in ran["evaluate"].runs
+
+
+def test_the_last_line_says_if_the_report_warns(stand_ins, capsys, monkeypatch):
+    """It does not call people held out who may not be."""
+    monkeypatch.setitem(FIGURES, "warnings", "people in both train and test")
+    stand_ins(applicable=True)
+    printed = capsys.readouterr().out
+    assert "accuracy, subject to the warnings in the report: 75.0 %" in printed
+    assert "held-out" not in printed
 
 
 def test_an_optional_step_that_cannot_be_used_is_left_out_of_the_report(stand_ins, capsys):

@@ -15,11 +15,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, features
 
 from fer_jax.errors import UserError
 from fer_jax.faces.cascade.boxes import shared_area
-from fer_jax.languages.language import Language, language
+from fer_jax.languages.language import ENGLISH, Language
 from fer_jax.workdir import atomic_file
 
 Colour = tuple[int, int, int]
-ENGLISH = language("en")
 
 # One colour a class, by its place in the label list; far apart in hue and in lightness.
 PALETTE: tuple[Colour, ...] = (

@@ -150,3 +150,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             texts |= _flat(value, f"{prefix}{name}.")
     return texts
+
+
+ENGLISH = language("en")

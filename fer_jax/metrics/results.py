@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from fer_jax.languages.language import Language, language
+from fer_jax import console
+from fer_jax.languages.language import ENGLISH, Language
 from fer_jax.metrics import bootstrap, calibration, measures
 from fer_jax.metrics.predictions import Predictions
 
@@ -116,8 +117,7 @@ def stamps(predictions: Predictions) -> list[dict[str, Any]]:
         found.append({"kind": "pretraining", "values": {}})
     for kind, number in protocol.leaks.items():
         found.append({"kind": "leak", "values": {"kind": kind, "number": number}})
-    english = language("en")
-    return [{**stamp, **stamp_words(stamp, english)} for stamp in found]
+    return [{**stamp, **stamp_words(stamp, ENGLISH)} for stamp in found]
 
 
 def stamp_words(stamp: Mapping[str, Any], words: Language) -> dict[str, str]:
@@ -175,8 +175,8 @@ def _differences(first: Predictions, second: Predictions) -> Iterator[str]:
     for own, other, run in zip(tables, reversed(tables), runs, strict=True):
         only = own[~own["photo"].isin(other["photo"])].drop_duplicates("photo")
         if len(only):
-            people = _counted(only["who"].nunique(), "person", "people")
-            number = _counted(len(only), "photograph")
+            people = console.count(only["who"].nunique(), "person", "people")
+            number = console.count(len(only), "photograph")
             verb = "is" if len(only) == 1 else "are"
             example = only["photo"].iloc[0]
             yield f"{number} of {people} {verb} only in {run.name} (e.g. {example})"
@@ -185,17 +185,13 @@ def _differences(first: Predictions, second: Predictions) -> Iterator[str]:
         odd = both[both[column] != both[f"{column}_other"]].drop_duplicates("photo")
         if len(odd):
             verb = "has" if len(odd) == 1 else "have"
-            number, example = _counted(len(odd), "photograph"), odd["photo"].iloc[0]
+            number, example = console.count(len(odd), "photograph"), odd["photo"].iloc[0]
             yield f"{number} {verb} another {what} (e.g. {example})"
 
 
 def _tested(run: Predictions) -> pd.DataFrame:
     columns = {"photo": run.photos, "seed": run.seeds, "who": run.subjects}
     return pd.DataFrame(columns | {"truth": run.truth, "fold": run.folds})
-
-
-def _counted(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def records(table: pd.DataFrame) -> list[dict[Any, Any]]:

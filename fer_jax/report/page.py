@@ -18,7 +18,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from fer_jax.errors import UserError
-from fer_jax.languages.language import Language, language
+from fer_jax.languages.language import ENGLISH, Language
 from fer_jax.metrics.measures import MEASURES
 from fer_jax.metrics.results import stamp_words
 from fer_jax.records import CrossvalProtocol
@@ -26,7 +26,6 @@ from fer_jax.report import plots
 from fer_jax.report.gallery import Map, Shown
 from fer_jax.workdir import read_json
 
-ENGLISH = language("en")
 _LEAST_P = 0.001  # smaller p-values are shown as "< 0.001"
 _MARKDOWN = str.maketrans(
     {

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from fer_jax.figures import svg_text
-from fer_jax.languages.language import Language, language
+from fer_jax.languages.language import ENGLISH, Language
 
 # Placeholders, and the variables of report.css that replace them.
 _INK, _MUTED, _LINE, _ACCENT, _ON_ACCENT, _OTHER, _PAPER = (f"#0{i}0{i}0{i}" for i in range(1, 8))
@@ -39,7 +39,6 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-ENGLISH = language("en")
 _NAMED_PEOPLE = 60
 # Okabe and Ito 2008: distinct for colour-blind readers, and legible on light and dark pages.
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#999999")

@@ -13,9 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from fer_jax.faces.drawing import PALETTE, clock
 from fer_jax.faces.tracks import longest_gap
-from fer_jax.languages.language import Language, language
+from fer_jax.languages.language import ENGLISH, Language
 
-ENGLISH = language("en")
 MOST_PEOPLE = 12
 """Panels of a picture: the people who are seen longest."""
 _WIDTH, _PANEL, _REST = 11.0, 1.25, 1.1  # inches
