@@ -1,11 +1,13 @@
 r"""Measures the stage `extract` of this revision and of an earlier one on the same videos.
 
     python -m benchmarks extraction_speed --videos=CLIPS --earlier=EARLIER --workdir=WORK/speed
+    python -m benchmarks extraction_speed --generated=60 --earlier=EARLIER --workdir=WORK/speed
 
-EARLIER is a checkout of the earlier revision. Runs `launch.py --config=configs/extract.py` of each,
-with its defaults, in turns, so that other work on the machine affects both equally; and this
-revision with `min_face` of 20 pixels, as the earlier one has. Each has a compilation cache of its
-own, which is empty in the first round. Everything counts, from the start of Python to the end.
+--generated writes twelve videos of generated people with this many minutes in all. EARLIER is a
+checkout of the earlier revision. Runs `launch.py --config=configs/extract.py` of each, with its
+defaults, in turns, so that other work on the machine affects both equally; and this revision with
+`min_face` of 20 pixels, as the earlier one has. Each has a compilation cache of its own, which is
+empty in the first round. Everything counts, from the start of Python to the end.
 Prints seconds and processor seconds of the first round and of the later ones (medians), and the
 number of faces.
 """
@@ -25,7 +27,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.flat import write_video
+
 ROOT = Path(__file__).parents[1]
+_FILES = 12  # of generated videos
 
 
 @dataclass
@@ -63,13 +68,23 @@ class Variant:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", type=Path, required=True)
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--videos", type=Path)
+    given.add_argument("--generated", type=int, metavar="MINUTES")
     parser.add_argument("--earlier", type=Path, required=True, help="a checkout of this repository")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     flags = parser.parse_args()
-    videos, workdir = flags.videos.absolute(), flags.workdir.absolute()
+    workdir = flags.workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
+    if flags.generated:
+        videos = workdir / f"{flags.generated}_minutes"
+        for number in range(_FILES):
+            path = videos / f"{number:02}.mp4"
+            if not path.exists():
+                write_video(path, flags.generated * 60 * 25 // _FILES, person=501 + number)
+    else:
+        videos = flags.videos.absolute()
     variants = [
         Variant("earlier", flags.earlier.absolute()),
         Variant("now", ROOT),

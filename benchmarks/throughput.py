@@ -1,14 +1,18 @@
-"""Measures the time of a step of Inception-ResNet-v2, here and in timm.
+"""Measures the time of a step of Inception-ResNet-v2, here and in PyTorch.
 
     python -m benchmarks throughput --peer=peers/bin/python  # made of requirements-timm.txt
     python -m benchmarks throughput --size=96 --peer=peers/bin/python
     python -m benchmarks throughput --size=299 --batch=128 --dtype=bfloat16 --peer=python3  # a GPU
+    python -m benchmarks throughput --network=base --size=48 --batch=64 --peer=peers/bin/python
 
 Every variant runs in a persistent process of its own. They run in turn, so that other work on the
 machine affects all of them equally, and only one computes at a time. A training step is: normalise
-the uint8 images, forward, cross-entropy, backward, AdamW. Prints medians over the rounds, their
-ratio to the fastest timm variant, and, on known accelerators, the utilisation of the published peak
-(forward FLOPs; three times those for training).
+the uint8 images, forward, cross-entropy, backward, AdamW. The peer of `--network=full` is timm;
+that of the smaller networks is benchmarks/torch_network.py, which has the same layers and
+parameters. Peers run in the layouts channels-last and contiguous, or with `--compile` in
+channels-last, eagerly and compiled. Prints medians over the rounds, their ratio to the fastest
+peer, GFLOP/s and, on known accelerators, the utilisation of the published peak (forward FLOPs;
+three times those for training).
 """
 
 from __future__ import annotations
@@ -22,12 +26,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from configs import argument, emotion
+from fer_jax.models import inception_resnet_v2 as inception
+
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("throughput_worker.py")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--network", choices=argument.SIZES, default="full")
     parser.add_argument("--size", type=int, default=299, help="pixels of a side")
     parser.add_argument("--batch", type=int, default=8, help="images per step")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -41,18 +49,20 @@ def main() -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="timm in channels-last, eagerly and compiled",
+        help="the peer in channels-last, eagerly and compiled",
     )
     options = parser.parse_args()
 
     jobs = [(sys.executable, variant) for variant in ours(options)]
     if options.peer:
-        jobs += [(options.peer, variant) for variant in timms(options)]
+        jobs += [(options.peer, variant) for variant in peers(options)]
     if options.together:
         processes = [launch(*job, options) for job in jobs]
         workers = [ready(*job, process) for job, process in zip(jobs, processes, strict=True)]
     else:
         workers = [ready(*job, launch(*job, options)) for job in jobs]
+    if len({worker["parameters"] for worker in workers}) > 1 and not options.variants:
+        raise SystemExit(f"different numbers of parameters: {[w['parameters'] for w in workers]}")
     rows = []
     for mode in ("train", "infer"):
         rows += measure(workers, mode, options)
@@ -68,17 +78,55 @@ def ours(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"library": "fer_jax", **variant} for variant in variants]
 
 
-def timms(options: argparse.Namespace) -> list[dict[str, Any]]:
+def peers(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Both memory layouts; with --compile only channels-last, eagerly and compiled."""
-    layouts = [{"library": "timm", "channels_last": last} for last in (True, False)]
+    library = "timm" if options.network == "full" else "torch"
+    layouts = [{"library": library, "channels_last": last} for last in (True, False)]
     return [layouts[0], {**layouts[0], "compile": True}] if options.compile else layouts
+
+
+def layers(network: str) -> dict[str, Any]:
+    """The layers of one of our networks as numbers, for benchmarks/torch_network.py."""
+    fields = emotion.get_config(network)["backbone"]
+    assert fields["stem"] == "tiny" and fields["normalise"] == "per_image"
+
+    def conv(spec: inception.C, same: bool) -> dict[str, Any]:
+        kernel = (spec.kernel, spec.kernel) if isinstance(spec.kernel, int) else spec.kernel
+        return {
+            "outputs": inception.scale_channels(spec.outputs, fields["width"]),
+            "kernel": kernel,
+            "stride": spec.stride,
+            "padding": [side // 2 if same else 0 for side in kernel],
+        }
+
+    def stage(kind: str, branches: list[inception.Branch], *factors: float) -> dict[str, Any]:
+        made = [[conv(spec, spec.stride == 1) for spec in branch] for branch in branches]
+        return {"kind": kind, "branches": made, "factors": factors}
+
+    n35, n17, n8 = fields["depth"]
+    return {
+        "grey": fields["grey"],
+        "stem": [conv(inception.C(channels, 3, 2), True) for channels in (32, 64)],
+        "stages": [
+            stage("pooled", inception.MIXED_5B),
+            stage("block", inception.BLOCK_35, *(0.17,) * n35),
+            stage("reduction", inception.MIXED_6A),
+            stage("block", inception.BLOCK_17, *(0.10,) * n17),
+            stage("reduction", inception.MIXED_7A),
+            stage("block", inception.BLOCK_8, *(*(0.20,) * (n8 - 1), 1.0)[:n8]),
+        ],
+        "last": [conv(inception.C(1536, 1), True)],
+    }
 
 
 def launch(
     python: str, variant: dict[str, Any], options: argparse.Namespace
 ) -> subprocess.Popen[str]:
     """Starts a worker, which compiles its steps."""
-    job = {**variant, "size": options.size, "batch": options.batch, "dtype": options.dtype}
+    shared = {name: getattr(options, name) for name in ("network", "size", "batch", "dtype")}
+    job = {**variant, **shared}
+    if variant["library"] == "torch":
+        job["layers"] = layers(options.network)
     return subprocess.Popen(
         [python, str(WORKER), json.dumps(job)],
         cwd=ROOT,
@@ -114,7 +162,7 @@ def measure(
             taken = ask(worker, f"{mode} {options.steps}")["seconds"]
             seconds[worker["name"]].append(taken / options.steps)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    peers = [value for name, value in medians.items() if name.startswith("timm")]
+    others = [value for name, value in medians.items() if not name.startswith("fer_jax")]
     rows = []
     for worker in workers:
         median = medians[worker["name"]]
@@ -124,7 +172,8 @@ def measure(
             "ms": round(1e3 * median, 2),
             "min_ms": round(1e3 * min(seconds[worker["name"]]), 2),
             "images_per_s": round(options.batch / median, 1),
-            "of_timm": round(median / min(peers), 3) if peers else None,
+            "of_peer": round(median / min(others), 3) if others else None,
+            "gflop_per_s": round(flops(workers, mode) * options.batch / median / 1e9, 1),
             "utilisation": utilisation(workers, worker, mode, options.batch / median),
         }
         rows.append(row)
@@ -136,11 +185,16 @@ def utilisation(
     workers: list[dict[str, Any]], worker: dict[str, Any], mode: str, images_per_s: float
 ) -> float | None:
     """The share of the accelerator's published peak; None if it is not known."""
-    flops = max(w.get("forward_flops", 0) for w in workers)  # the same network in all
     peak = max(w.get("peak_flops") or 0 for w in workers)
     if not peak:
         return None
-    return round(images_per_s * flops * (3 if mode == "train" else 1) / peak, 4)
+    return round(images_per_s * flops(workers, mode) / peak, 4)
+
+
+def flops(workers: list[dict[str, Any]], mode: str) -> float:
+    """Of one image; a training step takes three forward passes."""
+    forward: float = max(worker.get("forward_flops", 0) for worker in workers)  # the same network
+    return forward * (3 if mode == "train" else 1)
 
 
 def ask(worker: dict[str, Any], line: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (job["batch"], job["size"], job["size"], 3)).astype(np.uint8)
     labels = rng.integers(0, CLASSES, job["batch"]).astype(np.int32)
-    run, facts = {"fer_jax": jax_steps, "timm": timm_steps}[job["library"]](job, images, labels)
+    run, facts = (jax_steps if job["library"] == "fer_jax" else torch_steps)(job, images, labels)
     run("train", 1)
     facts["first_step_s"] = time.perf_counter() - started
     tell(facts)
@@ -49,7 +49,7 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
     from fer_jax.training import flops, sharding
     from fer_jax.training.learner import Learner, make_tasks
 
-    network = emotion.get_config("full")
+    network = emotion.get_config(job["network"])
     backbone = {**network["backbone"], "dropout": 0.0, **job.get("backbone", {})}
     if job["dtype"] != "float32":
         backbone["dtype"] = job["dtype"]
@@ -76,6 +76,7 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
 
     facts = {
         "device": jax.devices()[0].device_kind,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(held["state"]["parameters"])),
         "forward_flops": flops.count(
             lambda state, x: learner.logits(state, "emotion", x), held["state"], placed["image"]
         )
@@ -85,13 +86,20 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
     return run, facts
 
 
-def timm_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tuple[Run, dict]:
-    import timm
+def torch_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tuple[Run, dict]:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layout = torch.channels_last if job["channels_last"] else torch.contiguous_format
-    model = timm.create_model("inception_resnet_v2", pretrained=False, num_classes=CLASSES)
+    published = job["library"] == "timm"
+    if published:
+        import timm
+
+        model = timm.create_model("inception_resnet_v2", pretrained=False, num_classes=CLASSES)
+    else:
+        import torch_network
+
+        model = torch_network.Network(job["layers"], CLASSES)
     model = model.to(device).to(memory_format=layout)
     step_model = torch.compile(model) if job.get("compile") else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=device.type == "cuda")
@@ -102,7 +110,7 @@ def timm_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> t
 
     def forward() -> torch.Tensor:
         with mixed:
-            return step_model(x.float() / 127.5 - 1)
+            return step_model(x.float() / 127.5 - 1 if published else x)
 
     def train() -> None:
         model.train()
@@ -124,7 +132,7 @@ def timm_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> t
             torch.cuda.synchronize()
 
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    return run, {"device": name}
+    return run, {"device": name, "parameters": sum(p.numel() for p in model.parameters())}
 
 
 def tell(facts: dict[str, Any]) -> None:
