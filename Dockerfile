@@ -6,7 +6,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /fer_jax
 COPY requirements*.txt Makefile ./
-RUN make .venv/dev .venv-docs/done
+RUN make .venv/dev .venv-beam/done .venv-docs/done
 COPY . .
-RUN touch .venv/run .venv/dev .venv-docs/done && make setup
+RUN touch .venv/run .venv/dev .venv-beam/done .venv-docs/done && make setup
 CMD ["bash", ".ci/run"]

@@ -32,8 +32,16 @@ setup: .venv/command
 demo: .venv/run
 	$(BIN)/python launch.py --config=configs/demo.py --workdir=work/demo
 
-test: .venv/dev
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadfile
+# PYTEST="--no-skips" makes a skipped test a failure.
+test: .venv/dev .venv-beam/done
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/beam $(PYTEST)
+	JAX_PLATFORMS=cpu .venv-beam/bin/python -m pytest tests/beam $(PYTEST)
+
+# Beam has an environment of its own, since it needs older versions of some packages.
+.venv-beam/done: requirements-beam.txt
+	$(PYTHON) -m venv .venv-beam
+	.venv-beam/bin/pip install --quiet --disable-pip-version-check -r requirements-beam.txt
+	@touch $@
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -63,6 +71,8 @@ lock:
 	  requirements-dev.in -o requirements-dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
 	  requirements-docs.in -o requirements-docs.txt
+	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	  pyproject.toml --extra test requirements-beam.in -o requirements-beam.txt
 
 clean:
-	rm -rf .venv .venv-docs build work
+	rm -rf .venv .venv-beam .venv-docs build work

@@ -1,12 +1,36 @@
-"""Fixtures for several folders of tests."""
+"""Fixtures for several folders of tests, and the option --no-skips."""
 
 import logging
+from collections.abc import Iterator
 
 import cv2
 import pytest
 from absl import logging as absl
 
 from tests.faces.fake_capture import FakeCapture
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="skipped tests are failures")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    return _without_skips(item.config, (yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[pytest.CollectReport]:
+    return _without_skips(collector.config, (yield))
+
+
+def _without_skips(config, report):
+    if config.getoption("--no-skips") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"--no-skips: {report.nodeid} was skipped: {report.longrepr}"
+    return report
 
 
 @pytest.fixture

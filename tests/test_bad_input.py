@@ -1,6 +1,5 @@
 """Mistakes of a user: each gives one clear line, or one counted file that is skipped."""
 
-import contextlib
 import errno
 import os
 import re
@@ -27,6 +26,7 @@ from fer_jax.stages.render import write_clip, write_photograph
 from fer_jax.training import model_directory
 from fer_jax.training.learner import make_tasks
 from fer_jax.workdir import read_json
+from tests.privileges import nobody
 from tests.training.tiny import make_learner
 
 ROOT = Path(__file__).parents[1]
@@ -371,19 +371,6 @@ def test_a_workdir_that_is_a_file_or_below_one_is_refused(photos, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@contextlib.contextmanager
-def without_privileges():
-    """Runs the test as another user, because root may write anywhere."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @pytest.mark.parametrize(
     ("mode", "words"), [(0o555, "cannot write to"), (0o000, "cannot read or write .*mine/w ")]
 )
@@ -394,7 +381,7 @@ def test_a_workdir_without_write_permission_is_refused(mode, words):
         (photos / "ann" / "sad").mkdir(parents=True)
         write_photograph(photos / "ann" / "sad" / "1.jpg", 1, "sad", 0, SIZE)
         folder.mkdir(mode=mode)
-        with without_privileges(), pytest.raises(UserError, match=words) as caught:
+        with nobody(), pytest.raises(UserError, match=words) as caught:
             run("photographs", asked(photographs, photos=photos), folder / "w")
         assert "Permission denied" in str(caught.value)
         folder.chmod(0o755)

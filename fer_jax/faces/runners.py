@@ -72,7 +72,7 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
         )
     except ImportError as error:
         raise UserError(
-            "extract: --config.runner requires Apache Beam; run: "
+            "extract: --config.runner requires Apache Beam; in an environment of its own, run: "
             "pip install -r requirements-beam.txt"
         ) from error
     if not jobs:

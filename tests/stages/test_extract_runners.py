@@ -1,4 +1,4 @@
-"""Extraction by Apache Beam ends with the same files as in one process."""
+"""The choice of a runner for extraction. tests/beam runs extraction on Apache Beam."""
 
 import pytest
 
@@ -7,9 +7,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces import runners, shards
 from fer_jax.schemas import validated
 from fer_jax.stages import extract
-from fer_jax.stages.render import write_clip, write_scene
-
-BEAM = "Apache Beam is optional, and requirements-beam.txt is not installed"
+from fer_jax.stages.render import write_scene
 
 
 def config_for(folder, **fields):
@@ -21,35 +19,8 @@ def config_for(folder, **fields):
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
-    write_clip(folder / "person.mp4", 103, "happy", 0, 6, 6, (240, 320))
     write_scene(folder / "scene.mp4", 0, 6, 6, (240, 320))
-    (folder / "words.mp4").write_text("no video")
     return folder
-
-
-def contents(workdir):
-    names = ("manifest.parquet", "negatives.parquet", "skipped.csv", "shards")
-    files = [p for name in names for p in [workdir / name, *(workdir / name).rglob("*")]]
-    return {p.relative_to(workdir).as_posix(): p.read_bytes() for p in files if p.is_file()}
-
-
-def test_beam_writes_the_same_bit_for_bit(videos, tmp_path):
-    pytest.importorskip(
-        "apache_beam", reason="needs Apache Beam (requirements-beam.txt), an optional engine"
-    )
-    extract.run(config_for(videos), tmp_path / "here")
-    summary = extract.run(config_for(videos, runner="DirectRunner"), tmp_path / "beam")
-    assert summary["faces"] >= 1 and summary["skipped"] == 1
-    assert contents(tmp_path / "beam") == contents(tmp_path / "here")
-    assert len(contents(tmp_path / "beam")) >= 12
-
-
-def test_an_unknown_runner_is_told(videos, tmp_path):
-    pytest.importorskip(
-        "apache_beam", reason="needs Apache Beam (requirements-beam.txt), an optional engine"
-    )
-    with pytest.raises(UserError, match=r"--config\.runner"):
-        extract.run(config_for(videos, runner="NoSuchRunner"), tmp_path / "work")
 
 
 def test_without_beam_the_message_says_what_to_install(videos, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from fer_jax.errors import UserError
 from fer_jax.training import checkpoint
 from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.integrity import describe, seal, unseal
+from tests.privileges import nobody
 from tests.training.tiny import TinyLearner, assert_same_bits, leaves, train
 
 
@@ -162,19 +162,6 @@ def test_missing_and_unknown_arrays_are_named_in_the_error(copy):
         UserError, match="statistics/variance is missing, statistics/mean is unknown"
     ):
         Checkpoints(copy / "checkpoints").restore(like)
-
-
-@contextlib.contextmanager
-def nobody():
-    """Drops the rights of the superuser, whom permissions do not stop."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_checkpoint_without_read_permission_is_a_user_error(trained):
