@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float
 
 from fer_jax import records
 from fer_jax.errors import UserError
-from fer_jax.metrics import calibration
 from fer_jax.records import Abstaining, AnsweredShare
 from fer_jax.training import model_directory
 
@@ -34,6 +33,8 @@ def measure(
         right: whether the answer is right.
         measured_on: which faces these are.
     """
+    from fer_jax.metrics import calibration  # takes seconds; only this function needs it
+
     curve = calibration.coverage(np.asarray(confidence, np.float64), right)
     curve = curve.iloc[::-1]  # from the surest faces to all
     steps: list[AnsweredShare] = []

@@ -82,7 +82,8 @@ def keep_compiled() -> None:
     if not getattr(jax.config, "jax_compilation_cache_dir", None):  # the variable sets it too
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "fer_jax" / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # Small programs too: compiling one takes several times as long as reading it.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def several() -> bool:

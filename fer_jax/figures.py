@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+from typing import TYPE_CHECKING, Any
 
 from fer_jax.workdir import atomic_file
+
+if TYPE_CHECKING:  # matplotlib takes 0.3 s, and not every stage draws
+    from matplotlib.figure import Figure
 
 
 def save_figure(figure: Figure, file: Path, *, dpi: int) -> None:
@@ -26,6 +26,8 @@ def svg_text(figure: Figure) -> str:
 
 
 def _write(figure: Figure, file: Path | io.StringIO, **options: Any) -> None:
+    from matplotlib.text import Text
+
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         # Otherwise matplotlib would read text between two `$` as a formula.

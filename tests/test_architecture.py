@@ -48,7 +48,7 @@ LEAVES = {
 DOORS = {
     ("tasks", "models"),  # heads
     ("stages", "stages.find_stage"),  # the pipeline runs stages by their names
-    ("training", "data.sources"),  # how an image is resized
+    ("training", "faces.images"),  # how an image is resized
     ("faces", "data.manifest"),  # the columns that a face has
     ("data", "faces.images"),  # how a picture is read
 }

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import cv2
 import numpy as np
 import pandas as pd
 import tensorflow_datasets as tfds
@@ -20,7 +19,7 @@ from jaxtyping import UInt8
 
 from fer_jax.data import builders
 from fer_jax.errors import UserError
-from fer_jax.faces.images import ImageError, decode_image, read_image
+from fer_jax.faces.images import ImageError, decode_image, read_image, resize
 
 _CACHED_BY_DEFAULT = 1 << 30  # bytes
 
@@ -261,15 +260,6 @@ def read_images(
     """
     files = list(paths)
     return _in_threads(lambda i: resize(read_image(files[i]), image_size), len(files), image_size)
-
-
-def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Resizes to a square: by area averaging when shrinking (no aliasing), else bilinearly."""
-    if image.shape[:2] == (image_size, image_size):
-        return image
-    shrinks = min(image.shape[:2]) > image_size
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (image_size, image_size), interpolation=method).astype(np.uint8)
 
 
 def _in_threads(

@@ -17,7 +17,7 @@ _NEGLIGIBLE = 1e-3  # of a pixel: OpenCV leaves out what covers less
 
 
 def resize(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 3"]:
-    """Resizes as `fer_jax.data.sources.resize`: by area when shrinking, else bilinearly."""
+    """Resizes as `fer_jax.faces.images.resize`: by area when shrinking, else bilinearly."""
     if images.shape[1] == side:
         return images
     return by_area(images, side) if images.shape[1] > side else bilinear(images, side)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont, ImageOps, features
@@ -344,4 +344,12 @@ def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib contains and which has Arabic and Persian letters."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
+    return ImageFont.truetype(str(_fonts() / name), size)
+
+
+@functools.cache
+def _fonts() -> Path:
+    """The folder of matplotlib's fonts; does not import matplotlib, which takes 0.1 s."""
+    found = importlib.util.find_spec("matplotlib")
+    assert found is not None and found.origin is not None, "matplotlib is required"
+    return Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"

@@ -121,6 +121,15 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     return image
 
 
+def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarray, "s s 3"]:
+    """Resizes to a square: by area averaging when shrinking (no aliasing), else bilinearly."""
+    if image.shape[:2] == (image_size, image_size):
+        return image
+    shrinks = min(image.shape[:2]) > image_size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (image_size, image_size), interpolation=method).astype(np.uint8)
+
+
 def halve(image: UInt8[np.ndarray, "h w 3"], times: int) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The means of blocks of 2×2 pixels, `times` times; an odd last row or column is left out."""
     for _ in range(times):

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
@@ -201,7 +200,7 @@ class Detector(settings.Detector):
         def canvases(images: list[Image]) -> np.ndarray:
             return pad(np.stack([pyramid.on_canvas(image) for image in images]), room)
 
-        batch = jnp.asarray(canvases(images))
+        batch = jax.device_put(canvases(images))
         bases = canvases([halve(image, times) for image in images]) if times else batch
         cells = pyramid.cells(*bases.shape[1:3], *shrinking)
         cells = cells._replace(scale=cells.scale / 2**times)
@@ -266,7 +265,8 @@ def _final_faces(
 
 @functools.cache
 def _weights(name: str) -> networks.Weights:
-    return {key: jnp.asarray(value) for key, value in load_weights()[name].items()}
+    weights: networks.Weights = jax.device_put(load_weights()[name])
+    return weights
 
 
 def _no_faces() -> Faces:

@@ -9,15 +9,17 @@ import io
 import re
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import h5py
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from fer_jax.errors import UserError
 from fer_jax.files import check_regular
+
+if TYPE_CHECKING:
+    import h5py
 
 SUFFIXES = (".h5", ".hdf5", ".keras", ".safetensors")
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".tar")
@@ -103,6 +105,8 @@ def _from_safetensors(tensors: dict[str, np.ndarray]) -> WeightFile:
 
 
 def _from_hdf5(path: Path, source: Path | io.BytesIO) -> WeightFile:
+    import h5py  # late: our own models are safetensors
+
     with h5py.File(source, "r") as file:
         datasets: dict[str, h5py.Dataset] = {}
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from fer_jax.faces.drawing import PALETTE, clock
 from fer_jax.faces.tracks import longest_gap
 from fer_jax.languages.language import ENGLISH, Language
+
+if TYPE_CHECKING:  # matplotlib takes 0.3 s, which photographs do not need
+    from matplotlib.figure import Figure
 
 MOST_PEOPLE = 12
 """Panels of a picture: the people who are seen longest."""
@@ -63,6 +65,9 @@ class Timeline:
         """
         if not self._people:
             return None
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
         longest = sorted(self._people, key=lambda person: -len(self._people[person].times))
         shown = sorted(longest[:MOST_PEOPLE])
         figure = Figure(figsize=(_WIDTH, _REST + _PANEL * len(shown)), layout="constrained")

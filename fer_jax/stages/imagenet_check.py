@@ -11,9 +11,9 @@ from jaxtyping import UInt8
 from scipy import stats
 
 from fer_jax import console, schemas
-from fer_jax.data import imagenet_pictures, sources
+from fer_jax.data import imagenet_pictures
 from fer_jax.errors import CheckFailedError, UserError
-from fer_jax.faces.images import read_image
+from fer_jax.faces.images import read_image, resize
 from fer_jax.models import imagenet, pretrained
 from fer_jax.records import ModelRecord
 from fer_jax.schemas.training import Backbone
@@ -119,4 +119,4 @@ def centre(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
     """The central square, `CENTRE` of the shorter side, in the size that the network reads."""
     side = max(1, round(CENTRE * min(image.shape[:2])))
     top, left = ((length - side) // 2 for length in image.shape[:2])
-    return sources.resize(image[top : top + side, left : left + side], SIZE)
+    return resize(image[top : top + side, left : left + side], SIZE)

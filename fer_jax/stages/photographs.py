@@ -18,11 +18,10 @@ from fer_jax import console, outputs, records, schemas
 from fer_jax.data.labels import files_read, read_labels
 from fer_jax.data.names import key
 from fer_jax.data.pseudonyms import pseudonymise
-from fer_jax.data.sources import resize
 from fer_jax.errors import UserError
 from fer_jax.faces import drawing
 from fer_jax.faces.alignment import align
-from fer_jax.faces.images import read_image
+from fer_jax.faces.images import read_image, resize
 from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.search import find_faces, largest
 from fer_jax.records import FacePipeline, Search

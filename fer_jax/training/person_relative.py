@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import softmax
+
+from fer_jax.training.inference import softmax
 
 NEUTRAL = "neutral"  # the reference by one neutral photograph; also the name of the emotion
 ROUNDS = 10  # iterations for the balanced reference, which changes little after three
@@ -85,4 +86,4 @@ def class_balanced_mean(
 
 
 def _answers(logits: Float[np.ndarray, "n v c"]) -> Float[np.ndarray, "n c"]:
-    return np.asarray(softmax(logits, axis=-1).mean(axis=1))
+    return np.asarray(softmax(logits).mean(axis=1))

@@ -12,11 +12,10 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float, Float32, Int, UInt8
-from scipy.special import softmax
 
 from fer_jax.backend import compiler_options
-from fer_jax.data import sources
 from fer_jax.errors import UserError
+from fer_jax.faces.images import resize
 from fer_jax.models import pretrained
 from fer_jax.models.network import Network
 from fer_jax.padding import BatchSize, in_batches, power_of_two
@@ -233,7 +232,7 @@ class Model:
         self, task: str, features: Float32[np.ndarray, "n v f"]
     ) -> Float32[np.ndarray, "n c"]:
         """Class probabilities before temperature scaling, averaged over views; n is at least 1."""
-        mean: np.ndarray = softmax(self.logits(task, features), axis=-1).mean(axis=1)
+        mean: np.ndarray = inference.softmax(self.logits(task, features)).mean(axis=1)
         return mean
 
     def logits(
@@ -461,4 +460,4 @@ def check_crops(crops: np.ndarray) -> None:
 
 def resized(crops: UInt8[np.ndarray, "n s s 3"], side: int) -> UInt8[np.ndarray, "n side side 3"]:
     """Aligned faces at another size; n is at least 1."""
-    return np.stack([sources.resize(crop, side) for crop in crops])
+    return np.stack([resize(crop, side) for crop in crops])

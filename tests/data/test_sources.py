@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_jax.data.sources import ArraySource, read_images, resize
+from fer_jax.data.sources import ArraySource, read_images
 from fer_jax.errors import UserError
 
 
@@ -53,19 +53,6 @@ def test_every_format_becomes_rgb_with_8_bits(array, expected, tmp_path):
     image = read_back(array, tmp_path)
     assert image.shape == (8, 8, 3) and image.dtype == np.uint8
     assert abs(int(image[0, 0, 0]) - expected) <= 1
-
-
-def test_shrinking_does_not_alias():
-    stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::4] = 200
-    assert np.abs(resize(stripes, 16).astype(int) - 50).max() <= 1
-
-
-def test_enlarging_interpolates():
-    two = np.zeros((2, 2, 3), np.uint8)
-    two[:, 1] = 200
-    row = resize(two, 8)[0, :, 0].astype(int)
-    assert row[0] == 0 and row[-1] == 200 and (np.diff(row) >= 0).all() and len(set(row)) > 4
 
 
 def test_images_are_read_in_order(tmp_path):

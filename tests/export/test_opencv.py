@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.data import sources
 from fer_jax.export import opencv
+from fer_jax.faces.images import resize
 from fer_jax.people import photograph
 
 
@@ -49,7 +49,7 @@ def test_enlarging_bilinearly(length, side):
 @pytest.mark.parametrize(("length", "side"), [(80, 48), (48, 48), (40, 48)])
 def test_the_way_of_resizing_is_that_of_the_crops(length, side):
     images = pictures(length)
-    expected = np.stack([sources.resize(image, side) for image in images])
+    expected = np.stack([resize(image, side) for image in images])
     found = np.asarray(opencv.resize(jnp.asarray(images), side))
     np.testing.assert_array_equal(found, expected)
 

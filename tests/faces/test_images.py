@@ -9,7 +9,7 @@ from PIL import Image
 
 from fer_jax.errors import UserError
 from fer_jax.faces import images
-from fer_jax.faces.images import ImageError, read_image
+from fer_jax.faces.images import ImageError, read_image, resize
 
 RAMP = np.dstack(np.meshgrid(np.arange(0, 240, 20), np.arange(0, 160, 20))).astype(np.uint8)
 RAMP = np.dstack([RAMP, np.full(RAMP.shape[:2], 30, np.uint8)])  # [8, 12, 3]
@@ -124,6 +124,19 @@ def test_a_picture_with_too_many_pixels_is_refused_before_decoding(read, tmp_pat
     except ImageError as error:
         message = str(error)
     assert "20000 x 20000 pixels, more than the limit of 67 million" in message
+
+
+def test_shrinking_does_not_alias():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4] = 200
+    assert np.abs(resize(stripes, 16).astype(int) - 50).max() <= 1
+
+
+def test_enlarging_interpolates():
+    two = np.zeros((2, 2, 3), np.uint8)
+    two[:, 1] = 200
+    row = resize(two, 8)[0, :, 0].astype(int)
+    assert row[0] == 0 and row[-1] == 200 and (np.diff(row) >= 0).all() and len(set(row)) > 4
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "JPEG2000", "GIF"])

@@ -32,7 +32,8 @@ def join_images(images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Pixels:
     starts = np.concatenate([[0], ends[:-1]])
     for image, start, end in zip(images, starts, ends, strict=True):
         pixels[start:end] = image.reshape(-1, 3)
-    return Pixels(jnp.asarray(pixels), starts.astype(np.int32), heights, widths)
+    # Not `jnp.asarray`, which compiles a program for each shape.
+    return Pixels(jax.device_put(pixels), starts.astype(np.int32), heights, widths)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "stride"))
