@@ -66,7 +66,7 @@ def main() -> None:
 
 
 class Ours:
-    """Our backbone with a linear layer on top, at one momentum."""
+    """Our backbone with a linear layer on top, for one momentum of BatchNorm."""
 
     def __init__(self, momentum: float = 0.99) -> None:
         network = nnx.eval_shape(
@@ -110,7 +110,7 @@ class Ours:
 
 
 def make_weights() -> Arrays:
-    """By our names without the prefix; gamma is one. Statistics are those of images at 299 px."""
+    """Weights by our names; gamma is 1, and the statistics are measured on images at 299 px."""
     ours = Ours(momentum=0.0)
     shapes = {**flatten(ours.parameters), **flatten(ours.statistics)}
     weights = {name: pseudo_random(name, leaf.shape) for name, leaf in shapes.items()}
@@ -137,13 +137,13 @@ def compare_files(work: Path, peer: str, weights: Arrays) -> int:
     for file in FILES[peer]:
         read = read_backbone(work / file, wanted)
         differ = [n for leaf, n in leaves.items() if not np.array_equal(read[leaf], weights[n])]
-        print(f"{file}: {len(read)} arrays read, {len(differ)} of them other than what was saved")
+        print(f"{file}: {len(read)} arrays read, {len(differ)} of which differ from what was saved")
         wrong += len(differ)
     return wrong
 
 
 def compare_inference(work: Path, weights: Arrays) -> dict[str, float]:
-    """One row per block; the worst relative difference by dtype."""
+    """Prints one row per block; returns the largest relative difference by dtype."""
     columns: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
     exact: dict[tuple[int, str], float] = {}
     rounding: dict[str, float] = {}  # of float32, in the worst block
@@ -183,7 +183,7 @@ def ours_inference(weights: Arrays, images: np.ndarray, dtype: str) -> Arrays:
 
 
 def compare_training(work: Path, weights: Arrays) -> float:
-    """One row per quantity; the worst relative difference in float64."""
+    """Prints one row per quantity; returns the largest relative difference in float64."""
     columns: dict[str, dict[str, float]] = {}
     everyone: dict[str, dict[str, Arrays]] = {dtype: {} for dtype in DTYPES}
     for dtype in DTYPES:
@@ -223,7 +223,7 @@ def ours_training(own: Arrays, momentum: float, dtype: str) -> Arrays:
 
 
 def training_column(mine: Arrays, theirs: Arrays, own: Arrays, momentum: float) -> dict[str, float]:
-    """Differences of one peer, by quantity; torch's variances are divided by n - 1, not by n."""
+    """Relative differences of one peer by quantity; torch divides variances by n - 1, not by n."""
     column = {n: difference(mine[n], theirs[n])[1] for n in theirs if n in ("logits", "loss")}
     means = [n for n in mine if n.endswith("/mean")]
     variances = [n for n in mine if n.endswith("/var")]
@@ -245,7 +245,7 @@ def training_column(mine: Arrays, theirs: Arrays, own: Arrays, momentum: float) 
 
 
 def difference(mine: Any, theirs: np.ndarray) -> tuple[float, float]:
-    """The worst absolute difference, and that over the largest magnitude."""
+    """The largest absolute difference, and its ratio to the largest magnitude."""
     a, b = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"{a.shape} against {b.shape}")

@@ -71,7 +71,7 @@ class Keras:
         return model
 
     def _layers(self, model: Any) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-        """Our path, Keras's layer, and our names of its weights, in the order of construction."""
+        """Yields our path, Keras's layer and our names of its weights, in order of construction."""
 
         def numbered(kind: str) -> Iterator[Any]:
             found = [layer for layer in model.layers if re.fullmatch(rf"{kind}(_\d+)?", layer.name)]
@@ -149,7 +149,7 @@ class Timm:
         return {n: (a.T if a.ndim == 2 else _hwio(a)).shape for n, a in arrays.items()}
 
     def _tensors(self, model: Any) -> Iterator[tuple[str, Any]]:
-        """Our name and timm's tensor: modules are registered in the order of construction."""
+        """Yields our name and timm's tensor; modules are registered in order of construction."""
         torch = self.torch
         kinds = (torch.nn.Conv2d, torch.nn.BatchNorm2d)
         modules = iter([module for module in model.modules() if isinstance(module, kinds)])
@@ -218,14 +218,14 @@ class Timm:
 
 
 def _oihw(array: np.ndarray) -> np.ndarray:
-    """Kernels as torch has them, the linear layer's too."""
+    """Converts a kernel, also of a linear layer, to the order of torch's axes."""
     if array.ndim == 2:
         return np.ascontiguousarray(array.T)
     return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
 
 
 def _hwio(array: np.ndarray) -> np.ndarray:
-    """The kernel of a convolution as ours are; others as they are."""
+    """Converts a convolution's kernel to the order of our axes; other arrays are unchanged."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 

@@ -1,6 +1,6 @@
 """Measures how often the 95 % interval over people contains the true value, in simulated studies.
 
-    python -m benchmarks coverage                 # 1,000 studies a design, four minutes on one core
+    python -m benchmarks coverage                 # 1,000 studies per design, 4 minutes on one core
     python -m benchmarks coverage --studies=200
 
 A study has `people` whose accuracies are drawn from Beta(a, b), and `photographs` of each, half of
@@ -49,7 +49,7 @@ def main() -> None:
         name = f"{people} × {photographs}, {words}"
         shares = "".join(f"{100 * covered[method]:11.1f}%" for method in METHODS)
         print(f"{name:34s}{shares}   {100 * width:.1f}", flush=True)
-    print(f"{flags.studies} studies a design, {time.perf_counter() - started:.0f} s")
+    print(f"{flags.studies} studies per design, {time.perf_counter() - started:.0f} s")
 
 
 def coverage(

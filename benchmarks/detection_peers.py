@@ -30,7 +30,7 @@ Found = list[list[dict[str, Any]]]
 
 
 class Peer:
-    """A detector in another process; as a context manager."""
+    """A detector in another process, as a context manager."""
 
     def __init__(self, name: str, python: str, environment: dict[str, str] | None = None) -> None:
         self.name, self._command = name, [python, __file__, name]
@@ -58,7 +58,7 @@ class Peer:
     def detect(
         self, images: Sequence[np.ndarray], *, batch: bool
     ) -> tuple[Found, tuple[float, float]]:
-        """The faces of each image; seconds and processor seconds. One call for all if `batch`."""
+        """The faces of each image; (seconds, processor seconds). One call for all if `batch`."""
         file = Path(self._folder.name, "images.npz")
         np.savez(file, **{f"{i:06d}": image for i, image in enumerate(images)})
         assert self._process.stdin is not None

@@ -44,12 +44,12 @@ def main() -> None:
     parser.add_argument("--mtcnn", help="Python of an environment with mtcnn")
     parser.add_argument("--facenet", help="Python of an environment with facenet-pytorch")
     parser.add_argument("--frames", type=Path, help="read the frames from this file instead")
-    parser.add_argument("--save", type=Path, help="write the frames there, and stop")
+    parser.add_argument("--save", type=Path, help="write the frames to this file, and stop")
     parser.add_argument("--count", type=int, default=32, help="frames")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument(
-        "--both-paths", action="store_true", help="time the path for the other kind of device too"
+        "--both-paths", action="store_true", help="also time the path for the other kind of device"
     )
     options = parser.parse_args()
 
@@ -107,7 +107,7 @@ def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
         if clip and abs(clip[0].shape[1] / clip[0].shape[0] - WIDTH / HEIGHT) < 0.01:
             clips.append(clip)
     if not clips:
-        sys.exit("no video of the shape 16:9 was given")
+        sys.exit("none of the videos has the aspect ratio 16:9")
     each = -(-count // len(clips))
     frames = [
         cv2.resize(clip[i], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
@@ -144,7 +144,7 @@ def with_peer(peer: detection_peers.Peer) -> Timed:
 def race(
     detectors: dict[str, Timed], frames: list[np.ndarray], batch: int, rounds: int
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, list[list[Spent]]]]:
-    """The faces that each found, and its seconds by round and batch; whole batches only."""
+    """The faces that each detector found, and its seconds by round and (full) batch."""
     batches = [frames[i : i + batch] for i in range(0, len(frames) // batch * batch, batch)]
     found = {
         name: [boxes for images in batches for boxes in detect(images)[0]]

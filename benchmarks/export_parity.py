@@ -55,7 +55,7 @@ def main() -> None:
     timed = {count: times(runs, crops, count, options.rounds) for count in (1, 16)}
     print(f"{len(crops)} faces, {options.threads} threads, {options.rounds} rounds\n")
     print(
-        "| | worst difference | answers that change | ms per face, alone (fastest) | in sixteens |"
+        "| | worst difference | changed answers | ms per face, single (fastest) | batches of 16 |"
     )
     print("|---|---|---|---|---|")
     for name in runs:
@@ -76,7 +76,7 @@ def answers(run: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> np.nd
 def times(
     runs: dict[str, Callable[[np.ndarray], np.ndarray]], crops: np.ndarray, count: int, rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """The median and the lowest milliseconds per face; all run in turn."""
+    """The median and the lowest milliseconds per face of each function; they run in turn."""
     spent: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run(crops[:count])

@@ -1,6 +1,6 @@
-"""Writes a table of FER2013 without its copies, which the stage `photographs` reads.
+"""Writes a table of FER2013 without duplicates, for the stage `photographs`.
 
-    python -m benchmarks fer2013 FOLDER        # as laid out: labels.csv, train/, validation/, test/
+    python -m benchmarks fer2013 FOLDER        # contains labels.csv, train/, validation/, test/
 
 Writes FOLDER/four.csv (path, subject, emotion, split), or with --seven FOLDER/seven.csv of all
 seven emotions. The pictures are those that the data set `starter_faces` keeps: no altered copies,

@@ -58,7 +58,7 @@ def main() -> None:
     table = by_window(rows)
     print(table.to_string(index=False))
     second, last = table.iloc[1], table.iloc[-1]
-    changes = {name: last[name] / second[name] - 1 for name in ("cpu ms a frame", "MB")}
+    changes = {name: last[name] / second[name] - 1 for name in ("cpu ms per frame", "MB")}
     print(", ".join(f"{name} {change:+.1%}" for name, change in changes.items()))
     sys.exit(any(abs(change) >= 0.1 for change in changes.values()))
 
@@ -92,8 +92,8 @@ def by_window(rows: list[tuple[int, float, float, float]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "frames": table["frames"].iloc[1:],
-            "ms a frame": (steps["wall"] / steps["frames"] * 1e3).round(2),
-            "cpu ms a frame": (steps["cpu"] / steps["frames"] * 1e3).round(2),
+            "ms per frame": (steps["wall"] / steps["frames"] * 1e3).round(2),
+            "cpu ms per frame": (steps["cpu"] / steps["frames"] * 1e3).round(2),
             "MB": table["MB"].iloc[1:].round(1),
         }
     )

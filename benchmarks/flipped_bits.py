@@ -1,4 +1,4 @@
-"""Measures how often a flipped bit in a checkpoint is detected, by Orbax alone and by ours.
+"""Measures how often a flipped bit in a checkpoint is detected, by Orbax and by our checksums.
 
     python -m benchmarks flipped_bits --flips=400
 

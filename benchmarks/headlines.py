@@ -81,7 +81,7 @@ class Measured(Section):
 
     Attributes:
         difference: the accuracy of the set's first method minus this one, paired.
-        selected: in how many folds the method selected what.
+        selected: the number of folds in which the method selected each option.
         seeds: those of folds and training.
         note: what differs from the other rows of the set.
     """
@@ -98,7 +98,7 @@ class Measured(Section):
 
 
 class Result(Section):
-    """All methods on one set of people; the first method is the one that the others compare to."""
+    """All methods on one set of people; the first method is the reference."""
 
     name: str
     people: int
@@ -112,7 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--from", dest="real", type=Path, help="a workdir of real_people")
     parser.add_argument("--demo", type=Path, help="a workdir of make demo")
-    parser.add_argument("--revision", default="", help="instead of that of environment.json")
+    parser.add_argument("--revision", default="", help="overrides environment.json")
     parser.add_argument("--check", action="store_true", help="write nothing")
     flags = parser.parse_args()
     try:
@@ -245,7 +245,7 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def without_face(run: dict[str, Any], main: dict[str, Any]) -> str:
-    """How many photographs had no face, unless they are as many as for the main method."""
+    """The number of photographs without a face, if it differs from that of the main method."""
     if run["no_face"] == main["no_face"]:
         return ""
     some = count(round(run["no_face"]), "photograph")

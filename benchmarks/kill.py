@@ -55,7 +55,7 @@ def durations(reference: Path) -> dict[str, float]:
 
 
 def run_and_kill(command: list[str], folder: Path, after: float) -> bool:
-    """Starts the pipeline; kills it `after` seconds from when the step in `folder` began."""
+    """Starts the pipeline; kills it `after` seconds after the step in `folder` began."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,

@@ -3,14 +3,13 @@
     python -m benchmarks kill_extraction --workdir=work/kill_extraction --kills=100
 
 Draws 36 short clips of generated people and extracts them once without interruption. Then it
-extracts them in further folders: SIGKILL ends the whole process group at a random moment, and the
-same command runs again, until the folder is done; then in the next folder, until `--kills` is
-reached. The moment is up to `--longest` seconds after zero to four further videos were finished:
-starting takes most of the time, so a moment drawn from all of it would rarely hit an extraction.
-`--stand-in` replaces the networks, whose loading takes nearly all the time of a run that is killed
-early, by a function that detects a face at the brightest place, and forks the runs from a process
-that has imported everything. Hundreds of kills then take minutes, and decoding, cropping and
-writing are tested as before.
+extracts them again in further folders: SIGKILL ends the process group at a random moment, and the
+same command runs again until the folder is complete; the next folder follows, until there were
+`--kills` kills. A kill comes up to `--longest` seconds after zero to four further videos were
+finished, since a moment drawn from the whole run would mostly hit the imports. `--stand-in`
+replaces the networks by a function that detects a face at the brightest place, and forks the runs
+from a process that has imported everything. Hundreds of kills then take minutes, and decoding,
+cropping and writing are tested as before.
 
 Every finished folder is compared with the uninterrupted one, byte for byte. The exit code is 1 if
 any differs. Further flags, such as --config.workers=2, go to the stage.
@@ -48,9 +47,9 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=1e9, help="no kill starts later")
-    parser.add_argument("--longest", type=float, default=1.5, help="seconds, see below")
+    parser.add_argument("--longest", type=float, default=1.5, help="seconds (see above)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stand-in", action="store_true", help="in place of the networks")
+    parser.add_argument("--stand-in", action="store_true", help="replace the networks (see above)")
     options, flags = parser.parse_known_args()
     work = options.workdir.absolute()
 
@@ -98,7 +97,7 @@ def draw(folder: Path) -> Path:
 
 
 def run(start: Start, folder: Path, moment: tuple[int, float] | None) -> bool:
-    """Runs the stage; kills it so many videos, and then seconds, on. Whether it was killed."""
+    """Runs the stage and kills it after `moment` (videos, then seconds); returns whether killed."""
     before = finished(folder)
     process, ended = start(folder)
     videos, seconds = moment or (CLIPS + 1, 0.0)

@@ -40,7 +40,7 @@ TIMES = ("time", "wall_s", "images_per_s", "data_wait", "first_step_s", "compile
 
 
 class Board:
-    """What the child is doing, and from which step it continued: eight bytes that outlive it."""
+    """The child's phase and the step from which it continued, in eight bytes of shared memory."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -242,7 +242,7 @@ class Bench:
             print(f"{phase:12s}{row[0]:9d}{row[1]:9d}")
         same = {what: n for (kind, what), n in self.counts.items() if kind == "compared"}
         print(f"an undisturbed training takes {life:.1f} s; {seconds:.0f} s in all")
-        print(f"{trainings} trainings killed to their end, and one repeated; equal: {same}")
+        print(f"{trainings} trainings with kills, and one repetition; equal: {same}")
         told = (self.folder / "log.txt").read_text()
         for word in ("damaged", "not written", "Traceback"):
             self.expect(word not in told, f"log.txt says {word!r}")
@@ -256,7 +256,7 @@ def committed(folder: Path) -> int:
 
 
 def leaves(folder: Path) -> object:
-    """The checksums of every array of the last state, read back and computed anew."""
+    """The checksums of all arrays of the last state, computed again from the files."""
     import jax
 
     from fer_jax.training import integrity

@@ -80,7 +80,7 @@ def kinds_of(source: sources.ArraySource) -> np.ndarray:
 
 
 def near_copies(images: np.ndarray, trained_on: np.ndarray) -> np.ndarray:
-    """Which images look like a copy of one that was used for training, bool [n]."""
+    """Which images look like copies of training images, bool [n]."""
     faces, pool = (
         likeness.Faces([str(row) for row in range(len(crops))], crops, descriptors(crops))
         for crops in (enlarged(images), enlarged(trained_on))

@@ -122,7 +122,7 @@ def compare(peer: detection_peers.Peer, chosen: list[Picture]) -> list[dict]:
 
 
 def match(expected: list[dict], faces: Faces) -> list[tuple[float, float, float]]:
-    """IoU, difference of scores and worst landmark in pixels of faces that are the same."""
+    """IoU, difference of scores and largest landmark error in pixels of each matched face."""
     if not expected or not len(faces):
         return []
     boxes = np.array([face["box"] for face in expected], float)

@@ -150,7 +150,7 @@ def nonfaces(
 
 
 def part_of_face(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A quarter to two fifths of a face's side, from a random place."""
+    """A random square part of a face, with a quarter to two fifths of its side."""
     side = int(rng.uniform(0.25, 0.42) * min(image.shape[:2]))
     top, left = (rng.integers(length - side + 1) for length in image.shape[:2])
     square = image[top : top + side, left : left + side]
@@ -158,7 +158,7 @@ def part_of_face(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def degraded(rng: np.random.Generator, crop: np.ndarray) -> np.ndarray:
-    """Half of the crops at the resolution of small faces."""
+    """Reduces half of the crops to the resolution of small faces."""
     if rng.random() < 0.5:
         return crop
     side = int(rng.integers(*COARSE))

@@ -50,7 +50,7 @@ Image = np.ndarray
 
 @dataclass
 class Made:
-    """A composed video: frames, their faces, best first, and the people in each, by range of x."""
+    """A composed video: frames, their faces (best first), and the range of x of each person."""
 
     kind: str
     frames: list[Image]
@@ -100,7 +100,7 @@ def main() -> None:
                 flips += order_flips(video)
     print(f"{len(clips)} clips, {searched} frames searched, {search_ms:.0f} ms each")
     print(f"numbering: {1e3 * spent / numbered:.1f} ms per frame (processor time)")
-    print(f"in {flips} of {frames} frames of two, the best face is not that of the frame before")
+    print(f"the best face changes to the other person in {flips} of {frames} frames of two")
     print(table(scores))
 
 
@@ -148,7 +148,7 @@ def make(clips: list[Clip], rng: np.random.Generator, changed: bool) -> Iterator
 
 
 def shot(parts: list[tuple[Clip, int]], rng: np.random.Generator, changed: bool) -> Shot:
-    """Parts of clips side by side; with `changed`, at another size and in another light."""
+    """Parts of clips side by side; with `changed`, at another size and with other lighting."""
     size, levels = 1.0, np.arange(256, dtype=np.uint8)
     if changed:
         gain, gamma, size = rng.uniform(0.6, 1.3), rng.uniform(0.7, 1.4), rng.uniform(0.4, 1.0)
@@ -221,7 +221,7 @@ def number_people(video: Made) -> list[np.ndarray]:
 
 
 def track(video: Made) -> list[np.ndarray]:
-    """The numbers that tracks alone give, as `extract` makes them."""
+    """The numbers of tracks as in `extract`, without the comparison of appearances."""
     tracker, cuts, numbers = Tracker(), CutFinder(), []
     for index, (image, faces) in enumerate(zip(video.frames, video.faces, strict=True)):
         if cuts.update(image):

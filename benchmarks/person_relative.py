@@ -1,4 +1,4 @@
-"""Measures the gain by references of a person: the table of docs/person_relative.md.
+"""Measures the gain from references of each person: the table of docs/person_relative.md.
 
     python -m benchmarks person_relative --photographs WORK/people1 WORK/people2 --seeds 3
 
@@ -44,7 +44,7 @@ SHARES = (0.7, 0.8, 0.9)  # of neutral photographs in a mixture
 
 
 class Head(NamedTuple):
-    """A linear head, and its response to the mean reference of its training people."""
+    """A linear head, and its response to the mean reference of the training people."""
 
     kernel: np.ndarray
     bias: np.ndarray
@@ -135,9 +135,9 @@ def fold_hits(
             shown: np.ndarray = shown,
             truth: np.ndarray = truth,
         ) -> float:
-            """Of the photographs `rows`; `known` alone make the reference, if it is given.
+            """The accuracy on the photographs `rows`, with `known` ones as references if given.
 
-            `instead` is a reference in place of the population's.
+            `instead` replaces the population's reference.
             """
             answers = relative_answers(
                 shown[rows] @ head.kernel,

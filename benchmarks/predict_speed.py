@@ -38,7 +38,7 @@ PACKAGES = ("fer_jax", "fer (Haar)", "fer (MTCNN)")
 
 @dataclass
 class Worker:
-    """A package in another process, with what it has measured.
+    """A package in another process, and its measurements.
 
     Attributes:
         name: one of PACKAGES.
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("videos", type=Path, nargs="*")
     parser.add_argument("--fer", help="Python of an environment with fer")
     parser.add_argument("--rounds", type=int, default=5, help="after the first one")
-    parser.add_argument("--min-face", type=int, help="pixels; otherwise the default of each")
+    parser.add_argument("--min-face", type=int, help="pixels; by default that of each package")
     parser.add_argument("--serve", choices=PACKAGES, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.serve:
@@ -146,7 +146,7 @@ def table(workers: list[Worker]) -> list[str]:
 
 
 def common(ours: dict[str, Boxes], theirs: dict[str, Boxes]) -> tuple[int, int]:
-    """How many of our faces have one of theirs over them, and how many faces we have."""
+    """How many of our faces overlap with one of theirs, and how many faces we have."""
     shared = total = 0
     for video, frames in ours.items():
         for mine, other in zip(frames, theirs[video], strict=True):

@@ -1,7 +1,7 @@
-"""Compares the time of a pretext task's step with that of an emotion step on as many pixels.
+"""Compares a training step of each pretext task with an emotion step on the same number of pixels.
 
     python -m benchmarks pretext_speed
-    python -m benchmarks pretext_speed --network=full --batch=2 --rounds=5  # hours away from a GPU
+    python -m benchmarks pretext_speed --network=full --batch=2 --rounds=5  # hours without a GPU
     python -m benchmarks pretext_speed --network=full --batch=32 --steps=5  # on a GPU
 
 For each task two steps are compiled, as in training: the task's own, and that of `emotion` with the
@@ -46,7 +46,7 @@ def main() -> None:
     full = options.network == "full"
 
     print(f"# {options.network} network on {jax.devices()[0].device_kind}, batch {options.batch}")
-    print("| task | through the backbone | ms a step | supervised | ratio | quartiles |")
+    print("| task | through the backbone | ms per step | supervised | ratio | quartiles |")
     print("|---|---|---|---|---|---|")
     for name in options.cases:
         task, fields = CASES[name]

@@ -150,7 +150,7 @@ def collect_more(folders: list[Path], target: Path) -> None:
 
 
 def part(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A square part of a picture, of a tenth of its shorter side (96 pixels or more) to all."""
+    """A random square of a picture; its side is 96 pixels or more, if the picture is that large."""
     shorter = min(image.shape[:2])
     side = int(np.exp(rng.uniform(np.log(min(shorter, max(shorter / 10, 96))), np.log(shorter))))
     top, left = (rng.integers(length - side + 1) for length in image.shape[:2])
@@ -176,7 +176,8 @@ def labels(faces: Faces, shows_face: bool) -> Iterator[tuple[int, bool]]:
 def media(folders: list[Path], whole: bool = False) -> Iterator[tuple[str, np.ndarray]]:
     """Every picture and some frames of every video, with the source that they belong to.
 
-    On a square of one size, so that the detector is compiled once, unless `whole`.
+    Unless `whole`, pictures are fitted into squares of one size, so that the detector is compiled
+    once.
     """
     sized = (lambda image: image) if whole else fit
     for folder in folders:
@@ -203,7 +204,7 @@ def media(folders: list[Path], whole: bool = False) -> Iterator[tuple[str, np.nd
 
 
 def fit(image: np.ndarray) -> np.ndarray:
-    """The picture on a square of one size."""
+    """The picture, fitted into a square of one size."""
     scale = min(1, SIDE / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:SIDE, :SIDE]
     square = np.full((SIDE, SIDE, 3), 128, np.uint8)
@@ -222,9 +223,9 @@ def deal(crops: pd.DataFrame, folds: int) -> np.ndarray:
 
 
 def lay_out(crops: pd.DataFrame, work: Path, folder: Path, also_faces: Path | None) -> Path:
-    """The folders `faces` and `nonfaces` of a training, a subfolder a source.
+    """Writes the folders `faces` and `nonfaces` of a training, with one subfolder per source.
 
-    One that is there already is taken as it is: another set of pictures wants another --workdir.
+    Existing folders are used unchanged, so another set of pictures needs another --workdir.
     """
     if (folder / "faces").exists():
         return folder
@@ -241,9 +242,9 @@ def lay_out(crops: pd.DataFrame, work: Path, folder: Path, also_faces: Path | No
 
 
 def teach(config: ConfigDict, data: Path, workdir: Path) -> tuple[Score, float]:
-    """A verifier that saw the folders' training sources only, and its threshold.
+    """Trains a verifier on the training sources in `data`; returns its scores and its threshold.
 
-    Prints what it does on the sources that were held out of it, which no textures count among.
+    Prints its results on the held-out sources, without textures.
     """
     config = copy.deepcopy(config)
     folders = {kind: str(data / kind) for kind in ("faces", "nonfaces")}
@@ -300,7 +301,7 @@ def report(crops: pd.DataFrame) -> None:
     removed = (crops["verifier"].to_numpy() < cut) & ~face
     print(f"at 1 % of these faces lost: {rate(removed, ~face, names)} of non-faces removed")
 
-    print("\nMTCNN's score alone, and either says no (verifier at its threshold):")
+    print("\nMTCNN's score alone, and together with the verifier at its threshold:")
     for least in (0.0, 0.7, 0.8, 0.9, 0.95, 0.99):
         alone = (crops["mtcnn"] >= least).to_numpy()
         both = alone & passes

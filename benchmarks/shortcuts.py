@@ -52,13 +52,13 @@ Probe = Callable[[np.ndarray, Jigsaw], np.ndarray]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=4000, help="images, half of them to learn")
+    parser.add_argument("--count", type=int, default=4000, help="images, half of them for fitting")
     parser.add_argument("--size", type=int, default=48, help="pixels of a side")
     parser.add_argument("--permutations", type=int, default=24)
     parser.add_argument("--gap", type=int, nargs="+", default=[3, 4, 5])
     parser.add_argument("--detail", type=float, nargs="+", default=[0.7, 1.0, 2.0])
     parser.add_argument("--faces", type=Path, nargs="*", default=[], help="workdirs with crops")
-    parser.add_argument("--network", type=int, default=0, help="steps to train it on textures")
+    parser.add_argument("--network", type=int, default=0, help="training steps of the network")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     print(f"| images | what the probe sees | task | accuracy | chance |\n|{'---|' * 5}")
@@ -115,9 +115,9 @@ def rows(options: argparse.Namespace) -> Iterator[list[str]]:
 def network_rows(
     images: np.ndarray, tasks: dict[Jigsaw, str], options: argparse.Namespace
 ) -> Iterator[list[str]]:
-    """The small network itself, which sees all of the puzzle, and learns `options.network` steps.
+    """Trains the small network, which sees the whole puzzle, for `options.network` steps.
 
-    Its accuracy is that of evaluation, on the last quarter of the images.
+    The accuracy is measured on the last quarter of the images.
     """
     network = emotion.get_config("small").unlock()
     held_out = len(images) // 4
@@ -143,7 +143,7 @@ def network_rows(
 
 
 def turns(images: np.ndarray, name: str, seed: int) -> Iterator[list[str]]:
-    """Rotation before the augmentation and after it, with two kinds of augmentation."""
+    """Accuracy on rotations before and after the augmentation, with two kinds of augmentation."""
     for augment, traces in ((MODERATE, "the default's"), (Sideways(), "moved to one side")):
         for kind, order in ((Rotation, "turned first"), (TurnedLast, "turned last")):
             value = solved(rotations(images, kind(views=1, augment=augment), seed))
@@ -176,12 +176,12 @@ def textures(
 
 
 def lit(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightest in the corner above on the left, by 10 to 40 % on each side of the middle."""
+    """Adds light from the top left corner, 10 to 40 % above and below the middle's brightness."""
     return images * (1 + _slope(images, rng))
 
 
 def tinted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Red in that corner, blue in the opposite one; equally bright everywhere."""
+    """Tints the top left corner red and the opposite one blue, with equal brightness."""
     slope = _slope(images, rng)
     return images * np.concatenate([1 + slope, np.ones_like(slope), 1 - slope], -1)
 
@@ -193,7 +193,7 @@ def _slope(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def aberrated(images: np.ndarray, _: np.random.Generator, strength: float = 0.02) -> np.ndarray:
-    """Red 2 % larger and blue 2 % smaller than green, about the middle."""
+    """Enlarges red and shrinks blue by 2 % about the centre."""
     nothing = jnp.zeros(len(images))
     channels = [
         np.asarray(placed(jnp.asarray(images), nothing + scale, nothing, nothing, nothing))
@@ -203,7 +203,7 @@ def aberrated(images: np.ndarray, _: np.random.Generator, strength: float = 0.02
 
 
 def crops(workdir: Path, side: int, limit: int) -> np.ndarray:
-    """Face crops of a stage's workdir, spread evenly over the table, in its order."""
+    """Up to `limit` face crops of a stage's workdir, evenly spaced in its table."""
     table = next(workdir / n for n in TABLES if (workdir / n).exists())
     paths = list(pd.read_parquet(table).query("status in ('ok', 'kept')")["crop"])
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int)
@@ -218,7 +218,7 @@ TABLES = ("photographs.parquet", "manifest.parquet")
 
 
 def repeated(images: np.ndarray, count: int) -> np.ndarray:
-    """Each image as often as it takes to make `count` puzzles; a half keeps its own images."""
+    """Each image in several consecutive rows, `count` in all, so that the halves share no image."""
     return np.repeat(images, max(1, count // len(images)), axis=0)
 
 
@@ -226,7 +226,7 @@ def repeated(images: np.ndarray, count: int) -> np.ndarray:
 
 
 def puzzles(images: np.ndarray, task: Jigsaw, probe: Probe, *, seed: int) -> Problems:
-    """Puzzles as the task makes them for training; for each permutation, their measurements."""
+    """Measurements of training puzzles for every permutation that may be reversed."""
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     described, answers = [], []
     for number, start in enumerate(range(0, len(images), CHUNK)):
@@ -258,7 +258,7 @@ def _fits(tiles: np.ndarray, gap: int) -> np.ndarray:
     """[b, i, j, 6]: how well tile i continues in tile j on its right.
 
     Differences of the border pixels, of the borders extrapolated into the gap, and correlation:
-    each as they lie, and at the best shift along the border.
+    each without a shift, and at the best shift along the border.
     """
     last, first = tiles[:, :, None, :, -1], tiles[:, None, :, :, 0]
     last_on = last + (last - tiles[:, :, None, :, -2]) * (gap + 1) / 2
@@ -314,7 +314,7 @@ SEES = {borders: "borders of tiles", tints: "colours of tiles", shifts: "shifts 
 
 
 def rotations(images: np.ndarray, task: Rotation, seed: int) -> Problems:
-    """Images as the task turns them; for each reversed turn, the pixels along the sides."""
+    """Measurements of rotated training images for every turn: the pixels along the sides."""
     described, answers = [], []
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     for number, start in enumerate(range(0, len(images), CHUNK)):
@@ -335,7 +335,7 @@ def rotations(images: np.ndarray, task: Rotation, seed: int) -> Problems:
 
 
 class joint_normalisation:  # noqa: N801
-    """In this context, tiles are normalised over all channels together."""
+    """In a `with` block, normalises each tile over all channels together."""
 
     def __enter__(self) -> None:
         self._own, jigsaw.normalised = jigsaw.normalised, self.normalised
@@ -351,7 +351,7 @@ class joint_normalisation:  # noqa: N801
 
 
 class TurnedLast(Rotation):
-    """Turns the images after the augmentation, so that its traces turn along."""
+    """Rotates the images after the augmentation, so that its artefacts are rotated too."""
 
     def prepare(self, key: Any, images: Any, labels: Any, *, train: bool) -> Any:
         turn_key, augment_key = jax.random.split(key)

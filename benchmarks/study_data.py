@@ -101,13 +101,13 @@ def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         others = likeness.Faces.read(faces["file"].tolist())
         found = sorted({near for _, near, _ in likeness.copies(shown, others)})
         if not found:
-            print(f"{before - len(faces)} faces left out as copies of faces measured on")
+            print(f"{before - len(faces)} faces left out as copies of test faces")
             return faces
         faces = faces.drop(faces.index[found])
 
 
 def not_copied_from(seen: pd.DataFrame, faces: pd.DataFrame) -> pd.DataFrame:
-    """The faces whose nearest face among `seen` is not a copy of them."""
+    """The faces of which `seen` contains no copy."""
     pool = likeness.Faces.read(seen["file"].tolist())
     found = [
         row for row, _, _ in likeness.copies(likeness.Faces.read(faces["file"].tolist()), pool)

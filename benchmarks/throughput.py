@@ -1,6 +1,6 @@
 """Measures the time of a step of Inception-ResNet-v2, here and in PyTorch.
 
-    python -m benchmarks throughput --peer=peers/bin/python  # made of requirements-timm.txt
+    python -m benchmarks throughput --peer=peers/bin/python  # from requirements-timm.txt
     python -m benchmarks throughput --size=96 --peer=peers/bin/python
     python -m benchmarks throughput --size=299 --batch=128 --dtype=bfloat16 --peer=python3  # a GPU
     python -m benchmarks throughput --network=base --size=48 --batch=64 --peer=peers/bin/python
@@ -42,9 +42,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=1, help="successive steps per round")
     parser.add_argument("--peer", default="", help="a Python with torch and timm")
-    parser.add_argument("--variants", default="", help="our backbones, as JSON objects in a list")
+    parser.add_argument("--variants", default="", help="our backbones as a JSON list of objects")
     parser.add_argument(
-        "--together", action="store_true", help="compile all at once; spoils the first-step times"
+        "--together", action="store_true", help="compile all at once; invalidates first-step times"
     )
     parser.add_argument(
         "--compile",
