@@ -30,7 +30,7 @@ def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
     full = size == "full"
     chosen: dict[str, dict[str, Any]] = {
         "rotation": {"views": 1},  # 4: every image in all four rotations, four times the cost
-        # Tiles that pass through the backbone one by one need 75 pixels each; 299 is three tiles.
+        # In mode "tiles", each tile needs 75 pixels, so 299 pixels suffice for three.
         "jigsaw": {
             "mode": "tiles" if full else "image",
             "gap": 24 if full else 5,

@@ -30,15 +30,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
     del arg
     config = ConfigDict()
     config.stage = "audit"
-    config.run = ""  # workdir of a crossval or a pipeline, in place of photographs, folds and init
+    # Workdir of a finished crossval or pipeline; replaces photographs, folds and init.
+    config.run = ""
     config.photographs = ""  # workdir of the stage `photographs`
-    config.test_photographs = ""  # another one, for cross_set
-    # The folds that will be used; see configs/emotion.py.
+    config.test_photographs = ""  # workdir of the test photographs, for protocol "cross_set"
+    # The protocol of the cross-validation; see configs/emotion.py.
     config.protocol = "leave_one_subject_out"
-    config.folds = 5
-    config.fold_seed = 0
+    config.folds = 5  # number of folds, for the protocols "grouped_kfold" and "random"
+    config.fold_seed = 0  # seed for shuffling people before they are split into folds
     config.init = ""  # a pretrained workdir, whose config names its pretraining data
-    config.pool = ""  # a workdir of `extract` or `refine`: data for a later pretraining
-    config.allow_leaks = ()
-    config.image_size = 80  # pixels
+    config.pool = ""  # a workdir of `extract` or `refine`: faces for a later pretraining
+    config.allow_leaks = ()  # kinds of leaks that do not stop the run, such as ("same_person",)
+    config.image_size = 80  # side in pixels at which faces are compared
     return config.lock()

@@ -42,11 +42,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # labels.csv), "cross_set" (trained on `photographs`, tested on `test_photographs`), or
     # "random": people in both train and test, which inflates every figure; the report says so.
     config.protocol = "grouped_kfold"
-    config.folds = 5
-    config.fold_seed = 0
-    config.seeds = (0,)
-    config.test_photographs = ""  # for cross_set
-    config.shots = 0  # low-shot: at most this many training photographs per emotion; 0 for all
+    config.folds = 5  # number of folds, for the protocols "grouped_kfold" and "random"
+    config.fold_seed = 0  # seed for shuffling people before they are split into folds
+    config.seeds = (0,)  # training seeds; all folds are trained and tested once with each
+    config.test_photographs = ""  # workdir of the test photographs, for protocol "cross_set"
+    config.shots = 0  # low-shot: the most training photographs per emotion and fold; 0 for all
     # Kinds of leaks that do not stop the run, by name; the report lists them. See configs/audit.py.
     config.allow_leaks = ()
 
@@ -65,7 +65,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.tasks = argument.tasks(("emotion",), size)
     config.tasks.update(argument.tasks(auxiliary, size, weight=0.5))
     config.tasks.emotion.label_smoothing = 0.1
-    config.image_size = 48 if small else 299
+    config.image_size = 48 if small else 299  # side in pixels of the network's input
     config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
         "width": {"small": 0.125, "base": 0.25, "full": 1.0}[size],
         "depth": {"small": (1, 1, 1), "base": (2, 4, 2), "full": (10, 20, 10)}[size],
@@ -82,50 +82,54 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # has other emotions, the emotions that both have keep their weights. {seed} is replaced by the
     # seed's number, if each seed has its own pretraining.
     config.init = "starter" if starter else ""
-    # For the report: the pretraining data of `init`, and whether it contains the test people:
-    # "yes", "no", or "unknown".
+    # For the report: a description of the pretraining data of `init`.
     config.pretraining = ""
+    # For the report: whether the pretraining data contain the test people: "yes", "no", "unknown".
     config.pretraining_saw_test_people = "unknown"
     config.balance = False  # True: all emotions are sampled equally often
-    # 5: the answer is the mean over five crops; mirror images are always included. "as_is" uses the
-    # number in the model's record.
+    # Crops of each test face whose answers are averaged, 1 or 5; mirror images are always included.
+    # The method "as_is" uses the number in the model's record.
     config.test_crops = 1
-    # Features are averaged over these magnifications of the face; 1.0: not magnified.
+    # Magnifications of each face over which features are averaged; 1.0 is the unchanged face.
     config.test_zooms = (1.0, 1.1, 1.2) if starter else (1.0,)
-    # For "fine_tune": steps and temperature are chosen on this share of a fold's training people,
-    # by another training without them (0: no choice); `checkpoints` are the shares of the steps
-    # that are tried.
+    # For the method "fine_tune": the number of steps and the temperature are selected on the share
+    # `share` of each fold's training people, by a training without them (0: nothing is selected).
+    # `checkpoints` are the fractions of all steps that are compared.
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})
 
-    config.everyone = True  # also train a model on all faces, for predict
-    config.save_folds = False  # also save each fold's model, in folds/*/model
+    config.everyone = True  # also train a final model on all people, for `predict`
+    config.save_folds = False  # also save the model of each fold, in folds/*/model
     config.explain = True  # heat maps (Grad-CAM) and a map of the features, for the report
 
     # 40 epochs of a few dozen photographs are too few steps for a network from scratch.
     longer = {"epochs": 40.0, "min_steps": 300, "learning_rate": 3e-4 if size == "full" else 6e-3}
-    # For "auto": replaces the three fields of these names below if `init` was never trained on
-    # emotions: random weights, or a model of configs/pretrain.py that started from random weights.
+    # For the method "auto": replaces epochs, min_steps and optimizer.learning_rate if `init` was
+    # never trained on emotions: random weights, or a pretraining that started from random weights.
     config.longer = longer
-    config.epochs = 0.0 if starter else longer["epochs"]  # at least min_steps, below
-    config.min_steps = 100 if starter else longer["min_steps"]
-    config.batch_size = 32  # images, over all devices
+    # Passes over the training faces, but at least min_steps training steps.
+    config.epochs = 0.0 if starter else longer["epochs"]
+    config.min_steps = 100 if starter else longer["min_steps"]  # the least number of training steps
+    config.batch_size = 32  # images per training step, over all devices
     config.optimizer = {
-        "learning_rate": 1e-3 if starter else longer["learning_rate"],
-        "warmup": 0.1,  # of the steps
-        "weight_decay": 0.02,
-        "clip": 1.0,  # the largest norm of the gradients of all parameters
-        "backbone_rate": 1.0,  # a factor on the learning rate of the backbone
-        "layer_decay": 1.0,  # a factor on the learning rate per block below the heads
-        "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
-        "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
+        "learning_rate": 1e-3 if starter else longer["learning_rate"],  # its peak, after warm-up
+        "warmup": 0.1,  # share of the steps in which the learning rate rises to its peak
+        "weight_decay": 0.02,  # AdamW's weight decay of kernels
+        "clip": 1.0,  # the largest global norm of the gradients; larger ones are scaled down
+        "backbone_rate": 1.0,  # factor for the learning rate of the backbone
+        "layer_decay": 1.0,  # factor for the learning rate, once per block below the heads
+        # Patterns of parameters that are not trained: ("backbone/*",) with
+        # backbone.frozen_batchnorm trains only the head.
+        "freeze": (),
+        "average": 0.0,  # decay of a running average of the parameters, such as 0.999; 0: none
     }
-    config.log_every = 10  # steps
-    config.evaluate_every = 0  # steps; 0: at the end
-    config.checkpoint_every_s = 20.0  # seconds
-    config.accumulate = 1  # parts of a batch, one after the other
+    config.log_every = 10  # steps between the logged figures; 0: only at the end
+    config.evaluate_every = 0  # steps between evaluations on validation data; 0: only at the end
+    config.checkpoint_every_s = 20.0  # seconds between checkpoints
+    config.accumulate = 1  # parts of a batch that are computed one after the other, to save memory
     config.fsdp = 1  # devices that share one copy of the parameters
-    config.workers = 0  # processes that read images; 0: threads
-    config.wandb = ""  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
+    config.workers = 0  # processes that read images; 0: threads of this process
+    # Project of Weights & Biases to which figures are sent; "": none. Needs 'fer_jax[wandb]'.
+    config.wandb = ""
     return config.lock()
 
 

@@ -33,13 +33,13 @@ def of_runs(runs: dict[str, str]) -> ConfigDict:
     """A report on the first of `runs`, compared with the others."""
     config = ConfigDict()
     config.stage = "evaluate"
-    # Workdirs of finished crossval stages, by name; names without a workdir are ignored.
+    # Workdirs of finished runs of `crossval`, by name; names without a workdir are ignored.
     config.runs = runs
     # The run that the report is about.
     config.main = next(iter(runs))
     # Workdirs of other stages, which the report's table of stages lists.
     config.context = ()
-    # Number of bootstrap samples of people; the same seed gives the same interval.
+    # Bootstrap over people: the number of samples, and the seed that determines them.
     config.bootstrap = {"samples": 10_000, "seed": 0}
-    config.language = "en"  # of the report: "en" or "fa", Persian
+    config.language = "en"  # language of the report: "en" or "fa" (Persian)
     return config.lock()

@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "export"
 
-    config.model = "starter"
-    # "stablehlo" needs no further library: --config.formats="('stablehlo',)"
+    config.model = "starter"  # a model directory, a workdir that contains one, or "starter"
+    # Formats to write: "onnx" (needs 'fer_jax[export]') and "stablehlo" (needs nothing else).
     config.formats = ("onnx", "stablehlo")
     return config.lock()

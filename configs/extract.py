@@ -33,35 +33,35 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "extract"
 
-    config.videos = ""  # a folder of videos, or one
-    config.every_s = 0.5  # seconds between the sampled frames; 0.0 for every frame
+    config.videos = ""  # a folder of videos, or one video
+    config.every_s = 0.5  # seconds between sampled frames; 0.0: every frame
 
     config.detector = {
-        "min_face": 40,  # pixels; smaller faces are not looked for
+        "min_face": 40,  # side in pixels of the smallest faces to detect
         "factor": 0.709,
         "thresholds": (0.6, 0.7, 0.8),
-        "max_faces": 0,  # per frame, the best ones; 0 for all
+        "max_faces": 0,  # the most faces per frame, those with the highest scores; 0: all
     }
-    # Pixels, and a share of the template's side. A model works only on the kind of crops on which
-    # it was trained.
+    # Side of a crop in pixels, and margin around the face as a fraction of the template's side. A
+    # model works only on the kind of crops on which it was trained.
     config.crop = {"size": 80 if small else 320, "margin": 0.0 if small else 0.1}
-    # Background crops per frame; the lowest score of a rejected candidate that is kept as a hard
-    # negative.
+    # Crops without a face: background crops per frame, and the lowest detector score of a rejected
+    # candidate that is kept as a hard negative.
     config.negatives = {"per_frame": 1, "floor": 0.3}
 
     config.limits = {
-        "min_size": 0.0,  # pixels, the shorter side of a face's box
-        "min_sharpness": 0.0,  # variance of the Laplacian
-        "min_brightness": 0.0,  # mean luma, 0 to 255
-        "max_brightness": 255.0,
-        "max_yaw": 90.0,  # degrees to either side
-        "min_hash_distance": 0,  # bits of 64; crops of a track with fewer are duplicates
-        "per_track": 0,  # crops per track at most, evenly spread; 0 for all
+        "min_size": 0.0,  # pixels: the least shorter side of a face's box
+        "min_sharpness": 0.0,  # the least variance of the Laplacian; blurred crops have low values
+        "min_brightness": 0.0,  # the least mean luma, 0 to 255
+        "max_brightness": 255.0,  # the largest mean luma, 0 to 255
+        "max_yaw": 90.0,  # the largest rotation of the head to either side, in degrees
+        "min_hash_distance": 0,  # of 64 bits; crops of a track that differ in fewer are duplicates
+        "per_track": 0,  # the most crops per track, evenly spaced in time; 0: all
     }
 
-    config.batch = 8  # frames that are detected together
-    config.workers = 0  # processes, one video each; 0: this process, which also uses all cores
-    config.runner = ""  # of Apache Beam, such as "DirectRunner"; "": this machine, without Beam
-    config.runner_options = ""  # further options of the runner, as one string
-    config.seed = 0  # of the places of background crops
+    config.batch = 8  # frames that are searched together
+    config.workers = 0  # processes that read one video each; 0: this process (uses all cores too)
+    config.runner = ""  # a runner of Apache Beam, such as "DirectRunner"; "": without Beam
+    config.runner_options = ""  # further options of the Beam runner, as one string
+    config.seed = 0  # seed of the random positions of background crops
     return config.lock()

@@ -31,10 +31,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.stage = "imagenet_check"
 
     config.weights = ""  # a weight file, or "imagenet": the one that --config.init=imagenet reads
-    config.head = ""  # a weight file with the head; "": `weights`
-    config.images = ""  # a folder of pictures of ImageNet
+    config.head = ""  # a weight file that contains the head; "": the file `weights`
+    config.images = ""  # a folder of ImageNet's validation pictures
 
-    config.min_top1 = 0.79  # accuracy that the interval has to reach
-    config.most = 2000  # pictures, 100 or more, evenly spread over the folder; 0: all
-    config.batch = 32  # pictures
+    config.min_top1 = 0.79  # top-1 accuracy that the 95 % interval must reach
+    config.most = 2000  # the number of pictures to use, 100 or more, evenly spaced; 0: all
+    config.batch = 32  # pictures that are classified together
     return config.lock()

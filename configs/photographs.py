@@ -28,20 +28,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "photographs"
 
-    config.photos = ""  # a folder, or a labels.csv
-    config.emotions = ("angry", "happy", "neutral", "sad")  # a closed set; not case-sensitive
-    config.ignore = ()  # emotions whose photographs are left out, counted
+    config.photos = ""  # a folder <subject>/<emotion>/<photograph>, or a table labels.csv
+    # The allowed emotions, in any letter case; other names are errors unless they are ignored.
+    config.emotions = ("angry", "happy", "neutral", "sad")
+    config.ignore = ()  # emotions whose photographs are left out and counted
 
     # True: subjects and file names are replaced by random ids; only pseudonyms.csv, next to the
     # photographs, maps them to each other.
     config.pseudonymise = False
 
-    config.aligned = False  # True: the photographs are aligned faces, and are only resized
-    config.max_side = 1280  # pixels; larger photographs are shrunk to this side for detection
-    # min_face: pixels; smaller faces are not looked for
+    config.aligned = False  # True: the photographs are aligned face crops and are only resized
+    config.max_side = 1280  # pixels; larger photographs are reduced to this side for detection
+    # min_face: side in pixels of the smallest faces to detect
     config.detector = {"min_face": 40, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
-    # Pixels, and a share of the template's side. A model works only on the kind of crops on which
-    # it was trained.
+    # Side of a crop in pixels, and margin around the face as a fraction of the template's side. A
+    # model works only on the kind of crops on which it was trained.
     config.crop = {"size": 80 if small else 320, "margin": 0.0 if small else 0.1}
-    config.batch = 16  # photographs
+    config.batch = 16  # photographs that are searched together
     return config.lock()

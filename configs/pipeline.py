@@ -58,10 +58,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"), default_size="base")
     config = ConfigDict()
     config.stage = "pipeline"
-    config.videos = ""
-    config.photos = ""
-    config.needs = ("videos", "photos")
-    config.language = "en"  # of messages, pictures and the report: "en" or "fa", Persian
+    config.videos = ""  # the folder of your videos
+    config.photos = ""  # the folder or table of your labelled photographs
+    config.needs = ("videos", "photos")  # fields that must be set before the pipeline starts
+    config.language = "en"  # language of messages, pictures and the report: "en" or "fa" (Persian)
 
     # The stage replaces names in braces: its workdir, and the fields above.
     config.steps = {
@@ -87,8 +87,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     steps.evaluate = evaluate.of_runs(folders).unlock()
     steps.evaluate.language = config.get_ref("language")
     steps.evaluate.context = tuple(f"{{workdir}}/{name}" for name in earlier)
-    config.order = (*earlier, *runs.values(), "evaluate")
-    # Steps that are left out if they cannot run on these photographs.
+    config.order = (*earlier, *runs.values(), "evaluate")  # the steps that run, in this order
+    # Steps that are left out, with a warning, if they cannot run on these photographs.
     config.optional = tuple(name for name in runs.values() if name == "as_is")
     return config.lock()
 

@@ -33,31 +33,33 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "predict"
 
-    config.model = "starter"
+    config.model = "starter"  # a model directory, a workdir that contains one, or "starter"
     config.input = ""  # an image, a video, or a folder of both
-    config.camera = ""  # instead: the number of a camera of this machine, 0 for the first one
+    config.camera = ""  # the number of a camera to read instead of `input`, 0 for the first one
 
     # For a person-relative model, which compares the faces of a person with each other
     # (docs/person_relative.md): "one" person in the whole input, or "folder": one folder per person
     # inside the input. Only the largest face of a picture is classified.
     config.people = ""
-    # For the reference "neutral": a pattern of the names of photographs with a neutral face.
-    config.neutral = ""  # e.g. "*neutral*"
+    # For a person-relative model with the reference "neutral": a pattern of the file names of
+    # neutral photographs, such as "*neutral*".
+    config.neutral = ""
 
-    # Abstaining: answers that are not confident enough are withheld, by one of these.
-    config.min_confidence = 0.0  # the lowest probability of an answer
-    # The share of faces to answer, such as 0.5. The threshold is the one that answered this share
-    # of the held-out faces on which the model was measured. 0: all.
+    # Abstaining: one of the next two fields decides which answers are withheld.
+
+    config.min_confidence = 0.0  # answers with a lower probability are withheld
+    # The share of faces to answer, such as 0.5; 0: all. The threshold is the one that answered this
+    # share of the held-out faces on which the model was measured.
     config.coverage = 0.0
 
-    config.every_s = 0.2  # seconds of video between the frames that are analysed
-    # Seconds: time constant of the smoothing of probabilities over time, for each person of a video
+    config.every_s = 0.2  # seconds of video between the analysed frames; 0.0: every frame
+    # Time constant in seconds of the smoothing of each person's probabilities in a video
     # (docs/people_in_video.md). 0: no smoothing.
     config.smoothing_s = 0.5
-    # Pixels: larger pictures are shrunk to this side for detection. 0: as for the model's own
-    # photographs. Larger values find smaller faces, but the model was not measured with them.
+    # Pixels: larger pictures are reduced to this side for detection. 0: the value with which the
+    # model was measured. Larger values find smaller faces, with unmeasured accuracy.
     config.max_side = 0
-    config.batch = 8  # frames
-    config.annotate = True  # False: only the tables are written
-    config.language = "en"  # of pictures and timelines: "en" or "fa", Persian
+    config.batch = 8  # frames that are analysed together
+    config.annotate = True  # False: write only the tables, no pictures and videos
+    config.language = "en"  # language of pictures and timelines: "en" or "fa" (Persian)
     return config.lock()

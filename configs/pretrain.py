@@ -43,11 +43,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.tasks = argument.tasks(tasks, size)
     config.data = {
-        "dataset": "face_frames",
-        "config": "",  # "all": every face, with root=WORK/extract; "": those that `refine` kept
-        "root": "",
-        "image_size": 48 if small else 299,
-        "cache": small,  # decoded in memory
+        "dataset": "face_frames",  # the name of a data set in datasets/, or a dotted module name
+        "config": "",  # "": the faces that `refine` kept; "all": all faces, with root=WORK/extract
+        "root": "",  # a workdir of `refine` or `extract`
+        "image_size": 48 if small else 299,  # side in pixels of the network's input
+        "cache": small,  # whether all images are decoded once and kept in memory
     }
     config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
         "width": {"small": 0.125, "base": 0.25, "full": 1.0}[size],
@@ -61,35 +61,37 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "remat": False,
         "dtype": "auto",
     }
-    config.init = ""  # a workdir or model directory, a weight file, "imagenet", or "starter"
+    # The initial weights of the backbone: a workdir or model directory, a weight file, "imagenet"
+    # or "starter"; "": random weights.
+    config.init = ""
 
     # Probes of the features, before the first step and at each evaluation.
     config.probe = {
         "photographs": "",  # a workdir of the stage `photographs`; "": no probes
-        "neighbours": 20,  # that vote
-        "folds": 5,  # or the number of people, if that is smaller
-        "most": 2000,  # photographs at most, of whole people drawn by the seed
+        "neighbours": 20,  # number of nearest neighbours that vote
+        "folds": 5,  # number of folds; at most the number of people
+        "most": 2000,  # the most photographs to use; whole people are drawn by the seed
     }
 
-    config.epochs = 25.0 if small else 60.0
-    # Tasks that compare an image with the rest of its batch need a larger batch.
+    config.epochs = 25.0 if small else 60.0  # passes over the training faces
+    # Images per training step, over all devices; more for tasks that compare the images of a batch.
     config.batch_size = 128 if {"simclr", "vicreg"} & set(tasks) else 64
-    config.seed = 0
+    config.seed = 0  # seed of all random numbers of the training
     config.optimizer = {
         "learning_rate": 4e-3 if small else 1e-3,
-        "warmup": 0.1,  # of the steps
+        "warmup": 0.1,
         "weight_decay": 0.02,
         "clip": 1.0,
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
-        "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
-        "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
+        "freeze": (),
+        "average": 0.0,
     }
-    config.log_every = 10  # steps
-    config.evaluate_every = 0  # steps; 0: at the end
+    config.log_every = 10
+    config.evaluate_every = 0  # steps between evaluations on validation data; 0: only at the end
     config.checkpoint_every_s = 20.0
-    config.accumulate = 1  # parts of a batch, one after the other
-    config.fsdp = 1  # devices that share one copy of the parameters
-    config.workers = 0  # processes that read images; 0: threads
-    config.wandb = ""  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
+    config.accumulate = 1
+    config.fsdp = 1
+    config.workers = 0
+    config.wandb = ""
     return config.lock()

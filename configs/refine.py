@@ -40,14 +40,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.faces = ""  # workdir of `extract`
     config.verifier = ""  # workdir of the verifier's training, or its model directory
 
-    config.use_verifier = "auto"  # your own if it can be trusted, else "starter"; or "own"
-    config.min_test_sources = 3  # videos with faces that your own verifier has not seen
-    config.confident_score = 0.99  # of MTCNN; a detection with this score or more is confident
-    config.max_removed_of_confident = 0.05  # share of the confident detections in unseen videos
+    # "own": your verifier; "starter": the one that ships with the package; "auto": your own if it
+    # can be trusted, otherwise the starter's.
+    config.use_verifier = "auto"
+    # Your verifier is trusted only if it was tested on at least this many unseen videos with faces.
+    config.min_test_sources = 3
+    config.confident_score = 0.99  # MTCNN's score from which a detection counts as confident
+    # A verifier is trusted only if it removes at most this share of the confident detections.
+    config.max_removed_of_confident = 0.05
 
-    config.max_faces_lost = 0.01  # share of the validation faces
-    config.min_detector_score = 0.8  # MTCNN's O-Net probability
+    config.max_faces_lost = 0.01  # the threshold loses at most this share of the validation faces
+    config.min_detector_score = 0.8  # crops with a lower score of MTCNN are removed
 
-    config.batch = 64  # crops
-    config.sheet = 96  # crops in removed.png at most
+    config.batch = 64  # crops that are scored together
+    config.sheet = 96  # the most crops shown in removed.png
     return config.lock()

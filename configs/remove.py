@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     del arg
     config = ConfigDict()
     config.stage = "remove"
-    config.remove = ""  # the subject's id, or pseudonym
-    config.photos = ""  # the folder of photographs, or labels.csv; "": photographs are kept
+    config.remove = ""  # the id or the pseudonym of the person
+    config.photos = ""  # the folder of photographs or labels.csv; "": keep the photographs
     config.work = ""  # the folder that contains all workdirs
     return config.lock()

@@ -18,15 +18,20 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "render"
     config.clips = {
-        "first_person": 101,  # people in clips and in photographs must differ
-        "people": 15,
-        "per_emotion": 2,
-        "frames": 12,
-        "fps": 6,
-        "scenes": 8,  # clips without people
+        "first_person": 101,  # number of the first person; clips and photographs share no people
+        "people": 15,  # number of people
+        "per_emotion": 2,  # clips of each person and emotion
+        "frames": 12,  # frames of each clip
+        "fps": 6,  # frames per second
+        "scenes": 8,  # number of clips without people
     }
-    config.photographs = {"first_person": 1, "people": 15, "per_emotion": 5}
-    config.newcomers = {"first_person": 201, "people": 4}  # to try the finished model on
-    config.size = (240, 320)  # height, width of both; even numbers
-    config.workers = 0  # processes; 0: one per core
+    config.photographs = {
+        "first_person": 1,  # number of the first person
+        "people": 15,  # number of people
+        "per_emotion": 5,  # photographs of each person and emotion
+    }
+    # Other people, on whom the finished model is tried: the first one's number, and how many.
+    config.newcomers = {"first_person": 201, "people": 4}
+    config.size = (240, 320)  # height and width of clips and photographs in pixels, even numbers
+    config.workers = 0  # processes that draw; 0: one per core
     return config.lock()

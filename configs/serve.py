@@ -22,13 +22,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "serve"
 
-    config.model = "starter"
-    config.port = 8765  # 0 picks a free one
-    config.every_s = 0.2  # seconds of video between the frames that are analysed
-    # Pixels: larger pictures are shrunk to this side for detection. 0: as for the model's own
-    # photographs.
+    config.model = "starter"  # a model directory, a workdir that contains one, or "starter"
+    config.port = 8765  # TCP port of the page; 0: any free port
+    config.every_s = 0.2  # seconds of video between the analysed frames; 0.0: every frame
+    # Pixels: larger pictures are reduced to this side for detection. 0: the value with which the
+    # model was measured.
     config.max_side = 0
-    config.batch = 8  # frames
-    config.max_upload_mb = 200  # megabytes (1e6 bytes) per picture or video
-    config.max_video_s = 600.0  # seconds; longer videos are refused
+    config.batch = 8  # frames that are analysed together
+    config.max_upload_mb = 200  # the largest picture or video in megabytes (1e6 bytes)
+    config.max_video_s = 600.0  # the longest video in seconds; longer ones are refused
     return config.lock()

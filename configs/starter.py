@@ -38,8 +38,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.stage = "train"
 
     config.aligned = ""  # workdir of the stage `photographs` on the same pictures
-    config.faces = ""  # <split>/<source>/*: further faces, without emotions
-    config.nonfaces = ""  # likewise, pictures without a face
+    config.faces = ""  # a folder <split>/<source>/* of faces without emotion labels; "": none
+    config.nonfaces = ""  # a folder <split>/<source>/* of pictures without a face; "": none
 
     config.tasks = argument.tasks(("emotion",), "base")
     config.tasks.update(argument.tasks(("verification", *pretext), "base", weight=0.5))
@@ -48,11 +48,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Uses the inputs of `emotion`, so that a batch passes through the network once for both.
     config.tasks.verification.inputs_of = "emotion"
     config.data = {
-        "dataset": "starter_faces",
+        "dataset": "starter_faces",  # the name of the data set in datasets/
         "config": "",
-        "root": "",
+        "root": "",  # the folder of FER2013, with labels.csv
         "image_size": 48,
         "cache": True,
+        # The fields of the same names above.
         "folders": {name: config.get_ref(name) for name in ("aligned", "faces", "nonfaces")},
     }
     config.backbone = {  # Inception-ResNet-v2, size "base"
@@ -67,26 +68,26 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "remat": False,
         "dtype": "auto",
     }
-    config.init = ""  # a workdir or model directory to start from
+    config.init = ""  # a workdir or model directory with initial weights; "": random weights
 
     config.epochs = 40.0
     config.batch_size = 64
     config.seed = 0
     config.optimizer = {
         "learning_rate": 4e-3,
-        "warmup": 0.1,  # of the steps
+        "warmup": 0.1,
         "weight_decay": 0.05,
         "clip": 1.0,
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
         "freeze": (),
-        "average": 0.999,  # decay of a running average of the parameters
+        "average": 0.999,
     }
-    config.log_every = 100  # steps
-    config.evaluate_every = 2500  # steps; 0: at the end
+    config.log_every = 100
+    config.evaluate_every = 2500
     config.checkpoint_every_s = 120.0
-    config.accumulate = 1  # parts of a batch, one after the other
-    config.fsdp = 1  # devices that share one copy of the parameters
-    config.workers = 0  # processes that read images; 0: threads
-    config.wandb = ""  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
+    config.accumulate = 1
+    config.fsdp = 1
+    config.workers = 0
+    config.wandb = ""
     return config.lock()

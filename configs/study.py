@@ -46,7 +46,7 @@ SEEDS = (0, 1, 2)
 PRETRAINED = {"jointly": ("rotation,jigsaw", ""), "in_turn": ("jigsaw", "rotation")}
 FROM_NOTHING, FROM_STARTER = ("scratch", "imagenet"), ("starter", "new_head")
 NOT_PRETRAINED = (*FROM_NOTHING, *FROM_STARTER, "auxiliary")
-# Learning rate of pretraining that continues from the starter; chosen on validation
+# Learning rate of a pretraining that continues from the starter; chosen on the validation split
 # (docs/results.md).
 CONTINUED_RATE = 4e-4
 
@@ -58,7 +58,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def of_people(size: str, methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS) -> ConfigDict:
-    """The study on held-out people, with all of their labels."""
+    """The study on held-out people, with all labels of the training people."""
     config = pretrainings(size, methods, seeds, {"people": "grouped_kfold"})
     add_measurements(config, size, methods, seeds, "people", "people")
     add_table(config, "table", methods, ("people",))
@@ -91,11 +91,12 @@ def pretrainings(
         config.needs = ("pool", *config.needs)
     if "imagenet" in methods:
         config.needs += ("imagenet",)
-    config.pool_variant = "refined"  # "all": the faces as `extract` wrote them
+    # Which faces of the pool are used: "refined" (those that `refine` kept) or "all".
+    config.pool_variant = "refined"
     config.pretrain_epochs = 2.0 if init else 8.0
     config.finetune_steps = 100 if init else 300
-    # Kinds of leaks that are reported and do not stop the run (configs/audit.py), for data without
-    # ids of people. The search comes first, before hours of pretraining.
+    # Kinds of leaks that are reported but do not stop the run (configs/audit.py), for data without
+    # ids of people. The search precedes the pretraining, which takes hours.
     config.allow_leaks = ()
     config.steps = ConfigDict(allow_dotted_keys=True)  # names of tasks
     config.order = ()
@@ -155,7 +156,7 @@ def add_measurements(
 def add_table(
     config: ConfigDict, name: str, methods: tuple[str, ...], settings: tuple[str, ...]
 ) -> None:
-    """The last step, which compares the methods with the first one, in each setting."""
+    """Adds the last step, which compares the methods with the first one in each setting."""
     table = ConfigDict()
     table.stage = "study"
     runs = {s: {method: f"{{workdir}}/{s}_{method}" for method in methods} for s in settings}
@@ -168,18 +169,18 @@ def add_table(
 
 
 def _check(methods: tuple[str, ...], size: str, init: str) -> None:
-    """Raises UserError for names that would fail only when their step runs."""
+    """Raises UserError for unknown methods, which would otherwise fail only in their step."""
     others = FROM_NOTHING if init else FROM_STARTER
     for name in methods:
         known = name in (*PRETRAINED, *NOT_PRETRAINED) or argument.plain_fields(name)
         if not known or name in (*others, "emotion", "verification"):
             raise UserError(
-                f"there is no method {name} for a study{' from the starter' if init else ''}: "
-                f"there are {', '.join(STARTER_METHODS if init else METHODS)}, vicreg, "
+                f"no method {name} for a study{' from the starter' if init else ''}; choose from "
+                f"{', '.join(STARTER_METHODS if init else METHODS)}, vicreg, "
                 f"relative_patch, {'auxiliary' if init else 'imagenet'}, and dotted names of tasks"
             )
     if "imagenet" in methods and size != "full":
-        raise UserError("imagenet's weights are those of the size full: study.py:full,...")
+        raise UserError("the method imagenet needs the size full: configs/study.py:full,...")
 
 
 def _add_pretraining(config: ConfigDict, size: str, method: str, seed: int, init: str) -> None:

@@ -36,17 +36,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.stage = "train"
 
-    config.faces = ""  # a folder of pictures of one face each; a subfolder is a source
-    config.nonfaces = ""  # likewise, of pictures without a face
+    config.faces = ""  # a folder of pictures with one face each; each subfolder is a source
+    config.nonfaces = ""  # a folder of pictures without a face; each subfolder is a source
 
     config.tasks = argument.tasks(("verification",), size)
     config.data = {
-        "dataset": "face_verification",
+        "dataset": "face_verification",  # the name of the data set in datasets/
         "config": "",
-        "root": "",
+        "root": "",  # a workdir of `extract`; may be empty if both folders are given
         "image_size": 48 if small else 299,
         "cache": small,
-        # Further crops: folders of pictures with one face each, and of pictures without a face.
+        # The fields of the same names above.
         "folders": {"faces": config.get_ref("faces"), "nonfaces": config.get_ref("nonfaces")},
     }
     config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
@@ -61,30 +61,32 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "remat": False,
         "dtype": "auto",
     }
-    # A workdir or model directory, a weight file, "imagenet", or "starter"; "": random weights.
+    # The initial weights of the backbone: a workdir or model directory, a weight file, "imagenet"
+    # or "starter"; "": random weights.
     config.init = "starter" if starter else ""
 
-    config.epochs = 24.0  # at least min_steps, below
-    # 24 epochs of a few hundred crops are too few steps for a network from scratch. The starter is
-    # already trained: after longer or faster training it rejects faces that it accepted before.
+    config.epochs = 24.0  # passes over the training crops, but at least min_steps training steps
+    # The least number of training steps. 24 epochs of a few hundred crops are too few for a network
+    # from scratch. The starter is already trained: after longer or faster training it rejects faces
+    # that it accepted before.
     config.min_steps = 150 if starter else 500
     config.batch_size = 64
     config.seed = 0
     config.optimizer = {
         "learning_rate": {"small": 2e-3, "base": 2e-4, "full": 3e-4}[size],
-        "warmup": 0.1,  # of the steps
+        "warmup": 0.1,
         "weight_decay": 0.02,
         "clip": 1.0,
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
-        "freeze": (),  # e.g. ("backbone/*",) with backbone.frozen_batchnorm for a linear probe
-        "average": 0.0,  # decay of a running average of the parameters, e.g. 0.999
+        "freeze": (),
+        "average": 0.0,
     }
-    config.log_every = 10  # steps
-    config.evaluate_every = 0  # steps; 0: at the end
+    config.log_every = 10
+    config.evaluate_every = 0
     config.checkpoint_every_s = 20.0
-    config.accumulate = 1  # parts of a batch, one after the other
-    config.fsdp = 1  # devices that share one copy of the parameters
-    config.workers = 0  # processes that read images; 0: threads
-    config.wandb = ""  # a project of Weights & Biases; needs pip install 'fer_jax[wandb]'
+    config.accumulate = 1
+    config.fsdp = 1
+    config.workers = 0
+    config.wandb = ""
     return config.lock()

@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def assemble(folder: Path) -> None:
-    """Writes all pages into `folder`, which is emptied first."""
+    """Empties `folder`, then writes all pages into it."""
     shutil.rmtree(folder, ignore_errors=True)
     files = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
     pages = {str(file.relative_to(ROOT)): file.read_text("utf-8") for file in files}
@@ -195,7 +195,7 @@ def fields_of(name: str, config: ConfigDict) -> Iterator[Field]:
         found, described = look_up(schema, path)
         if not found and path.split(".")[0] in ("backbone", "tasks"):
             found, described = look_up(*plugin(path))
-        meaning = meanings.get(path) or described
+        meaning = meanings.get(path) or described or meanings.get(path.rpartition(".")[0], "")
         yield Field(path, repr(value), values(found), cell_text(meaning))
 
 
@@ -221,7 +221,7 @@ def look_up(schema: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
 
 
 def resolve(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    """A part of a JSON schema, which may be a reference to a definition."""
+    """A part of a JSON schema; a reference is replaced by the definition that it names."""
     reference = part.get("$ref", "")
     return schema["$defs"][reference.rpartition("/")[2]] if reference else part
 
@@ -237,7 +237,7 @@ def attributes(docstring: str) -> dict[str, str]:
 
 
 def values(schema: dict[str, Any]) -> str:
-    """What a field accepts, in words."""
+    """The values that a field accepts, in words."""
     if "anyOf" in schema:
         return " or ".join(filter(None, dict.fromkeys(values(one) for one in schema["anyOf"])))
     if "enum" in schema or "const" in schema:
@@ -259,7 +259,7 @@ def values(schema: dict[str, Any]) -> str:
 
 
 def comments_of_stage(name: str, stage: str) -> dict[str, str]:
-    """The comments on fields in a config file, and in others that have the same fields.
+    """The comments on the fields of a config, in its file and in others that have the same fields.
 
     These are the configs of the same stage and, for the fields that all training has in common,
     the configs of other stages that train.
@@ -383,7 +383,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notes what a tag refers to."""
+        """Records the references of a tag."""
         given = {name: value or "" for name, value in attrs}
         self.anchors |= {given[name] for name in ("id", "name") if name in given}
         if tag == "a" and "href" in given:
@@ -395,7 +395,7 @@ class Page(HTMLParser):
 
 
 def check(site: Path) -> Iterator[str]:
-    """What is wrong in a site, one line each."""
+    """Yields one line for each fault of a site."""
     pages = {file: Page(file.read_text("utf-8")) for file in sorted(site.rglob("*.html"))}
     if len(pages) < len(API) + len(commands()):
         yield f"{site} has {len(pages)} pages only"

@@ -123,6 +123,15 @@ def test_the_page_of_a_command_has_its_docstring_fields_defaults_and_meanings(si
     assert re.search(r"\| `tasks\.emotion\.mixup` \| `0\.0` \| number ≥ 0\S* \| \S", emotion)
 
 
+def test_every_field_of_every_config_has_a_description(site_pages):
+    undescribed = []
+    for page in sorted((site_pages / "commands").glob("*.md")):
+        rows = re.findall(r"^\| (`.*)\|$", page.read_text("utf-8"), re.MULTILINE)
+        assert rows or page.stem == "index"
+        undescribed += [f"{page.stem}: {row}" for row in rows if not row.rpartition("|")[2].strip()]
+    assert not undescribed
+
+
 def test_the_built_site_is_checked_for_dead_links_and_other_hosts(tmp_path):
     page = tmp_path / "index.html"
     page.write_text(

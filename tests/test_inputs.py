@@ -22,7 +22,7 @@ def record(module, **fields):
         (
             imagenet_check,
             {"weights": ""},
-            "to the file of weights, or to imagenet, and --config.im",
+            "to a weight file, or to imagenet, and --config.im",
         ),
         (refine, {"faces": "x"}, "or set --config.use_verifier=starter"),
         (pipeline, {"videos": "x"}, "pipeline: set --config.photos to the folder of your labelled"),

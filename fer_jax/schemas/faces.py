@@ -16,12 +16,12 @@ class Detector(Section):
     """The settings of MTCNN.
 
     Attributes:
-        min_face: side in pixels of the smallest face to look for. Faces below 12 pixels make the
-            detector enlarge the picture. A larger value is faster and misses only smaller faces.
-            Where pictures are shrunk first, it counts in pixels of the picture.
+        min_face: side in pixels of the smallest faces to detect. Below 12, the detector enlarges
+            the picture. A larger value is faster and misses only smaller faces. If pictures are
+            reduced first, it counts in pixels of the original picture.
         factor: scale from one level of the pyramid to the next.
-        thresholds: the lowest scores that pass P-, R- and O-Net.
-        max_faces: how many faces of an image are kept, those with the highest scores; 0 for all.
+        thresholds: the lowest scores that pass the networks P-Net, R-Net and O-Net.
+        max_faces: the most faces per image, those with the highest scores; 0: all.
     """
 
     min_face: Annotated[int, Field(ge=6, le=4096)] = 40
@@ -45,12 +45,12 @@ class Negatives(Section):
 
 
 class Limits(Section):
-    """Which crops are kept; the defaults keep all. A rejected crop gets the reason in quotes.
+    """Which crops are kept; the defaults keep all. The reason of a rejected crop is in quotes.
 
     Attributes:
         min_size: the shorter side of the face's box in pixels; "small" if it is below.
         min_sharpness: see `fer_jax.faces.quality.sharpness`; "blurred" if it is below.
-        min_brightness, max_brightness: of the mean luma; "dark" below and "bright" above.
+        min_brightness, max_brightness: limits of the mean luma; "dark" below, "bright" above.
         max_yaw: degrees to either side; "turned" if it is above.
         min_hash_distance: in how many bits a crop's hash must differ from the hashes of all crops
             that were kept from its track; "duplicate" if it differs in fewer.

@@ -68,7 +68,7 @@ FewPeople: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class Render(Stage):
-    """Generated people; fer_jax/stages/render.py."""
+    """Pictures of generated people; fer_jax/stages/render.py."""
 
     stage: Literal["render"]
     clips: Clips
@@ -90,20 +90,25 @@ class Render(Stage):
 
 
 class Newcomers(Section):
-    """Other people, to try the final model on."""
+    """Other people, on whom the final model is tried.
+
+    Attributes:
+        first_person: the number of the first person.
+        people: number of people.
+    """
 
     first_person: Person
     people: FewPeople
 
 
 class Portraits(Newcomers):
-    """People in labelled photographs."""
+    """People in labelled photographs, with `per_emotion` photographs of each emotion."""
 
     per_emotion: FewPeople
 
 
 class Clips(Portraits):
-    """People in clips."""
+    """People in clips, with `per_emotion` clips of each emotion."""
 
     frames: Annotated[int, Field(ge=1, le=100_000)]
     fps: Annotated[int, Field(ge=1, le=240)]
@@ -139,7 +144,7 @@ class Photographs(Stage):
 
 
 class Extract(Stage):
-    """Faces of videos; fer_jax/stages/extract.py."""
+    """Faces in videos; fer_jax/stages/extract.py."""
 
     stage: Literal["extract"]
     videos: Text
@@ -232,8 +237,8 @@ class Inner(Section):
     """Selection within a fold, on training people that are held out for it.
 
     Attributes:
-        share: of the training people; 0 selects nothing.
-        checkpoints: fractions of the training steps, of which one is selected.
+        share: share of the training people who are held out for the selection; 0 selects nothing.
+        checkpoints: fractions of the training steps, one of which is selected.
     """
 
     share: Annotated[float, Field(ge=0, le=0.5)]
@@ -241,7 +246,13 @@ class Inner(Section):
 
 
 class Longer(Section):
-    """How `auto` trains a network that has never learned emotions."""
+    """How `auto` trains a network that has never learned emotions.
+
+    Attributes:
+        epochs: passes over the training faces, but at least min_steps training steps.
+        min_steps: the least number of training steps.
+        learning_rate: its peak, after the warm-up.
+    """
 
     epochs: Annotated[float, Field(ge=0, le=1e6)] = 40.0
     min_steps: CountFromOne = 300
@@ -337,7 +348,7 @@ class Crossval(Training, LabelledFaces):
 
 
 class Audit(LabelledFaces):
-    """Search for leaks; fer_jax/stages/audit.py."""
+    """The search for leakage; fer_jax/stages/audit.py."""
 
     stage: Literal["audit"]
     run: Text = ""
@@ -359,7 +370,12 @@ class Audit(LabelledFaces):
 
 
 class Bootstrap(Section):
-    """Intervals by resampling people; fer_jax/metrics/bootstrap.py."""
+    """Intervals by resampling people; fer_jax/metrics/bootstrap.py.
+
+    Attributes:
+        samples: the number of bootstrap samples.
+        seed: determines the samples.
+    """
 
     samples: Annotated[int, Field(ge=40, le=10_000_000)]  # one beyond each end of a 95 % interval
     seed: Seed
@@ -451,7 +467,7 @@ class Predict(Stage):
 
 
 class Export(Stage):
-    """Files that other programs run; fer_jax/stages/export.py."""
+    """A model as files that other programs run; fer_jax/stages/export.py."""
 
     stage: Literal["export"]
     model: Text
@@ -490,7 +506,7 @@ class Serve(Stage):
 
 
 class ImagenetCheck(Stage):
-    """Published weights against published accuracy; fer_jax/stages/imagenet_check.py."""
+    """Comparison of published weights with their published accuracy; stages/imagenet_check.py."""
 
     stage: Literal["imagenet_check"]
     weights: Text
@@ -505,13 +521,13 @@ class ImagenetCheck(Stage):
 
     def unset(self) -> Iterator[tuple[str, str]]:
         if not self.weights:
-            yield "weights", "the file of weights, or to imagenet"
+            yield "weights", "a weight file, or to imagenet"
         if not self.images:
             yield "images", "a folder of ImageNet pictures"
 
 
 class Remove(Stage):
-    """Withdrawal of a person; fer_jax/stages/remove.py."""
+    """Removal of a person; fer_jax/stages/remove.py."""
 
     stage: Literal["remove"]
     remove: Text
@@ -534,7 +550,7 @@ _NEEDED = {
     "people": "a workdir of the stage photographs",
     "low_shot": "a workdir of the stage photographs",
     "pool": "a workdir of the stage extract or refine",
-    "imagenet": "the file of weights, or to imagenet",
+    "imagenet": "a weight file, or to imagenet",
 }  # fields of the shipped pipelines
 
 
@@ -542,6 +558,23 @@ class Pipeline(Stage):
     """A pipeline of steps, which are checked too.
 
     It may have further fields of any name; steps refer to them in braces, as in "{photos}".
+
+    Attributes:
+        needs: fields that must be set before the pipeline starts.
+        order: the steps that run, in this order.
+        optional: steps that are left out, with a warning, if they cannot run on these data.
+        steps: the config of each step by its name.
+        language: language of messages, pictures and the report: "en" or "fa" (Persian).
+        videos: the folder of your videos.
+        photos: the folder or table of your labelled photographs.
+        pool: a workdir of `extract` or `refine` with unlabelled faces for pretraining.
+        people: a workdir of `photographs`: the people on whom the methods are compared.
+        low_shot: a workdir of `photographs` with the splits train and test, for few labels.
+        imagenet: a weight file of ImageNet, or "imagenet", for the method of that name.
+        pool_variant: which faces of the pool are used: "refined" (kept by `refine`) or "all".
+        pretrain_epochs: passes over the pool in each pretraining.
+        finetune_steps: training steps of each fine-tuning on emotions.
+        allow_leaks: kinds of leaks that are reported but do not stop the run.
     """
 
     model_config = ConfigDict(extra="allow")

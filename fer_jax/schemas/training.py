@@ -40,7 +40,11 @@ FloatType: TypeAlias = Literal["auto", "", "float16", "bfloat16", "float32", "fl
 
 
 class Task(Section):
-    """A task's weight in the loss; all other fields are defined and checked by the task."""
+    """A task's weight; all other fields are defined and checked by the task.
+
+    Attributes:
+        weight: the factor of the task's loss in the total loss.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -131,10 +135,11 @@ class Backbone(Section):
 
     Attributes:
         name: a file in fer_jax/models/, or a dotted module; see fer_jax/models/backbone.py.
-        grey: whether the backbone sees one channel of luma.
+        grey: whether the backbone's input is one channel of luma instead of RGB.
         normalise: "inception" is x / 127.5 - 1; "per_image" gives each image mean 0 and variance 1.
-        dropout: rate for the pooled features.
-        dtype: of the computation; "auto" is bfloat16 on GPU and TPU, and the input's type on CPU.
+        dropout: dropout rate of the pooled features.
+        dtype: type of the computation; "auto" is bfloat16 on GPU and TPU, and the input's type on
+            CPU.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -173,20 +178,31 @@ class Backbone(Section):
 
 
 class Optimizer(Section):
-    """See fer_jax/training/optimizer.py."""
+    """AdamW; see fer_jax/training/optimizer.py.
+
+    Attributes:
+        learning_rate: its peak, after the warm-up.
+        warmup: share of the steps in which the learning rate rises to its peak.
+        weight_decay: AdamW's weight decay of kernels.
+        clip: the largest global norm of the gradients; larger ones are scaled down.
+        backbone_rate: factor for the learning rate of the backbone.
+        layer_decay: factor for the learning rate, once per block below the heads.
+        freeze: patterns of paths of parameters that are not trained.
+        average: decay of a running average of the parameters; 0: none.
+    """
 
     learning_rate: Annotated[float, Field(gt=0, le=100)]
-    warmup: Share  # of the steps
+    warmup: Share
     weight_decay: Annotated[float, Field(ge=0, le=100)]
-    clip: Positive  # the largest global norm of a gradient
+    clip: Positive
     backbone_rate: Annotated[float, Field(ge=0, le=1000)]
     layer_decay: Annotated[float, Field(gt=0, le=1)]
-    freeze: Items[Name]  # patterns of parameter paths
+    freeze: Items[Name]
     average: ShareBelowOne
 
 
 class Batches(Section):
-    """The size of a batch, of all processes together, and how it is spread over the devices.
+    """The batch size over all processes, and how a batch is distributed over the devices.
 
     Attributes:
         accumulate: number of parts that are computed one after the other, to save memory.
@@ -199,10 +215,17 @@ class Batches(Section):
 
 
 class Loop(Batches):
-    """The fields of a config that `fer_jax.training.loop.fit` uses."""
+    """The fields of a config that `fer_jax.training.loop.fit` uses.
 
-    log_every: Count  # steps; 0: at the end
-    evaluate_every: Count  # steps; 0: at the end
+    Attributes:
+        log_every: steps between the logged figures; 0: only at the end.
+        evaluate_every: steps between evaluations on validation data; 0: only at the end.
+        checkpoint_every_s: seconds between checkpoints.
+        wandb: the project of Weights & Biases to which figures are sent; "" for none.
+    """
+
+    log_every: Count
+    evaluate_every: Count
     checkpoint_every_s: Seconds
     wandb: Text = ""
 
@@ -245,7 +268,7 @@ class Training(Stage, Loop):
 
 
 class Folders(Section):
-    """Further crops for the verifier."""
+    """Folders of further images, which some data sets read; see the fields of the same names."""
 
     faces: Text = ""
     nonfaces: Text = ""
@@ -253,7 +276,15 @@ class Folders(Section):
 
 
 class Data(Section):
-    """The images to train on; `data.json` in the workdir of `train`."""
+    """The images to train on; `data.json` in the workdir of `train`.
+
+    Attributes:
+        dataset: the name of a data set in datasets/, or a dotted module name.
+        config: the name of one of its configs; "" for the first one.
+        root: the folder that the data set reads.
+        image_size: side in pixels of the network's input.
+        cache: whether all images are decoded once and kept in memory.
+    """
 
     dataset: Name
     config: Text

@@ -33,7 +33,7 @@ class Emotion:
     Attributes:
         classes: names of the emotions.
         augment: strengths of the augmentation.
-        label_smoothing: see `cross_entropy`.
+        label_smoothing: the share of the probability that is divided equally among all classes.
         mixup: each training image and its label are blended with another one of the batch, with a
             weight drawn from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none. Unlabelled images
             (label -1) are not blended.

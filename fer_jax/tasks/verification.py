@@ -20,7 +20,7 @@ class Verification:
 
     Attributes:
         augment: strengths of the augmentation.
-        label_smoothing: see `cross_entropy`.
+        label_smoothing: the share of the probability that is divided equally among all classes.
         inputs_of: name of another task whose (augmented) inputs are used, so that the batch passes
             the backbone once for both; "" for inputs of its own.
     """

@@ -138,7 +138,7 @@ def test_without_an_answer_one_line_says_why(tmp_path, folder, pictures):
             "1 pictures of known class; add pictures until",
         ),
         ("imagenet", folder, r"notop\.h5 has no head"),
-        ("", folder, "set --config.weights to the file of weights"),
+        ("", folder, "set --config.weights to a weight file"),
     ]
     for weights, images, message in cases:
         with pytest.raises(UserError, match=message):

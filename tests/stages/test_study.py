@@ -86,9 +86,9 @@ def test_a_reference_that_is_missing_is_named(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
-        ("scratch,rotatoin", "no method rotatoin for a study: there are scratch, rotation"),
+        ("scratch,rotatoin", "no method rotatoin for a study; choose from scratch, rotation"),
         ("scratch,imagenet", "of the size full"),
-        ("starter,rotation", "no method starter for a study: there are scratch"),
+        ("starter,rotation", "no method starter for a study; choose from scratch"),
     ],
 )
 def test_what_would_fail_hours_later_fails_at_once(arg, message):
