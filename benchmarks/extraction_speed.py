@@ -5,9 +5,9 @@ r"""Measures the stage `extract` of this revision and of an earlier one on the s
 
 --generated writes twelve videos of generated people with this many minutes in all. EARLIER is a
 checkout of the earlier revision. Runs `launch.py --config=configs/extract.py` of each, with its
-defaults, alternately, so that other work on the machine affects both equally; and this revision with
-`min_face` of 20 pixels, as the earlier one has. Each has a compilation cache of its own, which is
-empty in the first round. Everything counts, from the start of Python to the end.
+defaults, alternately, so that other work on the machine affects both equally; and this revision
+with a `min_face` of 20 pixels, as the earlier one has. Each has a compilation cache of its own,
+which is empty in the first round. Everything counts, from the start of Python to the end.
 Prints seconds and processor seconds of the first round and of the later ones (medians), and the
 number of faces.
 """

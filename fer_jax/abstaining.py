@@ -1,8 +1,8 @@
 """Abstaining: an answer is withheld unless the model is confident enough.
 
 The confidence is the calibrated probability of the answer. How confident is enough follows from
-held-out faces: a model directory can hold a table of coverages (the share of faces answered), the
-threshold of each and the accuracy that was measured among the faces answered (the risk-coverage
+held-out faces: a model directory can contain a table of coverages (the share of faces answered),
+the threshold of each and the accuracy that was measured among the faces answered (the risk-coverage
 curve, El-Yaniv and Wiener 2010; `fer_jax.metrics.calibration.coverage`).
 """
 
@@ -26,12 +26,12 @@ _STEPS = 20  # coverages in the table: 5 %, 10 %, ..., 100 %
 def measure(
     confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], measured_on: str
 ) -> Abstaining:
-    """The table of faces that the model has not seen; n is at least 1.
+    """The table of coverages, measured on n >= 1 faces that the model has not seen.
 
     Args:
         confidence: the largest calibrated probability of each face.
-        right: whether the answer is right.
-        measured_on: which faces these are.
+        right: whether the answer is correct.
+        measured_on: a description of these faces.
     """
     from fer_jax.metrics import calibration  # takes seconds; only this function needs it
 
@@ -53,12 +53,12 @@ def measure(
 
 
 def write(folder: Path, table: Abstaining) -> None:
-    """Writes the table of the model directory `folder`."""
+    """Writes a table into the model directory `folder`."""
     records.write(folder / FILE, table)
 
 
 def read(model: str | Path) -> Abstaining | None:
-    """The table of the model at `model`, as `model_directory.find` finds it; None without one.
+    """The table of the model at `model` (see `model_directory.find`); None if it has none.
 
     Raises:
         UserError: there is no model, or the table is damaged.
@@ -72,10 +72,10 @@ class Rule:
     """Answers with a confidence below `threshold` are withheld.
 
     Attributes:
-        threshold: 0..1.
-        step: what was measured at this threshold, or at the next lower one of the table; None if
-            the model has no table.
-        measured_on: which faces that was measured on; "" without a table.
+        threshold: a probability, 0..1.
+        step: the row of the table for this threshold, or for the next lower one; None if the model
+            has no table.
+        measured_on: a description of the faces on which the table was measured; "" without a table.
     """
 
     threshold: float
@@ -83,7 +83,7 @@ class Rule:
     measured_on: str = ""
 
     def describe(self, withheld: int, faces: int) -> str:
-        """One line: how many answers were withheld, and what was measured."""
+        """One line: the number of withheld answers, and the measured accuracy of the others."""
         share = f" ({withheld / faces:.0%})" if faces else ""
         told = f"withheld {withheld} of {faces} answers{share}: confidence below "
         told += f"{self.threshold:.3f}"
@@ -95,7 +95,7 @@ class Rule:
                 f"the answers with a confidence of {self.step.threshold:.3f} or more "
                 f"({self.step.coverage:.0%} of the faces)"
             )
-        return f"{told}; on {self.measured_on}, {self.step.accuracy:.1%} of {answers} were right"
+        return f"{told}; on {self.measured_on}, {self.step.accuracy:.1%} of {answers} were correct"
 
 
 def rule(
@@ -105,10 +105,10 @@ def rule(
 
     Args:
         folder: the model directory; None for a model without one, which has no table.
-        min_confidence: the threshold itself, 0..1.
-        coverage: the share of faces to answer, above 0 and at most 1. The threshold is that which
-            answered this share of the held-out faces, or the next larger one of the table.
-        flag: what precedes the name of an argument in messages.
+        min_confidence: the threshold, 0..1.
+        coverage: the share of faces to answer, above 0 and at most 1. The threshold is the one that
+            answered this share of the held-out faces, or the next larger share in the table.
+        flag: the prefix of argument names in messages, such as "--config.".
 
     Raises:
         UserError: both are given, one is out of its range, or the model has no table and
@@ -125,15 +125,15 @@ def rule(
         if table is None:
             where = "the model" if folder is None else f"the model in {folder}"
             raise UserError(
-                f"{where} has no {FILE}, which says how confident it was on held-out faces, so "
-                f"{flag}coverage has no meaning; crossval writes it with the model of everyone, or "
-                f"give {flag}min_confidence"
+                f"{where} has no {FILE} with its confidence on held-out faces, which "
+                f"{flag}coverage needs; use a final model of crossval, which has this file, or "
+                f"set {flag}min_confidence instead"
             )
         step = next(step for step in table.steps if step.coverage >= min(coverage, 1) - 1e-9)
         return Rule(step.threshold, step, table.measured_on)
     assert min_confidence is not None
     if not 0 <= min_confidence <= 1:
-        raise UserError(f"{flag}min_confidence={min_confidence} must be in 0 to 1")
+        raise UserError(f"{flag}min_confidence={min_confidence} must be between 0 and 1")
     if table is None:
         return Rule(min_confidence)
     step = next(step for step in table.steps if step.threshold <= min_confidence)

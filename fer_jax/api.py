@@ -1,7 +1,7 @@
-"""The functions of `import fer_jax`; docs/python.md has an example of each.
+"""The public functions of fer_jax; docs/python.md has an example of each.
 
-None of them needs flags or a workdir. They print nothing but progress bars and warnings, and raise
-`UserError` for what the caller can fix.
+They need no flags, and only `run` needs a workdir. They print nothing but progress bars and
+warnings, and raise `UserError` for problems that the caller can fix.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from fer_jax.training import model_directory
 
 
 def detect(images: Pictures, *, every_s: float = 0.2, progress: bool = True) -> pd.DataFrame:
-    """The faces in pictures, as `read` finds them with the starter, without their emotions.
+    """Finds the faces in pictures, as `read` does with the starter, without their emotions.
 
     Args:
         images: as `source` in `read`.
-        every_s: seconds of video between the frames that are searched; 0 searches all.
+        every_s: seconds of video between the frames that are searched; 0: every frame.
         progress: whether to show a progress bar.
 
     Returns:
-        The columns of `read` up to the landmarks; person is 0, since people are not numbered.
+        A table with the columns of `read` up to the landmarks; person is 0: people are not
+        numbered.
 
     Raises:
         UserError: as in `read`.
@@ -64,42 +65,42 @@ def read(
     smoothing_s: float = SMOOTHING_S,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The faces in pictures and videos, and their emotions.
+    """Reads the faces in pictures and videos, and their emotions.
 
     Args:
         source: the path of a picture, a video or a folder of both; a picture in memory, uint8
             [H, W, 3] RGB, or several of one size, [N, H, W, 3]; or a list of all these.
-        model: "starter", a model directory, the workdir of `train` or `crossval` that holds one, or
-            a `Recogniser`, which is not compiled again for the next call.
-        every_s: seconds of video between the frames that are read; 0 reads all.
+        model: "starter", a model directory, a workdir of `train` or `crossval` that contains one,
+            or a `Recogniser`, which is compiled only once for several calls.
+        every_s: seconds of video between the frames that are read; 0: every frame.
         min_confidence: 0..1; answers with a lower probability are withheld.
-        coverage: the share of faces to answer, above 0 and at most 1; instead of `min_confidence`.
-            The threshold is that which answered this share of held-out faces when the model was
+        coverage: instead of `min_confidence`: the share of faces to answer, above 0 and at most 1.
+            The threshold is the one that answered this share of held-out faces when the model was
             measured (docs/python.md).
-        people: for a person-relative model: "one" person on all pictures, or "folder": a folder
-            for each person inside the source, or inside each folder of a list.
-        neutral: for the reference "neutral": pattern of the file names of neutral photographs.
+        people: for a person-relative model: "one" if all pictures show the same person, or "folder"
+            if the source (or each folder of a list) has one subfolder per person.
+        neutral: for the reference "neutral": a pattern of the file names of neutral photographs.
         batch: frames that are analysed together.
-        smoothing_s: time constant in seconds of the probabilities that are smoothed over time, for
-            each person of a video; 0 does not smooth.
+        smoothing_s: time constant in seconds for smoothing the probabilities of each person in a
+            video; 0: no smoothing.
         progress: whether to show a progress bar.
 
     Returns:
-        One row per face, and one for a picture or frame without a face, in which the columns x0 to
-        smoothed_prob_* are missing, answered is False and reference_faces is 0: source (str: name
-        of the file, path within the folder, or number of the picture in memory), frame (int, from
-        0), time_s (float, seconds), person (int, from 1 in each video; 0: not numbered), x0, y0,
-        x1, y1 (float32, pixels), detector_score
-        (0..1), left_eye_x to mouth_right_y (pixels), emotion (str), prob_* (float32, calibrated,
-        one column for each emotion), smoothed_emotion and smoothed_prob_* if there is a video,
-        reference_faces (int) with a person-relative model, and answered (bool) with
-        `min_confidence` or `coverage`. An answer that is withheld has the emotion "" and keeps its
-        probabilities. `attrs["skipped"]` lists name and reason of what could not be read,
-        `attrs["abstaining"]` says how many answers were withheld and what accuracy was measured.
+        A table with one row per face, and one row for each picture or frame without a face, in
+        which the columns x0 to smoothed_prob_* are missing, answered is False and reference_faces
+        is 0. Columns: source (str: the file name, the path within the folder, or the number of a
+        picture in memory), frame (int, from 0), time_s (float, seconds), person (int, from 1 in
+        each video; 0: not numbered), x0, y0, x1, y1 (float32, pixels), detector_score (0..1),
+        left_eye_x to mouth_right_y (pixels), emotion (str), prob_* (float32, calibrated, one column
+        per emotion), smoothed_emotion and smoothed_prob_* if there is a video, reference_faces
+        (int) with a person-relative model, and answered (bool) with `min_confidence` or `coverage`.
+        A withheld answer has the emotion "" and keeps its probabilities. `attrs["skipped"]` lists
+        each source that could not be read, with the reason; `attrs["abstaining"]` says how many
+        answers were withheld, and the measured accuracy.
 
     Raises:
-        UserError: there is no such source or model, nothing can be read, an argument is of a wrong
-            type or out of its range, or `coverage` is given and the model was not measured on
+        UserError: there is no such source or model, nothing can be read, an argument has a wrong
+            type or is out of range, or `coverage` is given and the model was not measured on
             held-out faces.
     """
     _check_number("every_s", every_s, 0)
@@ -125,10 +126,10 @@ def read(
 
 
 def load_backbone(model: str | os.PathLike[str] = starter.NAME) -> Backbone:
-    """The backbone of a trained model, for features of faces.
+    """Loads the backbone of a trained model, to compute features of faces.
 
     Args:
-        model: "starter", a model directory, or a training workdir that holds one.
+        model: "starter", a model directory, or a training workdir that contains one.
 
     Raises:
         UserError: there is no such model, or it is damaged.
@@ -141,13 +142,13 @@ def config(name: str | os.PathLike[str], **fields: Any) -> ConfigDict:
     """The config of a stage, with some fields changed.
 
     Args:
-        name: of a shipped config, such as "predict" or "emotion:small,rotation" (the command
-            `fer-jax` lists them), or the path of a config file or of a saved `config.json`.
-        **fields: values by the field's name; `**{"optimizer.learning_rate": 1e-3}` for a nested
-            one. A path may be an `os.PathLike`.
+        name: the name of a shipped config, such as "predict" or "emotion:small,rotation" (the
+            command `fer-jax` lists them), or the path of a config file or of a saved `config.json`.
+        **fields: values by field name; for a nested field, `**{"optimizer.learning_rate": 1e-3}`. A
+            path may be an `os.PathLike`.
 
     Raises:
-        UserError: there is no such config, it has no such field, or a value is of a wrong type.
+        UserError: there is no such config, it has no such field, or a value has a wrong type.
     """
     if not isinstance(name, str | os.PathLike):
         raise UserError(
@@ -185,16 +186,16 @@ def run(
 ) -> dict[str, Any]:
     """Runs a stage in a workdir, as the command line does, and returns its summary.
 
-    A finished stage returns at once; one that was killed goes on.
+    A finished stage returns at once; a killed one continues.
 
     Args:
-        stage: a config, or what `config` makes one of; not "serve", which is a command only.
-        workdir: the folder that the stage writes.
-        **fields: as in `config`; only with a name.
+        stage: a config, or its name or path as in `config`; not "serve", which is only a command.
+        workdir: the folder that the stage writes to.
+        **fields: as in `config`; only with a name or path.
 
     Raises:
-        UserError: the config, an input or the workdir is wrong; see `fer_jax.workdir.stage`. Or a
-            worker process, which imports the script that started it, arrives here too.
+        UserError: the config, an input or the workdir is invalid (see `fer_jax.workdir.stage`); or
+            the call is not below `if __name__ == "__main__":`, so that worker processes repeat it.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UserError(
@@ -229,7 +230,7 @@ def _check_number(name: str, value: object, least: int, *, whole: bool = False) 
 
 
 def _plain(value: Any) -> Any:
-    """The value of a field as configs hold it: paths as str, also within dictionaries."""
+    """A value as configs contain it: paths become str, also within dictionaries."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, dict):
@@ -238,7 +239,7 @@ def _plain(value: Any) -> Any:
 
 
 def _recogniser(model: str | os.PathLike[str]) -> Recogniser:
-    """The starter stays loaded; other models may change in their folder."""
+    """Loads a recogniser; the starter is cached, other models may change in their folders."""
     is_starter = model_directory.find(model) == starter.folder()
     return _starter() if is_starter else Recogniser.load(model)
 
@@ -258,7 +259,7 @@ def _table(
     name: str,
     rule: abstaining.Rule | None = None,
 ) -> pd.DataFrame:
-    """All rows of a reader; a warning counts what was skipped.
+    """All rows of a reader as a table; a warning counts the skipped sources.
 
     Raises:
         UserError: nothing could be read.

@@ -76,8 +76,8 @@ def prepare(
 def keep_compiled() -> None:
     """Keeps compiled programs between runs, so that only the first one compiles.
 
-    They lie in the folder that the environment variable JAX_COMPILATION_CACHE_DIR names, else in
-    the user's cache folder. A folder that the program has given to JAX stays.
+    They are stored in the folder that the environment variable JAX_COMPILATION_CACHE_DIR names,
+    else in the user's cache folder. A cache folder that the program has already set is not changed.
     """
     if not getattr(jax.config, "jax_compilation_cache_dir", None):  # the variable sets it too
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -97,7 +97,7 @@ def writes() -> bool:
 
 
 def wait_for_all(place: str) -> None:
-    """Waits until every process has called this with the same `place`, any text."""
+    """Waits until every process has called this function with the same text `place`."""
     if several():
         multihost_utils.sync_global_devices(place)
 
@@ -118,7 +118,7 @@ def first_one_then_the_others(place: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """With several processes, an error in one ends that one at once, and thereby the others.
+    """With several processes, an error in one process ends it at once, and thereby the others.
 
     Otherwise they would wait for each other forever. The error is reported before the end.
     """

@@ -6,10 +6,10 @@ fer-jax pipeline --videos=DIR --photos=DIR --workdir=DIR
 Both run the stage that a config names; --config=WORKDIR/config.json is the config of an earlier
 run. Any field of the config can be set by a flag:
 --config.steps.pretrain.epochs=100, which `fer-jax` also accepts as --steps.pretrain.epochs=100.
-Each config's docstring says what it does, what it costs and what to expect.
-Exit codes: 0, 2 for an error that the user can fix, 1 for a check that fails and for any other
-error, 130 for Ctrl-C, 143 for SIGTERM. --verbosity=0 shows what the libraries log, --verbosity=1
-all figures of each stage and tracebacks too.
+The docstring of each config describes the command, its cost and the expected result.
+Exit codes: 0 for success, 2 for an error that the user can fix, 1 for a failed check and any other
+error, 130 for Ctrl-C, 143 for SIGTERM. --verbosity=0 also shows the log of libraries, --verbosity=1
+also all figures of each stage, and tracebacks.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _run(argv: list[str]) -> None:
 
 
 def _check(config: ConfigDict) -> None:
-    """Raises `UserError` for what can be checked before JAX is imported, which takes seconds."""
+    """Raises `UserError` for faults that are found without JAX, whose import takes seconds."""
     record = schemas.validated(config, parts=False)
     if isinstance(record, schemas.Stage):
         inputs.paths_of(record)
@@ -298,7 +298,7 @@ def _check_overrides(argv: list[str], config: ConfigDict) -> None:
 
 
 def _describe(text: str, config: ConfigDict) -> None:
-    """Prints the config file's docstring and its fields, which absl does not know."""
+    """Prints the docstring and the fields of a config file, which absl's help does not show."""
     console.say(*text.splitlines(), "")
     for name, value in config_files.fields(config).items():
         if not isinstance(value, ConfigDict) and name != "stage":

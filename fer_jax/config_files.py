@@ -1,4 +1,4 @@
-"""The files in configs/: where they are, what they hold, and which fields they have."""
+"""The config files: where they are, what they contain, and which fields they have."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from fer_jax.plugins import did_you_mean
 
 
 def folder() -> Path:
-    """Where the config files are: beside the package in a checkout, in it once installed."""
+    """The folder of the config files: next to the package in a checkout, in it if installed."""
     home = Path(__file__).parent
     shipped = home / "_configs"
     return shipped if shipped.is_dir() else home.parent / "configs"
 
 
 def package() -> types.ModuleType:
-    """The package `configs`, as which the config files import each other.
+    """The package `configs`, under whose name the config files import each other.
 
-    It is made here since an installed package must not take such a name.
+    It is created here, since an installed package must not use such a general name.
     """
     made = types.ModuleType("configs")
     made.__path__ = [str(folder())]
@@ -37,7 +37,7 @@ def package() -> types.ModuleType:
 
 @contextlib.contextmanager
 def importable() -> Iterator[None]:
-    """Makes `configs` the shipped package in the block; a package of that name is put back."""
+    """In the block, `configs` is the shipped package; the caller's own is restored afterwards."""
 
     def known() -> dict[str, types.ModuleType]:
         return {name: sys.modules[name] for name in sys.modules if name.split(".")[0] == "configs"}
@@ -67,7 +67,7 @@ def summaries(configs: Path) -> dict[str, str]:
 def named(name: str, configs: Path, kind: str = "config") -> str:
     """The path of the config NAME or NAME:ARGUMENT in a folder, with its argument.
 
-    `kind` is what the user knows it as.
+    `kind` is the user's word for it in error messages, such as "command".
 
     Raises:
         UserError: there is no such config.
@@ -86,7 +86,7 @@ def is_saved(place: str) -> bool:
 
 
 def in_python(place: str) -> str:
-    """PATH or PATH:ARGUMENT of the config file in Python that `place` stands for."""
+    """PATH or PATH:ARGUMENT of the Python config file that corresponds to `place`."""
     return f"{Path(__file__).with_name('saved_config.py')}:{place}" if is_saved(place) else place
 
 
@@ -113,7 +113,7 @@ def load(place: str) -> tuple[str, ConfigDict]:
 
 
 def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Every field by the name that its flag has; a key with dots stands in brackets."""
+    """All fields by the names of their flags; a key with dots is in brackets."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}.{key}".lstrip(".") if key.isidentifier() else f'{prefix}["{key}"]'
@@ -126,7 +126,7 @@ def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> str:
     """The message for a field that is not one of `known`, with the nearest of them.
 
-    `prefix` is what the user types before the name of a field.
+    `prefix` precedes the field's name on the user's command line.
     """
     field = field.replace("'", '"')
     section, _, last = field.rpartition(".")

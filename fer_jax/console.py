@@ -62,9 +62,9 @@ def fail(text: str) -> None:
 
 
 def reword(rule: Callable[[str], str]) -> None:
-    """From now on, messages are printed as `rule` returns them.
+    """Sets a rule that rewrites all further messages before they are printed.
 
-    The command `fer-jax` uses it to name flags as its user types them.
+    The command `fer-jax` uses it to name flags as they are typed: --FIELD, not --config.FIELD.
     """
     global _reworded
     _reworded = rule
@@ -109,20 +109,20 @@ def count(number: int, thing: str, things: str = "") -> str:
 
 
 class Progress:
-    """Counts work; a context manager. Of those that are open, only the outermost one is shown.
+    """A context manager that counts work. Of nested ones, only the outermost is shown.
 
-    Each inner one is a part of the next unit of the one around it: the steps of a training are a
-    part of its fold.
+    An inner one counts parts of the outer one's next unit, as steps of training are parts of a
+    fold.
 
     Args:
-        name: what is counted, if no line says so; "" for nothing.
+        name: what is counted; "" if an earlier line says so.
         total: the number of units; None if it is unknown.
         unit: what the units are called.
-        done: units that were done before.
-        shown: whether it may be shown.
+        done: the number of units that were done before.
+        shown: whether it may be displayed.
 
     Attributes:
-        total: as the argument; may be changed.
+        total: see the argument; may be changed.
         done: units done so far.
     """
 
@@ -185,7 +185,7 @@ class Progress:
             outermost._bar.set_postfix_str(printable(text), refresh=False)
 
     def mark(self) -> str:
-        """What is done so far, as a percentage or a number of units."""
+        """The work done so far, as a percentage or a number of units."""
         if self.total:
             return f"{min(100 * (self.done + self._part) / self.total, 100):.0f} %"
         return f"{self.done:,} {self.unit}".rstrip()
@@ -203,18 +203,18 @@ class Progress:
 
 @contextlib.contextmanager
 def signs_of_life(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], float]]:
-    """Without a terminal, a mark is written in the block after each ten seconds of silence.
+    """Without a terminal, writes a mark in the block after each ten seconds without output.
 
-    Marks are percentages of the open `Progress`, or seconds, and share a line of at most 76
-    characters, which the next message ends: hours of work give few lines, and no control
+    Marks are percentages of the open `Progress`, or seconds. They share lines of at most 76
+    characters, which the next message ends. So hours of work give few lines and no control
     characters.
 
     Args:
-        clock: seconds, which never go backwards.
+        clock: returns monotonic seconds.
 
     Yields:
-        a function that writes a mark if one is due, and returns the seconds until the next one; a
-        thread calls it.
+        The function that a thread calls: it writes a mark if one is due, and returns the seconds
+            until the next one.
     """
     global _marks
     if _is_watched() or not _LOGGER.isEnabledFor(logging.INFO):
@@ -266,7 +266,7 @@ def configure(verbosity: int | None = None) -> None:
 
 @contextlib.contextmanager
 def only_warnings() -> Iterator[None]:
-    """Prints no information in the block, as a notebook wants it; warnings and errors stay."""
+    """In the block, prints only warnings and errors, as is suitable for a notebook."""
     level = _LOGGER.level
     _LOGGER.setLevel(max(level, logging.WARNING))
     try:
@@ -290,7 +290,7 @@ def debugging() -> bool:
 
 
 class _Marks:
-    """Marks of `signs_of_life`, and when something was written last."""
+    """The marks of `signs_of_life`, and the time of the last output."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -325,7 +325,7 @@ class _Marks:
 
 
 class _TerminalHandler(logging.Handler):
-    """Writes information to the current standard output, the rest to standard error.
+    """Writes information to the current standard output, warnings and errors to standard error.
 
     The work continues if the terminal was closed or cannot encode a character.
     """

@@ -1,4 +1,4 @@
-"""Versions, devices and revision, which somebody needs to repeat a run."""
+"""Versions, devices and git revision, which are needed to reproduce a run."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def versions() -> dict[str, str]:
 def git_revision(package: Path = Path(__file__).parent) -> str:
     """The git revision of the checkout that contains `package`, or "no git checkout".
 
-    An installed copy may lie inside the repository of another project, for example in its virtual
-    environment. So the repository counts only if `package` lies directly below its top level and
-    is tracked there. The result is cached for the process.
+    An installed copy may be inside the repository of another project, for example in its virtual
+    environment. So a repository counts only if `package` is directly below its top level and
+    tracked in it. The result is cached for the process.
     """
     try:
         top = Path(_git(package, "rev-parse", "--show-toplevel"))

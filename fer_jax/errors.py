@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 class NotApplicableError(UserError):
-    """A method cannot be used on these data, whatever the other fields of the config."""
+    """A method cannot be used on these data, whatever the other fields of the config are."""
 
 
 class CheckFailedError(UserError):

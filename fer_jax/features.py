@@ -1,4 +1,4 @@
-"""A backbone in use: features of faces, for models of your own."""
+"""The backbone of a trained model, which computes features of faces for your own models."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Backbone:
     """The backbone of a trained model.
 
     Args:
-        model: a model directory, a training workdir that holds one, or "starter".
+        model: a model directory, a training workdir that contains one, or "starter".
 
     Attributes:
         width: number of features.
-        image_size: side in pixels at which the network is shown a face.
-        faces: how the faces that it was trained on were found and cropped; None if unknown.
+        image_size: side in pixels to which faces are resized for the network.
+        faces: how the training faces were found and cropped; None if unknown.
 
     Raises:
         UserError: there is no such model, or it is damaged.
@@ -42,10 +42,10 @@ class Backbone:
         self.faces = record.faces
 
     def features(self, crops: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f"]:
-        """Pooled features of aligned faces, RGB of any side s; n may be 0.
+        """Pooled features of aligned faces, uint8 RGB with any side s; n may be 0.
 
         Raises:
-            ValueError: `crops` is something else.
+            ValueError: `crops` has another type or shape.
         """
         trained_model.check_crops(crops)
         if not len(crops):
@@ -55,18 +55,18 @@ class Backbone:
     def crops(
         self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]
     ) -> list[UInt8[np.ndarray, "n s s 3"]]:
-        """The faces of each picture, best first, aligned as those that the model was trained on.
+        """The faces of each picture, best first, aligned like the training faces of the model.
 
         Args:
-            pictures: RGB, of any sizes.
+            pictures: uint8 RGB, of any sizes.
 
         Raises:
-            UserError: the model does not say how faces are cropped, or `pictures` is something
-                else.
+            UserError: the model has no record of how faces are cropped, or `pictures` has another
+                type.
         """
         if self.faces is None:
             raise UserError(
-                f"the model in {self._where} does not say how its faces were found and cropped"
+                f"the model in {self._where} has no record of how its faces were found and cropped"
             )
         found = find_faces(pictures, self.faces)
         return [

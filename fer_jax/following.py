@@ -17,9 +17,10 @@ from fer_jax.smoothing import SMOOTHING_S, Smoother
 
 
 def follower(smoothing_s: float = SMOOTHING_S) -> Follow:
-    """What a `Reader` takes to number people and to smooth with a time constant in seconds.
+    """A function for `Reader(follow=...)` that numbers people and smooths their probabilities.
 
-    A frame is held back until all its faces have their numbers: for up to 5 frames.
+    `smoothing_s` is the time constant in seconds. Frames are delayed by up to 5 frames, until all
+    their faces have numbers.
 
     Raises:
         ValueError: the time constant is negative or not finite.

@@ -1,4 +1,4 @@
-"""Checks the inputs of a stage; imports so little that a wrong path is reported at once."""
+"""Checks the inputs of a stage; has few imports, so that a wrong path is reported at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def paths_of(config: Stage) -> list[str]:
     """The paths that a stage reads with this config, all of which exist.
 
     Raises:
-        UserError: a field is not set that the stage needs, or a path does not exist.
+        UserError: a required field is not set, or a path does not exist.
     """
     unset = list(config.unset())
     if unset:

@@ -27,7 +27,7 @@ _asked = False
 
 
 def exit_at_once() -> None:
-    """From now on, SIGINT exits without running any other code; called by the entry point.
+    """Makes SIGINT exit without running any other code; called by the entry point.
 
     If SIGINT is ignored, as in a background job of a shell script, it stays ignored.
     """

@@ -4,7 +4,7 @@
 
     {"file": "faces/p01/happy/1.png"}       a file that the stage is about to write
     {"folder": "checkpoints"}               a folder that a library is about to fill
-    {"partial": ".sheet.4711.partial.png"}  a temporary file, which a killed run leaves behind
+    {"partial": ".sheet.4711.partial.png"} a temporary file, which may remain after a kill
     {"deleted": "faces/p01/happy/1.png"}    a file that was deleted
 
 Paths are relative to the workdir, with forward slashes. A path belongs to the record in the

@@ -1,4 +1,4 @@
-"""Loads parts that a config selects by name: modules of this package or of the user."""
+"""Loads plugins that a config selects by name: modules of this package or of the user."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def names(package: str, attribute: str) -> tuple[str, ...]:
 def plain_defaults(
     name: str, package: str, attribute: str
 ) -> Mapping[str, bool | int | float | str]:
-    """Fields of the dataclass `attribute` of a built-in part whose defaults are plain values.
+    """The fields with plain default values of the dataclass `attribute` of a built-in plugin.
 
-    They are read from the source, because importing a part takes seconds. A default may be a
-    constant of the module. The part is imported if its module does not define the class, or if the
-    class has a base. Empty if `package` has no such part.
+    They are read from the source code, because importing a plugin takes seconds. A default may be a
+    constant of the module. The plugin is imported if its module does not define the class, or if
+    the class has a base. Empty if `package` has no such plugin.
     """
     if name not in names(package, attribute):
         return {}
@@ -94,13 +94,13 @@ def plain_defaults(
 
 
 def plain_defaults_of(kind: Any) -> dict[str, bool | int | float | str]:
-    """The fields of a dataclass whose defaults are plain values; none of another object."""
+    """The fields of a dataclass with plain default values; empty for other objects."""
     fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}
 
 
 def _plain_defaults_in(file: Path, attribute: str) -> dict[str, bool | int | float | str] | None:
-    """The plain defaults in the source of the class `attribute`; None if they are not all there."""
+    """The plain defaults in the source of the class `attribute`; None if some are elsewhere."""
     module = ast.parse(file.read_text(encoding="utf-8")).body
     constants = {
         ast.unparse(target): node.value
@@ -132,7 +132,7 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def _files(package: str) -> list[Path]:
-    """The modules of a package, which is not imported."""
+    """The files of a package's modules, without importing it."""
     spec = importlib.util.find_spec(package)
     folders = (spec and spec.submodule_search_locations) or ()
     return [file for folder in folders for file in sorted(Path(folder).glob("*.py"))]

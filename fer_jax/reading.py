@@ -1,14 +1,14 @@
-"""Reads faces: from pictures and videos to one typed record per face, frame by frame.
+"""Reads the faces in pictures and videos, frame by frame, as one typed record per face.
 
     recogniser = Recogniser.load("starter")
     reader = Reader(recogniser, find_sources("holiday", every_s=0.5).sources)
     for analysed in reader:
         for face in analysed.readings(recogniser.labels):
             print(face.source, face.time_s, face.emotion, face.probabilities)
-    print(reader.skips.rows)  # what could not be read, and why
+    print(reader.skips.rows)  # sources that could not be read, with the reasons
 
-Nothing here reads flags or writes files. Memory does not grow with the length of a video, except
-for a person-relative model, which needs all faces of a person before it answers.
+This module reads no flags and writes no files. Memory does not grow with the length of a video,
+except for a person-relative model, which needs all faces of a person before it can answer.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Source(Protocol):
-    """A photograph or a video.
+    """The interface of a photograph or a video.
 
     Attributes:
-        name: unique among the sources of a reader; below the input folder, or as it was given.
-        prefix: the part of the name that was given in a list; the path below it follows.
-        moving: whether its frames are a sequence, in which people can be followed.
+        name: unique among the sources of a reader: the path below the input folder, or as given.
+        prefix: the part of the name that the caller gave in a list, before the path below it.
+        moving: whether its frames are a sequence, in which people can be tracked.
     """
 
     moving: ClassVar[bool]
@@ -63,15 +63,15 @@ class Source(Protocol):
     def prefix(self) -> str: ...
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in order; each call starts again.
+        """The frames in order; each call starts from the beginning.
 
         Raises:
-            ImageError, VideoError: it cannot be read, or not to its end.
+            ImageError, VideoError: it cannot be read, or not completely.
         """
         ...
 
     def expected(self) -> int | None:
-        """How many frames there probably are; None if that is not known."""
+        """The probable number of frames; None if it is unknown."""
         ...
 
 
@@ -113,7 +113,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Video:
-    """A video in a file, of which the first frame of every `every_s` seconds is read; 0: all."""
+    """A video in a file; the first frame of each `every_s` seconds is read, every frame if 0."""
 
     name: str
     path: Path
@@ -126,19 +126,19 @@ class Video:
         return sample_frames(self.path, self.every_s)
 
     def expected(self) -> int | None:
-        """What the container states."""
+        """The number of frames according to the container."""
         return expected_samples(self.path, self.every_s)
 
 
 class Found(NamedTuple):
-    """The sources in a place, and the other files there: name and why each is not read."""
+    """The sources at a path, and (name, reason) of each other file."""
 
     sources: list[Source]
     others: list[tuple[str, str]]
 
 
 def find_sources(place: str | os.PathLike[str], *, every_s: float) -> Found:
-    """The photographs, then the videos at `place`, each sorted by name.
+    """The photographs and then the videos at `place`, each sorted by name.
 
     A folder is searched recursively without hidden files. A single file may have any suffix: if
     it is not that of an image, the file is tried as a video.
@@ -181,11 +181,11 @@ Pictures: TypeAlias = Place | np.ndarray | Sequence[Place | np.ndarray]
 
 
 def sources_of(given: Pictures, *, every_s: float) -> Found:
-    """The sources that `Pictures` stand for; those in memory are named by their number, from 0.
+    """The sources in `given`; pictures in memory are named by their number, from 0.
 
     Raises:
-        UserError: a path has no image and no video, an array is not a picture, or `given` is
-            something else.
+        UserError: there is no image or video at a path, an array is not a picture, or `given` has
+            another type.
     """
     if isinstance(given, str | os.PathLike):
         return find_sources(given, every_s=every_s)
@@ -230,19 +230,19 @@ class Reading:
     """One face of a photograph or a video frame.
 
     Attributes:
-        source: name of the photograph or video.
+        source: the name of the photograph or video.
         frame: number of the decoded frame, from 0; 0 for a photograph.
         time_s: presentation time in seconds; 0 for a photograph.
-        person: number of the person in this video, from 1; 0 where people are not numbered.
+        person: number of the person in this video, from 1; 0 if people are not numbered.
         box: x0, y0, x1, y1 in pixels.
         detector_score: 0..1.
         landmarks: x, y in pixels of the five points `fer_jax.faces.alignment.LANDMARKS`.
-        emotion: the most probable class; "" if the answer is withheld.
+        emotion: the most probable emotion; "" if the answer is withheld.
         probabilities: calibrated, by class; they sum to 1.
-        smoothed: the person's probabilities smoothed over time, by class; None on photographs.
-        reference_faces: faces that made the reference of a person-relative answer, 0 if it is
-            relative to the average person; None for other models.
-        answered: False if the answer is withheld for want of confidence.
+        smoothed: the person's probabilities smoothed over time, by class; None for photographs.
+        reference_faces: for a person-relative model, the number of faces in the person's reference;
+            0 if the reference is the average person. None for other models.
+        answered: False if the answer is withheld because of low confidence.
     """
 
     source: str
@@ -260,7 +260,7 @@ class Reading:
 
     @property
     def smoothed_emotion(self) -> str | None:
-        """The most probable class by the smoothed probabilities; "" if the answer is withheld."""
+        """The emotion with the largest smoothed probability; "" if the answer is withheld."""
         if not self.smoothed:
             return None
         return max(self.smoothed, key=self.smoothed.__getitem__) if self.answered else ""
@@ -294,11 +294,11 @@ class AnalysedFrame:
     """A photograph or video frame and its faces.
 
     Attributes:
-        source: where it is from.
-        frame: number, time and pixels.
-        analysis: n faces and their probabilities.
-        people: the number of the person with each face, from 1; 0 where people are not numbered.
-        smoothed: probabilities smoothed over time; None where they are not.
+        source: the photograph or video.
+        frame: its number, time and pixels.
+        analysis: its n faces and their probabilities.
+        people: the number of each face's person, from 1; 0 if people are not numbered.
+        smoothed: the probabilities smoothed over time; None if they are not smoothed.
     """
 
     source: Source
@@ -414,7 +414,7 @@ frames back, but yields each one."""
 
 
 class Detection:
-    """Finds faces and asks for nothing else: what a `Reader` takes in place of a recogniser."""
+    """A replacement for a recogniser in a `Reader` that only finds faces."""
 
     labels: tuple[str, ...] = ()
     reference = ""
@@ -432,28 +432,29 @@ class Detection:
 class Reader:
     """Reads the faces of some sources, in order; iterate over it once.
 
-    A source, or a frame, that cannot be read or analysed is counted in `skips`; the others are not
+    A source or frame that cannot be read or analysed is counted in `skips`; others are not
     affected.
 
     Args:
-        recogniser: finds and classifies the faces, or finds them alone.
+        recogniser: finds and classifies the faces, or only finds them.
         sources: photographs and videos.
-        batch: frames that are analysed together.
-        people: for a person-relative model, whose faces these are: "one" person's, or "folder":
-            those of the person named by the first folder below the input folder. The same name in
-            two input folders is the same person.
-        neutral: pattern of the file names of neutral photographs, for the reference "neutral".
-        follow: is applied to the frames of each video.
-        progress: what the progress bar, which counts frames, is called; "" shows none.
-        flag: what precedes the name of an argument in messages: "--config." in a stage.
+        batch: the number of frames that are analysed together.
+        people: for a person-relative model: "one" if all faces are of the same person, or "folder"
+            if the first folder below the input folder names the person. The same name in two input
+            folders is the same person.
+        neutral: for the reference "neutral": a pattern of the file names of neutral photographs.
+        follow: a function that is applied to the frames of each video, such as
+            `following.follower()`.
+        progress: the name of the progress bar, which counts frames; "" for no bar.
+        flag: the prefix of argument names in messages, such as "--config." in a stage.
 
     Attributes:
-        sources: those that are read.
+        sources: the sources that are read.
         labels: the classes, in the order of the probabilities.
         relative: whether the answers are person-relative.
-        skips: what could not be read so far, and why.
-        others: with a person-relative model, the number of faces that are not the largest of their
-            picture. They get no answer.
+        skips: the sources that could not be read so far, with the reasons.
+        others: for a person-relative model, the number of faces that have no answer, since they are
+            not the largest of their picture.
 
     Raises:
         UserError: `people` and `neutral` do not fit the model.
@@ -536,9 +537,9 @@ class Reader:
         return fnmatch.fnmatch(PurePosixPath(source.name).name, self._neutral)
 
     def _look_for_references(self, recogniser: Recogniser) -> _Relative:
-        """Looks at everything once, since a reference needs all faces of its person.
+        """Analyses all sources once in advance, since a reference needs all faces of its person.
 
-        What cannot be read is noted when it is read again.
+        Sources that cannot be read are recorded when they are read again.
         """
 
         def look(shots: Sequence[_Shot]) -> list[Sighting]:
@@ -558,7 +559,7 @@ class Reader:
             console.warn(
                 f"{len(alone)} of {len(set(people))} people have no reference of their own (it "
                 f"takes {least_faces(recogniser.reference)} faces or more); they are "
-                "compared with the average person, and their answers are worth less (column "
+                "compared with the average person, and their answers are less accurate (column "
                 "reference_faces is 0)"
             )
         self.others = sum(sighting.others for sighting in sightings)
@@ -566,7 +567,7 @@ class Reader:
         return _Relative(recogniser, dict(zip(keys, answers, strict=True)))
 
     def _counted(self, name: str) -> console.Progress:
-        """Counts frames; the total is known if all sources state theirs. "" is not shown."""
+        """A progress bar of frames, with a total if all sources state one; "" hides it."""
         if not name:
             return console.Progress(shown=False)
         counts = [source.expected() for source in self.sources]
@@ -594,7 +595,7 @@ class _Relative:
 
 
 def _person(source: Source) -> str:
-    """The first folder below the input folder of a source; "" if it lies directly in that."""
+    """The first folder below the input folder of a source; "" if it is directly in it."""
     person, slash, _ = source.name.removeprefix(source.prefix).partition("/")
     return person if slash else ""
 
@@ -626,7 +627,7 @@ def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) 
 def _analysed(
     shots: Iterable[_Shot], analyse: _Analyse[T], most: int, skips: Skips
 ) -> Iterator[tuple[Source, Frame, T]]:
-    """What `analyse` says of each frame; one that fails does not affect the others."""
+    """The result of `analyse` for each frame; a frame that fails does not affect the others."""
     for batch in _batches(shots, most):
         found: list[T | None]
         try:
@@ -644,7 +645,7 @@ def _analysed(
 
 
 def _batches(shots: Iterable[_Shot], most: int) -> Iterator[list[_Shot]]:
-    """Lists of up to `most` frames, fewer where they are large."""
+    """Lists of up to `most` frames, or of fewer if the frames are large."""
     batch: list[_Shot] = []
     pixels = 0
     for source, frame in shots:

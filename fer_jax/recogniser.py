@@ -1,7 +1,7 @@
-"""From a picture to its faces, their aligned crops, and calibrated probabilities.
+"""Recognition of emotions: from a picture to faces, aligned crops and calibrated probabilities.
 
-This is the pipeline that cross-validation measures: the model's record says how faces are found,
-aligned and classified.
+Cross-validation measures the same pipeline: the model's record says how faces are found, aligned
+and classified.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ TASK = "emotion"
 class Analysis(NamedTuple):
     """The faces of one picture and the probability [n, classes] of each emotion.
 
-    `reference_faces` counts the faces that made the reference of a person-relative answer; 0 if it
-    is relative to the average person.
+    `reference_faces` is, for a person-relative model, the number of faces in the reference of each
+    face; 0 if the reference is the average person.
     """
 
     faces: Faces
@@ -42,9 +42,9 @@ class Analysis(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """The largest face of one picture, if it has one, and the logits of its views.
+    """The largest face of one picture, if any, and the logits of its views.
 
-    `others` counts the smaller faces: they may be other people.
+    `others` is the number of smaller faces, which may belong to other people.
     """
 
     faces: Faces
@@ -53,20 +53,21 @@ class Sighting(NamedTuple):
 
 
 class Recogniser:
-    """Finds the faces of pictures and recognises their emotions.
+    """Finds the faces in pictures and recognises their emotions.
 
     Args:
         model: an emotion model whose record says how its faces were found and cropped.
-        where: names the model in errors.
-        max_side: pixels; 0 searches at the size of the record, another number at that size.
+        where: names the model in error messages.
+        max_side: pixels; larger pictures are reduced to this side for detection. 0: as in the
+            record.
 
     Attributes:
         labels: the emotions, in the order of the probabilities.
-        folder: the model directory, which may say when to abstain; None for a model that was not
-            loaded from one.
+        folder: the model directory, which may contain a table for abstaining; None for a model that
+            was not loaded from a folder.
 
     Raises:
-        UserError: a model of other tasks, or one that does not know how its faces were cropped.
+        UserError: the model has other tasks, or no record of how its faces were cropped.
     """
 
     folder: Path | None = None
@@ -76,8 +77,8 @@ class Recogniser:
         check_task(model, TASK, where)
         if record.faces is None:
             raise UserError(
-                f"the model in {where} does not say how its faces were found and cropped; train "
-                "it on a workdir of the stage photographs"
+                f"the model in {where} has no record of how its faces were found and cropped; "
+                "train it on a workdir of the stage photographs"
             )
         self.where, self.folder = where, model.folder
         self.labels = record.labels[TASK]
@@ -90,33 +91,33 @@ class Recogniser:
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] = starter.NAME, *, max_side: int = 0) -> Recogniser:
-        """The recogniser with a model by its place.
+        """Loads a model.
 
         Args:
-            model: a model directory, the workdir of `train` or `crossval` that holds one, or
+            model: a model directory, a workdir of `train` or `crossval` that contains one, or
                 "starter", the network that ships with the package.
-            max_side: as in the constructor.
+            max_side: see the constructor.
 
         Raises:
-            UserError: as in the constructor; or there is no model, or a damaged one.
+            UserError: see the constructor; or there is no model, or it is damaged.
         """
         recogniser = cls(trained_model.load(model), os.fspath(model), max_side=max_side)
         if recogniser.faces.aligned:
             console.warn(
-                f"the model in {model} was trained on faces that others had cropped in an unknown "
-                "way; here they are cropped to the usual template, and the model may do worse than "
-                "measured"
+                f"the model in {model} was trained on faces that had been cropped elsewhere in an "
+                "unknown way; they are now cropped to the usual template, so the model may be less "
+                "accurate than measured"
             )
         return recogniser
 
     def __call__(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Analysis]:
-        """The faces of each picture and their emotions.
+        """The faces in each picture and their emotions.
 
         Args:
             pictures: uint8 [H, W, 3] RGB each, of any sizes.
 
         Raises:
-            UserError: `pictures` is something else.
+            UserError: `pictures` has another type.
         """
         found = find_faces(pictures, self.faces)
         crops = aligned_crops(pictures, found, self.faces.crop)
@@ -127,7 +128,7 @@ class Recogniser:
         return [Analysis(faces, part) for faces, part in zip(found, rows, strict=True)]
 
     def sightings(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Sighting]:
-        """The largest face of each picture, as `relative` needs it; see `__call__`."""
+        """The largest face of each picture, for `relative`; see `__call__`."""
         found = find_faces(pictures, self.faces)
         shown = [largest(faces) if len(faces) else faces for faces in found]
         crops = aligned_crops(pictures, shown, self.faces.crop)
@@ -143,13 +144,13 @@ class Recogniser:
     def relative(
         self, sightings: Sequence[Sighting], people: Sequence[str], neutral: Sequence[bool]
     ) -> list[Analysis]:
-        """The emotions of a person-relative model, from all sightings of some people.
+        """The answers of a person-relative model, from all sightings of some people.
 
         Args:
-            sightings: see `sightings`.
+            sightings: the result of `sightings`.
             people: the person on each picture.
-            neutral: whether each picture is known to show a neutral face. These alone are the
-                reference of a model with the reference "neutral"; others do not ask.
+            neutral: whether each picture is known to show a neutral face. Only models with the
+                reference "neutral" use this: only these faces are their references.
         """
         if not sightings:
             return []
@@ -175,7 +176,7 @@ class Recogniser:
 def aligned_crops(
     pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], found: Sequence[Faces], crop: Crop
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """The faces of all pictures, cut out upright; `found` are those of each picture."""
+    """The aligned crops of all faces; `found` has the faces of each picture."""
     crops = [
         align(picture, landmarks, crop.size, crop.margin)
         for picture, faces in zip(pictures, found, strict=True)
@@ -185,12 +186,12 @@ def aligned_crops(
 
 
 def _ends(found: Sequence[Faces]) -> Int[np.ndarray, " n"]:
-    """Where the rows of one picture end and those of the next begin."""
+    """The row at which the faces of each picture but the last end."""
     return np.cumsum([len(faces) for faces in found], dtype=np.int64)[:-1]
 
 
 def check_task(model: Model, task: str, where: str) -> None:
-    """Raises a `UserError` if the model in `where` has no classes for `task`."""
+    """Raises a `UserError` if the model in `where` has no class names for `task`."""
     if not model.record.labels.get(task):
         tasks = ", ".join(model.record.labels) or "no task"
         raise UserError(f"the model in {where} was trained on {tasks}, not {task}")

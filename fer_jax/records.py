@@ -28,7 +28,7 @@ DATA = "data.json"  # a `fer_jax.schemas.Data`: the training data
 
 
 class Search(Section):
-    """How a picture is resized and extended for the detector; 0 switches a step off.
+    """How a picture is resized and extended for the detector; 0 disables a step.
 
     Attributes:
         max_side: pixels; pictures with a longer side are reduced to it.
@@ -49,7 +49,7 @@ class FacePipeline(Section):
 
     Attributes:
         detector, search, crop: the settings.
-        aligned: whether the pictures were already aligned, in an unknown way.
+        aligned: whether the pictures were already aligned, in an unknown manner.
     """
 
     detector: Detector
@@ -70,9 +70,9 @@ class Inference(Section):
     """How a task's answer is computed from an aligned face (`fer_jax.training.inference`).
 
     Attributes:
-        crops: number of views that are averaged, each with its mirror image.
+        crops: the number of test crops that are averaged, each with its mirror image.
         temperature: divides the logarithms of the averaged probabilities.
-        zooms: magnifications of each view, over which the features of the network are averaged.
+        zooms: magnifications of each crop, over which the features of the network are averaged.
         depths: whether the head also gets the pooled outputs of the backbone's `depths`.
         gradients: whether the head also gets histograms of oriented gradients.
         reference: what is subtracted from the features of a face (`training.person_relative`);
@@ -102,7 +102,7 @@ class Tried(Section):
 
 
 class Selection(Section):
-    """The method that trained a model, and those that were tried (`crossval.methods.auto`).
+    """The method that trained a model, and all that were compared (`crossval.methods.auto`).
 
     Attributes:
         method: the name of the selected method.
@@ -114,18 +114,18 @@ class Selection(Section):
 
 
 class ModelRecord(Section):
-    """`model.json`: everything that is needed to use the weights in the same folder.
+    """The content of `model.json`: all that is needed to use the weights in the same folder.
 
     Attributes:
         format: version of the layout; 1 has no checksums.
         image_size: side in pixels of the network's input.
-        backbone: of `fer_jax.models.network.Network`.
+        backbone: the settings of the backbone.
         tasks: the fields of each task by its name.
         labels: class names by task, in the order of the head's outputs.
         init: the weights from which training started; None for random ones.
         faces: how faces were found and cropped; None if that is not known.
-        inference: how answers are computed, by task; missing tasks use the defaults.
-        selection: how the method was selected that trained the model; None if it was given.
+        inference: how answers are computed, by task; a missing task has the defaults.
+        selection: how the training method was selected; None if the user chose it.
     """
 
     format: int = Field(default=2, ge=1, le=2)
@@ -150,12 +150,12 @@ class ModelRecord(Section):
 
 
 class AnsweredShare(Section):
-    """What answering only with enough confidence gave on faces that the model had not seen.
+    """The accuracy of confident answers, measured on faces that the model had not seen.
 
     Attributes:
-        coverage: the share of the faces that were answered.
-        threshold: the least confidence of an answer, which is its calibrated probability.
-        accuracy: among the faces answered.
+        coverage: the share of the faces that are answered.
+        threshold: the minimum confidence (calibrated probability) of an answer.
+        accuracy: the share of correct answers among these faces.
     """
 
     coverage: float = Field(gt=0, le=1)
@@ -164,11 +164,11 @@ class AnsweredShare(Section):
 
 
 class Abstaining(Section):
-    """`abstaining.json` in a model directory: when to withhold an answer.
+    """The content of `abstaining.json` in a model directory: when to withhold an answer.
 
     Attributes:
-        measured_on: which faces, for messages: "20 held-out faces of 5 people".
-        steps: by ascending coverage, the last of which answers everything.
+        measured_on: a description of the faces, such as "20 held-out faces of 5 people".
+        steps: rows with ascending coverage; the last one answers all faces.
     """
 
     measured_on: str
@@ -176,16 +176,16 @@ class Abstaining(Section):
 
 
 class CrossvalProtocol(Section):
-    """`protocol.json`: how the cross-validation in this folder was run.
+    """The content of `protocol.json`: how the cross-validation in this folder was run.
 
     Runs of older versions lack some of the fields, and methods add fields of their own.
 
     Attributes:
         test_crops_by_choice: for `method = "auto"`, the test crops of each method that it can
             select; `test_crops` then counts for methods that follow the config.
-        reference: of the person-relative protocol, which uses unlabelled photographs of the test
-            people (`training.person_relative`); "" for the usual protocol.
-        reference_photographs: number of neutral photographs that were references, not tested.
+        reference: the reference of the person-relative protocol, which uses unlabelled photographs
+            of the test people (`training.person_relative`); "" for the usual protocol.
+        reference_photographs: number of neutral photographs that were used as references.
         without_reference: number of people without a neutral photograph, who were left out.
     """
 
@@ -233,8 +233,8 @@ def parse(kind: type[R], text: str | bytes, where: str | os.PathLike[str]) -> R:
         try:
             given = json.loads(text)
         except ValueError as no_json:
-            raise UserError(f"{where} is damaged or foreign: {no_json}") from error
-        raise UserError(f"{where} is damaged or foreign: {explain(error, given, kind)}") from error
+            raise UserError(f"{where} is damaged or invalid: {no_json}") from error
+        raise UserError(f"{where} is damaged or invalid: {explain(error, given, kind)}") from error
 
 
 def read(kind: type[R], path: str | os.PathLike[str]) -> R:

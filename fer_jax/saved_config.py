@@ -1,4 +1,4 @@
-"""The config of an earlier run, from the file config.json in its workdir."""
+"""Reads the config of an earlier run from config.json in its workdir."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def get_config(path: str = "") -> ConfigDict:
     """The config in the file `path`; its relative paths are relative to the current folder.
 
     Raises:
-        UserError: the file cannot be read, or no stage wrote it.
+        UserError: the file cannot be read, or was not written by a stage.
     """
     try:
         values = json.loads(Path(path).read_text("utf-8"))
@@ -31,7 +31,7 @@ def get_config(path: str = "") -> ConfigDict:
 
 
 def _with_tuples(value: Any) -> Any:
-    """The value with a tuple for each list, as in configs: flags cannot change lists."""
+    """A value with its lists converted to tuples, as in configs, since flags cannot set lists."""
     if isinstance(value, dict):
         return {key: _with_tuples(child) for key, child in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Pictures of what `fer_jax.read` found; docs/python.md has an example of each."""
+"""Pictures of the results of `fer_jax.read`; docs/python.md has an example of each."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _RAW, _SMOOTHED = "prob_", "smoothed_prob_"
 def draw(
     picture: str | os.PathLike[str] | np.ndarray, faces: pd.DataFrame
 ) -> UInt8[np.ndarray, "hh ww 3"]:
-    """A picture with the box of each face and its probabilities, as `predict` annotates it.
+    """Draws the box and the probabilities of each face into a picture, like `predict`.
 
     Args:
-        picture: the path of a picture, or uint8 [H, W, 3] RGB, such as a frame of a video.
-        faces: the rows of this picture or frame in a table of `read`. Probabilities that are
-            smoothed over time are shown where the table has them, and people by their numbers.
+        picture: the path of a picture, or an array uint8 [H, W, 3] RGB, such as a video frame.
+        faces: the rows of this picture or frame in a table of `read`. If the table has smoothed
+            probabilities and numbers of people, these are shown.
 
     Returns:
-        uint8 [H, W, 3] RGB; a small picture is enlarged by a whole factor, so that the text can be
-        read.
+        uint8 [H, W, 3] RGB; a small picture is enlarged by a whole factor, so that the text is
+        legible.
 
     Raises:
         UserError: the picture cannot be read, or the rows are not those of one picture.
@@ -67,14 +67,14 @@ def draw(
 
 
 def timeline(faces: pd.DataFrame) -> Figure:
-    """The smoothed probabilities of each person of a video over time, as `predict` draws them.
+    """Draws the smoothed probabilities of each person in a video over time, like `predict`.
 
     Args:
         faces: the rows of one video in a table of `read`.
 
     Returns:
-        A matplotlib figure with a panel per person, of the 12 people who are seen longest; show it
-        at the end of a notebook's cell, or call its `savefig`.
+        A matplotlib figure with a panel for each of the (at most) 12 people who are seen longest. A
+        notebook shows it at the end of a cell; `savefig` writes it to a file.
 
     Raises:
         UserError: the rows are not those of one video, or nobody in it has a number.

@@ -1,4 +1,4 @@
-"""Probabilities smoothed over time, for each person of a video."""
+"""Smooths the probabilities of each person in a video over time."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ class _State:
 class Smoother:
     """Exponential moving averages of log probabilities, one for each person.
 
-    With the time `dt` since the person's last face, an average keeps a share of exp(-dt / tau)
-    and takes the rest from the new face, whatever the spacing of the frames (Zumbach and
-    Müller 2001, "Operators on inhomogeneous time series", the operator EMA). Averages of log
-    probabilities are made to sum to 1 again (the logarithmic opinion pool; Genest and Zidek 1986,
-    "Combining probability distributions"). The filter uses the past alone and so lags by about tau.
+    If the person's last face was seen `dt` seconds before, the old average has the weight exp(-dt /
+    tau) and the new face the remaining weight, so the spacing of frames does not matter (Zumbach
+    and Müller 2001, "Operators on inhomogeneous time series", the operator EMA). The averaged
+    probabilities are normalised to sum to 1 (the logarithmic opinion pool; Genest and Zidek 1986,
+    "Combining probability distributions"). The filter uses only past frames, so it lags by about
+    tau.
 
     Args:
-        tau_s: time constant in seconds; 0 leaves the probabilities as they are.
-        longest_gap_s: an average starts anew when its person was away for longer, or when time
-            goes backwards.
+        tau_s: time constant in seconds; 0: no smoothing.
+        longest_gap_s: an average is reset if its person was absent for longer, or if time goes
+            backwards.
 
     Raises:
         ValueError: `tau_s` is negative or not finite.
@@ -56,8 +57,8 @@ class Smoother:
         """The smoothed probabilities of the faces of the next frame.
 
         Args:
-            time_s: of the frame. Averages start anew if it is before the last one, as in joined
-                recordings.
+            time_s: the time of the frame in seconds. Averages are reset if it is earlier than the
+                previous frame's, as in joined recordings.
             people: the person of each face. Faces without a number (0) are not smoothed.
             probabilities: rows that sum to 1.
         """

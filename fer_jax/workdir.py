@@ -97,21 +97,20 @@ def stage(
         many_processes: whether several processes may run the stage together, in the same folder.
             The first one then writes the files listed at the top of this module, and `run` should
             let only the first one write other files.
-        live: whether a run of this config records something that passes, such as the pictures of a
-            camera. A finished folder is then refused, since its summary is of another recording.
+        live: whether a run of this config records something live, such as the pictures of a camera.
+            A finished folder is then refused, since its summary describes another recording.
 
     The decorated function returns the summary, at once if the work is already done. Its argument
     `step` names the stage if it is a step of a pipeline, such as "3/12 extract"; otherwise it also
-    prints where the results are. If it raises
-    an error before `run` has written anything, the folder stays as it was, so that the corrected
-    command can use it.
+    prints where the results are. If an error is raised before `run` has written anything, the
+    folder is left unchanged, so that the corrected command can use it.
 
     Raises:
         UserError: by the decorated function, if a field of the config is invalid (see
             `fer_jax.schemas`); an input is not set, does not exist, or contains the folder or lies
             in it; the folder
             belongs to another config; another process is working in it; the inputs of a stage that
-            does not grow have changed; the folder holds a finished live recording; the disk is
+            does not grow have changed; the folder contains a finished live recording; the disk is
             full; or permissions are missing.
     """
 
@@ -137,7 +136,7 @@ def stage(
                     summary = _finished(config, folder, digests, grows, revisits)
                     if summary is not None and live(config):
                         raise UserError(
-                            f"{config.stage}: {folder} holds a finished recording; choose another "
+                            f"{config.stage}: {folder} contains a finished recording; choose another "
                             f"--workdir for the next one"
                         )
                     if summary is not None and not revisits:
@@ -231,18 +230,18 @@ def _paths_of(config: Config, inputs: Callable[[ConfigDict], list[str]]) -> list
 
 
 def _check_places(config: Config, folder: Path, paths: Sequence[str], only_runs: bool) -> None:
-    """Raises `UserError` if an input and the workdir overlap.
+    """Raises `UserError` if an input contains the workdir or is inside it.
 
-    Links are resolved first. An input may lie in another stage's workdir inside this one. With
-    `only_runs`, inputs may lie anywhere in the workdir: the stage writes only its own files, and
-    the stages that it runs check their own inputs.
+    Links are resolved first. An input may be in another stage's workdir inside this one. With
+    `only_runs`, inputs may be anywhere in the workdir: the stage writes only its own files, and the
+    stages that it runs check their own inputs.
     """
     real = Path(os.path.realpath(folder))
     for path in paths:
         source = Path(os.path.realpath(path))
         if real.is_relative_to(source):
             raise UserError(
-                f"{config.stage}: the workdir {folder} lies inside the input {path}; choose "
+                f"{config.stage}: the workdir {folder} is inside the input {path}; choose "
                 f"another --workdir"
             )
         between = [source, *source.parents]
@@ -250,7 +249,7 @@ def _check_places(config: Config, folder: Path, paths: Sequence[str], only_runs:
         in_another = bool(stages) and stages[0] != real and stages[0].is_relative_to(real)
         if source.is_relative_to(real) and not in_another and not only_runs:
             raise UserError(
-                f"{config.stage}: the input {path} lies inside the workdir {folder}; choose "
+                f"{config.stage}: the input {path} is inside the workdir {folder}; choose "
                 f"another --workdir"
             )
 

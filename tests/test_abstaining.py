@@ -79,9 +79,9 @@ def test_without_a_wish_there_is_no_rule(model):
     ("asked", "message"),
     [
         ((0.5, 0.5), "give --config.min_confidence or --config.coverage, not both"),
-        ((1.5, None), "--config.min_confidence=1.5 must be in 0 to 1"),
+        ((1.5, None), "--config.min_confidence=1.5 must be between 0 and 1"),
         ((None, 0.0), "--config.coverage=0.0 must be above 0"),
-        ((None, 0.5), "has no abstaining.json, .*or give --config.min_confidence"),
+        ((None, 0.5), "has no abstaining.json .*or set --config.min_confidence instead"),
     ],
 )
 def test_a_wish_that_cannot_be_fulfilled_is_an_error(model, asked, message):
@@ -92,7 +92,7 @@ def test_a_wish_that_cannot_be_fulfilled_is_an_error(model, asked, message):
 
 def test_a_damaged_table_is_an_error(model):
     (model / abstaining.FILE).write_text('{"measured_on": "x", "steps": []}')
-    with pytest.raises(UserError, match=r"abstaining\.json is damaged or foreign: steps"):
+    with pytest.raises(UserError, match=r"abstaining\.json is damaged or invalid: steps"):
         rule(model, min_confidence=None, coverage=0.5)
 
 
@@ -100,13 +100,13 @@ def test_the_line_says_what_was_withheld_and_what_was_measured(model):
     told = rule(model, min_confidence=None, coverage=0.5).describe(3, 12)
     assert told == (
         "withheld 3 of 12 answers (25%): confidence below 0.800; on 8 faces, 90.0% of the answers "
-        "with a confidence of 0.800 or more (50% of the faces) were right"
+        "with a confidence of 0.800 or more (50% of the faces) were correct"
     )
     assert "was not measured" in Rule(0.5).describe(0, 0)
     told = rule(model, min_confidence=0.3, coverage=None).describe(0, 12)
     assert told == (
         "withheld 0 of 12 answers (0%): confidence below 0.300; on 8 faces, 70.0% of all answers "
-        "were right"
+        "were correct"
     )
 
 

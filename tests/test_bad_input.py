@@ -360,7 +360,7 @@ def test_a_workdir_of_another_config_is_refused(faces, photos):
 
 def test_a_workdir_inside_its_own_input_is_refused(photos):
     config = asked(photographs, photos=photos)
-    refused("photographs", config, photos / "work", "lies inside the input", photos)
+    refused("photographs", config, photos / "work", "is inside the input", photos)
 
 
 def test_a_workdir_that_is_a_file_or_below_one_is_refused(photos, tmp_path):

@@ -64,7 +64,7 @@ class Leak:
 
     @property
     def of_pretraining(self) -> bool:
-        """Whether the leak is between test people and the pretraining data."""
+        """Whether the leak is one between test people and the pretraining data."""
         return self.kind.startswith("pretraining_")
 
 
@@ -127,9 +127,9 @@ def counts(leaks: Sequence[Leak]) -> dict[str, int]:
 
 
 def unintended(leaks: Sequence[Leak], protocol: str) -> list[Leak]:
-    """The leaks that count: for the protocol "random", only those of the pretraining data.
+    """The leaks that were not intended: for the protocol "random", only those of pretraining data.
 
-    It puts people into both train and test on purpose.
+    That protocol puts people into both train and test on purpose.
     """
     return [leak for leak in leaks if leak.of_pretraining or protocol != "random"]
 
@@ -323,7 +323,7 @@ def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
 
 
 def _people_in_videos(tested: _Tested, faces: Faces, tracks: list[str]) -> Iterator[Leak]:
-    """People whose photographs resemble a track in a video; a weak test that misses some."""
+    """Test people who resemble a track in a video; a weak test, which misses some people."""
     owners = [f"person {name}" for name in tested.people[tested.rows]]
     others = [f"track {name}" for name in tracks]
     features = np.concatenate([tested.faces.features, faces.features])

@@ -1,4 +1,4 @@
-"""Similarity of aligned faces: whether two show the same picture, or the same person.
+"""Similarity of aligned faces: whether two are the same picture, or show the same person.
 
 Three steps, each more expensive and more reliable than the previous one:
 
@@ -37,7 +37,7 @@ _ROWS = 512  # faces that are compared with all others at once
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """Faces to compare: their files, crops of SIZE pixels, and descriptors."""
+    """Faces to compare: their files, crops of SIZE x SIZE pixels, and descriptors."""
 
     files: list[str]
     crops: UInt8[np.ndarray, "n s s 3"]

@@ -29,7 +29,7 @@ class FaceSet:
         labels: positions in the class names.
         photos: ids of the photographs.
         people: the person on each photograph.
-        files: the aligned faces in their full size.
+        files: the files of the aligned faces at full size.
         neutral: ids of the neutral photographs that a person-relative method may use as
             references, also of held-out people.
     """
@@ -66,15 +66,15 @@ class FaceSet:
 
 @dataclass(frozen=True, eq=False)
 class LabelledPhotographs:
-    """The photographs that are split into folds.
+    """The labelled photographs that are split into folds.
 
     Attributes:
         table: one row per photograph, see `stage_tables.read_photographs`.
         image_size: S, side of a face in pixels.
         records: folder for the records of the data set `persian_emotion`, which contain the faces.
             It is in the workdir of the run, so that removing a person there removes their faces.
-        left_out: number of photographs whose emotion is not in both sets.
-        neutral: ids of the photographs that are references; see `with_neutral`.
+        left_out: for cross_set, the number of photographs whose emotion is not in both sets.
+        neutral: ids of the neutral reference photographs; see `with_neutral`.
     """
 
     table: pd.DataFrame
@@ -133,7 +133,7 @@ class LabelledPhotographs:
         )
 
     def with_neutral(self) -> LabelledPhotographs:
-        """The photographs of people with a neutral one; their first one becomes the reference.
+        """Keeps people with a neutral photograph; the first one of each becomes the reference.
 
         Raises:
             UserError: nobody has a neutral photograph with a face.

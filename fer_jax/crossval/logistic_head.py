@@ -57,7 +57,7 @@ def fit_head(
     seed: int,
     validation: tuple[Float[np.ndarray, "m views f"], Int[np.ndarray, " m"]] | None = None,
 ) -> Head:
-    """Fits the head on all of these photographs, with the penalty that suits unseen people best.
+    """Fits the head on all of these photographs, with the penalty that is best on unseen people.
 
     Views are in the order of `inference.views`; the head is fitted on the whole face and its
     mirror image. With fewer than two people nothing can be selected: the head gets the strongest

@@ -19,18 +19,19 @@ VALIDATION = "on the validation people given by the labels"
 
 @dataclass(frozen=True)
 class Facts:
-    """What the report says about a method.
+    """Properties of a method that the report mentions.
 
     Attributes:
         chosen_by: which hyperparameters the method selects, and on which data; "" for none.
-        chosen_on_validation: the same if the labels define validation people; "" if it makes no
-            difference.
-        wants_inner: whether the method needs inner validation people for its selection.
+        chosen_on_validation: the same for labels that define validation people; "" if it does not
+            differ.
+        wants_inner: whether the method needs inner validation people to select hyperparameters.
         frozen: whether the backbone is not trained.
         features: the inputs of the head, if they can be configured.
         steps: training steps of each fold.
-        test_crops: number of views that are averaged, if `config.test_crops` is ignored.
-        test_crops_by_choice: the same for each option that may be `chosen`, if they differ.
+        test_crops: number of averaged test crops, if the method ignores `config.test_crops`.
+        test_crops_by_choice: the number of test crops of each option that may be `chosen`, if they
+            differ.
     """
 
     chosen_by: str = ""
@@ -68,15 +69,15 @@ class TrainedModel(Protocol):
         """Heat maps from 0 to 1 of the evidence for one class of each face; None if unknown."""
 
     def save(self, folder: Path) -> None:
-        """Writes a model directory; `predict` gives the same probabilities with it."""
+        """Writes a model directory, with which `predict` gives the same probabilities."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    """How the model of a fold is trained. A module names its class in the attribute METHOD.
+    """The interface of a method that trains the model of a fold.
 
-    The class is constructed with the config of the stage, the class names, and the mean number of
-    faces that a fold trains on.
+    A module's attribute METHOD is its class, which is constructed with the config of the stage, the
+    class names, and the mean number of training faces of a fold.
     """
 
     facts: Facts
@@ -98,7 +99,7 @@ class Method(Protocol):
         """Trains the final model on all faces; `workdir/folds` contains the files of the folds."""
 
     def speed(self) -> dict[str, Any]:
-        """Entries for the summary of the stage."""
+        """Figures of speed for the summary of the stage."""
 
 
 def make(config: schemas.Crossval, labels: Sequence[str], mean_size: float) -> Method:

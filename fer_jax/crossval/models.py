@@ -28,7 +28,7 @@ _HEAD = f"parameters/heads/{TASK}/linear"
 def record_of(
     config: schemas.Crossval, backbone: Backbone, tasks: Mapping[str, Task], init: str
 ) -> ModelRecord:
-    """The record of a network trained on the photographs of a config; its temperature is 1."""
+    """The record of a network that is trained with this config, with the temperature 1."""
     return model_directory.describe(
         backbone,
         config.image_size,
@@ -45,9 +45,9 @@ class NetworkModel:
 
     Attributes:
         model: the weights and the record of its model directory, including the temperature.
-        temperature: None if it was not fitted; that of `model` is 1 then.
+        temperature: None if it was not fitted; then that of `model` is 1.
         chosen: hyperparameters that were selected on inner validation people.
-        seen: the cached features of a frozen backbone.
+        seen: the cached features of a frozen backbone, if any.
     """
 
     model: Model
@@ -159,7 +159,7 @@ class FrozenBackbone:
         labels: class names.
         depths: whether the head also reads the pooled outputs of the backbone's `depths`.
         gradients: whether the head also reads histograms of oriented gradients.
-        reference: what faces are relative to (`fer_jax.training.person_relative`); "" for nothing.
+        reference: the reference of each person (`fer_jax.training.person_relative`); "" for none.
 
     Attributes:
         width: number of features of the backbone, which come first.

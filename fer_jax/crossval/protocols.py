@@ -29,7 +29,7 @@ from fer_jax.plugins import did_you_mean
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One split: positions of the photographs that `make_folds` was given, each ascending.
+    """One split, as ascending positions in the photographs that were passed to `make_folds`.
 
     `validation` is empty unless the user's split defines it; then hyperparameters are selected on
     it, and not on a part of `train`.

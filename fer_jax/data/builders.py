@@ -1,9 +1,10 @@
 """Data sets: TFDS builders and the records that they write.
 
-A name without a dot is a folder in `datasets/`. This folder is not a package, since a well-known
-package has this name. Its builders are loaded by path: from `fer_jax/_datasets` if installed, and
-from `datasets/` next to the package in a checkout. A dotted name is any module with an attribute
-`Builder`. TensorFlow is not needed: records are ArrayRecord files, and images stay encoded.
+A name without a dot is a folder in `datasets/`. This folder is not a Python package, since a
+well-known package is called `datasets`. Its builders are loaded by path: from `fer_jax/_datasets`
+if installed, and from `datasets/` next to the package in a checkout. A dotted name is any module
+with an attribute `Builder`. TensorFlow is not needed: records are ArrayRecord files, and images
+stay encoded.
 """
 
 from __future__ import annotations

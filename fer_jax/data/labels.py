@@ -96,7 +96,7 @@ def read_labels(
             kept.append((*fields, share, line))
     if not kept:
         raise UserError(
-            f"{source}: no photograph is left, since nobody in {consent.NAME} consents to train"
+            f"{source}: no photograph may be used, since nobody in {consent.NAME} consents to train"
         )
     labels = pd.DataFrame(kept, columns=list(COLUMNS)).astype({"ledger_line": "int32"})
     withheld = {row.subject for row in rows} - set(labels["subject"])
@@ -157,7 +157,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a folder or table contains; `others` are files that are not photographs."""
+    """The content of a folder or table; `others` are files that are not photographs."""
 
     rows: list[_Row]
     problems: list[str]

@@ -1,4 +1,4 @@
-"""Which workdir was made from which, according to the paths in their configs.
+"""The lineage of workdirs: from which others each was made, by the paths in its config.
 
 A workdir is a folder with the `config.json` of a stage. The paths in this config are its inputs:
 other workdirs, models in them, weight files, folders of photographs or videos. No other module
@@ -144,8 +144,8 @@ def ancestors(paths: Iterable[str]) -> Ancestry:
 def descendants(folders: Iterable[Path], among: Iterable[W]) -> list[W]:
     """The workdirs in `among` that were made from `folders`, directly or through other workdirs.
 
-    Those in `folders` are not included. Each comes after one that it was made from. If they are
-    deleted in reverse order and this is interrupted, the rest is found again.
+    Those in `folders` are not included. Each workdir comes after those that it was made from, so
+    that an interrupted deletion in reverse order can be continued.
     """
     known = {workdir.folder: workdir for workdir in among}
     sources = {folder: _sources(workdir, known) for folder, workdir in known.items()}

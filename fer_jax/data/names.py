@@ -1,4 +1,4 @@
-"""Which spellings are the same name: Unicode normalisation for Persian and other scripts.
+"""Comparison of names in any spelling: Unicode normalisation for Persian and other scripts.
 
 Keyboards, phones and spreadsheets spell the same Persian name differently: with Arabic or Persian
 letters and digits, with or without vowel signs, joiners and direction marks.
@@ -29,7 +29,7 @@ _SHOWN = 80  # characters of a name in a message
 
 @functools.lru_cache(maxsize=1 << 16)
 def key(name: str) -> str:
-    """The same text for all spellings of a name, and different texts for different names.
+    """A key that is the same for all spellings of a name, and different for different names.
 
     Compatibility forms are normalised (NFKC), Arabic letters become Persian, and digits of any
     script become 0 to 9. Arabic vowel signs, joiners, direction marks and other invisible
@@ -41,12 +41,12 @@ def key(name: str) -> str:
 
 
 def spelling(names: set[str]) -> str:
-    """The spelling to use for a name that has several: the one closest to its key."""
+    """The spelling to show for a name with several spellings: the one closest to its key."""
     return min(names, key=lambda name: (name != key(name), name.casefold() != key(name), name))
 
 
 def shown(name: str) -> str:
-    """A name for a message: quoted, invisible characters escaped, the middle cut out if long."""
+    """A name for a message: quoted, with invisible characters escaped, and shortened if long."""
     half = _SHOWN // 2
     return repr(name if len(name) <= _SHOWN else f"{name[:half]}…{name[-half:]}")
 

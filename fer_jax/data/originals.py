@@ -23,7 +23,7 @@ _MADE_BY_SYSTEMS = frozenset(("thumbs.db", "desktop.ini", ".ds_store"))  # may c
 
 @dataclass
 class Originals:
-    """What a folder of photographs contains of a person.
+    """The photographs and table rows of a person in a folder of photographs.
 
     Attributes:
         root: the folder, with links resolved.

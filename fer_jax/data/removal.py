@@ -51,18 +51,18 @@ class Contents(Workdir):
 
 @dataclass
 class Plan:
-    """What a removal will do; nothing is deleted yet.
+    """The plan of a removal; nothing is deleted yet.
 
     Attributes:
-        person: whom to remove.
+        person: the person to remove.
         originals: photographs and rows to delete.
-        sources: what all folders of photographs, passed or not, contain of the person.
-        reduced: workdirs that lose the person's rows and keep those of other people.
+        sources: the person's photographs and rows in all folders of photographs, passed or not.
+        reduced: workdirs that lose only the person's rows and pictures.
         emptied: workdirs that lose everything, nearest to the photographs first.
-        thinned: workdirs that lose only the files that show the person, with those files.
+        thinned: workdirs that lose only some files that show the person, and these files.
         kept: predictions that a model in an emptied workdir made for other pictures.
-        videos: videos with the person's name, which are not deleted.
-        problems: what has to be solved by hand first.
+        videos: videos whose path contains the person's name, which are not deleted.
+        problems: what the user has to do by hand first.
     """
 
     person: Person
@@ -89,12 +89,12 @@ class Removed:
     """The result of a removal; paths are text.
 
     Attributes:
-        nobody: True if nobody has that name; nothing was deleted then.
+        nobody: True if nobody has that name, so that nothing was deleted.
         files: the deleted files.
         rows: the number of deleted table rows.
         models: the deleted models, all of which were trained on the person.
         kept: workdirs of predictions that these models made.
-        left: files that still name the person, which the user should check.
+        left: files that still contain the person's name, which the user should check.
     """
 
     nobody: bool = False
@@ -310,7 +310,7 @@ def _record_names(one: Contents, person: Person) -> bool:
 
 
 def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
-    """Problems: workdirs in which nothing can be deleted, without a record or behind a link."""
+    """Problems: workdirs without a record, or behind a link, in which nothing can be deleted."""
     for one in changed:
         if not one.folder.is_relative_to(work.resolve()):
             yield (
@@ -329,7 +329,7 @@ def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
 
 
 def _would_return(plan: Plan) -> Iterator[str]:
-    """Problems: photographs that are not deleted, so the next run would read the person again."""
+    """Problems: photographs that are not deleted, and from which the next run would read again."""
     for found in plan.sources[len(plan.originals) :]:
         ledger = consent.read_ledger(found.root)
         rows = [row for row in ledger.people.values() if plan.person.is_named(row.subject)]
@@ -355,7 +355,7 @@ def _locked(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterat
 
 
 def _carry_out(plan: Plan) -> Removed:
-    """Deletes in reverse order of creation, so that an interrupted removal finds the rest."""
+    """Deletes in reverse order of creation, so that an interrupted removal can be continued."""
     done = Removed(kept=[str(one.folder) for one in plan.kept])
     for one, shown in plan.thinned:
         _delete(one.folder, shown, done)
@@ -488,7 +488,7 @@ def _delete(folder: Path, names: Sequence[str], done: Removed) -> None:
 
 
 def _left(plan: Plan, work: Path, photos: Path | None) -> list[str]:
-    """What the user should check: videos, and files that still name the person."""
+    """Files that the user should check: videos, and files that still contain the person's name."""
     return [str(video) for video in plan.videos] + sorted(_mentions(plan, work, photos))
 
 

@@ -25,7 +25,7 @@ _CACHED_BY_DEFAULT = 1 << 30  # bytes
 
 
 class NoSplitError(UserError):
-    """The data set has no such split."""
+    """The data set does not have the requested split."""
 
 
 LABEL = "label"
@@ -41,7 +41,7 @@ Batch: TypeAlias = dict[str, np.ndarray]
 
 @runtime_checkable
 class Source(Protocol):
-    """What the iterators read from; picklable, so that worker processes can read too.
+    """The examples that the iterators read; picklable, so that worker processes can read too.
 
     `classes` are the names of the labels, in order; empty if they have none.
     """

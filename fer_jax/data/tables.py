@@ -111,7 +111,7 @@ def read_rows(
 
 
 def path_problem(path: str) -> str:
-    """What is wrong with a path in a table; "" if it stays below the table's folder.
+    """The fault of a path in a table; "" if it is below the table's folder.
 
     Symbolic links are not followed.
     """
@@ -133,7 +133,7 @@ def path_below(table: Path, path: str) -> Path:
 
 
 def id_problem(name: str, what: str) -> str:
-    """What is wrong with an id that becomes the name of a folder; "" if it is valid."""
+    """The fault of an id that becomes the name of a folder; "" if it is valid."""
     if not name:
         return f"the {what} is empty"
     plain = names.key(name)  # finds look-alikes that some systems treat as a slash, such as U+2215

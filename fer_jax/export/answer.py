@@ -1,7 +1,7 @@
 """From the crop of a face to the probabilities of the emotions, as one function of JAX.
 
 `trained_model.Model.probabilities` does the same with OpenCV and NumPy between two compiled
-functions; other programs have neither. tests/export/test_answer.py holds both equal.
+functions, which other programs do not have. tests/export/test_answer.py checks that both agree.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from fer_jax.training.trained_model import Model, further_kernels
 
 
 class Answer(NamedTuple):
-    """What is known of some faces.
+    """The outputs for some faces.
 
     Attributes:
-        probabilities: of each emotion, in the order of the record's labels; calibrated.
-        features: what the head reads, averaged over the views of each face.
+        probabilities: calibrated probability of each emotion, in the order of the record's labels.
+        features: the inputs of the head, averaged over the views of each face.
     """
 
     probabilities: Float32[Array, "n classes"]
@@ -43,7 +43,7 @@ Function = Callable[[UInt8[Array, "n s s 3"]], Answer]
 
 
 def make(model: Model) -> Function:
-    """The function of crops of any side s, with the weights of the model inside.
+    """The function from face crops of any side s to answers; it contains the model's weights.
 
     Args:
         model: an emotion model; not person-relative.
@@ -86,10 +86,10 @@ def make(model: Model) -> Function:
 
 
 def in_inference(network: Network) -> Network:
-    """The network with each batch normalisation folded into the convolution before it.
+    """Folds each batch normalisation into the convolution before it, and returns the network.
 
-    Its convolutions are those of Flax, which every converter knows; a backbone with layers of its
-    own keeps them. The network is changed in place.
+    The convolutions become those of Flax, which every converter supports; custom layers of a
+    backbone are kept. The network is changed in place.
     """
     modules = [module for _, module in nnx.iter_modules(network)]
     for module in modules:
@@ -110,7 +110,7 @@ def in_inference(network: Network) -> Network:
 
 
 class _Relu(nnx.Module):
-    """What is left of a `BatchNorm` that was folded."""
+    """Replaces a `BatchNorm` that was folded: only its ReLU remains."""
 
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool, relu: bool = False
@@ -119,7 +119,7 @@ class _Relu(nnx.Module):
 
 
 def _flax_conv(conv: Conv, factor: Float[Array, " c"], bias: Float[Array, " c"]) -> nnx.Conv:
-    """`factor * conv(x) + bias`, without the bias that `conv` has."""
+    """A Flax convolution that computes `factor * conv(x) + bias`, without the bias of `conv`."""
     *size, inputs, outputs = conv.kernel.shape
     made = nnx.Conv(
         inputs,
@@ -136,7 +136,7 @@ def _flax_conv(conv: Conv, factor: Float[Array, " c"], bias: Float[Array, " c"])
 
 
 def views(images: UInt8[Array, "n s s 3"], count: int) -> list[UInt8[Array, "n s s 3"]]:
-    """As `inference.views`: the images, `count` - 1 crops of them, and all mirror images."""
+    """Like `inference.views`: the images, `count` - 1 crops of them, and all mirror images."""
     side = images.shape[1]
     found = [images]
     for top, left, small in inference.corners(side, count):
@@ -146,23 +146,23 @@ def views(images: UInt8[Array, "n s s 3"], count: int) -> list[UInt8[Array, "n s
 
 
 def _zoomed(images: UInt8[Array, "n t t 3"], zoom: float, side: int) -> UInt8[Array, "n s s 3"]:
-    """As `inference.zoomed`."""
+    """Like `inference.zoomed`."""
     first, part = inference.central(images.shape[1], zoom)
     return opencv.resize(images[:, first : first + part, first : first + part], side)
 
 
 def _rows(seen: list[UInt8[Array, "n s s 3"]]) -> UInt8[Array, "m s s 3"]:
-    """All views in one batch, those of a face following each other."""
+    """All views in one batch, with the views of a face in consecutive rows."""
     return jnp.stack(seen, axis=1).reshape(-1, *seen[0].shape[1:])
 
 
 def _mean(rows: Float32[Array, "m c"], count: int) -> Float32[Array, "n c"]:
-    """Over the `count` views of each face."""
+    """The mean over the `count` views of each face."""
     return rows.reshape(-1, count, rows.shape[-1]).mean(axis=1)
 
 
 def descriptors(crops: UInt8[Array, "n s s 3"]) -> Float32[Array, "n f"]:
-    """As `gradients.descriptors`, of crops of the side `gradients.SIDE`."""
+    """Like `gradients.descriptors`, for crops with the side `gradients.SIDE`."""
     image = opencv.grey(crops)
     across = jnp.pad(image[:, :, 2:] - image[:, :, :-2], ((0, 0), (0, 0), (1, 1)))
     down = jnp.pad(image[:, 2:] - image[:, :-2], ((0, 0), (1, 1), (0, 0)))
@@ -184,8 +184,8 @@ def orientation(
 ) -> Int32[Array, "n h w"]:
     """The bin of each gradient's angle, modulo 180 degrees.
 
-    It counts the borders between bins that the gradient lies beyond, each by a cross product:
-    exact, and ONNX has no arctan2.
+    Counts, by cross products, the borders between bins that the gradient has passed. This is exact,
+    and ONNX has no arctan2.
     """
     sign = jnp.where(down < 0, -1, 1)
     x, y = (across * sign).astype(jnp.float32), (down * sign).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""What goes along with an exported model: how its input is made, and what its output means."""
+"""The description of an exported model: how to make its input, and what its output means."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fer_jax.schemas.fields import Section
 
 
 class Description(Section):
-    """`description.json`; the metadata of the ONNX file hold it too, but for the differences.
+    """The content of `description.json` and, without the differences, of the ONNX file's metadata.
 
     Attributes:
         model: the name of the model directory or of the training workdir.
-        weights_sha256: of its weights.safetensors.
+        weights_sha256: the SHA-256 of its weights.safetensors.
         fer_jax: version of the package.
-        labels: of `probabilities`, in their order.
+        labels: the emotions, in the order of `probabilities`.
         crop: side of the input in pixels, and its margin (`fer_jax.faces.alignment.align`).
-        landmarks: where the five points `LANDMARKS` lie in the crop, (x, y) in pixels, pixel
-            centres at integers; left is the viewer's.
-        image_size: side in pixels of what the network is shown, which the file makes itself.
-        inference: of the record: test crops, temperature, gradients. Inside the file.
-        differences: the worst difference of a probability from the model's, by format.
+        landmarks: the positions (x, y) of the five points `LANDMARKS` in the crop, in pixels with
+            pixel centres at integers; left and right as seen by the viewer.
+        image_size: side in pixels to which the exported file resizes crops for the network.
+        inference: test crops, temperature and gradients, which are part of the exported file.
+        differences: the largest difference of a probability from that of the model, by format.
     """
 
     model: str
@@ -40,11 +40,11 @@ class Description(Section):
     differences: dict[str, float] = Field(default_factory=dict)
 
     def with_difference(self, name: str, worst: float) -> Description:
-        """The description after the format `name` was compared."""
+        """A copy with the largest difference of the format `name`."""
         return self.model_copy(update={"differences": {**self.differences, name: worst}})
 
     def notes(self) -> dict[str, str]:
-        """For the metadata of an ONNX file, which are texts: each field as JSON."""
+        """Each field as JSON text, for the metadata of an ONNX file."""
         fields = self.model_dump(mode="json", exclude={"differences"})
         return {name: json.dumps(value) for name, value in fields.items()}
 
@@ -84,8 +84,8 @@ weights.safetensors has the SHA-256 {description.weights_sha256}.
 ## Input
 
 `faces`, uint8 [batch, {side}, {side}, 3]: crops of faces, RGB, 0 to 255; any number of them. A crop
-is the picture turned, scaled and shifted so that the landmarks of MTCNN lie at these pixels
-(similarity transform of least squares, pixel centres at integers; left is the viewer's):
+is the picture rotated, scaled and shifted so that the landmarks of MTCNN are at these pixels
+(least-squares similarity transform, pixel centres at integers; left as seen by the viewer):
 
 | landmark | x | y |
 |---|---|---|
@@ -97,13 +97,13 @@ is the picture turned, scaled and shifted so that the landmarks of MTCNN lie at 
 
 {labels}
 
-`features`, float32 [batch, width]: what the linear head reads, averaged over {views} views.
+`features`, float32 [batch, width]: the inputs of the linear head, averaged over {views} views.
 
-The file does all the rest: it resizes to {description.image_size} pixels, normalises, averages over
-{views} views of the face ({how.crops} crops and their mirror images), and calibrates (temperature
-{how.temperature:.4g}). Worst difference of a probability from the model's on generated faces:
-{worst}.
+The file contains all other steps: it resizes to {description.image_size} pixels, normalises,
+averages over {views} views of the face ({how.crops} crops and their mirror images), and calibrates
+(temperature {how.temperature:.4g}). Largest difference of a probability from that of the model, on
+generated faces: {worst}.
 
-The model was measured on crops that were cut so; other crops give worse answers. An answer is about
-an expression in a picture, and is no evidence of what a person feels.
+The model was measured on such crops; other crops give less accurate answers. An answer describes an
+expression in a picture, and is not evidence of what a person feels.
 """

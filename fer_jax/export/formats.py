@@ -1,4 +1,4 @@
-"""The two file formats: writing them, and running what was written.
+"""The two file formats: writing files, and running them.
 
 onnx        for ONNX Runtime, in Python, C++, C#, Java and browsers; by jax2onnx
 stablehlo   for JAX, without this package; by `jax.export`
@@ -32,7 +32,7 @@ Runner = Callable[[UInt8[np.ndarray, "n s s 3"]], Answer]
 
 
 class Write(Protocol):
-    """Writes a function of crops of one side to a file; `notes` go along where there is room."""
+    """Writes a function of crops of one side to a file, with `notes` if the format allows it."""
 
     def __call__(
         self, path: Path, function: Function, side: int, notes: Mapping[str, str]
@@ -44,9 +44,9 @@ class Format(NamedTuple):
 
     Attributes:
         file: the name of the file.
-        libraries: what the format needs beside the requirements of the package.
+        libraries: packages that the format needs in addition to the requirements of fer_jax.
         write: see `Write`.
-        open: from the file to the function in it.
+        open: reads the function in a file.
     """
 
     file: str
@@ -66,7 +66,7 @@ def check_installed(name: str) -> None:
 
 
 def write_onnx(path: Path, function: Function, side: int, notes: Mapping[str, str]) -> None:
-    """Writes an ONNX file; the size of the batch is free, and `notes` become its metadata."""
+    """Writes an ONNX file for any batch size; `notes` become its metadata."""
     import onnx
 
     def outputs(faces: jax.Array) -> tuple[jax.Array, ...]:
@@ -90,7 +90,7 @@ def write_onnx(path: Path, function: Function, side: int, notes: Mapping[str, st
 
 
 def open_onnx(path: Path) -> Runner:
-    """The function in an ONNX file, on this machine's processor."""
+    """The function in an ONNX file, run on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -102,7 +102,7 @@ def open_onnx(path: Path) -> Runner:
 
 
 def write_stablehlo(path: Path, function: Function, side: int, notes: Mapping[str, str]) -> None:
-    """Writes what `jax.export.deserialize` reads, for every platform; it has no room for notes."""
+    """Writes a file for `jax.export.deserialize`, for all platforms; `notes` are ignored."""
     del notes
 
     def outputs(faces: jax.Array) -> dict[str, jax.Array]:
@@ -134,8 +134,7 @@ FORMATS = {
 
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Leaves out warnings of these loggers: about plugins for other libraries, and about nodes that
-    the converter removes."""
+    """Suppresses warnings of these loggers, about other plugins and about removed nodes."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

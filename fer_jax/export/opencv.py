@@ -1,8 +1,7 @@
-"""OpenCV's resizing and grey of 8-bit images, in JAX and to the last bit.
+"""OpenCV's resizing and conversion to grey of 8-bit images, in JAX, bit for bit.
 
-An exported model starts from the crops that OpenCV cut, and has to shrink and enlarge them as
-OpenCV does when the model was trained and measured: one grey level alters a probability by about
-1e-3. tests/export/test_opencv.py compares both.
+An exported model must resize crops exactly as OpenCV did when the model was trained and measured:
+one grey level changes a probability by about 1e-3. tests/export/test_opencv.py compares both.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ _NEGLIGIBLE = 1e-3  # of a pixel: OpenCV leaves out what covers less
 
 
 def resize(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 3"]:
-    """Resizes as `fer_jax.faces.images.resize`: by area when shrinking, else bilinearly."""
+    """Resizes like `fer_jax.faces.images.resize`: by area when shrinking, else bilinearly."""
     if images.shape[1] == side:
         return images
     return by_area(images, side) if images.shape[1] > side else bilinear(images, side)
 
 
 def by_area(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 3"]:
-    """Shrinks as `cv2.resize(..., interpolation=cv2.INTER_AREA)`.
+    """Shrinks like `cv2.resize(..., interpolation=cv2.INTER_AREA)`.
 
-    It adds one pixel after the other in float32, as OpenCV does: a sum may end in exactly one
-    half, and then the last bit decides.
+    Pixels are added one after the other in float32, as in OpenCV, since the last bit decides how a
+    sum that ends in one half is rounded.
     """
     length = images.shape[1]
     pixels, weights = _area_weights(length, side)
@@ -43,7 +42,7 @@ def by_area(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 3
 
 
 def bilinear(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 3"]:
-    """Resizes as `cv2.resize(..., interpolation=cv2.INTER_LINEAR)`, in its fixed-point numbers."""
+    """Resizes like `cv2.resize(..., interpolation=cv2.INTER_LINEAR)`, in fixed-point numbers."""
     length = images.shape[1]
     place = ((np.arange(side) + 0.5) * (length / side) - 0.5).astype(np.float32)
     first = np.floor(place).astype(int)
@@ -65,20 +64,20 @@ def bilinear(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 
 
 
 def grey(images: UInt8[Array, "n h w 3"]) -> Int32[Array, "n h w"]:
-    """Luma as `cv2.cvtColor(..., cv2.COLOR_RGB2GRAY)`, 0..255."""
+    """Luma like `cv2.cvtColor(..., cv2.COLOR_RGB2GRAY)`, 0..255."""
     red, green, blue = (images[..., channel].astype(jnp.int32) for channel in range(3))
     return _shifted(red * 9798 + green * 19235 + blue * 3735 + (1 << 14), 15)
 
 
 def _shifted(numbers: Int32[Array, "*_"], bits: int) -> Int32[Array, "*_"]:
-    """`numbers >> bits` of numbers from 0; ONNX shifts no signed integers."""
+    """`numbers >> bits` for non-negative numbers, since ONNX cannot shift signed integers."""
     return jax.lax.div(numbers, jnp.int32(1 << bits))
 
 
 def _fixed_point(
     share: Float32[np.ndarray, " s"],
 ) -> tuple[Int[np.ndarray, " s"], Int[np.ndarray, " s"]]:
-    """The weights of both pixels, in 1 / 2048."""
+    """The weights of the two neighbouring pixels, in units of 1 / 2048."""
     one = np.float32(1 << _BITS)
     return np.rint((1 - share) * one).astype(np.int32), np.rint(share * one).astype(np.int32)
 
@@ -86,10 +85,10 @@ def _fixed_point(
 def _product(
     pixels: Float32[Array, "n h w 3"], weights: Float32[np.ndarray, "*_"]
 ) -> Float32[Array, "n h w 3"]:
-    """The product of numbers from 0, rounded.
+    """The product of non-negative numbers, rounded to float32.
 
-    `abs` alters nothing, but keeps XLA from fusing the product with the sum that follows, which
-    would round once and not twice.
+    `abs` changes no value, but prevents XLA from fusing the product with the following sum, which
+    would round once instead of twice.
     """
     return jnp.abs(pixels * weights)
 
@@ -97,9 +96,9 @@ def _product(
 def _area_weights(
     length: int, side: int
 ) -> tuple[Int[np.ndarray, "k s"], Float32[np.ndarray, "k s"]]:
-    """Which of `length` pixels each of `side` larger ones covers, in order, and their parts.
+    """The pixels (of `length`) that each of `side` larger pixels covers, and their weights.
 
-    Larger pixels that cover fewer than k have the rest with no weight.
+    Larger pixels that cover fewer than k pixels are padded with weights of 0.
     """
     scale = length / side
     found: list[list[tuple[int, float]]] = []

@@ -1,4 +1,4 @@
-"""What a face looks like, as a short vector: tells the few people of one video apart."""
+"""The appearance of a face as a short vector, to distinguish the few people of one video."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ def describe(
     """Histograms of oriented gradients of the aligned face and its mirror image, averaged.
 
     Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", with cells of 8
-    pixels and blocks of 2 x 2 cells, of the eyes, the nose and the forehead. It depends little on
-    light and size, and not on colours. The mirror image halves the effect of a turn of the head.
-    Descriptions of several faces of a person may be averaged; compare by `difference`.
+    pixels and blocks of 2 x 2 cells, over the eyes, the nose and the forehead. They depend little
+    on lighting and size, and not on colours. The mirror image halves the effect of a rotation of
+    the head. Descriptions of several faces of a person may be averaged; compare them by
+    `difference`.
 
     Args:
         image: uint8 [H, W, 3] RGB.
-        landmarks: (x, y) in pixels, as `Faces.landmarks`.
+        landmarks: (x, y) in pixels, as in `Faces.landmarks`.
 
     Raises:
-        ValueError: the landmarks are all at one point.
+        ValueError: all landmarks are at the same point.
     """
     grey = cv2.cvtColor(align(image, landmarks, _SIDE, 0.0), cv2.COLOR_RGB2GRAY).astype(np.float32)
     across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=1)
@@ -50,12 +51,12 @@ def describe(
 
 
 def difference(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:
-    """One less the cosine between two descriptions, or averages of them: 0 (the same) to 1."""
+    """1 minus the cosine of two descriptions, or of averages of them: 0 (the same) to 1."""
     return 1 - float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-9))
 
 
 def _blocks(cells: Float[np.ndarray, "c c b"]) -> Float[np.ndarray, " n"]:
-    """The upper blocks of 2 x 2 cells, each of length 1."""
+    """The upper blocks of 2 x 2 cells, each normalised to length 1."""
     blocks = np.concatenate(
         [cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]], axis=-1
     )[:_ROWS]
@@ -64,7 +65,7 @@ def _blocks(cells: Float[np.ndarray, "c c b"]) -> Float[np.ndarray, " n"]:
 
 
 def _unit(blocks: Float[np.ndarray, "r c n"]) -> Float[np.ndarray, "r c n"]:
-    """Each block at length 1; nearly flat ones stay short."""
+    """Normalises each block to length 1; blocks with little contrast stay shorter."""
     return blocks / (np.linalg.norm(blocks, axis=-1, keepdims=True) + _FLAT)
 
 

@@ -25,13 +25,13 @@ _MISSES = 30  # frames that a camera may fail to give, one after the other
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A camera of this machine, which OpenCV opens; a source of `fer_jax.reading.Reader`.
+    """A camera of this machine, read by OpenCV; a source for `fer_jax.reading.Reader`.
 
-    Frames are those that the camera sees when they are asked for, so a slow reader skips some.
+    Each frame is the current picture when it is read, so a slow reader skips frames.
 
     Args:
         number: 0 for the first camera.
-        every_s: the least time between two frames in seconds.
+        every_s: the minimum time between two frames in seconds.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Camera:
 
     @property
     def name(self) -> str:
-        """Such as "camera-0"."""
+        """The name of the source, such as "camera-0"."""
         return f"camera-{self.number}"
 
     def end(self) -> None:
@@ -50,14 +50,14 @@ class Camera:
         self._ended.set()
 
     def expected(self) -> None:
-        """Nobody knows."""
+        """The number of frames is unknown."""
         return
 
     def frames(self) -> Iterator[Frame]:
-        """Frames until `end` is called or the camera is unplugged; times count from the first.
+        """Yields frames until `end` is called or the camera is unplugged; the first has time 0.
 
         Raises:
-            UserError: there is no such camera, another program uses it, or it gives no picture.
+            UserError: there is no such camera, another program uses it, or it delivers no picture.
         """
         capture = cv2.VideoCapture(self.number)
         try:
@@ -88,7 +88,7 @@ class Camera:
             started = now if started is None else started
             yield Frame(index, now - started, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         if started is None and not self._ended.is_set():
-            raise UserError(f"camera {self.number} is open, but gives no picture")
+            raise UserError(f"camera {self.number} delivers no picture; check its driver")
 
 
 class Window:
@@ -106,7 +106,7 @@ class Window:
             os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         ):
             raise UserError(
-                "the camera's pictures are shown in a window, and there is no display (DISPLAY "
+                "the camera's pictures are shown in a window, but there is no display (DISPLAY "
                 "and WAYLAND_DISPLAY are not set); run this in a graphical session"
             )
 

@@ -20,7 +20,7 @@ from fer_jax.workdir import atomic_file
 
 Colour = tuple[int, int, int]
 
-# One colour a class, by its place in the label list; far apart in hue and in lightness.
+# One colour per class, by its position in the labels; they differ in hue and in lightness.
 PALETTE: tuple[Colour, ...] = (
     (238, 92, 66),
     (248, 194, 44),
@@ -53,22 +53,23 @@ def annotate(
     people: Int[np.ndarray, " n"] | None = None,
     words: Language = ENGLISH,
 ) -> UInt8[np.ndarray, "hh ww 3"]:
-    """Draws each face's box and a plate with its likeliest class and a bar for every class.
+    """Draws the box of each face, and a plate with its most probable class and a bar per class.
 
-    A plate is placed next to its face, clear of the other faces and plates. Without room for the
-    full plate, a small one with unnamed bars replaces it.
+    A plate is placed next to its face, without covering other faces and plates. If there is no room
+    for the full plate, a small one with unlabelled bars replaces it.
 
     Args:
         image: RGB.
-        boxes: x0, y0, x1, y1 in pixels of `image`.
-        probabilities: rows that sum to one, in the order of `labels`.
+        boxes: (x0, y0, x1, y1) in pixels of `image`.
+        probabilities: rows that sum to 1, in the order of `labels`.
         labels: the class names.
         answered: which faces have an answer; the others get a grey box and the word "withheld".
-        people: the number of each person, which leads the plate; 0 for a face without a number.
-        words: the language of the plates, which are mirrored if it is written from right to left.
+        people: the number of each person, shown first on the plate; 0 for a face without a number.
+        words: the language of the plates; they are mirrored for a language written from right to
+            left.
 
     Returns:
-        A new RGB picture: as large as `image`, or a whole multiple of it where its shorter side
+        A new RGB picture of the size of `image`, or enlarged by a whole factor if its shorter side
         is below 360 pixels.
     """
     factor = enlargement(image.shape[0], image.shape[1])
@@ -123,14 +124,14 @@ def contact_sheet(
     cell: int = 128,
     columns: int = 8,
 ) -> UInt8[np.ndarray, "hh ww 3"]:
-    """A page of crops with a caption under each, in reading order, below a title.
+    """A page with a title and crops in reading order, each with a caption below it.
 
     Args:
-        crops: RGB, of any sizes; may be empty, and then the page holds the title alone.
-        captions: one a crop; may have several lines.
-        title: the line on top.
-        cell: width in pixels of the square in which a crop is shown.
-        columns: crops a row.
+        crops: RGB, of any sizes. Without crops, the page contains only the title.
+        captions: one per crop; may have several lines.
+        title: the line at the top.
+        cell: side in pixels of the square in which a crop is shown.
+        columns: crops per row.
 
     Returns:
         RGB picture.
@@ -171,7 +172,7 @@ def row(
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, as 1:05; with a decimal where the seconds have one."""
+    """Minutes and seconds, such as 1:05, with a decimal if the seconds are not whole."""
     minutes, rest = divmod(round(seconds, 1), 60)
     whole = f"{rest:02.0f}" if rest == int(rest) else f"{rest:04.1f}"
     return f"{int(minutes)}:{whole}"
@@ -180,11 +181,11 @@ def clock(seconds: float) -> str:
 def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"], *, quality: int = 94) -> None:
     """Writes an RGB picture atomically, in the format that the path's suffix names.
 
-    `quality`, 0 to 100, is that of a JPEG file.
+    `quality`, 0 to 100, applies to JPEG files.
 
     Raises:
         UserError: the file cannot be written.
-        ValueError: the format cannot hold a picture of this size.
+        ValueError: the format does not support a picture of this size.
     """
     options = (
         [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in {".jpg", ".jpeg"} else []
@@ -192,7 +193,7 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"], *, quality: int =
     taken, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not taken:
         height, width = image.shape[:2]
-        raise ValueError(f"{path.suffix} does not hold a picture of {width} x {height} pixels")
+        raise ValueError(f"{path.suffix} does not support a picture of {width} x {height} pixels")
     try:
         with atomic_file(path) as temporary:
             temporary.write_bytes(encoded.tobytes())
@@ -212,10 +213,10 @@ def _draw_box(
 
 
 def check_text_layout(words: Language) -> None:
-    """Checks that letters of the language are joined and ordered in pictures.
+    """Checks that letters of the language can be joined and ordered in pictures.
 
     Raises:
-        UserError: the library that does it is missing.
+        UserError: the text layout library is missing.
     """
     if words.direction == "rtl" and not (features.check("raqm") and features.check("fribidi")):
         raise UserError(
@@ -232,7 +233,7 @@ def _full_plate(
     size: int,
     mirrored: bool,
 ) -> Image.Image:
-    """A heading and one named bar a class."""
+    """A heading and one labelled bar per class."""
     head_font, row_font = _font(size, bold=True), _font(round(size * 0.8))
     pad, row = round(size * 0.5), round(size * 1.05)
     widest = max(round(row_font.getlength(name)) for name in names)
@@ -261,7 +262,7 @@ def _small_plate(
     size: int,
     mirrored: bool,
 ) -> Image.Image:
-    """A heading with a small upright bar a class behind it."""
+    """A heading, followed by a small vertical bar per class."""
     size = max(11, round(size * 0.75))
     font = _font(size, bold=True)
     pad, thick, height = round(size * 0.35), max(4, size // 3), round(size * 1.6)
@@ -281,13 +282,13 @@ def _small_plate(
 
 @dataclass(frozen=True)
 class _Mirror:
-    """Draws on a plate; with its width in pixels, from right to left."""
+    """Draws on a plate; from right to left if its width in pixels is given."""
 
     draw: ImageDraw.ImageDraw
     width: int | None
 
     def text(self, place: tuple[int, float | int], text: str, font: ImageFont.FreeTypeFont) -> None:
-        """Text that begins at a place, at half of its height."""
+        """Draws text that begins at a position, vertically centred there."""
         x, y = place
         if self.width is None:
             self.draw.text((x, y), text, _INK, font, anchor="lm")
@@ -295,7 +296,7 @@ class _Mirror:
             self.draw.text((self.width - x, y), text, _INK, font, anchor="rm")
 
     def rectangle(self, box: tuple[int, int, int, int], colour: Colour) -> None:
-        """A filled rectangle: x0, y0, x1, y1."""
+        """Draws a filled rectangle (x0, y0, x1, y1)."""
         x0, y0, x1, y1 = box
         if self.width is not None:
             x0, x1 = self.width - 1 - x1, self.width - 1 - x0
@@ -305,7 +306,7 @@ class _Mirror:
 def _places(
     plate: tuple[int, int], face: Int[np.ndarray, " 4"], picture: tuple[int, int], gap: int
 ) -> Int[np.ndarray, "9 4"]:
-    """Where a plate may stand: right of, left of, below, above or in the face; sizes (w, h)."""
+    """Candidate boxes of a plate: right of, left of, below, above or in the face; sizes (w, h)."""
     (w, h), (x0, y0, x1, y1) = plate, face.tolist()
     lines = 1 + gap  # keeps clear of the box's own frame
     corners = [
@@ -333,7 +334,7 @@ def _heading(
 
 
 def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The line, cut with an ellipsis where it is wider than `width` pixels."""
+    """The line, shortened with an ellipsis if it is wider than `width` pixels."""
     shown = line
     while shown and font.getlength(shown) > width:
         shown = shown[:-2] + "…" if len(shown) > 1 else ""

@@ -1,14 +1,14 @@
-"""Who is who in a video: each face gets the number of its person, from 1, also after a cut.
+"""Numbers the people in a video: each face gets its person's number, from 1, also after a cut.
 
     numbering = Numbering(every_s=0.2)
     for time_s, image, faces in frames:
         for people in numbering.add(time_s, image, faces):
-            ...  # the numbers of the earliest frame that waits
+            ... # the numbers of the earliest frame without numbers
     for people in numbering.close():
         ...
 
-Within a shot, a face is followed by the overlap of its boxes. A new face, after a cut or when
-somebody enters, is compared with the people who are not in the picture, by what they look like.
+Within a shot, a face is tracked by the overlap of its boxes. The appearance of a new face, after a
+cut or when somebody enters, is compared with that of the people who are not in the picture.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _REMEMBERED_TRACKS, _REMEMBERED_PEOPLE = 5, 200
 
 @dataclasses.dataclass(eq=False)
 class _Person:
-    """Somebody, and what they looked like in their last tracks."""
+    """A person, and their last tracks."""
 
     number: int
     tracks: deque[_Track] = dataclasses.field(
@@ -47,23 +47,24 @@ class _Person:
     )
 
     def difference(self, track: _Track) -> float:
-        """From the most similar of their tracks."""
+        """The difference in appearance from the most similar of the person's tracks."""
         return min(difference(own.mean, track.mean) for own in self.tracks)
 
 
 @dataclasses.dataclass(eq=False)
 class _Track:
-    """A face that moves through a shot.
+    """A face that is tracked through a shot.
 
     Attributes:
-        first: the number of the first frame in which it is seen.
+        first: the number of its first frame.
         last_s: the time of its last frame.
-        mean, last: the mean description of its faces, and that of the last one.
-        seen: how many faces it has.
-        before: the track in its place that it interrupts by looking different, until it is decided.
-        beside: the tracks in the same frames, until its person is known.
+        mean, last: the mean description of its appearance, and the last one.
+        seen: the number of its faces.
+        before: the track at the same place that it interrupts by a different appearance, until its
+            person is decided.
+        beside: the other tracks in the same frames, until its person is known.
         person: None until it is known.
-        number: of the person; None until it is decided.
+        number: the person's number; None until it is decided.
     """
 
     first: int
@@ -77,7 +78,7 @@ class _Track:
     number: int | None = None
 
     def accepts(self, look: Float[np.ndarray, " n"]) -> bool:
-        """Whether a face in its place is the same one, since not every cut changes the colours."""
+        """Whether a face at its place looks the same; not every cut changes the colours."""
         return min(difference(self.last, look), difference(self.mean, look)) <= _SAME_TRACK
 
     def add(self, time_s: float, look: Float[np.ndarray, " n"]) -> None:
@@ -86,18 +87,19 @@ class _Track:
         self.last, self.last_s = look, time_s
 
     def may_be(self, person: _Person) -> bool:
-        """Nobody is twice in one frame."""
+        """Whether no other track in the same frames belongs to the person."""
         return all(other.person is not person for other in self.beside)
 
 
 class Numbering:
-    """Numbers the people of one video in one pass; frames are given in order.
+    """Numbers the people of one video in one pass over its frames, in order.
 
-    A face gets its number up to 5 frames after it was first seen, so the numbers of a frame are
-    returned late; they are never revised. Memory does not grow with the length of the video.
+    A face gets its number up to 5 frames after its first frame, so the numbers of a frame are
+    returned with a delay; they are never revised. Memory does not grow with the length of the
+    video.
 
     Args:
-        every_s: seconds between the frames. A face is followed over gaps of `longest_gap`.
+        every_s: seconds between the frames. A face is tracked over gaps of up to `longest_gap`.
     """
 
     def __init__(self, every_s: float = 0.0) -> None:
@@ -114,16 +116,16 @@ class Numbering:
     def add(
         self, time_s: float, image: UInt8[np.ndarray, "h w 3"], faces: Faces
     ) -> Iterator[Int[np.ndarray, " n"]]:
-        """Takes the next frame; yields the numbers of the frames that are decided now, in order.
+        """Adds the next frame; yields the numbers of the frames that are now decided, in order.
 
         Args:
-            time_s: of the frame; before the last one in joined recordings.
+            time_s: the time of the frame in seconds, which may go backwards in joined recordings.
             image: uint8 [H, W, 3] RGB.
-            faces: in any order.
+            faces: the faces of the frame, in any order.
 
         Yields:
             One number per face, in the order of the faces of that frame; UNKNOWN for a face that
-            was seen in one or two frames alone.
+            occurs in only one or two frames.
         """
         if self._cuts.update(image):
             self._end_shot()
@@ -140,7 +142,7 @@ class Numbering:
         return self._decided()
 
     def close(self) -> Iterator[Int[np.ndarray, " n"]]:
-        """Yields the numbers of all frames that wait; the video is at its end."""
+        """Ends the video; yields the numbers of all remaining frames."""
         self._end_shot()
         return self._decided()
 
@@ -172,7 +174,7 @@ class Numbering:
         self._live = {}
 
     def _decide(self, tracks: Iterable[_Track]) -> None:
-        """Gives the tracks their people, the most similar pairs first."""
+        """Assigns a person to each track, the most similar pairs first."""
         tracks = list(tracks)
         differences = [
             (person.difference(track), track, person) for track in tracks for person in self._people

@@ -1,4 +1,4 @@
-"""Overviews of extracted faces: histograms for choosing limits, and what sheets of crops share."""
+"""Overviews of extracted faces: histograms for choosing limits, and contact sheets of crops."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def kept_sheet(faces: pd.DataFrame, folder: Path, limit: int) -> UInt8[np.ndarra
 
     Args:
         faces: rows of the manifest in `folder`.
-        folder: what the paths of the crops start from.
-        limit: the most crops to show; evenly spaced ones of many.
+        folder: the folder to which the paths of the crops are relative.
+        limit: the maximum number of crops; evenly spaced ones if there are more.
     """
     kept = faces[faces["status"] == KEPT]
     shown = evenly(kept, limit)
@@ -74,7 +74,7 @@ def kept_sheet(faces: pd.DataFrame, folder: Path, limit: int) -> UInt8[np.ndarra
 
 
 def evenly(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """At most `limit` rows, evenly spaced, with the first and the last."""
+    """At most `limit` evenly spaced rows, including the first and the last."""
     if len(rows) <= limit:
         return rows
     return rows.iloc[np.linspace(0, len(rows) - 1, limit).round().astype(int)]
@@ -86,9 +86,9 @@ def how_many_shown(rows: pd.DataFrame, shown: pd.DataFrame) -> str:
 
 
 def place_of(video: str, time_s: float) -> str:
-    """A caption of two lines: the file name of a video, and the time as players show it.
+    """A caption of two lines: the file name of a video, and the time as in video players.
 
-    A long name is cut in the middle, since many names differ only at their end.
+    A long name is shortened in the middle, since many names differ only at the end.
     """
     name = PurePosixPath(video).name
     if len(name) > _LONGEST_NAME:

@@ -19,9 +19,9 @@ _SMALLEST = 20  # pixels: the detector finds few faces below this
 def find_faces(images: Sequence[Image], pipeline: FacePipeline) -> list[Faces]:
     """All faces in each picture, best first, in pixels of the picture.
 
-    Large pictures are shrunk, and small ones enlarged, before they are searched. The smallest face
-    (`min_face`) counts in pixels of the picture, so a shrunk picture is searched for faces that are
-    smaller by the same factor, down to 20 pixels. Pictures without a face are searched again with a
+    Large pictures are reduced, and small ones enlarged, before they are searched. `min_face` counts
+    in pixels of the original picture, so a reduced picture is searched for faces that are smaller
+    by the same factor, down to 20 pixels. Pictures without a face are searched again with a
     replicated border, which finds faces that fill the picture.
 
     Args:
@@ -29,7 +29,7 @@ def find_faces(images: Sequence[Image], pipeline: FacePipeline) -> list[Faces]:
         pipeline: the settings of the detector, and the sizes at which pictures are searched.
 
     Raises:
-        UserError: `images` is something else.
+        UserError: `images` has another type.
     """
     _check(images)
     found = _detect(images, pipeline, border=0.0)

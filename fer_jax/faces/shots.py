@@ -13,7 +13,7 @@ _THUMBNAIL = 64  # pixels; side length
 class CutFinder:
     """Finds the frames that begin a new shot; expects frames in order.
 
-    A cut lies between two successive frames with different colours: half the sum of absolute
+    A cut is between two successive frames with different colours: half the sum of absolute
     differences of their 8×8×8 RGB histograms (0 to 1) is above `threshold`. Colours change little
     within a shot and much from one camera to another.
     """

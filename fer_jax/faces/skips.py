@@ -32,12 +32,12 @@ class Skips:
         return len({name for name, _ in self.rows})
 
     def add(self, name: str, reason: str) -> None:
-        """Records why a source, or a part of it, is skipped."""
+        """Records that a source, or a part of it, is skipped, with the reason."""
         self.rows.append((name, " ".join(reason.split())))
 
     @contextlib.contextmanager
     def each(self, name: str, what: str = "") -> Iterator[None]:
-        """Records an exception in the block as a skip of the source `name`.
+        """Converts an exception in the block to a skip of the source `name`.
 
         Exceptions that are not caused by the source are raised: a full or read-only disk, an
         invalid output, an interruption. `what` names the part that failed; "" for the whole source.

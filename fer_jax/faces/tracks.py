@@ -1,4 +1,4 @@
-"""Which faces of successive frames are one face moving: links by overlap of boxes."""
+"""Tracks moving faces through successive frames, by the overlap of their boxes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _LONGEST_GAP_FRAMES = 2.5
 
 
 def longest_gap(every_s: float) -> float:
-    """For how many seconds a face may be unseen and still be followed: 1.5, or 2.5 frames.
+    """The maximum time in seconds for which a tracked face may be missing: 1.5 s or 2.5 frames.
 
-    The longer of the two counts.
+    The longer of the two applies.
 
     Args:
         every_s: seconds between the frames.
@@ -25,10 +25,10 @@ def longest_gap(every_s: float) -> float:
 class Tracker:
     """Numbers the faces of one video so that a moving face keeps its number.
 
-    Frames are given in order. Of all pairs of a known and a new box, the best overlapping is
-    linked first, until none overlaps by `least_overlap` (IoU). A face unseen for `longest_gap_s`
-    is forgotten; what appears later in its place gets a new number. So is one that was seen later
-    than that, since the clock of joined recordings goes backwards.
+    Frames are passed in order. Pairs of a known and a new box are linked by decreasing overlap,
+    down to an IoU of `least_overlap`. A face that is missing for `longest_gap_s` is forgotten; a
+    face that appears later at its place gets a new number. The same happens if time goes backwards
+    by more than that, as in joined recordings.
     """
 
     def __init__(self, *, least_overlap: float = 0.3, longest_gap_s: float = LONGEST_GAP_S) -> None:
@@ -42,7 +42,7 @@ class Tracker:
         self._known = {}
 
     def update(self, time_s: float, boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, " n"]:
-        """The track of each box (x0, y0, x1, y1) of the frame at `time_s`."""
+        """The track number of each box (x0, y0, x1, y1) of the frame at `time_s`."""
         self._known = {
             track: seen
             for track, seen in self._known.items()

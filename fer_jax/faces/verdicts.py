@@ -95,7 +95,7 @@ def few_faces_note(measured: dict[str, Any], split: str, max_faces_lost: float) 
 
 
 def doubt_of_sources(test: Scored | None, fewest: int) -> str:
-    """Why the test split has too few sources of faces to trust a verifier; "" if it has enough.
+    """The reason if the test split has too few sources of faces to trust a verifier, else "".
 
     Args:
         test: crops of sources that were used neither for training the verifier nor for choosing
@@ -113,7 +113,7 @@ def doubt_of_sources(test: Scored | None, fewest: int) -> str:
 
 
 def doubt_of_removal(confident: int, removed: int, most: float) -> str:
-    """Why a verifier removes too many of MTCNN's confident detections; "" if it does not.
+    """The reason if a verifier removes too many of MTCNN's confident detections, else "".
 
     Args:
         confident: the number of confident detections in sources that the verifier has not seen.

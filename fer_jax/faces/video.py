@@ -1,4 +1,4 @@
-"""Reading frames of videos at their presentation times, and writing videos."""
+"""Reads frames of videos at their presentation times, and writes videos."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def sample_frames(
     Args:
         path: the video.
         every_s: length of the intervals in seconds; the first one starts at the first frame.
-        counts: is updated.
+        counts: updated during the iteration.
 
     Raises:
         VideoError: nothing can be decoded; or, with the reason "damaged" and after the last frame
@@ -162,7 +162,7 @@ def _sampled(path: str | os.PathLike[str], every_s: float, counts: SampleCounts)
 
 
 def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The same frames, of which a thread takes the next ones before they are asked for."""
+    """The same frames; a thread decodes the next ones in advance."""
     with ThreadPoolExecutor(1, "decode") as thread:
         coming: collections.deque[Future[Frame | None]] = collections.deque()
         coming.append(thread.submit(next, frames, None))
@@ -178,9 +178,9 @@ def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 
 def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None:
-    """How many frames `sample_frames` probably gives, by what the container states.
+    """The number of frames that `sample_frames` will probably yield, according to the container.
 
-    0 for a file that cannot be opened; None if the container does not state enough.
+    0 for a file that cannot be opened; None if the container does not say enough.
     """
     stated = _stated(path)
     if stated is None:
@@ -193,13 +193,13 @@ def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None
 
 
 def stated_length_s(path: str | os.PathLike[str]) -> float | None:
-    """The length in seconds that the container states; None if it states none."""
+    """The length in seconds according to the container; None if it is not stated."""
     stated = _stated(path)
     return (stated[0] or None) if stated else None
 
 
 def _stated(path: str | os.PathLike[str]) -> tuple[float, int] | None:
-    """The length in seconds and the frames that a container states; None if it cannot be opened."""
+    """Length in seconds and number of frames according to the container; None if unreadable."""
     try:
         with _open(path) as container:
             stream = _picture_stream(path, container)

@@ -27,7 +27,7 @@ _ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
 
 
 class Language:
-    """A language: its texts by key, the names of emotions, and how it writes numbers.
+    """A language: its texts by key, the names of emotions, and its notation of numbers.
 
     Args:
         code: "en" or "fa".
@@ -71,12 +71,12 @@ class Language:
         return self._signed(f"{value:.{decimals}f}")
 
     def grouped(self, value: int) -> str:
-        """A number with thousands set apart."""
+        """A number with a separator of thousands."""
         shown = f"{value:,}"
         return self._signed(shown if self.code == "fa" else shown.replace(",", "\u202f"))
 
     def percent(self, share: float | None, decimals: int = 1) -> str:
-        """A share of 0..1 in percent; a dash for None."""
+        """A share in 0..1 as a percentage; a dash for None."""
         if share is None:
             return "–"
         shown = f"{100 * share:.{decimals}f}"
@@ -108,7 +108,7 @@ class Language:
         return text.join(_ISOLATE) if latin else text
 
     def for_terminal(self, text: str) -> str:
-        """The text without isolates, which the console would escape, and with a plain minus."""
+        """The text without isolates, which terminals show escaped, and with a plain minus."""
         return text.translate(dict.fromkeys(map(ord, _ISOLATE))).replace(_MINUS, "-")
 
     def _signed(self, shown: str) -> str:
@@ -121,13 +121,13 @@ _spoken: contextvars.ContextVar[Code] = contextvars.ContextVar("spoken", default
 
 
 def spoken() -> Language:
-    """The language of messages: English, except within `speaking`."""
+    """The current language of messages: English outside a `speaking` block."""
     return language(_spoken.get())
 
 
 @contextlib.contextmanager
 def speaking(code: Code) -> Iterator[None]:
-    """Messages in the block are in this language."""
+    """Sets the language of messages in the block."""
     token = _spoken.set(code)
     try:
         yield
@@ -137,12 +137,12 @@ def speaking(code: Code) -> Iterator[None]:
 
 @functools.cache
 def language(code: Code) -> Language:
-    """The language with this code, read once."""
+    """The language with this code; its file is read only once."""
     return Language(code)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The texts of nested tables, by keys with dots."""
+    """The texts of nested tables, by dotted keys."""
     texts: dict[str, str] = {}
     for name, value in tree.items():
         if isinstance(value, str):

@@ -60,7 +60,7 @@ def estimate(
 ) -> dict[str, Estimate]:
     """Each measure with its interval, from one confusion matrix per person.
 
-    With a single person the interval is a point, which has no meaning.
+    With a single person the interval is a single point, which is meaningless.
     """
     people, found = len(by_person), {}
     for name, (value, replicates, left_out) in _resampled(by_person, samples, seed).items():

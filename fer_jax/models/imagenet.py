@@ -46,7 +46,7 @@ NOTOP = Published(
 
 
 def find_or_download(published: Published) -> Path:
-    """The path of the file: $FER_JAX_IMAGENET, or in the cache, to which it is downloaded.
+    """The path of the file: $FER_JAX_IMAGENET, or in the cache; a missing file is downloaded.
 
     An interrupted download continues where it stopped. Concurrent processes download the file once
     if the operating system has file locks (see `fer_jax.locking`).

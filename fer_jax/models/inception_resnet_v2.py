@@ -94,7 +94,7 @@ class Settings(Section):
 
     @property
     def smallest_input(self) -> int:
-        """Pixels that an image needs along each side."""
+        """The minimum side length of images in pixels."""
         return SMALLEST_INPUT[self.stem]
 
     def make(self, channels: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> InceptionResNetV2:

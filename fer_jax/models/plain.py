@@ -1,4 +1,4 @@
-"""The operations of the network as they are defined, for accelerators."""
+"""The operations of the network by their definitions, for accelerators."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def neighbours(
 
 
 def choose_queries(emotions: Sequence[str], people: Sequence[str], count: int) -> list[int]:
-    """Indices of `count` faces: emotions take turns, and people repeat as late as possible."""
+    """Indices of `count` faces: emotions alternate, and people repeat as late as possible."""
     order = np.random.default_rng(0).permutation(len(emotions))
     left, known = [int(place) for place in order], sorted(set(emotions))
     chosen: list[int] = []

@@ -37,7 +37,7 @@ PENALTY = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """Labelled faces for the probes, and person-disjoint folds."""
+    """Labelled faces for the probes, with person-disjoint folds."""
 
     faces: FaceSet
     emotions: list[str]

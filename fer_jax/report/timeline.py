@@ -1,4 +1,4 @@
-"""The emotions of each person of a video over time, as a picture."""
+"""A picture of the emotions of each person in a video over time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Seen:
 class Timeline:
     """Collects the probabilities of the people of one video, and draws them.
 
-    It needs 8 bytes and 4 for each class per face: 0.7 MB for 20,000 faces.
+    It needs 8 bytes per face and 4 bytes per face and class: 0.7 MB for 20,000 faces.
 
     Args:
         labels: the classes.
@@ -59,9 +59,10 @@ class Timeline:
                 seen.probabilities.extend(row.tolist())
 
     def draw(self, title: str) -> Figure | None:
-        """A panel per person: stacked probabilities, and nothing while the person is not seen.
+        """Draws a panel per person: stacked probabilities, with gaps while the person is not seen.
 
-        At most 12 people have a panel: those who are seen longest. None if nobody was seen.
+        At most 12 people have a panel: those who are seen for the longest time. None if nobody was
+        seen.
         """
         if not self._people:
             return None

@@ -58,7 +58,7 @@ class Section(BaseModel):
 
 
 def with_parts(info: Any) -> bool:  # a pydantic ValidationInfo
-    """Whether tasks and backbones check their own fields, for which their modules are imported."""
+    """Whether tasks and backbones also check their own fields, which imports their modules."""
     return info.context is None or bool(info.context["parts"])
 
 

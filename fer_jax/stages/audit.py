@@ -113,7 +113,7 @@ def _crossvals(folder: Path) -> dict[Path, schemas.Crossval]:
         )
     for step in found:
         if not (step / "done.json").exists():
-            raise UserError(f"audit: {step} is not finished; run its command again to the end")
+            raise UserError(f"audit: {step} is not finished; run its command again until it is")
         if changed := changed_inputs(step):
             raise UserError(
                 f"audit: {', '.join(changed)} changed since {step} began, or cannot be found from "
@@ -123,6 +123,6 @@ def _crossvals(folder: Path) -> dict[Path, schemas.Crossval]:
 
 
 def _folds_of(run: schemas.Crossval) -> tuple[Any, ...]:
-    """What decides which photographs are tested in which fold."""
+    """The fields that determine which photographs are tested in which fold."""
     faces = run.photographs, run.test_photographs, run.reference == NEUTRAL
     return *faces, run.protocol, run.folds, run.fold_seed

@@ -202,13 +202,13 @@ def _print_result(
     )
     if without_face:
         text = console.count(without_face, "photograph")
-        console.say(f"  counted as errors, because no face was found: {text}")
+        console.say(f"  counted as errors because no face was found: {text}")
     if left_out:
         text = console.count(left_out, "photograph")
-        console.say(f"  left out, because only one of the two sets has the emotion: {text}")
+        console.say(f"  left out because only one of the two sets has the emotion: {text}")
     if protocol.without_reference:
         text = console.count(protocol.without_reference, "person", "people")
-        console.say(f"  left out, because there is no neutral photograph: {text}")
+        console.say(f"  left out because there is no neutral photograph: {text}")
 
 
 def _warn_of_crops(models: list[str], roots: list[str]) -> None:
@@ -310,7 +310,7 @@ def _explain(model: TrainedModel, test: FaceSet, probabilities: np.ndarray, file
 
 
 def _embed(faces: FaceSet, workdir: Path) -> None:
-    """Writes the features of all faces by the final model, which the report draws."""
+    """Writes the final model's features of all faces, from which the report draws a map."""
     model = trained_model.load(workdir / "model")
     features = model.pooled(TASK, faces.images)
     with atomic_file(workdir / "embedding.npz") as temporary:

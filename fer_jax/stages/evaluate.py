@@ -80,7 +80,7 @@ def _accuracies(measured: dict[str, Any], words: Language) -> list[tuple[str, ..
 
 
 def _difference(comparison: dict[str, Any] | None, words: Language) -> tuple[str, str]:
-    """The other run minus the main one with its interval, and whether it is significant."""
+    """The difference (other run minus main run) with its interval, and its significance."""
     if comparison is None or not comparison["comparable"]:
         return "", ""
     difference = comparison["difference"]["accuracy"]  # of the main run to the other one

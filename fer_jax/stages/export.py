@@ -36,13 +36,13 @@ _PEOPLE = 6
     doing=lambda config: f"exporting {config.model} as {' and '.join(config.formats)}",
 )
 def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
-    """Writes each format of `config.formats`, and keeps a file only if it agrees with the model.
+    """Writes the formats in `config.formats`; a file that disagrees with the model is not kept.
 
     Returns the largest difference of each format, and the size of its file.
 
     Raises:
-        UserError: there is no emotion model, the model is person-relative, a library is missing,
-            or a file disagrees with the model; that file is not kept.
+        UserError: there is no emotion model, the model is person-relative, a library is missing, or
+            a file disagrees with the model.
     """
     for name in config.formats:
         check_installed(name)

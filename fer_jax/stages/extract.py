@@ -83,7 +83,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
 
 
 def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:
-    """Extracts the videos; returns the counts of each, and the time of the first result."""
+    """Extracts the videos; returns the counts of each video, and the time of the first result."""
     stats: dict[str, Stats] = {}
     first: list[float] = []
     expected = sum(expected_samples(job.path, config.every_s) or 0 for job in jobs)
@@ -100,7 +100,7 @@ def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str
 
 
 def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
-    """Reports videos that could not be read, or not to the end; returns how many gave no frame."""
+    """Reports videos that could not be read completely; returns the number without any frame."""
     bad = [one for one in stats if one.error]
     columns = ["video", "reason", "detail", "frames_kept", "frames_failed"]
     rows = [(one.video, one.error, one.detail, one.kept_frames, one.failed) for one in bad]

@@ -26,7 +26,7 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     one. A step of `config.optional` that does not apply to these data is left out, with a warning.
 
     Raises:
-        UserError: the consent of a person is withdrawn whose photographs are in earlier results.
+        UserError: a person whose photographs are in earlier results has withdrawn consent.
     """
     config = filled(config, workdir)
     words = language(config.language)
@@ -69,7 +69,7 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
 
 
 def _finished_at(folder: Path) -> int | None:
-    """When a stage finished in nanoseconds since the epoch; None if it did not."""
+    """The time at which a stage finished, in nanoseconds since the epoch; None if it did not."""
     file = folder / "done.json"
     return file.stat().st_mtime_ns if file.is_file() else None
 

@@ -51,13 +51,13 @@ def _doing(config: schemas.Predict) -> str:
     live=lambda config: bool(config.camera),
 )
 def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
-    """Finds, aligns and classifies faces as when the model was measured.
+    """Finds, aligns and classifies faces in the same way as when the model was measured.
 
     A file that fails is counted and listed in skipped.csv; the others are not affected.
 
     Raises:
         UserError: there is no model, the model lacks the task `emotion`, no input can be read, or
-            the camera was ended before its first frame.
+            the camera was stopped before its first frame.
     """
     words = language(config.language)
     if config.annotate or config.camera:
@@ -139,7 +139,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
                         overview.append(picture)
         if not counts.frames and not skips.rows:
             raise UserError(
-                f"predict: camera {config.camera} was ended before its first frame; run the same "
+                f"predict: camera {config.camera} was stopped before its first frame; run the same "
                 f"command again"
             )
         if not counts.frames:
@@ -176,7 +176,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
 
 @dataclass
 class Counts:
-    """Photographs and video frames, faces, frames without a face, and answers withheld."""
+    """The numbers of frames (and photographs), faces, frames without a face, withheld answers."""
 
     frames: int = 0
     faces: int = 0
@@ -185,7 +185,7 @@ class Counts:
     answers: Counter[int] = field(default_factory=Counter)  # by the position of the emotion
 
     def add(self, analysed: AnalysedFrame, least: float) -> None:
-        """Counts one frame; its answers with a probability below `least` are withheld."""
+        """Counts one frame; answers with a probability below `least` are withheld."""
         faces = len(analysed.analysis.faces)
         answered = analysed.answered(least)
         self.withheld += int((~answered).sum())
@@ -198,7 +198,7 @@ class Counts:
 
 @dataclass
 class Tables:
-    """Writes the same rows as CSV, with rounded numbers, and as Parquet."""
+    """Writes the same rows as CSV (with rounded numbers) and as Parquet."""
 
     columns: pa.Schema
     text: Any  # a csv.writer
@@ -221,14 +221,14 @@ class Tables:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the rows that wait as one row group."""
+        """Writes the collected rows as one row group."""
         if self.waiting:
             self.parquet.write_table(pa.Table.from_pylist(self.waiting, self.columns))
             self.waiting.clear()
 
 
 def _formats(columns: pa.Schema) -> dict[str, Any]:
-    """How the values of each column are written in CSV."""
+    """The format of each column's values in CSV."""
     forms: dict[str, Any] = dict.fromkeys(columns.names, str)
     for column in columns:
         if column.type == pa.string():
@@ -260,7 +260,7 @@ def copy_video(
     draw: Callable[[AnalysedFrame], UInt8[np.ndarray, "h w 3"]],
     config: schemas.Predict,
 ) -> None:
-    """Writes the annotated frames of a video, which plays at the speed of the original."""
+    """Writes the annotated frames as a video that plays at the speed of the original."""
     first = list(itertools.islice(frames, config.batch))
     rate = frame_rate([analysed.frame for analysed in first], config.every_s)
     write_video(path, rate, map(draw, itertools.chain(first, frames)))
@@ -280,8 +280,8 @@ def frame_rate(frames: Sequence[Frame], every_s: float) -> float:
 def name_copies(sources: Iterable[Source], folder: Path) -> dict[str, Path]:
     """A distinct path for the annotated copy of each source, by the source's name.
 
-    A copy has the name of its source, with ".png" or ".mp4" added to a suffix that cannot be
-    written. Names that are too long or taken get a digest of the source's name.
+    A copy has the name of its source; ".png" or ".mp4" is added if the format of its suffix cannot
+    be written. Names that are too long or already used get a digest of the source's name.
     """
     wanted = {}
     for source in sources:

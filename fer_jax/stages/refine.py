@@ -76,12 +76,12 @@ class Examined:
 
 
 class HeldOut(NamedTuple):
-    """The labelled crops that a verifier is measured on.
+    """The labelled crops on which a verifier is measured.
 
     Attributes:
         validation, test: None without such a split.
-        same: whether they come from the manifest that is refined.
-        note: why there are no such crops; "" if there are.
+        same: whether they are from the manifest that is refined.
+        note: the reason if there are no such crops, else "".
     """
 
     validation: Scored | None
@@ -452,7 +452,7 @@ def _doubted(verifier: trained_model.Model, folder: Path, batch: int) -> pd.Data
 
 
 def _result(counts: Mapping[str, int]) -> str:
-    """The counts of `_counts` in words."""
+    """The result of `_counts` in words."""
     text = f"kept {counts['kept']:,} of {console.count(counts['faces'], 'face')}"
     by = {
         "the verifier": counts["removed_by_verifier"],

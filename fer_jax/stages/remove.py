@@ -82,10 +82,10 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
 
 
 def _note(file: Path, person: str) -> None:
-    """Records that the removal of a person begins.
+    """Records that the removal of the person has begun.
 
-    Without it, a run that was killed after its last deletion and is started again would find
-    nobody with this id, which is an error.
+    Otherwise a run that is repeated after a kill behind the last deletion would find nobody with
+    this id, which is an error.
     """
     salt = secrets.token_hex(16)
     write_json(file, {"salt": salt, "digest": _digest(salt, person)})

@@ -21,8 +21,8 @@ def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict
     """Serves the page until Ctrl-C. Nothing is written, so there is no workdir.
 
     Raises:
-        UserError: an invalid config; starlette or uvicorn is missing; no model, or one that cannot
-            answer for a single face; or the port is in use.
+        UserError: the config is invalid, starlette or uvicorn is missing, there is no model, the
+            model cannot answer for a single face, or the port is in use.
     """
     del workdir
     checked = schemas.validated(config) if isinstance(config, ConfigDict) else config
@@ -60,6 +60,6 @@ def _name(model: str) -> str:
 
 
 def _measured(model: str) -> dict[str, Any] | None:
-    """How often answers were right by how sure they were; None if the model does not say."""
+    """The measured accuracy by confidence; None if the model has no record of it."""
     table = abstaining.read(model)
     return table.model_dump() if table else None

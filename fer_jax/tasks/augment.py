@@ -29,7 +29,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, config=STRICT)
 class Augment:
-    """Strengths of the augmentation; parts with strength 0 are not compiled.
+    """Strengths of the augmentation; operations with strength 0 are not compiled.
 
     Attributes:
         flip: probability of mirroring.

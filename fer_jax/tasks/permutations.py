@@ -53,7 +53,7 @@ def distant_permutations(items: int, count: int) -> UInt8[np.ndarray, "count ite
 
 
 def smallest_distance(chosen: UInt8[np.ndarray, "count items"]) -> int:
-    """The smallest Hamming distance between any two rows."""
+    """The smallest Hamming distance between two rows of `chosen`."""
     distances = (chosen[:, None] != chosen[None]).sum(-1)
     return int(distances[~np.eye(len(chosen), dtype=bool)].min())
 

@@ -1,4 +1,4 @@
-"""The interface of a task, how a task is made from a config, and functions that tasks share."""
+"""The interface of tasks, how a task is made from a config, and functions that tasks share."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class NotFiniteError(Exception):
 class Checkpoints:
     """The newest `keep` checkpoints in a folder; they are saved in the background.
 
-    To be used in a `with` block, which waits for the last save. All processes must make every call.
+    Use it in a `with` block, which waits for the last save. All processes must make the same calls.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
@@ -187,7 +187,7 @@ class Checkpoints:
         return self._open
 
     def _ignore_closed_event_loop(self, unraisable: Any) -> None:
-        """After the failure of one array, TensorStore reports others to a closed event loop."""
+        """Ignores what TensorStore reports to a closed event loop after one array has failed."""
         if str(unraisable.exc_value) != "Event loop is closed":
             self._hook(unraisable)
 
@@ -209,7 +209,7 @@ class Checkpoints:
 
 
 def _not_advice(record: logging.LogRecord) -> bool:
-    """Drops Orbax's advice to save less often: `save` waits on purpose for the one before it."""
+    """Filters out Orbax's advice to save less often, since `save` waits on purpose."""
     return not record.getMessage().startswith("Waiting for previous save")
 
 

@@ -50,7 +50,7 @@ def count(function: Callable[..., Any], *arguments: Any) -> int:
 
 
 def count_program(jaxpr: Any) -> int:
-    """The same for a traced program; the body of a loop counts as often as it runs."""
+    """Like `count`, for a traced program; the body of a loop counts once per iteration."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":

@@ -33,7 +33,7 @@ def views(images: Images, count: int) -> list[Images]:
 
 
 def corners(side: int, count: int) -> list[tuple[int, int, int]]:
-    """The crops beside the whole image, as (top, left, side) in pixels.
+    """The corner crops in addition to the whole image, as (top, left, side) in pixels.
 
     Raises:
         ValueError: `count` is neither 1 nor 5.

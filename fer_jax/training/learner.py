@@ -1,4 +1,4 @@
-"""A network, its tasks and its optimizer, compiled once for one batch shape."""
+"""Training and evaluation of a network on its tasks, compiled once for one batch shape."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Meter:
         self._progress.note(f"loss {means['loss']:.3f}, {self.images_per_s():.0f} images/s")
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes figures of a step; `figures` has the newest value of each."""
+        """Writes figures of a step; the attribute `figures` has the newest value of each."""
         self._recorder.record(step, figures)
         self.figures |= figures
 

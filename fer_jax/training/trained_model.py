@@ -81,7 +81,7 @@ class Model:
         self._fill(record, weights, where)
 
     def replaced(self, record: ModelRecord, weights: Mapping[str, np.ndarray]) -> Model:
-        """A model with the same network and tasks, which shares the compiled functions.
+        """A model with other weights, which shares this model's compiled functions.
 
         Args:
             record: must have the same network and tasks as the record of this model.
@@ -307,7 +307,7 @@ class Model:
         return self._tasks[name]
 
     def _step(self, kind: str, task: str) -> Any:
-        """The compiled function `kind` of a task: its "head", its "features" or with "depths"."""
+        """The compiled step of a task: `kind` is "head", "features" or "depths"."""
         if (kind, task) not in self._compiled:
             if kind == "head":
                 made: Any = make_head_step(self._graphdef, task)
@@ -319,7 +319,7 @@ class Model:
         return self._compiled[kind, task]
 
     def _batch_size(self, passes: int) -> BatchSize:
-        """How many faces a batch has, if each makes `passes` rows; few sizes, to compile little."""
+        """The faces per batch if each has `passes` rows; few sizes, so few compilations."""
         most = max(1, (self._batch or self.BATCH) // passes)
         if self._batch:
             return lambda left: most
@@ -332,7 +332,7 @@ def _magnified(
     fine_views: Sequence[UInt8[np.ndarray, "n t t 3"]],
     zooms: Sequence[float],
 ) -> UInt8[np.ndarray, "n v z s s 3"]:
-    """Each view at each zoom, cut from the larger picture."""
+    """Each view at each zoom, cropped from the larger image if there is one."""
     side = views[0].shape[1]
     sharpest = fine_views if fine_views[0].shape[1] > side else views
     shown = [
@@ -343,9 +343,9 @@ def _magnified(
 
 
 def _of_views(features_step: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """From a function of images [B, S, S, 3] to one of their views and zooms [B, V, Z, S, S, 3].
+    """Extends a function of images [B, S, S, 3] to their views and zooms [B, V, Z, S, S, 3].
 
-    It returns features [B, V, F], the mean over the zooms.
+    The new function returns features [B, V, F], averaged over the zooms.
     """
 
     def of_views(state: Any, shown: jax.Array) -> jax.Array:
@@ -374,7 +374,7 @@ def population_response(task: str) -> str:
 
 
 def further_kernels(task: str, how: Inference) -> list[str]:
-    """The paths of the kernels that read what follows after the features of the backbone."""
+    """The paths of the kernels for the inputs after the features of the backbone."""
     return [depth_kernel(task)] * how.depths + [gradient_kernel(task)] * how.gradients
 
 

@@ -1,4 +1,4 @@
-"""What the server answers: the faces of a picture, or of the frames of a video, as JSON values."""
+"""The server's answers: the faces in a picture, or in the frames of a video, as JSON values."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _MESSAGES = {
 
 
 class RequestError(Exception):
-    """Says why there is no answer.
+    """The reason why a request gets no answer.
 
     Attributes:
-        status: of HTTP.
-        code: names the kind of problem, for the page's own translation.
-        message: in English: what is wrong, and what to do.
-        facts: numbers in the message, for its translation.
+        status: the HTTP status code.
+        code: the kind of problem, which the page translates.
+        message: what is wrong and what to do, in English.
+        facts: the numbers in the message, for its translation.
     """
 
     def __init__(self, status: int, code: str, message: str = "", **facts: int | float) -> None:
@@ -44,18 +44,18 @@ class RequestError(Exception):
         self.message = message or _MESSAGES[code]
 
     def as_json(self) -> Json:
-        """The body of the answer."""
+        """The body of the HTTP response."""
         return {"error": {"code": self.code, "message": self.message, "facts": self.facts}}
 
 
 def picture(recogniser: Recogniser, content: bytes) -> Json:
-    """The faces of an encoded picture.
+    """The faces in an encoded picture.
 
     Returns:
         "width" and "height" in pixels, and "faces".
 
     Raises:
-        RequestError: it cannot be read.
+        RequestError: the picture cannot be read.
     """
     try:
         image = images.decode_image(content)
@@ -72,7 +72,7 @@ def picture(recogniser: Recogniser, content: bytes) -> Json:
 def video(
     recogniser: Recogniser, path: Path, *, every_s: float, batch: int, most_s: float
 ) -> Generator[Json, None, None]:
-    """The faces of a video, frame by frame.
+    """The faces in a video, frame by frame.
 
     Args:
         recogniser: finds and classifies the faces.
@@ -82,12 +82,12 @@ def video(
         most_s: seconds; longer videos are refused.
 
     Yields:
-        {"expected"}, the probable number of frames or None; for each frame {"frame", "time_s",
-        "width", "height", "faces"}; at last {"frames", "faces", "damaged"}: two numbers, and
-        whether the video ends too early or lost frames.
+        First {"expected"}, the probable number of frames or None; then for each frame {"frame",
+        "time_s", "width", "height", "faces"}; at the end {"frames", "faces", "damaged"}: two
+        numbers, and whether the video is truncated or has lost frames.
 
     Raises:
-        RequestError: nothing of it can be read, or it is longer than `most_s`.
+        RequestError: no frame can be read, or the video is longer than `most_s`.
     """
     source = Video("video", path, every_s)
     try:

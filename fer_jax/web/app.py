@@ -1,11 +1,11 @@
-"""The application: the page and three addresses below /api, for this computer alone.
+"""The web application: the page and three endpoints below /api, only for this computer.
 
-GET  /api/model    what the model answers, how well it was measured, and the limits
-POST /api/picture  an encoded picture; answers with its faces
-POST /api/video    a video; answers with one line of JSON per frame while it is read
+GET  /api/model    the model's emotions and measured accuracy, and the limits
+POST /api/picture  an encoded picture; the response contains its faces
+POST /api/video    a video; the response has one line of JSON per frame while it is read
 
-Errors are {"error": {"code", "message", "facts"}}; within a video, such a line is the last one.
-Nothing that is sent is kept: a picture stays in memory, a video in a file without a name.
+Errors are {"error": {"code", "message", "facts"}}; in the response to a video, such a line is the
+last one. No input is kept: a picture stays in memory, a video in a file without a name.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ _SIGNATURE = 16  # bytes that tell what a file is
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused.
+    """The limits beyond which requests are refused.
 
     Attributes:
-        upload_bytes: of a picture or a video.
-        video_s: seconds of video.
-        waiting: requests that may wait while another is analysed.
-        patience_s: how long each of them waits, and how long the next part of a file may take, or
-            the next part of an answer that the client does not read.
+        upload_bytes: the largest picture or video.
+        video_s: the longest video, in seconds.
+        waiting: the number of requests that may wait while another is analysed.
+        patience_s: the maximum time in seconds that a request waits, and that a client may take to
+            send the next part of a file or to read the next part of a response.
     """
 
     upload_bytes: int
@@ -88,7 +88,7 @@ class _Queue:
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """From before the file is received until the answer is complete."""
+        """Reserves a place, from before the file is received until the response is complete."""
         if self._inside > self._limits.waiting:
             raise _busy()
         self._inside += 1
@@ -99,7 +99,7 @@ class _Queue:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """While the file is analysed."""
+        """Waits for the turn of a request, and holds it while the file is analysed."""
         try:
             async with asyncio.timeout(self._limits.patience_s):
                 await self._lock.acquire()
@@ -119,12 +119,12 @@ def make_app(
     every_s: float,
     batch: int,
 ) -> Starlette:
-    """The application.
+    """Makes the application.
 
     Args:
-        recogniser: reads the faces.
-        facts: about the model, for the page.
-        limits: what is refused.
+        recogniser: finds and classifies the faces.
+        facts: the description of the model, for the page.
+        limits: the limits beyond which requests are refused.
         every_s: seconds of video between the frames that are read; 0: every frame.
         batch: frames that are analysed together.
     """
@@ -174,7 +174,7 @@ def make_app(
 
 
 class _VideoEndpoint:
-    """Receives a video into a file without a name, and answers while it is read."""
+    """Receives a video into a file without a name, and responds while it is read."""
 
     def __init__(
         self, queue: _Queue, limits: Limits, read: Callable[[Path], Generator[Json, None, None]]
@@ -205,7 +205,7 @@ class _VideoEndpoint:
 
 
 async def _encoded(first: Json, lines: Iterator[Json]) -> AsyncIterator[bytes]:
-    """Lines of JSON; an error is the last one, since the answer has begun."""
+    """Lines of JSON; an error is the last line, since the response has already begun."""
     line: Json | None = first
     while line is not None:
         yield json.dumps(line).encode() + b"\n"
@@ -222,10 +222,10 @@ async def _encoded(first: Json, lines: Iterator[Json]) -> AsyncIterator[bytes]:
 
 @contextlib.contextmanager
 def _nameless_file() -> Iterator[tuple[IO[bytes], Path]]:
-    """An empty file and a path to it.
+    """A new empty file, and a path to it.
 
-    On Linux it has no name, so nothing of it is left even if the process is killed. Elsewhere it is
-    deleted when the block ends.
+    On Linux the file has no name, so it disappears even if the process is killed. On other systems
+    it is deleted at the end of the block.
     """
     if _OPEN_FILES.is_dir():
         with tempfile.TemporaryFile() as file:
@@ -240,11 +240,11 @@ def _nameless_file() -> Iterator[tuple[IO[bytes], Path]]:
 async def _receive(request: Request, limits: Limits, into: IO[bytes], *, picture: bool) -> None:
     """Writes the body of a request to `into`.
 
-    A file of the other kind is received to its end, since browsers do not read an answer before
-    that, and is not kept.
+    A file of the wrong kind is received completely, since browsers read no response before that,
+    and discarded.
 
     Raises:
-        RequestError: it is empty, too large, of the other kind, or does not arrive.
+        RequestError: the file is empty, too large or of the wrong kind, or does not arrive.
     """
     size, head = 0, b""
     _check_size(int(request.headers.get("content-length", 0)), limits)
@@ -302,14 +302,14 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
 
 
 def _tell(error: Exception) -> None:
-    """Names an unexpected error on the terminal, without its text, which may quote a file."""
+    """Prints the type of an unexpected error, but not its message, which may quote a file."""
     if console.debugging():
         console.say(*"".join(traceback.format_exception(error)).splitlines())
     console.warn(f"serve: a file could not be analysed ({type(error).__name__})")
 
 
 class _WithHeaders:
-    """Adds the headers that keep other pages out and this one from asking others."""
+    """Adds headers that forbid other pages to embed this one, and this one to load from others."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -324,7 +324,7 @@ class _WithHeaders:
 
 
 class _SameOrigin:
-    """Refuses what a page of another origin sends. Programs, which name none, are served."""
+    """Refuses requests from pages of other origins; programs send no origin and are served."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

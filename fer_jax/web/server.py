@@ -18,7 +18,7 @@ def listen(port: int) -> socket.socket:
     """A listening socket on 127.0.0.1; `port` 0 picks a free one.
 
     Raises:
-        UserError: the port is in use, or not for ordinary users.
+        UserError: the port is in use, or needs privileges.
     """
     listener = socket.socket()
     try:
@@ -35,12 +35,12 @@ def listen(port: int) -> socket.socket:
 
 
 def address(listener: socket.socket) -> str:
-    """What to open in a browser."""
+    """The address to open in a browser."""
     return f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:
-    """A server that logs nothing of what it is asked."""
+    """A server that does not log requests."""
     return uvicorn.Server(
         uvicorn.Config(
             app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,
@@ -51,6 +51,6 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Answers until SIGINT (Ctrl-C)."""
+    """Serves requests until SIGINT (Ctrl-C)."""
     with contextlib.suppress(KeyboardInterrupt):  # raised when all is closed
         make_server(app).run(sockets=[listener])

@@ -39,7 +39,7 @@ def test_an_unplugged_camera_ends(capture: type[FakeCapture]) -> None:
     try:
         assert len(list(Camera(0).frames())) == 5
         capture.count = 0
-        with pytest.raises(UserError, match="gives no picture"):
+        with pytest.raises(UserError, match="delivers no picture"):
             list(Camera(0).frames())
     finally:
         capture.count = 1000

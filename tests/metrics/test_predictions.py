@@ -73,7 +73,7 @@ def test_damaged_and_unknown_files_are_reported_in_one_line(tmp_path):
         ]
     ):
         folder = write_run(tmp_path / str(number), changed, changed_protocol)
-        with pytest.raises(UserError, match=r"cannot read|damaged or foreign") as caught:
+        with pytest.raises(UserError, match=r"cannot read|damaged or invalid") as caught:
             read_predictions("a", folder)
         assert "\n" not in str(caught.value)
     (folder / "predictions.parquet").write_bytes(b"PAR1")

@@ -149,7 +149,7 @@ def test_a_model_of_unknown_crops_is_refused(tmp_path):
     loaded = trained_model.load("starter")
     record = loaded.record.model_copy(update={"faces": None})
     Model(record, loaded.weights).save(tmp_path / "model")
-    with pytest.raises(UserError, match="does not say how its faces were found and cropped"):
+    with pytest.raises(UserError, match="has no record of how its faces were found and cropped"):
         export.run(config_for(tmp_path / "model", formats=ALONE), tmp_path / "out")
 
 

@@ -205,10 +205,10 @@ def test_originals_where_crops_would_go_are_never_touched(tmp_path, labels):
         photos = tmp_path / "labels.csv"
         rows = [f"{file.relative_to(tmp_path)},ann,{file.parent.name}\n" for file in originals]
         photos.write_text("path,subject,emotion\n" + "".join(rows))
-    with pytest.raises(UserError, match="lies inside"):
+    with pytest.raises(UserError, match="is inside"):
         run(config(photos, aligned=True), tmp_path)
     (tmp_path / "photos").symlink_to(tmp_path / "faces")
-    with pytest.raises(UserError, match="lies inside"):
+    with pytest.raises(UserError, match="is inside"):
         run(config(tmp_path / "photos", aligned=True), tmp_path)
     assert {file: file.read_bytes() for file in originals} == originals
 

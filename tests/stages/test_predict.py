@@ -290,7 +290,7 @@ def test_a_second_recording_of_a_camera_needs_another_workdir(tmp_path, capture,
     assert predict.run(config, tmp_path / "first")["frames"] == 5
     before = (tmp_path / "first" / "predictions.csv").read_bytes()
     monkeypatch.setattr(capture, "count", 7)
-    with pytest.raises(UserError, match=r"first holds a finished recording; .*another --workdir"):
+    with pytest.raises(UserError, match=r"first contains a finished recording; .* --workdir"):
         predict.run(config, tmp_path / "first")
     assert (tmp_path / "first" / "predictions.csv").read_bytes() == before
     assert predict.run(config, tmp_path / "second")["frames"] == 7
@@ -302,7 +302,7 @@ def test_a_camera_that_is_ended_before_its_first_frame_is_a_user_error(
 ):
     monkeypatch.setattr(capture, "set", lambda *_: signal.raise_signal(signal.SIGINT))
     config = config_for("", camera="0", every_s=0.0)
-    with pytest.raises(UserError, match="camera 0 was ended before its first frame"):
+    with pytest.raises(UserError, match="camera 0 was stopped before its first frame"):
         predict.run(config, tmp_path / "out")
     assert not (tmp_path / "out" / "config.json").exists()  # the same command can be run again
 
@@ -361,7 +361,7 @@ def test_bad_input_gets_one_line(tmp_path, media, model, monkeypatch):
             predict.run(config, tmp_path / f"out{number}")
         assert "\n" not in str(caught.value)
         assert not (tmp_path / f"out{number}" / "predictions.csv").exists()
-    with pytest.raises(UserError, match="lies inside the input"):
+    with pytest.raises(UserError, match="is inside the input"):
         predict.run(config_for(tmp_path / "bad"), tmp_path / "bad" / "out")
     other = ColourModel(record("verification", ["nonface", "face"]))
     monkeypatch.setattr(trained_model, "load", lambda path: other)
@@ -379,7 +379,7 @@ def test_annotated_picture_shows_the_face(tmp_path, media, model):
 
 def test_a_model_that_does_not_say_how_faces_are_cut(tmp_path, media, model):
     model.record = record(faces=None)
-    with pytest.raises(UserError, match="does not say how its faces were found"):
+    with pytest.raises(UserError, match="has no record of how its faces were found"):
         predict.run(config_for(media), tmp_path / "out")
 
 

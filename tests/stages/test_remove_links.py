@@ -154,7 +154,7 @@ def test_the_other_lines_of_a_table_keep_every_byte(photos):
 @pytest.mark.parametrize("workdir", [".", "below"])
 def test_the_stage_writes_nothing_among_the_photographs(photos, workdir):
     before = state(photos.parent)
-    with pytest.raises(UserError, match="lies inside the input"):
+    with pytest.raises(UserError, match="is inside the input"):
         run(photos, workdir=photos / workdir)
     assert state(photos.parent) == before
 

@@ -23,7 +23,7 @@ from fer_jax.training import model_directory, trained_model
 
 
 class AsItIs:
-    """See the head of this file."""
+    """See the docstring of this module."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         given = model_directory.read_record(config.init)

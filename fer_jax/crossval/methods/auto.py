@@ -62,11 +62,11 @@ _LEAST = 1e-12  # a probability of 0 has no finite loss
 
 
 class Tried(records.Tried):
-    """The predictions of a candidate on inner people.
+    """The result of a candidate on inner validation people.
 
     Attributes:
         temperature: fitted to these predictions; `log_loss` is that at this temperature.
-        losses: of each photograph, in the order of the training photographs.
+        losses: the log loss of each photograph, in the order of the training photographs.
     """
 
     temperature: float
@@ -80,7 +80,7 @@ class Choice(Section):
 
 
 class Auto:
-    """See the head of this file."""
+    """See the docstring of this module."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self._classes = len(labels)
@@ -100,7 +100,7 @@ class Auto:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Trains the candidate that was selected on inner people."""
+        """Selects a candidate on inner validation people, and trains it on all of `train`."""
         trainings = len(self.candidates) * (1 if inner else _INNER_FOLDS) + 1
         with console.Progress(total=trainings, unit="trainings") as progress:
             tried = self._try_all(train, inner, seed, folder, progress)
@@ -114,7 +114,7 @@ class Auto:
         return model.with_temperature(temperature).with_selection(selection)
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
-        """Selects and trains on all faces."""
+        """Selects a candidate by cross-validation over all people, and trains it on all faces."""
         return self.fit(faces, None, seed=seed, folder=workdir / "everyone")
 
     def speed(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Auto:
         folder: Path,
         progress: console.Progress,
     ) -> list[Tried]:
-        """The predictions of each candidate on inner people; empty with only one person."""
+        """The result of each candidate on inner validation people; empty for a single person."""
         if inner:
             sides, truth = [(inner[0], inner[1], np.arange(len(inner[1])))], inner[1].labels
         else:
@@ -158,7 +158,7 @@ def select(tried: list[Tried], people: list[str]) -> Tried:
 
     Args:
         tried: in order of preference, at least one.
-        people: the person on each photograph that was predicted.
+        people: the person on each predicted photograph.
     """
     best = min(tried, key=lambda one: one.log_loss)
     _, person = np.unique(people, return_inverse=True)

@@ -32,7 +32,7 @@ _CHOICE = "inner/choice.json"  # in a fold's folder: numbers of steps tried on i
 
 
 class FineTune:
-    """See the head of this file."""
+    """See the docstring of this module."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels
@@ -61,7 +61,7 @@ class FineTune:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Trains for the number of steps that was best on inner people, with their temperature."""
+        """Trains on `train`, with steps and temperature selected on the inner people, if any."""
         chosen: dict[str, Any] = {"steps": self.steps, "temperature": None}
         trainings = 1 + len(self.config.inner.checkpoints) * (inner is not None)
         with console.Progress(total=trainings, unit="trainings") as progress:
@@ -74,7 +74,7 @@ class FineTune:
         return NetworkModel(model, chosen["temperature"], text)
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
-        """Trains for the median steps of the folds, and takes their median temperature."""
+        """Trains on all faces, with the median number of steps and temperature of the folds."""
         choices = [_best(_tried(file)) for file in sorted(workdir.glob(f"folds/*/{_CHOICE}"))]
         steps, temperature = self.steps, None
         if choices:
@@ -140,7 +140,7 @@ class FineTune:
         return self._model(init, fitted.state, temperature)
 
     def _model(self, init: str, state: State, temperature: float | None) -> Model:
-        """The model of a state; those of one `init` share compiled functions and record."""
+        """The model of a state; models with the same `init` share compiled functions and record."""
         weights = model_directory.arrays_of(state)
         if init not in self._models:
             record = record_of(self.config, self.config.backbone, self.learner.tasks, init)
@@ -167,7 +167,7 @@ class _Head:
 
 
 def _known_head(path: str) -> _Head:
-    """The head of the emotion model at `path`; empty if there is none."""
+    """The head of the emotion model at `path`; empty if `path` is not an emotion model."""
     if not model_directory.is_model(path):
         return _Head({}, ())
     weights = model_directory.read_weights(path)
@@ -178,7 +178,7 @@ def _known_head(path: str) -> _Head:
 def _head_leaves(
     known: _Head, labels: Sequence[str], state: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """The head for `labels`, by path: known classes keep their weights, others have `state`'s.
+    """The head for `labels`, by path; weights of unknown classes are taken from `state`.
 
     Empty if the known head is missing or has another shape.
     """

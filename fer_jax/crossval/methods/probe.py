@@ -23,7 +23,7 @@ from fer_jax.training.person_relative import NEUTRAL, class_balanced_mean, least
 
 
 class LinearProbe:
-    """See the head of this file."""
+    """See the docstring of this module."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self._classes = len(labels)
@@ -47,9 +47,9 @@ class LinearProbe:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Fits the head, with the penalty and temperature that are best on inner people.
+        """Fits the head, with penalty and temperature selected on inner validation people.
 
-        References of training people use their labels; those of held-out people cannot.
+        References of training people use their labels, unlike those of held-out people.
         """
         features, shown, population = self._relative(train)
         validation = None
@@ -86,9 +86,9 @@ class LinearProbe:
     def _relative(
         self, faces: FaceSet
     ) -> tuple[Float[np.ndarray, "n views f"], FaceSet, Float[np.ndarray, "views g"] | None]:
-        """The inputs of the head for faces, those faces, and the mean reference of their people.
+        """The inputs of the head, the faces that they belong to, and the mean reference.
 
-        Neutral references are excluded from the faces.
+        Neutral reference photographs are excluded.
         """
         features = self.backbone.features(faces)
         if not self._reference:

@@ -24,7 +24,7 @@ TUNED = 0.5  # share of the fine-tuned weights in the average
 
 
 class TunedProbe:
-    """See the head of this file."""
+    """See the docstring of this module."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self._classes = len(labels)

@@ -48,13 +48,13 @@ def proposals(
     image: Float[Array, "h w 3"],
     inside: Bool[Array, "h-2 w-2"],
 ) -> tuple[Float[Array, "oh ow"], Float[Array, "oh ow 4"]]:
-    """P-Net over a plane on which pictures lie at even positions.
+    """P-Net over a plane on which pictures are at even positions.
 
     Args:
         weights: those of P-Net.
         image: the plane.
-        inside: which outputs of the first convolution see pixels of one picture only; the pooling
-            leaves out the others.
+        inside: which outputs of the first convolution depend on pixels of a single picture; the
+            pooling ignores the others.
 
     Returns:
         The face scores [oh, ow] in 0..1, and box regressions [oh, ow, 4]. Those of cells that

@@ -1,4 +1,4 @@
-"""Cropping candidate boxes from images of any sizes in one compiled program."""
+"""Crops candidate boxes from images of any sizes in one compiled program."""
 
 from __future__ import annotations
 

@@ -50,15 +50,15 @@ class Cells(NamedTuple):
 
 
 class Mosaic(NamedTuple):
-    """Where the levels of an image lie on one plane, and the cells of P-Net on it.
+    """The positions of the levels of an image on one plane, and the cells of P-Net on it.
 
     Attributes:
         shape: height and width of the plane in pixels.
         places: top, left, height and width of each level in pixels.
         tiles: top and left of the tiles that contain cells.
-        inside: for each tile, which outputs of P-Net's first convolution lie within a level.
-        cells: those that lie within a level, level by level.
-        positions: of the cells in P-Net's flattened outputs for the tiles.
+        inside: for each tile, which outputs of P-Net's first convolution are within a level.
+        cells: the cells within a level, level by level.
+        positions: the positions of the cells in P-Net's flattened outputs for the tiles.
     """
 
     shape: tuple[int, int]
@@ -167,10 +167,10 @@ def _tiles(length: int) -> int:
 def _shelve(
     sizes: list[tuple[int, int]], width: int
 ) -> tuple[list[tuple[int, int, int, int]], int]:
-    """Places rectangles of decreasing height on shelves of this width.
+    """Places rectangles of decreasing height in rows of this width (shelf packing).
 
     Returns:
-        Top, left, height and width of each; and the height of all shelves.
+        Top, left, height and width of each rectangle, and the total height of the rows.
     """
     shelves: list[list[int]] = []  # top and used width
     places, below = [], 0
