@@ -136,8 +136,8 @@ def stage(
                     summary = _finished(config, folder, digests, grows, revisits)
                     if summary is not None and live(config):
                         raise UserError(
-                            f"{config.stage}: {folder} contains a finished recording; choose another "
-                            f"--workdir for the next one"
+                            f"{config.stage}: {folder} contains a finished recording; choose "
+                            f"another --workdir for the next one"
                         )
                     if summary is not None and not revisits:
                         if backend.writes() and not step:
