@@ -20,7 +20,7 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
+import secrets
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -440,7 +440,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     outputs.check(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    temporary = target.with_name(f".{target.stem}.{_own()}.partial{target.suffix}")
     with outputs.partial(temporary):
         yield temporary
         with temporary.open("rb") as file:
@@ -459,12 +459,16 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         UserError: the older folder contains a file that no stage wrote.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    temporary = target.with_name(f".{target.name}.{_own()}.partial")
     with outputs.partial(temporary):
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
         outputs.replace_folder(temporary, target)
+
+
+def _own() -> str:
+    """Part of a name that no other process uses; containers often have equal process ids."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -6,9 +6,12 @@ alone, so that all runners write the same files.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import Any
 import cv2
 import jax
 
-from fer_jax import outputs
+from fer_jax import console, outputs
 from fer_jax.errors import UserError
 from fer_jax.faces import shards
 from fer_jax.faces.shards import Job, Stats
@@ -26,6 +29,12 @@ from fer_jax.workdir import read_json, write_json
 from fer_jax.workers import WorkerPool
 
 Progress = Callable[[int], None]
+
+_WATCH_S = 2.0  # between two looks at what workers have finished
+
+# Beam knows its other runners by their short names.
+_DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
+_DASK_PARTITIONS = ("--dask_npartitions", "--dask_partition_size")
 
 _COMPILATION_OPTIONS = (
     "jax_compilation_cache_dir",
@@ -40,9 +49,7 @@ def run(jobs: Sequence[Job], config: Extract, progress: Progress) -> Iterator[St
         UserError: a worker process was killed; Beam is not installed, or has no such runner.
     """
     if config.runner:
-        return _on_beam(
-            jobs, [f"--runner={config.runner}", *config.runner_options.split()], progress
-        )
+        return _on_beam(jobs, _beam_options(config), progress)
     if config.workers:
         return _in_processes(jobs, config.workers, progress)
     return (shards.extract(job, progress) for job in jobs)
@@ -89,14 +96,71 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
             pipeline = beam.Pipeline(options=PipelineOptions(options))
         except ValueError as error:
             raise UserError(f"extract: --config.runner: {error}") from error
-        with pipeline:
-            videos = pipeline | "videos" >> beam.Create(work)
-            # The shuffle allows a runner to send each video to another worker.
-            _ = videos | beam.Reshuffle() | "extract" >> beam.Map(_extract_on_worker)
+        videos = pipeline | "videos" >> beam.Create(work)
+        # The shuffle allows a runner to send each video to another worker.
+        _ = videos | beam.Reshuffle() | "extract" >> beam.Map(_extract_on_worker)
+        counts = _Counts(Path(folder), progress)
+        with counts.watched(), _engine_errors_explained(root):
+            pipeline.run().wait_until_finish()
         for number in range(len(jobs)):
-            stats = Stats(**read_json(Path(folder, f"{number}.json")))
-            progress(stats.kept_frames)
-            yield stats
+            yield counts.read(f"{number}.json")
+
+
+def _beam_options(config: Extract) -> list[str]:
+    options = config.runner_options.split()
+    if config.runner != "DaskRunner":
+        return [f"--runner={config.runner}", *options]
+    if not any(option.startswith(_DASK_PARTITIONS) for option in options):
+        options.append("--dask_partition_size=1")  # Beam's default gives a worker 128 videos
+    return [f"--runner={_DASK_RUNNER}", *options]
+
+
+class _Counts:
+    """The counts that workers write into `folder`, one file per finished video."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self._folder, self._progress = folder, progress
+        self._found: dict[str, Stats] = {}
+
+    def read(self, name: str) -> Stats:
+        if name not in self._found:
+            self._found[name] = Stats(**read_json(self._folder / name))
+            self._progress(self._found[name].kept_frames)
+        return self._found[name]
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Reports the progress of the workers while the block runs."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_WATCH_S):
+                for file in self._folder.glob("[0-9]*.json"):
+                    self.read(file.name)
+
+        with ThreadPoolExecutor(1, "watch") as thread:
+            watching = thread.submit(watch)
+            try:
+                yield
+            finally:
+                ended.set()
+        watching.result()
+
+
+@contextlib.contextmanager
+def _engine_errors_explained(shards: Path) -> Iterator[None]:
+    """Errors of videos are counted by the workers, so what arrives here is the engine's own."""
+    try:
+        yield
+    except (Exception, CancelledError) as error:
+        if isinstance(error, OSError) and error.errno:  # such as a full disk
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        done = len(list(shards.glob("[!.]*/stats.json")))
+        raise UserError(
+            f"extract: --config.runner failed ({reason}); {console.count(done, 'video')} are "
+            f"finished and kept; repair the cluster and run the same command again"
+        ) from error
 
 
 def _extract_on_worker(work: tuple[int, Job, str, dict[str, Any]]) -> None:
@@ -104,7 +168,8 @@ def _extract_on_worker(work: tuple[int, Job, str, dict[str, Any]]) -> None:
     _prepare_worker(options)
     # A worker that was considered dead may have finished the job.
     stats = shards.finished(job) or shards.extract(job)
-    write_json(Path(folder, f"{number}.json"), asdict(stats))
+    if Path(folder).is_dir():  # otherwise the command that waits for this was stopped
+        write_json(Path(folder, f"{number}.json"), asdict(stats))
 
 
 def _compilation_options() -> dict[str, Any]:

@@ -105,8 +105,13 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
     """
     try:
         return _extract(job, progress)
+    except _FinishedElsewhereError as other:
+        return other.stats
     except OSError:
-        raise
+        # Its shard was renamed, or this one deleted, by a worker that did the same.
+        if (stats := finished(job)) is None:
+            raise
+        return stats
     except Exception as error:
         detail = f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
         return Stats(video=job.video, source=_source(job.path), error="broken", detail=detail)
@@ -140,6 +145,8 @@ def _extract(job: Job, progress: Callable[[int], None]) -> Stats:
             raise RuntimeError(f"{job.video}: the counts of frames do not add up: {stats}")
         writer.close()
         write_json(folder / "stats.json", asdict(stats))
+        if (others := finished(job)) is not None:
+            raise _FinishedElsewhereError(others)
     return stats
 
 
@@ -160,6 +167,16 @@ def _source(path: Path) -> list[int]:
     except OSError:
         return []
     return [status.st_size, status.st_mtime_ns]
+
+
+class _FinishedElsewhereError(Exception):
+    """A worker on another host, which was considered dead, has finished the video meanwhile.
+
+    Its shard stays, since the stage may be reading it already.
+    """
+
+    def __init__(self, stats: Stats) -> None:
+        self.stats = stats
 
 
 class _ShardWriter:

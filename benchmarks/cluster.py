@@ -1,0 +1,360 @@
+r"""Extracts on a cluster of Beam's Dask runner while workers, scheduler and command are killed.
+
+    .venv-beam/bin/python -m benchmarks cluster --workdir=work/cluster
+
+Runs in the environment of requirements-beam.txt, which `make .venv-beam/done` creates. Draws
+`--clips` clips of generated people, and adds a damaged video and one that is a text. Extracts them
+without a cluster, then with a Dask scheduler and one to four worker processes on this machine,
+started as on real hosts (`python -m distributed.cli.dask_worker`). With four workers, one thing
+breaks when half of the videos are finished:
+
+    a worker process    SIGKILL; its nanny starts another one
+    a machine           SIGKILL to a worker and its nanny; three workers are left
+    memory              a worker allocates more than its --memory-limit, and the nanny kills it
+    the command         SIGKILL; the same command runs again
+    the scheduler       SIGKILL; scheduler and workers are started anew, and the same command too
+
+Every result is compared with the one without a cluster, byte for byte: tables, crops and counts of
+all shards. The exit code is 1 if any differs. Frames per second are those from the moment when
+as many videos are finished as there are workers to the end of the last video, so that the start of
+Python and compiling do not count; processor time is that of all workers, for the whole run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kill_extraction import EMOTIONS, contents, finished
+from fer_jax.environment import environment
+from fer_jax.stages.render import write_clip, write_scene
+from fer_jax.workdir import read_json
+
+ROOT = Path(__file__).parents[1]
+SHAPE = (30, 10, (240, 320))  # frames, frames a second, pixels
+WORKERS = 4
+PATIENCE_S = 900
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=16)
+    parser.add_argument("--memory-limit", type=float, default=2.0, help="GB per worker")
+    flags = parser.parse_args()
+    work = flags.workdir.absolute()
+    for leftover in work.glob("run-*"):
+        shutil.rmtree(leftover)
+    videos = draw(work / "videos", flags.clips)
+    found = environment()
+    print(
+        f"revision {found['git_revision']}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    )
+
+    command = [sys.executable, "launch.py", "--config=configs/extract.py"]
+    command += [f"--config.videos={videos}", "--config.every_s=0"]
+    alone = Run("no cluster", work / "run-alone", command)
+    alone.finish()
+    expected = contents(alone.folder)
+    print(f"{len(list(videos.iterdir()))} videos, {len(expected)} files without a cluster")
+    print(
+        "| workers | fault | videos finished then | equal files | frames/s | processor ms/frame |"
+    )
+    print("|---|---|---|---|---|---|")
+    row(alone, "none", "no cluster", expected)
+
+    failed = 0
+    with Cluster(work / "cluster", flags.memory_limit) as cluster:
+        command += [
+            "--config.runner=DaskRunner",
+            f"--config.runner_options=--dask_client_address={cluster.address}",
+        ]
+        for workers in range(1, WORKERS + 1):
+            cluster.add_worker()
+            cluster.wait_for(workers)
+            run = Run(str(workers), work / f"run-{workers}", command, workers)
+            before = cluster.processor_s()
+            run.finish()
+            run.processor_s = cluster.processor_s() - before
+            failed += row(run, "none", "", expected)
+        for name, breaks in FAULTS.items():
+            run = Run(str(WORKERS), work / f"run-{name.replace(' ', '-')}", command)
+            run.start()
+            run.wait_until(len(list(videos.iterdir())) // 2)
+            at = finished(run.folder)
+            proof = breaks(cluster, run)
+            run.finish()
+            failed += row(run, f"{name}: {proof}", str(at), expected)
+            cluster.repair()
+    print(f"{failed} of {WORKERS + len(FAULTS)} runs on the cluster differ")
+    sys.exit(failed > 0)
+
+
+def draw(folder: Path, clips: int) -> Path:
+    """Clips of people, every eighth without a person, a damaged one and a text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(clips):
+        path = folder / f"{number:03d}.mp4"
+        if path.exists():
+            continue
+        if number % 8 == 7:
+            write_scene(path, number, *SHAPE)
+        else:
+            write_clip(path, 400 + number, EMOTIONS[number % 4], 0, *SHAPE)
+    content = (folder / "000.mp4").read_bytes()
+    (folder / "damaged.mp4").write_bytes(content[: len(content) * 2 // 3])
+    (folder / "text.mp4").write_text("not a video")
+    return folder
+
+
+@dataclass
+class Run:
+    """One workdir, and the command that fills it."""
+
+    name: str
+    folder: Path
+    command: list[str]
+    workers: int = 1
+    processor_s: float = 0.0
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.folder.with_suffix(".log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.command, f"--workdir={self.folder}"],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=variables(self.folder.parent),
+            )
+
+    def wait_until(self, videos: int) -> None:
+        """Until so many videos are finished."""
+        until(lambda: finished(self.folder) >= videos, f"{videos} videos of {self.folder}")
+        if (self.folder / "done.json").exists():
+            raise SystemExit(f"error: {self.folder} was done before its fault; use more --clips")
+
+    def wait(self) -> int:
+        if self.process is None:
+            self.start()
+        assert self.process
+        return self.process.wait(PATIENCE_S)
+
+    def finish(self) -> None:
+        if code := self.wait():
+            raise SystemExit(f"error: exit code {code}, see {self.folder.with_suffix('.log')}")
+
+    def frames_per_s(self) -> float:
+        """After the start: from the moment when as many videos are finished as workers exist."""
+        shards = [(f.stat().st_mtime, f) for f in self.folder.glob("shards/[!.]*/stats.json")]
+        # Videos without a frame take no time.
+        ends = sorted((at, read_json(f)["frames"]) for at, f in shards if read_json(f)["frames"])
+        began = ends[self.workers - 1][0]
+        return sum(frames for _, frames in ends[self.workers :]) / (ends[-1][0] - began)
+
+
+class Cluster:
+    """A Dask scheduler and its worker processes, each in a process group of its own."""
+
+    def __init__(self, folder: Path, memory_limit: float) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self._port}"
+        self.folder, self.memory_limit = folder, memory_limit
+        self.scheduler = self._scheduler()
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def add_worker(self) -> None:
+        self.workers.append(
+            self._process(
+                f"worker-{len(self.workers)}",
+                *("distributed.cli.dask_worker", self.address, "--nthreads=1", "--no-dashboard"),
+                *(f"--memory-limit={self.memory_limit}GB", f"--local-directory={self.folder}"),
+                f"--name={len(self.workers)}",
+            )
+        )
+
+    def wait_for(self, workers: int) -> None:
+        with self.client() as client:
+            client.wait_for_workers(workers, timeout=PATIENCE_S)
+
+    def processes(self) -> dict[str, int]:
+        """The process id of each worker, by its address."""
+        with self.client() as client:
+            return dict(client.run(os.getpid))
+
+    def processor_s(self) -> float:
+        """Processor seconds of all workers so far."""
+        with self.client() as client:
+            return sum(times.user + times.system for times in client.run(os.times).values())
+
+    def logged(self, text: str) -> int:
+        """How many lines of the workers' logs contain a text."""
+        logs = [file.read_text(errors="replace") for file in self.folder.glob("worker-*.log")]
+        return sum(text in line for log in logs for line in log.splitlines())
+
+    def repair(self) -> None:
+        """Replaces workers that have ended, and waits until all are there."""
+        for _ in [worker for worker in self.workers if worker.poll() is not None]:
+            self.add_worker()
+        self.workers = [worker for worker in self.workers if worker.poll() is None]
+        self.wait_for(WORKERS)
+
+    def restart(self) -> None:
+        self.stop()
+        self.scheduler = self._scheduler()
+        for _ in range(WORKERS):
+            self.add_worker()
+        self.wait_for(WORKERS)
+
+    def stop(self) -> None:
+        for process in [*self.workers, self.scheduler]:
+            kill(process)
+        self.workers = []
+
+    def _scheduler(self) -> subprocess.Popen[bytes]:
+        where = ("--host=127.0.0.1", f"--port={self._port}", "--no-dashboard")
+        return self._process("scheduler", "distributed.cli.dask_scheduler", *where)
+
+    def _process(self, name: str, *module_and_flags: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", *module_and_flags],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=variables(self.folder.parent),
+            )
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Any]:
+        from distributed import Client
+
+        with Client(self.address, timeout=60, set_as_default=False) as client:
+            yield client
+
+
+def worker_killed(cluster: Cluster, run: Run) -> str:
+    victim = min(cluster.processes().values())
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: victim not in cluster.processes().values(), "the nanny's new worker")
+    return f"{cluster.logged('killed by signal 9')} restarted by its nanny"
+
+
+def machine_lost(cluster: Cluster, run: Run) -> str:
+    kill(cluster.workers[0])
+    until(lambda: len(cluster.processes()) < WORKERS, "the scheduler to notice")
+    return f"{len(cluster.processes())} workers left"
+
+
+def memory_exhausted(cluster: Cluster, run: Run) -> str:
+    with cluster.client() as client:
+        victim = sorted(client.scheduler_info(n_workers=-1)["workers"])[0]
+        client.run(allocate, int(cluster.memory_limit * 1e9), workers=[victim])
+    until(lambda: cluster.logged("exceeded 95% memory budget"), "the nanny")
+    return f"{cluster.logged('exceeded 95% memory budget')} killed at 95 % of its limit"
+
+
+def command_killed(cluster: Cluster, run: Run) -> str:
+    assert run.process
+    kill(run.process)
+    run.start()
+    return f"exit code {-signal.SIGKILL}, run again"
+
+
+def scheduler_killed(cluster: Cluster, run: Run) -> str:
+    started = time.time()
+    kill(cluster.scheduler)
+    code = run.wait()
+    waited = time.time() - started
+    cluster.restart()
+    run.start()
+    return f"exit code {code} after {waited:.0f} s, all restarted, run again"
+
+
+FAULTS: dict[str, Callable[[Cluster, Run], str]] = {
+    "worker process": worker_killed,
+    "machine": machine_lost,
+    "memory": memory_exhausted,
+    "command": command_killed,
+    "scheduler": scheduler_killed,
+}
+
+
+def allocate(limit: int) -> None:
+    """Runs on a worker: allocates a little more than the limit, in a thread, and keeps it."""
+    import threading
+    import time
+
+    def grow() -> None:
+        kept = []
+        while sum(map(len, kept)) < limit:
+            kept.append(b"x" * (32 << 20))
+            time.sleep(0.02)
+        while True:
+            time.sleep(1)
+
+    threading.Thread(target=grow, daemon=True).start()
+
+
+def row(run: Run, fault: str, at: str, expected: dict[str, bytes]) -> bool:
+    """Prints a line of the table; whether any file differs."""
+    found = contents(run.folder)
+    differing = {n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)}
+    verdict = (
+        f"DIFFERENT: {sorted(differing)[:5]}" if differing else f"{len(found)} of {len(found)}"
+    )
+    speed = cost = ""
+    if fault == "none":
+        speed = f"{run.frames_per_s():.1f}"
+        frames = read_json(run.folder / "done.json")["summary"]["frames"]
+        cost = f"{1000 * run.processor_s / frames:.0f}" if run.processor_s else ""
+    print(f"| {run.name} | {fault} | {at} | {verdict} | {speed} | {cost} |", flush=True)
+    return bool(differing)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a process and all of its children, which share its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.time() + PATIENCE_S
+    while not condition():
+        if time.time() > deadline:
+            raise SystemExit(f"error: waited {PATIENCE_S} s for {what}")
+        time.sleep(0.1)
+
+
+def variables(work: Path) -> dict[str, str]:
+    """One cache of compiled programs for all processes."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(work / "compiled")}
+    return os.environ | cache | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+
+if __name__ == "__main__":
+    main()
