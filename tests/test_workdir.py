@@ -122,6 +122,17 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     assert not writing.exists()
 
 
+def test_two_writers_of_one_process_id_do_not_share_a_temporary_folder(tmp_path):
+    """As on two hosts, or in two containers."""
+    for write in (workdir.atomic_folder, workdir.atomic_file):
+        with write(tmp_path / "a") as one, write(tmp_path / "a") as other:
+            assert one != other
+            for path in (one, other):
+                if write is workdir.atomic_file:
+                    path.touch()
+        shutil.rmtree(tmp_path / "a", ignore_errors=True)
+
+
 def test_temporary_files_that_the_stage_did_not_write_are_kept(tmp_path):
     calls = []
     child = tmp_path / "work" / "child"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
+import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -30,7 +31,7 @@ from fer_jax.workers import WorkerPool
 
 Progress = Callable[[int], None]
 
-_WATCH_S = 2.0  # between two looks at what workers have finished
+_WATCH_S = 2.0  # at least, between two looks at what workers have finished
 
 # Beam knows its other runners by their short names.
 _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
@@ -134,9 +135,12 @@ class _Counts:
         ended = threading.Event()
 
         def watch() -> None:
-            while not ended.wait(_WATCH_S):
+            pause_s = _WATCH_S
+            while not ended.wait(pause_s):
+                started = time.monotonic()
                 for file in self._folder.glob("[0-9]*.json"):
                     self.read(file.name)
+                pause_s = max(_WATCH_S, 20 * (time.monotonic() - started))  # many files, slow disk
 
         with ThreadPoolExecutor(1, "watch") as thread:
             watching = thread.submit(watch)

@@ -6,6 +6,7 @@
 import pytest
 
 from configs import extract as extract_config
+from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.stages import extract
 from fer_jax.stages.render import write_clip, write_scene
@@ -40,6 +41,38 @@ def test_beam_writes_the_same_bit_for_bit(videos, tmp_path):
     assert summary["faces"] >= 1 and summary["skipped"] == 1
     assert contents(tmp_path / "beam") == contents(tmp_path / "here")
     assert len(contents(tmp_path / "beam")) >= 12
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a Dask cluster of two worker processes."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def on_dask(address):
+    options = f"--dask_client_address={address} --dask_connection_timeout=2"
+    return {"runner": "DaskRunner", "runner_options": options}
+
+
+def test_dask_writes_the_same_bit_for_bit(videos, tmp_path, scheduler, monkeypatch):
+    reported = []
+    monkeypatch.setattr(console.Progress, "update", lambda self, frames: reported.append(frames))
+    extract.run(config_for(videos), tmp_path / "here")
+    alone = sum(reported)
+    reported.clear()
+    extract.run(config_for(videos, **on_dask(scheduler)), tmp_path / "dask")
+    assert contents(tmp_path / "dask") == contents(tmp_path / "here")
+    assert sum(reported) == alone > 0
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error_that_says_what_is_kept(videos, tmp_path):
+    config = config_for(videos, **on_dask("tcp://127.0.0.1:9"))
+    with pytest.raises(UserError, match=r"runner failed .* 0 videos are finished and kept"):
+        extract.run(config, tmp_path / "work")
 
 
 def test_an_unknown_runner_is_an_error(videos, tmp_path):

@@ -86,6 +86,35 @@ def test_the_batches_of_several_hosts_join_to_the_batch_of_one(source):
     assert (np.concatenate(both) == whole).all()
 
 
+@pytest.mark.parametrize("hosts_after", [64, 16])
+def test_64_hosts_miss_and_repeat_no_example_also_after_a_resume(hosts_after):
+    """Three epochs of 1,000 examples; the run is resumed within the second, on as many or fewer."""
+    count, whole_batch, hosts, before, after = 1000, 192, 64, 8, 8
+    images = np.zeros((count, 2, 2, 3), np.uint8)
+    source = ArraySource(images, np.arange(count))
+
+    def read(hosts, batches, state=None):
+        """The examples in the order of the whole run, and the state of each host."""
+        parts, states = [], []
+        for host in range(hosts):
+            shard, size = (host, hosts), whole_batch // hosts
+            with TrainIterator(source, batch_size=size, seed=7, shard=shard) as iterator:
+                if state:
+                    iterator.set_state(state)
+                parts.append(np.stack([batch["label"] for batch in take(iterator, batches)]))
+                states.append(iterator.get_state())
+        return np.concatenate(parts, axis=1).ravel(), states
+
+    first, states = read(hosts, before)
+    assert all(state == states[0] for state in states)
+    second, _ = read(hosts_after, after, json.loads(json.dumps(states[0])))
+    seen = np.concatenate([first, second])
+    assert len(first) % count and len(seen) >= 3 * count
+    for epoch in range(3):
+        examples, times = np.unique(seen[epoch * count : (epoch + 1) * count], return_counts=True)
+        assert list(examples) == list(range(count)) and (times == 1).all()
+
+
 @pytest.mark.parametrize(
     ("name", "other"),
     [
@@ -106,7 +135,7 @@ def test_an_empty_source_is_a_user_error():
         TrainIterator(ArraySource(np.zeros((0, 4, 4, 3), np.uint8)), batch_size=2, seed=0)
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 3])
+@pytest.mark.parametrize("hosts", [1, 2, 3, 64])
 def test_evaluation_has_each_example_once_and_masks_the_padding(source, hosts):
     passes = [
         list(eval_batches(source, batch_size=BATCH, shard=(host, hosts))) for host in range(hosts)

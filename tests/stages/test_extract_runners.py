@@ -1,5 +1,7 @@
 """The choice of a runner for extraction. tests/beam runs extraction on Apache Beam."""
 
+import shutil
+
 import pytest
 
 from configs import extract as extract_config
@@ -42,3 +44,41 @@ def test_a_worker_that_takes_over_does_not_do_it_again(videos, tmp_path, monkeyp
     monkeypatch.setattr(shards, "extract", lambda job: pytest.fail("extracted twice"))
     runners._extract_on_worker((0, job, str(tmp_path), {}))
     assert (tmp_path / "0.json").read_text() == (job.shard / "stats.json").read_text()
+
+
+def test_a_worker_that_is_overtaken_leaves_the_other_shard(videos, tmp_path, monkeypatch):
+    """It was considered dead, so another one got the video; the stage may be reading its shard."""
+    config = config_for(videos / "scene.mp4")
+    extract.run(config, tmp_path / "work")
+    (shard,) = (tmp_path / "work" / "shards").iterdir()
+    other = shutil.copytree(shard, tmp_path / "other")
+    shutil.rmtree(shard)
+    close = shards._ShardWriter.close
+
+    def overtaken(writer):
+        close(writer)
+        shutil.copytree(other, shard)
+        (shard / "of the other").touch()
+
+    monkeypatch.setattr(shards._ShardWriter, "close", overtaken)
+    job = shards.Job(videos / "scene.mp4", "scene.mp4", shard, validated(config))
+    stats = shards.extract(job)
+    assert stats == shards.finished(job) and not stats.error
+    assert (shard / "of the other").exists() and list(shard.parent.iterdir()) == [shard]
+
+
+def test_a_worker_whose_command_was_stopped_leaves_no_counts(videos, tmp_path):
+    config = config_for(videos / "scene.mp4")
+    job = shards.Job(videos / "scene.mp4", "scene.mp4", tmp_path / "shard", validated(config))
+    runners._extract_on_worker((0, job, str(tmp_path / "stopped"), {}))
+    assert [path.name for path in tmp_path.iterdir()] == ["shard"]
+
+
+@pytest.mark.parametrize(
+    ("given", "added"), [("", "--dask_partition_size=1"), ("--dask_npartitions=9", None)]
+)
+def test_dask_gets_one_video_per_task_unless_told_otherwise(videos, given, added):
+    config = validated(config_for(videos, runner="DaskRunner", runner_options=given))
+    runner, *options = runners._beam_options(config)
+    assert runner.endswith(".DaskRunner")
+    assert options == [option for option in (given, added) if option]
