@@ -243,9 +243,9 @@ class Bench:
         same = {what: n for (kind, what), n in self.counts.items() if kind == "compared"}
         print(f"an undisturbed training takes {life:.1f} s; {seconds:.0f} s in all")
         print(f"{trainings} trainings with kills, and one repetition; equal: {same}")
-        told = (self.folder / "log.txt").read_text()
+        log = (self.folder / "log.txt").read_text()
         for word in ("damaged", "not written", "Traceback"):
-            self.expect(word not in told, f"log.txt says {word!r}")
+            self.expect(word not in log, f"log.txt says {word!r}")
         print(f"{len(self.faults)} faults")
 
 

@@ -73,9 +73,9 @@ def rows(options: argparse.Namespace) -> Iterator[list[str]]:
     names |= {dataclasses.replace(task, gap=gap): f"gap {gap} with jitter" for gap in options.gap}
 
     def measured(images: np.ndarray, name: str, probe: Probe, tasks: dict) -> Iterator[list[str]]:
-        for one, told in tasks.items():
+        for one, described in tasks.items():
             value = solved(puzzles(images, one, probe, seed=options.seed))
-            yield [name, SEES[probe], told, f"{value:.1%}", f"{1 / one.permutations:.1%}"]
+            yield [name, SEES[probe], described, f"{value:.1%}", f"{1 / one.permutations:.1%}"]
 
     def colours(images: np.ndarray, name: str) -> Iterator[list[str]]:
         coloured = dataclasses.replace(task, grey=0.0)
@@ -121,7 +121,7 @@ def network_rows(
     """
     network = emotion.get_config("small").unlock()
     held_out = len(images) // 4
-    for task, told in tasks.items():
+    for task, described in tasks.items():
         config = network.copy_and_resolve_references()
         config.optimizer.learning_rate = 4e-3
         whole = dataclasses.replace(task, mode="image")
@@ -139,7 +139,7 @@ def network_rows(
         figures = learner.evaluate(state, iterators.eval_batches(testing, batch_size=size))
         value, chance = figures["jigsaw/accuracy"], 1 / task.permutations
         sees = f"everything: the network, {options.network} steps"
-        yield ["texture, detail 1 px", sees, told, f"{value:.1%}", f"{chance:.1%}"]
+        yield ["texture, detail 1 px", sees, described, f"{value:.1%}", f"{chance:.1%}"]
 
 
 def turns(images: np.ndarray, name: str, seed: int) -> Iterator[list[str]]:

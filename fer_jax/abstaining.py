@@ -36,7 +36,7 @@ def measure(
     from fer_jax.metrics import calibration  # takes seconds; only this function needs it
 
     curve = calibration.coverage(np.asarray(confidence, np.float64), right)
-    curve = curve.iloc[::-1]  # from the surest faces to all
+    curve = curve.iloc[::-1]  # from the most confident faces to all
     steps: list[AnsweredShare] = []
     for number in range(1, _STEPS + 1):
         row = curve[curve["coverage"] >= number / _STEPS - 1e-9].iloc[0]
@@ -85,17 +85,17 @@ class Rule:
     def describe(self, withheld: int, faces: int) -> str:
         """One line: the number of withheld answers, and the measured accuracy of the others."""
         share = f" ({withheld / faces:.0%})" if faces else ""
-        told = f"withheld {withheld} of {faces} answers{share}: confidence below "
-        told += f"{self.threshold:.3f}"
+        line = f"withheld {withheld} of {faces} answers{share}: confidence below "
+        line += f"{self.threshold:.3f}"
         if self.step is None:
-            return f"{told}; the accuracy of the others was not measured for this model"
+            return f"{line}; the accuracy of the others was not measured for this model"
         answers = "all answers"
         if self.step.threshold:
             answers = (
                 f"the answers with a confidence of {self.step.threshold:.3f} or more "
                 f"({self.step.coverage:.0%} of the faces)"
             )
-        return f"{told}; on {self.measured_on}, {self.step.accuracy:.1%} of {answers} were correct"
+        return f"{line}; on {self.measured_on}, {self.step.accuracy:.1%} of {answers} were correct"
 
 
 def rule(

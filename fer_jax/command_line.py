@@ -129,7 +129,7 @@ def _own_workdir(folder: Path, field: str, file: str) -> Path:
     distinct = folder / f"{path.stem}-{names.digest(str(path))[:8]}"
     try:
         used = Path(json.loads((plain / "config.json").read_text("utf-8"))[field]).resolve()
-    except (OSError, ValueError, KeyError, TypeError):  # nothing, or what the stage refuses
+    except (OSError, ValueError, KeyError, TypeError):  # no valid config is saved there
         used = path
     return distinct if distinct.exists() or used != path else plain
 

@@ -146,7 +146,7 @@ def find_sources(place: str | os.PathLike[str], *, every_s: float) -> Found:
     Raises:
         UserError: there is no image and no video.
     """
-    if not os.fspath(place):  # which would be the current folder
+    if not os.fspath(place):  # an empty path would mean the current folder
         raise UserError("give a picture, a video or a folder of them, not an empty path")
     root = Path(place).absolute()
     if root.exists() and not root.is_dir():
@@ -356,7 +356,7 @@ class AnalysedFrame:
         self, labels: Sequence[str], *, relative: bool = False, least: float = 0.0
     ) -> list[dict[str, Any]]:
         """The cells of each face by column of `schema`; a frame without a face has one row."""
-        # Names of files need not be UTF-8, tables must.
+        # File names may be invalid UTF-8, tables may not.
         source = self.source.name.encode(errors="backslashreplace").decode()
         place = {"source": source, "frame": self.frame.index, "time_s": self.frame.time_s}
         readings = self.readings(labels, relative=relative, least=least)

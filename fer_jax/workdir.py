@@ -137,7 +137,7 @@ def stage(
                     if summary is not None and live(config):
                         raise UserError(
                             f"{config.stage}: {folder} contains a finished recording; choose "
-                            f"another --workdir for the next one"
+                            "another --workdir for the next one"
                         )
                     if summary is not None and not revisits:
                         if backend.writes() and not step:

@@ -35,7 +35,7 @@ def _without_skips(config, report):
 
 @pytest.fixture
 def restored_logging():
-    """Undoes what `console.configure` does to the whole process."""
+    """Restores the logging of the process after `console.configure`."""
     root, ours = logging.getLogger(), logging.getLogger("fer_jax")
     levels, handlers, verbosity = (root.level, ours.level), root.handlers[:], absl.get_verbosity()
     yield
@@ -55,7 +55,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> type[FakeCapture]:
 
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Stands in for the display. The keys that a test adds are pressed one after the other."""
+    """A stand-in for the display, in which the keys that a test adds are pressed one by one."""
     pressed: list[int] = []
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)

@@ -1,4 +1,4 @@
-"""The commands that documents show, and what runs a page of docs/ as it is written."""
+"""Finds the commands in documents, and runs the code of a page in docs/ as it is written."""
 
 import ast
 import itertools
@@ -22,7 +22,7 @@ _OPTIONAL = re.compile(r"\[[A-Z]+\]")  # an argument that may be left out, as in
 
 
 def repository_files(*patterns: str) -> list[str]:
-    """The files of the repository that match, also new ones, relative to it."""
+    """The matching files of the repository, tracked or new, relative to its root."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
     found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
     return found.stdout.split()

@@ -22,13 +22,13 @@ STEPS = (
 
 @pytest.fixture
 def model(tmp_path):
-    """A model directory with a table, as far as the rule reads it."""
+    """A model directory with a table, and only the files that the rule reads."""
     (tmp_path / "model.json").write_text("{}")
     abstaining.write(tmp_path, Abstaining(measured_on="8 faces", steps=STEPS))
     return tmp_path
 
 
-def test_the_table_holds_what_answering_the_surest_gives():
+def test_the_table_contains_the_accuracy_of_the_most_confident_answers():
     confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
     right = np.array([1, 1, 1, 0, 1, 0, 0, 0], bool)
     table = measure(confidence, right, "8 faces")
@@ -43,7 +43,7 @@ def test_faces_of_equal_confidence_are_answered_together():
     assert table.steps == (AnsweredShare(coverage=1.0, threshold=0.0, accuracy=0.7),)
 
 
-def test_many_faces_give_twenty_steps_that_answer_what_they_say():
+def test_the_table_of_many_faces_has_twenty_coverages():
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.2, 1, 5000).astype(np.float32)
     right = rng.uniform(size=5000) < confidence
@@ -71,7 +71,7 @@ def test_the_rule_follows_from_the_table(model, asked, threshold, step):
     assert rule(model, **given) == Rule(threshold, step, "8 faces")
 
 
-def test_without_a_wish_there_is_no_rule(model):
+def test_without_threshold_and_coverage_there_is_no_rule(model):
     assert rule(model, min_confidence=None, coverage=None) is None
 
 
@@ -84,7 +84,7 @@ def test_without_a_wish_there_is_no_rule(model):
         ((None, 0.5), "has no abstaining.json .*or set --config.min_confidence instead"),
     ],
 )
-def test_a_wish_that_cannot_be_fulfilled_is_an_error(model, asked, message):
+def test_an_invalid_threshold_or_coverage_is_an_error(model, asked, message):
     (model / abstaining.FILE).unlink()
     with pytest.raises(UserError, match=message):
         rule(model, min_confidence=asked[0], coverage=asked[1], flag="--config.")
@@ -96,15 +96,15 @@ def test_a_damaged_table_is_an_error(model):
         rule(model, min_confidence=None, coverage=0.5)
 
 
-def test_the_line_says_what_was_withheld_and_what_was_measured(model):
-    told = rule(model, min_confidence=None, coverage=0.5).describe(3, 12)
-    assert told == (
+def test_the_summary_line_counts_withheld_answers_and_gives_the_measured_accuracy(model):
+    reported = rule(model, min_confidence=None, coverage=0.5).describe(3, 12)
+    assert reported == (
         "withheld 3 of 12 answers (25%): confidence below 0.800; on 8 faces, 90.0% of the answers "
         "with a confidence of 0.800 or more (50% of the faces) were correct"
     )
     assert "was not measured" in Rule(0.5).describe(0, 0)
-    told = rule(model, min_confidence=0.3, coverage=None).describe(0, 12)
-    assert told == (
+    reported = rule(model, min_confidence=0.3, coverage=None).describe(0, 12)
+    assert reported == (
         "withheld 0 of 12 answers (0%): confidence below 0.300; on 8 faces, 70.0% of all answers "
         "were correct"
     )

@@ -1,4 +1,4 @@
-"""`import fer_jax`: its names and signatures, that it is lazy, and that configs are shared."""
+"""The public API: its names and signatures, lazy imports, and the configs that it uses."""
 
 import importlib
 import inspect
@@ -62,7 +62,7 @@ def test_methods_of_public_classes_are_stable():
 
 
 def test_type_checkers_see_every_public_name():
-    """They read the imports under TYPE_CHECKING, so these must not differ from the lazy ones."""
+    """They read the imports under TYPE_CHECKING, which must agree with the lazy imports."""
     text = (ROOT / "fer_jax" / "__init__.py").read_text()
     block = text.partition("if TYPE_CHECKING:\n")[2].partition("\n\n\n")[0]
     scope = {}
@@ -119,7 +119,7 @@ def test_pictures_in_memory_are_named_by_their_number(tmp_path):
         ("absent.jpg", "there is no .*absent.jpg; give a picture, a video or a folder"),
     ],
 )
-def test_what_is_no_picture_is_an_error(given, message):
+def test_an_array_that_is_not_a_picture_is_an_error(given, message):
     with pytest.raises(fer_jax.UserError, match=message):
         fer_jax.read(given)
 
@@ -135,7 +135,7 @@ def test_what_is_no_picture_is_an_error(given, message):
         ({"coverage": 2.0}, "coverage=2.0 must be above 0 and at most 1"),
     ],
 )
-def test_arguments_out_of_their_range_are_one_line(wrong, message):
+def test_the_error_for_an_argument_out_of_range_is_one_line(wrong, message):
     picture = np.zeros((4, 5, 3), np.uint8)
     with pytest.raises(fer_jax.UserError, match=re.escape(message)):
         fer_jax.read(picture, **wrong)
@@ -166,8 +166,8 @@ WRONG_TYPES = {
 }
 
 
-def test_arguments_of_a_wrong_type_are_one_line():
-    """Without the type checks of this session, as users call the functions."""
+def test_the_error_for_an_argument_of_a_wrong_type_is_one_line():
+    """Without the type checks of the test session, as users call the functions."""
     code = (
         "import sys\n"
         "import numpy as np\n"
@@ -192,7 +192,7 @@ def test_arguments_of_a_wrong_type_are_one_line():
         assert message.startswith(expected)
 
 
-def test_paths_are_taken_where_names_are():
+def test_paths_are_accepted_in_place_of_names():
     faces = fer_jax.read(np.zeros((4, 5, 3), np.uint8), Path("starter"))
     assert faces["source"].tolist() == ["0"] and faces["x0"].isna().all()
     assert fer_jax.load_backbone(Path("starter")).width
@@ -200,13 +200,13 @@ def test_paths_are_taken_where_names_are():
     assert (made.input, made.model) == ("holiday", str(Path("work", "emotion")))
 
 
-def test_detect_samples_videos_as_asked(tmp_path):
+def test_detect_samples_videos_at_the_requested_interval(tmp_path):
     write_clip(tmp_path / "a.mp4", 0, "happy", 0, 12, 6, (96, 128))
     faces = fer_jax.detect(tmp_path / "a.mp4", every_s=1.0, progress=False)
     assert faces["frame"].unique().tolist() == [0, 6] and (faces["person"] == 0).all()
 
 
-def test_nothing_to_read_is_an_error_that_says_why(tmp_path):
+def test_the_error_without_readable_sources_says_why(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(fer_jax.UserError, match=r"nothing can be read; a.png: .*not a picture"):
         fer_jax.read(tmp_path)
@@ -247,12 +247,12 @@ def test_configs_of_the_caller_stay_importable():
         ("absent.py", {}, "cannot load the config file absent.py"),
     ],
 )
-def test_a_wrong_config_is_one_line(name, fields, message):
+def test_the_error_for_an_invalid_config_is_one_line(name, fields, message):
     with pytest.raises(fer_jax.UserError, match=message):
         fer_jax.config(name, **fields)
 
 
-def test_a_stage_is_a_function(tmp_path, capfd):
+def test_a_stage_can_be_run_as_a_function(tmp_path, capfd):
     people = {"photographs.people": 1, "photographs.per_emotion": 1, "clips.people": 0}
     fields = people | {"newcomers.people": 0, "workers": 0, "size": (96, 128)}
     summary = fer_jax.run("render", tmp_path / "w", **fields)
@@ -264,13 +264,13 @@ def test_a_stage_is_a_function(tmp_path, capfd):
         fer_jax.run(made, tmp_path / "w", workers=1)
 
 
-def test_serve_is_a_command_only(tmp_path):
+def test_serve_is_only_a_command(tmp_path):
     with pytest.raises(fer_jax.UserError, match="use the command fer-jax serve"):
         fer_jax.run("serve", tmp_path / "w")
 
 
-def test_a_script_without_a_main_guard_is_told_so(tmp_path):
-    """Worker processes import the script; without the guard they would run the stage again."""
+def test_a_script_without_a_main_guard_is_an_error_that_says_so(tmp_path):
+    """Worker processes import the script, and would run the stage again without the guard."""
     (tmp_path / "script.py").write_text(
         "import fer_jax\n"
         "fields = {'photographs.people': 1, 'photographs.per_emotion': 1, 'size': (96, 128)}\n"

@@ -82,7 +82,7 @@ def place(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=place)
-def test_imports_run_one_way(path):
+def test_imports_follow_the_order_of_layers(path):
     room = place(path).split("/")[0].removesuffix(".py")
     for name in imports(path):
         if not name.startswith("fer_jax."):

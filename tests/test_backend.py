@@ -15,9 +15,9 @@ def met(monkeypatch):
     """The arguments of `_connect`, which is replaced."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    told = []
-    monkeypatch.setattr(backend, "_connect", lambda *given: told.append(given))
-    return told
+    reported = []
+    monkeypatch.setattr(backend, "_connect", lambda *given: reported.append(given))
+    return reported
 
 
 def test_a_single_process_does_not_connect(met):
@@ -101,7 +101,7 @@ def test_a_timeout_that_is_not_a_number_is_named(monkeypatch):
         backend.prepare("host:7", 2, 1)
 
 
-def test_an_unknown_platform_is_one_line(met, monkeypatch):
+def test_the_error_for_an_unknown_platform_is_one_line(met, monkeypatch):
     def devices():
         raise RuntimeError("Unable to initialize backend 'foo'\nmore")
 

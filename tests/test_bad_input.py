@@ -125,7 +125,7 @@ def small_network(config):
 
 
 def asked(module, **fields):
-    """The config of a stage with changed fields; paths become text."""
+    """The config of a stage with changed fields; paths are converted to text."""
     config = module.get_config()
     config.update({k: str(v) if isinstance(v, Path) else v for k, v in fields.items()})
     return config
@@ -161,9 +161,9 @@ def test_bad_videos_are_counted_and_the_good_ones_extracted(videos, tmp_path, ca
         "cut.mkv": "damaged", "empty.avi": "not_a_video", "headless.mp4": "not_a_video",
         "sound.mp4": "no_video_stream", "words.mp4": "not_a_video",
     }  # fmt: skip
-    told = capsys.readouterr().out
-    assert all(f"  skipped: {name}: " in told for name in set(skipped) - {"cut.mkv"})
-    assert re.search(r"  kept \d+ frames: cut\.mkv: ", told)
+    reported = capsys.readouterr().out
+    assert all(f"  skipped: {name}: " in reported for name in set(skipped) - {"cut.mkv"})
+    assert re.search(r"  kept \d+ frames: cut\.mkv: ", reported)
     kept = pd.read_parquet(tmp_path / "w" / "manifest.parquet").groupby("video").size()
     assert kept["good.mp4"] == 2 and kept["cut.mkv"] >= 2
 
@@ -193,8 +193,8 @@ def test_only_bad_videos_are_an_error_until_a_good_one_is_added(tmp_path, videos
 def test_a_photograph_without_a_face_and_a_subject_with_one_emotion(photos, tmp_path, capsys):
     summary = run("photographs", asked(photographs, photos=photos), tmp_path / "w")
     assert (summary["photographs"], summary["with_face"], summary["without_face"]) == (6, 5, 1)
-    told, warnings = capsys.readouterr()
-    assert "no face was found in 1 photograph: ann/sad/wall.png" in told
+    reported, warnings = capsys.readouterr()
+    assert "no face was found in 1 photograph: ann/sad/wall.png" in reported
     assert "warning: photographs: subject 'cem' has photographs of one emotion only" in warnings
     table = pd.read_parquet(tmp_path / "w" / "photographs.parquet").set_index("photo")["status"]
     assert table["ann/sad/wall.png"] == "no_face" and table.eq("ok").sum() == 5
@@ -237,16 +237,16 @@ def test_every_problem_of_a_table_is_reported_in_one_line(photos, tmp_path):
     assert result.stdout == "[photographs] finding the faces in the labelled photographs\n"
     marks = "  "  # of a slow machine
     (line,) = [line for line in result.stderr.splitlines() if not line.startswith(marks)]
-    told = line.split("; ")
+    reported = line.split("; ")
     table = f"{folder}/labels.csv"
-    assert told[0] == f"error: {table}: 4 problems"
+    assert reported[0] == f"error: {table}: 4 problems"
     for problem in (
         f"{table}, line 3: there is no file {folder}/ann/gone.jpg",
         f"{table}, line 5: ann/happy/1.jpg is already listed in {table}, line 2",
         f"{table}, line 6: unknown emotion 'furious'",
     ):
-        assert problem in told
-    assert any(part.startswith(f"{table}, line 7: cannot read") for part in told)
+        assert problem in reported
+    assert any(part.startswith(f"{table}, line 7: cannot read") for part in reported)
     assert not (tmp_path / "w").exists()
 
 
@@ -298,8 +298,8 @@ def test_predict_skips_other_files_and_keeps_pictures_without_a_face(
     (folder / "notes.txt").write_text("about them")
     summary = run("predict", asked(predict, model=model, input=folder), tmp_path / "w")
     assert (summary["faces"], summary["without_face"], summary["skipped"]) == (1, 1, 2)
-    told = capsys.readouterr().out
-    assert "  skipped words.jpg: " in told and "  skipped notes.txt: " in told
+    reported = capsys.readouterr().out
+    assert "  skipped words.jpg: " in reported and "  skipped notes.txt: " in reported
     rows = pd.read_csv(tmp_path / "w" / "predictions.csv").set_index("source")["emotion"]
     assert rows["1.jpg"] in ("happy", "sad") and pd.isna(rows["wall.png"])
     assert set(pd.read_csv(tmp_path / "w" / "skipped.csv")["source"]) == {"words.jpg", "notes.txt"}

@@ -108,7 +108,7 @@ def test_an_error_that_orbax_also_raises_is_not_logged(restored_logging, capsys)
 
 
 class Clock:
-    """Seconds that pass only when a test says so."""
+    """A clock that a test advances."""
 
     def __init__(self):
         self.now = 0.0
@@ -128,7 +128,7 @@ def marks(monkeypatch):
 
 
 def passing(marks, seconds, work=lambda: None):
-    """Lets seconds pass one by one, with some work and the thread's look in each."""
+    """Advances the clock second by second, with some work and a call of the thread in each."""
     write_if_due, clock = marks
     for _ in range(seconds):
         clock.now += 1.0

@@ -19,7 +19,7 @@ PAGE = "add_a_backbone.md"
 def checkout(tmp_path_factory):
     """A copy of the repository with generated faces and the page's file, its commands run.
 
-    The people of the videos are others than those of the photographs.
+    The people in the videos differ from those in the photographs.
     """
     folder = tmp_path_factory.mktemp("checkout")
     work = folder / "work"

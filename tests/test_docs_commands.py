@@ -1,4 +1,4 @@
-"""Every documented command is accepted as it is written; a test exercises its program or cannot.
+"""Every documented command is accepted as it is written, and run by a test if possible.
 
 `tests/documented.py` finds the commands of all Markdown files and of the docstrings of configs and
 benchmarks. The tables below say which test runs each program on small inputs, mostly with other

@@ -31,7 +31,7 @@ def test_the_page_names_the_file_that_it_shows():
     assert len(documented.commands(PAGE)) == 1
 
 
-def test_it_is_measured_and_compared(checkout):
+def test_the_method_is_measured_and_compared(checkout):
     table = pd.read_parquet(checkout / "work" / "nearest_mean" / "predictions.parquet")
     assert len(table) == len(PEOPLE) * len(EMOTIONS) and (table["temperature"] > 0).all()
     found = read_json(checkout / "work" / "evaluate" / "metrics.json")
@@ -41,7 +41,7 @@ def test_it_is_measured_and_compared(checkout):
     assert "inner people" in (checkout / "work" / "evaluate" / "report.html").read_text()
 
 
-def test_what_is_measured_is_what_predict_ships(checkout, tmp_path):
+def test_predict_gives_the_measured_probabilities(checkout, tmp_path):
     workdir = checkout / "work" / "nearest_mean"
     rows = pd.read_parquet(workdir / "predictions.parquet").query("fold == 0").set_index("photo")
     for photo in rows.index:

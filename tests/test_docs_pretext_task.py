@@ -110,7 +110,7 @@ def test_the_task_learns(checkout):
     assert (checkout / "work" / "upside_down" / "model" / "weights.safetensors").exists()
 
 
-def test_it_joins_other_tasks_and_its_fields_are_flags(checkout):
+def test_the_task_combines_with_others_and_its_fields_are_flags(checkout):
     both = checkout / "work" / "both"
     assert {"rotation/accuracy", "my_tasks.upside_down/accuracy"} <= summary(both).keys()
     described = read_json(both / "config.json")["tasks"]["my_tasks.upside_down"]

@@ -56,12 +56,12 @@ def test_read_finds_the_faces_and_names_what_it_skips(session):
     assert set(lines) == {"warning: read: sources skipped: 1; see table.attrs['skipped']"}
 
 
-def test_abstaining_says_what_was_measured(session):
+def test_abstaining_reports_the_measured_accuracy(session):
     parts, _ = session
     assert re.search(r"withheld \d of \d answers .* faces of FER2013's validation split", parts[2])
 
 
-def test_the_other_examples_answer(session):
+def test_the_other_examples_give_results(session):
     parts, _ = session
     detected, drawn, looped, streamed, features, stages, data, tasks = parts[3:]
     assert drawn == "(360, 480, 3) clip.mp4\n"

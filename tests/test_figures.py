@@ -38,6 +38,6 @@ def test_subjects_with_dollar_signs_are_in_the_plots_of_a_report(name):
 
 
 def test_others_may_still_draw_formulas(tmp_path):
-    """Drawing in this package does not change settings of the process."""
+    """Drawing in this package does not change matplotlib's settings for the process."""
     save_figure(figure_with(NAMES), tmp_path / "a.png", dpi=20)
     assert Figure().suptitle("$x^2$").get_parse_math()

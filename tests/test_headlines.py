@@ -15,7 +15,7 @@ def measured(value: float) -> dict:
 
 
 def found(**accuracies: float) -> dict:
-    """What `results.evaluate` returns, as far as it is read."""
+    """The part of `results.evaluate`'s result that is read."""
     main, *others = accuracies
     protocol = {"seeds": [0], "folds": 5}
     facts = {"people": 15, "photographs": 90, "choices": {}, "protocol": protocol, "no_face": 0.0}
@@ -43,7 +43,7 @@ def write_environment(folder, revision="0123456789ab", more=JAX):
 
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
-    """A workdir of `real_people` with one set, and a folder for records of its own."""
+    """A workdir of `real_people` with one set, and a separate folder for records."""
     monkeypatch.setattr(headlines, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(headlines, "commit", lambda revision, _: revision[:7])
     (tmp_path / "results").mkdir()

@@ -40,7 +40,7 @@ def installed(tmp_path_factory):
     return run
 
 
-def test_the_wheel_holds_everything_that_the_package_reads(installed):
+def test_the_wheel_contains_all_files_that_the_package_reads(installed):
     page = {".html", ".css", ".js", ".svg"}
     for folder, suffixes in {"fer_jax": {".py", ".jinja", ".typed", ".json", *page}}.items():
         wanted = {
@@ -146,7 +146,7 @@ def test_files_of_one_name_have_workdirs_of_their_own(tmp_path, monkeypatch):
         (["predict", "x", "y"], "unexpected argument 'y'; `fer-jax predict` takes one file or"),
     ],
 )
-def test_a_wrong_command_is_one_line(arguments, message):
+def test_the_error_for_a_wrong_command_is_one_line(arguments, message):
     with pytest.raises(UserError) as error:
         launch_arguments(arguments, CONFIGS)
     assert message in str(error.value)

@@ -43,8 +43,8 @@ def test_ctrl_c_during_the_imports_is_one_line(tmp_path, handler):
                 break
         process.send_signal(signal.SIGINT)
         out, rest = process.communicate(timeout=60)
-        told = [line for line in rest.splitlines() if not line.startswith("import time:")]
-        assert told == [f"error: {interrupts.MESSAGE}"], moment
+        reported = [line for line in rest.splitlines() if not line.startswith("import time:")]
+        assert reported == [f"error: {interrupts.MESSAGE}"], moment
         assert out == "" and process.returncode == 130
         assert not (tmp_path / moment).exists()
 

@@ -1,4 +1,4 @@
-"""The command line: what a person sees who types something that does not fit."""
+"""The command line: the messages that a user sees after a mistake."""
 
 import importlib
 import math
@@ -45,7 +45,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def run_stage(monkeypatch, capsys, tmp_path, restored_logging):
-    """Runs the command line in this process, with a function in place of every stage."""
+    """A function that runs the command line in this process, with a function for every stage."""
     config = tmp_path / "config.py"
     config.write_text(
         "from ml_collections import ConfigDict\n"
@@ -86,17 +86,17 @@ def raising(error):
 def test_every_error_of_a_stage_is_one_line(run_stage, error, code, line):
     ended = run_stage(raising(error))
     assert ended.code == code and ended.out == ""
-    (told,) = ended.err.splitlines()
-    assert told.startswith(line)
+    (reported,) = ended.err.splitlines()
+    assert reported.startswith(line)
 
 
-def test_a_traceback_is_printed_when_asked_for(run_stage):
+def test_a_traceback_is_printed_with_verbosity_1(run_stage):
     ended = run_stage(raising(UserError("no face")), "--verbosity=1")
     assert "Traceback (most recent call last)" in ended.out
     assert ended.err.splitlines()[-1] == "error: no face"
 
 
-def test_a_training_is_quiet_unless_more_is_asked_for(run_stage, tmp_path):
+def test_a_training_prints_little_unless_verbosity_is_higher(run_stage, tmp_path):
     """Orbax logs hundreds of lines when it saves checkpoints."""
 
     def run(config, workdir):
@@ -112,9 +112,9 @@ def test_a_training_is_quiet_unless_more_is_asked_for(run_stage, tmp_path):
 
 
 def test_a_name_with_a_dash_is_a_flag_in_brackets(run_stage):
-    told = []
-    ended = run_stage(lambda config, workdir: told.append(config), "--config.runs['my-run']=a")
-    assert ended.code == 0 and told[0].runs["my-run"] == "a"
+    reported = []
+    ended = run_stage(lambda config, workdir: reported.append(config), "--config.runs['my-run']=a")
+    assert ended.code == 0 and reported[0].runs["my-run"] == "a"
     ended = run_stage(raising(AssertionError()), "--config.runs.my-run=a")
     assert ended.code == 2
     assert "\"--config.runs['my-run']=...\"" in ended.err
@@ -135,7 +135,7 @@ def test_a_name_with_a_dash_is_a_flag_in_brackets(run_stage):
         ),
     ],
 )
-def test_a_faulty_config_is_one_line(run_stage, tmp_path, text, reason):
+def test_the_error_for_a_faulty_config_is_one_line(run_stage, tmp_path, text, reason):
     faulty = tmp_path / "faulty.py"
     faulty.write_text(text)
     for flag in ((), ("--config.a=1",)):
@@ -145,7 +145,7 @@ def test_a_faulty_config_is_one_line(run_stage, tmp_path, text, reason):
         assert reason in line
 
 
-def test_a_config_path_that_is_no_file_is_one_line(run_stage, tmp_path):
+def test_the_error_for_a_missing_config_file_is_one_line(run_stage, tmp_path):
     for path in (tmp_path, tmp_path / "absent.py"):
         ended = run_stage(raising(AssertionError()), config=path)
         assert ended.code == 2 and len(ended.err.splitlines()) == 1
@@ -158,8 +158,8 @@ def test_an_unknown_stage_is_named(name):
         stages.find_stage(name)
 
 
-def test_an_ascii_terminal_and_a_name_that_is_not_utf_8():
-    """With the strictest terminal, which needs a process of its own."""
+def test_a_name_that_is_not_utf8_is_printed_on_an_ascii_terminal():
+    """An ASCII terminal, which needs a new process."""
     odd = os.fsdecode(b"\xff\x1b[31m") + "سلام"
     ended = subprocess.run(
         [sys.executable, "launch.py", f"--config={odd}.py", "--workdir=w"],
@@ -191,7 +191,9 @@ def test_a_field_of_a_task_with_a_dotted_name_is_a_flag(tmp_path):
         ("stray", "unexpected argument 'stray'"),
     ],
 )
-def test_a_wrong_flag_is_one_line_and_exit_code_2(run_stage, tmp_path, flag, message):
+def test_the_error_for_a_wrong_flag_is_one_line_with_exit_code_2(
+    run_stage, tmp_path, flag, message
+):
     ended = run_stage(raising(AssertionError()), flag, config=ROOT / "configs/pretrain.py")
     assert ended.code == 2
     (line,) = ended.err.splitlines()
@@ -222,7 +224,7 @@ def test_help_shows_the_flags():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_is_locked_and_says_how_to_use_it(name):
+def test_every_config_is_locked_and_its_docstring_has_a_command(name):
     module = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))
     config = module["get_config"]()
     assert isinstance(config, ConfigDict)
@@ -234,8 +236,8 @@ def test_every_config_is_locked_and_says_how_to_use_it(name):
 
 @pytest.mark.parametrize("size", argument.SIZES)
 @pytest.mark.parametrize("module", [emotion, pretrain, verify])
-def test_every_field_of_a_network_can_be_given_as_a_flag_and_is_that_of_its_size(module, size):
-    """docs/architecture.md names them; a field that the config lacks is refused by `launch`."""
+def test_every_field_of_a_network_is_a_flag_with_the_value_of_its_size(module, size):
+    """Fields that a config lacks would be refused as flags (docs/architecture.md)."""
     backbone = module.get_config(size).backbone.to_dict()
     fields = Backbone.model_fields | Settings.model_fields
     assert set(backbone) == set(fields) - {"name"}
@@ -246,8 +248,8 @@ def test_every_field_of_a_network_can_be_given_as_a_flag_and_is_that_of_its_size
 
 @pytest.mark.parametrize("size", argument.SIZES)
 @pytest.mark.parametrize("module", [pipeline, pipeline_in_turn, demo])
-def test_the_two_sides_of_a_comparison_differ_in_their_pretraining_alone(module, size):
-    """With and without the videos: from random weights, or from the starter."""
+def test_compared_methods_differ_only_in_their_pretraining(module, size):
+    """The pipelines with and without videos, from random weights or from the starter."""
     steps = module.get_config(f"{size},rotation").steps
     names = ("emotion", "pretrained") if size == "base" else ("scratch", "emotion")
     without, pretrained = (steps[name].to_dict() for name in names)
@@ -266,7 +268,7 @@ def test_the_two_sides_of_a_comparison_differ_in_their_pretraining_alone(module,
     assert pretrained == without
 
 
-def test_the_default_pipeline_adapts_the_starter_and_shows_it_as_it_is():
+def test_the_default_pipeline_adapts_the_starter_and_also_measures_it_unchanged():
     config = pipeline.get_config()
     steps = config.steps
     assert (steps.emotion.init, steps.emotion.method) == ("starter", "auto")
@@ -284,7 +286,7 @@ def test_the_default_pipeline_adapts_the_starter_and_shows_it_as_it_is():
 
 
 @pytest.mark.parametrize("size", argument.SIZES)
-def test_every_method_of_the_study_is_fine_tuned_and_scratch_begins_with_nothing(size):
+def test_every_method_of_the_study_is_fine_tuned_and_scratch_has_random_weights(size):
     for name, step in study.get_config(size).steps.items():
         if step.stage == "crossval":
             assert step.method == "fine_tune"
@@ -327,7 +329,7 @@ def test_a_simple_mistake_is_reported_before_jax_is_imported(arguments, message)
         (["pipeline", "--videos=x"], "error: pipeline: set --photos to the folder of your lab"),
     ],
 )
-def test_errors_of_the_installed_command_name_the_flags_as_its_user_types_them(arguments, message):
+def test_errors_of_the_installed_command_name_its_own_flags(arguments, message):
     command = [sys.executable, "-m", "fer_jax", *arguments]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2 and ended.stderr.startswith(message)
@@ -341,7 +343,7 @@ def test_the_fields_of_tasks_are_read_without_importing_them():
         assert list(read.items()) == list(imported.items())
 
 
-def test_a_piped_stage_is_a_few_short_lines_in_plain_words(tmp_path):
+def test_the_output_of_a_piped_stage_is_a_few_short_lines(tmp_path):
     clips = {"clips.people": 1, "clips.per_emotion": 1, "clips.frames": 2, "clips.scenes": 0}
     other = {"photographs.people": 1, "photographs.per_emotion": 1, "newcomers.people": 0}
     flags = [f"--config.{name}={value}" for name, value in (clips | other).items()]
@@ -369,6 +371,6 @@ def test_a_piped_stage_is_a_few_short_lines_in_plain_words(tmp_path):
         ({"stage": "crossval"}, False),
     ],
 )
-def test_servers_and_cameras_write_no_marks(fields, endless):
+def test_servers_and_cameras_write_no_progress_marks(fields, endless):
     """They run until the user ends them, so their marks would never end either."""
     assert command_line._is_endless(ConfigDict(fields)) is endless

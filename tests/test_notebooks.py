@@ -37,7 +37,7 @@ def test_there_are_these_notebooks():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_valid_and_has_no_outputs(name):
+def test_each_notebook_is_valid_and_has_no_outputs(name):
     text = (NOTEBOOKS / name).read_text("utf-8")
     nbformat.validate(nbformat.reads(text, as_version=4))
     notebook = json.loads(text)
@@ -52,7 +52,7 @@ def test_it_is_valid_and_has_no_outputs(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_names_no_local_path_and_the_address_of_the_project(name):
+def test_notebooks_name_no_local_path_and_link_to_the_project(name):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     address = project.get("urls", {}).get("Repository", "https://github.com/OWNER/fer_jax")
     text = "\n".join(cells(name).values())
@@ -145,7 +145,7 @@ def table(outputs):
 
 
 @pytest.mark.timeout(1800)
-def test_emotions_in_my_video(tmp_path, site, monkeypatch):
+def test_the_notebook_emotions_in_my_video_runs(tmp_path, site, monkeypatch):
     outputs = executed(VIDEO, tmp_path, site, monkeypatch)
     assert_quiet(outputs)
     assert table(outputs["read"])[0].split()[:3] == ["time_s", "person", "emotion"]
@@ -159,7 +159,7 @@ def test_emotions_in_my_video(tmp_path, site, monkeypatch):
 
 
 @pytest.mark.timeout(1800)
-def test_my_own_pretext_task(tmp_path, site, monkeypatch):
+def test_the_notebook_my_own_pretext_task_runs(tmp_path, site, monkeypatch):
     outputs = executed(PRETEXT, tmp_path, site, monkeypatch)
     assert_quiet(outputs)
     for name in ("puzzles", "pictures", "plot"):

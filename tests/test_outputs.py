@@ -106,7 +106,7 @@ def test_replacing_a_folder_refuses_before_anything_is_deleted(folder):
 
 
 def test_a_linked_folder_is_not_written_to_and_not_followed(folder, tmp_path_factory):
-    """It could lead to the user's originals."""
+    """The link could lead to the user's originals."""
     originals = tmp_path_factory.mktemp("originals")
     (originals / "b.txt").write_text("original")
     (folder / "sub/b.txt").unlink()
@@ -159,7 +159,7 @@ def test_a_foreign_file_with_the_name_of_the_record_is_kept(tmp_path):
 
 
 def test_a_replaced_record_is_read_again(tmp_path):
-    """As when a folder was deleted and made again, even with the same inode."""
+    """For example if a folder was deleted and created again, even with the same inode."""
     outputs.begin(tmp_path)
     for name in ("a", "b"):
         write(tmp_path / name, "written")

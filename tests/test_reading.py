@@ -27,7 +27,7 @@ LABELS = ("angry", "happy")
 
 
 class Stub(Recogniser):
-    """As many faces as a picture's first pixel says; the first label's probability is 3/4."""
+    """Finds as many faces as the value of the first pixel; the first label has probability 3/4."""
 
     def __init__(self):
         self.reference, self.labels, self.where = "", LABELS, "nowhere"
@@ -47,7 +47,7 @@ def grey(level, side=8):
     return np.full((side, side, 3), level, np.uint8)
 
 
-def test_each_face_is_one_record():
+def test_there_is_one_record_per_face():
     (frame,) = Reader(Stub(), [Picture("mine", grey(2))])
     first, second = frame.readings(LABELS)
     assert (first.source, first.frame, first.time_s, first.person) == ("mine", 0, 0.0, 0)
@@ -87,7 +87,7 @@ def test_frames_without_a_face_keep_the_types_of_the_columns():
     assert table[table["answered"]]["source"].tolist() == ["some", "some"]
 
 
-def test_large_pictures_come_in_smaller_batches():
+def test_batches_of_large_pictures_are_smaller():
     sides = [100, 4200, *[10] * 5]
     shots = [(Picture(str(side), grey(0)), Frame(0, 0.0, grey(0, side))) for side in sides]
     assert [len(batch) for batch in reading._batches(iter(shots), 3)] == [2, 3, 2]
@@ -104,7 +104,7 @@ def test_the_frames_of_each_video_are_followed_in_order(tmp_path):
     passed = []
 
     def follow(frames):
-        """Numbers the faces, and holds each frame back until the next."""
+        """Numbers the faces, and delays each frame until the next one."""
         passed.append([])
         held = None
         for frame in frames:
@@ -154,7 +154,7 @@ def test_a_place_without_sources_is_an_error(tmp_path):
 
 
 class RelativeStub(Recogniser):
-    """One face on each picture; remembers whose pictures these were."""
+    """Finds one face in each picture, and stores the person of each."""
 
     def __init__(self):
         self.reference, self.labels, self.where = "mean", LABELS, "nowhere"
@@ -198,7 +198,7 @@ def test_the_bar_counts_frames(tmp_path, monkeypatch):
             return True
 
     class Notebook(io.StringIO):
-        """No terminal, and yet it shows a bar."""
+        """A notebook shows a bar although it is not a terminal."""
 
     make_clips(tmp_path)
     (tmp_path / "c.png").write_bytes(b"nothing")

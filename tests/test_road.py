@@ -1,4 +1,4 @@
-"""The whole pipeline on a handful of generated people, with the smallest network there is."""
+"""The whole pipeline on a few generated people, with the smallest network."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def tiny_config():
 
 @pytest.fixture(scope="module")
 def printed():
-    """What the pipeline printed, without a terminal, when it ran for the first time."""
+    """The output of the pipeline's first run, without a terminal."""
     return io.StringIO()
 
 
@@ -55,7 +55,7 @@ def road(tmp_path_factory, printed):
         return workdir, pipeline.run(tiny_config(), workdir)
 
 
-def test_every_step_is_done_and_tells_its_speed(road):
+def test_every_step_finishes_and_reports_its_speed(road):
     workdir, _ = road
     for name in STEPS:
         summary = read_json(workdir / name / "done.json")["summary"]
@@ -66,7 +66,7 @@ def test_every_step_is_done_and_tells_its_speed(road):
         assert speeds & summary.keys(), name
 
 
-def test_the_summary_is_that_of_the_report(road):
+def test_the_summary_has_the_figures_of_the_report(road):
     workdir, summary = road
     measured = read_json(workdir / "evaluate" / "metrics.json")
     accuracy = measured["runs"]["pretrained"]["accuracy"]
@@ -78,7 +78,7 @@ def test_the_summary_is_that_of_the_report(road):
     assert (workdir / "evaluate" / "report.html").stat().st_size > 20_000
 
 
-def test_nobody_is_trained_on_and_tested(road):
+def test_train_and_test_people_are_disjoint(road):
     workdir, _ = road
     predictions = pd.read_parquet(workdir / "emotion" / "predictions.parquet")
     assert len(predictions) == 16
@@ -133,7 +133,7 @@ def test_the_output_is_short_and_its_end_fits_on_a_screen(road, printed):
         assert shown in end
 
 
-def test_a_second_run_has_nothing_to_do(road, capsys):
+def test_a_second_run_returns_at_once(road, capsys):
     workdir, first = road
     times = {name: (workdir / name / "done.json").stat().st_mtime_ns for name in STEPS}
     again = pipeline.run(tiny_config(), workdir)
@@ -151,7 +151,7 @@ FIGURES = {
 
 
 class Stages:
-    """Stand-ins for the stages of a pipeline, which note the steps that they were given."""
+    """Stand-ins for the stages of a pipeline, which record the configs of their steps."""
 
     def __init__(self, applicable):
         self.applicable, self.ran = applicable, {}
@@ -179,7 +179,7 @@ def stand_ins(monkeypatch, tmp_path):
     return run
 
 
-def test_the_default_pipeline_ends_with_the_starter_as_it_is(stand_ins, capsys):
+def test_the_default_pipeline_reports_the_accuracy_of_the_unchanged_starter(stand_ins, capsys):
     summary, ran = stand_ins(applicable=True)
     assert summary["as_is"] == 0.75
     assert "accuracy on held-out people: 75.0 %" in capsys.readouterr().out
@@ -187,7 +187,7 @@ def test_the_default_pipeline_ends_with_the_starter_as_it_is(stand_ins, capsys):
 
 
 def test_the_last_line_says_if_the_report_warns(stand_ins, capsys, monkeypatch):
-    """It does not call people held out who may not be."""
+    """It does not call people held out if they may not be."""
     monkeypatch.setitem(FIGURES, "warnings", "people in both train and test")
     stand_ins(applicable=True)
     printed = capsys.readouterr().out
@@ -201,9 +201,11 @@ def test_an_optional_step_that_cannot_be_used_is_left_out_of_the_report(stand_in
     assert set(ran["evaluate"].runs) == {
         "starter_adapted", "starter_and_videos", "small_from_scratch"
     }  # fmt: skip
-    told = capsys.readouterr()
-    assert "the step as_is is left out: crossval: the starter does not know contempt" in told.err
-    assert "as it is" not in told.out and "as_is" not in summary
+    reported = capsys.readouterr()
+    assert (
+        "the step as_is is left out: crossval: the starter does not know contempt" in reported.err
+    )
+    assert "as it is" not in reported.out and "as_is" not in summary
 
 
 def test_any_other_step_that_cannot_be_used_ends_the_pipeline(stand_ins):
@@ -211,7 +213,7 @@ def test_any_other_step_that_cannot_be_used_ends_the_pipeline(stand_ins):
         stand_ins(applicable=False, optional=())
 
 
-def test_the_starter_answers_as_it_is_about_the_people_of_the_photographs(road, tmp_path):
+def test_the_untrained_starter_classifies_the_photographs(road, tmp_path):
     workdir, _ = road
     step = pipeline.filled(validated(demo.get_config()), workdir).steps["as_is"]
     crossval.run(step.model_copy(update={"folds": 2}), tmp_path / "as_is")
@@ -230,7 +232,7 @@ def test_the_lineage_has_every_input_that_a_stage_read(road):
         assert found.made_from == {Path(path).resolve() for path in read}, name
 
 
-def test_a_killed_crossval_goes_on_at_the_fold_and_predicts_the_same(road):
+def test_a_killed_crossval_continues_with_its_fold_and_predicts_the_same(road):
     workdir, _ = road
     folder = workdir / "scratch"
     before = pd.read_parquet(folder / "predictions.parquet")
@@ -244,7 +246,7 @@ def test_a_killed_crossval_goes_on_at_the_fold_and_predicts_the_same(road):
     assert untouched.stat().st_mtime_ns == written
 
 
-def test_changed_photographs_stop_a_crossval_that_has_begun(road):
+def test_changed_photographs_stop_a_crossval_that_was_begun(road):
     workdir, _ = road
     photographs = workdir / "photographs" / "done.json"
     before = photographs.read_bytes()

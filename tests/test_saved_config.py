@@ -28,7 +28,7 @@ def saved(config, folder):
 
 
 def parsed(monkeypatch, *arguments):
-    """The config that a command line asks for."""
+    """The config that results from a command line."""
     argv = ["launch.py", *map(str, arguments)]
     monkeypatch.setattr("sys.argv", argv)
     with flagsaver.flagsaver():
@@ -83,7 +83,7 @@ def test_flags_change_fields_of_a_saved_config(monkeypatch, tmp_path):
         ("{}", "names no stage"),
     ],
 )
-def test_a_file_that_is_no_saved_config_is_an_error(tmp_path, text, message):
+def test_a_file_that_is_not_a_saved_config_is_an_error(tmp_path, text, message):
     path = tmp_path / "c.json"
     if text is not None:
         path.write_text(text)

@@ -283,8 +283,8 @@ def test_all_problems_are_reported_in_one_line(tmp_path):
         },
     )
     del config.init
-    told = refusal(config, tmp_path / "w").removeprefix("train: ").split("; ")
-    assert sorted(told) == [
+    reported = refusal(config, tmp_path / "w").removeprefix("train: ").split("; ")
+    assert sorted(reported) == [
         "--config.backbone.momentum=5 must be less than 1",
         "--config.epoch does not exist (did you mean 'epochs'?)",
         "--config.init is missing",
@@ -359,7 +359,7 @@ def test_another_task_is_a_difference():
 
 
 def small_render():
-    """Draws nobody."""
+    """A config of `render` without people."""
     nobody = {f"{group}.people": 0 for group in ("clips", "photographs", "newcomers")}
     return changed(render.get_config(), {**nobody, "clips.scenes": 0})
 
@@ -403,8 +403,8 @@ def test_faults_of_several_tasks_and_of_their_parts_are_reported_together(tmp_pa
             "tasks.rotation": {"augment": {"flip": 2.0, "flop": 1.0}, "sides": 4},
         },
     )
-    told = refusal(config, tmp_path / "w").removeprefix("train: ").split("; ")
-    assert sorted(told) == [
+    reported = refusal(config, tmp_path / "w").removeprefix("train: ").split("; ")
+    assert sorted(reported) == [
         "--config.tasks.jigsaw.permutations=25 must be at most 24: 4 tiles have no more "
         "permutations",
         "--config.tasks.relative_patch.augment.flip=0.5 must be 0, since classes distinguish "

@@ -1,4 +1,4 @@
-"""Pictures of a table of `read` are those that `predict` draws."""
+"""The pictures that are drawn from a table of `read` equal those of `predict`."""
 
 import cv2
 import numpy as np
@@ -47,7 +47,7 @@ def test_frames_show_people_and_smoothed_probabilities_and_withheld_answers_are_
     np.testing.assert_array_equal(fer_jax.draw(PICTURE, photograph), annotated(0.75))
 
 
-def test_a_picture_without_a_face_stays_as_it_is():
+def test_a_picture_without_a_face_is_unchanged():
     nothing = pd.DataFrame([row() | {"x0": np.nan, "prob_happy": np.nan}])
     np.testing.assert_array_equal(fer_jax.draw(PICTURE, nothing), PICTURE)
 

@@ -1,4 +1,4 @@
-"""The filter over time: what it keeps, what it forgets, and when it starts anew."""
+"""Smoothing over time: its time constant, and when averages are reset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CALM, GLAD = np.array([[0.9, 0.1]]), np.array([[0.1, 0.9]])
 ONE = np.array([1])
 
 
-def test_after_one_time_constant_63_percent_of_a_step_is_taken() -> None:
+def test_after_one_time_constant_the_average_has_63_percent_of_a_step() -> None:
     smoother = Smoother(tau_s=0.5)
     np.testing.assert_allclose(smoother.add(0.0, ONE, CALM), CALM, atol=1e-6)
     after = smoother.add(0.5, ONE, GLAD)[0]
@@ -32,20 +32,20 @@ def test_the_spacing_of_the_frames_does_not_matter() -> None:
     np.testing.assert_allclose(ends[2], ends[0], atol=1e-5)
 
 
-def test_each_person_is_smoothed_alone_and_whatever_the_order() -> None:
+def test_each_person_is_smoothed_separately_in_any_order() -> None:
     smoother = Smoother()
     smoother.add(0.0, np.array([1, 2]), np.concatenate([CALM, GLAD]))
     again = smoother.add(0.2, np.array([2, 1]), np.concatenate([GLAD, CALM]))
     np.testing.assert_allclose(again, np.concatenate([GLAD, CALM]), atol=1e-5)
 
 
-def test_it_starts_anew_after_a_gap() -> None:
+def test_an_average_is_reset_after_a_long_gap() -> None:
     smoother = Smoother(longest_gap_s=1.5)
     smoother.add(0.0, ONE, CALM)
     np.testing.assert_allclose(smoother.add(1.6, ONE, GLAD), GLAD, atol=1e-6)
 
 
-def test_nobody_is_not_smoothed_and_zero_is_no_veto() -> None:
+def test_faces_without_a_number_are_not_smoothed_and_zero_is_no_veto() -> None:
     smoother, sure = Smoother(), np.array([[1.0, 0.0]])
     for time_s in (0.0, 0.2):
         np.testing.assert_array_equal(smoother.add(time_s, np.array([0]), sure), sure)
@@ -54,7 +54,7 @@ def test_nobody_is_not_smoothed_and_zero_is_no_veto() -> None:
 
 
 @pytest.mark.parametrize("back_s", [0.2, 5.0, 1e6])
-def test_it_starts_anew_when_time_goes_backwards(back_s: float) -> None:
+def test_an_average_is_reset_if_time_goes_backwards(back_s: float) -> None:
     smoother = Smoother()
     smoother.add(back_s, ONE, CALM)
     np.testing.assert_allclose(smoother.add(0.0, ONE, GLAD), GLAD, atol=1e-6)

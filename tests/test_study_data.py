@@ -1,4 +1,4 @@
-"""The faces of a study from the starter: what is labelled, what is measured, what is left out."""
+"""The faces of a study from the starter: labelled faces, test faces, and copies left out."""
 
 import shutil
 import sys
@@ -54,7 +54,7 @@ def made(fer2013, folder, monkeypatch, *flags):
     )
 
 
-def test_for_the_starter_labelled_faces_come_from_validation(fer2013, tmp_path, monkeypatch):
+def test_for_the_starter_labelled_faces_are_drawn_from_validation(fer2013, tmp_path, monkeypatch):
     table, pool = made(fer2013, tmp_path, monkeypatch, "--labelled-from=validation")
     labelled, measured = (table[table["split"] == split] for split in ("train", "test"))
     assert set(labelled["subject"]) == {
@@ -66,7 +66,7 @@ def test_for_the_starter_labelled_faces_come_from_validation(fer2013, tmp_path, 
     assert all((tmp_path / "pool" / crop).is_file() for crop in pool["crop"])
 
 
-def test_from_nothing_the_pool_gives_way_to_what_is_measured(fer2013, tmp_path, monkeypatch):
+def test_copies_of_test_faces_are_left_out_of_the_pool(fer2013, tmp_path, monkeypatch):
     table, pool = made(fer2013, tmp_path, monkeypatch)
     labelled, measured = (table[table["split"] == split] for split in ("train", "test"))
     assert set(measured["subject"]) == {"test_765_happy", "test_765_sad", COPY}
@@ -74,6 +74,6 @@ def test_from_nothing_the_pool_gives_way_to_what_is_measured(fer2013, tmp_path, 
     assert len(labelled) == 3 and all(labelled["subject"].str.startswith("train_"))
 
 
-def test_a_pool_of_a_given_size_is_drawn(fer2013, tmp_path, monkeypatch):
+def test_a_pool_of_the_requested_size_is_drawn(fer2013, tmp_path, monkeypatch):
     _, pool = made(fer2013, tmp_path, monkeypatch, "--pool=4")
     assert len(pool) == 4

@@ -28,7 +28,7 @@ def make_config(source="", **fields):
     return ConfigDict({"stage": "example", "size": 3, "source": str(source), **fields}).lock()
 
 
-def test_second_run_returns_at_once_with_the_same_summary(tmp_path):
+def test_a_second_run_returns_at_once_with_the_same_summary(tmp_path):
     calls = []
     run = make_stage(calls)
     first = run(make_config(), tmp_path / "w")
@@ -37,14 +37,14 @@ def test_second_run_returns_at_once_with_the_same_summary(tmp_path):
     assert second == first == json.loads((tmp_path / "w/done.json").read_text())["summary"]
 
 
-def test_another_config_stops_and_names_the_field(tmp_path):
+def test_another_config_in_the_same_workdir_is_an_error_that_names_the_field(tmp_path):
     run = make_stage([])
     run(make_config(), tmp_path)
     with pytest.raises(UserError, match="size: 3 there, 4 here"):
         run(make_config(size=4), tmp_path)
 
 
-def test_each_config_has_a_folder_of_its_own_if_any_will_do(tmp_path):
+def test_own_or_free_gives_each_config_its_own_folder(tmp_path):
     run, first = make_stage([]), tmp_path / "w"
 
     def used(config):
@@ -202,7 +202,7 @@ def test_the_stage_runs_without_locks_if_the_system_has_none(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("grows", [True, False])
-def test_changed_inputs(tmp_path, grows):
+def test_changed_and_missing_inputs_are_found(tmp_path, grows):
     source = tmp_path / "videos"
     source.mkdir()
     (source / "a.mp4").write_bytes(b"1")
@@ -244,7 +244,7 @@ DAMAGED_JSON = {
 
 
 @pytest.mark.parametrize("content", DAMAGED_JSON.values(), ids=DAMAGED_JSON)
-def test_a_damaged_json_file_is_one_line(tmp_path, content):
+def test_the_error_for_a_damaged_json_file_is_one_line(tmp_path, content):
     (tmp_path / "done.json").write_bytes(content)
     with pytest.raises(UserError, match=r"cannot read .*done\.json") as caught:
         workdir.read_json(tmp_path / "done.json", summary=dict)
@@ -262,7 +262,7 @@ def test_a_stage_with_a_damaged_file_does_not_run(tmp_path, name):
     assert calls == [3]
 
 
-def test_a_json_file_without_a_needed_field_is_one_line(tmp_path):
+def test_the_error_for_a_missing_json_field_is_one_line(tmp_path):
     workdir.write_json(tmp_path / "done.json", {"summary": [1]})
     with pytest.raises(UserError, match="no field 'summary' of the type dict"):
         workdir.read_json(tmp_path / "done.json", summary=dict)

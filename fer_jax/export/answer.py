@@ -193,7 +193,7 @@ def orientation(
     angles = np.arange(1, gradients.BINS) * np.pi / gradients.BINS
     cosines, sines = np.float32(np.cos(angles)), np.float32(np.sin(angles))
     beyond = y[..., None] * cosines - x[..., None] * sines >= 0
-    # Where there is no gradient at all, the bin has no weight.
+    # A gradient of zero has no weight in its bin.
     return beyond.astype(jnp.int32).sum(axis=-1)
 
 

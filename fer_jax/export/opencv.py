@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, UInt8
 
 _BITS = 11  # of the weights of a bilinear resize
-_NEGLIGIBLE = 1e-3  # of a pixel: OpenCV leaves out what covers less
+_NEGLIGIBLE = 1e-3  # of a pixel: OpenCV ignores smaller overlaps
 
 
 def resize(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 3"]:

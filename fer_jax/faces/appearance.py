@@ -8,9 +8,9 @@ from jaxtyping import Float, UInt8
 
 from fer_jax.faces.alignment import align
 
-_SIDE, _CELLS, _BINS = 64, 8, 8  # pixels, cells a side, orientations in half a turn
+_SIDE, _CELLS, _BINS = 64, 8, 8  # pixels, cells per side, orientations in 180 degrees
 _ROWS = 5  # of 7 rows of blocks: the mouth, which moves most, is below them
-_MOST = 0.2  # of a block's length in one number, against single strong edges
+_MOST = 0.2  # largest share of a block's length in one value; limits single strong edges
 _FLAT = 1e-3  # grey levels
 
 

@@ -32,7 +32,7 @@ UNKNOWN = 0
 _SAME_PERSON = 0.065  # largest difference between the means of two tracks
 _SAME_TRACK = 0.11  # largest difference between a track and its next face
 _WAIT = 5  # frames in which a new face is watched before it gets its number
-_LEAST_FACES = 3  # of somebody new; fewer where the shot ends before
+_LEAST_FACES = 3  # faces of a new person; fewer if the shot ends before
 _AVERAGED = 25  # faces in the mean of a track; earlier ones fade
 _REMEMBERED_TRACKS, _REMEMBERED_PEOPLE = 5, 200
 
@@ -110,7 +110,7 @@ class Numbering:
         self._live: dict[int, _Track] = {}  # by the tracker's number
         self._undecided: list[_Track] = []
         self._waiting: deque[list[_Track]] = deque()  # the faces of each frame
-        self._people: list[_Person] = []  # whoever was last to appear at the end
+        self._people: list[_Person] = []  # in the order of their last appearance
         self._count = 0
 
     def add(
@@ -197,7 +197,7 @@ class Numbering:
         self._undecided = [track for track in self._undecided if track.number is None]
 
     def _identify(self, track: _Track, person: _Person) -> None:
-        # Where two tracks are one person, the earlier one has ended.
+        # If two tracks belong to one person, the earlier one has ended.
         self._live = {n: other for n, other in self._live.items() if other.person is not person}
         track.person = person
         track.beside.clear()

@@ -21,7 +21,7 @@ Code: TypeAlias = Literal["en", "fa"]
 _PERSIAN = str.maketrans("0123456789.,", "۰۱۲۳۴۵۶۷۸۹٫٬")
 _MINUS = "−"
 # Without these invisible marks, the place of a sign would depend on the text around the number. The
-# percent sign stands left of a Persian number, and so do plus and minus.
+# percent sign is on the left of a Persian number, as are plus and minus.
 _AROUND_PERCENT, _BEFORE_SIGN = "\N{ARABIC LETTER MARK}", "\N{LEFT-TO-RIGHT MARK}"
 _ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
 

@@ -288,7 +288,7 @@ def name_copies(sources: Iterable[Source], folder: Path) -> dict[str, Path]:
         suffixes = (".mp4",) if source.moving else (".png", ".jpg", ".jpeg")
         kept = Path(source.name).suffix.lower() in suffixes
         wanted[source.name] = source.name if kept else source.name + suffixes[0]
-    # Sources whose name can stay come first and keep it.
+    # Sources that can keep their names come first.
     ordered = sorted(wanted, key=lambda name: (wanted[name] != name, name))
     folders = {str(parent).casefold() for name in wanted for parent in PurePosixPath(name).parents}
     taken, places = set(folders), {}

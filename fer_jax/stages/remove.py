@@ -15,7 +15,7 @@ from fer_jax.errors import UserError
 from fer_jax.workdir import read_json, stage, write_json
 
 _SHOWN = 10
-_BEGUN = "begun.json"  # whose removal began last: a salted digest, since the id must not stay
+_BEGUN = "begun.json"  # a salted digest of the person whose removal began last, not the id
 
 
 @stage(

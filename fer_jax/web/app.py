@@ -57,7 +57,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _OPEN_FILES = Path("/proc/self/fd")  # of Linux
-_SIGNATURE = 16  # bytes that tell what a file is
+_SIGNATURE = 16  # bytes that identify the type of a file
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class _VideoEndpoint:
             try:
                 async with asyncio.timeout(self._limits.patience_s):
                     await send(message)
-            except TimeoutError:  # nobody reads the answer, and others wait
+            except TimeoutError:  # the client does not read the response, and others wait
                 raise ClientDisconnect from None
 
         async with self._queue.place():
@@ -199,7 +199,7 @@ class _VideoEndpoint:
                         answer = StreamingResponse(
                             _encoded(first, lines), media_type="application/jsonl"
                         )
-                        # The connection is closed if the answer ends before its end.
+                        # The connection is closed if the response is not completed.
                         with contextlib.suppress(ClientDisconnect):
                             await answer(scope, receive, send_in_time)
 
@@ -288,7 +288,7 @@ def _busy() -> RequestError:
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
-    # What is left of the file would be taken for the next request.
+    # The rest of the file would be read as the next request.
     return JSONResponse(error.as_json(), error.status, {"Connection": "close"})
 
 

@@ -134,7 +134,7 @@ def test_different_people_cause_no_false_alarm(clean):
 
 
 def test_people_under_two_ids_are_found(clean):
-    """A weak test: it finds a third of them or more, and takes nobody for somebody else."""
+    """A weak test: it finds at least a third of them, and confuses no different people."""
     faces = likeness.Faces.read(clean["file"].tolist())
     tables = {}
     for person in sorted(set(clean["subject"])):

@@ -1,4 +1,4 @@
-"""The method that selects among others, on training people only."""
+"""The method `auto` selects among other methods, on training people only."""
 
 from dataclasses import dataclass, replace
 
@@ -30,7 +30,7 @@ def faces(people=6, per_class=1, seed=0):
 
 
 class Fake:
-    """A method that is right about every face by `skill`, and that notes what it was given."""
+    """A method with the accuracy `skill`, which records the faces that it was given."""
 
     facts = Facts()
 
@@ -63,7 +63,7 @@ class FakeModel(NetworkModel):
 
 @pytest.fixture
 def made(monkeypatch):
-    """Makes an `Auto` of fakes with these skills."""
+    """A function that makes an `Auto` whose candidates are fakes with these skills."""
 
     def make(**skills):
         candidates = {name: Fake(skill) for name, skill in skills.items()}
@@ -74,7 +74,7 @@ def made(monkeypatch):
     return make
 
 
-def test_the_candidate_that_is_best_for_inner_people_is_selected(made, tmp_path):
+def test_the_candidate_that_is_best_on_inner_people_is_selected(made, tmp_path):
     method = made(first=0.2, second=0.9)
     model = method.fit(faces(), None, seed=0, folder=tmp_path)
     assert model.chosen == "second" and model.temperature < 1
@@ -84,14 +84,14 @@ def test_the_candidate_that_is_best_for_inner_people_is_selected(made, tmp_path)
     assert tried[0]["log_loss"] > tried[1]["log_loss"] and len(tried[0]["losses"]) == 18
 
 
-def test_the_first_candidate_is_preferred_if_nothing_tells_them_apart(made, tmp_path):
+def test_the_first_candidate_is_preferred_if_differences_are_not_significant(made, tmp_path):
     model = made(first=0.5, second=0.5).fit(faces(), None, seed=0, folder=tmp_path)
     assert model.chosen == "first"
 
 
 @settings(max_examples=25, deadline=None)
 @given(people=st.integers(2, 9), per_class=st.integers(1, 3), seed=st.integers(0, 9))
-def test_inner_people_are_never_trained_on_before_they_are_asked(people, per_class, seed):
+def test_no_candidate_is_trained_on_its_inner_validation_people(people, per_class, seed):
     train = faces(people, per_class)
     folds = auto._inner_folds(train, seed)
     for own, others, rows in folds:
@@ -102,7 +102,7 @@ def test_inner_people_are_never_trained_on_before_they_are_asked(people, per_cla
 
 @settings(max_examples=50, deadline=None)
 @given(losses=st.lists(st.lists(st.floats(0, 10), min_size=6, max_size=6), min_size=1, max_size=4))
-def test_what_is_selected_is_no_worse_than_the_best_by_one_standard_error(losses):
+def test_the_selected_candidate_is_within_one_standard_error_of_the_best(losses):
     tried = [
         Tried(method=str(n), log_loss=float(np.mean(row)), accuracy=0, temperature=1, losses=row)
         for n, row in enumerate(losses)
@@ -116,7 +116,7 @@ def test_what_is_selected_is_no_worse_than_the_best_by_one_standard_error(losses
         assert difference.mean() > difference.std(ddof=1) / np.sqrt(3) - 1e-9
 
 
-def test_a_killed_choice_continues_with_the_candidate_that_it_was_trying(made, tmp_path):
+def test_a_killed_selection_continues_with_the_unfinished_candidate(made, tmp_path):
     method = made(first=0.2, second=0.9, third=0.5)
     wanted = method.fit(faces(), None, seed=0, folder=tmp_path / "whole")
 
@@ -135,13 +135,13 @@ def test_a_killed_choice_continues_with_the_candidate_that_it_was_trying(made, t
     assert choices[0].read_text() == choices[1].read_text()
 
 
-def test_validation_people_of_the_user_decide_alone(made, tmp_path):
+def test_validation_people_of_the_user_replace_inner_cross_validation(made, tmp_path):
     method, train, validation = made(first=0.2, second=0.9), faces(4), faces(3, seed=1)
     method.fit(train, (train, validation), seed=0, folder=tmp_path)
     assert [len(shown) for shown in method.candidates["first"].asked] == [9]
     assert [len(shown) for shown in method.candidates["first"].trained_on] == [12]
 
 
-def test_one_person_leaves_nothing_to_select_on(made, tmp_path):
+def test_with_one_training_person_nothing_is_selected(made, tmp_path):
     model = made(first=0.2, second=0.9).fit(faces(1), None, seed=0, folder=tmp_path)
     assert model.chosen == "first" and model.temperature is None

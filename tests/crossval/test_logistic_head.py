@@ -21,7 +21,7 @@ def features(people=8, per_class=3, classes=3, views=2, noise=0.3, seed=0):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])
-def test_the_head_answers_as_the_regression_that_it_was_fitted_with(classes):
+def test_the_head_equals_scikit_learns_regression(classes):
     x, y, people = features(classes=classes, views=1)
     head = fit_head(x, y, people, classes=classes + 1, seed=0)
     regression = make_pipeline(StandardScaler(), LogisticRegression(C=head.c, max_iter=200))
@@ -31,19 +31,19 @@ def test_the_head_answers_as_the_regression_that_it_was_fitted_with(classes):
     assert (ours[:, -1] == 0).all()  # a class that nobody showed
 
 
-def test_more_noise_chooses_a_stronger_penalty():
+def test_noisier_features_select_a_stronger_penalty():
     strengths = [fit_head(*features(noise=noise), classes=3, seed=0).c for noise in (0.05, 3.0)]
     assert strengths[0] > strengths[1]
 
 
-def test_choices_are_made_on_the_validation_people_if_there_are_any():
+def test_given_validation_people_are_used_for_the_selection():
     x, y, people = features()
     wrong = (x, (y + 1) % 3)  # people on whom every confident answer is a mistake
     doubting = fit_head(x, y, people, classes=3, seed=0, validation=wrong)
     assert doubting.temperature > 5 * fit_head(x, y, people, classes=3, seed=0).temperature
 
 
-def test_one_emotion_cannot_be_learned():
+def test_a_single_emotion_is_a_user_error():
     x, y, people = features()
     with pytest.raises(UserError, match="only one emotion"):
         fit_head(x[y == 0], y[y == 0], np.array(people)[y == 0].tolist(), classes=3, seed=0)
@@ -54,7 +54,7 @@ def study(people=10):
     return subjects, ["a", "a", "a", "b"] * people
 
 
-def test_inner_people_are_of_the_training_side_and_apart():
+def test_inner_splits_are_person_disjoint_and_within_the_training_rows():
     subjects, emotions = study()
     for fold in make_folds(subjects, emotions, protocol="leave_one_subject_out", folds=0, seed=0):
         rows, held = inner_split(fold.train, subjects, emotions, share=0.2, seed=1)
@@ -64,7 +64,7 @@ def test_inner_people_are_of_the_training_side_and_apart():
         assert len(names[1]) == 2
 
 
-def test_balanced_repeats_the_rarer_and_keeps_all():
+def test_balancing_keeps_all_rows_and_repeats_those_of_rarer_emotions():
     _, emotions = study()
     rows = np.arange(12)
     chosen = balanced(rows, emotions, seed=0)
@@ -73,7 +73,7 @@ def test_balanced_repeats_the_rarer_and_keeps_all():
     assert set(chosen) == set(rows)
 
 
-def test_few_shots_draws_by_the_seed():
+def test_few_shots_are_drawn_by_the_seed():
     _, emotions = study()
     rows = np.arange(40)
     first = few_shots(rows, emotions, shots=3, seed=0)
@@ -83,7 +83,7 @@ def test_few_shots_draws_by_the_seed():
     assert few_shots(rows, emotions, shots=0, seed=0).tolist() == rows.tolist()
 
 
-def test_a_given_split_needs_its_names():
+def test_a_given_split_must_have_valid_names():
     subjects, emotions = study(3)
 
     def folds(splits):

@@ -41,7 +41,7 @@ def uneven_studies(draw):
 @given(
     uneven_studies(), st.sampled_from([p for p in PROTOCOLS if p not in GIVEN]), st.integers(0, 99)
 )
-def test_every_photograph_is_tested_once_and_people_stay_on_one_side(case, protocol, seed):
+def test_every_photograph_is_tested_once_in_person_disjoint_folds(case, protocol, seed):
     subjects, emotions, folds = case
     made = make_folds(subjects, emotions, protocol=protocol, folds=folds, seed=seed)
     people = np.asarray(subjects)
@@ -55,7 +55,7 @@ def test_every_photograph_is_tested_once_and_people_stay_on_one_side(case, proto
     assert len(made) == expected
 
 
-def test_leave_one_subject_out_tests_one_person_a_fold():
+def test_leave_one_subject_out_tests_one_person_per_fold():
     subjects, emotions = study(people=5)
     made = make_folds(subjects, emotions, protocol="leave_one_subject_out", folds=3, seed=0)
     assert [sorted({subjects[i] for i in f.test}) for f in made] == [
@@ -63,7 +63,7 @@ def test_leave_one_subject_out_tests_one_person_a_fold():
     ]
 
 
-def test_grouped_kfold_balances_emotions_when_people_differ():
+def test_grouped_kfold_balances_emotions_over_folds():
     # Six people show only "happy", six only "sad": each of three folds can have two of each.
     subjects = [f"p{p:02d}" for p in range(12) for _ in range(4)]
     emotions = ["happy" if p < 6 else "sad" for p in range(12) for _ in range(4)]
@@ -92,7 +92,7 @@ def test_folds_follow_the_seed_and_not_the_order_of_rows():
     assert tested_together(rows, 1) != tested_together(rows, 2)
 
 
-def test_no_fold_is_empty_where_greedy_balancing_leaves_one():
+def test_no_fold_is_empty_even_if_greedy_balancing_leaves_one_empty():
     # scikit-learn's StratifiedGroupKFold (1.9) gives one of these four folds nobody.
     subjects = [f"p{p}" for p in (0, 0, 1, 1, 2, 2, 3, 3, 3)]
     emotions = [("happy", "sad")[e] for e in (1, 1, 0, 0, 0, 0, 0, 0, 1)]
@@ -100,7 +100,7 @@ def test_no_fold_is_empty_where_greedy_balancing_leaves_one():
     assert sorted(len(fold.test) for fold in made) == [2, 2, 2, 3]
 
 
-def test_a_splitter_that_leaks_is_stopped(monkeypatch):
+def test_a_split_with_a_person_in_train_and_test_is_an_error(monkeypatch):
     monkeypatch.setitem(protocols._SPLITTERS, "grouped_kfold", protocols._SPLITTERS["random"])
     subjects, emotions = study()
     with pytest.raises(RuntimeError, match="people in both train and test"):
@@ -108,7 +108,7 @@ def test_a_splitter_that_leaks_is_stopped(monkeypatch):
 
 
 @pytest.mark.parametrize("protocol", ["leave_one_subject_out", "grouped_kfold"])
-def test_spellings_of_one_subject_are_tested_together(protocol):
+def test_all_spellings_of_a_subject_are_in_the_same_fold(protocol):
     subjects = ["علي", "علی", "p۱", "p1", "P1", "bob"] * 3
     made = make_folds(subjects, ["happy", "sad"] * 9, protocol=protocol, folds=3, seed=0)
     assert len(made) == 3
@@ -120,7 +120,7 @@ def test_spellings_of_one_subject_are_tested_together(protocol):
         inner_split(np.array([2, 3, 4]), subjects, ["happy"] * 18, share=0.5, seed=0)
 
 
-def test_random_puts_people_on_both_sides():
+def test_random_has_people_in_both_train_and_test():
     subjects, emotions = study()
     made = make_folds(subjects, emotions, protocol="random", folds=5, seed=0)
     with pytest.raises(RuntimeError, match="people in both train and test"):
@@ -138,14 +138,14 @@ def test_random_puts_people_on_both_sides():
         (2, "random", 99, "at least 99 photographs"),
     ],
 )
-def test_impossible_splits_get_one_clear_line(people, protocol, folds, message):
+def test_impossible_splits_are_user_errors_in_one_line(people, protocol, folds, message):
     subjects, emotions = study(people=people)
     with pytest.raises(UserError, match=message) as caught:
         make_folds(subjects, emotions, protocol=protocol, folds=folds, seed=0)
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_partition_is_noticed():
+def test_a_fold_that_is_not_a_partition_is_an_error():
     whole, half = np.arange(4), np.arange(2)
     with pytest.raises(RuntimeError, match="exactly once"):
         require_partition([Fold(half, half + 2)], 4)

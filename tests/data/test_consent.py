@@ -55,9 +55,9 @@ def test_every_problem_is_reported_with_file_and_line(photos):
     ledger(photos, "ann,maybe,yes,no,", "bob,no,yes,no,yesterday", "ann,no,yes,no,", ",no,no,no,")
     with pytest.raises(UserError) as caught:
         read_labels(photos, EMOTIONS)
-    told = str(caught.value)
+    reported = str(caught.value)
     for words in ("line 2: share is 'maybe'", "line 3: revoked is 'yesterday'", "line 5: the subj"):
-        assert f"consent.csv, {words}" in told
+        assert f"consent.csv, {words}" in reported
     ledger(photos, "ann,no,yes,no,", "ann,no,yes,no,", "bob,no,yes,no,")
     with pytest.raises(UserError, match=r"line 3: 'ann' is already listed in .*line 2"):
         read_labels(photos, EMOTIONS)
@@ -81,8 +81,8 @@ def test_pseudonyms_are_stable_and_do_not_reveal_names(photos):
     again = pseudonymise(read_labels(photos, EMOTIONS), photos)
     pd.testing.assert_frame_equal(first, again)
     assert first["photo"].is_unique and first["subject"].nunique() == 3
-    told = first[["photo", "subject"]].to_csv()
-    assert not any(name in told for name in ("ann", "bob", "cid"))
+    reported = first[["photo", "subject"]].to_csv()
+    assert not any(name in reported for name in ("ann", "bob", "cid"))
     known = read_pseudonyms(photos)
     assert labels["subject"].map(known).tolist() == first["subject"].tolist()
 

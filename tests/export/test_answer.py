@@ -1,4 +1,4 @@
-"""The one function of JAX answers as the model does, whatever the model reads."""
+"""The exported JAX function gives the answers of the model, for all kinds of features."""
 
 import itertools
 
@@ -15,7 +15,7 @@ from fer_jax.training.trained_model import Model, further_kernels
 
 
 def changed(model, *, seed=0, **how):
-    """The starter with other test-time inference, and random weights for what else it reads."""
+    """The starter with other test-time inference, and random weights for additional features."""
     record = model.record.model_copy(update={"inference": {"emotion": Inference(**how)}})
     weights = model.weights
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def test_probabilities_and_features_are_those_of_the_model(starter, how):
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_views(count):
+def test_views_equal_those_of_the_model(count):
     faces = generated_faces(48)
     expected = inference.views(faces, count)
     found = answer.views(jnp.asarray(faces), count)
@@ -63,13 +63,13 @@ def test_views(count):
         np.testing.assert_array_equal(np.asarray(one), other)
 
 
-def test_descriptors_of_faces():
+def test_descriptors_equal_those_of_the_model():
     faces = generated_faces(gradients.SIDE)
     found = answer.descriptors(jnp.asarray(faces))
     np.testing.assert_allclose(found, gradients.descriptors(faces), atol=1e-5)
 
 
-def test_every_gradient_falls_into_the_bin_of_its_angle():
+def test_every_gradient_is_counted_in_the_bin_of_its_angle():
     across, down = np.array([*itertools.product(range(-255, 256), repeat=2)]).T
     angle = np.degrees(np.arctan2(np.float32(down), np.float32(across))) % 180.0
     expected = np.minimum((angle / 20.0).astype(int), 8)

@@ -1,4 +1,4 @@
-"""Resizing and grey are those of OpenCV, to the last bit."""
+"""Resizing and conversion to grey equal those of OpenCV, bit for bit."""
 
 import cv2
 import jax
@@ -12,7 +12,7 @@ from fer_jax.people import photograph
 
 
 def pictures(side):
-    """Noise, a face, and the extremes."""
+    """Noise, a face, a black and a white picture."""
     noise = np.random.default_rng(side).integers(0, 256, (6, side, side, 3), np.uint8)
     face = cv2.resize(photograph(1, "happy", 0)[40:200, 80:240], (side, side))
     steps = np.kron(np.indices((side, side)).sum(0) % 2 * 255, np.ones((1, 1))).astype(np.uint8)
@@ -31,7 +31,7 @@ def resized(images, side, interpolation):
         (320, 299), (160, 48), (96, 80), (100, 99),  # with sums that end in one half
     ],
 )  # fmt: skip
-def test_shrinking_by_area(length, side):
+def test_shrinking_equals_area_interpolation_of_opencv(length, side):
     images = pictures(length)
     found = np.asarray(jax.jit(opencv.by_area, static_argnums=1)(jnp.asarray(images), side))
     np.testing.assert_array_equal(found, resized(images, side, cv2.INTER_AREA))
@@ -40,21 +40,21 @@ def test_shrinking_by_area(length, side):
 @pytest.mark.parametrize(
     ("length", "side"), [(43, 48), (58, 64), (29, 32), (269, 299), (32, 48), (48, 96), (80, 299)]
 )
-def test_enlarging_bilinearly(length, side):
+def test_enlarging_equals_linear_interpolation_of_opencv(length, side):
     images = pictures(length)
     found = np.asarray(jax.jit(opencv.bilinear, static_argnums=1)(jnp.asarray(images), side))
     np.testing.assert_array_equal(found, resized(images, side, cv2.INTER_LINEAR))
 
 
 @pytest.mark.parametrize(("length", "side"), [(80, 48), (48, 48), (40, 48)])
-def test_the_way_of_resizing_is_that_of_the_crops(length, side):
+def test_resizing_equals_that_of_crops_in_training(length, side):
     images = pictures(length)
     expected = np.stack([resize(image, side) for image in images])
     found = np.asarray(opencv.resize(jnp.asarray(images), side))
     np.testing.assert_array_equal(found, expected)
 
 
-def test_grey():
+def test_grey_equals_that_of_opencv():
     images = np.random.default_rng(0).integers(0, 256, (4, 256, 256, 3), np.uint8)
     expected = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
     np.testing.assert_array_equal(np.asarray(opencv.grey(jnp.asarray(images))), expected)

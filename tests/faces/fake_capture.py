@@ -8,7 +8,7 @@ import numpy as np
 
 
 class FakeCapture:
-    """Stands in for cv2.VideoCapture; the blue of each frame is its number, from 1."""
+    """A stand-in for cv2.VideoCapture; the blue channel of each frame is its number, from 1."""
 
     opens, count = True, 1000
     made: ClassVar[list[FakeCapture]] = []

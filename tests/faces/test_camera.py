@@ -1,4 +1,4 @@
-"""A live camera: its frames, how it ends, and what is said without one."""
+"""A live camera: its frames, how it ends, and the errors without a camera or a display."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_frames_are_rgb_with_times_from_zero(capture: type[FakeCapture]) -> None
     assert capture.made[0].number == 3 and capture.made[0].released
 
 
-def test_frames_that_come_too_soon_are_left_out(
+def test_frames_that_come_too_soon_are_skipped(
     capture: type[FakeCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter(np.arange(1000) / 10)
@@ -34,7 +34,7 @@ def test_frames_that_come_too_soon_are_left_out(
     assert [next(frames).index for _ in range(3)] == [0, 5, 10]
 
 
-def test_an_unplugged_camera_ends(capture: type[FakeCapture]) -> None:
+def test_an_unplugged_camera_ends_the_frames(capture: type[FakeCapture]) -> None:
     capture.count = 5
     try:
         assert len(list(Camera(0).frames())) == 5
@@ -45,14 +45,16 @@ def test_an_unplugged_camera_ends(capture: type[FakeCapture]) -> None:
         capture.count = 1000
 
 
-def test_no_camera(capture: type[FakeCapture], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_camera_is_a_user_error(
+    capture: type[FakeCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(capture, "opens", False)
     with pytest.raises(UserError, match=r"camera 2 cannot be opened; .*--config\.camera"):
         next(Camera(2).frames())
     assert capture.made[0].released
 
 
-def test_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_display_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera.sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -60,7 +62,7 @@ def test_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
         Window(Camera(0))
 
 
-def test_q_ends(capture: type[FakeCapture], keys: list[int]) -> None:
+def test_q_ends_the_camera(capture: type[FakeCapture], keys: list[int]) -> None:
     source = Camera(0)
     keys += [-1, ord("q")]
     with Window(source) as window:
@@ -68,7 +70,7 @@ def test_q_ends(capture: type[FakeCapture], keys: list[int]) -> None:
     assert len(shown) == 2
 
 
-def test_the_first_interrupt_ends_and_the_second_interrupts(
+def test_the_first_interrupt_ends_the_camera_and_the_second_the_program(
     capture: type[FakeCapture], keys: list[int]
 ) -> None:
     source, before = Camera(0), signal.getsignal(signal.SIGINT)

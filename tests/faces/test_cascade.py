@@ -79,7 +79,7 @@ def test_proposals_do_not_depend_on_the_canvas(size):
 
 @pytest.mark.parametrize("size", [(61, 97), (300, 41), (330, 520)])
 def test_cells_of_a_mosaic_are_those_of_its_levels(size):
-    """Also where a level crosses the border of a tile."""
+    """This includes levels that cross the border of a tile."""
     part = {name: jnp.asarray(array) for name, array in weights.load_weights()["pnet"].items()}
     image = np.random.default_rng(2).integers(0, 256, (*size, 3)).astype(np.uint8)
     layout = pyramid.mosaic(*size, 20, 0.709)

@@ -51,7 +51,7 @@ def test_the_box_has_the_colour_of_the_most_probable_class(grey):
     assert (image == grey).all()  # the input is not modified
 
 
-def test_a_withheld_answer_is_not_told_by_its_box_or_heading():
+def test_a_withheld_answer_is_not_revealed_by_its_box_or_heading():
     sad = HAPPY[:, [3, 0, 2, 1]]
     shown = [
         drawing.annotate(
@@ -63,8 +63,8 @@ def test_a_withheld_answer_is_not_told_by_its_box_or_heading():
     np.testing.assert_array_equal(shown[0][box_of], shown[1][box_of])
     column = shown[0][200, 190:210].tolist()
     assert not any(list(colour) in column for colour in drawing.PALETTE)
-    told = drawing.annotate(plain(480, 640), box(200, 100, 300, 260), HAPPY, LABELS)
-    assert (told != shown[0]).any(axis=-1)[:, 310:].sum() > 100  # another heading
+    answered = drawing.annotate(plain(480, 640), box(200, 100, 300, 260), HAPPY, LABELS)
+    assert (answered != shown[0]).any(axis=-1)[:, 310:].sum() > 100  # another heading
 
 
 def test_the_lengths_of_bars_are_proportional_to_the_probabilities():

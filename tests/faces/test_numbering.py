@@ -1,4 +1,4 @@
-"""People keep their numbers through a video, also after a cut and a time away."""
+"""People keep their numbers through a video, also after a cut and an absence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDE, PLACES = 64, (20, 140)  # pixels
 
 
 def _face(person: int) -> np.ndarray:
-    """A pattern of light and dark that nobody else has."""
+    """A pattern of light and dark that is unique for the person."""
     noise = np.random.default_rng(person).normal(size=(9, 9))
     smooth = cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return np.clip(128 + 60 * smooth, 0, 255).astype(np.uint8)
@@ -25,7 +25,7 @@ def _face(person: int) -> np.ndarray:
 def _frame(
     people: dict[int, int], scene: int = 0, light: float = 1.0, jitter: int = 0
 ) -> tuple[np.ndarray, Faces]:
-    """A frame with people (person by place), before a wall whose colour is the scene's."""
+    """A frame with people (person by place) in front of a wall with the colour of the scene."""
     wall = np.random.default_rng([9, scene]).integers(0, 255, 3)
     image = np.broadcast_to(wall, (104, 224, 3)).astype(np.uint8).copy()
     boxes, landmarks = [], []
@@ -71,7 +71,7 @@ def test_a_person_who_returns_after_a_cut_has_the_old_number(light: float) -> No
     assert _numbers(shots) == [[1]] * 8 + [[2]] * 8 + [[1]] * 8
 
 
-def test_both_return_on_the_other_side() -> None:
+def test_people_who_swap_sides_after_a_cut_keep_their_numbers() -> None:
     shots = [_frame({0: 1, 1: 2}, scene=1) for _ in range(8)]
     shots += [_frame({0: 3}, scene=2) for _ in range(8)]
     shots += [_frame({0: 2, 1: 1}, scene=3) for _ in range(8)]
@@ -79,23 +79,23 @@ def test_both_return_on_the_other_side() -> None:
     assert found[0] == found[-1][::-1] and found[0] != found[-1]
 
 
-def test_a_change_of_person_that_no_cut_betrays() -> None:
+def test_a_new_person_at_the_same_place_without_a_cut_has_a_new_number() -> None:
     shots = [_frame({0: 1}) for _ in range(8)] + [_frame({0: 2}) for _ in range(8)]
     assert _numbers(shots) == [[1]] * 8 + [[2]] * 8
 
 
-def test_a_person_who_looks_different_for_a_moment() -> None:
+def test_a_person_who_looks_different_for_a_moment_keeps_the_number() -> None:
     shots = [_frame({0: 2 if index in (9, 10) else 1}) for index in range(20)]
     assert _numbers(shots) == [[1]] * 20
 
 
-def test_a_person_who_is_missed_for_a_while() -> None:
+def test_a_person_who_is_not_detected_for_a_while_keeps_the_number() -> None:
     away = [_frame({}) for _ in range(12)]  # 2.4 s: the track has ended
     shots = [_frame({0: 1}) for _ in range(8)]
     assert _numbers(shots + away + shots) == [[1]] * 8 + [[]] * 12 + [[1]] * 8
 
 
-def test_joined_recordings_whose_clock_goes_back() -> None:
+def test_people_keep_their_numbers_if_the_clock_goes_back() -> None:
     number, found = Numbering(0.2), []
     for people, start_s in (({0: 1, 1: 2}, 90.0), ({0: 2, 1: 1}, 0.0)):
         for index in range(8):
@@ -104,25 +104,25 @@ def test_joined_recordings_whose_clock_goes_back() -> None:
     assert [one.tolist() for one in found] == [[1, 2]] * 8 + [[2, 1]] * 8
 
 
-def test_nobody_is_twice_in_a_frame() -> None:
-    """Twins: the second one gets a number of their own."""
+def test_two_similar_people_in_a_frame_have_different_numbers() -> None:
+    """Twins in one frame: the second one gets another number."""
     shots = [_frame({0: 1}) for _ in range(8)] + [_frame({0: 1, 1: 1}) for _ in range(8)]
     assert _numbers(shots) == [[1]] * 8 + [[1, 2]] * 8
 
 
-def test_what_is_seen_for_a_moment_is_nobody() -> None:
+def test_a_face_in_very_few_frames_has_no_number() -> None:
     shots = [_frame({0: 1, 1: 2} if index == 4 else {0: 1}) for index in range(16)]
     found = _numbers(shots)
     assert found[4] == [1, UNKNOWN]
     assert set(map(tuple, found)) == {(1,), (1, UNKNOWN)}
 
 
-def test_a_short_shot_has_people() -> None:
+def test_people_in_a_short_shot_have_numbers() -> None:
     shots = [_frame({0: 1}, scene=1) for _ in range(8)] + [_frame({0: 2}, scene=2)]
     assert _numbers(shots)[-1] == [2]
 
 
-def test_numbers_come_late_but_not_later_than_promised() -> None:
+def test_numbers_are_delayed_by_at_most_five_frames() -> None:
     number, given = Numbering(), 0
     for index in range(20):
         image, faces = _frame({0: 1} if index < 10 else {0: 1, 1: 2})
@@ -131,7 +131,7 @@ def test_numbers_come_late_but_not_later_than_promised() -> None:
     assert given == 20
 
 
-def test_memory_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_number_of_people(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd of people who are each seen once."""
     monkeypatch.setattr(numbering, "_REMEMBERED_PEOPLE", 10)
     number = Numbering()
@@ -144,7 +144,7 @@ def test_memory_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(number._live) <= 1 and len(number._undecided) <= numbering._WAIT + 1
 
 
-def test_a_description_depends_on_the_face_and_hardly_on_light_or_size() -> None:
+def test_the_description_of_a_face_hardly_depends_on_lighting_and_size() -> None:
     image, faces = _frame({0: 1})
     look = describe(image, faces.landmarks[0])
     assert look.shape == (1120,) and look.dtype == np.float32

@@ -1,4 +1,4 @@
-"""What sheets of extracted faces show."""
+"""Contact sheets of extracted faces."""
 
 import cv2
 import numpy as np
@@ -40,11 +40,11 @@ def shown(sheet, count):
     return np.flatnonzero(whole).tolist()
 
 
-def test_the_sheet_shows_kept_faces_only_and_not_too_many(tmp_path, monkeypatch):
-    told = []
+def test_the_sheet_shows_only_kept_faces_up_to_the_limit(tmp_path, monkeypatch):
+    reported = []
 
     def sheet(crops, captions, title):
-        told.append((title, captions))
+        reported.append((title, captions))
         return real(crops, captions, title=title)
 
     real = overview.drawing.contact_sheet
@@ -53,7 +53,7 @@ def test_the_sheet_shows_kept_faces_only_and_not_too_many(tmp_path, monkeypatch)
     assert shown(overview.kept_sheet(rows, tmp_path, 96), 12) == [0, 2, 4, 6, 8, 10]
     assert shown(overview.kept_sheet(rows, tmp_path, 3), 12) == [0, 4, 10]
     overview.kept_sheet(rows.head(0), tmp_path, 3)
-    titles, captions = zip(*told, strict=True)
+    titles, captions = zip(*reported, strict=True)
     assert titles == (
         "6 of 12 faces kept", "6 of 12 faces kept, 3 of them shown", "0 of 0 faces kept"
     )  # fmt: skip

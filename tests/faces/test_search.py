@@ -24,7 +24,7 @@ def pipeline(min_face, max_side):
 
 
 def test_faces_of_a_large_picture_are_found_though_it_is_shrunk():
-    """40 pixels of the picture are 16 of the shrunk one, in which the faces have 30 to 45."""
+    """40 pixels of the picture are 16 of the reduced one, in which faces have 30 to 45 pixels."""
     faces = read_image(GOLDEN / "three_faces.jpg")
     height, width = faces.shape[:2]
     group = np.full((width * 5 * 3 // 4, width * 5, 3), 128, np.uint8)

@@ -226,7 +226,7 @@ def test_samples_are_lost_and_counted_where_the_clock_goes_backwards(tmp_path):
     assert len(frames) == 60 and counts.failed == 0 and error is None
 
 
-def test_a_clock_that_catches_up_goes_on():
+def test_sampling_continues_after_the_clock_catches_up():
     grid = video._Grid(0.5)
     times = [0.0, 0.5, 1.0, 1.5, 2.0, 0.1, 0.2, 0.6, 2.2, 2.5, 3.0, 2.9]
     taken = [time for time in times if grid.takes(time)]

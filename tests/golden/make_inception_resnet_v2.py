@@ -3,9 +3,10 @@
     python -m venv keras && keras/bin/pip install -r benchmarks/requirements-keras.txt
     PYTHONPATH=tests/models keras/bin/python tests/golden/make_inception_resnet_v2.py
 
-The file holds, for the weights and images of tests/models/pseudo_weights.py at 96 pixels, the mean
-and deviation of every block's output and the first 64 pooled features of each image, and the number
-of trainable parameters of every block (without BatchNorm's gamma, which Keras leaves out).
+The file contains, for the weights and images of tests/models/pseudo_weights.py at 96 pixels, the
+mean and standard deviation of every block's output, the first 64 pooled features of each image, and
+the number of trainable parameters of every block (without BatchNorm's gamma, which Keras does not
+use).
 """
 
 import re

@@ -3,8 +3,8 @@
     python -m venv torch && torch/bin/pip install -r benchmarks/requirements-torch.txt
     torch/bin/python -m tests.golden.make_inception_resnet_v2_timm
 
-As inception_resnet_v2.npz, for the same images, with the gammas that timm has and Keras has not:
-`pseudo_gamma` of tests/models/pseudo_weights.py.
+Like inception_resnet_v2.npz, for the same images, with gammas (`pseudo_gamma` of
+tests/models/pseudo_weights.py), which timm uses and Keras does not.
 """
 
 from pathlib import Path

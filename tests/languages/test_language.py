@@ -22,7 +22,7 @@ def placeholders(text):
 
 
 def seen(text):
-    """The text without the marks that only order it."""
+    """The text without invisible marks of direction."""
     return INVISIBLE.sub("", text)
 
 
@@ -34,7 +34,7 @@ def test_both_languages_have_the_same_keys_and_placeholders():
 
 
 def test_every_text_is_used():
-    """By its key, or by a key that begins with its section and ends with a name, as in "fact."."""
+    """The code contains its key, or the beginning of a key that is completed, such as "fact."."""
     sources = "".join(
         path.read_text("utf-8")
         for path in PACKAGE.rglob("*")

@@ -53,8 +53,8 @@ def test_runs_that_are_not_compared_say_what_differs():
     assert re.fullmatch(r"\d+ photographs have another fold \(e\.g\. p\d\d/\w+/\d+\.jpg\)", folds)
     assert reason(run("a", seeds=(0, 1)), run("b")) == "their seeds differ (0, 1 and 0)"
     fewer = from_table("b", table[table["subject"] != "p01"], protocol, "table")
-    told = "8 photographs of 1 person are only in a (e.g. p01/angry/8.jpg)"
-    assert reason(first, fewer) == reason(fewer, first) == told
+    reported = "8 photographs of 1 person are only in a (e.g. p01/angry/8.jpg)"
+    assert reason(first, fewer) == reason(fewer, first) == reported
     swapped = table["subject"].where(table.index != 3, "p03")
     assert reason(first, other(subject=swapped)) == (
         f"1 photograph has another person (e.g. {table['photo'][3]})"

@@ -125,8 +125,14 @@ def test_without_internet_the_error_says_what_to_download_and_where_to_put_it(se
         imagenet.find_or_download(wanted)
     message = str(error.value)
     assert "refused" in message and "\n" not in message
-    for told in (wanted.url, wanted.md5, str(wanted.size), str(cache / NAME), "FER_JAX_IMAGENET"):
-        assert told in message
+    for reported in (
+        wanted.url,
+        wanted.md5,
+        str(wanted.size),
+        str(cache / NAME),
+        "FER_JAX_IMAGENET",
+    ):
+        assert reported in message
     assert names(cache) == []
 
 

@@ -1,4 +1,4 @@
-"""The timeline: a panel per person, with nothing where the person is not seen."""
+"""The timeline: a panel per person, with gaps while the person is not seen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _person(number: int) -> np.ndarray:
     return np.array([number])
 
 
-def test_a_panel_per_person_and_gaps(tmp_path) -> None:
+def test_each_person_has_a_panel_with_gaps_while_absent(tmp_path) -> None:
     line = Timeline(LABELS)
     for index in range(100):
         time_s = 0.2 * index
@@ -49,21 +49,21 @@ def test_a_panel_per_person_and_gaps(tmp_path) -> None:
     assert (tmp_path / "timeline.png").stat().st_size > 1000
 
 
-def test_nobody_has_no_picture() -> None:
+def test_there_is_no_picture_without_people() -> None:
     line = Timeline(LABELS)
     assert line.draw("empty.mp4") is None
     line.add(0.0, _person(0), HALF)
     assert line.draw("empty.mp4") is None
 
 
-def test_one_face_has_a_picture() -> None:
+def test_there_is_a_picture_for_a_single_face() -> None:
     line = Timeline(LABELS)
     line.add(3.0, _person(1), HALF)
     figure = line.draw("short.mp4")
     assert figure is not None and len(figure.axes) == 1
 
 
-def test_of_many_people_those_seen_longest_are_shown() -> None:
+def test_only_the_people_seen_longest_have_panels() -> None:
     line = Timeline(LABELS)
     for person in range(1, timeline.MOST_PEOPLE + 3):
         for index in range(20 if person > 2 else 5):
@@ -87,7 +87,7 @@ def test_long_videos_are_averaged() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.0, "0:00"), (65.0, "1:05"), (59.96, "1:00"), (0.5, "0:00.5")]
 )
-def test_clock(seconds: float, text: str) -> None:
+def test_times_are_minutes_and_seconds(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
@@ -106,7 +106,7 @@ def test_a_persian_timeline_has_persian_names_and_digits() -> None:
 
 
 def test_a_persian_timeline_is_drawn_with_joined_letters(tmp_path) -> None:
-    """The picture equals one whose letters are given in their joined shapes, from left to right."""
+    """The picture equals one that is drawn with joined letter shapes from left to right."""
     pictures = []
     for names in (SHAPES, [f"\u202d{shapes[::-1]}\u202c" for shapes in SHAPES.values()]):
         line = Timeline([*names])

@@ -59,9 +59,9 @@ def run_unit(
         if line.get("failure"):
             result.failures.append(f"example {line['number']}: {line['failure']}")
     if stop:
-        print(child.told())
+        print(child.last_output())
     elif child.code != 0 and not result.failures:
-        result.failures.append(f"exit code {child.code}: {child.told()}")
+        result.failures.append(f"exit code {child.code}: {child.last_output()}")
     if not result.failures:
         shutil.rmtree(folder, ignore_errors=True)
     return result

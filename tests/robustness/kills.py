@@ -138,7 +138,9 @@ class Bench:
             started = time.monotonic()
             child = self.start()
             if child.wait(_LONGEST_S) != 0:
-                raise RuntimeError(f"{self.case.name}: exit code {child.code}: {child.told()}")
+                raise RuntimeError(
+                    f"{self.case.name}: exit code {child.code}: {child.last_output()}"
+                )
             runs.append((before, self.contents(), time.monotonic() - started))
         (_, first, _), (before, last, seconds) = runs[1:]
         varying = {n for n in first.keys() | last.keys() if first.get(n) != last.get(n)}
@@ -187,11 +189,13 @@ def _one_folder(
         if code is None:
             child.kill()
             if enough:
-                result.failures.append(f"{place}: did not end in {_LONGEST_S:g} s: {child.told()}")
+                result.failures.append(
+                    f"{place}: did not end in {_LONGEST_S:g} s: {child.last_output()}"
+                )
                 return True
             result.kills += 1
         elif code != 0:
-            result.failures.append(f"{place}: exit code {code}: {child.told()}")
+            result.failures.append(f"{place}: exit code {code}: {child.last_output()}")
             return True
         found = bench.contents()
         result.failures += [

@@ -95,7 +95,7 @@ def blank_png(width: int, height: int) -> bytes:
 def write_video(
     path: Path, seed: int, frames: int = 4, codec: str = "mpeg4", title: str = ""
 ) -> None:
-    """A clip of noise, four frames a second."""
+    """A clip of noise with 4 frames/s."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         if title:

@@ -191,7 +191,7 @@ def _require_people_apart(workdir: Path) -> None:
 
 
 def check_ledger(folder: Path, ledger: Ledger) -> None:
-    """`photographs` beside a generated consent.csv: only people who certainly consent are used."""
+    """`photographs` with a generated consent.csv: only people who certainly consent are used."""
     photos, workdir = folder / "photos", folder / "work"
     originals.write_photos(photos)
     place = photos / "consent.csv"

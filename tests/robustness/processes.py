@@ -62,8 +62,8 @@ class Child:
         if self.code is None:
             self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
-    def told(self) -> str:
-        """The end of its output."""
+    def last_output(self) -> str:
+        """The last lines of its output."""
         return self.log.read_text(errors="replace")[-1500:]
 
 

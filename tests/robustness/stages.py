@@ -130,7 +130,7 @@ def _photographs_configure(main: Path, side: Path) -> ConfigDict:
 
 
 def write_faces(folder: Path, videos: int = 6) -> None:
-    """A finished workdir of `extract`: four faces and two negatives a video."""
+    """A finished workdir of `extract`: four faces and two negatives per video."""
     rows, negatives = [], []
     for number in range(4 * videos):
         crop = f"shards/clip{number % videos}/{number}.png"

@@ -71,9 +71,9 @@ def tiny(faces, **fields):
 
 
 def check_shipped(workdir, photos, out):
-    """`predict` gives the calibrated probabilities of every fold for every person tested in it.
+    """Checks that `predict` gives each fold's calibrated probabilities for its test people.
 
-    It is given the original photographs and the model of the fold.
+    `predict` gets the original photographs and the model of the fold.
     """
     table = answers(workdir)
     assert (table["status"] == "ok").all() and (table["temperature"] != 1).all()
@@ -97,7 +97,7 @@ def check_shipped(workdir, photos, out):
 
 
 def answers(workdir):
-    """The predictions, which are the same as CSV, but for rounding."""
+    """The predictions; checks that the CSV file agrees with them up to rounding."""
     table = pd.read_parquet(workdir / "predictions.parquet")
     text = pd.read_csv(workdir / "predictions.csv", keep_default_na=False, na_values=[""])
     for column in ("predicted", "chosen"):
@@ -107,9 +107,9 @@ def answers(workdir):
 
 
 @pytest.fixture(scope="module")
-def taught(faces, tmp_path_factory):
-    """A finished crossval with inner validation, and where the models looked."""
-    workdir = tmp_path_factory.mktemp("taught") / "w"
+def trained_run(faces, tmp_path_factory):
+    """A finished crossval with inner validation and heat maps."""
+    workdir = tmp_path_factory.mktemp("trained") / "w"
     config = tiny(
         faces, explain=True, inner={"share": 0.34, "checkpoints": (0.5, 1.0)}, test_crops=5,
         save_folds=True,
@@ -117,17 +117,17 @@ def taught(faces, tmp_path_factory):
     return workdir, crossval.run(config, workdir), config
 
 
-def test_what_fine_tuning_measured_is_what_predict_ships(taught, faces, tmp_path):
-    record = check_shipped(taught[0], faces.removesuffix("_faces"), tmp_path)
+def test_predict_gives_the_measured_probabilities_of_fine_tuning(trained_run, faces, tmp_path):
+    record = check_shipped(trained_run[0], faces.removesuffix("_faces"), tmp_path)
     assert record.inference["emotion"].crops == 5 and record.faces.search.border == 0.25
-    everyone = model_directory.read_record(taught[0]).inference["emotion"]
-    choices = [read_json(f)["tried"] for f in taught[0].glob("folds/*/inner/choice.json")]
+    everyone = model_directory.read_record(trained_run[0]).inference["emotion"]
+    choices = [read_json(f)["tried"] for f in trained_run[0].glob("folds/*/inner/choice.json")]
     best = [min(tried, key=lambda row: row["log_loss"])["temperature"] for tried in choices]
     assert everyone.temperature == pytest.approx(np.median(best)) and everyone.crops == 5
 
 
-def test_the_model_of_everyone_says_what_abstaining_gave_on_held_out_people(taught):
-    workdir, summary, _ = taught
+def test_the_final_model_has_a_table_of_accuracy_by_confidence(trained_run):
+    workdir, summary, _ = trained_run
     table = abstaining.read(workdir)
     assert table.measured_on == "20 held-out faces of 5 people"
     assert table.steps[-1].accuracy == pytest.approx(summary["accuracy"], abs=1e-4)
@@ -138,10 +138,10 @@ def test_the_model_of_everyone_says_what_abstaining_gave_on_held_out_people(taug
 
 
 @pytest.mark.parametrize("overlap", ["people", "leaks"])
-def test_nothing_is_said_about_abstaining_if_test_people_were_known(
-    overlap, faces, taught, tmp_path
+def test_there_is_no_abstaining_table_without_held_out_people(
+    overlap, faces, trained_run, tmp_path
 ):
-    fields = {"protocol": "random"} if overlap == "people" else {"init": str(taught[0])}
+    fields = {"protocol": "random"} if overlap == "people" else {"init": str(trained_run[0])}
     allowed = ("pretraining_labels", "pretraining_duplicate")
     config = tiny(faces, method="probe", allow_leaks=allowed, **fields)
     summary = crossval.run(config, tmp_path / "w")
@@ -150,15 +150,15 @@ def test_nothing_is_said_about_abstaining_if_test_people_were_known(
     assert abstaining.read(tmp_path / "w") is None
 
 
-def test_all_folds_and_inner_fits_run_through_one_compilation(taught):
-    workdir, summary, _ = taught
+def test_all_folds_and_inner_fits_share_one_compilation(trained_run):
+    workdir, summary, _ = trained_run
     assert summary["compilations"] == 1
     assert summary["folds"] == 2 and summary["photographs"] == 20
     assert (answers(workdir)["temperature"] > 0).all()
 
 
-def test_steps_and_temperature_are_those_that_inner_people_chose(taught):
-    workdir, _, _ = taught
+def test_steps_and_temperature_are_those_selected_on_inner_people(trained_run):
+    workdir, _, _ = trained_run
     for number in (0, 1):
         folder = workdir / "folds" / f"seed0_fold{number}"
         tried = read_json(folder / "inner" / "choice.json")["tried"]
@@ -169,8 +169,8 @@ def test_steps_and_temperature_are_those_that_inner_people_chose(taught):
         assert rows["temperature"].iloc[0] == pytest.approx(best["temperature"], rel=1e-5)
 
 
-def test_where_each_model_looked_is_kept_for_every_face(taught):
-    workdir, _, _ = taught
+def test_every_face_has_a_heat_map(trained_run):
+    workdir, _, _ = trained_run
     seen = []
     for file in workdir.glob("folds/*/heat.npz"):
         with np.load(file) as stored:
@@ -183,8 +183,8 @@ def test_where_each_model_looked_is_kept_for_every_face(taught):
         assert len(stored["features"]) == 20 and np.ptp(stored["features"], axis=0).max() > 0
 
 
-def test_a_killed_choice_goes_on_to_the_same_choice(taught):
-    workdir, _, config = taught
+def test_a_killed_selection_continues_to_the_same_result(trained_run):
+    workdir, _, config = trained_run
     before = answers(workdir)
     for lost in ("done.json", "predictions.parquet", "folds/seed0_fold1/predictions.parquet"):
         (workdir / lost).unlink()
@@ -192,10 +192,10 @@ def test_a_killed_choice_goes_on_to_the_same_choice(taught):
     pd.testing.assert_frame_equal(before, answers(workdir))
 
 
-def test_the_model_of_everyone_takes_the_median_of_all_choices_after_a_kill_too(
-    taught, monkeypatch, tmp_path
+def test_the_final_model_uses_the_median_selection_even_after_a_kill(
+    trained_run, monkeypatch, tmp_path
 ):
-    workdir, _, config = taught
+    workdir, _, config = trained_run
     tried = [read_json(file)["tried"] for file in workdir.glob("folds/*/inner/choice.json")]
     steps = [min(rows, key=lambda row: row["log_loss"])["steps"] for rows in tried]
     used = []
@@ -212,16 +212,16 @@ def test_the_model_of_everyone_takes_the_median_of_all_choices_after_a_kill_too(
     assert used == [int(np.median(steps))]
 
 
-def test_a_weight_file_is_a_beginning_for_the_whole_network(taught, faces, tmp_path):
+def test_fine_tuning_starts_from_a_weight_file(trained_run, faces, tmp_path):
     file = tmp_path / "theirs.safetensors"
-    file.write_bytes((taught[0] / "model" / "weights.safetensors").read_bytes())
+    file.write_bytes((trained_run[0] / "model" / "weights.safetensors").read_bytes())
     crossval.run(tiny(faces, init=str(file), epochs=0.1), tmp_path / "w")
     assert np.isfinite(answers(tmp_path / "w")["prob_happy"]).all()
     assert read_json(tmp_path / "w" / "model" / "model.json")["init"]["name"] == file.name
 
 
-def test_classes_of_the_model_at_init_keep_their_weights(taught, faces, tmp_path, monkeypatch):
-    first = trained_model.load(taught[0])
+def test_classes_of_the_model_at_init_keep_their_weights(trained_run, faces, tmp_path, monkeypatch):
+    first = trained_model.load(trained_run[0])
     heads = {name: array + 1 for name, array in first.weights.items() if "/heads/" in name}
     model = first.replaced(first.record, first.weights | heads)  # no weights that can be drawn
     model.save(tmp_path / "first")
@@ -247,23 +247,23 @@ def test_classes_of_the_model_at_init_keep_their_weights(taught, faces, tmp_path
     assert np.abs(np.asarray(begun["head"]["kernel"])[:, 0]).max() > 0
 
 
-def test_a_weight_file_is_a_beginning_for_a_probe(taught, faces, tmp_path):
-    file = taught[0] / "model" / "weights.safetensors"
+def test_a_probe_starts_from_a_weight_file(trained_run, faces, tmp_path):
+    file = trained_run[0] / "model" / "weights.safetensors"
     config = tiny(faces, method="probe", features=("backbone",), init=str(file))
     faces = read_photographs(validated(config), tmp_path / "records").faces(np.arange(3))
     found = method.make(validated(config), list(EMOTIONS), 15.0).backbone.features(faces)
-    model = trained_model.load(taught[0])
+    model = trained_model.load(trained_run[0])
     np.testing.assert_allclose(found[:, 0], model.pooled("emotion", faces.images), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["as_is", "auto"])
-def test_a_model_that_looks_at_another_size_is_refused(name, taught, faces):
-    config = tiny(faces, method=name, init=str(taught[0]), image_size=64)
+def test_a_model_with_another_image_size_is_refused(name, trained_run, faces):
+    config = tiny(faces, method=name, init=str(trained_run[0]), image_size=64)
     with pytest.raises(UserError, match=r"set --config\.image_size=48"):
         method.make(validated(config), list(EMOTIONS), 15.0)
 
 
-def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(faces, tmp_path):
+def test_a_fixed_split_tests_only_test_people_and_selects_on_validation_people(faces, tmp_path):
     config = tiny(
         faces, protocol="fixed_split", method="probe", save_folds=True,
         features=("gradients", "depths", "backbone"), test_crops=5, test_zooms=(1.0, 1.3),
@@ -280,7 +280,7 @@ def test_a_fixed_split_tests_the_test_people_only_and_chooses_on_the_validation(
     assert of_everyone == how.model_copy(update={"temperature": of_everyone.temperature})
 
 
-def test_validation_people_without_a_face_count_as_none(faces, tmp_path):
+def test_validation_people_without_a_face_are_ignored(faces, tmp_path):
     """The labels name one validation person, in whose photographs no face was found."""
     shutil.copytree(faces, tmp_path / "faces")
     table = pd.read_parquet(tmp_path / "faces" / "photographs.parquet")
@@ -294,10 +294,10 @@ def test_validation_people_without_a_face_count_as_none(faces, tmp_path):
     assert len(tried[0]["losses"]) == 12  # of the three people trained on
 
 
-def test_across_sets_only_shared_emotions_are_asked(faces, others, taught, tmp_path):
+def test_cross_set_uses_only_the_shared_emotions(faces, others, trained_run, tmp_path):
     config = tiny(
-        faces, protocol="cross_set", test_photographs=others, method="as_is", init=str(taught[0]),
-        pretraining="five people", save_folds=True,
+        faces, protocol="cross_set", test_photographs=others, method="as_is",
+        init=str(trained_run[0]), pretraining="five people", save_folds=True,
     )  # fmt: skip
     config.allow_leaks = ("pretraining_labels",)
     summary = crossval.run(config, tmp_path / "w")
@@ -311,13 +311,13 @@ def test_across_sets_only_shared_emotions_are_asked(faces, others, taught, tmp_p
     assert read_json(tmp_path / "w" / "protocol.json")["test_crops"] == 5
 
 
-def test_a_model_taught_by_the_test_people_is_not_used_unasked(faces, taught, tmp_path):
-    config = tiny(faces, init=str(taught[0]), method="probe")
+def test_a_model_trained_on_test_people_is_used_only_if_allowed(faces, trained_run, tmp_path):
+    config = tiny(faces, init=str(trained_run[0]), method="probe")
     with pytest.raises(UserError, match=r"5 pretraining_labels.*allow_leaks"):
         crossval.run(config, tmp_path / "w")
     assert (tmp_path / "w" / "leaks" / "leaks.csv").is_file()
     looked = audit_config.get_config()
-    looked.update({"photographs": faces, "init": str(taught[0])})
+    looked.update({"photographs": faces, "init": str(trained_run[0])})
     with pytest.raises(UserError, match=r"5 pretraining_labels"):
         audit.run(looked, tmp_path / "audit")
     looked.init = ""
@@ -330,12 +330,10 @@ def audited(run, **fields):
     return config
 
 
-def test_a_finished_run_is_audited_with_its_own_photographs_folds_and_models(
-    taught, faces, tmp_path
-):
-    summary = audit.run(audited(taught[0]), tmp_path / "one")
+def test_the_audit_of_a_run_uses_its_photographs_folds_and_models(trained_run, faces, tmp_path):
+    summary = audit.run(audited(trained_run[0]), tmp_path / "one")
     assert (summary["leaks"], summary["people"], summary["pretraining_sets"]) == (0, 5, 0)
-    config = tiny(faces, init=str(taught[0]), method="as_is", everyone=False)
+    config = tiny(faces, init=str(trained_run[0]), method="as_is", everyone=False)
     config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
     run = tmp_path / "pipeline" / "emotion"
     counted = crossval.run(config, run)["leaks_allowed"]
@@ -347,24 +345,24 @@ def test_a_finished_run_is_audited_with_its_own_photographs_folds_and_models(
             audit.run(audited(place), tmp_path / f"refused_{place.name}")
 
 
-def test_a_workdir_without_one_cross_validation_cannot_be_audited(taught, faces, tmp_path):
+def test_a_workdir_without_one_cross_validation_cannot_be_audited(trained_run, faces, tmp_path):
     with pytest.raises(UserError, match=r"_faces contains no cross-validation; set --config\.run"):
         audit.run(audited(faces), tmp_path / "w")
     with pytest.raises(UserError, match=r"run=.* says which photographs and which init; leave"):
-        audit.run(audited(taught[0], init="starter"), tmp_path / "w")
+        audit.run(audited(trained_run[0], init="starter"), tmp_path / "w")
     for name, folds in (("a", 2), ("b", 3)):
         (tmp_path / "p" / name).mkdir(parents=True)
-        made = read_json(taught[0] / "config.json") | {"folds": folds}
+        made = read_json(trained_run[0] / "config.json") | {"folds": folds}
         write_json(tmp_path / "p" / name / "config.json", made)
     write_json(tmp_path / "p" / "config.json", {"stage": "pipeline", "order": ["a", "b"]})
     with pytest.raises(UserError, match=r"different folds; set --config\.run to one of them: .*/a"):
         audit.run(audited(tmp_path / "p"), tmp_path / "w")
 
 
-def test_only_a_finished_run_on_unchanged_photographs_is_audited(taught, faces, tmp_path):
+def test_an_unfinished_run_or_changed_photographs_cannot_be_audited(trained_run, faces, tmp_path):
     photos, run = tmp_path / "photos", tmp_path / "run"
     shutil.copytree(faces, photos)
-    config = tiny(str(photos), init=str(taught[0]), method="as_is", everyone=False)
+    config = tiny(str(photos), init=str(trained_run[0]), method="as_is", everyone=False)
     config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
     crossval.run(config, run)
     looked = audited(run, allow_leaks=config.allow_leaks)
@@ -379,7 +377,7 @@ def test_only_a_finished_run_on_unchanged_photographs_is_audited(taught, faces, 
             audit.run(looked, tmp_path / place)
 
 
-def test_an_audit_of_random_folds_passes_as_the_run_does(faces, taught, tmp_path):
+def test_people_in_train_and_test_of_random_folds_pass_the_audit(faces, trained_run, tmp_path):
     """People are in both train and test on purpose; leaks of the pretraining data count."""
     run = tmp_path / "run"
     crossval.run(tiny(faces, protocol="random", method="probe", everyone=False), run)
@@ -388,14 +386,14 @@ def test_an_audit_of_random_folds_passes_as_the_run_does(faces, taught, tmp_path
     looked = audit_config.get_config()
     looked.update({"photographs": faces, "protocol": "random", "folds": 2})
     assert audit.run(looked, tmp_path / "clean")["leaks"] == 0
-    looked.init = str(taught[0])
+    looked.init = str(trained_run[0])
     with pytest.raises(UserError, match=r"pretraining_labels"):
         audit.run(looked, tmp_path / "refused")
 
 
-def test_the_config_of_the_probe_trains_a_head_per_person(faces, taught, tmp_path):
+def test_the_probe_config_trains_one_head_per_held_out_person(faces, trained_run, tmp_path):
     config = probe_config.get_config("small")
-    config.update({"photographs": faces, "init": str(taught[0]), "everyone": False})
+    config.update({"photographs": faces, "init": str(trained_run[0]), "everyone": False})
     config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
     summary = crossval.run(config, tmp_path / "w")
     assert (summary["folds"], summary["people"]) == (5, 5)
@@ -403,10 +401,14 @@ def test_the_config_of_the_probe_trains_a_head_per_person(faces, taught, tmp_pat
     assert protocol["features"] == ["backbone", "gradients"] and protocol["test_crops"] == 1
 
 
-def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp_path):
-    """The head, its scaling and temperature folded into one layer, on mirror images as well."""
+def test_a_saved_probe_classifies_crops_of_other_people(faces, others, trained_run, tmp_path):
+    """The saved layer contains the scaling of features and the temperature."""
     config = tiny(
-        faces, protocol="cross_set", test_photographs=others, method="probe", init=str(taught[0])
+        faces,
+        protocol="cross_set",
+        test_photographs=others,
+        method="probe",
+        init=str(trained_run[0]),
     )
     config.allow_leaks = ("pretraining_labels",)
     crossval.run(config, tmp_path / "w")
@@ -418,19 +420,21 @@ def test_the_probe_answers_as_the_model_that_it_saves(faces, others, taught, tmp
     assert found.shape == (9, 3) and np.allclose(found.sum(1), 1, atol=1e-5)
 
 
-def test_photographs_cut_otherwise_than_the_model_knows_are_told(others, taught, tmp_path, capsys):
-    crossval.run(tiny(others, method="probe", init=str(taught[0])), tmp_path / "same")
+def test_a_crop_margin_other_than_the_models_causes_a_warning(
+    others, trained_run, tmp_path, capsys
+):
+    crossval.run(tiny(others, method="probe", init=str(trained_run[0])), tmp_path / "same")
     assert "different margins" not in capsys.readouterr().err
     loose = tmp_path / "loose"
     shutil.copytree(others, loose)
     settings = read_json(loose / "faces.json")
     write_json(loose / "faces.json", settings | {"crop": {"size": 80, "margin": 0.5}})
-    config = tiny(str(loose), method="probe", init=str(taught[0]))
+    config = tiny(str(loose), method="probe", init=str(trained_run[0]))
     crossval.run(config, tmp_path / "other")
-    assert f"0 for {taught[0]}, 0.5 for {loose}" in capsys.readouterr().err
+    assert f"0 for {trained_run[0]}, 0.5 for {loose}" in capsys.readouterr().err
     write_json(loose / "faces.json", settings | {"aligned": True})
-    assert crop_margins([config.init], [config.photographs]) == {str(taught[0]): 0.0}
-    fields = read_json(taught[0] / "model" / "model.json")
+    assert crop_margins([config.init], [config.photographs]) == {str(trained_run[0]): 0.0}
+    fields = read_json(trained_run[0] / "model" / "model.json")
     assert not fields["faces"]["aligned"]
     assert model_directory.read_faces(loose).aligned
     fields["faces"]["aligned"] = True
@@ -438,7 +442,7 @@ def test_photographs_cut_otherwise_than_the_model_knows_are_told(others, taught,
     assert crop_margins([str(tmp_path / "given")], [str(others)]) == {str(others): 0.0}
 
 
-def test_low_shot_trains_on_as_many_as_it_says(faces, tmp_path, monkeypatch):
+def test_low_shot_trains_on_the_requested_number_of_photographs(faces, tmp_path, monkeypatch):
     sizes = []
 
     class Counting(probe.LinearProbe):
@@ -459,7 +463,9 @@ def relative(faces, reference):
 
 
 @pytest.mark.parametrize("reference", ["balanced", "neutral"])
-def test_a_person_relative_model_ships_what_was_measured(faces, tmp_path, reference, capsys):
+def test_predict_gives_the_measured_probabilities_of_a_person_relative_model(
+    faces, tmp_path, reference, capsys
+):
     workdir, photos = tmp_path / "w", Path(faces.removesuffix("_faces"))
     summary = crossval.run(relative(faces, reference), workdir)
     table, protocol = answers(workdir), read_json(workdir / "protocol.json")
@@ -503,7 +509,7 @@ def test_a_person_relative_model_ships_what_was_measured(faces, tmp_path, refere
 
 
 @pytest.mark.parametrize("reference", ["mean", "balanced", "neutral"])
-def test_labels_of_the_people_tested_do_not_matter(faces, tmp_path, reference):
+def test_labels_of_test_people_do_not_influence_their_answers(faces, tmp_path, reference):
     config = validated(relative(faces, reference))
     photographs = read_photographs(config, tmp_path / "records")
     if reference == "neutral":
@@ -526,10 +532,10 @@ def test_people_without_a_neutral_photograph_are_left_out_and_counted(faces, tmp
         none.with_neutral()
 
 
-def test_what_is_selected_is_reported_and_shipped_and_held_out_people_are_never_seen(
-    faces, taught, tmp_path, monkeypatch
+def test_auto_reports_and_saves_its_selection_without_seeing_held_out_people(
+    faces, trained_run, tmp_path, monkeypatch
 ):
-    """From an emotion model: fine-tuning with a new head, a probe, and the model as it is."""
+    """From an emotion model: fine-tuning with a new head, a probe, and the unchanged model."""
     seen = {}
 
     def noting(fit):
@@ -542,7 +548,7 @@ def test_what_is_selected_is_reported_and_shipped_and_held_out_people_are_never_
 
     for kind in (fine_tune.FineTune, probe.LinearProbe, as_is.AsItIs):
         monkeypatch.setattr(kind, "fit", noting(kind.fit))
-    config = tiny(faces, method="auto", init=str(taught[0]), save_folds=True)
+    config = tiny(faces, method="auto", init=str(trained_run[0]), save_folds=True)
     config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
     summary = crossval.run(config, tmp_path / "w")
     assert summary["compilations"] == 1
@@ -576,21 +582,21 @@ def test_what_is_selected_is_reported_and_shipped_and_held_out_people_are_never_
         assert f"{one.method}: log loss {one.log_loss:.3f}" in card
 
 
-def test_without_a_model_to_start_from_fine_tuning_and_gradients_are_compared(faces, tmp_path):
+def test_auto_without_init_compares_fine_tuning_and_gradients(faces, tmp_path):
     made = method.make(validated(tiny(faces, method="auto")), list(EMOTIONS), 15.0)
     assert list(made.candidates) == ["fine_tune", "probe"]
     assert made.candidates["probe"].facts.features == ("gradients",)
 
 
-def test_a_network_that_has_never_learned_emotions_is_trained_longer(faces, taught, tmp_path):
-    """Random weights and a pretext; not an emotion model, nor what continued from the starter."""
+def test_a_network_that_has_never_learned_emotions_is_trained_longer(faces, trained_run, tmp_path):
+    """Random weights and pretext models are; emotion models and descendants of the starter not."""
     origins = {
         "pretext": None,
         "continued": model_directory.origin("starter"),
         "twice": Origin(name="a", sha256="0" * 64, init=model_directory.origin("starter")),
     }
     weights, record = (
-        read(taught[0]) for read in (model_directory.read_weights, model_directory.read_record)
+        read(trained_run[0]) for read in (model_directory.read_weights, model_directory.read_record)
     )
     nothing = {"tasks": {"rotation": {}}, "labels": {}, "inference": {}}
     for name, origin in origins.items():
@@ -607,39 +613,37 @@ def test_a_network_that_has_never_learned_emotions_is_trained_longer(faces, taug
         assert list(made) == ["fine_tune", "probe"]
         assert made["fine_tune"].steps == 300
         assert made["fine_tune"].config.optimizer.learning_rate == 6e-3
-    for init in (str(taught[0]), str(tmp_path / "continued"), str(tmp_path / "twice")):
+    for init in (str(trained_run[0]), str(tmp_path / "continued"), str(tmp_path / "twice")):
         made = candidates(init)
         assert list(made)[:2] == ["tuned_probe", "probe"]
         assert made["tuned_probe"].facts.steps == 100
 
 
-def test_a_model_to_start_from_brings_its_backbone_and_need_not_know_all_labels(faces, taught):
+def test_auto_uses_the_backbone_of_init_even_if_labels_are_unknown_to_it(faces, trained_run):
     config = emotion_config.get_config()  # of another size than the model
-    config.update({"photographs": faces, "init": str(taught[0])})
+    config.update({"photographs": faces, "init": str(trained_run[0])})
     made = method.make(validated(config), ["grim", *EMOTIONS[1:]], 15.0)
     assert list(made.candidates) == ["tuned_probe", "probe"]
     made = method.make(validated(config), ["grim", "glad"], 15.0)
     assert list(made.candidates) == ["fine_tune", "probe"]
 
 
-def test_the_tuned_probe_ships_what_it_measured(faces, taught, tmp_path):
-    config = tiny(faces, method="tuned_probe", init=str(taught[0]))
+def test_predict_gives_the_measured_probabilities_of_the_tuned_probe(faces, trained_run, tmp_path):
+    config = tiny(faces, method="tuned_probe", init=str(trained_run[0]))
     config.allow_leaks = ("pretraining_labels", "pretraining_duplicate")
     crossval.run(config, tmp_path / "w")
     assert model_directory.read_record(tmp_path / "w").inference["emotion"].gradients
     assert np.isfinite(answers(tmp_path / "w")["prob_happy"]).all()
 
 
-def test_the_tuned_probe_reads_the_average_of_the_tuned_weights_and_those_before(
-    faces, taught, tmp_path
-):
-    config = validated(tiny(faces, method="tuned_probe", init=str(taught[0])))
+def test_the_tuned_probe_averages_tuned_and_initial_weights(faces, trained_run, tmp_path):
+    config = validated(tiny(faces, method="tuned_probe", init=str(trained_run[0])))
     shown = read_photographs(config, tmp_path / "records").faces(np.arange(16))
     trainer = method.make(config, list(EMOTIONS), 16.0)
     found = trainer.fit(shown, None, seed=0, folder=tmp_path / "probe").model.weights
     tuner = fine_tune.FineTune(config, list(EMOTIONS), 16.0)
     tuned = tuner.fit(shown, None, seed=0, folder=tmp_path / "tuned").model.weights
-    before = model_directory.read_weights(taught[0])
+    before = model_directory.read_weights(trained_run[0])
     backbone = [path for path in before if "/backbone/" in path]
     moved = [path for path in backbone if np.abs(tuned[path] - before[path]).max() > 1e-5]
     assert len(moved) > len(backbone) / 2
@@ -664,6 +668,6 @@ def test_the_tuned_probe_reads_the_average_of_the_tuned_weights_and_those_before
         ({"allow_leaks": ("everything",)}, "allow_leaks=.*everything.* must be 'shared_id'"),
     ],
 )
-def test_what_cannot_be_is_told(faces, tmp_path, fields, words):
+def test_impossible_configs_of_crossval_are_user_errors(faces, tmp_path, fields, words):
     with pytest.raises(UserError, match=words):
         crossval.run(tiny(faces, **fields), tmp_path / "w")

@@ -21,7 +21,7 @@ def config(tmp_path):
     return config
 
 
-def test_writes_measures_people_and_report(config, tmp_path, capsys):
+def test_evaluate_writes_measures_people_and_report(config, tmp_path, capsys):
     summary = evaluate.run(config, tmp_path / "out")
     measured = json.loads((tmp_path / "out" / "metrics.json").read_text())
     table = pd.read_parquet(tmp_path / "p" / "predictions.parquet")
@@ -45,14 +45,14 @@ def test_writes_measures_people_and_report(config, tmp_path, capsys):
     assert re.fullmatch(r"  chance +25\.0 %", chance) and place == f"results: {tmp_path}/out"
 
 
-def test_a_difference_that_is_not_significant_is_marked_so(config, tmp_path, capsys):
+def test_a_difference_that_is_not_significant_is_marked(config, tmp_path, capsys):
     config.runs.scratch = config.runs.pretrained
     evaluate.run(config, tmp_path / "out")
     (scratch,) = [line for line in capsys.readouterr().out.splitlines() if "scratch" in line]
     assert scratch.endswith("+0.0 (+0.0 to +0.0)  not significant")
 
 
-def test_a_second_run_does_nothing_and_a_repetition_gives_the_same_numbers(config, tmp_path):
+def test_a_second_run_returns_at_once_and_a_repetition_gives_the_same_figures(config, tmp_path):
     first = evaluate.run(config, tmp_path / "out")
     written = (tmp_path / "out" / "metrics.json").stat().st_mtime_ns
     assert evaluate.run(config, tmp_path / "out") == first
@@ -63,7 +63,7 @@ def test_a_second_run_does_nothing_and_a_repetition_gives_the_same_numbers(confi
         assert first_bytes == (tmp_path / "again" / name).read_bytes()
 
 
-def test_a_random_split_is_said_aloud(tmp_path):
+def test_a_random_split_is_reported_on_the_terminal(tmp_path):
     config = get_config()
     config.bootstrap.samples = 50
     config.runs.model = str(write_run(tmp_path / "r", *simulate(protocol="random")))

@@ -1,4 +1,4 @@
-"""export: the files, what is said about them, and what is refused."""
+"""The stage `export`: its files, their description, and models that are refused."""
 
 import importlib.util
 import json
@@ -40,7 +40,7 @@ def save(folder, *, backbone=None, arrays=None, **how):
 
 @pytest.fixture(scope="module")
 def tuned_probe(tmp_path_factory):
-    """A model of the kind of `method = "tuned_probe"`, with five crops and a temperature."""
+    """A model as of `method = "tuned_probe"`, with five crops and a temperature."""
     shape = (gradients.WIDTH, len(trained_model.load("starter").record.labels["emotion"]))
     kernel = np.random.default_rng(0).normal(0, 0.2, shape).astype(np.float32)
     return save(
@@ -56,7 +56,7 @@ def noise(count, seed=1):
     return np.random.default_rng(seed).integers(0, 256, (count, 80, 80, 3), np.uint8)
 
 
-def test_the_onnx_file_answers_as_the_model(tuned_probe, tmp_path):
+def test_the_onnx_file_gives_the_probabilities_of_the_model(tuned_probe, tmp_path):
     pytest.importorskip("jax2onnx", reason=NEEDED)
     folder, model = tuned_probe
     summary = export.run(config_for(folder, formats=("onnx",)), tmp_path / "out")
@@ -87,7 +87,7 @@ def test_the_onnx_file_answers_as_the_model(tuned_probe, tmp_path):
     assert described["inference"]["temperature"] == 1.3
 
 
-def test_the_stablehlo_file_needs_nothing_but_jax(tuned_probe, tmp_path, monkeypatch):
+def test_the_stablehlo_file_needs_only_jax(tuned_probe, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     folder, model = tuned_probe
     export.run(config_for(folder, formats=ALONE), tmp_path / "out")
@@ -99,7 +99,7 @@ def test_the_stablehlo_file_needs_nothing_but_jax(tuned_probe, tmp_path, monkeyp
         np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
 
 
-def test_the_card_says_what_goes_in_and_comes_out(tmp_path):
+def test_the_readme_describes_input_and_output(tmp_path):
     out = tmp_path / "out"
     export.run(config_for("starter", formats=ALONE), out)
     text = (out / "README.md").read_text()
@@ -118,7 +118,7 @@ def test_a_network_in_bfloat16_is_exported_in_float32(tmp_path):
     assert not (tmp_path / "out" / "LICENSE").exists()
 
 
-def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch):
+def test_a_file_that_disagrees_with_the_model_is_not_kept(tmp_path, monkeypatch):
     make = answer.make
 
     def wrong(model):
@@ -131,7 +131,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch):
     assert not list((tmp_path / "out").glob("*model*"))
 
 
-def test_a_missing_converter_is_told_before_anything_is_written(tmp_path, monkeypatch):
+def test_a_missing_converter_is_reported_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"onnx needs jax2onnx, onnx, onnxruntime: pip install"):
         export.run(config_for("starter"), tmp_path / "out")
@@ -145,7 +145,7 @@ def test_a_person_relative_model_is_refused(tmp_path):
         export.run(config_for(folder, formats=ALONE), tmp_path / "out")
 
 
-def test_a_model_of_unknown_crops_is_refused(tmp_path):
+def test_a_model_without_a_record_of_its_crops_is_refused(tmp_path):
     loaded = trained_model.load("starter")
     record = loaded.record.model_copy(update={"faces": None})
     Model(record, loaded.weights).save(tmp_path / "model")
@@ -153,6 +153,6 @@ def test_a_model_of_unknown_crops_is_refused(tmp_path):
         export.run(config_for(tmp_path / "model", formats=ALONE), tmp_path / "out")
 
 
-def test_no_model_is_told(tmp_path):
+def test_a_missing_model_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"set --config\.model to starter, a model directory"):
         export.run(config_for("", formats=ALONE), tmp_path / "out")

@@ -32,7 +32,7 @@ def config_for(folder, **fields):
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Two people, one name twice, a scene without people, and four files that are not whole."""
+    """Clips of two people, a name that occurs twice, a scene without people, four damaged files."""
     folder = tmp_path_factory.mktemp("videos")
     (folder / "علی 1").mkdir()
     shape = 6, 6, (240, 320)
@@ -53,13 +53,13 @@ def extracted(videos, tmp_path_factory):
 
 
 def contents(workdir):
-    """Every file of the results by name; stats and tables included."""
+    """The content of every result file by name, including counts and tables."""
     names = ("shards", "manifest.parquet", "negatives.parquet", "skipped.csv")
     files = [p for name in names for p in [workdir / name, *(workdir / name).rglob("*")]]
     return {p.relative_to(workdir).as_posix(): p.read_bytes() for p in files if p.is_file()}
 
 
-def test_every_frame_is_accounted_for(extracted):
+def test_the_counts_of_frames_add_up(extracted):
     _, summary = extracted
     assert summary["videos"] == 6 and summary["skipped"] == 3 and summary["damaged"] == 0
     assert summary["frames"] == 12  # 1 s of each of three clips, four frames a second
@@ -114,7 +114,7 @@ def test_bad_videos_are_listed_with_their_reasons(extracted):
     assert all(",not_a_video," in line for line in lines[1:])
 
 
-def test_worker_processes_give_the_same(extracted, videos, tmp_path):
+def test_worker_processes_write_the_same_files(extracted, videos, tmp_path):
     extract.run(config_for(videos, workers=1), tmp_path / "work")
     assert contents(tmp_path / "work") == contents(extracted[0])
 
@@ -150,7 +150,7 @@ def test_killed_and_run_again_ends_the_same(extracted, videos, tmp_path, monkeyp
     assert len(again) == 2
 
 
-def test_videos_that_come_later_or_change_are_extracted_alone(videos, tmp_path, monkeypatch):
+def test_only_new_and_changed_videos_are_extracted_again(videos, tmp_path, monkeypatch):
     folder, workdir = tmp_path / "videos", tmp_path / "work"
     folder.mkdir()
     shutil.copy(videos / "scene.mp4", folder / "a.mp4")
@@ -169,7 +169,7 @@ def test_videos_that_come_later_or_change_are_extracted_alone(videos, tmp_path, 
     assert ran == ["b.mp4", "a.mp4"]
 
 
-def test_a_cut_off_video_keeps_its_frames(videos, tmp_path):
+def test_the_frames_of_a_truncated_video_are_kept(videos, tmp_path):
     write_scene(tmp_path / "a.mp4", 3, 18, 6, (240, 320))
     with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "a.mkv"), "w") as copy:
         stream = copy.add_stream_from_template(source.streams.video[0])
@@ -186,7 +186,7 @@ def test_a_cut_off_video_keeps_its_frames(videos, tmp_path):
     assert "a.mkv,damaged," in (tmp_path / "work/skipped.csv").read_text()
 
 
-def test_names_of_shards_are_short_plain_and_different():
+def test_names_of_shards_are_short_ascii_and_unique():
     ids = ["a/x.mp4", "b/x.mp4", "a/x.avi", "a_x.mp4", "ب.mp4", "😀.mp4", "n" * 250 + ".mp4"]
     names = [shards.shard_name(video) for video in ids]
     assert len(set(names)) == len(ids)
@@ -204,12 +204,12 @@ def test_names_of_shards_are_short_plain_and_different():
         ({"detector": {"factor": 1.5}}, "--config.detector"),
     ],
 )
-def test_senseless_configs_are_refused(videos, tmp_path, fields, message):
+def test_invalid_extract_configs_are_refused(videos, tmp_path, fields, message):
     with pytest.raises(UserError, match=message):
         extract.run(config_for(videos, **fields), tmp_path / "work")
 
 
-def test_no_video_at_all_is_an_error(tmp_path):
+def test_a_folder_without_videos_is_an_error(tmp_path):
     (tmp_path / "videos").mkdir()
     with pytest.raises(UserError, match="there are no videos below"):
         extract.run(config_for(tmp_path / "videos"), tmp_path / "work")
@@ -218,7 +218,7 @@ def test_no_video_at_all_is_an_error(tmp_path):
         extract.run(config_for(tmp_path / "videos"), tmp_path / "work")
 
 
-def test_detections_overlap_no_hard_negative(videos, tmp_path):
+def test_hard_negatives_do_not_overlap_detections(videos, tmp_path):
     config = config_for(videos / "person.mp4", negatives={"per_frame": 0, "floor": 0.01})
     extract.run(config, tmp_path / "work")
     hard = read_negatives(tmp_path / "work/negatives.parquet")

@@ -1,4 +1,4 @@
-"""imagenet_check: yes for weights that classify, no for weights that do not."""
+"""imagenet_check: weights that classify correctly pass, others fail."""
 
 import cv2
 import jax
@@ -26,7 +26,7 @@ COUNT, SIDE, SHOWN = 20, 88, 77  # pictures; pixels; 77 = 0.875 * 88
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """A network and a number of pictures that are quick."""
+    """Makes the network small and the required number of pictures low."""
     monkeypatch.setattr(imagenet_check, "NETWORK", NETWORK)
     monkeypatch.setattr(imagenet_check, "SIZE", SHOWN)
     monkeypatch.setattr(imagenet_check, "FEWEST", COUNT)
@@ -76,7 +76,7 @@ def check(weights, images, workdir, **fields):
     return imagenet_check.run(config.lock(), workdir)
 
 
-def test_weights_that_classify_get_a_yes(tmp_path, folder, head, capsys):
+def test_weights_that_classify_correctly_pass(tmp_path, folder, head, capsys):
     layers = foreign.keras_layers(TRUTH) | {"predictions": head}
     file = foreign.write_keras_layers(tmp_path / "a.h5", layers)
     summary = check(file, folder, tmp_path / "w")
@@ -85,7 +85,7 @@ def test_weights_that_classify_get_a_yes(tmp_path, folder, head, capsys):
     assert "yes: top-1 100.0% of 20 pictures" in capsys.readouterr().out
 
 
-def test_random_weights_get_a_no(tmp_path, folder):
+def test_random_weights_fail(tmp_path, folder):
     """A file of timm without a head, and the head from another file."""
     rng = np.random.default_rng(1)
     backbone = foreign.write_timm(tmp_path / "b.safetensors", TRUTH, head=False)
@@ -104,8 +104,8 @@ def test_random_weights_get_a_no(tmp_path, folder):
     [(80, 100, "yes"), (72, 100, "yes"), (70, 100, "no"), (39_800, 50_000, "yes"),
      (39_000, 50_000, "no"), (1, 1000, "no")],
 )  # fmt: skip
-def test_the_answer_allows_for_chance(right, pictures, answer):
-    """By hand: Wilson's upper end of 72 of 100 is 79.9 %, of 70 it is 78.1, of 39,000 78.4."""
+def test_the_answer_uses_the_wilson_interval(right, pictures, answer):
+    """Computed by hand: Wilson's upper limit is 79.9 % for 72 of 100, and 78.1 % for 70 of 100."""
     assert imagenet_check.judged(right, pictures, 0.79)["answer"] == answer
 
 
@@ -124,7 +124,7 @@ def test_classes_are_read_from_names(tmp_path, pictures):
     assert without == 1
 
 
-def test_without_an_answer_one_line_says_why(tmp_path, folder, pictures):
+def test_missing_weights_or_pictures_are_user_errors(tmp_path, folder, pictures):
     layers = foreign.keras_layers(TRUTH, head=False)
     file = foreign.write_keras_layers(tmp_path / "notop.h5", layers)
     with pytest.raises(UserError, match=r"no head with 1000 classes .*notop"):

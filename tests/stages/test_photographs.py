@@ -1,4 +1,4 @@
-"""Photographs → faces: the right face, upright and in place; those without one kept and counted."""
+"""The stage `photographs`: one aligned face per photograph; photographs without one are counted."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def portrait() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, portrait) -> tuple[Path, dict, ConfigDict]:
-    """The stage, run on: a face, a face beside a smaller one, a texture, and a stray name."""
+    """A finished run on a face, a face next to a smaller one, a texture, and an unusual name."""
     root = tmp_path_factory.mktemp("stage")
     photos = root / "photos"
     sad = photograph(PERSON, "sad", 0)
@@ -105,7 +105,7 @@ def test_the_largest_face_is_taken(finished):
 
 
 def test_a_crop_shows_the_face_at_its_place(finished):
-    """Aligning a crop once more changes next to nothing: the landmarks lie on the template."""
+    """Aligning a crop again hardly changes it, so its landmarks match the template."""
     row = table(finished[0]).loc["ann/Happy/1.png"]
     crop = cv2.imread(str(finished[0] / row["crop"]))[..., ::-1]
     landmarks = largest_face(np.ascontiguousarray(crop))
@@ -144,7 +144,7 @@ def test_killed_and_run_again_ends_the_same(finished, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("factor", [4.0, 0.25])
 def test_landmarks_are_those_of_the_photograph_at_any_size(portrait, factor):
-    """1280 and 80 pixels: above and below what the detector is shown."""
+    """1280 and 80 pixels are above and below the size at which the detector searches."""
     place = largest_face(portrait, 320)
     method = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
     scaled = cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=method)
@@ -152,7 +152,7 @@ def test_landmarks_are_those_of_the_photograph_at_any_size(portrait, factor):
     assert np.abs((found + 0.5) / factor - 0.5 - place).max() < 6
 
 
-def test_the_second_look_gives_landmarks_of_the_photograph(portrait):
+def test_landmarks_of_the_second_search_are_those_of_the_photograph(portrait):
     place = largest_face(portrait)
     pipeline = photographs.pipeline_of(validated(config(Path())))
     plain = pipeline.model_copy(update={"search": Search(max_side=1280)})
@@ -160,8 +160,8 @@ def test_the_second_look_gives_landmarks_of_the_photograph(portrait):
     assert np.abs(found - place).max() < 4
 
 
-def test_a_face_that_fills_a_small_picture(portrait):
-    """48 x 48 pixels, cut close, as FER2013 has them."""
+def test_a_face_that_fills_a_small_picture_is_found(portrait):
+    """A tight crop of 48 x 48 pixels, as in FER2013."""
     points = largest_face(portrait)
     x, y = points.mean(0)
     half = 1.3 * np.linalg.norm(points[0] - points[1])
@@ -171,7 +171,7 @@ def test_a_face_that_fills_a_small_picture(portrait):
     assert np.abs(largest_face(tight) - expected).max() < 3
 
 
-def test_cut_out_faces_are_only_resized(tmp_path):
+def test_aligned_faces_are_only_resized(tmp_path):
     for emotion, value in (("happy", 50), ("sad", 90)):
         write(tmp_path / "in" / "ann" / emotion / "1.png", np.full((48, 48, 3), value, np.uint8))
     summary = run(config(tmp_path / "in", aligned=True), tmp_path / "out")
@@ -181,7 +181,7 @@ def test_cut_out_faces_are_only_resized(tmp_path):
     assert crop.shape == (80, 80, 3) and (crop == 90).all()
 
 
-def test_photographs_that_come_later_or_go_are_followed(tmp_path):
+def test_added_and_deleted_photographs_are_applied(tmp_path):
     for name in ("happy/1", "sad/1"):
         write(tmp_path / "in" / "ann" / f"{name}.png", np.full((48, 48, 3), 50, np.uint8))
     run(config(tmp_path / "in", aligned=True), tmp_path / "out")
@@ -193,8 +193,8 @@ def test_photographs_that_come_later_or_go_are_followed(tmp_path):
 
 
 @pytest.mark.parametrize("labels", ["folder", "table"])
-def test_originals_where_crops_would_go_are_never_touched(tmp_path, labels):
-    """The photographs lie in D/faces, and the workdir is D."""
+def test_originals_at_the_paths_of_crops_are_never_changed(tmp_path, labels):
+    """The photographs are in D/faces, and the workdir is D."""
     originals = {}
     for emotion in ("happy", "sad"):
         file = tmp_path / "faces" / "ann" / emotion / "1.png"
@@ -214,7 +214,7 @@ def test_originals_where_crops_would_go_are_never_touched(tmp_path, labels):
 
 
 @pytest.mark.parametrize("change", ["revoke", "replace", "ledger"])
-def test_what_a_table_names_counts_as_an_input(tmp_path, change):
+def test_files_that_a_table_names_count_as_inputs(tmp_path, change):
     for subject in ("ann", "bob"):
         for emotion in ("happy", "sad"):
             image = np.full((48, 48, 3), 50, np.uint8)
@@ -237,8 +237,8 @@ def test_what_a_table_names_counts_as_an_input(tmp_path, change):
         assert not list((tmp_path / "out").rglob("*ann*"))
 
 
-def test_crops_of_names_that_a_disk_may_take_for_one_do_not_meet(tmp_path):
-    """In two spellings of a person, two forms of Unicode, and names that are nearly too long."""
+def test_names_that_a_file_system_may_treat_as_equal_have_different_crops(tmp_path):
+    """Two spellings of a person, two forms of Unicode, and names that are nearly too long."""
     long = "n" * 240
     photos = [
         "علي/sad/1.png", "علی/sad/1.png", "علی/sad/e\u0301.png", "علی/sad/é.png", "علی/sad/É.jpg",
@@ -255,7 +255,7 @@ def test_crops_of_names_that_a_disk_may_take_for_one_do_not_meet(tmp_path):
         assert abs(int(cv2.imread(str(tmp_path / "out" / crops[photo])).mean()) - 10 * number) < 3
 
 
-def test_a_name_that_looks_like_one_of_ours_is_not_overwritten(tmp_path):
+def test_a_name_like_that_of_another_crop_is_not_overwritten(tmp_path):
     labels = pd.DataFrame({"subject": "ann", "emotion": "sad", "photo": ["1.png", "1.jpg"]})
     first, second = photographs._crop_names(labels)
     third = {"subject": "ann", "emotion": "sad", "photo": Path(first).name}
@@ -263,7 +263,7 @@ def test_a_name_that_looks_like_one_of_ours_is_not_overwritten(tmp_path):
     assert made[:2] == [first, second] and len(set(made)) == 3
 
 
-def test_problems_that_the_user_must_fix(tmp_path):
+def test_invalid_photographs_are_user_errors(tmp_path):
     with pytest.raises(UserError, match=r"--config\.photos"):
         run(config(""), tmp_path / "a")
     write(tmp_path / "in" / "ann" / "smug" / "1.png", np.zeros((9, 9, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""predict: the rows, the pictures, the videos, and what happens to files that are none."""
+"""The stage `predict`: rows, pictures and videos, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DETECTOR = {"min_face": 40, "factor": 0.709, "thresholds": [0.6, 0.7, 0.8]}
 
 
 def record(task="emotion", labels=LABELS, **fields):
-    """Of a model whose faces were searched for once, at the size of their pictures."""
+    """The record of a model whose pictures were searched once, at their own size."""
     pipeline = {"detector": DETECTOR, "search": {}, "crop": {"size": 72, "margin": 0.1}}
     whole = {
         "image_size": 32,
@@ -52,7 +52,7 @@ def record(task="emotion", labels=LABELS, **fields):
 
 
 class ColourModel(trained_model.Model):
-    """An "emotion" from a crop's mean colour; remembers the crops that it was shown."""
+    """Derives an "emotion" from a crop's mean colour, and stores the crops that it is given."""
 
     def __init__(self, made=None) -> None:
         self.record = made or record()
@@ -69,7 +69,7 @@ class ColourModel(trained_model.Model):
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
-    """A stand-in for what lies in the folder that the configs name."""
+    """A stand-in for the model in the folder that the configs name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "somewhere").mkdir()
     loaded = ColourModel()
@@ -102,7 +102,7 @@ def rows_of(workdir) -> pd.DataFrame:
     return pd.read_csv(workdir / "predictions.csv")
 
 
-def test_a_folder_of_everything(tmp_path, media, model):
+def test_a_folder_of_pictures_videos_and_other_files_is_predicted(tmp_path, media, model):
     summary = predict.run(config_for(media, every_s=0.5), tmp_path / "out")
     table = rows_of(tmp_path / "out")
     assert list(table.columns) == [
@@ -140,7 +140,7 @@ def test_a_folder_of_everything(tmp_path, media, model):
     assert read_image(annotated / "b one.jpg").shape == (480, 640, 3)
 
 
-def test_a_face_is_cut_out_as_the_model_was_taught(tmp_path, media, model):
+def test_a_face_is_cropped_like_the_training_faces_of_the_model(tmp_path, media, model):
     predict.run(config_for(media / "b one.jpg"), tmp_path / "out")
     image = read_image(media / "b one.jpg")
     settings = DETECTOR | {"thresholds": tuple(DETECTOR["thresholds"])}
@@ -168,7 +168,9 @@ def test_an_annotated_video_plays_at_the_sampled_rate(tmp_path, media, model):
         assert times == pytest.approx(filmed - filmed[0], abs=0.02)
 
 
-def test_annotate_can_be_left_out_and_a_second_run_does_nothing(tmp_path, media, model):
+def test_without_annotate_only_tables_are_written_and_a_second_run_returns_at_once(
+    tmp_path, media, model
+):
     config = config_for(media, annotate=False)
     first = predict.run(config, tmp_path / "out")
     assert not (tmp_path / "out" / "annotated").exists()
@@ -204,7 +206,9 @@ def test_answers_that_are_not_confident_enough_are_withheld(tmp_path, media, mod
         predict.run(config_for(media, coverage=0.5), tmp_path / "none")
 
 
-def test_a_large_picture_is_searched_small_and_cut_out_of_the_original(tmp_path, media, model):
+def test_a_large_picture_is_reduced_for_detection_and_cropped_from_the_original(
+    tmp_path, media, model
+):
     picture = read_image(media / "b one.jpg")
     for name, factor in (("small", 2), ("large", 6)):  # faces of 20 pixels and more are searched
         image = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
@@ -239,7 +243,7 @@ def test_boxes_and_landmarks_are_in_pixels_of_the_original(monkeypatch):
 
 
 def fake_detector(face_of):
-    """A detector whose faces are what `face_of(image)` says: scores [n]."""
+    """A detector that finds a face for each score in `face_of(image)`."""
 
     class Fake:
         def __init__(self, min_face, thresholds, **_) -> None:
@@ -257,7 +261,7 @@ def fake_detector(face_of):
     return Fake
 
 
-def test_a_long_video_holds_one_batch_of_frames(tmp_path, model, monkeypatch):
+def test_a_long_video_keeps_only_one_batch_of_frames_in_memory(tmp_path, model, monkeypatch):
     ahead, given, looked_at = [], [0], [0]
 
     def frames(path, every_s):
@@ -297,7 +301,7 @@ def test_a_second_recording_of_a_camera_needs_another_workdir(tmp_path, capture,
 
 
 @pytest.mark.usefixtures("keys", "model")
-def test_a_camera_that_is_ended_before_its_first_frame_is_a_user_error(
+def test_a_camera_that_is_stopped_before_its_first_frame_is_a_user_error(
     tmp_path, capture, monkeypatch
 ):
     monkeypatch.setattr(capture, "set", lambda *_: signal.raise_signal(signal.SIGINT))
@@ -307,7 +311,7 @@ def test_a_camera_that_is_ended_before_its_first_frame_is_a_user_error(
     assert not (tmp_path / "out" / "config.json").exists()  # the same command can be run again
 
 
-def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
+def test_frames_of_a_damaged_video_are_counted(tmp_path, model, monkeypatch):
     def frames(path, every_s):
         for index in range(7):
             if path.name == "b.mp4" and index == 5:
@@ -332,7 +336,7 @@ def test_what_a_damaged_video_gave_counts(tmp_path, model, monkeypatch):
     ("times", "every_s", "expected"),
     [([0.0, 0.2, 0.4], 0.2, 5), ([1.0, 2.0], 0.1, 1), ([7.0], 0.25, 4), ([7.0], 0.0, 1)],
 )
-def test_frame_rate(times, every_s, expected):
+def test_the_frame_rate_follows_from_the_times_of_frames(times, every_s, expected):
     frames = [Frame(i, t, np.zeros((2, 2, 3), np.uint8)) for i, t in enumerate(times)]
     assert predict.frame_rate(frames, every_s) == pytest.approx(expected)
 
@@ -377,14 +381,14 @@ def test_annotated_picture_shows_the_face(tmp_path, media, model):
     assert 0.01 < changed < 0.2
 
 
-def test_a_model_that_does_not_say_how_faces_are_cut(tmp_path, media, model):
+def test_a_model_without_a_record_of_its_faces_is_refused(tmp_path, media, model):
     model.record = record(faces=None)
     with pytest.raises(UserError, match="has no record of how its faces were found"):
         predict.run(config_for(media), tmp_path / "out")
 
 
 def small_video(path, size=(48, 64), codec="mpeg4"):
-    """Three frames; the container is that of the suffix."""
+    """A video of three frames, in the container of the suffix."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=5)
         stream.height, stream.width = size
@@ -398,13 +402,13 @@ def small_video(path, size=(48, 64), codec="mpeg4"):
 
 @pytest.fixture
 def no_detector(monkeypatch):
-    """One face in every picture, none in those with a side below 8 pixels."""
+    """A detector that finds one face in each picture, and none if a side is below 8 pixels."""
     monkeypatch.setattr(
         search, "Detector", fake_detector(lambda image: [0.9] * (min(image.shape[:2]) > 7))
     )
 
 
-def test_file_names_that_are_no_utf8_have_a_row_too(tmp_path, model, no_detector):
+def test_file_names_that_are_not_utf8_have_a_row(tmp_path, model, no_detector):
     (tmp_path / "in").mkdir()
     picture = cv2.imencode(".png", np.full((60, 60, 3), 90, np.uint8))[1].tobytes()
     (tmp_path / "in" / os.fsdecode(b"\xff.png")).write_bytes(picture)
@@ -412,7 +416,7 @@ def test_file_names_that_are_no_utf8_have_a_row_too(tmp_path, model, no_detector
     assert rows_of(tmp_path / "out")["source"].tolist() == ["\\udcff.png"]
 
 
-def test_odd_sources_fail_alone(tmp_path, model, no_detector):
+def test_a_source_that_fails_does_not_affect_others(tmp_path, model, no_detector):
     folder = tmp_path / "in"
     folder.mkdir()
     picture = np.full((60, 60, 3), 90, np.uint8)
@@ -443,7 +447,7 @@ def test_odd_sources_fail_alone(tmp_path, model, no_detector):
 
 
 @pytest.mark.timeout(60)
-def test_pipes_huge_pictures_and_kinds_of_cameras_are_skipped_with_a_reason(
+def test_pipes_huge_pictures_and_camera_formats_are_skipped_with_a_reason(
     tmp_path, model, no_detector
 ):
     folder = tmp_path / "in"
@@ -458,25 +462,28 @@ def test_pipes_huge_pictures_and_kinds_of_cameras_are_skipped_with_a_reason(
     assert (summary["frames"], summary["skipped"], summary["sources"]) == (1, 6, 7)
     with (tmp_path / "out" / "skipped.csv").open() as file:
         reasons = {row["source"]: row["reason"] for row in csv.DictReader(file)}
-    for name, told in {
+    for name, reported in {
         "pipe.png": "named pipe", "pipe.mp4": "named pipe", "pipe": "not an image",
         "gone.png": "No such file", "IMG_1.HEIC": "HEIC pictures are not supported; convert",
         "huge.png": "9000 x 9000 pixels",
     }.items():  # fmt: skip
-        assert told in reasons[name]
+        assert reported in reasons[name]
 
 
 @pytest.mark.timeout(60)
-def test_a_single_file_that_cannot_be_read_is_told_why(tmp_path, model, no_detector):
+def test_the_error_for_an_unreadable_file_says_why(tmp_path, model, no_detector):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "phone").mkdir()
     (tmp_path / "phone" / "1.heic").touch()
-    for name, told in (("pipe.png", "named pipe"), ("phone", "HEIC pictures are not supported")):
-        with pytest.raises(UserError, match=told):
+    for name, reported in (
+        ("pipe.png", "named pipe"),
+        ("phone", "HEIC pictures are not supported"),
+    ):
+        with pytest.raises(UserError, match=reported):
             predict.run(config_for(tmp_path / name), tmp_path / f"out of {name}")
 
 
-def test_no_two_copies_go_to_one_place(tmp_path):
+def test_annotated_copies_have_different_paths(tmp_path):
     names = ["a.tiff", "a.tiff.png", "A.TIFF.PNG", "b.tiff", "b.tiff.png/c.png", "x" * 300 + ".bmp"]
     images = [reading.Photograph(name, tmp_path / name) for name in names]
     videos = [reading.Video(name, tmp_path / name, 0.2) for name in ("v.mov", "v.mov.mp4", "v.avi")]
@@ -489,9 +496,7 @@ def test_no_two_copies_go_to_one_place(tmp_path):
     assert max(len(place.name.encode()) for place in places.values()) <= 200
 
 
-def test_a_picture_that_breaks_the_analysis_does_not_take_its_batch_along(
-    tmp_path, model, monkeypatch
-):
+def test_a_picture_that_cannot_be_analysed_does_not_affect_its_batch(tmp_path, model, monkeypatch):
     def face_of(image):
         if image.mean() < 10:
             raise cv2.error("no such picture")
@@ -508,7 +513,7 @@ def test_a_picture_that_breaks_the_analysis_does_not_take_its_batch_along(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_full_disk_is_not_the_fault_of_a_source(
+def test_a_full_disk_is_not_recorded_as_a_skipped_source(
     tmp_path, model, no_detector, monkeypatch, number
 ):
     def full(path, image):
@@ -520,7 +525,7 @@ def test_a_full_disk_is_not_the_fault_of_a_source(
         predict.run(config_for(tmp_path / "in"), tmp_path / "out")
 
 
-def test_an_interruption_is_not_the_fault_of_a_source():
+def test_an_interruption_is_not_recorded_as_a_skipped_source():
     skips = Skips()
     for stop in (TerminatedError("predict: stopped"), KeyboardInterrupt()):
         with pytest.raises(type(stop)), skips.each("a.png"):
@@ -529,7 +534,7 @@ def test_an_interruption_is_not_the_fault_of_a_source():
 
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+1.png", "-1.png", "@a.png", "\tb.png"])
-def test_names_are_no_formulas_in_a_spreadsheet(tmp_path, model, no_detector, name):
+def test_names_are_not_formulas_in_a_spreadsheet(tmp_path, model, no_detector, name):
     (tmp_path / "in").mkdir()
     picture = cv2.imencode(".png", np.full((60, 60, 3), 90, np.uint8))[1].tobytes()
     (tmp_path / "in" / name).write_bytes(picture)
@@ -551,9 +556,7 @@ def test_the_input_is_never_overwritten(tmp_path, model, no_detector, place):
     assert image.read_bytes() == before
 
 
-def test_small_pictures_and_faces_that_fill_theirs_are_searched_as_photographs_are(
-    tmp_path, model, media
-):
+def test_small_pictures_are_searched_in_the_same_way_as_photographs(tmp_path, model, media):
     pipeline = photographs.pipeline_of(validated(photographs_config.get_config()))
     model.record = model.record.model_copy(update={"faces": pipeline})
     portrait = read_image(media / "b one.jpg")

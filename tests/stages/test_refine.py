@@ -1,4 +1,4 @@
-"""refine: the threshold, the verdicts, and that no row is ever lost."""
+"""The stage `refine`: the threshold, the verdicts, and that no row is ever lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIZE = 32
 
 
 class BrightnessVerifier(trained_model.Model):
-    """Takes a crop's mean brightness / 255 for the probability of a face."""
+    """A verifier whose probability of a face is a crop's mean brightness / 255."""
 
     def __init__(self, task: str = "verification") -> None:
         self.record = ModelRecord(
@@ -45,7 +45,7 @@ def flat_crops(levels) -> np.ndarray:
 
 
 def write_extract(folder, faces, videos=6):
-    """An extract workdir with a crop a face; faces: [(brightness, detector_score), ...]."""
+    """Writes an extract workdir with one crop for each (brightness, detector_score) in `faces`."""
     rows = []
     for i, (level, score) in enumerate(faces):
         crop = f"shards/clip ü {i % videos}/crops/{i:03d}.png"
@@ -67,14 +67,14 @@ def write_extract(folder, faces, videos=6):
 
 @pytest.fixture(autouse=True)
 def somewhere(tmp_path, monkeypatch):
-    """The folder that the configs name as the verifier's; what is loaded from it is a stand-in."""
+    """The folder of the verifier in configs, from which a stand-in is loaded."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "somewhere").mkdir()
 
 
 @pytest.fixture
 def validation(monkeypatch):
-    """100 validation faces of brightness 101..200 and 50 other crops of 1..50."""
+    """100 validation faces of brightness 101 to 200, and 50 other crops of 1 to 50."""
     source = ArraySource(
         flat_crops([*range(101, 201), *range(1, 51)]), np.array([1] * 100 + [0] * 50, np.int32)
     )
@@ -95,20 +95,20 @@ def config_for(folder, **fields):
     ("count", "share", "lost"),
     [(200, 0.01, 2), (199, 0.01, 1), (100, 0.01, 1), (99, 0.01, 0), (5, 0.01, 0), (10, 0.3, 3)],
 )
-def test_threshold_loses_as_many_faces_as_it_may(count, share, lost):
+def test_the_threshold_loses_the_allowed_share_of_faces(count, share, lost):
     scores = np.random.default_rng([count]).permutation(np.linspace(0.1, 0.9, count))
     threshold = refine.operating_threshold(scores, share)
     assert (scores < threshold).sum() == lost
     assert (scores < threshold + 2e-6).sum() == lost + 1  # the largest such threshold
 
 
-def test_threshold_does_not_hang_on_the_last_bits_of_equal_scores():
+def test_the_threshold_does_not_depend_on_the_last_bits_of_scores():
     scores = np.full(300, 0.9999999, np.float32)
     threshold = refine.operating_threshold(scores, 0.01)
     assert (scores - np.float32(6e-8) >= threshold).all()
 
 
-def test_threshold_without_faces_is_the_users_error():
+def test_a_threshold_without_faces_is_a_user_error():
     with pytest.raises(UserError, match="validation split contains no faces"):
         refine.operating_threshold(np.zeros(0), 0.01)
 
@@ -131,8 +131,8 @@ def test_quality_counts_and_wilson_intervals():
     assert measured["roc_auc"] == pytest.approx(pairs)
 
 
-def test_crops_of_one_video_do_not_pass_for_many():
-    """Ten videos, one of which is lost as a whole: Wilson takes its 20 crops for independent."""
+def test_crops_of_one_video_are_not_counted_as_independent():
+    """One of ten videos is lost completely; Wilson's interval assumes 20 independent crops."""
     kept = np.repeat(np.arange(10) != 3, 20)
     ones = np.ones(200, bool)
     found = rate(kept, ones, [f"v{i // 20}" for i in range(200)])
@@ -146,7 +146,7 @@ def test_crops_of_one_video_do_not_pass_for_many():
     assert nothing["value"] is None and nothing["by_source"]["low"] is None
 
 
-def test_quality_says_when_faces_are_few():
+def test_quality_notes_if_there_are_few_faces():
     scored = Scored(np.full(20, 0.9, np.float32), np.ones(20, bool), ["a"] * 20)
     found = refine.quality(scored, 0.9)
     note = few_faces_note(found, "test", 0.01)
@@ -157,7 +157,7 @@ def test_quality_says_when_faces_are_few():
     json.dumps(found, allow_nan=False)
 
 
-def test_judge_names_who_said_no():
+def test_the_reason_names_detector_and_verifier():
     manifest = pd.DataFrame(
         {
             "detector_score": [0.99, 0.85, 0.99, 0.85, 0.99, 0.85],
@@ -178,7 +178,7 @@ def test_judge_names_who_said_no():
 FACES = [(180, 0.99), (150, 0.95), (90, 0.99), (170, 0.86), (20, 0.81), (160, 0.9), (102, 0.97)]
 
 
-def test_refine_keeps_every_row_and_says_why(tmp_path, validation):
+def test_refine_keeps_every_row_and_gives_reasons(tmp_path, validation):
     extract, workdir = write_extract(tmp_path / "extract", FACES), tmp_path / "deep" / "refine"
     summary = refine.run(config_for(extract), workdir)
     assert summary | {"faces_per_s": 0, "wall_s": 0} == {
@@ -212,7 +212,7 @@ def test_refine_keeps_every_row_and_says_why(tmp_path, validation):
     assert read_image(workdir / "scores.png").std() > 10
 
 
-def test_refine_again_does_nothing_and_after_a_kill_the_same(tmp_path, validation):
+def test_a_second_refine_returns_at_once_and_a_killed_one_gives_the_same(tmp_path, validation):
     extract, workdir = write_extract(tmp_path / "extract", FACES), tmp_path / "refine"
     config = config_for(extract)
     first = refine.run(config, workdir)
@@ -228,10 +228,10 @@ def test_refine_again_does_nothing_and_after_a_kill_the_same(tmp_path, validatio
 
 
 def test_the_sheet_names_video_and_time_of_each_crop(monkeypatch, tmp_path):
-    told = []
+    reported = []
 
     def sheet(crops, captions, title):
-        told.extend(captions)
+        reported.extend(captions)
         return crops[0]
 
     monkeypatch.setattr(refine.drawing, "contact_sheet", sheet)
@@ -242,17 +242,17 @@ def test_the_sheet_names_video_and_time_of_each_crop(monkeypatch, tmp_path):
         path=str(crop),
     )  # fmt: skip
     refine.removed_sheet(rows, 4)
-    assert told == ["verifier\nb.mp4\n1:01.5\nMTCNN 0.990\nverifier 0.250"]
+    assert reported == ["verifier\nb.mp4\n1:01.5\nMTCNN 0.990\nverifier 0.250"]
 
 
-def test_nothing_removed_still_gives_a_sheet(tmp_path, validation):
+def test_the_sheet_is_written_even_if_nothing_is_removed(tmp_path, validation):
     extract = write_extract(tmp_path / "extract", [(180, 0.99), (190, 0.95)])
     summary = refine.run(config_for(extract), tmp_path / "refine")
     assert (summary["kept"], summary["removed"]) == (2, 0)
     assert read_image(tmp_path / "refine" / "removed.png").shape[0] < 80
 
 
-def test_sheet_shows_at_most_its_limit_spread_over_all_scores(tmp_path, validation):
+def test_the_sheet_shows_at_most_its_limit_spread_over_all_scores(tmp_path, validation):
     extract = write_extract(tmp_path / "extract", [(level, 0.99) for level in range(1, 31)])
     refine.run(config_for(extract, sheet=4), tmp_path / "refine")
     sheet = read_image(tmp_path / "refine" / "removed.png")
@@ -298,7 +298,7 @@ def write_negative_crops(extract, videos):
     write_negatives(extract / "negatives.parquet", pd.DataFrame(rows))
 
 
-def test_chosen_on_some_videos_and_measured_on_others(tmp_path, monkeypatch):
+def test_the_threshold_is_chosen_on_validation_and_measured_on_test_videos(tmp_path, monkeypatch):
     extract = write_extract(tmp_path / "extract", [(80 + i, 0.99) for i in range(48)])
     write_negative_crops(extract, 6)
     monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
@@ -320,7 +320,7 @@ def test_chosen_on_some_videos_and_measured_on_others(tmp_path, monkeypatch):
 
 
 def test_the_threshold_is_never_above_one_half(tmp_path, monkeypatch):
-    """The faces have scores of 0.71 and more; one of another video may have less."""
+    """Validation faces have scores from 0.71, but a face of another video may have less."""
     extract = write_extract(tmp_path / "extract", [(180 + i, 0.99) for i in range(48)] + [(140, 1)])
     write_negative_crops(extract, 6)
     monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
@@ -328,7 +328,7 @@ def test_the_threshold_is_never_above_one_half(tmp_path, monkeypatch):
     assert (summary["threshold"], summary["removed"]) == (0.5, 0)
 
 
-def test_without_a_test_split_the_figures_say_so(tmp_path, monkeypatch):
+def test_a_missing_test_split_is_noted_in_the_figures(tmp_path, monkeypatch):
     faces = [(180 + i, 0.99) for i in range(48)]
     extract = write_extract(tmp_path / "extract", faces)
     manifest = read_manifest(extract / "manifest.parquet")
@@ -342,7 +342,7 @@ def test_without_a_test_split_the_figures_say_so(tmp_path, monkeypatch):
     assert "chosen on the faces that it is measured on" in point["note"]
 
 
-def test_the_sheet_of_disagreements_shows_both_kinds(tmp_path, monkeypatch):
+def test_the_sheet_shows_both_kinds_of_disagreements(tmp_path, monkeypatch):
     faces = [(180 + i, 0.99) for i in range(48)] + [(60, 0.99)]
     extract = write_extract(tmp_path / "extract", faces)
     write_negative_crops(extract, 6)
@@ -364,8 +364,8 @@ def cut_with(margin):
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.1])
-def test_a_verifier_that_learned_other_margins_is_noted(margin, tmp_path, monkeypatch, capsys):
-    """Here the own verifier is not trusted, and the starter's learned faces without a margin."""
+def test_a_verifier_trained_on_other_margins_is_noted(margin, tmp_path, monkeypatch, capsys):
+    """Here the user's verifier is not trusted, and the starter's was trained without a margin."""
     extract = write_extract(tmp_path / "extract", [(150, 0.995)] * 56, videos=14)
     write_negative_crops(extract, 14)
     (extract / "faces.json").write_text(json.dumps(cut_with(margin)))
@@ -379,12 +379,12 @@ def test_a_verifier_that_learned_other_margins_is_noted(margin, tmp_path, monkey
     )
     assert summary["verifier"] == "starter"
     noted = "trained on faces with a margin of 0 and scores faces with a margin of 0.1"
-    for told in (point["note"], capsys.readouterr().out):
-        assert (noted in told) == (margin != 0)
+    for reported in (point["note"], capsys.readouterr().out):
+        assert (noted in reported) == (margin != 0)
 
 
-def test_how_the_faces_were_cut_is_handed_on_to_models_that_train_on_them(tmp_path, validation):
-    """The road is extract, refine, pretrain, crossval, which compares the margins."""
+def test_the_record_of_crops_is_passed_on_to_models_trained_on_them(tmp_path, validation):
+    """The record passes from extract through refine and pretrain to crossval."""
     extract = write_extract(tmp_path / "extract", FACES)
     (extract / "faces.json").write_text(json.dumps(cut_with(margin=0.5)))
     refine.run(config_for(extract), tmp_path / "refine")
@@ -397,7 +397,7 @@ def test_how_the_faces_were_cut_is_handed_on_to_models_that_train_on_them(tmp_pa
 
 
 class RefusesVerifier(BrightnessVerifier):
-    """Takes every crop brighter than 50 for a face, but those of some brightnesses."""
+    """A verifier that accepts crops brighter than 50, except for some values of brightness."""
 
     def __init__(self, *refused: int) -> None:
         super().__init__()
@@ -411,7 +411,7 @@ class RefusesVerifier(BrightnessVerifier):
 
 @pytest.fixture
 def videos(tmp_path):
-    """An extract workdir of 14 videos with 4 faces each, and the levels of its test faces."""
+    """An extract workdir of 14 videos with 4 faces each, and the brightness of its test faces."""
     faces = [(150 + i, 0.995) for i in range(56)]
     extract = write_extract(tmp_path / "extract", faces, videos=14)
     write_negative_crops(extract, 14)
@@ -443,27 +443,29 @@ def test_a_verifier_that_keeps_the_faces_of_unseen_videos_is_trusted(
 
 
 @pytest.mark.parametrize("lost", [1, 2])
-def test_a_verifier_that_refuses_confident_faces_of_unseen_videos_is_replaced(
+def test_a_verifier_that_rejects_confident_faces_of_unseen_videos_is_replaced(
     lost, tmp_path, videos, monkeypatch, capsys
 ):
-    """A share of 0.1 of 12 faces is one face; two are too many."""
+    """A share of 0.1 of 12 faces is one face, so two are too many."""
     extract, tested = videos
     config = config_for(extract, use_verifier="auto", max_removed_of_confident=0.1)
     models = RefusesVerifier(*tested[:lost]), RefusesVerifier()
     summary, point, after = refined_by(monkeypatch, *models, config, tmp_path / "refine")
-    told = [line for line in capsys.readouterr().err.splitlines() if "cannot be trusted" in line]
+    reported = [
+        line for line in capsys.readouterr().err.splitlines() if "cannot be trusted" in line
+    ]
     if lost == 1:
-        assert (summary["verifier"], summary["removed"], told) == ("own", 1, [])
+        assert (summary["verifier"], summary["removed"], reported) == ("own", 1, [])
         return
     assert (summary["verifier"], summary["removed"]) == ("starter", 0)
-    assert len(told) == 1 and "replaced by the starter's" in told[0]
-    assert "2 of 12 confident detections (16.7%)" in told[0]
+    assert len(reported) == 1 and "replaced by the starter's" in reported[0]
+    assert "2 of 12 confident detections (16.7%)" in reported[0]
     assert "2 of 12" in summary["not_trusted"] and "2 of 12" in point["not_trusted"]["own"]
     assert point["threshold"] == 0.5 and point["confident"] == 56  # the starter has seen none
     assert after["status"].eq("kept").all() and len(after) == 56
 
 
-def test_too_few_videos_are_no_reason_for_trust(tmp_path, videos, monkeypatch):
+def test_a_verifier_tested_on_too_few_videos_is_not_trusted(tmp_path, videos, monkeypatch):
     extract, _ = videos
     config = config_for(extract, use_verifier="auto", min_test_sources=4)
     models = RefusesVerifier(), RefusesVerifier(150)
@@ -475,7 +477,7 @@ def test_too_few_videos_are_no_reason_for_trust(tmp_path, videos, monkeypatch):
     assert (read_image(tmp_path / "refine" / removed["crop"].iloc[0]) == 150).all()
 
 
-def test_where_both_refuse_confident_faces_the_detector_decides_alone(
+def test_if_both_verifiers_reject_confident_faces_only_the_detector_decides(
     tmp_path, videos, monkeypatch, capsys
 ):
     extract, tested = videos
@@ -485,14 +487,12 @@ def test_where_both_refuse_confident_faces_the_detector_decides_alone(
     assert (summary["verifier"], summary["removed"], summary["threshold"]) == ("none", 0, 0.0)
     assert set(point["not_trusted"]) == {"own", "starter"}
     assert (after["verifier_score"] < 0.5).sum() == len(tested)
-    told = capsys.readouterr().err
-    assert "only MTCNN's score decides" in told and "12 of 56 confident detections" in told
+    reported = capsys.readouterr().err
+    assert "only MTCNN's score decides" in reported and "12 of 56 confident detections" in reported
 
 
 @pytest.mark.parametrize("name", ["own", "starter"])
-def test_a_verifier_that_is_named_is_used_with_a_warning(
-    name, tmp_path, videos, monkeypatch, capsys
-):
+def test_a_requested_verifier_is_used_with_a_warning(name, tmp_path, videos, monkeypatch, capsys):
     extract, tested = videos
     models = [RefusesVerifier(), RefusesVerifier()]
     models[name == "starter"] = RefusesVerifier(*tested)
@@ -503,7 +503,7 @@ def test_a_verifier_that_is_named_is_used_with_a_warning(
     assert after["reason"].eq("verifier").sum() == len(tested)
 
 
-def test_the_starter_needs_no_training_and_no_labelled_crops(tmp_path, monkeypatch):
+def test_the_starter_needs_no_trained_verifier_and_no_labelled_crops(tmp_path, monkeypatch):
     extract = write_extract(tmp_path / "extract", FACES)
     config = config_for(extract, use_verifier="starter", verifier="")
     models = None, RefusesVerifier(90)
@@ -514,8 +514,10 @@ def test_the_starter_needs_no_training_and_no_labelled_crops(tmp_path, monkeypat
     assert read_image(tmp_path / "refine" / "scores.png").std() > 10
 
 
-def test_a_verifier_of_other_videos_has_seen_none_of_these(tmp_path, videos, monkeypatch):
-    """All confident detections count then, not those of its own test split."""
+def test_for_a_verifier_of_other_videos_all_confident_detections_count(
+    tmp_path, videos, monkeypatch
+):
+    """All confident detections count, not only those of its own test split."""
     extract, _ = videos
     other = write_extract(tmp_path / "other", [(60 + i, 0.995) for i in range(30)])
     data = verify_config.get_config().data

@@ -1,4 +1,4 @@
-"""After a removal no byte of a person is left, and no model that saw them."""
+"""After a removal no data of the person are left, and no model that was trained on them."""
 
 import functools
 import json
@@ -35,7 +35,7 @@ def config(tmp_path, person=GONE):
 
 
 def finished(folder, stage, files=None, **config):
-    """A workdir with these files (text, bytes or a table by name), all of them in its record."""
+    """Writes a workdir with these files (text, bytes or a table by name), all in its record."""
     folder.mkdir(parents=True, exist_ok=True)
     outputs.begin(folder)
     write_json(folder / "config.json", {"stage": stage, **config})
@@ -50,7 +50,7 @@ def finished(folder, stage, files=None, **config):
 
 
 def saw(work):
-    """Which of the workdirs with a model have none any more."""
+    """The workdirs whose model has been deleted."""
     return [name for name in ("emotion", "later", "other") if not (work / name / "model").exists()]
 
 
@@ -115,7 +115,7 @@ def test_no_byte_of_the_person_is_left(study):
     assert summary["rows_deleted"] == 2 + 2 + 2 + 1  # photographs, two predictions, consent
 
 
-def test_the_others_stay(study):
+def test_data_of_other_people_are_kept(study):
     remove.run(config(study), study / "removals")
     table = pd.read_parquet(study / "w" / "photographs" / "photographs.parquet")
     assert set(table["subject"]) == {STAYS} and len(table) == 2
@@ -124,13 +124,13 @@ def test_the_others_stay(study):
     assert len(list((study / "photos" / STAYS).rglob("*.png"))) == 2
 
 
-def test_models_that_saw_the_person_are_deleted_and_named_and_others_are_not(study):
+def test_only_models_trained_on_the_person_are_deleted_and_named(study):
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
     assert saw(study / "w") == ["emotion", "later"]
 
 
-def test_exports_of_such_a_model_are_deleted_and_named_and_others_are_not(study):
+def test_only_exports_of_such_models_are_deleted_and_named(study):
     for name, model in (("export", "emotion"), ("export_other", "other")):
         files = {"model.onnx": "weights", "model.stablehlo": "weights", "README.md": "card"}
         finished(study / "w" / name, "export", files, model=str(study / "w" / model))
@@ -142,7 +142,7 @@ def test_exports_of_such_a_model_are_deleted_and_named_and_others_are_not(study)
     assert not any("export_other" in path for path in named)
 
 
-def test_pictures_of_a_pretraining_that_was_watched_on_the_person_go_its_model_stays(study):
+def test_a_pretraining_probed_on_the_person_loses_its_pictures_and_keeps_its_model(study):
     for name, root in (("watched", study / "w" / "photographs"), ("alone", "")):
         pictures = dict.fromkeys(("neighbours.png", "embedding.png", "curves.png"), "faces")
         faces = {"records/probed/0/persian_emotion-1/faces.array_record": "faces"}
@@ -157,14 +157,14 @@ def test_pictures_of_a_pretraining_that_was_watched_on_the_person_go_its_model_s
     assert (study / "w" / "watched" / "model" / "model.json").is_file()
 
 
-def test_models_that_began_by_a_relative_path_are_named(study, monkeypatch):
+def test_models_initialised_by_a_relative_path_are_deleted(study, monkeypatch):
     monkeypatch.chdir(study)
     finished(study / "w" / "later", "crossval", init="w/emotion/model")
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
 
 
-def test_a_pipeline_s_other_models_did_not_see_the_person(study):
+def test_models_of_a_pipeline_without_the_person_are_kept(study):
     finished(study / "w", "pipeline", photos=str(study / "photos"), order=["photographs"])
     named = remove.run(config(study), study / "removals")["models_that_saw_the_person"]
     assert [path.split("/")[-2] for path in named] == ["emotion", "later"]
@@ -181,35 +181,35 @@ def test_a_table_may_spell_its_columns_in_any_case(study):
 
 
 @pytest.mark.parametrize("person", [".", "..", "photos/yorick"])
-def test_a_path_is_no_id(study, person):
+def test_a_path_is_not_accepted_as_an_id(study, person):
     before = everything(study)
     with pytest.raises(UserError, match="is a path; give the id of a person"):
         remove.run(config(study, person), study / "removals")
     assert everything(study).items() >= before.items()
 
 
-def test_records_and_reports_are_deleted_to_be_made_again(study):
+def test_records_and_reports_are_deleted_and_can_be_made_again(study):
     remove.run(config(study), study / "removals")
     assert not list((study / "w" / "train").rglob("persian_emotion-*"))
     assert not (study / "w" / "evaluate" / "report.html").exists()
     assert not (study / "w" / "photographs" / "sheet.png").exists()
 
 
-def test_a_person_whom_nobody_knows_is_an_error_and_touches_nothing(study):
+def test_an_unknown_person_is_an_error_and_nothing_is_changed(study):
     before = everything(study)
     with pytest.raises(UserError, match="there is no person with the id 'someone'"):
         remove.run(config(study, "someone"), study / "removals")
     assert before == everything(study)
 
 
-def test_what_still_names_the_person_is_told(study):
+def test_files_that_still_name_the_person_are_reported(study):
     (study / "w" / "other" / "notes.txt").write_text(f"thanks to {GONE} for coming")
     for _ in range(2):  # also when all else is deleted already
         with pytest.raises(UserError, match=r"1 files still contain the person's id: .*notes\.txt"):
             remove.run(config(study), study / "removals")
 
 
-def test_a_table_of_labels_loses_the_rows(tmp_path):
+def test_the_rows_of_the_person_are_deleted_from_labels(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     lines = ["path,subject,emotion"]
@@ -246,7 +246,7 @@ def run_again_until_done(asked, workdir, monkeypatch):
             kills += 1
 
 
-def test_killed_at_every_deletion_the_same_command_completes(study, monkeypatch):
+def test_a_removal_killed_at_any_deletion_is_completed_by_the_same_command(study, monkeypatch):
     _, kills = run_again_until_done(config(study), study / "removals", monkeypatch)
     assert kills > 10
     assert saw(study / "w") == ["emotion", "later"]
@@ -255,7 +255,7 @@ def test_killed_at_every_deletion_the_same_command_completes(study, monkeypatch)
     assert (study / "w" / "other" / "model" / "model.json").is_file()
 
 
-def test_killed_after_the_last_deletion_the_same_command_ends_well(study, monkeypatch):
+def test_a_removal_killed_after_the_last_deletion_is_completed(study, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
@@ -268,7 +268,7 @@ def test_killed_after_the_last_deletion_the_same_command_ends_well(study, monkey
         remove.run(config(study, "nobody"), study / "removals")
 
 
-def test_models_that_began_with_a_model_for_each_seed_are_deleted(study):
+def test_models_initialised_by_one_model_per_seed_are_deleted(study):
     work = study / "w"
     (work / "emotion").rename(work / "emotion_1")
     finished(work / "later", "crossval", init=str(work / "emotion_{seed}" / "model"), seeds=[0, 1])
@@ -276,7 +276,7 @@ def test_models_that_began_with_a_model_for_each_seed_are_deleted(study):
     assert [path.split("/")[-2] for path in named] == ["emotion_1", "later"]
 
 
-def test_pictures_of_a_training_on_the_photographs_and_what_follows_go(study):
+def test_a_training_on_the_photographs_and_its_descendants_are_deleted(study):
     work = study / "w"
     sheets = dict.fromkeys(("tasks.png", "checkpoints/1/array", "best/model/model.json"), "face")
     finished(work / "pretrain", "train", sheets, data={"root": str(work / "photographs")})
@@ -290,7 +290,7 @@ def test_pictures_of_a_training_on_the_photographs_and_what_follows_go(study):
         assert [path.name for path in (work / name).iterdir()] == [outputs.RECORD]
 
 
-def test_sheets_of_the_person_s_own_videos_go_and_the_videos_are_named(study):
+def test_sheets_of_the_persons_videos_are_deleted_and_the_videos_named(study):
     work, videos = study / "w", study / "videos"
     videos.mkdir()
     (videos / f"{GONE}_talks.mp4").write_bytes(b"a video")
@@ -317,7 +317,7 @@ def predictions(work, name, sources, **fields):
     return finished(work / name, "predict", files, **fields)
 
 
-def test_predictions_lose_the_person_and_keep_the_others(study):
+def test_predictions_lose_only_the_rows_of_the_person(study):
     work, photos = study / "w", study / "photos"
     mixed = predictions(work, "mixed", [f"{GONE}/sad/1.png", "x/1.png"], input=str(photos))
     own = predictions(work, "own", ["sad/1.png"], input=str(photos / GONE))
@@ -340,7 +340,7 @@ def test_predictions_inside_a_pipeline_are_made_again(study):
     assert [path.name for path in (work / "predict").iterdir()] == [outputs.RECORD]
 
 
-def test_a_picture_is_the_person_s_by_the_table_whatever_it_is_called(tmp_path):
+def test_the_table_determines_the_person_whatever_a_picture_is_called(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for name in ("a.png", "b.png"):
@@ -354,7 +354,7 @@ def test_a_picture_is_the_person_s_by_the_table_whatever_it_is_called(tmp_path):
     assert [path.name for path in (folder / "annotated").iterdir()] == ["b.png"]
 
 
-def test_an_annotated_copy_under_another_name_goes_too(tmp_path):
+def test_an_annotated_copy_under_another_name_is_deleted(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     sources = ["=a.png", f"{'b' * 190}.png", "c.png"]
@@ -380,7 +380,7 @@ def test_an_annotated_copy_under_another_name_goes_too(tmp_path):
     assert (folder / "predictions.csv").read_text() == "source,frame,emotion\nc.png,0,sad\n"
 
 
-def test_timelines_of_the_person_s_videos_go_too(tmp_path):
+def test_timelines_of_the_persons_videos_are_deleted(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     own = ["a.mp4", "=b.avi", f"{'c' * 190}.mp4", "d/e.mov"]
@@ -421,7 +421,7 @@ def test_a_workdir_without_a_record_is_named_and_nothing_is_deleted(study):
     assert everything(study) == before
 
 
-def test_a_folder_that_was_moved_to_another_disk_is_named_and_nothing_is_deleted(study):
+def test_a_linked_folder_on_another_disk_is_named_and_nothing_is_deleted(study):
     folds = study / "w" / "emotion" / "folds"
     folds.rename(study / "disk")
     folds.symlink_to(study / "disk")
@@ -431,7 +431,7 @@ def test_a_folder_that_was_moved_to_another_disk_is_named_and_nothing_is_deleted
     assert everything(study) == before
 
 
-def test_files_of_the_user_in_a_workdir_stay(study):
+def test_files_of_the_user_in_a_workdir_are_kept(study):
     mine = study / "w" / "emotion" / "model" / "my_notes.odt"
     mine.write_text("mine")
     remove.run(config(study), study / "removals")
@@ -439,7 +439,7 @@ def test_files_of_the_user_in_a_workdir_stay(study):
 
 
 @pytest.mark.parametrize("busy", ["later", "."])
-def test_a_workdir_in_which_another_process_is_at_work_stops_the_removal(study, busy):
+def test_a_workdir_in_use_by_another_process_stops_the_removal(study, busy):
     finished(study / "w", "pipeline", order=["photographs", "emotion"])
     before = everything(study)
     with (
@@ -450,7 +450,7 @@ def test_a_workdir_in_which_another_process_is_at_work_stops_the_removal(study, 
     assert everything(study) == before
 
 
-def test_photographs_that_are_not_given_and_would_be_read_again_are_named(study):
+def test_photographs_that_would_be_read_again_are_named(study):
     asked = config(study)
     asked.photos = ""
     before = everything(study)
@@ -464,8 +464,8 @@ def test_photographs_that_are_not_given_and_would_be_read_again_are_named(study)
     assert len(list((study / "photos" / GONE).rglob("*.png"))) == 2
 
 
-def test_a_short_id_is_looked_for_only_where_subjects_are(tmp_path):
-    """The person `1` is neither the fold `1` nor the checkpoint `1`."""
+def test_a_short_id_is_searched_for_only_in_columns_of_subjects(tmp_path):
+    """The id `1` of a person also names a fold and a checkpoint."""
     photos, work = tmp_path / "photos", tmp_path / "w"
     for person in ("1", "2"):
         (photos / person / "sad").mkdir(parents=True)

@@ -53,7 +53,7 @@ def state(folder):
 
 
 @pytest.mark.parametrize("way", ["absolute", "parent", "linked_folder"])
-def test_a_row_that_leads_outside_deletes_nothing(photos, way):
+def test_a_row_that_leads_outside_the_folder_deletes_nothing(photos, way):
     outside = photos.parent / "outside"
     outside.mkdir()
     (outside / "thesis.txt").write_text("years of work")
@@ -84,7 +84,7 @@ def test_a_photograph_linked_from_outside_is_named_and_nothing_is_deleted(photos
     assert sorted(path.name for path in photos.iterdir()) == ["labels.csv", f"{STAYS}.png"]
 
 
-def test_a_path_through_a_link_and_back_is_the_file_of_that_name(photos):
+def test_a_path_through_a_link_and_back_means_the_file_in_the_folder(photos):
     (photos / "far" / "away").mkdir(parents=True)
     (photos / "far" / f"{GONE}.png").write_bytes(b"somebody else")
     (photos / "link").symlink_to("far/away")
@@ -95,7 +95,7 @@ def test_a_path_through_a_link_and_back_is_the_file_of_that_name(photos):
     assert (photos / "far" / f"{GONE}.png").read_bytes() == b"somebody else"
 
 
-def test_a_linked_photograph_goes_with_its_original_inside_the_folder(photos):
+def test_a_linked_photograph_is_deleted_with_its_original_inside_the_folder(photos):
     (photos / "store").mkdir()
     (photos / f"{GONE}.png").rename(photos / "store" / "a.png")
     (photos / f"{GONE}.png").symlink_to("store/a.png")
@@ -105,7 +105,7 @@ def test_a_linked_photograph_goes_with_its_original_inside_the_folder(photos):
     assert (photos / f"{STAYS}.png").is_file()
 
 
-def test_a_linked_folder_goes_with_its_originals_inside_the_folder(folders):
+def test_a_linked_folder_is_deleted_with_its_originals_inside_the_folder(folders):
     (folders / "z").mkdir()
     (folders / GONE).rename(folders / "z" / "store")
     (folders / GONE).symlink_to("z/store")
@@ -124,7 +124,7 @@ def test_a_linked_folder_outside_is_named_and_nothing_is_deleted(folders):
     assert state(folders.parent) == before
 
 
-def test_with_a_table_a_folder_name_says_nothing(photos):
+def test_with_a_table_folder_names_are_ignored(photos):
     """The folder `1` is a session, not the person `1`."""
     (photos / "1").mkdir()
     (photos / f"{STAYS}.png").rename(photos / "1" / "a.png")
@@ -134,7 +134,7 @@ def test_with_a_table_a_folder_name_says_nothing(photos):
     assert not (photos / f"{GONE}.png").exists()
 
 
-def test_a_file_that_another_person_s_row_names_too_is_not_deleted(photos):
+def test_a_file_that_is_also_in_another_persons_row_is_not_deleted(photos):
     write_table(photos, f"{GONE}.png,{GONE},sad", f"{GONE}.png,{STAYS},sad")
     before = state(photos.parent)
     with pytest.raises(UserError, match=rf"line 3.*{STAYS}"):
@@ -142,7 +142,7 @@ def test_a_file_that_another_person_s_row_names_too_is_not_deleted(photos):
     assert state(photos.parent) == before
 
 
-def test_the_other_lines_of_a_table_keep_every_byte(photos):
+def test_other_lines_of_a_table_keep_every_byte(photos):
     text = f'\ufeffpath,subject,emotion,note\r\n{GONE}.png,{GONE},sad,"a\nb"\r\n'
     rest = f'{STAYS}.png, {STAYS} ,sad,"said ""no"""\r\n'
     (photos / "labels.csv").write_bytes((text + rest).encode())
@@ -152,21 +152,21 @@ def test_the_other_lines_of_a_table_keep_every_byte(photos):
 
 
 @pytest.mark.parametrize("workdir", [".", "below"])
-def test_the_stage_writes_nothing_among_the_photographs(photos, workdir):
+def test_the_workdir_of_a_removal_is_not_among_the_photographs(photos, workdir):
     before = state(photos.parent)
     with pytest.raises(UserError, match="is inside the input"):
         run(photos, workdir=photos / workdir)
     assert state(photos.parent) == before
 
 
-def test_the_folder_of_all_workdirs_is_no_workdir(photos):
+def test_the_folder_of_all_workdirs_cannot_be_the_workdir(photos):
     before = state(photos.parent)
     with pytest.raises(UserError, match=r"contains --config\.work="):
         run(photos, workdir=photos.parent / "w")
     assert state(photos.parent) == before
 
 
-def test_a_row_that_is_added_during_the_removal_stays(photos, monkeypatch):
+def test_a_row_that_is_added_during_the_removal_is_kept(photos, monkeypatch):
     ledger = photos / "consent.csv"
     ledger.write_text(f"subject,share,train,demo,revoked\n{GONE},no,yes,no,\n")
     delete_files = originals.delete_files
@@ -183,7 +183,7 @@ def test_a_row_that_is_added_during_the_removal_stays(photos, monkeypatch):
     )
 
 
-def test_pseudonyms_that_lead_outside_are_refused(photos):
+def test_a_pseudonym_that_leads_outside_is_refused(photos):
     (photos / "pseudonyms.csv").write_text(f"subject,pseudonym\n{GONE},../../../../x\n")
     before = state(photos.parent)
     with pytest.raises(UserError, match=r"pseudonyms\.csv, line 2"):
@@ -209,7 +209,7 @@ def test_spellings_of_a_persian_name_are_one_person(folders):
 
 
 @pytest.mark.parametrize("name", [GONE, "7"])
-def test_other_files_in_the_person_s_folder_are_named(folders, name):
+def test_other_files_in_the_persons_folder_are_named(folders, name):
     (folders / GONE).rename(folders / name)
     (folders / name / "sad" / "2.heic").write_bytes(b"a photograph that is not read")
     with pytest.raises(UserError, match=r"1 files still contain the person's id: .*2\.heic"):

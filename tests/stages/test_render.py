@@ -33,7 +33,7 @@ def contents(workdir):
     return {str(p.relative_to(workdir)): p.read_bytes() for p in files}
 
 
-def test_every_file_is_there(rendered):
+def test_render_writes_every_file(rendered):
     workdir, summary = rendered
     assert (summary["clips"], summary["photographs"], summary["frames"]) == (5, 8, 10)
     assert summary["frames_per_s"] > 0
@@ -83,7 +83,7 @@ def test_a_killed_run_draws_only_what_is_missing(rendered, tmp_path):
         ({"photographs.people": -1}, "--config.photographs.people=-1"),
     ],
 )
-def test_impossible_configs_are_refused(tmp_path, change, message):
+def test_invalid_render_configs_are_refused(tmp_path, change, message):
     config = small_config()
     config.update_from_flattened_dict(change)
     with pytest.raises(UserError, match=message):

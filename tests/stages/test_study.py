@@ -1,4 +1,4 @@
-"""A whole study, small: pretraining per seed, the same folds, one table."""
+"""A complete small study: one pretraining per seed, the same folds, one table."""
 
 import shutil
 
@@ -23,7 +23,7 @@ PEOPLE = dict.fromkeys(range(741, 746), "")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Scratch against jigsaw, two seeds, on five generated people."""
+    """A finished study of scratch and jigsaw with two seeds, on five generated people."""
     root = tmp_path_factory.mktemp("study")
     faces = taken(root, PEOPLE, ("happy", "sad"), "people")
     pool = root / "pool"
@@ -52,7 +52,7 @@ def finished(tmp_path_factory):
     return root / "w"
 
 
-def test_each_seed_begins_with_a_pretraining_of_its_own(finished):
+def test_each_seed_starts_from_its_own_pretraining(finished):
     weights = [read_json(finished / f"jigsaw_seed{s}" / "config.json")["seed"] for s in (0, 1)]
     assert weights == [0, 1]
     protocol = read_json(finished / "people_jigsaw" / "protocol.json")
@@ -69,11 +69,11 @@ def test_the_table_compares_with_the_reference_on_the_same_folds(finished):
     assert "| jigsaw |" in (finished / "table" / "study.md").read_text()
 
 
-def test_no_model_of_everyone_is_made_where_none_is_wanted(finished):
+def test_no_final_model_is_trained_without_everyone(finished):
     assert not (finished / "people_scratch" / "model").exists()
 
 
-def test_a_reference_that_is_missing_is_named(finished, tmp_path):
+def test_a_missing_reference_is_named(finished, tmp_path):
     config = study_config.of_people(
         "small", ("scratch", "jigsaw"), seeds=(0, 1)
     ).steps.table.unlock()
@@ -91,12 +91,12 @@ def test_a_reference_that_is_missing_is_named(finished, tmp_path):
         ("starter,rotation", "no method starter for a study; choose from scratch"),
     ],
 )
-def test_what_would_fail_hours_later_fails_at_once(arg, message):
+def test_errors_that_would_occur_hours_later_are_raised_at_once(arg, message):
     with pytest.raises(UserError, match=message):
         study_config.get_config(arg)
 
 
-def test_a_study_from_the_starter_has_nothing_from_scratch():
+def test_a_study_from_the_starter_has_no_method_from_scratch():
     with pytest.raises(UserError, match="no method scratch for a study from the starter"):
         starter_config.of_people(("people",), ("starter", "scratch"))
 
@@ -116,7 +116,7 @@ def test_both_studies_share_their_pretrainings():
     assert all(people.steps[name].to_dict() == few.steps[name].to_dict() for name in shared)
 
 
-def test_what_comes_in_turn_begins_with_what_came_before():
+def test_in_turn_starts_from_the_preceding_task():
     config = study_config.of_people("small", ("scratch", "in_turn"), seeds=(0,))
     assert config.order == ("audit_people", "rotation_seed0", "in_turn_seed0", "people_scratch",
                             "people_in_turn", "table")  # fmt: skip
@@ -125,7 +125,7 @@ def test_what_comes_in_turn_begins_with_what_came_before():
     assert config.steps.people_in_turn.init == "{workdir}/in_turn_seed{seed}"
 
 
-def test_a_pipeline_learns_tasks_in_turn():
+def test_pipeline_in_turn_pretrains_on_one_task_after_the_other():
     config = in_turn_config.get_config("small,rotation,jigsaw,simclr")
     assert config.order[4:7] == ("pretrain_1", "pretrain_2", "pretrain")
     steps = [config.steps[name] for name in config.order[4:7]]
@@ -148,7 +148,7 @@ def test_one_field_sets_all_steps():
     assert "people" not in config.needs and "low_shot" in config.needs
 
 
-def test_from_the_starter_every_method_begins_with_it():
+def test_every_method_of_the_starter_study_starts_from_the_starter():
     config = starter_config.get_config("kdef55,ikfdb15")
     assert config.needs == ("pool", "low_shot", "kdef55", "ikfdb15")
     pretrainings = [step for step in config.steps.values() if step.stage == "train"]
@@ -165,14 +165,14 @@ def test_from_the_starter_every_method_begins_with_it():
     assert config.steps.ikfdb15_starter.protocol == "grouped_kfold"
 
 
-def test_a_new_head_is_told_by_the_weights_it_begins_with():
-    """The backbone's weights are the starter's, and no head comes with them."""
+def test_new_head_starts_from_the_backbone_of_the_starter_only():
+    """The file contains the starter's backbone, but no head."""
     init = starter_config.get_config().steps.people_new_head.init
     assert not model_directory.is_model(init) and model_directory.is_model("starter")
     assert model_directory.origin(init).sha256 == starter.SHA256
 
 
-def test_gains_are_also_told_over_the_backbone_under_a_new_head():
+def test_gains_are_also_measured_over_new_head():
     config = starter_config.get_config()
     settings = ("low_shot_10", "low_shot_40", "low_shot_160", "people")
     assert config.steps.table.reference == "starter"

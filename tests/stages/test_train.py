@@ -1,4 +1,4 @@
-"""A run that is watched: what the probes say, when, and the pictures at its end."""
+"""A training with probes: their figures, when they are recorded, and the final pictures."""
 
 import json
 
@@ -20,7 +20,7 @@ PICTURES = ("curves.png", "tasks.png", "neighbours.png", "embedding.png")
 
 
 def write_photographs(folder):
-    """Six people, whose emotions are as plain as black and white."""
+    """Six people, whose emotions are uniform grey levels."""
     rows, rng = [], np.random.default_rng(0)
     for number in range(24):
         person, happy = f"p{number // 4}", number % 2
@@ -36,7 +36,7 @@ def write_photographs(folder):
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """A finished run of four steps, and how often the probes' program was traced."""
+    """A finished training of four steps, and how often the probes' program was traced."""
     root = tmp_path_factory.mktemp("watched")
     (root / "data").mkdir()
     rng = np.random.default_rng(1)
@@ -71,18 +71,18 @@ def test_probes_are_recorded_at_the_start_and_at_each_evaluation(watched):
     folder = watched[0]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     names = {f"validation/probe/{kind}/{depth}" for kind in ("knn", "linear") for depth in DEPTHS}
-    told = [line for line in lines if "validation/probe/chance" in line]
-    assert [line["step"] for line in told] == [0, 2, 4]
-    assert all(names <= line.keys() for line in told)
-    assert "validation/loss" not in told[0] and "validation/loss" in told[1]
+    reported = [line for line in lines if "validation/probe/chance" in line]
+    assert [line["step"] for line in reported] == [0, 2, 4]
+    assert all(names <= line.keys() for line in reported)
+    assert "validation/loss" not in reported[0] and "validation/loss" in reported[1]
     done = read_json(folder / "done.json")["summary"]
     for name in names:
-        assert done[name] == pytest.approx(told[-1][name], abs=1e-4)
-        assert done[name.replace("validation/", "start/")] == told[0][name]
+        assert done[name] == pytest.approx(reported[-1][name], abs=1e-4)
+        assert done[name.replace("validation/", "start/")] == reported[0][name]
     assert done["probe_photographs"] == 24 and done["probe_people"] == 6
     assert done["validation/probe/chance"] == 0.5
     assert (
-        told[0]["validation/probe/linear/mixed_5b"] == 1
+        reported[0]["validation/probe/linear/mixed_5b"] == 1
     )  # an edge is seen by random kernels, too
 
 
@@ -90,7 +90,7 @@ def test_the_probes_program_is_compiled_once(watched):
     assert watched[1] == 1
 
 
-def test_the_best_is_that_of_the_least_validation_loss(watched):
+def test_the_best_model_has_the_lowest_validation_loss(watched):
     folder = watched[0]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = {line["step"]: line["validation/loss"] for line in lines if "validation/loss" in line}
@@ -99,8 +99,8 @@ def test_the_best_is_that_of_the_least_validation_loss(watched):
     assert (best.read_bytes() == last.read_bytes()) == (losses[4] < losses[2])
 
 
-def test_a_fault_in_a_picture_is_told_and_ends_nothing(tmp_path, capsys):
-    """As one in the `undo` of a user's own task."""
+def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, capsys):
+    """For example because of a bug in the `undo` of a user's task."""
 
     class Faulty(sources.ArraySource):
         def batch(self, indices):
@@ -109,11 +109,11 @@ def test_a_fault_in_a_picture_is_told_and_ends_nothing(tmp_path, capsys):
     learner = TinyLearner()
     source = Faulty(np.zeros((8, 4, 4, 3), np.uint8))
     train._draw(tmp_path, learner, learner.init(0), source, None)
-    assert "pictures" in (told := capsys.readouterr().err)
-    assert "ZeroDivisionError: no picture today" in told
+    assert "pictures" in (reported := capsys.readouterr().err)
+    assert "ZeroDivisionError: no picture today" in reported
 
 
-def test_the_pictures_are_there(watched):
+def test_the_pictures_of_a_probed_training_are_written(watched):
     for name in PICTURES:
         picture = cv2.imread(str(watched[0] / name))
         assert picture.shape[0] > 400 and picture.shape[1] > 400 and picture.std() > 10

@@ -1,4 +1,4 @@
-"""A withdrawal at every point of a pipeline, and the pipeline again: nothing shows the person."""
+"""After a withdrawal at any point of a pipeline, a repeated run has no trace of the person."""
 
 import functools
 import shlex
@@ -29,7 +29,7 @@ template = functools.cache(page.template)
 
 
 class StubModel:
-    """Answers without a network, and saves a model that knows whom it saw."""
+    """A model without a network, which saves the people that it was trained on."""
 
     temperature, chosen = None, ""
 
@@ -104,7 +104,7 @@ def run(place, order=ORDER, **fields):
 
 
 def run_to_its_end(place, **fields):
-    """The pipeline, and the command that it tells first where it stops for a withdrawal."""
+    """Runs the pipeline; if it stops for a withdrawal, runs the command in its error first."""
     try:
         return run(place, **fields)
     except UserError as error:
@@ -135,9 +135,9 @@ def check_the_report_says_so(place):
     summary = read_json(place / "w" / "photographs" / "done.json")["summary"]
     assert summary["people"] == 3 and summary["people_without_consent"] == 1
     assert summary["consent_ledger"].startswith("consent.csv as of 20")
-    told = (place / "w" / "evaluate" / "datasheet.md").read_text()
+    reported = (place / "w" / "evaluate" / "datasheet.md").read_text()
     words = "1 people without consent are excluded, according to the ledger: "
-    assert words + summary["consent_ledger"] in told
+    assert words + summary["consent_ledger"] in reported
     assert summary["consent_ledger"] in (place / "w" / "evaluate" / "report.html").read_text()
     table = pd.read_parquet(place / "w" / "photographs" / "photographs.parquet")
     lines = (place / "photos" / "consent.csv").read_text().splitlines()
@@ -146,7 +146,7 @@ def check_the_report_says_so(place):
 
 
 @pytest.mark.parametrize("done", range(len(ORDER) + 1))
-def test_a_withdrawal_after_each_step(place, done):
+def test_after_a_withdrawal_at_any_step_no_result_shows_the_person(place, done):
     if done:
         run(place, ORDER[:done])
     crops = {p.read_bytes() for p in (place / "w").rglob("*.png") if GONE in p.parts}
@@ -159,7 +159,7 @@ def test_a_withdrawal_after_each_step(place, done):
 
 
 @pytest.mark.parametrize("point", ["sheet", "fold", "model"])
-def test_a_withdrawal_after_a_kill_within_a_step(place, monkeypatch, point):
+def test_after_a_withdrawal_and_a_kill_no_result_shows_the_person(place, monkeypatch, point):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
@@ -179,7 +179,7 @@ def test_a_withdrawal_after_a_kill_within_a_step(place, monkeypatch, point):
     check_the_report_says_so(place)
 
 
-def test_the_photographs_are_deleted_too_when_they_are_given(place):
+def test_the_photographs_are_deleted_if_they_are_passed(place):
     run(place)
     config = remove_config.get_config()
     config.update({"remove": GONE, "photos": str(place / "photos"), "work": str(place / "w")})
@@ -190,7 +190,7 @@ def test_the_photographs_are_deleted_too_when_they_are_given(place):
     assert not [path for path in place.rglob("*") if GONE in path.name]
 
 
-def test_two_who_withdraw_are_both_told(place):
+def test_several_withdrawals_are_all_reported(place):
     run(place)
     ledger = place / "photos" / "consent.csv"
     ledger.write_text(ledger.read_text().replace("no,yes,no,", "no,yes,no,yes", 2))

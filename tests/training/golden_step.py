@@ -2,8 +2,8 @@
 
     python -m tests.training.golden_step
 
-rewrites the file. It was made before blocks were laid out one by one, before AdamW was Optax's
-own, and before losses were; these changes preserved every number to 1e-12.
+rewrites the file. The file is from before three refactorings (separate modules for all blocks,
+Optax's own AdamW and losses), which preserved every number to 1e-12.
 """
 
 from pathlib import Path

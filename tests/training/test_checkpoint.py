@@ -115,10 +115,13 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(
     damage, reason = DAMAGE[kind]
     damage(copy / "checkpoints" / "12")
     resumed = train(copy)
-    told = [line for line in capfd.readouterr().err.splitlines() if "warning:" in line]
-    assert len(told) == 1
-    assert "checkpoint of step 12 is damaged" in told[0] and "continuing from step 11" in told[0]
-    assert reason in told[0]
+    reported = [line for line in capfd.readouterr().err.splitlines() if "warning:" in line]
+    assert len(reported) == 1
+    assert (
+        "checkpoint of step 12 is damaged" in reported[0]
+        and "continuing from step 11" in reported[0]
+    )
+    assert reason in reported[0]
     assert_same_bits(resumed.state, trained[1])
     assert steps_in(copy) == [11, 12]
     assert (copy / "checkpoints" / "damaged" / "12").exists()
@@ -267,10 +270,10 @@ def test_training_continues_after_the_disk_was_full(disk, tmp_path, capfd):
     run.mkdir()
     (run / "checkpoints").symlink_to(disk.folder)
     fitted = train(run, learner, checkpoint_every_s=0)
-    told = [line for line in capfd.readouterr().err.splitlines() if "warning:" in line]
+    reported = [line for line in capfd.readouterr().err.splitlines() if "warning:" in line]
     pattern = r"step (\d+) was not written \(no space left\); the newest is that of step (\d+);"
     failed, newest = zip(
-        *[map(int, re.search(pattern, line).groups()) for line in told], strict=True
+        *[map(int, re.search(pattern, line).groups()) for line in reported], strict=True
     )
     # Which steps fail depends on the timing: a checkpoint is written while training continues.
     assert set(failed) <= set(range(5, 11)) and set(range(7, 9)) & set(failed)
@@ -321,16 +324,16 @@ def test_sealed_content_is_a_copy():
     assert unseal(sealed) == {"figures": {"loss": 1.0}}
 
 
-def test_waiting_for_the_save_before_gives_no_advice(tmp_path, monkeypatch):
-    """Orbax would say so after a second, which a busy machine often needs."""
+def test_waiting_for_the_previous_save_prints_no_advice(tmp_path, monkeypatch):
+    """Orbax prints it after waiting for a second, which is common on a busy machine."""
     monkeypatch.setattr(checkpoint_manager, "_WAIT_FOR_PREV_SAVE_WARNING_THRESHOLD_SECS", -1.0)
-    told = []
+    reported = []
     handler = logging.Handler()
-    handler.emit = lambda record: told.append(record.getMessage())
+    handler.emit = lambda record: reported.append(record.getMessage())
     logging.getLogger("absl").addHandler(handler)
     try:
         train(tmp_path, checkpoint_every_s=0)
     finally:
         logging.getLogger("absl").removeHandler(handler)
-    assert not [text for text in told if "Waiting for previous save" in text]
+    assert not [text for text in reported if "Waiting for previous save" in text]
     assert checkpoint._not_advice not in logging.getLogger("absl").filters

@@ -41,9 +41,9 @@ def start(folder, runs, *, devices, port=0, processes=1, process=0):
 
 def finish(*processes):
     """Waits for all processes; returns the output of each."""
-    told = [process.communicate(timeout=240)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), told
-    return told
+    reported = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), reported
+    return reported
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +92,12 @@ def test_the_first_half_of_the_run_is_equal_too(runs):
 def test_only_the_first_process_writes(runs):
     folder, _ = runs
 
-    def told(name):
+    def reported(name):
         lines = [json.loads(x) for x in (folder / name / "metrics.jsonl").read_text().splitlines()]
         return [{k: v for k, v in line.items() if k != "time"} for line in lines]
 
-    assert told("pair") == told("one")
-    assert [line["step"] for line in told("pair")] == [4, 8, 10, 12, 16, 20, 20]
+    assert reported("pair") == reported("one")
+    assert [line["step"] for line in reported("pair")] == [4, 8, 10, 12, 16, 20, 20]
     assert len(list((folder / "pair" / "tensorboard").iterdir())) == 1
 
 

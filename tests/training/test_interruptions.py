@@ -103,9 +103,9 @@ def test_step_0_is_recorded_once_even_if_the_run_is_killed(tmp_path, at, saved, 
         train(tmp_path, stopping(at, kill), **settings)
     fitted = train(tmp_path, **settings)
     assert seen == [0] * measured
-    told = lines(tmp_path)
-    assert [line["step"] for line in told] == [0, 3, 4, 6, 8, 9, 12, 12]
-    assert told[0] == {"step": 0, "validation/probe/knn/features": 0.25}
+    reported = lines(tmp_path)
+    assert [line["step"] for line in reported] == [0, 3, 4, 6, 8, 9, 12, 12]
+    assert reported[0] == {"step": 0, "validation/probe/knn/features": 0.25}
     assert (0, "validation/probe/knn/features", 0.25) in events(tmp_path)
     assert fitted.figures["validation/probe/knn/features"] == 0.25  # the newest with this name
 
@@ -122,8 +122,8 @@ def test_without_a_validation_loss_there_is_no_best_state(tmp_path):
     better = []
     train(tmp_path, learner, evaluate_every=4, best=better.append)
     assert not better
-    told = [line for line in lines(tmp_path) if "validation/probe/knn/features" in line]
-    assert [line["step"] for line in told] == [4, 8, 12]
+    reported = [line for line in lines(tmp_path) if "validation/probe/knn/features" in line]
+    assert [line["step"] for line in reported] == [4, 8, 12]
 
 
 def test_tensorboard_events_agree_with_metrics_jsonl(tmp_path):

@@ -14,24 +14,25 @@ from tests.training.tiny import train
 @pytest.fixture
 def wandb(monkeypatch):
     """A fake `wandb` that records calls."""
-    told = []
+    reported = []
     run = types.SimpleNamespace(
-        log=lambda figures, step: told.append((step, figures)), finish=lambda: told.append("end")
+        log=lambda figures, step: reported.append((step, figures)),
+        finish=lambda: reported.append("end"),
     )
     module = types.ModuleType("wandb")
-    module.init = lambda **given: told.append(given) or run
+    module.init = lambda **given: reported.append(given) or run
     monkeypatch.setitem(sys.modules, "wandb", module)
-    return told
+    return reported
 
 
 def test_figures_are_sent_to_weights_and_biases_if_requested(tmp_path, wandb):
     train(tmp_path, steps=6, wandb="faces")
     train(tmp_path, steps=9, wandb="faces")
-    begun = [told for told in wandb if isinstance(told, dict)]
+    begun = [reported for reported in wandb if isinstance(reported, dict)]
     assert [(x["project"], x["resume"]) for x in begun] == [("faces", "allow")] * 2
     assert begun[0]["id"] == begun[1]["id"]  # the restart continues the same run
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    heard = [told[0] for told in wandb if isinstance(told, tuple)]
+    heard = [reported[0] for reported in wandb if isinstance(reported, tuple)]
     assert heard == [line["step"] for line in lines] == [3, 6, 6, 9, 9]
     assert wandb[-1] == "end"
 

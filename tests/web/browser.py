@@ -24,11 +24,11 @@ _PATIENCE_S = 90.0
 
 
 class Browser:
-    """One page. Use it in a `with` block.
+    """A browser with one page, for use in a `with` block.
 
     Attributes:
-        complaints: what the console said, and exceptions.
-        requests: the addresses that were asked for.
+        complaints: messages of the console, and exceptions.
+        requests: the addresses that the page requested.
     """
 
     def __init__(self, profile: Path, *flags: str) -> None:
@@ -126,7 +126,7 @@ class Browser:
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def _next(self, deadline: float) -> dict[str, Any]:
-        """The next message; events are noted."""
+        """The next message; events are recorded."""
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._from], [], [], max(0, deadline - time.monotonic()))
             part = os.read(self._from, 1 << 20) if ready else b""

@@ -1,4 +1,4 @@
-"""A recogniser without networks, and an application that asks it."""
+"""A recogniser without networks, and an application that uses it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ADDRESS = "http://127.0.0.1:8765"
 
 
 class Brightness(Recogniser):
-    """Finds one face in every picture that is not black, happier the brighter it is.
+    """Finds one face in every picture that is not black; brighter pictures are happier.
 
     Attributes:
-        go_on: cleared, it stops before it answers; set, it goes on.
-        calls: how many pictures it was shown.
+        go_on: while it is cleared, the recogniser waits before it answers.
+        calls: the number of pictures that it was given.
     """
 
     def __init__(self) -> None:

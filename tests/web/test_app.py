@@ -1,4 +1,4 @@
-"""The server of the page: its answers, its limits, and what it does with hostile files."""
+"""The server of the page: its responses, its limits, and hostile files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def encoded(suffix: str, level: int = 200, size=(60, 80)) -> bytes:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> bytes:
-    """Ten frames at 5 frames/s: a face in every one but the third."""
+    """Ten frames at 5 frames/s, all but the third with a face."""
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     levels = [200, 200, 0, *[100] * 7]
     write_video(path, 5.0, [np.full((64, 96, 3), level, np.uint8) for level in levels])
@@ -61,7 +61,7 @@ def error_of(response) -> dict:
     return error
 
 
-def test_a_picture_is_answered_face_by_face():
+def test_the_response_to_a_picture_has_one_entry_per_face():
     answer = client().post("/api/picture", content=encoded(".png")).json()
     assert (answer["width"], answer["height"]) == (80, 60)
     (face,) = answer["faces"]
@@ -71,12 +71,12 @@ def test_a_picture_is_answered_face_by_face():
     assert client().post("/api/picture", content=encoded(".png", 235)).status_code == 200
 
 
-def test_a_picture_without_a_face_has_none():
+def test_the_response_to_a_picture_without_a_face_is_empty():
     black = cv2.imencode(".png", np.zeros((60, 80, 3), np.uint8))[1].tobytes()
     assert client().post("/api/picture", content=black).json()["faces"] == []
 
 
-def test_a_video_is_answered_line_by_line(clip, temporary):
+def test_the_response_to_a_video_has_one_line_per_frame(clip, temporary):
     response = client().post("/api/video", content=clip)
     first, *frames, last = lines_of(response)
     assert first == {"expected": 10}
@@ -89,14 +89,14 @@ def test_a_video_is_answered_line_by_line(clip, temporary):
     assert not list(temporary.iterdir())
 
 
-def test_the_model_says_what_the_page_shows():
+def test_the_description_of_the_model_has_what_the_page_shows():
     about = client().get("/api/model").json()
     assert about["labels"] == ["angry", "happy", "neutral", "sad"]
     assert about["model"] == "stand-in" and about["measured"] is None
     assert about["max_upload_bytes"] == 10_000_000 and about["longest_gap_s"] == 1.5
 
 
-def test_the_page_and_its_parts_are_served_and_ask_nobody_else():
+def test_the_page_is_served_and_loads_nothing_from_other_hosts():
     page = client()
     html = page.get("/").text
     for name in ("style.css", "app.js", "icon.svg"):
@@ -109,7 +109,7 @@ def test_the_page_and_its_parts_are_served_and_ask_nobody_else():
     assert page.get("/%2e%2e/app.py").status_code == 404
 
 
-def test_every_answer_keeps_other_pages_out():
+def test_every_response_forbids_other_pages_to_embed_it():
     for response in (client().get("/"), client().post("/api/picture", content=b"")):
         policy = response.headers["content-security-policy"]
         assert policy.startswith("default-src 'self';") and "unsafe" not in policy
@@ -132,7 +132,7 @@ def test_every_answer_keeps_other_pages_out():
         ({"Sec-Fetch-Site": "same-origin"}, 200),
     ],
 )
-def test_only_this_page_may_ask(headers, status):
+def test_requests_from_other_origins_are_refused(headers, status):
     response = client().post("/api/picture", content=encoded(".png"), headers=headers)
     assert response.status_code == status
 
@@ -151,7 +151,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_picture_gets_a_message_and_the_server_goes_on(name):
+def test_a_hostile_picture_gets_an_error_and_the_server_continues(name):
     content, code = HOSTILE[name]
     page = client()
     response = page.post("/api/picture", content=content)
@@ -160,7 +160,7 @@ def test_a_hostile_picture_gets_a_message_and_the_server_goes_on(name):
 
 
 @pytest.mark.parametrize("name", ["empty", "text", "page", "zeros", "heic"])
-def test_a_hostile_video_gets_a_message_and_the_server_goes_on(name, clip, temporary):
+def test_a_hostile_video_gets_an_error_and_the_server_continues(name, clip, temporary):
     content, _ = HOSTILE[name]
     page = client()
     error = error_of(page.post("/api/video", content=content))
@@ -175,7 +175,7 @@ def test_a_picture_of_20000_pixels_is_read():
     assert client().post("/api/picture", content=wide).json()["width"] == 20000
 
 
-def test_a_picture_that_is_also_something_else_is_read_as_a_picture():
+def test_a_picture_that_is_also_a_valid_file_of_another_kind_is_read_as_a_picture():
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("page.html", "<script>alert(1)</script>")
@@ -186,19 +186,19 @@ def test_a_picture_that_is_also_something_else_is_read_as_a_picture():
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
-def test_a_picture_that_ends_too_early_is_damaged(suffix):
+def test_a_truncated_picture_is_damaged(suffix):
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
     content = cv2.imencode(suffix, noise)[1].tobytes()
     response = client().post("/api/picture", content=content[: len(content) // 2])
     assert response.status_code == 415 and error_of(response)["code"] == "damaged"
 
 
-def test_the_content_decides_what_a_file_is(clip):
+def test_the_type_of_a_file_is_determined_by_its_content(clip):
     assert error_of(client().post("/api/picture", content=clip))["code"] == "not_a_picture"
     assert error_of(client().post("/api/video", content=encoded(".jpg")))["code"] == "is_a_picture"
 
 
-def test_a_video_that_ends_too_early_says_so(clip):
+def test_the_response_to_a_truncated_video_says_so(clip):
     *_, last = lines_of(client().post("/api/video", content=clip[: len(clip) * 9 // 10]))
     assert "error" in last or last["damaged"]
 
@@ -212,14 +212,14 @@ def test_a_video_that_is_too_long_is_refused_before_it_is_read(every_s, clip):
     assert "--max_video_s" in error["message"] and error["facts"]["minutes"] > 0
 
 
-def test_a_video_that_does_not_say_how_long_it_is_stops_at_the_limit(clip, monkeypatch):
+def test_a_video_without_a_stated_length_is_read_up_to_the_limit(clip, monkeypatch):
     monkeypatch.setattr(web_app.answers, "stated_length_s", lambda path: None)
     app = application(every_s=0.0, video_s=1.0)
     *frames, last = lines_of(client(app).post("/api/video", content=clip))
     assert last["error"]["code"] == "too_long" and 5 <= len(frames) <= 7
 
 
-def test_a_file_that_says_it_is_too_large_is_not_received():
+def test_a_file_with_a_stated_size_above_the_limit_is_not_received():
     app = application(upload_bytes=1000)
     page = client(app)
     for address in ("/api/picture", "/api/video"):
@@ -230,7 +230,7 @@ def test_a_file_that_says_it_is_too_large_is_not_received():
         assert error["code"] == "upload_too_large" and "--max_upload_mb" in error["message"]
 
 
-def test_a_stream_without_a_stated_size_ends_at_the_limit():
+def test_a_file_without_a_stated_size_is_received_up_to_the_limit():
     sent = []
 
     def endless():
@@ -242,7 +242,7 @@ def test_a_stream_without_a_stated_size_ends_at_the_limit():
     assert response.status_code == 413 and error_of(response)["code"] == "upload_too_large"
 
 
-def test_one_file_is_analysed_at_a_time_and_few_wait():
+def test_one_file_is_analysed_at_a_time_and_few_may_wait():
     recogniser = Brightness()
     recogniser.go_on.clear()
     with client(application(recogniser, waiting=1, patience_s=20.0)) as page:
@@ -265,7 +265,7 @@ def test_one_file_is_analysed_at_a_time_and_few_wait():
         assert answers == [200, 200]
 
 
-def test_who_waits_too_long_is_told():
+def test_a_request_that_waits_too_long_gets_an_error():
     recogniser = Brightness()
     recogniser.go_on.clear()
     with client(application(recogniser, patience_s=0.2)) as page:
@@ -279,7 +279,7 @@ def test_who_waits_too_long_is_told():
         first.join()
 
 
-def test_an_error_of_ours_is_a_message_without_its_text(monkeypatch, capsys):
+def test_an_unexpected_error_is_reported_without_its_message(monkeypatch, capsys):
     def breaks(self, pictures):
         raise RuntimeError("secret of a picture")
 
@@ -291,11 +291,11 @@ def test_an_error_of_ours_is_a_message_without_its_text(monkeypatch, capsys):
     monkeypatch.setattr(web_app.answers, "picture", breaks)
     response = page.post("/api/picture", content=encoded(".png"))
     assert response.status_code == 500 and error_of(response)["code"] == "failed"
-    told = capsys.readouterr()
-    assert "RuntimeError" in told.err and "secret" not in told.out + told.err
+    reported = capsys.readouterr()
+    assert "RuntimeError" in reported.err and "secret" not in reported.out + reported.err
 
 
-def test_elsewhere_than_on_linux_a_video_is_deleted_afterwards(clip, temporary, monkeypatch):
+def test_on_other_systems_than_linux_a_video_is_deleted_afterwards(clip, temporary, monkeypatch):
     monkeypatch.setattr(web_app, "_OPEN_FILES", Path("/nowhere"))
     assert lines_of(client().post("/api/video", content=clip))[-1]["frames"] == 10
     assert client().post("/api/video", content=b"words" * 100).status_code == 415
@@ -330,7 +330,7 @@ class Running:
 
 
 def open_videos() -> int:
-    """How many files without a name this process has open."""
+    """The number of open files without a name in this process."""
     links = []
     for entry in Path("/proc/self/fd").iterdir():
         try:
@@ -348,7 +348,7 @@ def waited_for(condition) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
-def test_a_client_that_goes_away_leaves_nothing_and_others_go_on(clip, temporary):
+def test_a_disconnected_client_leaves_no_file_and_does_not_affect_others(clip, temporary):
     recogniser = Brightness()
     with Running(application(recogniser)) as running:
         half = running.connection("/api/video", len(clip))
@@ -397,14 +397,14 @@ def test_a_client_that_stops_reading_does_not_keep_others_waiting(clip, monkeypa
             connection.close()
 
 
-def test_a_client_that_sends_nothing_is_sent_away():
+def test_a_client_that_sends_nothing_is_disconnected():
     with Running(application(patience_s=0.3)) as running:
         silent = running.connection("/api/picture", 100)
         assert silent.recv(100).startswith(b"HTTP/1.1 408")
         silent.close()
 
 
-def test_the_server_is_reached_from_this_computer_alone():
+def test_the_server_can_be_reached_only_from_this_computer():
     with server.listen(0) as listener:
         host, port = listener.getsockname()
         assert host == "127.0.0.1" and server.address(listener) == f"http://127.0.0.1:{port}/"

@@ -1,4 +1,4 @@
-"""`fer-jax serve` with the network that ships, and its page in a real browser."""
+"""`fer-jax serve` with the starter, and its page in a real browser."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def media(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def predicted(media, tmp_path_factory) -> dict[str, pd.DataFrame]:
-    """What `predict` says of the picture and the video."""
+    """The predictions of `predict` for the picture and the video."""
     folder = tmp_path_factory.mktemp("predicted")
     tables = {}
     for name in ("two.jpg", "clip.mp4"):
@@ -109,7 +109,7 @@ def post(address: str, file: Path) -> list[dict]:
 
 
 def check_equal(faces: list[dict], table: pd.DataFrame) -> None:
-    """The faces of the server and the rows of `predict` are the same."""
+    """Checks that the faces of the server equal the rows of `predict`."""
     assert len(faces) == len(table) > 0
     for face, (_, row) in zip(faces, table.iterrows(), strict=True):
         assert face["emotion"] == row["emotion"]
@@ -124,7 +124,7 @@ def check_equal(faces: list[dict], table: pd.DataFrame) -> None:
         assert face["score"] == pytest.approx(row["detector_score"], abs=1e-6)
 
 
-def test_the_server_answers_what_predict_answers(served, media, predicted):
+def test_the_server_gives_the_answers_of_predict(served, media, predicted):
     (answer,) = post(f"{served.address}api/picture", media / "two.jpg")
     check_equal(answer["faces"], predicted["two.jpg"])
     _, *frames, last = post(f"{served.address}api/video", media / "clip.mp4")
@@ -135,7 +135,7 @@ def test_the_server_answers_what_predict_answers(served, media, predicted):
     assert last["frames"] == len(frames) and not last["damaged"]
 
 
-def test_what_cannot_be_served_is_one_line(monkeypatch):
+def test_errors_of_serve_are_one_line(monkeypatch):
     def config(**fields):
         made = serve_config.get_config()
         made.update(fields)
@@ -149,9 +149,11 @@ def test_what_cannot_be_served_is_one_line(monkeypatch):
     monkeypatch.delitem(sys.modules, "fer_jax.web.app", raising=False)
     monkeypatch.delattr("fer_jax.web.app", raising=False)
     monkeypatch.setattr(Recogniser, "load", lambda *_, **__: pytest.fail("it goes on"))
-    with pytest.raises(UserError, match=r"package starlette\S* is missing; .* pip install") as told:
+    with pytest.raises(
+        UserError, match=r"package starlette\S* is missing; .* pip install"
+    ) as reported:
         serve.run(config())
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
 
 
 @needs_browser
@@ -191,7 +193,7 @@ class TestPage:
     @pytest.mark.parametrize(
         ("language", "names", "direction"), [("en", ENGLISH, "ltr"), ("fa", PERSIAN, "rtl")]
     )
-    def test_a_picture_goes_in_and_the_answer_of_predict_comes_out(
+    def test_the_page_shows_the_answer_of_predict_for_a_picture(
         self, page, media, predicted, language, names, direction
     ):
         shown = page(media / "two.jpg", language)
@@ -248,7 +250,7 @@ class TestPage:
         assert shown.complaints == []
 
     @pytest.mark.parametrize(("language", "width"), [("en", 1280), ("fa", 390)])
-    def test_a_video_has_a_timeline_that_is_moved_by_the_keyboard(
+    def test_the_timeline_of_a_video_is_operated_by_the_keyboard(
         self, page, media, predicted, language, width
     ):
         shown = page(media / "clip.mp4", language, width)
@@ -271,7 +273,9 @@ class TestPage:
             shown = page(file, language, width)
             assert shown.value("document.documentElement.scrollWidth <= innerWidth")
 
-    def test_the_probabilities_of_a_video_can_be_those_of_each_frame(self, page, media, predicted):
+    def test_the_page_can_show_the_unsmoothed_probabilities_of_a_video(
+        self, page, media, predicted
+    ):
         shown = page(media / "clip.mp4")
         first = predicted["clip.mp4"].iloc[0]
         values = "[...document.querySelectorAll('.bar-value')].map(value => value.textContent)"
@@ -292,7 +296,7 @@ class TestPage:
         assert shown.value("!document.getElementById('start').hidden")
         assert shown.complaints == []
 
-    def test_people_before_the_camera_keep_their_numbers(self, page):
+    def test_people_in_front_of_the_camera_keep_their_numbers(self, page):
         shown = page(None)
         made = "import('./followed.js').then(({ People }) => { window.people = new People(1.5); })"
         shown.value(f"void {made}")
@@ -319,11 +323,11 @@ class TestPage:
             ("wide.png", "20000 x 4000 pixels", "میلیون پیکسل"),
         ],
     )
-    def test_a_hostile_file_gets_a_message(self, page, media, name, english, persian):
+    def test_the_page_shows_an_error_for_a_hostile_file(self, page, media, name, english, persian):
         for language, message in (("en", english), ("fa", persian)):
             shown = page(media / name, language)
-            told = shown.value("document.getElementById('trouble').textContent")
-            assert message in told and "Traceback" not in told
+            reported = shown.value("document.getElementById('trouble').textContent")
+            assert message in reported and "Traceback" not in reported
             assert shown.value("document.activeElement.id") == "trouble"
         assert page(media / "two.jpg").value("document.querySelectorAll('.card').length") == 2
 
@@ -331,19 +335,19 @@ class TestPage:
         ("name", "kind"),
         [("video.jpg", "video"), ("picture.mp4", "picture"), ("both.jpg", "picture")],
     )
-    def test_the_content_decides_what_a_file_is(self, page, media, name, kind):
+    def test_the_type_of_a_file_is_determined_by_its_content(self, page, media, name, kind):
         shown = page(media / name)
         assert shown.value("document.body.dataset.kind") == kind
         assert shown.value("document.querySelectorAll('.card').length") >= 1
 
 
 def number_of(text: str) -> int:
-    """The number in a percentage, in whatever digits."""
+    """The number in a percentage, in Latin or Persian digits."""
     return int("".join(str(int(letter)) for letter in text if letter.isdigit()))
 
 
-def test_ctrl_c_ends_it_in_order(tmp_path):
-    """Last, since it starts a server of its own."""
+def test_ctrl_c_ends_the_server(tmp_path):
+    """This test is last, since it starts another server."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     running = start(folder)
