@@ -133,7 +133,8 @@ def update_real(workdir: Path, revision: str = "") -> None:
     """Updates the record of each set that a workdir of `real_people` contains."""
     files = [workdir / f"{name}.json" for name in REAL]
     if not any(file.exists() for file in files):
-        raise UserError(f"{workdir} contains none of {', '.join(file.name for file in files)}")
+        names = ", ".join(file.name for file in files)
+        raise UserError(f"{workdir} contains none of {names}; pass a workdir of real_people")
     for file in files:
         if file.exists():
             commands = dict.fromkeys(METHODS, REAL_COMMAND) | {"fer": FER_COMMAND}

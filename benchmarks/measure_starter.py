@@ -62,7 +62,7 @@ def main() -> None:
     held_out = opened(config, "validation", options.workdir)
     aligned = np.array([name.startswith("aligned/") for name in held_out.ids])
     threshold = float(np.quantile(face_scores(model, held_out.images[aligned]), LOST))
-    print(f"\nface or non-face, at the thresholds 0.5 and {threshold:.4f}")
+    print(f"\nface or non-face: shares at the threshold 0.5 / at {threshold:.4f}")
     size = model.record.image_size
     faces = {kind: source.images[kinds == kind] for kind in ("original", "aligned", "face")}
     faces |= {f"own {name}": images for name, images in folders(options.faces, size)}
@@ -80,7 +80,7 @@ def kinds_of(source: sources.ArraySource) -> np.ndarray:
 
 
 def near_copies(images: np.ndarray, trained_on: np.ndarray) -> np.ndarray:
-    """Which images look like copies of training images, bool [n]."""
+    """Whether each image looks like a copy of a training image, bool [n]."""
     faces, pool = (
         likeness.Faces([str(row) for row in range(len(crops))], crops, descriptors(crops))
         for crops in (enlarged(images), enlarged(trained_on))
@@ -148,12 +148,12 @@ def verification(
     for name, scores in [*faces.items(), ("all", every_face)]:
         lost = [f"{(scores < cut).mean():.2%}" for cut in (0.5, threshold)]
         area = area_under_roc(scores, every_other)
-        print(f"  faces {name:20} {len(scores):6d}: {lost[0]} and {lost[1]} lost, AUC {area:.4f}")
+        print(f"  faces {name:20} {len(scores):6d}: lost {lost[0]} / {lost[1]}, AUC {area:.4f}")
     for name, scores in [*others.items(), ("all", every_other)]:
         removed = [f"{(scores < cut).mean():.2%}" for cut in (0.5, threshold)]
         area = area_under_roc(every_face, scores)
         print(
-            f"  non-faces {name:16} {len(scores):6d}: {removed[0]} and {removed[1]} removed, "
+            f"  non-faces {name:16} {len(scores):6d}: removed {removed[0]} / {removed[1]}, "
             f"AUC {area:.4f}"
         )
 

@@ -146,7 +146,7 @@ def table(workers: list[Worker]) -> list[str]:
 
 
 def common(ours: dict[str, Boxes], theirs: dict[str, Boxes]) -> tuple[int, int]:
-    """How many of our faces overlap with one of theirs, and how many faces we have."""
+    """The number of our faces that overlap with one of theirs, and the number of our faces."""
     shared = total = 0
     for video, frames in ours.items():
         for mine, other in zip(frames, theirs[video], strict=True):

@@ -160,7 +160,7 @@ def part(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def labels(faces: Faces, shows_face: bool) -> Iterator[tuple[int, bool]]:
-    """Which candidates are the picture's face, and which are certainly not; others are left out."""
+    """Yields the index of each candidate, and whether it is a face; doubtful ones are left out."""
     if not len(faces):
         return
     overlap = intersection_over_union(faces.boxes[:1].astype(float), faces.boxes.astype(float))[0]

@@ -67,7 +67,8 @@ def prepare(
                 f"--num_processes and --process_id; got {coordinator}, {processes} and {process}"
             )
         if not 0 <= process < processes:
-            raise UserError(f"--process_id={process} is not in 0 to {processes - 1}")
+            most = processes - 1
+            raise UserError(f"--process_id={process} must be a number from 0 to {most}")
         if processes > 1:
             _connect(coordinator, processes, process)
     _initialise()

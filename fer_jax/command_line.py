@@ -193,7 +193,9 @@ def _run(argv: list[str]) -> None:
             # They import jax: after the flags, so that --help is quick.
             from fer_jax import backend, workdir
         except ValueError as error:  # JAX reads its environment variables when it is imported
-            raise UserError(f"JAX rejects an environment variable: {error}") from error
+            raise UserError(
+                f"JAX rejects an environment variable ({error}); correct it or unset it"
+            ) from error
 
         backend.prepare(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         if not backend.writes():

@@ -100,16 +100,22 @@ def load(place: str) -> tuple[str, ConfigDict]:
     try:
         module = runpy.run_path(path)
         if "get_config" not in module:
-            raise UserError(f"{path} has no function get_config")
+            raise UserError(
+                f"{path} has no function get_config(arg=None), which returns the config; add it"
+            )
         return module["__doc__"] or "", module["get_config"](*[argument] if colon else [])
     except UserError:
         raise
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"cannot load the config file {path} ({reason})") from error
+        raise UserError(
+            f"cannot load the config file {path} ({reason}); correct --config"
+        ) from error
     except Exception as error:
         kind = type(error).__name__
-        raise UserError(f"the config file {path} fails with {kind}: {error}") from error
+        raise UserError(
+            f"the config file {path} fails with {kind} ({error}); correct the file"
+        ) from error
 
 
 def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

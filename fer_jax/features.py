@@ -66,7 +66,8 @@ class Backbone:
         """
         if self.faces is None:
             raise UserError(
-                f"the model in {self._where} has no record of how its faces were found and cropped"
+                f"the model in {self._where} has no record of how its faces were found and "
+                "cropped; crop them yourself, and call `features`"
             )
         found = find_faces(pictures, self.faces)
         return [

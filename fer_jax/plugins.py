@@ -43,7 +43,10 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
             "the dotted name of a module on the Python path"
         ) from error
     if not hasattr(module, attribute):
-        raise UserError(f'{kind} "{name}": {module_name} has no attribute {attribute}')
+        raise UserError(
+            f'{kind} "{name}": {module_name} has no attribute {attribute}; define it there, or '
+            "name another module"
+        )
     return getattr(module, attribute)
 
 

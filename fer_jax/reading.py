@@ -308,7 +308,7 @@ class AnalysedFrame:
     smoothed: Float[np.ndarray, "n classes"] | None = None
 
     def answered(self, least: float = 0.0) -> Bool[np.ndarray, " n"]:
-        """Which faces have an answer with a probability of at least `least`."""
+        """Whether each face has an answer with a probability of at least `least`."""
         return self.analysis.probabilities.max(axis=1, initial=0.0) >= least
 
     def readings(

@@ -194,4 +194,6 @@ def check_task(model: Model, task: str, where: str) -> None:
     """Raises a `UserError` if the model in `where` has no class names for `task`."""
     if not model.record.labels.get(task):
         tasks = ", ".join(model.record.labels) or "no task"
-        raise UserError(f"the model in {where} was trained on {tasks}, not {task}")
+        raise UserError(
+            f"the model in {where} was trained on {tasks}, not {task}; choose another model"
+        )

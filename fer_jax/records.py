@@ -28,7 +28,7 @@ DATA = "data.json"  # a `fer_jax.schemas.Data`: the training data
 
 
 class Search(Section):
-    """How a picture is resized and extended for the detector; 0 disables a step.
+    """The resizing and extension of a picture for the detector; 0 disables a step.
 
     Attributes:
         max_side: pixels; pictures with a longer side are reduced to it.
@@ -45,7 +45,7 @@ class Search(Section):
 
 
 class FacePipeline(Section):
-    """How faces were found and cropped.
+    """The settings with which faces were found and cropped.
 
     Attributes:
         detector, search, crop: the settings.
@@ -67,7 +67,7 @@ class Origin(Section):
 
 
 class Inference(Section):
-    """How a task's answer is computed from an aligned face (`fer_jax.training.inference`).
+    """The settings for computing a task's answer from an aligned face (`training.inference`).
 
     Attributes:
         crops: the number of test crops that are averaged, each with its mirror image.

@@ -21,7 +21,9 @@ def get_config(path: str = "") -> ConfigDict:
         values = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"it is not JSON: {error}"
-        raise UserError(f"cannot load the config {path} ({reason})") from error
+        raise UserError(
+            f"cannot load the config {path} ({reason}); give the config.json of a workdir"
+        ) from error
     if not isinstance(values, dict) or not isinstance(values.get("stage"), str):
         raise UserError(
             f"the config {path} names no stage; give the config.json of a workdir, or a config "

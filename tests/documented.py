@@ -79,7 +79,7 @@ def _commands(file: Path, blocks: list[str]) -> Iterator[Command]:
 
 
 def _name(words: tuple[str, ...]) -> str:
-    """What a command runs."""
+    """The program that a command runs."""
     rest = [word for word in words if not re.match(r"[A-Z_]+=", word)]
     program = Path(rest[0]).name
     if rest[1:3] == ["-m", "benchmarks"]:

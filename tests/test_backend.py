@@ -68,7 +68,7 @@ def test_flags_take_precedence_over_the_environment(met, monkeypatch):
         (("host", 2, 0), "HOST:PORT"),
         ((None, 2, 0), "got None, 2 and 0"),
         ((None, None, 1), "got None, None and 1"),
-        (("host:7", 2, 2), "--process_id=2 is not in 0 to 1"),
+        (("host:7", 2, 2), "--process_id=2 must be a number from 0 to 1"),
     ],
 )
 def test_an_incomplete_description_is_an_error(met, given, message):

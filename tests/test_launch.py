@@ -36,7 +36,7 @@ def launch(*arguments):
 
 
 class Ended(NamedTuple):
-    """How a command ended."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -123,8 +123,8 @@ def test_a_name_with_a_dash_is_a_flag_in_brackets(run_stage):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("def get_config(): return 1 / 0", "fails with ZeroDivisionError: division by zero"),
-        ("import nothing_of_that_name", "fails with ModuleNotFoundError: No module named"),
+        ("def get_config(): return 1 / 0", "fails with ZeroDivisionError (division by zero); "),
+        ("import nothing_of_that_name", "fails with ModuleNotFoundError (No module named"),
         ("def get_config(: pass", "fails with SyntaxError"),
         ("x = 1", "has no function get_config"),
         ("\0", "fails with "),

@@ -210,7 +210,7 @@ class _Tested:
 
     @functools.cached_property
     def sides(self) -> list[tuple[set[str], set[str]]]:
-        """For each fold, the people it trains or selects on, and the people it tests."""
+        """For each fold, the people used for training or selection, and the test people."""
         return [
             (set(self.people[seen]), set(self.people[self.fold_of == number]))
             for number, seen in enumerate(self.seen)

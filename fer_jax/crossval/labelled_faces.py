@@ -167,8 +167,8 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
         shared = set(table["emotion"]) & set(tested["emotion"])
         if len(shared) < 2:
             raise UserError(
-                f"cross_set: --config.photographs and --config.test_photographs have "
-                f"{len(shared)} emotions in common, but need two or more"
+                f"cross_set: --config.photographs and --config.test_photographs have only "
+                f"{len(shared)} emotions in common; use sets with two or more common emotions"
             )
         table = pd.concat([table, tested], ignore_index=True)
         left_out = int((~table["emotion"].isin(shared)).sum())

@@ -86,7 +86,7 @@ def _builder_files() -> dict[str, Path]:
 
 
 def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Bool[np.ndarray, " n"]:
-    """Which examples are held out for validation.
+    """Chooses the examples that are held out for validation.
 
     Whole sources (videos, people) are held out, chosen by a hash of their names, so that similar
     examples are never in both splits. If there is a single source, its last places are held out: at
@@ -163,7 +163,9 @@ def build(
                     if older != target:
                         outputs.delete_folder(older)
     except OSError as error:
-        raise UserError(f"cannot write records to {target} ({error})") from error
+        raise UserError(
+            f"cannot write records to {target} ({error}); fix that and run the same command again"
+        ) from error
     return cls(data_dir=os.fspath(target), config=config)
 
 

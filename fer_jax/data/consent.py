@@ -35,7 +35,7 @@ _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0"
 
 @dataclass(frozen=True)
 class Consent:
-    """What one person allows, and the row of the ledger that says so.
+    """The consent of one person, and its row in the ledger.
 
     `withheld` is True if the person's photographs must not be used.
     """
@@ -119,7 +119,7 @@ def _looks_like_a_ledger(file: Path) -> bool:
 
 
 def _problems(value: Mapping[str, str]) -> list[str]:
-    """What is wrong with a row of the ledger."""
+    """The faults of a row of the ledger."""
     found = [] if names.key(value["subject"]) else ["the subject is empty"]
     for name in ("share", "train", "demo"):
         if names.key(value[name]) not in _WORDS:

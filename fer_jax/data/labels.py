@@ -63,7 +63,9 @@ def read_labels(
     """
     source = Path(path)
     if not os.path.lexists(source):
-        raise UserError(f"there is no folder or table of photographs at {source}")
+        raise UserError(
+            f"there is no folder or table of photographs at {source}; correct --config.photos"
+        )
     _check_emotions(emotions)
     folder = source if source.is_dir() else source.parent
     table = tables.find(folder, NAME) if source.is_dir() else source
@@ -96,7 +98,8 @@ def read_labels(
             kept.append((*fields, share, line))
     if not kept:
         raise UserError(
-            f"{source}: no photograph may be used, since nobody in {consent.NAME} consents to train"
+            f"{source}: no photograph may be used, since nobody in {consent.NAME} allows train; "
+            "add people who do"
         )
     labels = pd.DataFrame(kept, columns=list(COLUMNS)).astype({"ledger_line": "int32"})
     withheld = {row.subject for row in rows} - set(labels["subject"])
@@ -167,7 +170,7 @@ class _Found:
 def _check_emotions(emotions: Sequence[str]) -> None:
     if len({names.key(name) for name in emotions}) < len(emotions):
         listed = ", ".join(map(names.shown, emotions))
-        raise UserError(f"--config.emotions lists an emotion twice: {listed}")
+        raise UserError(f"--config.emotions lists an emotion twice ({listed}); remove one")
     for name in emotions:  # they become folder names, like subjects
         if problem := tables.id_problem(name, "emotion"):
             raise UserError(f"--config.emotions: {problem}")
@@ -178,7 +181,9 @@ def _read_folder(root: Path) -> _Found:
     try:
         files = [path for path in below(root, hidden=False) if not path.is_dir()]
     except OSError as error:
-        raise UserError(f"cannot read the folder {error.filename} ({error.strerror})") from error
+        raise UserError(
+            f"cannot read the folder {error.filename} ({error.strerror}); fix its permissions"
+        ) from error
     for file in files:
         parts = file.relative_to(root).parts
         if file.suffix.lower() not in images.SUFFIXES:

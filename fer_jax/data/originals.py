@@ -57,7 +57,9 @@ def find_originals(photos: Path, person: Person) -> Originals:
         UserError: `photos` does not exist, or a table cannot be read.
     """
     if not photos.exists():
-        raise UserError(f"there is no folder or table of photographs at {photos}")
+        raise UserError(
+            f"there is no folder or table of photographs at {photos}; correct --config.photos"
+        )
     found = Originals(Path(os.path.realpath(root_of(photos))))
     labels = photos if photos.is_file() else found.root / "labels.csv"
     for file in (labels, found.root / consent.NAME, found.root / pseudonyms.NAME):

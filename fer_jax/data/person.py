@@ -45,7 +45,7 @@ class Person:
         return any(re.search(rf"(?<![^\W_]){re.escape(key)}(?![^\W_])", text) for key in self.keys)
 
     def rows(self, table: pd.DataFrame) -> pd.Series:
-        """Which rows of a table that a stage wrote are about the person: bool [N]."""
+        """Whether each row of a table that a stage wrote is about the person: bool [N]."""
         found = pd.Series(False, index=table.index)
         for column in table.columns.intersection(["subject", *_PATHS]):
             if column == "subject" or self.is_distinct:

@@ -74,7 +74,9 @@ def _ids(subjects: list[str], folder: Path) -> dict[str, str]:
             if drawn:
                 _append(folder / NAME, drawn)
     except OSError as error:
-        raise UserError(f"cannot write {folder / NAME} ({error.strerror})") from error
+        raise UserError(
+            f"cannot write {folder / NAME} ({error.strerror}); make it writable"
+        ) from error
     return {subject: ids[names.key(subject)] for subject in subjects}
 
 

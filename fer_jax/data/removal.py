@@ -159,7 +159,7 @@ def read_contents(work: Path) -> list[Contents]:
 def make_plan(
     person: Person, photos: Path | None, contents: Sequence[Contents], work: Path
 ) -> Plan:
-    """What has to be deleted so that nothing of a person remains.
+    """Finds everything that has to be deleted so that no data of a person remain.
 
     Raises:
         UserError: a table of photographs, consent or pseudonyms cannot be read.
@@ -446,7 +446,7 @@ def _write_table(file: Path, table: pd.DataFrame) -> None:
 
 
 def _from_originals(table: pd.DataFrame, workdir: Workdir, found: Sequence[Originals]) -> pd.Series:
-    """Which predictions are of files that the labels assign to the person: bool [N]."""
+    """Whether each prediction is of a file that the labels assign to the person: bool [N]."""
     files = {file for one in found for file in one.files}
     roots = workdir.inputs.get("input", ())
     if "source" not in table.columns or not files:

@@ -46,7 +46,9 @@ def find(folder: Path, name: str) -> Path | None:
     try:
         entries = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
-        raise TableError(f"cannot read the folder {folder} ({error.strerror})") from error
+        raise TableError(
+            f"cannot read the folder {folder} ({error.strerror}); fix its permissions"
+        ) from error
     for entry in entries:
         if entry != name and names.key(entry) == name:
             raise TableError(f"{folder / entry}: the table must be called {name}; rename it")

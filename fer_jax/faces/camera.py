@@ -114,7 +114,10 @@ class Window:
         try:
             cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL)
         except cv2.error as error:
-            raise UserError(f"OpenCV cannot open a window ({error.err})") from error
+            raise UserError(
+                f"OpenCV cannot open a window ({error.err}); run this in a graphical session, "
+                "with opencv-python instead of opencv-python-headless"
+            ) from error
         self._handler = signal.signal(signal.SIGINT, self._interrupt)
         return self
 

@@ -142,7 +142,7 @@ def halve(image: UInt8[np.ndarray, "h w 3"], times: int) -> UInt8[np.ndarray, "h
 
 
 def fault(path: str | os.PathLike[str]) -> str | None:
-    """Why a picture cannot be read completely; None if it can.
+    """The reason if a picture cannot be read completely, else None.
 
     In contrast to `read_image`, a truncated picture is always an error.
     """
@@ -169,7 +169,7 @@ def looks_like_picture(head: bytes) -> bool:
 
 
 def advice(path: str | os.PathLike[str]) -> str:
-    """How to convert a file whose suffix belongs to an unsupported format; else ""."""
+    """Advice on converting a file with the suffix of an unsupported format; "" for other files."""
     kind = _NOT_READ.get(Path(path).suffix.lower())
     return _convert(kind) if kind else ""
 

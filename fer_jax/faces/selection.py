@@ -19,7 +19,7 @@ def sizes(faces: pd.DataFrame) -> np.ndarray:
 
 
 def reasons(faces: pd.DataFrame, limits: Limits) -> list[str]:
-    """Why each face of a video is removed; "" for those that are kept.
+    """The reason for removing each face of a video; "" for faces that are kept.
 
     Args:
         faces: rows of a manifest, sorted by frame.
@@ -49,7 +49,7 @@ def reasons(faces: pd.DataFrame, limits: Limits) -> list[str]:
 
 
 def _near(hashes: list[int], least: int) -> list[bool]:
-    """Which hashes differ in fewer than `least` bits from an earlier hash that is kept."""
+    """Whether each hash differs in fewer than `least` bits from an earlier hash that is kept."""
     kept: list[int] = []
     near = []
     for value in hashes:

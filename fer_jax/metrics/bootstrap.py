@@ -41,7 +41,7 @@ class Estimate:
 
 
 def draw_people(people: int, *, samples: int, seed: int) -> Int[np.ndarray, "S P"]:
-    """How often each person occurs in each of S bootstrap samples; rows sum to `people`."""
+    """The number of times each person occurs in each of S bootstrap samples [S, P]."""
     rng = np.random.default_rng([seed, people])
     return rng.multinomial(people, np.full(people, 1.0 / people), size=samples)
 

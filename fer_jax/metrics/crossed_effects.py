@@ -26,7 +26,7 @@ class Gain(Estimate):
 
 
 def gains(first: Predictions, second: Predictions) -> Float[np.ndarray, "seeds people"]:
-    """How many more photographs `first` classifies correctly than `second`, by seed and person.
+    """The difference in correctly classified photographs between two runs, by seed and person.
 
     The unit is the mean number of photographs per person, so that the mean of the table is the
     difference in accuracy. Both runs must test the same photographs with the same seeds.

@@ -151,7 +151,7 @@ def person_table(results: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def incomparable(first: Predictions, second: Predictions) -> str:
-    """Why two runs cannot be compared, as facts that their user can look up; "" if they can."""
+    """The reason if two runs cannot be compared, with facts that the user can check; else ""."""
     if first.labels != second.labels:
         emotions = [", ".join(run.labels) for run in (first, second)]
         return f"their emotions differ ({emotions[0]} and {emotions[1]})"
@@ -166,7 +166,7 @@ def incomparable(first: Predictions, second: Predictions) -> str:
 
 
 def _differences(first: Predictions, second: Predictions) -> Iterator[str]:
-    """How the seeds, photographs, labels and folds of two runs differ, each with its number."""
+    """Yields the differences of two runs in seeds, photographs, labels and folds, with counts."""
     runs = (first, second)
     seeds = [", ".join(map(str, run.seed_values)) for run in runs]
     if seeds[0] != seeds[1]:

@@ -78,7 +78,7 @@ class Network(nnx.Module):
         train: bool,
         key: PRNGKeyArray | None = None,
     ) -> Any:
-        """From images to the outputs of the head `name`."""
+        """The outputs of the head `name` for images."""
         return self.head(name, self.features(inputs, train=train), train=train, key=key)
 
     def preprocess(self, inputs: Num[Array, "n h w 3"]) -> Float[Array, "n h w c"]:

@@ -58,7 +58,7 @@ def read(path: Path) -> WeightFile:
             f"{conversion(path)}"
         )
     if suffix not in SUFFIXES:
-        raise UserError(f"{path} is not a weight file; supported are {', '.join(SUFFIXES)}")
+        raise UserError(f"{path} is not a weight file; use one of {', '.join(SUFFIXES)}")
     try:
         check_regular(path)
         if suffix == ".safetensors":
@@ -69,11 +69,14 @@ def read(path: Path) -> WeightFile:
         else:
             file = _from_hdf5(path, path)
     except (OSError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the weights in {path} ({error})") from error
+        raise UserError(
+            f"cannot read the weights in {path} ({error}); download or copy the file again"
+        ) from error
     wrong = [n for n, t in file.tensors.items() if t.dtype.kind != "f" or not np.isfinite(t).all()]
     if wrong:
         raise UserError(
-            f"{path}: {len(wrong)} tensors contain NaN or Inf, or are not floats: {wrong[0]}, …"
+            f"{path}: {len(wrong)} tensors contain NaN or Inf, or are not floats ({wrong[0]}, …); "
+            "download or copy the file again"
         )
     return file
 

@@ -35,7 +35,7 @@ class Shown:
 
     @property
     def right(self) -> Bool[np.ndarray, " b"] | None:
-        """Which answers are correct; None if the task has no classes."""
+        """Whether each answer is correct; None if the task has no classes."""
         return None if self.answers is None else self.answers == self.truths
 
     @property

@@ -63,7 +63,9 @@ def table(
 
 def _gain(run: Predictions, base: Predictions) -> dict[str, Any]:
     if reason := results.incomparable(run, base):
-        raise UserError(f"{run.name} cannot be compared with {base.name}: {reason}")
+        raise UserError(
+            f"{run.name} cannot be compared with {base.name}: {reason}; measure both alike"
+        )
     differences = crossed_effects.gains(run, base)
     found = crossed_effects.gain(differences)
     return {

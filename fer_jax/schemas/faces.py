@@ -45,7 +45,7 @@ class Negatives(Section):
 
 
 class Limits(Section):
-    """Which crops are kept; the defaults keep all. The reason of a rejected crop is in quotes.
+    """Limits for crops to be kept; the defaults keep all. Reasons for rejection are in quotes.
 
     Attributes:
         min_size: the shorter side of the face's box in pixels; "small" if it is below.

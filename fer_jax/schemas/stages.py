@@ -246,7 +246,7 @@ class Inner(Section):
 
 
 class Longer(Section):
-    """How `auto` trains a network that has never learned emotions.
+    """The training of a network that has never learned emotions, for the method `auto`.
 
     Attributes:
         epochs: passes over the training faces, but at least min_steps training steps.

@@ -260,7 +260,7 @@ class Training(Stage, Loop):
             )
 
     def too_small(self, image_size: int) -> str:
-        """Why images of `image_size` pixels are too small for the backbone; "" if they are not."""
+        """A message if images of `image_size` pixels are too small for the backbone, else ""."""
         smallest = self.backbone.own.smallest_input
         if image_size >= smallest:
             return ""
@@ -300,7 +300,7 @@ class Data(Section):
 
     @property
     def place(self) -> str:
-        """Where the images are: `root`, or the first of the folders if `root` is empty."""
+        """The location of the images: `root`, or the first of the folders if `root` is empty."""
         return self.root or next(iter(self.given_folders.values()), "")
 
 

@@ -97,7 +97,7 @@ def _read_runs(config: schemas.Evaluate) -> dict[str, Predictions]:
 
 
 def _selection(folder: Path) -> dict[str, Any] | None:
-    """How the method of the final model was selected; None without such a record."""
+    """The record of how the final model's method was selected; None without such a record."""
     if not model_directory.is_model(folder):
         return None
     selection = model_directory.read_record(folder).selection

@@ -132,7 +132,7 @@ def _read(config: schemas.Photographs) -> pd.DataFrame:
 
 
 def pipeline_of(config: schemas.Photographs) -> FacePipeline:
-    """How faces are found and cropped with `config`; models trained on them do the same."""
+    """The settings for finding and cropping faces, which models trained on them also use."""
     return FacePipeline(
         detector=config.detector,
         search=Search(max_side=config.max_side, **_SMALL_PICTURES),

@@ -328,7 +328,9 @@ def _read_faces(folder: str) -> tuple[pd.DataFrame, Path]:
         )
     manifest = read_manifest(path / "manifest.parquet")
     if manifest.empty:
-        raise UserError(f"refine: {path / 'manifest.parquet'} contains no faces to refine")
+        raise UserError(
+            f"refine: {path / 'manifest.parquet'} contains no faces; extract other videos first"
+        )
     return manifest, path
 
 
@@ -466,7 +468,7 @@ def _result(counts: Mapping[str, int]) -> str:
 
 
 def _counts(refined: pd.DataFrame) -> dict[str, int]:
-    """How many faces were removed; a face is counted under one of the three reasons."""
+    """The numbers of kept and removed faces; each removed face is counted under one reason."""
     detector = refined["reason"].str.split("+").map(lambda parts: "detector" in parts)
     verifier = refined["reason"].str.split("+").map(lambda parts: "verifier" in parts)
     removed = refined["status"] == REMOVED

@@ -46,7 +46,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def misfits(saved: Mapping[str, Leaf], like: Any) -> list[str]:
-    """How the saved leaves differ from those of `like` in name, shape or type."""
+    """The differences of the saved leaves from those of `like` in name, shape or type."""
     wanted = named_leaves(like)
     problems = [f"{name} is missing" for name in sorted(wanted.keys() - saved.keys())]
     problems += [f"{name} is unknown" for name in sorted(saved.keys() - wanted.keys())]

@@ -258,7 +258,7 @@ class _Run:
             write_json(file, report)
         shown = f" (batch {step - 1}: {', '.join(examples[:3])}, ...)" if examples else ""
         raise UserError(
-            f"{', '.join(bad)} not finite at step {step}{shown}; see {file}; "
+            f"at step {step}, a figure is not finite: {', '.join(bad)}{shown}; see {file}; "
             f"{f'the last good checkpoint is of step {good}' if good else 'no checkpoint yet'}; "
             f"try a lower --config.optimizer.learning_rate in a new workdir"
         )

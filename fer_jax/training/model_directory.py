@@ -113,7 +113,7 @@ def describe(
 
 
 def read_faces(root: str | Path) -> FacePipeline | None:
-    """How the stage with the workdir `root` cropped faces; None if it has no record of this.
+    """The record of how faces in the workdir `root` were found and cropped; None without a record.
 
     Raises:
         UserError: the record is damaged.

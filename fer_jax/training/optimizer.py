@@ -48,7 +48,7 @@ def make_optimizer(
 
 
 def frozen_mask(parameters: Tree, patterns: Sequence[str]) -> Tree:
-    """For every leaf, whether it is frozen, that is, whether a pattern matches its path.
+    """Whether each leaf is frozen, that is, whether a pattern matches its path.
 
     Paths are those of `state.flatten`, e.g. "backbone/block35/0/projection/kernel". Patterns are
     shell patterns such as "backbone/block35/*", in which `*` also matches slashes.

@@ -121,7 +121,7 @@ def test_persian_labels_have_glyphs():
 
 
 def likeness(shown: np.ndarray, word: np.ndarray) -> float:
-    """How well a drawn word matches its best place in a picture; 1 is perfect."""
+    """The best correlation of a drawn word with a picture; 1 for a perfect match."""
     grey = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)
     return float(cv2.matchTemplate(grey, word, cv2.TM_CCOEFF_NORMED).max())
 

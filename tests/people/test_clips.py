@@ -72,7 +72,7 @@ def test_written_clips_are_h264_with_the_requested_size(tmp_path, scene):
 
 
 def test_written_clips_have_the_same_bytes_each_time(tmp_path):
-    """With its macroblock tree, x264 failed this in half of the runs."""
+    """This is not the case with x264's macroblock tree, which is therefore switched off."""
     written = set()
     for trial in range(8):
         path = tmp_path / f"{trial}.mp4"

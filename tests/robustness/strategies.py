@@ -230,7 +230,7 @@ ledger_tables = tables(
 
 @dataclass(frozen=True)
 class Ledger:
-    """What is at the path of `consent.csv`: a file, a link to it, or something else."""
+    """The entry at the path of `consent.csv`: a file, a link to it, or something else."""
 
     kind: str  # file, link, broken, circular, folder, pipe
     table: Table

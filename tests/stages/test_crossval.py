@@ -535,7 +535,7 @@ def test_people_without_a_neutral_photograph_are_left_out_and_counted(faces, tmp
 def test_auto_reports_and_saves_its_selection_without_seeing_held_out_people(
     faces, trained_run, tmp_path, monkeypatch
 ):
-    """From an emotion model: fine-tuning with a new head, a probe, and the unchanged model."""
+    """The candidates start from an emotion model: fine-tuning, a probe, and the model as it is."""
     seen = {}
 
     def noting(fit):

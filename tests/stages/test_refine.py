@@ -268,7 +268,7 @@ def test_bad_input_gets_one_line(tmp_path, validation, monkeypatch):
         (config_for(""), "--config.faces"),
         (config_for(tmp_path / "nowhere"), "there is no .*nowhere"),
         (config_for(tmp_path / "somewhere"), "no manifest.parquet"),
-        (config_for(empty), "contains no faces to refine"),
+        (config_for(empty), "contains no faces; extract other videos"),
         (config_for(extract, verifier=""), "--config.verifier"),
     ]
     for number, (config, message) in enumerate(cases):

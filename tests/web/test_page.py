@@ -158,7 +158,7 @@ def test_errors_of_serve_are_one_line(monkeypatch):
 
 @needs_browser
 class TestPage:
-    """In a browser."""
+    """Tests of the page in a browser."""
 
     @pytest.fixture(scope="class")
     def browser(self, tmp_path_factory, media):

@@ -40,7 +40,7 @@ class AsItIs:
         if unknown:
             raise NotApplicableError(
                 f"crossval: the model in {config.init} does not know {', '.join(unknown)}; it "
-                f"knows {', '.join(known) or 'no emotion'}"
+                f"knows {', '.join(known) or 'no emotion'}; use another --config.method"
             )
         columns = [known.index(label) for label in labels]
         weights = model_directory.read_weights(config.init)

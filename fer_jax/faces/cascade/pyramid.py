@@ -70,7 +70,7 @@ class Mosaic(NamedTuple):
 
 
 def halvings(min_face: int) -> int:
-    """How often an image is halved before its pyramid is computed.
+    """The number of times that an image is halved before its pyramid is computed.
 
     The levels of a pyramid for faces of 40 pixels are at most 0.3 times as large as the image, so
     they can be computed from the image at half its size, in a quarter of the time.
@@ -160,7 +160,7 @@ def mosaic(height: int, width: int, min_face: int | float, factor: float) -> Mos
 
 
 def _tiles(length: int) -> int:
-    """How many tiles cover `length` pixels of a mosaic."""
+    """The number of tiles that cover `length` pixels of a mosaic."""
     return max(1, -(-(length - 10) // _TILE_STEP))
 
 
