@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from fer_jax.models import cpu, plain
+from fer_jax.models.keys import initial
 
 Kernel = int | tuple[int, int]
 he_normal = jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # He et al. 2015
@@ -41,7 +42,7 @@ class Conv(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-        self.kernel = nnx.Param(he_normal(rngs.params(), (height, width, inputs, outputs)))
+        self.kernel = nnx.Param(initial(he_normal, rngs, (height, width, inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
         self.stride = stride
         rows, columns = (height // 2, width // 2) if padding == "SAME" else (0, 0)

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from fer_jax.backend import compiler_options
+from fer_jax.models.keys import structure
 from fer_jax.models.network import Network
 from fer_jax.padding import in_batches
 from fer_jax.schemas.training import Backbone
@@ -32,7 +32,7 @@ class GradCam:
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        network = nnx.eval_shape(lambda: Network(backbone, {}, rngs=nnx.Rngs(0)))
+        network = structure(lambda rngs: Network(backbone, {}, rngs=rngs))
         self._graphdef = split_network(network)[0]
         self._compiled = jax.jit(self._maps, compiler_options=compiler_options())
 

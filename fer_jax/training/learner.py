@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from flax import nnx
 
 from fer_jax import tasks as task_modules
 from fer_jax.backend import compiler_options, run_once_options
+from fer_jax.models.keys import keys, structure
 from fer_jax.models.network import Network
 from fer_jax.schemas.training import Backbone, Batches, Optimizer
 from fer_jax.tasks.task import Task
@@ -87,9 +87,9 @@ class Learner:
         self.batch_size = batches.batch_size
         self.mesh = sharding.make_mesh(batches.fsdp)
         sharding.check_batch_size(batches.batch_size, self.mesh)
-        self._make = lambda seed: Network(backbone, self.tasks, rngs=nnx.Rngs(seed))
+        self._make = lambda rngs: Network(backbone, self.tasks, rngs=rngs)
         self._averaged = optimizer.average > 0
-        abstract = nnx.eval_shape(lambda: self._make(0))
+        abstract = structure(self._make)
         self.depth_names = step.depth_names(abstract.backbone)
         stages = [name for name, _ in abstract.backbone.stages()]
         self._graphdef, parameters, _ = split_network(abstract)
@@ -116,7 +116,7 @@ class Learner:
         """A state at step 0 with random weights; each array is created on its devices."""
 
         def initial(seed: jax.Array) -> State:
-            _, parameters, statistics = split_network(self._make(jax.random.key(seed)))
+            _, parameters, statistics = split_network(self._make(keys(jax.random.key(seed))))
             return initial_state(
                 parameters, statistics, self._optimizer, seed, averaged=self._averaged
             )

@@ -17,6 +17,7 @@ from fer_jax.backend import compiler_options
 from fer_jax.errors import UserError
 from fer_jax.faces.images import resize
 from fer_jax.models import pretrained
+from fer_jax.models.keys import keys, structure
 from fer_jax.models.network import Network
 from fer_jax.padding import BatchSize, in_batches, power_of_two
 from fer_jax.records import Inference, ModelRecord
@@ -64,9 +65,7 @@ class Model:
     ) -> None:
         try:
             self._tasks, _ = make_tasks(record.tasks)
-            network = nnx.eval_shape(
-                lambda: Network(record.backbone, self._tasks, rngs=nnx.Rngs(0))
-            )
+            network = structure(lambda rngs: Network(record.backbone, self._tasks, rngs=rngs))
         except (UserError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise UserError(
                 f"{where}: its record does not describe a valid network ({error}); copy the model "
@@ -413,10 +412,10 @@ def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
     """
     tasks, _ = make_tasks(record.tasks)
 
-    def make(key: jax.Array) -> Network:
-        return Network(record.backbone, tasks, rngs=nnx.Rngs(key))
+    def make(rngs: nnx.Rngs) -> Network:
+        return Network(record.backbone, tasks, rngs=rngs)
 
-    network = nnx.eval_shape(lambda: make(jax.random.key(0)))
+    network = structure(make)
     depth_width = _depth_width(network, record)
     _, parameters, statistics = split_network(network)
     empty = {"parameters": parameters, "statistics": statistics}
@@ -424,7 +423,7 @@ def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
     if path:
         arrays |= model_directory.backbone_leaves(path, empty)
     else:
-        drawn = model_directory.arrays_of(random_state(make, 0))
+        drawn = model_directory.arrays_of(random_state(lambda key: make(keys(key)), 0))
         arrays |= {name: leaf for name, leaf in drawn.items() if "/backbone/" in name}
     for task, how in record.inference.items():
         shapes = _further_arrays(task, len(record.labels[task]), how, depth_width)
