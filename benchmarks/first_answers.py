@@ -159,21 +159,21 @@ def run(case: Case, checkout: Path, cache: Path, material: dict[str, Path], work
     )
 
 
-def prepare(folder: Path) -> dict[str, Path]:
-    """Writes a photograph, a video, and the faces of generated people for training."""
+def prepare(folder: Path, *, training: bool) -> dict[str, Path]:
+    """Writes a photograph and a video; for `training`, also the faces of generated people."""
     photo, video, people = folder / "photo.jpg", folder / "video.mp4", folder / "people"
     write_image(photo, photograph(1, "happy", 0, (960, 1280)))
     write_clip(video, 1, "happy", 0, frames=24, fps=6, size=(480, 640))
+    material = {"photo": photo, "video": video, "faces": folder / "faces"}
+    if not training:
+        return material
     people.mkdir()
     for number, emotion in enumerate(EMOTIONS):
         write_clip(people / f"{number}.mp4", number, emotion, 0, frames=36, fps=6, size=(240, 320))
-    faces = folder / "faces"
-    material = {"photo": photo, "video": video, "faces": faces}
     extract = (*_STAGE, "extract", f"--videos={people}", "--every_s=0.0", _WORKDIR)
-    run(Case("extract", extract), ROOT, folder / "cache", material, faces)
-    run(
-        CASES["train"], ROOT, folder / "cache", material, folder / "trained"
-    )  # which writes records
+    run(Case("extract", extract), ROOT, folder / "cache", material, material["faces"])
+    # The first training on these faces also writes records, which takes time only once.
+    run(CASES["train"], ROOT, folder / "cache", material, folder / "trained")
     return material
 
 
@@ -209,7 +209,7 @@ def main() -> None:
         variants.insert(0, Variant("earlier", flags.earlier.absolute()))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        material = prepare(folder)
+        material = prepare(folder, training="train" in flags.cases)
         for _ in range(flags.rounds):
             for case in map(CASES.__getitem__, flags.cases):
                 for variant in variants:
