@@ -210,7 +210,9 @@ def run(
         made = config(stage, **fields)
     name = str(made.get("stage", ""))
     if name == "serve":
-        raise UserError("serve is no function: it runs until Ctrl-C; use the command fer-jax serve")
+        raise UserError(
+            "serve runs until Ctrl-C, so it cannot be called; use the command fer-jax serve"
+        )
     if not isinstance(workdir, str | os.PathLike):
         raise UserError(f"a workdir cannot be of the type {type(workdir).__name__}: give its path")
     backend.keep_compiled()

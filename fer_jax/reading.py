@@ -85,11 +85,11 @@ class Photograph:
     moving: ClassVar[bool] = False
 
     def frames(self) -> Iterator[Frame]:
-        """One frame, at 0 s."""
+        """Yields the picture as one frame, at 0 s."""
         yield Frame(0, 0.0, images.read_image(self.path))
 
     def expected(self) -> int:
-        """1."""
+        """The number of frames, 1."""
         return 1
 
 
@@ -103,11 +103,11 @@ class Picture:
     moving: ClassVar[bool] = False
 
     def frames(self) -> Iterator[Frame]:
-        """One frame, at 0 s."""
+        """Yields the picture as one frame, at 0 s."""
         yield Frame(0, 0.0, self.image)
 
     def expected(self) -> int:
-        """1."""
+        """The number of frames, 1."""
         return 1
 
 
@@ -221,7 +221,7 @@ def sources_of(given: Pictures, *, every_s: float) -> Found:
             for place, picture in enumerate(array if array.ndim == 4 else array[None])
         )
     if not found.sources:
-        raise UserError("there is no picture and no video in an empty list")
+        raise UserError("the list is empty; give at least one picture or video")
     return found
 
 
@@ -487,7 +487,7 @@ class Reader:
             self.sources = [source for source in sources if _person(source)]
             for source in sources:
                 if not _person(source):
-                    reason = f"lies in no folder of a person, and {flag}people is 'folder'"
+                    reason = f"is not in the folder of a person, and {flag}people is 'folder'"
                     self.skips.add(source.name, reason)
 
     def __iter__(self) -> Iterator[AnalysedFrame]:

@@ -24,6 +24,18 @@ PHRASES = (
     r"\bdecides? alone\b",
     r"\bdone already\b",
     r"\bof the training side\b",
+    r"\bhead of this file\b",
+    r"\b(is|are) told\b",
+    r"\btaught\b",
+    r"\bwant of\b",
+    r"\banew\b",
+    r"\bmodel of everyone\b",
+    r"\bms a (step|frame|face)\b",
+    r"\b(one|bars?|crops|cells|columns|negatives|studies) an? (class|crop|row|side|video|design)\b",
+    r"\blies? (in|inside|within|below)\b",
+    r"\b(serve|model|server|test|run|file|video) goes on\b",
+    r"\bbeside it\b",
+    r"\btells? .* apart\b",
 )
 EXEMPT = {"docs/style.md", "tests/test_language.py"}
 

@@ -28,7 +28,7 @@ def make_train_step(
     accumulate: int = 1,
     average: float = 0.0,
 ) -> Callable[[State, Batch], tuple[State, Figures]]:
-    """A function for one update, of a batch with `image` uint8 [B, H, W, 3], `label` int32 [B] and
+    """Makes a function for one update on a batch: `image` uint8 [B, H, W, 3], `label` int32 [B] and
     `mask` bool [B].
 
     `label_<task>` int32 [B], if present, replaces `label` for that task. Examples with label -1 are
@@ -82,7 +82,7 @@ def _make_loss(
     weights: Mapping[str, float],
     frozen: Tree,
 ) -> Callable[..., tuple[jax.Array, tuple[Tree, Figures]]]:
-    """A function for the weighted sum of the tasks' losses, the new statistics and the figures."""
+    """Makes a function for the weighted sum of the losses, the new statistics and the figures."""
 
     def total_loss(
         parameters: Tree, statistics: Tree, key: jax.Array, batch: Batch
@@ -142,7 +142,7 @@ def _moved(average: Tree, parameters: Tree, decay: float, step: jax.Array) -> Tr
 def make_eval_step(
     graphdef: nnx.GraphDef[Any], tasks: Mapping[str, Task]
 ) -> Callable[[State, Batch], dict[str, tuple[jax.Array, jax.Array]]]:
-    """A function for sums and counts of every task's loss and metrics over the real examples.
+    """Makes a function for sums and counts of every task's loss and metrics over the real examples.
 
     Sums and counts are added over batches, so that means do not depend on padding. The random key
     is the same for every batch.
@@ -184,7 +184,7 @@ def make_features_step(
 def make_head_step(
     graphdef: nnx.GraphDef[Any], task_name: str
 ) -> Callable[[State, jax.Array], jax.Array]:
-    """A function for the logits [B, C] of a task from the features of `make_features_step`."""
+    """Makes a function for logits [B, C] of a task from features of `make_features_step`."""
 
     def head_step(state: State, features: jax.Array) -> jax.Array:
         network = merge_network(graphdef, **for_use(state))

@@ -240,7 +240,7 @@ def _certainly_allowed(person: str, table: Table) -> bool:
 
 
 def build_entry(root: Path, outside: Path, entry: Entry) -> None:
-    """Makes an entry below `root`; what links point to lies in `outside`."""
+    """Makes an entry below `root`; links point to files in `outside`."""
     folder = Path(root, *map(os.fsdecode, entry.folders))
     path = folder / os.fsdecode(entry.name)
     try:
@@ -340,7 +340,7 @@ def _check_predict_folder(folder: Path, root: Path, outside: Path) -> Accepted |
             for path in _files(root)
             if path.suffix.lower() in contents.get(path.read_bytes(), ())
         ]
-        require(not good, f"refused for one source, with {good[:2]} beside it: {result.message}")
+        require(not good, f"refused for one source, next to {good[:2]}: {result.message}")
         return None
     check_predictions(workdir, result.summary)
     given = len(list(_files(root)))
@@ -795,7 +795,7 @@ def check_workdir(folder: Path, example: WorkdirDamage) -> None:
     """Runs a stage again in a damaged workdir; a file of the user must be kept."""
     main, side, workdir = folder / "main", folder / "side", folder / "work"
     case = prepared(example.case, main, side)
-    # Configs name the originals, which lie in another folder for each example.
+    # Configs name the originals, which are in another folder for each example.
     with contextlib.redirect_stdout(io.StringIO()):
         case.run(case.configure(main, side), workdir)
     for fate, place, damage in example.fates:

@@ -502,7 +502,7 @@ def test_predict_gives_the_measured_probabilities_of_a_person_relative_model(
     for wrong, words in (
         ({"people": ""}, "is person-relative"),
         ({"neutral": "" if excluded else "*"}, "neutral"),
-        ({"people": "folder"}, "lies in no folder of a person"),
+        ({"people": "folder"}, "is not in the folder of a person"),
     ):
         with pytest.raises(UserError, match=words):
             predict.run(ConfigDict({**config.to_dict(), **wrong}), tmp_path / "refused")

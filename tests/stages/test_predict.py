@@ -179,7 +179,7 @@ def test_without_annotate_only_tables_are_written_and_a_second_run_returns_at_on
 
 
 def test_answers_that_are_not_confident_enough_are_withheld(tmp_path, media, model, capfd):
-    (tmp_path / "somewhere" / "model.json").touch()  # where a table would lie beside it
+    (tmp_path / "somewhere" / "model.json").touch()  # a table would be next to it
     all_of_them, some = tmp_path / "all", tmp_path / "some"
     predict.run(config_for(media, every_s=0.5), all_of_them)
     everything = pd.read_parquet(all_of_them / "predictions.parquet")
