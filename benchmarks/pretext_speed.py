@@ -37,7 +37,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", choices=argument.SIZES, default="small")
-    parser.add_argument("--batch", type=int, default=32, help="images of a pretext step")
+    parser.add_argument("--batch", type=int, default=32, help="images per pretext step")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=2, help="successive steps per round")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))

@@ -296,7 +296,7 @@ def report(crops: pd.DataFrame) -> None:
     passes = (crops["verifier"] >= crops["threshold"]).to_numpy()
     for what, trials in (("faces kept", face), ("non-faces removed", ~face)):
         won = passes if what == "faces kept" else ~passes
-        print(f"{what}, threshold of validation: {rate(won, trials, names)}")
+        print(f"{what}, at the threshold chosen on validation: {rate(won, trials, names)}")
     cut = operating_threshold(crops.loc[face, "verifier"].to_numpy(), 0.01)
     removed = (crops["verifier"].to_numpy() < cut) & ~face
     print(f"at 1 % of these faces lost: {rate(removed, ~face, names)} of non-faces removed")

@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.fold_seed = 0  # seed for shuffling people before they are split into folds
     config.seeds = (0,)  # training seeds; all folds are trained and tested once with each
     config.test_photographs = ""  # workdir of the test photographs, for protocol "cross_set"
-    config.shots = 0  # low-shot: the most training photographs per emotion and fold; 0 for all
+    config.shots = 0  # low-shot: maximum number of training photographs per emotion; 0: all
     # Kinds of leaks that do not stop the run, by name; the report lists them. See configs/audit.py.
     config.allow_leaks = ()
 
@@ -108,13 +108,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.longer = longer
     # Passes over the training faces, but at least min_steps training steps.
     config.epochs = 0.0 if starter else longer["epochs"]
-    config.min_steps = 100 if starter else longer["min_steps"]  # the least number of training steps
+    config.min_steps = 100 if starter else longer["min_steps"]  # minimum number of training steps
     config.batch_size = 32  # images per training step, over all devices
     config.optimizer = {
         "learning_rate": 1e-3 if starter else longer["learning_rate"],  # its peak, after warm-up
         "warmup": 0.1,  # share of the steps in which the learning rate rises to its peak
         "weight_decay": 0.02,  # AdamW's weight decay of kernels
-        "clip": 1.0,  # the largest global norm of the gradients; larger ones are scaled down
+        "clip": 1.0,  # maximum global norm of the gradients; larger ones are scaled down
         "backbone_rate": 1.0,  # factor for the learning rate of the backbone
         "layer_decay": 1.0,  # factor for the learning rate, once per block below the heads
         # Patterns of parameters that are not trained: ("backbone/*",) with

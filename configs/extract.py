@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "min_face": 40,  # side in pixels of the smallest faces to detect
         "factor": 0.709,
         "thresholds": (0.6, 0.7, 0.8),
-        "max_faces": 0,  # the most faces per frame, those with the highest scores; 0: all
+        "max_faces": 0,  # maximum number of faces per frame, those with the highest scores; 0: all
     }
     # Side of a crop in pixels, and margin around the face as a fraction of the template's side. A
     # model works only on the kind of crops on which it was trained.
@@ -50,13 +50,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.negatives = {"per_frame": 1, "floor": 0.3}
 
     config.limits = {
-        "min_size": 0.0,  # pixels: the least shorter side of a face's box
-        "min_sharpness": 0.0,  # the least variance of the Laplacian; blurred crops have low values
-        "min_brightness": 0.0,  # the least mean luma, 0 to 255
-        "max_brightness": 255.0,  # the largest mean luma, 0 to 255
-        "max_yaw": 90.0,  # the largest rotation of the head to either side, in degrees
+        "min_size": 0.0,  # minimum of the shorter side of a face, in pixels
+        "min_sharpness": 0.0,  # minimum variance of the Laplacian; blurred crops have low values
+        "min_brightness": 0.0,  # minimum mean luma, 0 to 255
+        "max_brightness": 255.0,  # maximum mean luma, 0 to 255
+        "max_yaw": 90.0,  # maximum rotation of the head to either side, in degrees
         "min_hash_distance": 0,  # of 64 bits; crops of a track that differ in fewer are duplicates
-        "per_track": 0,  # the most crops per track, evenly spaced in time; 0: all
+        "per_track": 0,  # maximum number of crops per track, evenly spaced in time; 0: all
     }
 
     config.batch = 8  # frames that are searched together

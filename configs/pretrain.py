@@ -70,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "photographs": "",  # a workdir of the stage `photographs`; "": no probes
         "neighbours": 20,  # number of nearest neighbours that vote
         "folds": 5,  # number of folds; at most the number of people
-        "most": 2000,  # the most photographs to use; whole people are drawn by the seed
+        "most": 2000,  # maximum number of photographs; whole people are drawn by the seed
     }
 
     config.epochs = 25.0 if small else 60.0  # passes over the training faces

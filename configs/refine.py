@@ -53,5 +53,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.min_detector_score = 0.8  # crops with a lower score of MTCNN are removed
 
     config.batch = 64  # crops that are scored together
-    config.sheet = 96  # the most crops shown in removed.png
+    config.sheet = 96  # maximum number of crops in removed.png
     return config.lock()

@@ -29,6 +29,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # model was measured.
     config.max_side = 0
     config.batch = 8  # frames that are analysed together
-    config.max_upload_mb = 200  # the largest picture or video in megabytes (1e6 bytes)
-    config.max_video_s = 600.0  # the longest video in seconds; longer ones are refused
+    config.max_upload_mb = 200  # maximum size of a picture or video in megabytes (1e6 bytes)
+    config.max_video_s = 600.0  # maximum length of a video in seconds
     return config.lock()

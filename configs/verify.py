@@ -66,7 +66,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.init = "starter" if starter else ""
 
     config.epochs = 24.0  # passes over the training crops, but at least min_steps training steps
-    # The least number of training steps. 24 epochs of a few hundred crops are too few for a network
+    # Minimum number of training steps. 24 epochs of a few hundred crops are too few for a network
     # from scratch. The starter is already trained: after longer or faster training it rejects faces
     # that it accepted before.
     config.min_steps = 150 if starter else 500

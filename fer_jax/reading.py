@@ -374,7 +374,7 @@ def schema(
     """The columns of a table of faces.
 
     In the row of a frame without a face, person and reference_faces are 0, answered is False, and
-    the columns between are null.
+    the columns from x0 to smoothed_prob_* are null.
 
     Args:
         labels: the classes; without them, the table ends with the landmarks.

@@ -86,7 +86,7 @@ def test_the_first_code_installs_the_package_only_if_it_is_missing(name):
 
 @contextlib.contextmanager
 def hidden(name):
-    """A package that cannot be imported in the block."""
+    """Makes a package impossible to import in the block."""
     before = sys.modules[name]
     sys.modules[name] = None
     try:

@@ -36,7 +36,7 @@ class StarterFacesConfig(tfds.core.BuilderConfig):
     Attributes:
         aligned: workdir of the stage `photographs` for the same pictures.
         faces: folder `<split>/<source>/*` of pictures that show one face each, without emotions.
-        nonfaces: such a folder of pictures without a face.
+        nonfaces: folder `<split>/<source>/*` of pictures without a face.
     """
 
     aligned: str = ""

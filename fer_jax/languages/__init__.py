@@ -1,1 +1,1 @@
-"""What the package says to its users, in English and Persian."""
+"""The texts for users, in English and Persian."""

@@ -21,7 +21,7 @@ class Detector(Section):
             reduced first, it counts in pixels of the original picture.
         factor: scale from one level of the pyramid to the next.
         thresholds: the lowest scores that pass the networks P-Net, R-Net and O-Net.
-        max_faces: the most faces per image, those with the highest scores; 0: all.
+        max_faces: the maximum number of faces per image, those with the highest scores; 0: all.
     """
 
     min_face: Annotated[int, Field(ge=6, le=4096)] = 40
@@ -48,7 +48,7 @@ class Limits(Section):
     """Limits for crops to be kept; the defaults keep all. Reasons for rejection are in quotes.
 
     Attributes:
-        min_size: the shorter side of the face's box in pixels; "small" if it is below.
+        min_size: minimum of the shorter side of a face in pixels; "small" below.
         min_sharpness: see `fer_jax.faces.quality.sharpness`; "blurred" if it is below.
         min_brightness, max_brightness: limits of the mean luma; "dark" below, "bright" above.
         max_yaw: degrees to either side; "turned" if it is above.

@@ -250,7 +250,7 @@ class Longer(Section):
 
     Attributes:
         epochs: passes over the training faces, but at least min_steps training steps.
-        min_steps: the least number of training steps.
+        min_steps: the minimum number of training steps.
         learning_rate: its peak, after the warm-up.
     """
 

@@ -184,7 +184,7 @@ class Optimizer(Section):
         learning_rate: its peak, after the warm-up.
         warmup: share of the steps in which the learning rate rises to its peak.
         weight_decay: AdamW's weight decay of kernels.
-        clip: the largest global norm of the gradients; larger ones are scaled down.
+        clip: the maximum global norm of the gradients; larger ones are scaled down.
         backbone_rate: factor for the learning rate of the backbone.
         layer_decay: factor for the learning rate, once per block below the heads.
         freeze: patterns of paths of parameters that are not trained.
@@ -260,7 +260,7 @@ class Training(Stage, Loop):
             )
 
     def too_small(self, image_size: int) -> str:
-        """A message if images of `image_size` pixels are too small for the backbone, else ""."""
+        """An error message if images of `image_size` pixels are too small, else ""."""
         smallest = self.backbone.own.smallest_input
         if image_size >= smallest:
             return ""
