@@ -11,12 +11,12 @@ configs/study_starter.py measures the gain for a network that has already seen f
 start from the starter.
 
 Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (from rotation's backbone,
-jigsaw for as long again), auxiliary (rotation as an auxiliary task on the labelled faces), simclr;
-vicreg, relative_patch, imagenet (with `full`: --config.imagenet=FILE or imagenet) and dotted names
-run only if they are named: `configs/study.py:full,scratch,simclr,imagenet`. The others are compared
-with the first one named. All methods see the pool equally often during pretraining, except in_turn,
-which sees it twice as often; simclr sees two views of each face, in batches twice as large.
-Fine-tuning is the same for all.
+jigsaw for the same number of steps), auxiliary (rotation as an auxiliary task on the labelled
+faces), simclr; vicreg, relative_patch, imagenet (with `full`: --config.imagenet=FILE or imagenet)
+and dotted names run only if they are named: `configs/study.py:full,scratch,simclr,imagenet`. The
+others are compared with the first one named. All methods see the pool equally often during
+pretraining, except in_turn, which sees it twice as often; simclr sees two views of each face, in
+batches twice as large. Fine-tuning is the same for all.
 
 For other seeds, write a config of your own:
     from configs import study

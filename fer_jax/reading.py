@@ -409,8 +409,8 @@ def table(rows: list[dict[str, Any]], columns: pa.Schema) -> pd.DataFrame:
 
 
 Follow = Callable[[Iterator[AnalysedFrame]], Iterator[AnalysedFrame]]
-"""What may change the frames of one video, in order: numbers people, for example. It may hold
-frames back, but yields each one."""
+"""A function that changes the analysed frames of one video, in order: for example, it numbers
+people. It may delay frames, but yields each one."""
 
 
 class Detection:

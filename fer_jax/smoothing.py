@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from fer_jax.faces.tracks import LONGEST_GAP_S
 
 SMOOTHING_S = 0.5
-"""Time constant. Expressions that people pose or feel last 0.5 to 4 s (Matsumoto and Hwang 2011,
+"""Time constant in seconds. Posed and felt expressions last 0.5 to 4 s (Matsumoto and Hwang 2011,
 "Evidence for training the ability to read microexpressions of emotion")."""
 _LEAST = 1e-6  # a probability of 0 would veto an emotion for as long as it is remembered
 _REMEMBERED_PEOPLE = 500

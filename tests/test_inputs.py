@@ -1,4 +1,4 @@
-"""What a stage reads is checked before anything is imported or written."""
+"""The inputs of a stage are checked before anything is imported or written."""
 
 import pytest
 

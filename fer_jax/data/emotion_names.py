@@ -1,4 +1,4 @@
-"""Which emotion a name in labels stands for: "anger", "خشم" and "عصبانی" are read as "angry"."""
+"""The emotion that a name in labels means: "anger", "خشم" and "عصبانی" are read as "angry"."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from fer_jax.faces.shots import CutFinder
 from fer_jax.faces.tracks import Tracker, longest_gap
 
 UNKNOWN = 0
-"""The number of a face that was seen in one or two frames alone: it may be no face."""
+"""The number of a face that occurs in only one or two frames, and may be a false detection."""
 
 # Chosen on one half of the clips of benchmarks/people_in_video.py and on generated people.
 _SAME_PERSON = 0.065  # largest difference between the means of two tracks

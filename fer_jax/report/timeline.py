@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # matplotlib takes 0.3 s, which photographs do not need
     from matplotlib.figure import Figure
 
 MOST_PEOPLE = 12
-"""Panels of a picture: the people who are seen longest."""
+"""Maximum number of panels in a picture, for the people who are seen longest."""
 _WIDTH, _PANEL, _REST = 11.0, 1.25, 1.1  # inches
 _MOST_POINTS = 4000  # in a panel; longer ones are averaged
 

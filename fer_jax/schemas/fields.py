@@ -132,7 +132,7 @@ def _in_lower_case(value: Any) -> Any:
 AnyCase = BeforeValidator(_in_lower_case)
 """Marks a choice in which case does not matter; it is converted to lower case."""
 Reference = Annotated[Literal["", "mean", "balanced", "neutral"], AnyCase]
-"""What a face is relative to; see `fer_jax.training.person_relative`."""
+"""The kind of a person's reference; see `fer_jax.training.person_relative`."""
 
 LanguageCode = Annotated[Literal["en", "fa"], AnyCase]
 """English or Persian; see `fer_jax.languages`."""
