@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fer_jax import console
 from fer_jax.data import consent, emotion_names, names, pseudonyms, tables
 from fer_jax.data.emotion_names import EmotionNames
 from fer_jax.errors import UserError
@@ -103,8 +104,9 @@ def read_labels(
         )
     labels = pd.DataFrame(kept, columns=list(COLUMNS)).astype({"ledger_line": "int32"})
     withheld = {row.subject for row in rows} - set(labels["subject"])
+    people = console.count(len(withheld), "person", "people")
     left_out = (
-        f"{len(rows) - len(kept)} photographs of {len(withheld)} people were skipped, since "
+        f"photographs skipped: {len(rows) - len(kept)}, of {people}, since "
         f"{consent.NAME} does not allow their use"
     )
     labels.attrs = {
@@ -208,7 +210,7 @@ def _read_table(file: Path) -> _Found:
         path = tables.path_below(file, name)
         problem = tables.path_problem(name)
         if not problem and not os.path.isfile(path):  # noqa: PTH113 (of any name)
-            problem = f"there is no file {file.parent / name}"
+            problem = f"there is no file {file.parent / name}; correct the path"
         photo = Path(os.path.normpath(name)).as_posix()
         split = names.key(split)
         rows.append(_Row(str(path), photo, subject, emotion, split, line.place, problem))
@@ -268,7 +270,7 @@ def _duplicates(rows: Iterable[_Row]) -> Iterator[str]:
         if before is not row:
             same = (before.subject, before.emotion) == (row.subject, row.emotion)
             other = "" if same else " with another label"
-            yield f"{row.place}: {row.photo} is already listed in {before.place}{other}"
+            yield f"{row.place}: {row.photo} is already listed in {before.place}{other}; keep one"
 
 
 def _unreadable(rows: Sequence[_Row]) -> Iterator[str]:
@@ -293,7 +295,7 @@ def _split_problems(rows: Iterable[_Row]) -> Iterator[str]:
         if len(places) > 1:
             yield (
                 f"{list(places.values())[-1]}: subject {names.shown(subject)} is in several "
-                f"splits: {', '.join(sorted(places))}"
+                f"splits: {', '.join(sorted(places))}; use one split for all of its photographs"
             )
     if splits:
         for row in without:
@@ -335,7 +337,7 @@ def _not_photographs(files: Sequence[Path]) -> list[str]:
     if not files:
         return []
     some = ", ".join(str(file) for file in files[:5]) + (", ..." if len(files) > 5 else "")
-    first = f"{len(files)} files were skipped, since their names are not of photographs: {some}"
+    first = f"files skipped, since their names are not those of photographs: {len(files)} ({some})"
     return [first, *sorted({images.advice(file) for file in files} - {""})]
 
 

@@ -38,7 +38,7 @@ def test_people_without_consent_or_with_a_revocation_are_skipped(photos):
     assert set(frame["subject"]) == {"ann"}
     assert frame["share"].all()
     assert frame.attrs["withheld"] == 4
-    assert any("4 photographs of 2 people were skipped" in w for w in frame.attrs["warnings"])
+    assert any("photographs skipped: 4, of 2 people" in w for w in frame.attrs["warnings"])
     ledger(photos, "ann,no,Yes,no,no", "bob,YES,1,0,", "cid,no,true,no,")
     frame = read_labels(photos, EMOTIONS)
     assert frame.groupby("subject")["share"].all().to_dict() == {

@@ -347,7 +347,7 @@ def test_subjects_with_one_emotion_and_other_files_cause_warnings(root):
     warnings = read_labels(root, FOUR).attrs["warnings"]
     assert len(warnings) == 2
     assert "'carl' has photographs of one emotion only (angry)" in warnings[0]
-    assert "1 files" in warnings[1] and "notes.txt" in warnings[1]
+    assert ": 1 (" in warnings[1] and "notes.txt" in warnings[1]
 
 
 def test_an_empty_or_missing_folder_is_a_user_error(tmp_path):

@@ -136,7 +136,7 @@ def check_the_report_says_so(place):
     assert summary["people"] == 3 and summary["people_without_consent"] == 1
     assert summary["consent_ledger"].startswith("consent.csv as of 20")
     reported = (place / "w" / "evaluate" / "datasheet.md").read_text()
-    words = "1 people without consent are excluded, according to the ledger: "
+    words = "people excluded because they do not consent: 1, according to the ledger: "
     assert words + summary["consent_ledger"] in reported
     assert summary["consent_ledger"] in (place / "w" / "evaluate" / "report.html").read_text()
     table = pd.read_parquet(place / "w" / "photographs" / "photographs.parquet")
