@@ -199,10 +199,15 @@ class Cluster:
         with self.client() as client:
             client.wait_for_workers(workers, timeout=PATIENCE_S)
 
-    def processes(self) -> dict[str, int]:
-        """The process id of each worker, by its address."""
+    def processes(self) -> list[int]:
+        """The process id of each worker."""
         with self.client() as client:
-            return dict(client.run(os.getpid))
+            return list(client.run(os.getpid).values())
+
+    def size(self) -> int:
+        """The number of workers that the scheduler knows."""
+        with self.client() as client:
+            return len(client.scheduler_info(n_workers=-1)["workers"])
 
     def processor_s(self) -> float:
         """Processor seconds of all workers so far."""
@@ -257,16 +262,15 @@ class Cluster:
 
 
 def worker_killed(cluster: Cluster, run: Run) -> str:
-    victim = min(cluster.processes().values())
-    os.kill(victim, signal.SIGKILL)
-    until(lambda: victim not in cluster.processes().values(), "the nanny's new worker")
-    return f"{cluster.logged('killed by signal 9')} restarted by its nanny"
+    os.kill(min(cluster.processes()), signal.SIGKILL)
+    until(lambda: cluster.logged("Restarting worker"), "the nanny")
+    return "its nanny starts another one"
 
 
 def machine_lost(cluster: Cluster, run: Run) -> str:
     kill(cluster.workers[0])
-    until(lambda: len(cluster.processes()) < WORKERS, "the scheduler to notice")
-    return f"{len(cluster.processes())} workers left"
+    until(lambda: cluster.size() < WORKERS, "the scheduler to notice")
+    return f"{cluster.size()} workers are left"
 
 
 def memory_exhausted(cluster: Cluster, run: Run) -> str:
@@ -274,7 +278,7 @@ def memory_exhausted(cluster: Cluster, run: Run) -> str:
         victim = sorted(client.scheduler_info(n_workers=-1)["workers"])[0]
         client.run(allocate, int(cluster.memory_limit * 1e9), workers=[victim])
     until(lambda: cluster.logged("exceeded 95% memory budget"), "the nanny")
-    return f"{cluster.logged('exceeded 95% memory budget')} killed at 95 % of its limit"
+    return "killed by its nanny at 95 % of its limit"
 
 
 def command_killed(cluster: Cluster, run: Run) -> str:

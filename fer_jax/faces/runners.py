@@ -103,8 +103,12 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
         counts = _Counts(Path(folder), progress)
         with counts.watched(), _engine_errors_explained(root):
             pipeline.run().wait_until_finish()
-        for number in range(len(jobs)):
-            yield counts.read(f"{number}.json")
+        # Dask's runner also returns if it has lost the scheduler.
+        names = [f"{number}.json" for number in range(len(jobs))]
+        if missing := sum(not Path(folder, name).exists() for name in names):
+            raise _failed(f"it ended without {console.count(missing, 'video')}", root)
+        for name in names:
+            yield counts.read(name)
 
 
 def _beam_options(config: Extract) -> list[str]:
@@ -160,11 +164,15 @@ def _engine_errors_explained(shards: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno:  # such as a full disk
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        done = len(list(shards.glob("[!.]*/stats.json")))
-        raise UserError(
-            f"extract: --config.runner failed ({reason}); {console.count(done, 'video')} are "
-            f"finished and kept; repair the cluster and run the same command again"
-        ) from error
+        raise _failed(reason, shards) from error
+
+
+def _failed(reason: str, shards: Path) -> UserError:
+    done = console.count(len(list(shards.glob("[!.]*/stats.json"))), "video")
+    return UserError(
+        f"extract: --config.runner failed ({reason}); finished and kept: {done}; repair the "
+        f"cluster and run the same command again"
+    )
 
 
 def _extract_on_worker(work: tuple[int, Job, str, dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from configs import extract as extract_config
 from fer_jax import console
 from fer_jax.errors import UserError
+from fer_jax.faces import runners
 from fer_jax.stages import extract
 from fer_jax.stages.render import write_clip, write_scene
 
@@ -71,8 +72,17 @@ def test_dask_writes_the_same_bit_for_bit(videos, tmp_path, scheduler, monkeypat
 
 def test_a_scheduler_that_does_not_answer_is_an_error_that_says_what_is_kept(videos, tmp_path):
     config = config_for(videos, **on_dask("tcp://127.0.0.1:9"))
-    with pytest.raises(UserError, match=r"runner failed .* 0 videos are finished and kept"):
+    with pytest.raises(UserError, match=r"runner failed .* finished and kept: 0 videos"):
         extract.run(config, tmp_path / "work")
+
+
+def test_a_runner_that_ends_without_an_error_and_without_the_videos_has_failed(
+    videos, tmp_path, monkeypatch
+):
+    """As Dask's does if it loses the scheduler."""
+    monkeypatch.setattr(runners, "_extract_on_worker", print)
+    with pytest.raises(UserError, match="it ended without 3 videos"):
+        extract.run(config_for(videos, runner="DirectRunner"), tmp_path / "work")
 
 
 def test_an_unknown_runner_is_an_error(videos, tmp_path):
