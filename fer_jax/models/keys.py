@@ -36,7 +36,7 @@ class _Undrawn(nnx.RngStream):
 
 def keys(seed: int | PRNGKeyArray) -> nnx.Rngs:
     """`nnx.Rngs(seed)`: the same keys, traced faster."""
-    rngs = nnx.Rngs(seed)
+    rngs: Any = nnx.Rngs(seed)
     rngs.default = _Counted(rngs.default.key[...])
     return rngs
 
@@ -48,7 +48,7 @@ def structure(make: Callable[[nnx.Rngs], Any]) -> Any:
     """
 
     def undrawn() -> Any:
-        rngs = nnx.Rngs(0)
+        rngs: Any = nnx.Rngs(0)
         rngs.default = _Undrawn(rngs.default.key[...], tag="default")
         return make(rngs)
 
