@@ -12,7 +12,7 @@ breaks when half of the videos are finished:
     a machine           SIGKILL to a worker and its nanny; three workers are left
     memory              a worker allocates more than its --memory-limit, and the nanny kills it
     the command         SIGKILL; the same command runs again
-    the scheduler       SIGKILL; scheduler and workers are started anew, and the same command too
+    the scheduler       SIGKILL; scheduler and workers are restarted, and so is the same command
 
 Every result is compared with the one without a cluster, byte for byte: tables, crops and counts of
 all shards. The exit code is 1 if any differs. Frames per second are those from the moment when
