@@ -59,6 +59,7 @@ def on_dask(address):
     return {"runner": "DaskRunner", "runner_options": options}
 
 
+@pytest.mark.timeout(900)  # three processes import JAX, which takes minutes on a busy machine
 def test_dask_writes_the_same_bit_for_bit(videos, tmp_path, scheduler, monkeypatch):
     reported = []
     monkeypatch.setattr(console.Progress, "update", lambda self, frames: reported.append(frames))
