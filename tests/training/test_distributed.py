@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 ALONE = ["one:1:1:20", "half:8:1:10", "eight:8:1:20:from=half", "one_more:1:1:20:from=half"]
 # The interrupted pair comes last, since JAX remembers a SIGTERM until the process ends.
 TOGETHER = ["pair2:8:2:20:from=half", "pair:8:1:20:term", "pair:8:1:20"]
+KILLED, AGAIN = ["killed:8:1:20:from=half:kill"], ["killed:8:1:20"]
 
 # Compilation dominates the time.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -39,6 +42,16 @@ def start(folder, runs, *, devices, port=0, processes=1, process=0):
     )
 
 
+def start_pair(folder, runs):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        start(folder, runs, devices=4, port=port, processes=2, process=number)
+        for number in range(2)
+    ]
+
+
 def finish(*processes):
     """Waits for all processes; returns the output of each."""
     reported = [process.communicate(timeout=240)[0] for process in processes]
@@ -50,15 +63,21 @@ def finish(*processes):
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("topologies")
     finish(start(folder, ALONE, devices=8))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    pair = [
-        start(folder, TOGETHER, devices=4, port=port, processes=2, process=number)
-        for number in range(2)
-    ]
-    said = finish(*pair)
+    said = finish(*start_pair(folder, TOGETHER))
     return folder, said
+
+
+@pytest.fixture(scope="module")
+def killed(runs):
+    """The exit codes of a pair of which the second was killed, and the seconds between the ends."""
+    folder, _ = runs
+    first, second = start_pair(folder, KILLED)
+    second.communicate(timeout=240)
+    ended = time.monotonic()
+    first.communicate(timeout=120)
+    waited = time.monotonic() - ended
+    finish(*start_pair(folder, AGAIN))
+    return first.returncode, second.returncode, waited
 
 
 def results(folder, name):
@@ -81,6 +100,13 @@ def test_any_topology_gives_the_same_numbers(runs, name):
         np.testing.assert_allclose(values, one[leaf], rtol=0, atol=1e-10, err_msg=leaf)
     assert one["parameters/backbone/conv/kernel"].dtype == np.float64
     assert np.ptp(one["losses"]) > 1e-3
+
+
+def test_a_run_of_which_a_process_was_killed_ends_and_continues_from_its_checkpoint(runs, killed):
+    first, second, waited = killed
+    assert second == -signal.SIGKILL
+    assert first != 0 and waited < 90  # it does not wait for ever
+    test_any_topology_gives_the_same_numbers(runs, "killed")
 
 
 def test_the_first_half_of_the_run_is_equal_too(runs):

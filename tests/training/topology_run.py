@@ -2,9 +2,9 @@
 
     python -m tests.training.topology_run FOLDER COORDINATOR PROCESSES PROCESS RUN...
 
-Each RUN is NAME:DEVICES:FSDP:STEPS[:from=OTHER][:term][:fail] and trains in FOLDER/NAME on DEVICES
-devices, optionally from the checkpoints of another run, with SIGTERM to process 0 after step 5, or
-with an error in process 1. Process 0 writes NAME.npz: every leaf of the last state, every loss.
+Each RUN is NAME:DEVICES:FSDP:STEPS[:from=OTHER][:term][:kill] and trains in FOLDER/NAME on DEVICES
+devices, optionally from the checkpoints of another run, with SIGTERM to process 0 after five steps,
+or with SIGKILL to process 1. Process 0 writes NAME.npz: every leaf of the last state, every loss.
 """
 
 import os
@@ -75,8 +75,8 @@ def run(folder, name, devices, fsdp, steps, *flags):
     def watched(state, batch):
         state, figures = train(state, batch)
         losses.append(float(figures["loss"]))
-        if "fail" in flags and jax.process_index() == 1:
-            raise RuntimeError("made to fail")
+        if "kill" in flags and len(losses) == 5 and jax.process_index() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
         if "term" in flags and len(losses) == 5 and backend.writes():
             os.kill(os.getpid(), signal.SIGTERM)
         return state, figures
