@@ -81,3 +81,13 @@ def test_a_prediction_compiles_few_programs_and_only_once(predicted):
     assert cold == warm == PROGRAMS  # none for the transfer of an array, for example
     assert no_hits == 0 and hits == len(PROGRAMS)
     assert before == after
+
+
+def test_training_without_probes_does_not_import_scikit_learn():
+    code = (
+        "import sys, fer_jax.stages.train; print('sklearn' in sys.modules, 'scipy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"

@@ -14,13 +14,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int
-from sklearn.model_selection import (
-    GroupKFold,
-    KFold,
-    LeaveOneGroupOut,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-)
 
 from fer_jax.data import names
 from fer_jax.errors import UserError
@@ -228,11 +221,15 @@ def _given(protocol: str, splits: Sequence[str], photographs: int) -> Fold:
 
 def _leave_one_subject_out(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
     del folds, seed  # each person is one fold
+    from sklearn.model_selection import LeaveOneGroupOut  # 1 s, which a training does not need
+
     _require("leave_one_subject_out", 2, len(np.unique(people)), "people")
     return LeaveOneGroupOut().split(people, labels, groups=people)
 
 
 def _grouped_kfold(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
     _require("grouped_kfold", folds, len(np.unique(people)), "people")
     _, counts = np.unique(labels, return_counts=True)
     if counts.max() >= folds:  # otherwise scikit-learn raises an error
@@ -249,6 +246,8 @@ def _grouped_kfold(people: np.ndarray, labels: np.ndarray, folds: int, seed: int
 
 
 def _random(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
+    from sklearn.model_selection import KFold, StratifiedKFold
+
     _require("random", folds, len(people), "photographs")
     _, counts = np.unique(labels, return_counts=True)
     make = StratifiedKFold if counts.min() >= folds else KFold

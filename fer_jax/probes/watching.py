@@ -13,11 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from fer_jax.crossval import protocols
@@ -168,6 +163,8 @@ def _accuracy(
 
 
 def _neighbours(count: int) -> _Answer:
+    from sklearn.neighbors import KNeighborsClassifier  # 1 s, which only probes need
+
     def answer(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
         model = KNeighborsClassifier(min(count, len(known)), metric="cosine", weights=_votes)
         return model.fit(known, labels).predict(asked)
@@ -181,6 +178,11 @@ def _votes(distances: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m k"]:
 
 
 def _linear(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     if len(np.unique(labels)) < 2:
         return np.full(len(asked), labels[0])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=200))

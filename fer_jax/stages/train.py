@@ -14,7 +14,7 @@ from fer_jax import backend, console, records, schemas
 from fer_jax.data import builders, iterators, sources
 from fer_jax.errors import UserError
 from fer_jax.languages.language import spoken
-from fer_jax.probes import face_pictures, task_pictures, watching
+from fer_jax.probes import task_pictures, watching
 from fer_jax.tasks.task import Task
 from fer_jax.training import curves, model_directory, parameter_table, sharding
 from fer_jax.training.learner import Learner, make_tasks
@@ -184,6 +184,8 @@ def _draw(
         shown = source.batch(rows)
         task_pictures.draw(workdir / "tasks.png", learner, weights, shown["image"], shown["label"])
         if watched is not None:
+            from fer_jax.probes import face_pictures  # imports scikit-learn, which takes 1 s
+
             who = watched.emotions, watched.faces.people
             file = workdir / "neighbours.png"
             face_pictures.draw_neighbours(file, features, watched.faces.images, *who)
