@@ -79,6 +79,7 @@ NOT_RUN = {
     "benchmarks detection_speed": f"{PEERS}, {LONG}",
     "benchmarks extraction_speed": f"{LONG}: it needs a checkout of an earlier revision",
     "benchmarks export_parity": f"{PEERS} and {REAL_FACES}",
+    "benchmarks first_answers": f"{LONG}; tests/test_first_answers.py counts programs",
     "benchmarks flat": f"{LONG}: a video of thousands of frames",
     "benchmarks floors": f"{PEERS} for fer; hog is run by real_people",
     "benchmarks held_out_verifier": REAL_FACES,

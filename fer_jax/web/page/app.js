@@ -179,7 +179,7 @@ async function load(element, file, own) {
   if (!works) own.notes.push("notShown");
 }
 
-/** Ends what is shown, and begins anew; returns what is shown from now on. */
+/** Ends what is shown, and starts again; returns what is shown from now on. */
 function leave() {
   shown.controller.abort();
   shown.stream?.getTracks().forEach((track) => track.stop());
