@@ -130,7 +130,7 @@ def main() -> int:
 
 
 def update_real(workdir: Path, revision: str = "") -> None:
-    """Updates the record of each set that a workdir of `real_people` contains."""
+    """Updates docs/results/NAME.json for each set that a workdir of `real_people` has measured."""
     files = [workdir / f"{name}.json" for name in REAL]
     if not any(file.exists() for file in files):
         names = ", ".join(file.name for file in files)

@@ -116,7 +116,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "weight_decay": 0.02,  # AdamW's weight decay of kernels
         "clip": 1.0,  # maximum global norm of the gradients; larger ones are scaled down
         "backbone_rate": 1.0,  # factor for the learning rate of the backbone
-        "layer_decay": 1.0,  # factor for the learning rate, once per block below the heads
+        "layer_decay": 1.0,  # factor for the rate, once per block from a parameter's to the last
         # Patterns of parameters that are not trained: ("backbone/*",) with
         # backbone.frozen_batchnorm trains only the head.
         "freeze": (),

@@ -123,7 +123,10 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
 
 
 def _own_workdir(folder: Path, field: str, file: str) -> Path:
-    """The workdir below `folder` for a value of `field`, the same for the same file."""
+    """The workdir below `folder` for `file`, the value of `field`.
+
+    It is named by the stem of the file, with a digest if another file has used that name already.
+    """
     path = Path(file).resolve()
     plain = folder / path.stem
     distinct = folder / f"{path.stem}-{names.digest(str(path))[:8]}"

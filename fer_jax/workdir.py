@@ -77,13 +77,13 @@ def stage(
 ) -> Callable[[RunFunction], StageFunction]:
     """Turns `run(config, workdir: Path) -> summary` into a stage.
 
-    It prints one line at its start; `run` prints the result.
+    It prints one line at its start, if `doing` is given; `run` prints the result.
 
-    The stage is called with a `ConfigDict`, or with a record that was validated already; `run` and
-    `reads` get the record of its schema (see `fer_jax.schemas`).
+    The stage is called with a `ConfigDict` or with a validated record; `run`, `reads`, `doing` and
+    `live` get the record of its schema (see `fer_jax.schemas`).
 
     Args:
-        inputs: for a stage without a schema: the paths that it reads. A schema has its own
+        inputs: returns the paths that a stage without a schema reads. A schema has its own
             `inputs`.
         doing: what the stage does, for its first line: the key of a text of `fer_jax.languages`, or
             a function that returns the text for a config. Without it there is no such line.
@@ -107,11 +107,11 @@ def stage(
 
     Raises:
         UserError: by the decorated function, if a field of the config is invalid (see
-            `fer_jax.schemas`); an input is not set, does not exist, or contains the folder or lies
-            in it; the folder
-            belongs to another config; another process is working in it; the inputs of a stage that
-            does not grow have changed; the folder contains a finished live recording; the disk is
-            full; or permissions are missing.
+            `fer_jax.schemas`); an input is not set, does not exist, contains the folder or is
+            inside it; the folder belongs to another config; another process is working in it; the
+            inputs of a stage that does not grow have changed; the folder contains a finished live
+            recording; there are several processes, but not `many_processes`; the disk is full; or
+            permissions are missing.
     """
 
     def decorate(run: RunFunction) -> StageFunction:

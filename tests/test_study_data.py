@@ -1,4 +1,4 @@
-"""The faces of a study from the starter: labelled faces, test faces, and copies left out."""
+"""study_data: which faces are drawn for labels, tests and the pool; copies are left out."""
 
 import shutil
 import sys

@@ -192,7 +192,7 @@ def _by_emotion(rows: np.ndarray, emotions: Sequence[str]) -> list[np.ndarray]:
 
 
 def _people(subjects: Sequence[str] | np.ndarray) -> np.ndarray:
-    """The person on each photograph, so that two spellings of one subject are one person."""
+    """The key of the person in each photograph; all spellings of a subject have the same key."""
     return np.asarray([names.key(str(subject)) for subject in subjects], dtype=str)
 
 

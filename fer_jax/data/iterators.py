@@ -170,9 +170,9 @@ def _permutation(length: int, seed: int, epoch: int) -> Int64[np.ndarray, " leng
 class _Rows:
     """The indices of one process's part of batch `step`.
 
-    With a seed, they come from consecutive shuffled epochs. Without one, they are in order, and the
-    last parts have fewer or none. Grain's own shuffle gives the same guarantees, but takes 20
-    microseconds per index, which would be most of the cost of a small image in memory.
+    With a seed, they come from consecutive epochs, each a new permutation of all examples. Without
+    one, they are in order, and the last parts contain fewer indices or none. Grain's own shuffle
+    takes 20 microseconds per index, which would be most of the cost of a small image in memory.
     """
 
     length: int

@@ -186,7 +186,8 @@ class Optimizer(Section):
         weight_decay: AdamW's weight decay of kernels.
         clip: the maximum global norm of the gradients; larger ones are scaled down.
         backbone_rate: factor for the learning rate of the backbone.
-        layer_decay: factor for the learning rate, once per block below the heads.
+        layer_decay: factor for the learning rate, once for each block from the parameter's own to
+            the last one before the heads.
         freeze: patterns of paths of parameters that are not trained.
         average: decay of a running average of the parameters; 0: none.
     """

@@ -83,8 +83,8 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     )
     if figures["answer"] == "no":
         raise CheckFailedError(
-            f"no: {config.weights} does not classify as published: {line}; at least "
-            f"{config.min_top1:.1%} was expected"
+            f"{config.weights} does not classify as published: {line}; the interval should reach "
+            f"{config.min_top1:.1%}"
         )
     console.say(f"  yes: {line}")
     return figures

@@ -32,9 +32,12 @@ HostBatch: TypeAlias = dict[str, np.ndarray]
 def make_tasks(
     described: Mapping[str, Mapping[str, Any]], **derived: Any
 ) -> tuple[dict[str, Task], dict[str, float]]:
-    """Tasks and weights from descriptions, e.g. {"rotation": {"weight": 1.0, "views": 4}}.
+    """Makes tasks and their loss weights from descriptions.
 
-    `derived` contains fields by task that follow from the data: `emotion={"classes": labels}`.
+    Args:
+        described: fields by task, e.g. {"rotation": {"weight": 1.0, "views": 4}}.
+        derived: fields that depend on the data, by task, which replace those of the description:
+            `emotion={"classes": labels}`.
 
     Raises:
         UserError: there is no such task, or a field is unknown or invalid.
