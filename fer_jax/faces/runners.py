@@ -161,7 +161,8 @@ def _engine_errors_explained(shards: Path) -> Iterator[None]:
     try:
         yield
     except (Exception, CancelledError) as error:
-        if isinstance(error, OSError) and error.errno:  # such as a full disk
+        refused = isinstance(error, ConnectionError)
+        if isinstance(error, OSError) and error.errno and not refused:  # such as a full disk
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise _failed(reason, shards) from error

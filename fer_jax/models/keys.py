@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Key, PRNGKeyArray
 
 
 class _Counted(nnx.RngStream):
@@ -18,8 +18,8 @@ class _Counted(nnx.RngStream):
     for the published network, two seconds of three.
     """
 
-    def __init__(self, key: PRNGKeyArray) -> None:
-        super().__init__(key, tag="default")
+    def __init__(self, key: Key[Array, "*n"], *, tag: str = "default") -> None:
+        super().__init__(key, tag=tag)
         self.number = 0
 
     def __call__(self) -> PRNGKeyArray:
@@ -35,7 +35,7 @@ class _Undrawn(nnx.RngStream):
 
 
 def keys(seed: int | PRNGKeyArray) -> nnx.Rngs:
-    """`nnx.Rngs(seed)`: the same keys, traced faster."""
+    """`nnx.Rngs(seed)`: the same keys (others in and after `nnx.split_rngs`), traced faster."""
     rngs: Any = nnx.Rngs(seed)
     rngs.default = _Counted(rngs.default.key[...])
     return rngs

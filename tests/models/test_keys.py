@@ -30,6 +30,12 @@ def test_keys_are_those_of_nnx(seed):
     )
 
 
+@pytest.mark.parametrize("derive", [lambda rngs: rngs.fork(), lambda rngs: rngs.split(3)])
+def test_derived_keys_are_those_of_nnx(derive):
+    mine, other = (derive(rngs).default.key[...] for rngs in (keys(2), nnx.Rngs(2)))
+    np.testing.assert_array_equal(jax.random.key_data(mine), jax.random.key_data(other))
+
+
 def test_a_structure_is_that_of_the_network():
     graphdef, *trees = split_network(structure(make))
     expected, *drawn = split_network(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
