@@ -26,10 +26,10 @@ class FaceSet:
 
     Attributes:
         images: uint8 [n, S, S, 3] RGB.
-        labels: positions in the class names.
+        labels: int32 [n], the position of each emotion in the class names.
         photos: ids of the photographs.
-        people: the person on each photograph.
-        files: the files of the aligned faces at full size.
+        people: the pseudonym of the person on each photograph.
+        files: the paths of the aligned faces at full size.
         neutral: ids of the neutral photographs that a person-relative method may use as
             references, also of held-out people.
     """
@@ -46,11 +46,11 @@ class FaceSet:
 
     @property
     def source(self) -> sources.ArraySource:
-        """The faces for `fer_jax.data.iterators`."""
+        """The faces as examples for `fer_jax.data.iterators`."""
         return sources.ArraySource(self.images, self.labels, self.photos)
 
     def take(self, rows: Sequence[int]) -> FaceSet:
-        """The faces at these positions."""
+        """The faces at the positions `rows`, in that order."""
         photos, people, files = (
             [column[row] for row in rows] for column in (self.photos, self.people, self.files)
         )
@@ -90,7 +90,7 @@ class LabelledPhotographs:
 
     @functools.cached_property
     def images(self) -> UInt8[np.ndarray, "n s s 3"]:
-        """The faces of the rows with a face, in the order of rows, RGB; read on first use."""
+        """The faces of all photographs with one, RGB, in the table's order; read on first use."""
         with_face = self.table[self.table["status"] == "ok"]
         return sources.read_faces(with_face, self.image_size, self.records)
 
@@ -116,12 +116,12 @@ class LabelledPhotographs:
         )
 
     def with_face(self, rows: Int[np.ndarray, " n"] | None = None) -> Int[np.ndarray, " m"]:
-        """Those of `rows` in which a face was found; by default of all rows."""
+        """The rows in which a face was found, out of `rows` or, by default, of all rows."""
         rows = np.arange(len(self.table)) if rows is None else rows
         return rows[(self.table["status"].to_numpy() == "ok")[rows]]
 
     def faces(self, rows: Int[np.ndarray, " n"]) -> FaceSet:
-        """The faces of these rows; a face must have been found in each."""
+        """The faces of the photographs in `rows` of the table, each of which must have a face."""
         table, found = self.table.iloc[rows], (self.table["status"] == "ok").to_numpy()
         return FaceSet(
             self.images[np.cumsum(found)[rows] - 1],
@@ -133,7 +133,9 @@ class LabelledPhotographs:
         )
 
     def with_neutral(self) -> LabelledPhotographs:
-        """Keeps people with a neutral photograph; the first one of each becomes the reference.
+        """The photographs of the people who have a neutral one with a face, as a new object.
+
+        The first neutral photograph of each person, by id, becomes the reference.
 
         Raises:
             UserError: nobody has a neutral photograph with a face.
@@ -156,7 +158,8 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
     Reads the fields `photographs`, `test_photographs`, `protocol` and `image_size`.
 
     Raises:
-        UserError: a workdir is not one of the stage photographs, or two sets do not fit together.
+        UserError: a workdir is not one of the stage photographs, the two sets have fewer than two
+            emotions in common, or both contain a photograph with the same id.
     """
     table = stage_tables.read_photographs(config.photographs)
     left_out = 0
@@ -167,8 +170,8 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
         shared = set(table["emotion"]) & set(tested["emotion"])
         if len(shared) < 2:
             raise UserError(
-                f"cross_set: --config.photographs and --config.test_photographs have only "
-                f"{len(shared)} emotions in common; use sets with two or more common emotions"
+                f"cross_set: two or more emotions must occur both in --config.photographs and in "
+                f"--config.test_photographs, but {len(shared)} of them do; use other sets"
             )
         table = pd.concat([table, tested], ignore_index=True)
         left_out = int((~table["emotion"].isin(shared)).sum())
@@ -184,8 +187,9 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
 def crop_margins(inits: Iterable[str], roots: Iterable[str]) -> dict[str, float]:
     """The crop margins of the models at `inits` and of the photographs in the workdirs `roots`.
 
-    By path, as a fraction of the template's side. Empty paths and those with unknown margins are
-    left out: weight files, and photographs that were cropped elsewhere (`aligned`).
+    The result maps each path to its margin, a fraction of the template's side. Empty paths and
+    those with unknown margins are left out: weight files, and photographs that were cropped
+    elsewhere (`aligned`).
     """
     known = {
         init: model_directory.read_record(init).faces

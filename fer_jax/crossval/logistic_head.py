@@ -31,10 +31,13 @@ _NEVER = -1e4  # logit of a class without training examples
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A linear layer on features, without its temperature.
+    """A linear layer on features, and the temperature of its probabilities.
 
-    `c`, the inverse strength of the penalty, and `temperature` were selected on inner validation
-    people.
+    Attributes:
+        kernel: float [f, c]; not divided by the temperature.
+        bias: float [c]; not divided by the temperature.
+        c: inverse strength of the penalty, as in scikit-learn.
+        temperature: see `fer_jax.metrics.calibration`; 1 if it was not fitted.
     """
 
     kernel: Float[np.ndarray, "f c"]
@@ -64,11 +67,11 @@ def fit_head(
     penalty and temperature 1.
 
     Args:
-        features: of each photograph and view.
-        labels: 0 .. classes - 1.
+        features: float [n, views, f], the features of each photograph and view.
+        labels: int [n], the class of each photograph, 0 .. classes - 1.
         people: the person on each photograph.
         classes: number of classes; those without examples get probability 0.
-        seed: of the inner folds.
+        seed: determines the inner folds.
         validation: features and labels of other people, for the selection; None selects by
             five-fold cross-validation over `people`.
 

@@ -30,8 +30,8 @@ class Facts:
         features: the inputs of the head, if they can be configured.
         steps: training steps of each fold.
         test_crops: number of averaged test crops, if the method ignores `config.test_crops`.
-        test_crops_by_choice: the number of test crops of each option that may be `chosen`, if they
-            differ.
+        test_crops_by_choice: the number of test crops by `TrainedModel.chosen`, if it may depend on
+            what was selected.
     """
 
     chosen_by: str = ""
@@ -99,11 +99,18 @@ class Method(Protocol):
         """Trains the final model on all faces; `workdir/folds` contains the files of the folds."""
 
     def speed(self) -> dict[str, Any]:
-        """Figures of speed for the summary of the stage."""
+        """Entries for the summary of the stage, such as training steps and compilation time."""
 
 
 def make(config: schemas.Crossval, labels: Sequence[str], mean_size: float) -> Method:
-    """The method that `config.method` names: one of this package, or a dotted module name.
+    """The method that `config.method` names.
+
+    A name without a dot is a file in `fer_jax/crossval/methods`; a dotted name is any module.
+
+    Args:
+        config: the config of the stage.
+        labels: class names.
+        mean_size: mean number of training faces of a fold.
 
     Raises:
         UserError: there is no such method, or its class lacks a part of the contract.

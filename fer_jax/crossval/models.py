@@ -1,4 +1,4 @@
-"""Models of folds, which use the same code for probabilities as `predict`."""
+"""The models that are trained in folds; their probabilities are computed as those of `predict`."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class FrozenBackbone:
     """A backbone that is not trained, for methods that fit a linear head on its features.
 
     Args:
-        config: of the stage; `init` names the weights, "" random ones.
+        config: the config of the stage; `init` names the weights, which are random if it is "".
         labels: class names.
         depths: whether the head also reads the pooled outputs of the backbone's `depths`.
         gradients: whether the head also reads histograms of oriented gradients.
@@ -200,7 +200,7 @@ class FrozenBackbone:
 
 
 def with_inference(record: ModelRecord, **changes: Any) -> ModelRecord:
-    """The record with other fields in `inference` of the emotions."""
+    """A copy of the record, with `changes` to its `inference` of the task emotion."""
     how = record.inference[TASK].model_copy(update=changes)
     return record.model_copy(update={"inference": {**record.inference, TASK: how}})
 

@@ -71,8 +71,9 @@ def make_folds(
     Raises:
         UserError: the protocol is unknown, there are fewer than two folds, fewer people (or
             photographs) than folds, or a split is missing or has another name.
-        RuntimeError: a person is in both train and test of a fold, although the protocol is not
-            "random".
+        ValueError: `subjects` and `emotions` have different lengths.
+        RuntimeError: a protocol broke one of these rules: each photograph is tested once, no fold
+            tests what it trains on, and, except for "random", no person is in train and test.
     """
     if len(subjects) != len(emotions):
         raise ValueError(f"{len(subjects)} subjects but {len(emotions)} emotions")
@@ -112,7 +113,7 @@ def require_partition(folds: Sequence[Fold], photographs: int) -> None:
     """Raises RuntimeError unless each photograph is tested once, in a fold not trained on it."""
     tested = np.concatenate([fold.test for fold in folds])
     if not np.array_equal(np.sort(tested), np.arange(photographs)):
-        raise RuntimeError("a photograph is not tested exactly once")
+        raise RuntimeError("the folds do not test each photograph exactly once")
     for number, fold in enumerate(folds):
         if not fold.train.size or not fold.test.size:
             raise RuntimeError(f"fold {number} has no training or no test photographs")
@@ -131,11 +132,15 @@ def inner_split(
     """Splits the training rows of a fold by people into inner training and validation rows.
 
     Args:
-        rows: positions in `subjects` and `emotions`.
-        subjects: of all photographs.
-        emotions: of all photographs.
-        share: fraction of the people in the validation rows; at least one person, at most half.
-        seed: of the random choice of people.
+        rows: the training rows, as positions in `subjects` and `emotions`.
+        subjects: the person on each photograph of the data set.
+        emotions: the emotion of each photograph of the data set.
+        share: approximate fraction of the people whose rows are for validation, above 0; values
+            above 1/2 count as 1/2.
+        seed: determines which people are for validation.
+
+    Returns:
+        The inner training rows and the validation rows, both part of `rows`.
 
     Raises:
         UserError: the rows show fewer than two people.
@@ -173,8 +178,8 @@ def balanced(
 ) -> Int[np.ndarray, " m"]:
     """The rows, with random rows of rarer emotions repeated until all are equally frequent.
 
-    This balances the classes by the labels of the training people only, and without another
-    compilation.
+    Only `rows` are counted, so the classes are balanced without the labels of held-out people. The
+    train step is the same as without balancing, so nothing is compiled again.
     """
     rng = np.random.default_rng([seed, len(rows)])
     groups = _by_emotion(rows, emotions)

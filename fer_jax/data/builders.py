@@ -96,6 +96,9 @@ def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Boo
         sources: the source of each example.
         places: the position of each example in its source, such as the frame number.
         share: fraction of the sources to hold out; at least one source is held out.
+
+    Returns:
+        Whether each example is held out.
     """
     names = sorted(set(sources), key=lambda name: hashlib.sha256(name.encode()).digest())
     if len(names) > 1:
@@ -133,7 +136,9 @@ def build(
         data_dir: the folder of all records.
 
     Raises:
-        UserError: `root` does not contain what the builder reads, or contains no example.
+        UserError: there is no such data set, config or folder, `root` does not contain what the
+            builder reads or contains no example, a package that the builder needs is missing, or
+            the records cannot be written.
     """
     cls = builder_class(name)
     if isinstance(config, tfds.core.BuilderConfig):  # TFDS warns unless the class lists it

@@ -37,7 +37,8 @@ _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0"
 class Consent:
     """The consent of one person, and its row in the ledger.
 
-    `withheld` is True if the person's photographs must not be used.
+    `share` is True if a report that is passed on may show the person, `withheld` if the person's
+    photographs must not be used.
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""Pictures of ImageNet (ILSVRC2012) in a folder, and their classes (1,000)."""
+"""Pictures of ImageNet (ILSVRC2012) in a folder, each with one of the 1,000 classes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def synsets() -> tuple[str, ...]:
 
 
 def labelled_pictures(root: Path) -> tuple[list[tuple[Path, int]], int]:
-    """The pictures below `root` with their classes, 0..999, and the number without a known class.
+    """The pictures below `root` with their classes, 0..999, and the number of further pictures.
 
     A picture's class is the synset at the start of its name or of its folder's name. The official
-    validation pictures (ILSVRC2012_val_00000001.JPEG) are recognised by their names.
+    validation pictures (ILSVRC2012_val_00000001.JPEG) are recognised by their names. All others are
+    only counted.
 
     Raises:
         UserError: no picture has a known class.

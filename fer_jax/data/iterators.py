@@ -1,8 +1,9 @@
 """Batches for the training loop, prefetched by Grain and exactly resumable.
 
-The examples in batch number `t` depend on the seed alone. Grain prefetches them in threads or in
-worker processes. So the batches depend neither on the number of workers nor on the number of
-hosts, and the position to resume from is a single number.
+The examples in batch number `t` of all hosts depend only on the data set, the size of that batch
+and the seed. Grain prefetches them in threads or in worker processes. So the batches depend neither
+on the number of workers nor on the number of hosts, and the position to resume from is a single
+number.
 """
 
 from __future__ import annotations

@@ -128,10 +128,11 @@ def read_labels(
 
 
 def files_read(path: str | os.PathLike[str]) -> list[Path]:
-    """The files on which the result of reading the folder or table at `path` depends.
+    """The files, besides `path` itself, on which the result of reading it depends.
 
-    These are the consent ledger and the pseudonyms, whether or not they exist, and the pictures
-    that a table lists. The files below a folder of photographs are not included.
+    These are the consent ledger, also one in the folder above, and the table of pseudonyms, whether
+    or not they exist, and the pictures listed if `path` is a table. The photographs below a folder
+    are not included.
     """
     source = Path(path)
     folder = source if source.is_dir() else source.parent
@@ -193,7 +194,10 @@ def _read_folder(root: Path) -> _Found:
             if file.name.lower() not in _LEFT_BY_SYSTEMS and not is_table:
                 found.others.append(file)
         elif len(parts) != 3:
-            found.problems.append(f"{file}: move it to {root}/<subject>/<emotion>/")
+            found.problems.append(
+                f"{file} is not in a folder of one subject and emotion; move it to "
+                f"{root}/<subject>/<emotion>/"
+            )
         elif not _is_utf8("/".join(parts)):
             found.problems.append(f"{str(file)!a}: the name is not UTF-8; rename it")
         else:

@@ -120,7 +120,9 @@ def read_pseudonyms(folder: Path) -> dict[str, str]:
             problems.append(f"{row.place}: {found}")
         for name in (f"subject {names.key(subject)}", f"pseudonym {names.key(pseudonym)}"):
             if name in places:
-                problems.append(f"{row.place}: the {name} is already in {places[name]}")
+                problems.append(
+                    f"{row.place}: the {name} is already in {places[name]}; remove one of the two"
+                )
             places.setdefault(name, row.place)
         known[subject] = pseudonym
     if problems:

@@ -120,8 +120,9 @@ def remove_person(
         before: called when everything has been found, before anything is deleted.
 
     Raises:
-        UserError: something has to be done by hand first, or another process is using a workdir
-            that would change. Nothing is deleted then.
+        UserError: `work` is not a folder, a table or a record of written files is damaged,
+            something has to be done by hand first, or another process is using a workdir that would
+            change. Nothing is deleted then.
     """
     if not work.is_dir():
         raise UserError(
@@ -329,7 +330,7 @@ def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
 
 
 def _would_return(plan: Plan) -> Iterator[str]:
-    """Problems: photographs that are not deleted, and from which the next run would read again."""
+    """Problems: photographs that are not deleted, which the next run would therefore read again."""
     for found in plan.sources[len(plan.originals) :]:
         ledger = consent.read_ledger(found.root)
         rows = [row for row in ledger.people.values() if plan.person.is_named(row.subject)]

@@ -33,7 +33,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure and its confidence interval over people."""
+    """A measure, and the limits of its 95 % confidence interval over people."""
 
     value: float
     low: float
@@ -49,7 +49,12 @@ def draw_people(people: int, *, samples: int, seed: int) -> Int[np.ndarray, "S P
 def replicate(
     by_person: Float[np.ndarray, "P C C1"], draws: Int[np.ndarray, "S P"]
 ) -> dict[str, Float[np.ndarray, " S"]]:
-    """Every measure in every bootstrap sample."""
+    """Each measure in each bootstrap sample, from one confusion matrix per person.
+
+    Args:
+        by_person: the confusion matrices, in the order of the columns of `draws`.
+        draws: see `draw_people`.
+    """
     people, classes, answers = by_person.shape
     pooled = draws.astype(np.float64) @ by_person.reshape(people, classes * answers)
     return measures(pooled.reshape(-1, classes, answers))
@@ -120,6 +125,7 @@ def interval(
 ) -> tuple[float, float]:
     """The BCa interval as (low, high); see the module's docstring.
 
+    If all replicates are equal, both limits are their value.
     Args:
         value: the measure over all people.
         replicates: the measure over each resample.

@@ -32,8 +32,9 @@ def describe(predictions: Predictions) -> dict[str, Any]:
     """All calibration figures of one run, as plain numbers.
 
     `raw` contains the scores of the model's probabilities, `scaled` those after temperature
-    scaling. `scaled` and `temperature`, the range over folds, are None if no temperatures were
-    fitted. `coverage` and `reliability` are based on the scaled probabilities if there are any.
+    scaling. `temperature` contains the median, lowest and highest temperature of the photographs.
+    `scaled` and `temperature` are None if no temperatures were fitted. `reliability`, `coverage`
+    and `area_under_risk` are based on the scaled probabilities if there are any.
     """
     # A fixed order makes the rounding of sums independent of the order of the table.
     rows = np.lexsort((predictions.photos.astype(str), predictions.seeds))

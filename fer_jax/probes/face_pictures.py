@@ -83,7 +83,10 @@ def draw_embedding(
     emotions: Sequence[str],
     people: Sequence[str],
 ) -> None:
-    """Draws a map of all faces, coloured by emotion and by person, if there are at least ten."""
+    """Draws two maps of all faces by their features, coloured by emotion and by person.
+
+    Nothing is drawn for fewer than ten faces.
+    """
     found = map_of(features, list(emotions), list(people))
     if found is None:
         return

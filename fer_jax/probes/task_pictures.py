@@ -26,7 +26,14 @@ _CELL = 1.25  # inches
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Examples of a task: pictures by column, and answers and labels if the task has classes."""
+    """Examples of a task, one per row, as they are drawn.
+
+    Attributes:
+        columns: the pictures of each column, uint8 RGB, by its heading.
+        answers: the class that the model predicts for each example; None without classes.
+        truths: the class of each example; None without classes.
+        names: the names of the classes; empty if they have none.
+    """
 
     columns: dict[str, list[UInt8[np.ndarray, "h w 3"]]]
     answers: Int[np.ndarray, " b"] | None = None

@@ -95,7 +95,7 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
 
 
 def draw_people(people: Sequence[str], most: int, seed: int) -> set[str]:
-    """At least two random people with at most `most` photographs in total.
+    """Random people with at most `most` photographs in total, but at least two people.
 
     Args:
         people: the person in each photograph.

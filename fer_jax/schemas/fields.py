@@ -28,9 +28,10 @@ NESTED = "nested"  # error type; its context contains the errors of tasks and ba
 class Section(BaseModel):
     """A config, or a part of one with fields of its own.
 
-    Types are strict: an int is accepted for a float, nothing else is converted. So a bool is not
-    an int, a text is not a number, and NaN and infinity are not numbers either. Unknown fields are
-    errors. A default is defined only here: the code that uses a field reads it from the record.
+    Types are strict: an int is accepted for a float and a list for a tuple, nothing else is
+    converted. So a bool is not an int, a text is not a number, and NaN and infinity are not numbers
+    either. Unknown fields are errors. A default is defined only in the schema: the code that uses a
+    field reads it from the record.
     Defaults are not written into `config.json`.
     """
 

@@ -306,7 +306,14 @@ class Data(Section):
 
 
 class Probe(Section):
-    """Labelled photographs on which the features are measured during training on other tasks."""
+    """Labelled photographs on which the features are measured during training on other tasks.
+
+    Attributes:
+        photographs: a workdir of the stage photographs; "" for no probes.
+        neighbours: number of nearest neighbours that vote.
+        folds: number of folds of people, at most that of the people.
+        most: maximum number of photographs; whole people are left out.
+    """
 
     photographs: Text
     neighbours: CountFromOne

@@ -36,9 +36,11 @@ class Augment:
         zoom: the scale is drawn from 1 - zoom .. 1 + zoom, the same for both axes.
         shift: the translation along each axis is drawn from -shift .. shift of the image's side.
         turn: the rotation is drawn from -turn .. turn degrees, at most 45.
-        brightness: a value from -brightness .. brightness of 127.5 is added.
-        contrast: the distance from the image's mean is multiplied by 1 - contrast .. 1 + contrast.
-        saturation: the distance from grey is multiplied by 1 - saturation .. 1 + saturation.
+        brightness: 127.5 times a number drawn from -brightness .. brightness is added.
+        contrast: the distance from the image's mean is multiplied by a number drawn from
+            1 - contrast .. 1 + contrast.
+        saturation: the distance from grey is multiplied by a number drawn from 1 - saturation ..
+            1 + saturation.
         grey: probability of conversion to grey.
         erase: probability that a square is replaced by the image's mean colour (Zhong et al. 2017);
             its side is 1/8 to 3/8 of the image's.
@@ -177,14 +179,17 @@ def random_colour(
 def random_grey(
     key: PRNGKeyArray, images: Float[Array, "b h w 3"], probability: float
 ) -> Float[Array, "b h w 3"]:
-    """Replaces each image by its luma in all three channels with this probability."""
+    """Replaces, with this probability, each image by its luma in all three channels."""
     return jnp.where(_choose(key, images, probability), to_grey(images), images)
 
 
 def random_erase(
     key: PRNGKeyArray, images: Float[Array, "b h w 3"], probability: float
 ) -> Float[Array, "b h w 3"]:
-    """Fills a square of 1/8 to 3/8 of the side with the mean colour with this probability."""
+    """Fills, with this probability, a square in each image with the image's mean colour.
+
+    The side of the square is 1/8 to 3/8 of the image's.
+    """
     batch, height, width = images.shape[:3]
     choose_key, side_key, x_key, y_key = jax.random.split(key, 4)
     half = jax.random.uniform(side_key, (batch,), minval=1 / 16, maxval=3 / 16)

@@ -63,8 +63,8 @@ class Task(Protocol):
     def loss(self, outputs: Any, targets: Any, mask: Bool[Array, " b"]) -> Float[Array, " n"]:
         """The unreduced loss, one value per target.
 
-        `mask` is False for padding. Its values are not used, but a loss that compares examples must
-        exclude it.
+        `mask` is False for padding. The loss of padding is not used, but a loss that compares
+        examples must exclude padding from the comparison.
         """
         ...
 

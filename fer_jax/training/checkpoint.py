@@ -79,7 +79,7 @@ class Checkpoints:
         """Saves state and progress under the step of the state; returns before they are written.
 
         If the disk fails (full, read-only), there is a warning in one line, older checkpoints stay,
-        and the next save tries again.
+        and the next save tries again; with several processes, the error is raised.
 
         Args:
             state: the train state.
@@ -118,8 +118,8 @@ class Checkpoints:
         `damaged/`, after an older one has been read.
 
         Raises:
-            UserError: all checkpoints are damaged, there is no permission to read one, or one
-                belongs to another network or optimizer.
+            UserError: all checkpoints are damaged, there is no permission to read one, one belongs
+                to another network or optimizer, or the folder is a file.
         """
         damage: dict[Path, str] = {}
         for path in self._found():

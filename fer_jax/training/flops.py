@@ -27,7 +27,12 @@ _PEAKS: dict[str, tuple[float, float]] = {
 
 
 def peak(device_kind: str, dtype: str) -> float | None:
-    """Published FLOP/s of a device for dense products; None for unknown devices, such as CPUs."""
+    """Published FLOP/s of a device for dense matrix products; None for unknown ones, such as CPUs.
+
+    Args:
+        device_kind: as in JAX, e.g. "NVIDIA H100 80GB HBM3".
+        dtype: "bfloat16"; all others count as float32.
+    """
     for name, (bfloat16, float32) in _PEAKS.items():
         if re.search(rf"\b{name}\b", device_kind):
             return bfloat16 if dtype == "bfloat16" else float32

@@ -24,8 +24,9 @@ _MIN_SIDE = 7  # pixels; coarser maps are not informative
 class GradCam:
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of a backbone with a linear head.
 
-    It uses the deepest block with a map of at least 7 pixels per side. Each channel is weighted by
-    the mean gradient of the class's logit, and negative values are clipped.
+    It uses the deepest block with a map of at least 7 pixels per side, or the input if there is
+    none. Each channel is weighted by the mean gradient of the class's logit, and negative values of
+    the sum are clipped.
 
     Args:
         backbone: the backbone of the network.

@@ -79,7 +79,7 @@ def unseal(sealed: Any) -> dict[str, Any]:
     """The content of a sealed record.
 
     Raises:
-        ValueError: it was modified.
+        ValueError: it is not a sealed record, or its content was modified.
     """
     if not isinstance(sealed, dict) or sealed.keys() != {"sha256", "content"}:
         raise ValueError("it is not a sealed record")

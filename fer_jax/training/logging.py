@@ -67,7 +67,7 @@ class Recorder:
                 os.fsync(file.fileno())
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the files and ends the run of Weights & Biases, if there is one."""
         if self._tensorboard is not None:
             self._tensorboard.close()
         if self._wandb is not None:

@@ -68,7 +68,7 @@ class Fitted:
 
 
 def steps_of(config: Training, images: int | float) -> int:
-    """The number of steps in `config.epochs` over this number of images; >= `config.min_steps`."""
+    """The steps in `config.epochs` over this number of images, but at least `config.min_steps`."""
     steps = max(1, round(config.epochs * images / config.batch_size))
     least = config.min_steps
     if config.epochs and steps < least and backend.writes():
@@ -143,7 +143,7 @@ def fit(
 
 @dataclasses.dataclass
 class _Run:
-    """Everything that does not change from step to step."""
+    """One call of `fit`: its arguments and files, which do not change from step to step."""
 
     learner: Learner
     batches: BatchIterator

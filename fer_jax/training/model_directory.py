@@ -1,7 +1,8 @@
 """A trained model as a folder with `weights.safetensors` and `model.json`, without pickle.
 
 The weights contain a checksum of each array and of `model.json`, which are verified on reading. A
-damaged model causes an error, never an answer.
+damaged model causes an error, never an answer. Models of older versions have no checksums; reading
+one of them causes a warning.
 """
 
 from __future__ import annotations

@@ -65,9 +65,14 @@ def least_faces(reference: str) -> int:
 def shrunk(
     mean: Float[np.ndarray, "v f"], faces: int, population: Float[np.ndarray, "v f"]
 ) -> Float[np.ndarray, "v f"]:
-    """A reference: the mean of some faces, shrunk towards the population if there are few.
+    """A person's reference: the mean of their faces, shrunk towards that of the population.
 
-    It is the same for training and test people.
+    The fewer faces, the more it is shrunk. Training and test people have the same formula.
+
+    Args:
+        mean: the mean of the person's faces, as features or as responses of the head.
+        faces: the number of these faces.
+        population: the mean reference of the training people.
     """
     share = faces / (faces + _STRENGTH)
     return share * mean + (1 - share) * population

@@ -28,7 +28,10 @@ def make_mesh(fsdp: int = 1) -> Mesh:
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:
-    """Splits each leaf over "fsdp" along its largest divisible axis; else it is replicated."""
+    """The sharding of each leaf: split over "fsdp" along its largest axis that can be divided.
+
+    A leaf without such an axis is replicated.
+    """
     parts = mesh.shape["fsdp"]
 
     def shard(leaf: Any) -> NamedSharding:
@@ -77,7 +80,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Checks that a batch can be divided equally between the devices.
 
     Raises:
-        UserError: it cannot.
+        UserError: the batch size is not a multiple of the number of devices.
     """
     if batch_size % mesh.size:
         near = -(-batch_size // mesh.size) * mesh.size

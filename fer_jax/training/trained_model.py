@@ -84,7 +84,10 @@ class Model:
 
         Args:
             record: must have the same network and tasks as the record of this model.
-            weights: as in `weights`.
+            weights: all arrays by path, as the attribute `weights` returns them.
+
+        Raises:
+            UserError: the weights or labels do not match the record.
         """
         model = copy.copy(self)
         model.folder = None

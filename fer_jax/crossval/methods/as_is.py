@@ -68,7 +68,7 @@ class AsItIs:
         return self.fit(faces, None, seed=seed, folder=workdir)
 
     def speed(self) -> dict[str, Any]:
-        """No entries."""
+        """An empty dictionary, since nothing is trained."""
         return {}
 
 

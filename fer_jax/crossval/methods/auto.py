@@ -5,8 +5,8 @@ r"""Selects one of the other methods within each fold, by inner cross-validation
 
 The candidates, in the order of preference:
 
-    tuned_probe   if `config.init` is an emotion model that knows one of the labels, or continued
-                  from the starter; otherwise fine_tune
+    tuned_probe   if `config.init` is an emotion model that knows one of the labels, or a model
+                  continued from the starter; otherwise fine_tune
     probe         on features of the frozen backbone and gradients; without `config.init` on
                   gradients alone
     as_is         if `config.init` is an emotion model that knows all labels; with the test crops
@@ -66,7 +66,8 @@ class Tried(records.Tried):
 
     Attributes:
         temperature: fitted to these predictions; `log_loss` is that at this temperature.
-        losses: the log loss of each photograph, in the order of the training photographs.
+        losses: the log loss of each predicted photograph, in the order of the training faces or, if
+            the labels define validation people, of their faces.
     """
 
     temperature: float

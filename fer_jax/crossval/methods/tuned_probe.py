@@ -2,7 +2,7 @@
 
 The backbone is fine-tuned as `config.optimizer` and `config.min_steps` say. Its weights are then
 averaged with the initial ones, which keeps more of the accuracy on other people (Wortsman et al.
-2022, arXiv:2109.01903). A strongly penalised linear head replaces the one that it was trained with.
+2022, arXiv:2109.01903). A strongly penalised linear head replaces the head of the fine-tuning.
 The head also reads histograms of oriented gradients, which show fine lines that the network misses.
 """
 
