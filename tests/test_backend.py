@@ -1,4 +1,4 @@
-"""When a run is one of several processes, and the errors if the description is incomplete."""
+"""Whether a run is one of several processes, by its flags and environment, and what may fail."""
 
 import pytest
 

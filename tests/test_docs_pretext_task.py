@@ -1,4 +1,4 @@
-"""docs/add_a_pretext_task.md, word for word: its files are written, its commands run, it learns."""
+"""docs/add_a_pretext_task.md, word for word: its commands run on its files, and the task learns."""
 
 import os
 import re

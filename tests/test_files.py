@@ -1,4 +1,4 @@
-"""Only regular files are opened: a named pipe would block its reader forever."""
+"""Only regular files are opened, since a named pipe would block its reader forever."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The wheel, in an empty folder: the command `fer-jax` and what it needs are in it."""
+"""The installed wheel contains all that the package reads; `fer-jax` runs in an empty folder."""
 
 import json
 import os

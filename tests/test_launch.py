@@ -1,4 +1,4 @@
-"""The command line: the messages that a user sees after a mistake."""
+"""The command line: configs and their flags, what is printed, and messages about mistakes."""
 
 import importlib
 import math

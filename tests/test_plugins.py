@@ -1,4 +1,4 @@
-"""Parts selected by name."""
+"""Tasks, backbones and other parts are selected by a name or by the dotted name of a module."""
 
 import dataclasses
 import sys

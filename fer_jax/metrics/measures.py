@@ -35,7 +35,7 @@ def confusion(
 
 
 def confusion_by_person(predictions: Predictions) -> Float[np.ndarray, "P C C+1"]:
-    """One confusion matrix per person, in the order of `predictions.people`; averaged over seeds."""
+    """One confusion matrix for each of `predictions.people`, in this order, averaged over seeds."""
     classes = len(predictions.labels)
     _, person = np.unique(predictions.subjects.astype(str), return_inverse=True)
     counts = np.zeros((person.max() + 1, classes, classes + 1))

@@ -31,7 +31,12 @@ class Detector(Section):
 
 
 class Crop(Section):
-    """Side of an aligned crop in pixels, and margin as a fraction of the template's side."""
+    """How an aligned face is cropped.
+
+    Attributes:
+        size: side of the crop in pixels.
+        margin: margin around the face, as a fraction of the template's side.
+    """
 
     size: Annotated[int, Field(ge=8, le=4096)]
     margin: Annotated[float, Field(ge=0, le=2)]

@@ -38,9 +38,9 @@ def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
     """Searches for every kind of leak within each fold, and between pretraining and test people.
 
     Raises:
-        UserError: a leak was found whose kind is not in `config.allow_leaks`, or `config.run` is
-            not the workdir of a finished cross-validation or of a pipeline that has one, or its
-            photographs or models have changed since.
+        UserError: a leak was found whose kind is not in `config.allow_leaks`, `config.run` is not
+            the workdir of a finished cross-validation or of a pipeline that has one, its
+            cross-validations have different folds, or its photographs or models have changed since.
     """
     audited: schemas.LabelledFaces = config
     models = [config.init]

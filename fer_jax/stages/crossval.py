@@ -53,6 +53,10 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     strength of a penalty) are selected on inner validation people, who are training people of the
     fold; held-out people are tested once. A photograph without a face has no probabilities, and
     counts as an error when it is evaluated.
+
+    Raises:
+        UserError: the photographs, the initial weights or the method cannot be used, or a leak was
+            found whose kind is not in `config.allow_leaks`.
     """
     photographs = read_photographs(config, workdir / "records")
     everyone = set(photographs.subjects)
@@ -290,7 +294,7 @@ def _predictions(
 
 
 def _write_abstaining(predictions: pd.DataFrame, labels: list[str], folder: Path) -> None:
-    """Writes accuracy by confidence, as measured on the held-out faces of all folds."""
+    """Writes the accuracy by confidence, measured on the held-out faces of all folds, if any."""
     faces = predictions[predictions["status"] == "ok"]
     if faces.empty:
         return

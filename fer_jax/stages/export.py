@@ -86,7 +86,7 @@ def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
 
 
 def generated_faces(side: int) -> UInt8[np.ndarray, "n s s 3"]:
-    """Faces of generated people with every emotion, an image of noise, and a grey image."""
+    """Faces of generated people with every emotion, then an image of noise and a grey image."""
     pictures = [photograph(who, emotion, 0) for who in range(_PEOPLE) for emotion in EMOTIONS]
     crops = [picture[40:200, 80:240] for picture in pictures]
     faces = [cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) for crop in crops]

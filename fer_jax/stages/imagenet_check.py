@@ -32,10 +32,12 @@ _TASK = "verification"  # any task that shows the network its images unchanged
     doing="doing.imagenet_check",
 )
 def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
-    """Classifies pictures of ImageNet; the answer is also in `answer.json`.
+    """Classifies pictures of ImageNet, and compares the accuracy with `config.min_top1`.
+
+    The figures (see `judged`) are returned and written to `answer.json`, whatever the answer.
 
     Raises:
-        CheckFailedError: the answer is no.
+        CheckFailedError: the answer is "no": the whole 95 % interval is below `config.min_top1`.
         UserError: the weights have another shape or no head, or there are too few pictures.
     """
     if 0 < config.most < FEWEST:
@@ -91,7 +93,15 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
 
 
 def judged(right: int, pictures: int, min_top1: float) -> dict[str, Any]:
-    """The answer: yes if the 95 % interval (Wilson's) of the accuracy reaches `min_top1`."""
+    """The accuracy with its 95 % interval (Wilson's), and an answer.
+
+    The answer is "yes" if the upper limit of the interval is at least `min_top1`, else "no".
+
+    Args:
+        right: number of pictures whose class was the best answer.
+        pictures: number of all pictures.
+        min_top1: the accuracy that is required, 0 to 1.
+    """
     interval = stats.binomtest(right, pictures).proportion_ci(0.95, method="wilson")
     return {
         "answer": "yes" if interval.high >= min_top1 else "no",
@@ -105,7 +115,7 @@ def judged(right: int, pictures: int, min_top1: float) -> dict[str, Any]:
 def _batches(
     pictures: list[tuple[Path, int]], size: int
 ) -> Iterator[tuple[UInt8[np.ndarray, "n s s 3"], np.ndarray]]:
-    """Images and their classes."""
+    """Yields the images of up to `size` pictures, and their classes, int [n]."""
     starts = range(0, len(pictures), size)
     with console.Progress(total=len(pictures), unit="pictures") as progress:
         for start in starts:

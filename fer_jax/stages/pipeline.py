@@ -26,7 +26,8 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     one. A step of `config.optional` that does not apply to these data is left out, with a warning.
 
     Raises:
-        UserError: a person whose photographs are in earlier results has withdrawn consent.
+        UserError: a person whose photographs are in earlier results has withdrawn consent, or a
+            step failed.
     """
     config = filled(config, workdir)
     words = language(config.language)

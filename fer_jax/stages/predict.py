@@ -1,4 +1,4 @@
-"""predict: the emotions of the faces in an image, a folder or a video."""
+"""predict: the emotions of the faces in pictures and videos, or before a camera."""
 
 from __future__ import annotations
 
@@ -176,7 +176,10 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
 
 @dataclass
 class Counts:
-    """The numbers of frames (and photographs), faces, frames without a face, withheld answers."""
+    """The numbers of frames (a picture is one), faces, frames without a face, and answers.
+
+    Answers that are not withheld are counted by emotion.
+    """
 
     frames: int = 0
     faces: int = 0

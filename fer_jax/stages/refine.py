@@ -264,8 +264,14 @@ def disagreements(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A contact sheet of crops on which MTCNN and the verifier disagree most.
 
-    It shows detections of MTCNN that the verifier rejects, then the candidates (`doubted`: path,
-    detector_score, verifier_score) that MTCNN rejected and the verifier accepts.
+    It shows detections of MTCNN that the verifier rejects, then candidates that MTCNN rejected and
+    the verifier accepts.
+
+    Args:
+        faces: rows of a manifest with `path`, the file of the crop.
+        doubted: the candidates, with the columns path, detector_score and verifier_score.
+        threshold: the verifier accepts a candidate with at least this score.
+        limit: the maximum number of crops, half of them of each kind.
     """
     reason = faces["reason"]
     refused = faces[reason.str.endswith("verifier") & ~reason.str.contains("detector")]

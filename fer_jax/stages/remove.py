@@ -84,8 +84,8 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
 def _note(file: Path, person: str) -> None:
     """Records that the removal of the person has begun.
 
-    Otherwise a run that is repeated after a kill behind the last deletion would find nobody with
-    this id, which is an error.
+    Without this record, a repeated run would report an error if the first one was killed after its
+    last deletion, since nobody has this id any more.
     """
     salt = secrets.token_hex(16)
     write_json(file, {"salt": salt, "digest": _digest(salt, person)})

@@ -34,7 +34,10 @@ _ENCODER = {"crf": "24", "threads": "1", "x264-params": "mbtree=0"}
 
 @dataclass(frozen=True)
 class _Job:
-    """One file to draw: `write(path, *arguments)` draws `pictures` of them."""
+    """One file to draw.
+
+    `write(path, *arguments)` writes it; `pictures` is the number of frames of a clip, else 1.
+    """
 
     path: Path
     write: Callable[..., None]

@@ -27,8 +27,8 @@ def run(config: schemas.Study, workdir: Path) -> dict[str, Any]:
     """Compares, within each setting, every method with `config.reference`.
 
     Raises:
-        UserError: two runs of a setting do not test the same photographs in the same folds and
-            seeds.
+        UserError: the predictions of a run are missing or invalid, or two runs of a setting do not
+            test the same photographs in the same folds and seeds.
     """
     tables = []
     for setting in config.settings:

@@ -43,6 +43,11 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     the tasks' losses, weighted as in training. With `config.probe.photographs`, probes of the
     features measure the accuracy on emotions before the first step and at each evaluation. Several
     processes may run it together.
+
+    Raises:
+        UserError: the data set cannot be read or has fewer images than a batch, a task needs labels
+            that it lacks, the initial weights do not fit, or the training fails (see `fit`).
+        TerminatedError: SIGTERM was received; the state is saved.
     """
     data = config.data
     with backend.first_one_then_the_others("records"):  # opening them may write them
@@ -124,7 +129,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
 def _result(
     figures: Mapping[str, float], steps: int, training: int, validation: int, tasks: list[str]
 ) -> list[str]:
-    """The newest validation accuracy of each task and, with probes, of emotions."""
+    """Lines to print: the validation accuracy, or loss, of each task, and the results of probes."""
     found = []
     for task in tasks:
         for name, form in (("accuracy", console.percent), ("loss", "loss {:.3f}".format)):

@@ -1,4 +1,4 @@
-"""Reading labels: both layouts, and all problems reported at once with their places."""
+"""Reading labels from folders and from tables; all problems are reported at once, with places."""
 
 import os
 import time

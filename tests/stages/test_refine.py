@@ -1,4 +1,4 @@
-"""The stage `refine`: the threshold, the verdicts, and that no row is ever lost."""
+"""The stage `refine`: its threshold, its verdicts, and when a verifier is not trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After a removal no data of the person are left, and no model that was trained on them."""
+"""After a removal, neither data of the person nor models that were trained on them are left."""
 
 import functools
 import json
