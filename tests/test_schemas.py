@@ -209,7 +209,7 @@ OUT_OF_RANGE = [
     (emotion, "tasks.emotion.weight", 0.0, "must be greater than 0"),
     (emotion, "accumulate", 3, "must divide batch_size=32"),
     (emotion, "test_photographs", "others", "--config.protocol='grouped_kfold' must be"),
-    (emotion, "protocol", "cross_set", "--config.test_photographs='' is needed for protocol="),
+    (emotion, "protocol", "cross_set", "--config.test_photographs='' must be a workdir with"),
     (emotion, "init", "runs/{seed}", "must be one model, without {seed}, for method='auto'"),
     (audit, "protocol", "cross_set", "--config.test_photographs=''"),
     (pretrain, "epochs", 0.0, "must be above 0"),

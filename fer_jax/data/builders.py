@@ -199,7 +199,7 @@ def _write_records(cls: BuilderClass, config: Config, root: Path, target: Path) 
             )
         except ImportError as error:
             raise UserError(
-                f"{cls.name}: the builder needs a package that is not installed: TensorFlow, if it "
-                f"yields images as arrays; yield image files or encoded bytes instead"
+                f"{cls.name}: the builder needs a package that is not installed ({error}); if it "
+                f"is TensorFlow, yield image files or encoded bytes instead of arrays"
             ) from error
         shutil.rmtree(temporary / "downloads", ignore_errors=True)

@@ -37,7 +37,7 @@ def labelled_pictures(root: Path) -> tuple[list[tuple[Path, int]], int]:
     found = [pair for pair in zip(files, classes, strict=True) if pair[1] >= 0]
     if not found:
         raise UserError(
-            f"no picture below {root} has a known class: name folders or files after a synset "
+            f"no picture below {root} has a known class; name folders or files after a synset "
             "(n01440764/x.JPEG), or keep the official names (ILSVRC2012_val_00000001.JPEG)"
         )
     return found, len(files) - len(found)

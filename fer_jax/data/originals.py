@@ -67,7 +67,7 @@ def find_originals(photos: Path, person: Person) -> Originals:
         found.rows += gone
         if gone and not Path(os.path.realpath(file)).is_relative_to(found.root):
             found.problems.append(
-                f"{file} is a link to {os.path.realpath(file)}, outside {found.root}; delete the "
+                f"{file} is a link to {os.path.realpath(file)} outside {found.root}; delete the "
                 f"person's rows there by hand"
             )
         if file == labels:
@@ -183,7 +183,7 @@ def _add_photograph(found: Originals, file: Path) -> None:
     outside = [hop for hop in hops if not hop.is_relative_to(found.root)]
     if outside and outside[-1].exists():
         found.problems.append(
-            f"{file} is a link to a photograph outside {found.root}: delete {outside[-1]} by hand, "
+            f"{file} is a link to a photograph outside {found.root}; delete {outside[-1]} by hand, "
             f"or delete only the link to keep the original"
         )
         return

@@ -136,7 +136,9 @@ def remove_person(
         return Removed(nobody=True, left=_left(plan, work, photos))
     if plan.problems:
         listed = "; ".join(plan.problems[:_MOST_PROBLEMS])
-        raise UserError(f"remove: nothing was deleted: {listed}; then run the same command again")
+        raise UserError(
+            f"remove: nothing was deleted, since {listed}; then run the same command again"
+        )
     with _locked(plan.changed, contents):
         before()
         done = _carry_out(plan)
@@ -315,18 +317,18 @@ def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
     for one in changed:
         if not one.folder.is_relative_to(work.resolve()):
             yield (
-                f"{one.folder} is outside {work}, behind a link: delete that folder by hand, or "
+                f"{one.folder} is outside {work}, behind a link; delete that folder by hand, or "
                 f"set --config.work to a folder that contains both"
             )
         if not (one.folder / outputs.RECORD).is_file():
             yield (
                 f"{one.folder} has no record of what was written there, since an earlier version "
-                f"made it: delete that folder by hand"
+                f"made it; delete that folder by hand"
             )
         parents = {(one.folder / name).parent for name in one.written}
         away = [path for path in parents if not path.resolve().is_relative_to(one.folder)]
         if away:
-            yield f"{min(away)} is behind a link that points out of {one.folder}: delete it by hand"
+            yield f"{min(away)} is behind a link that points out of {one.folder}; delete it by hand"
 
 
 def _would_return(plan: Plan) -> Iterator[str]:
@@ -337,7 +339,7 @@ def _would_return(plan: Plan) -> Iterator[str]:
         withheld = rows and not ledger.problems and all(row.withheld for row in rows)
         if (found.files or found.problems) and not withheld:
             yield (
-                f"{found.root} still contains photographs of the person: add "
+                f"{found.root} still contains photographs of the person; add "
                 f"--config.photos={found.root} to delete them, or enter the date of the withdrawal "
                 f"in {ledger.file}"
             )

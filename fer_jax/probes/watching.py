@@ -85,8 +85,8 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
     people, emotions = table["subject"].nunique(), table["emotion"].nunique()
     if people < 2 or emotions < 2:
         raise UserError(
-            f"--config.probe.photographs={config.photographs} has {people} people and {emotions} "
-            f"emotions; probes need at least two of each"
+            f"--config.probe.photographs={config.photographs} needs at least two people and two "
+            f"emotions, but has {people} and {emotions}; use a workdir of other photographs"
         )
     photographs = LabelledPhotographs(table, image_size, records)
     folds = photographs.folds("grouped_kfold", min(config.folds, people), seed)

@@ -43,7 +43,12 @@ class Crop(Section):
 
 
 class Negatives(Section):
-    """Crops without a face."""
+    """Crops without a face, on which a verifier is trained.
+
+    Attributes:
+        per_frame: the maximum number of crops of the background of each sampled frame.
+        floor: candidates that the detector rejects are stored if their score is at least this.
+    """
 
     per_frame: Annotated[int, Field(ge=0, le=1000)]
     floor: Probability

@@ -271,7 +271,10 @@ class LabelledFaces(Stage):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.protocol == "cross_set" and not self.test_photographs:
-            yield "test_photographs", "is needed for protocol='cross_set': the people to test on"
+            yield (
+                "test_photographs",
+                "must be a workdir with the people to test on for protocol='cross_set'",
+            )
         if self.protocol != "cross_set" and self.test_photographs:
             yield "protocol", "must be 'cross_set' if test_photographs is set"
 
@@ -325,7 +328,7 @@ class Crossval(Training, LabelledFaces):
         if self.reference and self.method != "probe":
             yield "reference", "needs method='probe'"
         if self.reference and self.shots:
-            yield "shots", "must be 0 if a reference is set: it needs all photographs"
+            yield "shots", "must be 0 if a reference is set, which needs all photographs"
         if self.reference and self.protocol == "random":
             yield "protocol", "must not be 'random' if a reference is set"
 

@@ -256,7 +256,7 @@ class Training(Stage, Loop):
         if comparing and self.batch_size // self.accumulate < 2:
             yield (
                 "batch_size",
-                f"must be at least 2 for each of the accumulate={self.accumulate} parts: "
+                f"must be at least 2 for each of the accumulate={self.accumulate} parts, since "
                 f"{comparing[0]} compares the images of a part",
             )
 
@@ -269,7 +269,10 @@ class Training(Stage, Loop):
 
 
 class Folders(Section):
-    """Folders of further images, which some data sets read; see the fields of the same names."""
+    """Folders of further images, which some data sets read; "" for none.
+
+    They are set by the fields of the same names in the configs that use such a data set.
+    """
 
     faces: Text = ""
     nonfaces: Text = ""

@@ -19,7 +19,7 @@ def find_stage(name: str) -> ModuleType:
     known = sorted(module.name for module in pkgutil.iter_modules(__path__))
     if name not in known:
         raise UserError(
-            f"there is no stage {name!r} (config.stage){did_you_mean(name, known)}; there are "
+            f"there is no stage {name!r} (config.stage){did_you_mean(name, known)}; choose from "
             f"{', '.join(known)}"
         )
     return importlib.import_module(f"{__name__}.{name}")

@@ -105,8 +105,8 @@ def _read(place: str) -> tuple[Model, card.Description]:
     recogniser = Recogniser(loaded, place)
     if recogniser.reference:
         raise UserError(
-            f"export: the model in {place} is person-relative: its answer about a face depends on "
-            "the person's other faces, and an exported file sees one face at a time; export a "
+            f"export: the model in {place} is person-relative, so its answer about a face depends "
+            "on the person's other faces, but an exported file reads one face at a time; export a "
             "model that was trained without --config.reference"
         )
     backbone = loaded.record.backbone.model_copy(update={"dtype": None})

@@ -165,7 +165,7 @@ def _choose(
             instead = "is replaced by the starter's, with its own threshold"
         else:
             instead = "removes nothing here; only MTCNN's score decides"
-        console.warn(f"refine: {whose} cannot be trusted and {instead}: {examined.doubt}")
+        console.warn(f"refine: {whose} cannot be trusted ({examined.doubt}) and {instead}")
     if config.use_verifier != "auto":
         return examined, doubts
     return dataclasses.replace(examined, name="none", threshold=0.0, confident_removed=0), doubts

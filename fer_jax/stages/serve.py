@@ -38,8 +38,9 @@ def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict
     recogniser = Recogniser.load(checked.model, max_side=checked.max_side)
     if recogniser.reference:
         raise UserError(
-            f"serve: the model in {checked.model} is person-relative: it compares the faces of a "
-            "person with each other, and the page reads one face at a time; give another model"
+            f"serve: the model in {checked.model} is person-relative, so it compares the faces of "
+            "a person with each other, but the page reads one face at a time; set another "
+            "--config.model"
         )
     limits = app.Limits(checked.max_upload_mb * app.MEGABYTE, checked.max_video_s)
     facts = {"model": _name(checked.model), "measured": _measured(checked.model)}

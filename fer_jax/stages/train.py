@@ -197,8 +197,8 @@ def _draw(
             face_pictures.draw_embedding(workdir / "embedding.png", features, *who)
     except Exception as error:
         console.warn(
-            f"train: pictures in {workdir} are missing, since drawing failed with "
-            f"{type(error).__name__}: {error}; the model is complete"
+            f"train: pictures in {workdir} are missing, since drawing failed "
+            f"({type(error).__name__}: {error}); the model is complete"
         )
 
 

@@ -416,7 +416,7 @@ def test_another_spelling_of_the_id_is_the_same_person(study, asked):
 def test_a_workdir_without_a_record_is_named_and_nothing_is_deleted(study):
     (study / "w" / "emotion" / outputs.RECORD).unlink()
     before = everything(study)
-    with pytest.raises(UserError, match=r"nothing was deleted: .*w/emotion has no record"):
+    with pytest.raises(UserError, match=r"nothing was deleted, since .*w/emotion has no record"):
         remove.run(config(study), study / "removals")
     assert everything(study) == before
 
@@ -426,7 +426,7 @@ def test_a_linked_folder_on_another_disk_is_named_and_nothing_is_deleted(study):
     folds.rename(study / "disk")
     folds.symlink_to(study / "disk")
     before = everything(study)
-    with pytest.raises(UserError, match=r"nothing was deleted: .*points out of .*emotion"):
+    with pytest.raises(UserError, match=r"nothing was deleted, since .*points out of .*emotion"):
         remove.run(config(study), study / "removals")
     assert everything(study) == before
 
@@ -481,6 +481,6 @@ def test_a_linked_workdir_is_named_and_nothing_is_deleted(study):
     (study / "w" / "later").rename(study / "disk")
     (study / "w" / "later").symlink_to(study / "disk")
     before = everything(study)
-    with pytest.raises(UserError, match=rf"nothing was deleted: {study}/disk is outside"):
+    with pytest.raises(UserError, match=rf"nothing was deleted, since {study}/disk is outside"):
         remove.run(config(study), study / "removals")
     assert everything(study) == before
