@@ -22,8 +22,7 @@ from fer_jax.training.person_relative import NEUTRAL
 
 @dataclass(frozen=True, eq=False)
 class FaceSet:
-    """Some labelled faces.
-
+    """Labelled faces, as arrays and lists in the same order.
     Attributes:
         images: uint8 [n, S, S, 3] RGB.
         labels: int32 [n], the position of each emotion in the class names.

@@ -110,7 +110,10 @@ def people_on_both_sides(
 
 
 def require_partition(folds: Sequence[Fold], photographs: int) -> None:
-    """Raises RuntimeError unless each photograph is tested once, in a fold not trained on it."""
+    """Raises RuntimeError unless each photograph is tested once, in a fold not trained on it.
+
+    A fold without training or test photographs is an error too.
+    """
     tested = np.concatenate([fold.test for fold in folds])
     if not np.array_equal(np.sort(tested), np.arange(photographs)):
         raise RuntimeError("the folds do not test each photograph exactly once")

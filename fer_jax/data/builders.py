@@ -88,9 +88,9 @@ def _builder_files() -> dict[str, Path]:
 def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Bool[np.ndarray, " n"]:
     """Chooses the examples that are held out for validation.
 
-    Whole sources (videos, people) are held out, chosen by a hash of their names, so that similar
-    examples are never in both splits. If there is a single source, its last places are held out: at
-    least one, but none if it has only one place.
+    Whole sources (videos, people) are held out, chosen by a hash of their names, so that the
+    similar examples of one source are not in both splits. If there is a single source, its last
+    places are held out: at least one, but none if it has only one place.
 
     Args:
         sources: the source of each example.

@@ -158,7 +158,7 @@ class RecordSource:
         return {"image": images, **labels}
 
     def in_memory(self) -> ArraySource:
-        """All examples, decoded: S * S * 3 bytes each."""
+        """The same examples, decoded and kept in memory, where each takes S * S * 3 bytes."""
         names = (LABEL, *self._task_labels)
         labels = {name: np.empty(len(self), np.int32) for name in names}
         ids = [""] * len(self)

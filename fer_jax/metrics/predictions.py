@@ -46,7 +46,7 @@ class Predictions:
 
     @property
     def no_face(self) -> Bool[np.ndarray, " N"]:
-        """Rows in which no face was found."""
+        """Whether no face was found in each row."""
         return self.predicted == len(self.labels)
 
     @property

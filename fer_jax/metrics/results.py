@@ -50,7 +50,7 @@ def evaluate(
 
 
 def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, Any]:
-    """All measures of one run."""
+    """All measures of one run, with their intervals and the run's protocol, as plain values."""
     by_person = measures.confusion_by_person(predictions)
     estimates = bootstrap.estimate(by_person, samples=samples, seed=seed)
     people = measures.per_person(predictions)
@@ -81,7 +81,10 @@ def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, 
 
 
 def compare(first: Predictions, second: Predictions, *, samples: int, seed: int) -> dict[str, Any]:
-    """`first` minus `second` on the same folds, or the reason why they cannot be compared."""
+    """The measures of `first` minus those of `second`, with intervals and significance tests.
+
+    If the runs cannot be compared, the result contains the reason instead.
+    """
     names = {"first": first.name, "second": second.name}
     if reason := incomparable(first, second):
         return {**names, "comparable": False, "reason": reason}

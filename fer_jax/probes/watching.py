@@ -32,7 +32,14 @@ PENALTY = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """Labelled faces for the probes, with person-disjoint folds."""
+    """Labelled faces for the probes, with person-disjoint folds.
+
+    Attributes:
+        faces: the faces.
+        emotions: the emotion of each face.
+        folds: the folds in which the probes are trained and tested.
+        neighbours: number of nearest neighbours that vote.
+    """
 
     faces: FaceSet
     emotions: list[str]

@@ -45,7 +45,10 @@ class Section(BaseModel):
         yield from ()
 
     def faults_of_parts(self) -> Iterator[tuple[str, str]]:
-        """The same for rules that need the classes of tasks and backbones."""
+        """Yields (field, message) for each violated rule that needs classes of tasks or backbones.
+
+        It is called after `faults`, and only if tasks and backbones are checked (`with_parts`).
+        """
         yield from ()
 
     @model_validator(mode="after")

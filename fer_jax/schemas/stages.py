@@ -343,7 +343,7 @@ class Crossval(Training, LabelledFaces):
         return self.method in ("auto", "fine_tune", "tuned_probe")
 
     def inits(self) -> dict[int, str]:
-        """The initial weights of the models of each seed: `init` with its `{seed}` replaced."""
+        """The path of the initial weights by seed: `init` with the seed in place of `{seed}`."""
         return {seed: self.init.replace("{seed}", str(seed)) for seed in self.seeds}
 
     def inputs(self) -> list[str]:

@@ -25,7 +25,7 @@ _SHOWN = 5
 
 
 def _records_of_run(config: schemas.Audit) -> list[Path]:
-    """The files that change if the audited run, its photographs or its models change."""
+    """Files of the audited run that change if it is repeated with other inputs."""
     runs = _crossvals(Path(config.run)) if config.run else {}
     return [step / name for step in runs for name in ("inputs.json", "done.json")]
 

@@ -213,7 +213,7 @@ class Tables:
         self._formats = _formats(self.columns)
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Adds rows, as cells by column."""
+        """Adds rows, each a dictionary of values by column."""
         for row in rows:
             self.text.writerow(
                 "" if row.get(name) is None else form(row[name])

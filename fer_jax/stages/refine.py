@@ -79,8 +79,8 @@ class HeldOut(NamedTuple):
     """The labelled crops on which a verifier is measured.
 
     Attributes:
-        validation, test: None without such a split.
-        same: whether they are from the manifest that is refined.
+        validation, test: scores of the crops of each split; None without such a split.
+        same: whether the crops are from the manifest that is refined.
         note: the reason if there are no such crops, else "".
     """
 

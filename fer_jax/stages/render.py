@@ -100,7 +100,7 @@ def _photographs(config: schemas.Render, workdir: Path) -> list[_Job]:
 
 
 def _newcomers(config: schemas.Render, workdir: Path) -> list[_Job]:
-    """A clip and a photograph of each, with the emotions in turn."""
+    """A clip and a photograph of each newcomer, who shows one emotion; the emotions take turns."""
     clips, size = config.clips, config.size
     jobs = []
     for person, emotion in zip(_people(config.newcomers), itertools.cycle(EMOTIONS)):

@@ -66,13 +66,16 @@ class Augment:
         return _float(images)
 
     def flipped(self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]) -> Num[Array, "b h w 3"]:
-        """Only the mirroring, in the type of `images`."""
+        """The images, each mirrored with probability `flip`, in their own type."""
         return random_flip(key, images, self.flip) if self.flip else images
 
     def unflipped(
         self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]
     ) -> Float[Array, "b h w 3"]:
-        """Everything except mirroring, for tasks that distinguish left and right."""
+        """The images after all operations except mirroring, as float.
+
+        Tasks use it if mirroring has to come earlier or would change the class.
+        """
         place, colour, grey, erase = jax.random.split(key, 4)
         images = _float(images)
         if self.zoom or self.shift or self.turn:
@@ -166,7 +169,10 @@ def random_colour(
     contrast: float,
     saturation: float,
 ) -> Float[Array, "b h w 3"]:
-    """Brightness, contrast and saturation jitter, clipped to 0..255."""
+    """Changes the brightness, contrast and saturation of each image at random (see `Augment`).
+
+    The result is clipped to 0..255.
+    """
     draw = jax.random.uniform(key, (3, len(images), 1, 1, 1), images.dtype, -1, 1)
     mean = images.mean((1, 2, 3), keepdims=True)
     images = mean + (images - mean) * (1 + contrast * draw[1]) + 127.5 * brightness * draw[0]
@@ -200,7 +206,7 @@ def random_erase(
 
 
 def to_grey(images: Float[Array, "b h w 3"]) -> Float[Array, "b h w 1"]:
-    """ITU-R BT.601 luma."""
+    """The ITU-R BT.601 luma of each pixel, in 0..255."""
     return (images @ jnp.asarray(LUMA, images.dtype))[..., None]
 
 

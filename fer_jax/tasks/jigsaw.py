@@ -109,7 +109,10 @@ class Jigsaw:
     def undo(
         self, inputs: Num[Array, "n t t 3"], answers: Int[Array, " b"]
     ) -> Num[Array, "b s s 3"]:
-        """The assembled images if `answers` were the permutations, for inputs of either mode."""
+        """The images that result if each puzzle is solved as if `answers` were its permutation.
+
+        `answers` are numbers of permutations; `inputs` may be of either mode.
+        """
         if self.mode == "tiles":
             tiles = inputs.reshape(-1, self.tiles, *inputs.shape[1:])
         else:

@@ -70,7 +70,7 @@ class Rotation:
     def undo(
         self, inputs: Num[Array, "n s s 3"], answers: Int[Array, " n"]
     ) -> Num[Array, "n s s 3"]:
-        """The images rotated back by `answers`."""
+        """The images rotated back by `answers` quarter turns."""
         return turned(inputs, -answers % TURNS)
 
 

@@ -40,7 +40,7 @@ def peak(device_kind: str, dtype: str) -> float | None:
 
 
 def peak_of_all_devices() -> float | None:
-    """bfloat16 FLOP/s of all devices of all processes; None if unknown."""
+    """Published bfloat16 FLOP/s of all devices of all processes together; None if unknown."""
     one = peak(jax.devices()[0].device_kind, "bfloat16")
     return None if one is None else one * jax.device_count()
 

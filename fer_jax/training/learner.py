@@ -134,7 +134,10 @@ class Learner:
         return state
 
     def begin_with(self, state: State, leaves: Mapping[str, np.ndarray]) -> State:
-        """The state at step 0 with `leaves` (arrays by path) instead of random ones."""
+        """A copy of `state`, at step 0, in which `leaves` (arrays by path) replace random weights.
+
+        The running average of the parameters, if there is one, starts with the same values.
+        """
         arrays = dict(leaves)
         if "average" in state:
             arrays |= {

@@ -1,4 +1,4 @@
-"""Logging of a run: JSON lines, TensorBoard, and time by purpose."""
+"""Logging of a run: JSON lines, TensorBoard, Weights & Biases, and time by purpose."""
 
 from __future__ import annotations
 

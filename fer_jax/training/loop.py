@@ -41,10 +41,17 @@ class BatchIterator(Protocol):
 
 @dataclasses.dataclass
 class Fitted:
-    """The result of `fit`: the final state, the last figures, speed, and seconds by purpose.
+    """The result of `fit`.
 
-    `seconds` includes interrupted runs. The purposes are compile, data_wait, step, evaluate, save
-    and other.
+    Attributes:
+        state: the final state.
+        figures: the newest value of each recorded figure.
+        images_per_s: training images per second of all processes, without the first step.
+        data_wait: share of the recorded time in which the loop waited for batches, 0 to 1.
+        first_step_s: seconds of the first step, including its compilation.
+        seconds: seconds by purpose, including interrupted runs. The purposes are compile,
+            data_wait, step, evaluate, save and other.
+        flops_per_s: floating-point operations per second of all devices.
     """
 
     state: State

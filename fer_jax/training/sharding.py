@@ -91,5 +91,5 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def local_batch_size(batch_size: int) -> int:
-    """The batch size of this process."""
+    """The number of examples that this process reads of each batch of all processes."""
     return batch_size // jax.process_count()

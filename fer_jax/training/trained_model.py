@@ -292,7 +292,10 @@ class Model:
         return heat
 
     def pooled(self, task: str, images: np.ndarray) -> Float32[np.ndarray, "n f"]:
-        """Pooled features of the images, with the task's preprocessing."""
+        """Features of the backbone for RGB images of the side `record.image_size`.
+
+        The images are preprocessed as in the evaluation of the task.
+        """
         step = self._step("features", task)
         found: np.ndarray = in_batches(
             lambda part: step(self._state, part[:, None, None]), images, size=self._batch_size(1)
