@@ -169,8 +169,8 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
         shared = set(table["emotion"]) & set(tested["emotion"])
         if len(shared) < 2:
             raise UserError(
-                f"cross_set: two or more emotions must occur both in --config.photographs and in "
-                f"--config.test_photographs, but {len(shared)} of them do; use other sets"
+                f"cross_set: --config.photographs and --config.test_photographs must have two or "
+                f"more emotions in common, but the number of these is {len(shared)}; use other sets"
             )
         table = pd.concat([table, tested], ignore_index=True)
         left_out = int((~table["emotion"].isin(shared)).sum())
@@ -178,7 +178,8 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
     if table["photo"].duplicated().any():
         twice = table["photo"][table["photo"].duplicated()].iloc[0]
         raise UserError(
-            f"cross_set: both sets contain a photograph called {twice}; rename a person's folder"
+            f"cross_set: both sets contain a photograph called {twice}; rename the person's folder "
+            f"in one of them"
         )
     return LabelledPhotographs(table, config.image_size, records, left_out)
 

@@ -165,6 +165,9 @@ class FrozenBackbone:
         width: number of features of the backbone, which come first.
         features: the features float32 [n, views, f] of a `FaceSet`; the first view is the unchanged
             face, view `views // 2` its mirror image.
+
+    Raises:
+        UserError: the weights cannot be read, or do not fit the backbone.
     """
 
     def __init__(

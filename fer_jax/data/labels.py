@@ -131,8 +131,8 @@ def files_read(path: str | os.PathLike[str]) -> list[Path]:
     """The files, besides `path` itself, on which the result of reading it depends.
 
     These are the consent ledger, also one in the folder above, and the table of pseudonyms, whether
-    or not they exist, and the pictures listed if `path` is a table. The photographs below a folder
-    are not included.
+    or not they exist, and, if `path` is a table, the pictures that it lists. If `path` is a folder,
+    the other files below it are not included.
     """
     source = Path(path)
     folder = source if source.is_dir() else source.parent

@@ -207,6 +207,10 @@ def people_to_remove(photos: Path, work: Path) -> list[str]:
 
     Workdirs of the stage `photographs` do not count: it drops such people when it runs again. The
     list is empty if the ledger has problems, which that stage reports.
+
+    Raises:
+        UserError: a table of photographs or pseudonyms, or a workdir's record of written files, is
+            damaged.
     """
     root = originals.root_of(photos)
     ledger = consent.read_ledger(root)

@@ -29,9 +29,9 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
     No file that this stage writes contains the removed id.
 
     Raises:
-        UserError: no id is given, nobody has that id, `workdir` contains `config.work`, something
-            has to be done by hand first, another process works in a workdir that would change, or
-            files still contain the id.
+        UserError: no id is given, the id is a path, nobody has that id, `workdir` contains
+            `config.work`, something has to be done by hand first, another process works in a
+            workdir that would change, or files still contain the id.
     """
     person = config.remove
     # Deleted before anything can fail, because it contains the id.

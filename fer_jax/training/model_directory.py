@@ -310,7 +310,15 @@ def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
 
 
 def origin(path: str | Path) -> Origin:
-    """The origin of the weights at `path`: their name, their digest, and their own origin."""
+    """The origin of the weights at `path`: their name, their SHA-256, and their own origin.
+
+    Args:
+        path: see `backbone_leaves`.
+
+    Raises:
+        UserError: there are no weights at `path`, they cannot be downloaded, or the record of the
+            model is damaged.
+    """
     file = _weight_file(path)
     name, before = file.name, None
     if file.with_name("model.json").is_file():

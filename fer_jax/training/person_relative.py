@@ -67,7 +67,7 @@ def shrunk(
 ) -> Float[np.ndarray, "v f"]:
     """A person's reference: the mean of their faces, shrunk towards that of the population.
 
-    The fewer faces, the more it is shrunk. Training and test people have the same formula.
+    The fewer faces, the more it is shrunk. The formula is the same for training and test people.
 
     Args:
         mean: the mean of the person's faces, as features or as responses of the head.

@@ -1,4 +1,4 @@
-"""After a removal, neither data of the person nor models that were trained on them are left."""
+"""After a removal, all data of the person and all models that were trained on it are gone."""
 
 import functools
 import json
