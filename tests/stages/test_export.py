@@ -141,7 +141,7 @@ def test_a_missing_converter_is_reported_before_anything_is_written(tmp_path, mo
 def test_a_person_relative_model_is_refused(tmp_path):
     response = {population_response("emotion"): np.zeros((2, 7), np.float32)}
     folder, _ = save(tmp_path / "model", arrays=response, reference="mean")
-    with pytest.raises(UserError, match="person-relative: its answer about a face depends on"):
+    with pytest.raises(UserError, match="person-relative, so its answer about a face depends on"):
         export.run(config_for(folder, formats=ALONE), tmp_path / "out")
 
 
