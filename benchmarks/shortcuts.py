@@ -143,7 +143,7 @@ def network_rows(
 
 
 def turns(images: np.ndarray, name: str, seed: int) -> Iterator[list[str]]:
-    """Accuracy on rotations before and after the augmentation, with two kinds of augmentation."""
+    """Accuracy of a probe on images that are rotated before or after two kinds of augmentation."""
     for augment, traces in ((MODERATE, "the default's"), (Sideways(), "moved to one side")):
         for kind, order in ((Rotation, "turned first"), (TurnedLast, "turned last")):
             value = solved(rotations(images, kind(views=1, augment=augment), seed))
@@ -226,7 +226,7 @@ def repeated(images: np.ndarray, count: int) -> np.ndarray:
 
 
 def puzzles(images: np.ndarray, task: Jigsaw, probe: Probe, *, seed: int) -> Problems:
-    """Measurements of training puzzles for every permutation that may be reversed."""
+    """Measurements of training puzzles under each possible permutation, and the correct ones."""
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     described, answers = [], []
     for number, start in enumerate(range(0, len(images), CHUNK)):
@@ -304,7 +304,7 @@ def shifts(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
 
 
 def _by_place(measured: list[np.ndarray], task: Jigsaw) -> np.ndarray:
-    """Measurements of tiles [b, tiles, m] as [b, permutations, places * m], each put back."""
+    """Measurements [b, tiles, m], put back by each permutation: [b, permutations, places * m]."""
     inverse = np.argsort(distant_permutations(task.tiles, task.permutations), axis=1)
     together = np.concatenate(measured, -1)
     return together[:, inverse].reshape(len(together), len(inverse), -1)
@@ -314,7 +314,7 @@ SEES = {borders: "borders of tiles", tints: "colours of tiles", shifts: "shifts 
 
 
 def rotations(images: np.ndarray, task: Rotation, seed: int) -> Problems:
-    """Measurements of rotated training images for every turn: the pixels along the sides."""
+    """Measurements of the outermost pixels of rotated images for each turn, and the answers."""
     described, answers = [], []
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     for number, start in enumerate(range(0, len(images), CHUNK)):

@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def drawn(faces: pd.DataFrame, number: int, rng: np.random.Generator) -> pd.DataFrame:
-    """The given number of faces of each emotion."""
+    """Up to `number` randomly drawn faces of each emotion."""
     kept = [
         rows.iloc[np.sort(rng.permutation(len(rows))[:number])]
         for _, rows in faces.groupby("emotion")
@@ -94,7 +94,7 @@ def drawn(faces: pd.DataFrame, number: int, rng: np.random.Generator) -> pd.Data
 
 
 def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """The faces that are not copies of any test face."""
+    """The `faces` without copies of the faces in `measured`; prints how many are left out."""
     shown = likeness.Faces.read(measured["file"].tolist())
     before = len(faces)
     while True:  # each round finds the nearest copy of each face
@@ -107,7 +107,7 @@ def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def not_copied_from(seen: pd.DataFrame, faces: pd.DataFrame) -> pd.DataFrame:
-    """The faces of which `seen` contains no copy."""
+    """The `faces` of which `seen` contains no copy; prints how many are left out."""
     pool = likeness.Faces.read(seen["file"].tolist())
     found = [
         row for row, _, _ in likeness.copies(likeness.Faces.read(faces["file"].tolist()), pool)
@@ -117,7 +117,7 @@ def not_copied_from(seen: pd.DataFrame, faces: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_pool(flags: argparse.Namespace, faces: pd.DataFrame) -> None:
-    """One manifest of the faces of fer2013 and of the clips."""
+    """Writes one manifest of the faces of fer2013 and of the clips."""
     folder = flags.out / "pool"
     folder.mkdir(exist_ok=True)
     rows = pd.DataFrame({"face_id": faces["subject"], "video": faces["photo"]})

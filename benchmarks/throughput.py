@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="the peer in channels-last, eagerly and compiled",
+        help="measure the peer in channels-last, eagerly and compiled",
     )
     options = parser.parse_args()
 
@@ -73,13 +73,13 @@ def main() -> None:
 
 
 def ours(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """fer_jax with its config `full`, or the requested variants."""
+    """The variants of fer_jax: those of --variants, or the unchanged backbone of --network."""
     variants = json.loads(options.variants) if options.variants else [{}]
     return [{"library": "fer_jax", **variant} for variant in variants]
 
 
 def peers(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Both memory layouts; with --compile only channels-last, eagerly and compiled."""
+    """The variants of the peer: both memory layouts, or with --compile, eager and compiled."""
     library = "timm" if options.network == "full" else "torch"
     layouts = [{"library": library, "channels_last": last} for last in (True, False)]
     return [layouts[0], {**layouts[0], "compile": True}] if options.compile else layouts
@@ -138,7 +138,7 @@ def launch(
 
 
 def ready(_python: str, variant: dict[str, Any], process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The worker once it has run each of its steps."""
+    """Waits until a worker has run its first training step; returns it with its facts."""
     facts = answer(process)
     name = " ".join(
         str(v) if k == "library" else f"{k}={v}" for k, v in variant.items() if v is not False
@@ -192,7 +192,7 @@ def utilisation(
 
 
 def flops(workers: list[dict[str, Any]], mode: str) -> float:
-    """Of one image; a training step takes three forward passes."""
+    """FLOPs for one image; a training step counts as three forward passes."""
     forward: float = max(worker.get("forward_flops", 0) for worker in workers)  # the same network
     return forward * (3 if mode == "train" else 1)
 

@@ -51,7 +51,10 @@ class Network(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side: the last one pooled ("pooled"), or a pooling more ("reduction")."""
+    """Parallel branches, whose outputs are concatenated.
+
+    The kind "pooled" starts the last branch with average pooling; "reduction" adds max-pooling.
+    """
 
     def __init__(self, inputs: int, branches: list[list[Spec]], kind: str) -> None:
         super().__init__()

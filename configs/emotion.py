@@ -134,7 +134,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def from_nothing(arg: str | None = None) -> ConfigDict:
-    """The same without the starter: fine-tuning from random weights, or from `init` if it is set.
+    """`get_config` without the starter: fine-tuning from random weights, or from `init` if set.
 
     For comparisons with and without pretraining, since both train in the same way.
     """

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """People, clips and photographs of the demonstration."""
+    """The config of the stage `render`; `arg` is unused."""
     del arg
     config = ConfigDict()
     config.stage = "render"

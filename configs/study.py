@@ -76,6 +76,9 @@ def pretrainings(
     """A pipeline that searches for leakage, then pretrains each seed.
 
     Args:
+        size: the size of the network.
+        methods: all methods of the study; those without a pretraining add no step.
+        seeds: the seeds of the pretrainings.
         labelled: the fields that name labelled faces, each with the protocol of its folds.
         init: initial weights of every method: "" for random weights, or "starter".
     """
@@ -125,7 +128,7 @@ def add_measurements(
     shots: int = 0,
     init: str = "",
 ) -> None:
-    """The steps `SETTING_METHOD`: fine-tuning that differs only in its initial weights."""
+    """Adds the steps `SETTING_METHOD`: fine-tuning from the initial weights of each method."""
     for method in methods:
         arg = f"{size},rotation" if method == "auxiliary" else size
         step = (emotion.get_config if init else emotion.from_nothing)(arg).unlock()
@@ -184,7 +187,7 @@ def _check(methods: tuple[str, ...], size: str, init: str) -> None:
 
 
 def _add_pretraining(config: ConfigDict, size: str, method: str, seed: int, init: str) -> None:
-    """The step `METHOD_seedN`, after that of the method whose backbone it starts from."""
+    """Adds the step `METHOD_seedN`, after that of the method whose backbone it starts from."""
     name = f"{method}_seed{seed}"
     tasks, first = PRETRAINED.get(method, (method, ""))
     if first:

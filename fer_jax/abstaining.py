@@ -111,8 +111,8 @@ def rule(
         flag: the prefix of argument names in messages, such as "--config.".
 
     Raises:
-        UserError: both are given, one is out of its range, or the model has no table and
-            `coverage` is given.
+        UserError: both are given, one is out of its range, the table is damaged, or `coverage` is
+            given for a model without a table.
     """
     if min_confidence is None and coverage is None:
         return None

@@ -74,12 +74,13 @@ def read(
             or a `Recogniser`, which is compiled only once for several calls.
         every_s: seconds of video between the frames that are read; 0: every frame.
         min_confidence: 0..1; answers with a lower probability are withheld.
-        coverage: instead of `min_confidence`: the share of faces to answer, above 0 and at most 1.
+        coverage: the share of faces to answer, above 0 and at most 1, instead of `min_confidence`.
             The threshold is the one that answered this share of held-out faces when the model was
             measured (docs/python.md).
-        people: for a person-relative model: "one" if all pictures show the same person, or "folder"
-            if the source (or each folder of a list) has one subfolder per person.
-        neutral: for the reference "neutral": a pattern of the file names of neutral photographs.
+        people: only for a person-relative model; "one" if all pictures show the same person, or
+            "folder" if the source (or each folder of a list) has one subfolder per person.
+        neutral: only for a model with the reference "neutral"; a pattern of the file names of
+            neutral photographs.
         batch: frames that are analysed together.
         smoothing_s: time constant in seconds for smoothing the probabilities of each person in a
             video; 0: no smoothing.
@@ -100,8 +101,9 @@ def read(
 
     Raises:
         UserError: there is no such source or model, nothing can be read, an argument has a wrong
-            type or is out of range, or `coverage` is given and the model was not measured on
-            held-out faces.
+            type or is out of range, `min_confidence` and `coverage` are both given, `coverage` is
+            given and the model was not measured on held-out faces, or `people` and `neutral` do not
+            fit the model.
     """
     _check_number("every_s", every_s, 0)
     _check_number("smoothing_s", smoothing_s, 0)
@@ -204,7 +206,9 @@ def run(
         )
     if isinstance(stage, ConfigDict):
         if fields:
-            raise UserError(f"give {', '.join(fields)} in the config itself, or the config's name")
+            raise UserError(
+                f"set {', '.join(fields)} in the config itself, or pass the config's name"
+            )
         made = stage
     else:
         made = config(stage, **fields)
@@ -241,7 +245,7 @@ def _plain(value: Any) -> Any:
 
 
 def _recogniser(model: str | os.PathLike[str]) -> Recogniser:
-    """Loads a recogniser; the starter is cached, other models may change in their folders."""
+    """Loads a recogniser; only the starter is cached, since other models may change on the disk."""
     is_starter = model_directory.find(model) == starter.folder()
     return _starter() if is_starter else Recogniser.load(model)
 

@@ -51,8 +51,9 @@ def prepare(
         process: the number of this process, from 0.
 
     Raises:
-        UserError: an argument is missing or out of range, the other processes cannot be reached,
-            or JAX cannot use the platform that JAX_PLATFORMS names.
+        UserError: an argument is missing or out of range, an environment variable for a number
+            contains something else, the other processes cannot be reached, or JAX cannot use the
+            platform that JAX_PLATFORMS names.
     """
     keep_compiled()
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
@@ -121,7 +122,8 @@ def first_one_then_the_others(place: str) -> Iterator[None]:
 def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator[None]:
     """With several processes, an error in one process ends it at once, and thereby the others.
 
-    Otherwise they would wait for each other forever. The error is reported before the end.
+    Otherwise they would wait for each other forever. The error is reported before the end, as by
+    `failures.report` with this `workdir`.
     """
     try:
         yield

@@ -4,8 +4,8 @@ python launch.py --config=configs/pipeline.py --config.videos=DIR --config.photo
 fer-jax pipeline --videos=DIR --photos=DIR --workdir=DIR
 
 Both run the stage that a config names; --config=WORKDIR/config.json is the config of an earlier
-run. Any field of the config can be set by a flag:
---config.steps.pretrain.epochs=100, which `fer-jax` also accepts as --steps.pretrain.epochs=100.
+run. Any field of the config can be set by a flag, such as --config.steps.pretrain.epochs=100, which
+`fer-jax` also accepts as --steps.pretrain.epochs=100.
 The docstring of each config describes the command, its cost and the expected result.
 Exit codes: 0 for success, 2 for an error that the user can fix, 1 for a failed check and any other
 error, 130 for Ctrl-C, 143 for SIGTERM. --verbosity=0 also shows the log of libraries, --verbosity=1
@@ -46,8 +46,8 @@ _FREE = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0 of several, or auto (docs/many_hosts.md)."
 )
-_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.")
-_PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "The number of processes of this run.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "The number of this process, from 0.")
 
 
 def launch() -> None:
@@ -74,15 +74,16 @@ def installed() -> None:
 def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
     """The arguments of `launch.py` with the same meaning as those of `fer-jax`.
 
-    NAME is the config file of that name in `configs`, FILE its field `input` (or `model` if there
-    is no field `input`), and --FIELD=VALUE or --FIELD VALUE means --config.FIELD=VALUE. The
-    default workdir is work/NAME, or work/NAME/STEM for a FILE; if that folder contains the results
-    of another file, a digest is added to its name; if it contains results with other settings, a
-    number is. With --config instead of NAME, arguments stay as they are. With --help, the fields of
-    NAME are shown and the program ends.
+    NAME is the config file of that name in `configs`, FILE is the value of the first of the fields
+    `input`, `model` and `run` that the config has, and --FIELD=VALUE or --FIELD VALUE means
+    --config.FIELD=VALUE. The default workdir is work/NAME, or work/NAME/STEM for a FILE; if that
+    folder contains the results of another file, a digest is added to its name; if it contains
+    results with other settings, a number is added. With --config instead of NAME, arguments stay as
+    they are. With --help, the fields of NAME are shown and the program ends.
 
     Raises:
-        UserError: there is no such config, or it has no field for a FILE.
+        UserError: NAME is missing, there is no such config or flag, there is more than one FILE, or
+            the config has no field for a FILE.
     """
     if not arguments or (len(arguments) == 1 and arguments[0] in _HELP):
         _list_configs(configs)
@@ -168,7 +169,7 @@ def _list_configs(folder: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the stage; an error is one line on standard error and an exit code."""
+    """Runs the stage and exits; an error is reported in one line and by the exit code."""
     code = 0
     try:
         _run(argv)
@@ -257,7 +258,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _in_python(argv: list[str]) -> list[str]:
-    """The arguments with a config file in Python for a saved `config.json`, as absl needs it."""
+    """The arguments with each saved `config.json` replaced by a config in Python, for absl."""
     words = list(argv)
     for place, word in enumerate(words):
         flag, equals, value = word.partition("=")
@@ -271,7 +272,8 @@ def _in_python(argv: list[str]) -> list[str]:
 def _load_config(argv: list[str]) -> tuple[str, ConfigDict]:
     """The docstring of the config file that `argv` names, and its config without overrides.
 
-    absl loads the file too, but would hide where a faulty file or field is wrong.
+    Both are empty if `argv` has no --config. absl loads the file too, but would hide where a faulty
+    file or field is wrong.
     """
     values = flags.FlagValues()
     name = flags.DEFINE_string("config", None, "", flag_values=values)

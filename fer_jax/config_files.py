@@ -55,7 +55,7 @@ def importable() -> Iterator[None]:
 
 
 def summaries(configs: Path) -> dict[str, str]:
-    """The first line of the docstring of each config in a folder, by its name."""
+    """The docstring's first line of each config in a folder that shows its command, by name."""
     found = {}
     for file in sorted(configs.glob("*.py")):
         text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""

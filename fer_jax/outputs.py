@@ -83,7 +83,8 @@ def claim(path: str | os.PathLike[str], kind: str = "file") -> None:
     exist already if it is empty.
 
     Raises:
-        UserError: there is something at `path` that no stage wrote.
+        UserError: there is something at `path` that no stage wrote, or a symbolic link on the way
+            leads out of the workdir.
     """
     target, record = _at(path)
     if record is None:
@@ -193,10 +194,10 @@ def forget(workdir: Path) -> None:
 
 
 class _Record:
-    """The content of a workdir's `written.jsonl`: `kinds` is "file", "folder" or "partial" by name.
+    """The content of a workdir's `written.jsonl`.
 
-    `refresh` reads what was appended since the last time. Lines that are cut short, for example by
-    a full disk, are ignored.
+    `kinds` maps each recorded name to "file", "folder" or "partial". `refresh` reads what was
+    appended since the last time. Lines that are cut short, for example by a full disk, are ignored.
     """
 
     def __init__(self, workdir: Path) -> None:

@@ -28,7 +28,8 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
         function: from arrays [b, ...] to a pytree of arrays [b, ...], row by row.
         columns: arrays [n, ...]; a batch has the same rows of each. n may be 0; one batch of
             zeros is then computed, to get the shapes of the results.
-        size: returns the size of the next batch. The last batch is padded with zeros.
+        size: from the number of remaining rows to the size of the next batch. The last batch is
+            padded with zeros.
 
     Returns:
         The pytree of `function`, with NumPy arrays float32 [n, ...].

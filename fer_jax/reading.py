@@ -185,7 +185,7 @@ def sources_of(given: Pictures, *, every_s: float) -> Found:
 
     Raises:
         UserError: there is no image or video at a path, an array is not a picture, or `given` has
-            another type.
+            another type or is empty.
     """
     if isinstance(given, str | os.PathLike):
         return find_sources(given, every_s=every_s)
@@ -260,7 +260,10 @@ class Reading:
 
     @property
     def smoothed_emotion(self) -> str | None:
-        """The emotion with the largest smoothed probability; "" if the answer is withheld."""
+        """The emotion with the largest smoothed probability; None if nothing was smoothed.
+
+        If the answer is withheld, it is "".
+        """
         if not self.smoothed:
             return None
         return max(self.smoothed, key=self.smoothed.__getitem__) if self.answered else ""
@@ -439,10 +442,11 @@ class Reader:
         recogniser: finds and classifies the faces, or only finds them.
         sources: photographs and videos.
         batch: the number of frames that are analysed together.
-        people: for a person-relative model: "one" if all faces are of the same person, or "folder"
-            if the first folder below the input folder names the person. The same name in two input
-            folders is the same person.
-        neutral: for the reference "neutral": a pattern of the file names of neutral photographs.
+        people: only for a person-relative model; "one" if all faces are of the same person, or
+            "folder" if the first folder below the input folder names the person. The same name in
+            two input folders is the same person.
+        neutral: only for a model with the reference "neutral"; a pattern of the file names of
+            neutral photographs.
         follow: a function that is applied to the frames of each video, such as
             `following.follower()`.
         progress: the name of the progress bar, which counts frames; "" for no bar.
@@ -457,7 +461,7 @@ class Reader:
             not the largest of their picture.
 
     Raises:
-        UserError: `people` and `neutral` do not fit the model.
+        UserError: `people` is another word, or `people` and `neutral` do not fit the model.
     """
 
     def __init__(
@@ -612,7 +616,7 @@ def _without_pixels(
 
 
 def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) -> Iterator[_Shot]:
-    """The frames of the sources; after a failure, which is noted, the frames before it count."""
+    """Yields the frames of the sources; `skips` records a source that fails, maybe after frames."""
     for source in sources:
         seen = 0
         with skips.each(source.name):

@@ -62,7 +62,10 @@ class Recogniser:
             record.
 
     Attributes:
+        where: see the argument.
         labels: the emotions, in the order of the probabilities.
+        reference: the reference of a person-relative model; "" for other models.
+        faces: how faces are found and cropped.
         folder: the model directory, which may contain a table for abstaining; None for a model that
             was not loaded from a folder.
 

@@ -241,7 +241,7 @@ def read(kind: type[R], path: str | os.PathLike[str]) -> R:
     """Reads and validates a record.
 
     Raises:
-        UserError: the file is missing or unreadable, or see `parse`.
+        UserError: the file is missing or unreadable, or its content is invalid (see `parse`).
     """
     try:
         text = Path(path).read_bytes()

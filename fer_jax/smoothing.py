@@ -26,12 +26,12 @@ class _State:
 class Smoother:
     """Exponential moving averages of log probabilities, one for each person.
 
-    If the person's last face was seen `dt` seconds before, the old average has the weight exp(-dt /
-    tau) and the new face the remaining weight, so the spacing of frames does not matter (Zumbach
-    and Müller 2001, "Operators on inhomogeneous time series", the operator EMA). The averaged
-    probabilities are normalised to sum to 1 (the logarithmic opinion pool; Genest and Zidek 1986,
-    "Combining probability distributions"). The filter uses only past frames, so it lags by about
-    tau.
+    If the person's last face was seen `dt` seconds before, the old average has the weight
+    exp(-dt / tau) and the new face the remaining weight, so the spacing of frames does not matter
+    (Zumbach and Müller 2001, "Operators on inhomogeneous time series", the operator EMA). The
+    averaged probabilities are normalised to sum to 1 (the logarithmic opinion pool; Genest and
+    Zidek 1986, "Combining probability distributions"). The filter uses only past frames, so it lags
+    by about tau.
 
     Args:
         tau_s: time constant in seconds; 0: no smoothing.

@@ -284,7 +284,7 @@ def _finished(
 def _check_same(config: Config, folder: Path) -> None:
     """Raises `UserError` with the fields in which `config` differs from the folder's config.
 
-    A field that the folder's config does not have counts with its default.
+    A field that is missing in the folder's config has its default value.
     """
     saved, given = read_json(folder / "config.json"), _as_json(config)
     older, newer = completed(saved), completed(given)

@@ -260,7 +260,7 @@ def test_a_stage_can_be_run_as_a_function(tmp_path, capfd):
     made = fer_jax.config("render", **fields)
     assert fer_jax.run(made, tmp_path / "w") == summary
     assert capfd.readouterr().out == ""
-    with pytest.raises(fer_jax.UserError, match="give workers in the config itself"):
+    with pytest.raises(fer_jax.UserError, match="set workers in the config itself"):
         fer_jax.run(made, tmp_path / "w", workers=1)
 
 

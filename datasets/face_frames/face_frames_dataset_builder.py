@@ -36,7 +36,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
     def input_digest(self, root: Path) -> str:
-        """A digest that changes if and only if the records change."""
+        """A digest that changes if and only if the manifest changes.
+
+        Raises:
+            UserError: `root` contains no manifest.parquet.
+        """
         return hashlib.sha256(_manifest_file(root).read_bytes()).hexdigest()
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -67,7 +67,7 @@ def describe(record: ModelRecord, *, name: str, sha256: str, version: str) -> De
 
 
 def text(description: Description) -> str:
-    """README.md of an export."""
+    """The text of README.md in an export."""
     crop, how = description.crop, description.inference
     side = crop.size
     points = "\n".join(

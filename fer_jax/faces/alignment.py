@@ -8,9 +8,9 @@ from jaxtyping import Float, UInt8
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """The five points of a face in their order; left and right as the viewer sees them."""
-# Positions of the landmarks in a crop without
-# margin, (x, y) in units of its side. This is the 112-pixel template of ArcFace (Deng et al. 2019,
-# arXiv:1801.07698), on which most face models are trained. Left is the viewer's left.
+# Positions of the landmarks in a crop without margin, (x, y) in units of its side. This is the
+# 112-pixel template of ArcFace (Deng et al. 2019, arXiv:1801.07698), on which most face models are
+# trained. Left is the viewer's left.
 TEMPLATE = (
     np.array(
         [

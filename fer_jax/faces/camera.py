@@ -50,7 +50,7 @@ class Camera:
         self._ended.set()
 
     def expected(self) -> None:
-        """The number of frames is unknown."""
+        """None: the number of frames is unknown."""
         return
 
     def frames(self) -> Iterator[Frame]:
@@ -92,12 +92,13 @@ class Camera:
 
 
 class Window:
-    """`with Window(camera) as window:` shows pictures; q, Ctrl-C and closing it end the camera.
+    """A window that shows pictures, in a block `with Window(camera) as window:`.
 
-    The second Ctrl-C interrupts the program as usual.
+    q, Escape, Ctrl-C and closing the window end the camera. A second Ctrl-C interrupts the program
+    as usual.
 
     Raises:
-        UserError: there is no display.
+        UserError: there is no display, or OpenCV cannot open a window.
     """
 
     def __init__(self, camera: Camera) -> None:

@@ -135,9 +135,12 @@ def contact_sheet(
 
     Returns:
         RGB picture.
+
+    Raises:
+        ValueError: the numbers of crops and captions differ.
     """
     if len(crops) != len(captions):
-        raise ValueError(f"{len(crops)} crops and {len(captions)} captions")
+        raise ValueError(f"there are {len(crops)} crops, but {len(captions)} captions")
     gap, size, header = 10, 12, 44
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
     text_height = lines * (size + 3) + 4

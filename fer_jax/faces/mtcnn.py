@@ -167,7 +167,7 @@ class Detector(settings.Detector):
         return _Candidates(np.full(len(kept), number), squares, scores[kept])
 
     def _on_device(self, images: Sequence[Image], least: float) -> list[Faces]:
-        """Like `_on_host`, for images of the same size in batches whose size is a power of two."""
+        """Like `_on_host`, but on the device, in a padded batch for all images of the same size."""
         by_size: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
             by_size.setdefault(image.shape[:2], []).append(number)
@@ -188,7 +188,7 @@ class Detector(settings.Detector):
         return found
 
     def _start(self, images: list[Image]) -> on_device.Found | None:
-        """Sends images of the same size to the device; None if they are too small."""
+        """Starts a search in images of the same size on the device; None if they are too small."""
         height, width = images[0].shape[:2]
         times = pyramid.halvings(self.min_face)
         shrinking = self.min_face / 2**times, self.factor

@@ -51,7 +51,7 @@ def background_landmarks(
 def typical_landmarks(
     rng: np.random.Generator, image_size: tuple[int, int]
 ) -> Float[np.ndarray, "5 2"]:
-    """The template's landmarks, in pixels, for a face that fills about a third of the image."""
+    """The template's landmarks in pixels, for a crop of 0.2 to 0.5 of the image's shorter side."""
     return TEMPLATE * min(image_size) * rng.uniform(0.2, 0.5)
 
 

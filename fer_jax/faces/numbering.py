@@ -60,8 +60,8 @@ class _Track:
         last_s: the time of its last frame.
         mean, last: the mean description of its appearance, and the last one.
         seen: the number of its faces.
-        before: the track at the same place that it interrupts by a different appearance, until its
-            person is decided.
+        before: the track at the same place that was ended because this one looks different; None
+            if there is none, or this track is decided.
         beside: the other tracks in the same frames, until its person is known.
         person: None until it is known.
         number: the person's number; None until it is decided.
@@ -78,7 +78,7 @@ class _Track:
     number: int | None = None
 
     def accepts(self, look: Float[np.ndarray, " n"]) -> bool:
-        """Whether a face at its place looks the same; not every cut changes the colours."""
+        """Whether a face at its place looks the same; a cut to similar colours is not detected."""
         return min(difference(self.last, look), difference(self.mean, look)) <= _SAME_TRACK
 
     def add(self, time_s: float, look: Float[np.ndarray, " n"]) -> None:

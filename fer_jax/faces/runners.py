@@ -47,7 +47,8 @@ def run(jobs: Sequence[Job], config: Extract, progress: Progress) -> Iterator[St
     """Extracts the videos with the runner in `config`; `progress` receives numbers of frames.
 
     Raises:
-        UserError: a worker process was killed; Beam is not installed, or has no such runner.
+        UserError: a worker process was killed, Beam is not installed or rejects the runner and its
+            options, or the cluster failed.
     """
     if config.runner:
         return _on_beam(jobs, _beam_options(config), progress)
@@ -72,7 +73,10 @@ def _in_processes(jobs: Sequence[Job], workers: int, progress: Progress) -> Iter
 
 
 def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Iterator[Stats]:
-    """Videos and workdir must have the same paths on every worker; counts are passed as files."""
+    """Extracts with Beam; every worker needs videos and workdir under the same paths as here.
+
+    The counts come back as files, one per video.
+    """
     try:
         import apache_beam as beam  # type: ignore[import-not-found, unused-ignore]
         from apache_beam.options.pipeline_options import (  # type: ignore[import-not-found, unused-ignore]
@@ -96,7 +100,9 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
         try:
             pipeline = beam.Pipeline(options=PipelineOptions(options))
         except ValueError as error:
-            raise UserError(f"extract: --config.runner: {error}") from error
+            raise UserError(
+                f"extract: Beam rejects --config.runner or its options ({error}); correct them"
+            ) from error
         videos = pipeline | "videos" >> beam.Create(work)
         # The shuffle allows a runner to send each video to another worker.
         _ = videos | beam.Reshuffle() | "extract" >> beam.Map(_extract_on_worker)
@@ -157,7 +163,7 @@ class _Counts:
 
 @contextlib.contextmanager
 def _engine_errors_explained(shards: Path) -> Iterator[None]:
-    """Errors of videos are counted by the workers, so what arrives here is the engine's own."""
+    """Turns an error of the runner into `UserError`; workers only count the errors of videos."""
     try:
         yield
     except (Exception, CancelledError) as error:

@@ -161,7 +161,7 @@ def _samples(job: Job, stats: Stats) -> Iterator[Frame]:
 
 
 def _source(path: Path) -> list[int]:
-    """Size and modification time of a file, which reveal that it was replaced."""
+    """Size and modification time of a file, to notice its replacement; [] if it is unreadable."""
     try:
         status = path.stat()
     except OSError:

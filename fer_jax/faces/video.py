@@ -85,7 +85,7 @@ class SampleCounts:
 
 
 def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files below `folder` with a suffix of a video, sorted by path; or the file itself.
+    """The files below `folder` with a video's suffix, sorted by path; a single file is returned.
 
     Linked folders are not entered, since links may form a cycle.
 
@@ -128,6 +128,7 @@ def sample_frames(
         VideoError: nothing can be decoded; or, with the reason "damaged" and after the last frame
             that can be decoded, samples were lost (`counts.failed`). All exceptions of the decoder
             are converted to this error.
+        ValueError: `every_s` is negative.
     """
     counts = SampleCounts() if counts is None else counts
     return _ahead(_sampled(path, every_s, counts))

@@ -15,7 +15,7 @@ class Emotion:
 
     Attributes:
         names: by language, "en" and "fa".
-        aliases: further names under which labels may list it.
+        aliases: other names that label files may use for it.
     """
 
     names: Mapping[str, str]

@@ -41,7 +41,7 @@ class Language:
         )
 
     def text(self, key: str, **values: Any) -> str:
-        """The text under `key` with its placeholders replaced; integers are written as numbers.
+        """The text under `key` with its placeholders replaced; integers get the language's digits.
 
         Raises:
             KeyError: there is no such text, or no value for one of its placeholders.

@@ -148,8 +148,8 @@ class InceptionResNetV2(nnx.Module):
 
     Attributes:
         features: length of the pooled feature vector (1536 at width 1).
-        depths: the stages whose outputs are probed: the last ones before the size or the type of
-            block changes.
+        depths: the paths of the layers whose outputs are probed: the last layer of each group from
+            mixed_5b to block8.
     """
 
     def __init__(

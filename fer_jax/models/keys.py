@@ -28,7 +28,7 @@ class _Counted(nnx.RngStream):
 
 
 class _Undrawn(nnx.RngStream):
-    """The same key each time."""
+    """Returns the same key each time; marks a network whose weights are not drawn."""
 
     def __call__(self) -> PRNGKeyArray:
         return self.key[...]

@@ -68,8 +68,8 @@ _ACTIVE_AT_REST = tuple(
 def action_units(emotion: str, strength: float, rng: np.random.Generator) -> ActionUnits:
     """Draws the action units of `emotion` (one of EMOTIONS) with `strength` (0 none, 1 full).
 
-    The expression varies: the units of the emotion vary by a quarter, smiles are closed or show
-    teeth, anger may wrinkle the nose, and all other units are slightly active.
+    The expression varies: the units of the emotion have 0.75 to 1.1 of their usual intensity,
+    smiles are closed or show teeth, anger may wrinkle the nose, and most units are slightly active.
 
     Raises:
         KeyError: `emotion` is not one of EMOTIONS.

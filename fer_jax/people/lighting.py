@@ -98,7 +98,13 @@ def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
 
 @dataclass(frozen=True)
 class Camera:
-    """`gain` [3] is exposure and white balance, `blur` sigma in pixels, `noise` sigma in 0..1."""
+    """A camera.
+
+    Attributes:
+        gain: factor of red, green and blue: exposure and white balance.
+        blur: standard deviation of the Gaussian blur in pixels.
+        noise: standard deviation of the noise of display values in 0..1.
+    """
 
     gain: tuple[float, float, float]
     blur: float

@@ -54,9 +54,10 @@ def clip_frames(
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """RGB frames of clip `index` of a person whose expression changes from neutral to `emotion`.
 
-    Each clip has its own background, light, camera and strength of the emotion. The head moves,
-    eyes blink, the person talks in half of the clips and enters late in a few. The same arguments
-    give the same frames.
+    `size` is (height, width) in pixels, and `fps` the number of frames per second. Each clip has
+    its own background, light, camera and strength of the emotion. The head moves, eyes blink, the
+    person talks in half of the clips and enters late in a few. The same arguments give the same
+    frames.
 
     Raises:
         ValueError: `emotion` is not one of EMOTIONS.

@@ -45,7 +45,7 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Faces as points, and silhouettes: how well emotions, and people, are separated."""
+    """Faces as points, and how well emotions and people are separated (silhouettes, -1..1)."""
 
     places: Float[np.ndarray, "n 2"]
     emotions: list[str]

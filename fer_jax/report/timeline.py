@@ -32,7 +32,7 @@ class _Seen:
 class Timeline:
     """Collects the probabilities of the people of one video, and draws them.
 
-    It needs 8 bytes per face and 4 bytes per face and class: 0.7 MB for 20,000 faces.
+    It needs 8 bytes per face and 4 bytes per face and class: 0.7 MB for 20,000 faces, 7 classes.
 
     Args:
         labels: the classes.
@@ -109,7 +109,7 @@ class Timeline:
     def _stretches(
         self, person: int, step: float
     ) -> list[tuple[Float[np.ndarray, " t"], Float[np.ndarray, "t classes"]]]:
-        """Times and shares of each stretch in which a person is seen, half a step longer."""
+        """Times and shares of each stretch in which a person is seen, extended by half a step."""
         seen = self._people[person]
         times = np.array(seen.times)
         shares = np.array(seen.probabilities, np.float64).reshape(len(times), -1)

@@ -21,7 +21,7 @@ _MESSAGES = {
     "not_a_picture": f"This is not a picture that can be read; {_KINDS}.",
     "not_a_video": f"This is neither a picture nor a video that can be read; {_KINDS}.",
     "is_a_picture": "This is a picture, not a video; send it as a picture.",
-    "no_video_stream": "This file holds only sound; give a video with moving pictures.",
+    "no_video_stream": "This file contains only sound; give a video with moving pictures.",
     "no_frames": "No frame of this video can be read; it may be damaged. Export it again.",
     "damaged": "The picture is damaged; save or export it again.",
     "failed": "This file could not be analysed; try another one.",

@@ -190,7 +190,7 @@ def test_the_contact_sheet_keeps_order_and_shape_and_clips_captions():
 
 
 def test_the_contact_sheet_requires_a_caption_per_crop():
-    with pytest.raises(ValueError, match="1 crops and 2 captions"):
+    with pytest.raises(ValueError, match="1 crops, but 2 captions"):
         drawing.contact_sheet([plain(8, 8)], ["a", "b"], title="")
 
 
