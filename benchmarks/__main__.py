@@ -40,7 +40,7 @@ def main() -> int | str:
         return 0
     name = sys.argv.pop(1)
     if name not in known:
-        return f"error: no measurement is called {name!r}; there are {', '.join(known)}"
+        return f"error: no measurement is called {name!r}; choose from {', '.join(known)}"
     if {"-h", "--help"} & set(sys.argv):
         print(docstrings()[name], end="\n\n", flush=True)
     runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)

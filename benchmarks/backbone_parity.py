@@ -194,9 +194,7 @@ def compare_training(work: Path, weights: Arrays) -> float:
             columns[f"{peer} {dtype}"] = training_column(mine, theirs, own, momentum)
             everyone[dtype] |= {peer: theirs, "ours": mine}
     print(f"\nOne step of training on {TRAINING['count']} images of {TRAINING['size']} px: worst")
-    print(
-        "|difference| over the largest |value|; at the right each one's float32 from keras float64"
-    )
+    print("|difference| over the largest |value|; on the right, float32 of each from keras float64")
     for name, arrays in everyone["float32"].items():
         columns[f"{name} 32-64"] = {
             n: difference(arrays[n], exact)[1]
@@ -248,7 +246,7 @@ def difference(mine: Any, theirs: np.ndarray) -> tuple[float, float]:
     """The largest absolute difference, and its ratio to the largest magnitude."""
     a, b = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
     if a.shape != b.shape:
-        raise ValueError(f"{a.shape} against {b.shape}")
+        raise ValueError(f"our array has the shape {a.shape}, that of the peer {b.shape}")
     worst = float(np.abs(a - b).max())
     return worst, worst / float(np.abs(b).max())
 

@@ -46,12 +46,12 @@ def labels(count: int) -> np.ndarray:
 
 
 def block_of(path: str) -> str:
-    """ "block35_3" for "block35/2/mixed/branches/0/convs/0"."""
+    """The name of a layer's block in Keras: "block35_3" for "block35/2/mixed/branches/0/..."."""
     return re.sub(r"^(block\d+)/(\d+)/.*", lambda m: f"{m[1]}_{int(m[2]) + 1}", path).split("/")[0]
 
 
 class Keras:
-    """keras.applications, which has no gamma."""
+    """The network of keras.applications, whose batch normalisation has no gamma."""
 
     def __init__(self) -> None:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -125,7 +125,7 @@ class Keras:
 
 
 class Timm:
-    """timm on torch, whose kernels are [out, in, h, w] and whose images [N, channels, h, w]."""
+    """The network of timm: kernels are [out, in, h, w] and images [N, channels, h, w]."""
 
     def __init__(self) -> None:
         import timm

@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def draw(folder: Path, clips: int) -> Path:
-    """Clips of people, every eighth without a person, a damaged one and a text."""
+    """Writes clips, every eighth without a person, a damaged video and a text into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(clips):
         path = folder / f"{number:03d}.mp4"
@@ -141,7 +141,7 @@ class Run:
             )
 
     def wait_until(self, videos: int) -> None:
-        """Until so many videos are finished."""
+        """Waits until this number of videos is finished; ends the benchmark if all are by then."""
         until(lambda: finished(self.folder) >= videos, f"{videos} videos of {self.folder}")
         if (self.folder / "done.json").exists():
             raise SystemExit(f"error: {self.folder} was done before its fault; use more --clips")
@@ -157,7 +157,7 @@ class Run:
             raise SystemExit(f"error: exit code {code}, see {self.folder.with_suffix('.log')}")
 
     def frames_per_s(self) -> float:
-        """After the start: from the moment when as many videos are finished as workers exist."""
+        """Frames per second since as many videos were finished as there are workers."""
         shards = [(f.stat().st_mtime, f) for f in self.folder.glob("shards/[!.]*/stats.json")]
         # Videos without a frame take no time.
         ends = sorted((at, read_json(f)["frames"]) for at, f in shards if read_json(f)["frames"])
@@ -215,7 +215,7 @@ class Cluster:
             return sum(times.user + times.system for times in client.run(os.times).values())
 
     def logged(self, text: str) -> int:
-        """How many lines of the workers' logs contain a text."""
+        """The number of lines in the workers' logs that contain a text."""
         logs = [file.read_text(errors="replace") for file in self.folder.glob("worker-*.log")]
         return sum(text in line for log in logs for line in log.splitlines())
 
@@ -263,13 +263,13 @@ class Cluster:
 
 def worker_killed(cluster: Cluster, run: Run) -> str:
     os.kill(min(cluster.processes()), signal.SIGKILL)
-    until(lambda: cluster.logged("Restarting worker"), "the nanny")
+    until(lambda: cluster.logged("Restarting worker"), "the nanny to restart a worker")
     return "its nanny starts another one"
 
 
 def machine_lost(cluster: Cluster, run: Run) -> str:
     kill(cluster.workers[0])
-    until(lambda: cluster.size() < WORKERS, "the scheduler to notice")
+    until(lambda: cluster.size() < WORKERS, "the scheduler to notice the loss")
     return f"{cluster.size()} workers are left"
 
 
@@ -277,7 +277,7 @@ def memory_exhausted(cluster: Cluster, run: Run) -> str:
     with cluster.client() as client:
         victim = sorted(client.scheduler_info(n_workers=-1)["workers"])[0]
         client.run(allocate, int(cluster.memory_limit * 1e9), workers=[victim])
-    until(lambda: cluster.logged("exceeded 95% memory budget"), "the nanny")
+    until(lambda: cluster.logged("exceeded 95% memory budget"), "the nanny to kill a worker")
     return "killed by its nanny at 95 % of its limit"
 
 
@@ -324,7 +324,7 @@ def allocate(limit: int) -> None:
 
 
 def row(run: Run, fault: str, at: str, expected: dict[str, bytes]) -> bool:
-    """Prints a line of the table; whether any file differs."""
+    """Prints a line of the table; returns whether any file differs from the expected one."""
     found = contents(run.folder)
     differing = {n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)}
     verdict = (
@@ -340,7 +340,7 @@ def row(run: Run, fault: str, at: str, expected: dict[str, bytes]) -> bool:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to a process and all of its children, which share its group."""
+    """Sends SIGKILL to a process and all of its children, which share its group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -355,7 +355,7 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 
 def variables(work: Path) -> dict[str, str]:
-    """One cache of compiled programs for all processes."""
+    """The environment variables of all processes, with one cache of compiled programs."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(work / "compiled")}
     return os.environ | cache | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 

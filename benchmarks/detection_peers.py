@@ -58,7 +58,7 @@ class Peer:
     def detect(
         self, images: Sequence[np.ndarray], *, batch: bool
     ) -> tuple[Found, tuple[float, float]]:
-        """The faces of each image; (seconds, processor seconds). One call for all if `batch`."""
+        """The faces of each image, and (seconds, processor seconds); `batch`: in a single call."""
         file = Path(self._folder.name, "images.npz")
         np.savez(file, **{f"{i:06d}": image for i, image in enumerate(images)})
         assert self._process.stdin is not None
@@ -71,7 +71,7 @@ class Peer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            sys.exit(f"{self.name}: {' '.join(self._command)} ended")
+            sys.exit(f"{self.name}: {' '.join(self._command)} ended; run it to see the reason")
         return line
 
 

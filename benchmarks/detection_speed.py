@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--facenet", help="Python of an environment with facenet-pytorch")
     parser.add_argument("--frames", type=Path, help="read the frames from this file instead")
     parser.add_argument("--save", type=Path, help="write the frames to this file, and stop")
-    parser.add_argument("--count", type=int, default=32, help="frames")
+    parser.add_argument("--count", type=int, default=32, help="number of frames")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument(
@@ -144,7 +144,7 @@ def with_peer(peer: detection_peers.Peer) -> Timed:
 def race(
     detectors: dict[str, Timed], frames: list[np.ndarray], batch: int, rounds: int
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, list[list[Spent]]]]:
-    """The faces that each detector found, and its seconds by round and (full) batch."""
+    """The faces that each detector found, and its times by round and batch; all are full."""
     batches = [frames[i : i + batch] for i in range(0, len(frames) // batch * batch, batch)]
     found = {
         name: [boxes for images in batches for boxes in detect(images)[0]]

@@ -6,9 +6,9 @@
 `--photographs` is a workdir of the stage `photographs`, whose crops are read; `--model` is the
 exported model. Prints the largest difference of a probability from the model's over all crops, and
 the milliseconds per face for one face and for 16, with --threads threads: the median and the
-fastest of --rounds rounds, each of which runs all of them in turn on the same faces. JAX is
-`Model.probabilities`, as `predict` calls it; its time includes resizing and the views in OpenCV,
-which the files also contain.
+fastest of --rounds rounds, each of which runs the model and both files in turn on the same faces.
+The row "JAX" is `Model.probabilities`, as `predict` calls it; its time includes resizing and the
+views in OpenCV, which the files also contain.
 """
 
 from __future__ import annotations

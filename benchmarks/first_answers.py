@@ -3,7 +3,7 @@ r"""Measures the time to the first answer of a new process, without and with com
     python -m benchmarks first_answers
     python -m benchmarks first_answers --earlier=EARLIER --rounds=5
 
-EARLIER is a checkout of an earlier revision, which is measured in turns with this one, so that
+EARLIER is a checkout of an earlier revision, which is measured in turn with this one, so that
 other work on the machine affects both. Every measurement is a new process on generated people, and
 counts from the start of Python. "Cold" is with an empty compilation cache, "warm" with the cache of
 the cold run before it; each revision has caches of its own, one for each case.
@@ -81,13 +81,13 @@ class Case:
 
 
 def first_step(workdir: Path) -> float:
-    """When the first training step was logged."""
+    """The time at which the first training step was logged, in seconds since the epoch."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     return float(next(line["time"] for line in lines if line.get("step") == 1))
 
 
 def first_frame(workdir: Path) -> float:
-    """When the first frames of a video had been searched, to a few milliseconds."""
+    """The time at which the first frames of a video had been searched, to some milliseconds."""
     began = (workdir / "environment.json").stat().st_mtime  # the last file before the work
     summary = json.loads((workdir / "done.json").read_text())["summary"]
     return began + float(summary["time_to_first_frame_s"])
@@ -116,7 +116,7 @@ CASES = {
 
 @dataclass
 class Variant:
-    """A checkout, and what was measured by case and by whether programs were compiled before."""
+    """A checkout; `used` has its measurements by case and whether the cache was filled."""
 
     name: str
     checkout: Path
@@ -178,7 +178,7 @@ def prepare(folder: Path, *, training: bool) -> dict[str, Path]:
 
 
 def table(variants: Sequence[Variant]) -> list[str]:
-    """Markdown: a row per case and revision, medians over the rounds."""
+    """A Markdown table of medians over the rounds: a row per case and revision."""
     lines = [
         "| | revision | s, cold | s, warm | processor s, cold | processor s, warm |",
         "|---|---|---|---|---|---|",

@@ -106,7 +106,7 @@ def resident() -> float:
 
 
 def write_video(path: Path, frames: int, person: int = 501) -> None:
-    """A clip of 25 frames/s, played forwards and backwards, repeatedly, in changing light."""
+    """Writes a video of 25 frames/s: a clip forwards and backwards, in changing light."""
     path.parent.mkdir(parents=True, exist_ok=True)
     clip = path.with_name("clip.mp4")
     write_clip(clip, person, "happy", 0, 30, 10, SIZE)

@@ -113,7 +113,7 @@ def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
 
 
 def off_the_shelf(flags: argparse.Namespace, table: pd.DataFrame, labels: list[str]) -> np.ndarray:
-    """The package's scores of the largest face [N, C]; NaN if it finds none."""
+    """The scores of the package `fer` for the largest face [N, C]; NaN if it finds none."""
     import cv2
     from fer.fer import FER
 

@@ -82,7 +82,7 @@ class Measured(Section):
     Attributes:
         difference: the accuracy of the set's first method minus this one, paired.
         selected: the number of folds in which the method selected each option.
-        seeds: those of folds and training.
+        seeds: the seeds of the folds and the training.
         note: what differs from the other rows of the set.
     """
 
@@ -163,13 +163,13 @@ def update(
     commands: dict[str, str],
     revision: str,
 ) -> None:
-    """Replaces what was measured, and keeps the methods that were not.
+    """Replaces the stored figures of the measured methods, and keeps those of the others.
 
     Args:
-        name: of the set.
+        name: the name of the set.
         found: what `fer_jax.metrics.results.evaluate` returned for its runs.
         folders: the workdir of each method. Its environment.json gives revision and machine.
-        commands: what measured each method.
+        commands: the command that measured each method.
         revision: replaces that of environment.json, if it is not empty.
 
     Raises:
@@ -225,8 +225,8 @@ def commit(revision: str, folder: Path) -> str:
         dirty = revision.endswith("-dirty")
         reason = "it had uncommitted changes" if dirty else "this repository has no such commit"
         raise UserError(
-            f"{folder}: the revision is {revision!r}: {reason}; commit and measure again, or name "
-            "the commit that was measured with --revision"
+            f"{folder}: the revision {revision!r} is refused, since {reason}; commit and measure "
+            "again, or name the commit that was measured with --revision"
         )
     return found.stdout.strip()
 
@@ -302,7 +302,7 @@ def real_people() -> str:
 
 
 def real_people_fa() -> str:
-    """The same table for README.fa.md, with Persian digits."""
+    """The table of README.fa.md: that of `real_people` in Persian."""
     sets = {name: read(name) for name in REAL}
     lines = [["افراد آزمون", *(METHODS[method][1] for method in METHODS)]]
     for name, result in sets.items():
@@ -413,14 +413,14 @@ def shown(value: float, *, signed: bool = False) -> str:
 
 
 def between(found: Estimate, *, signed: bool = True, to: str = "to") -> str:
-    """The interval, or "not recorded"."""
+    """The limits of the interval in percent, or "not recorded"."""
     if found.low is None or found.high is None:
         return "not recorded"
     return f"{shown(found.low, signed=signed)} {to} {shown(found.high, signed=signed)}"
 
 
 def persian(text: str) -> str:
-    """The digits and the decimal separator of Persian."""
+    """The text with the digits and the decimal separator of Persian."""
     return text.translate(str.maketrans("0123456789.", "۰۱۲۳۴۵۶۷۸۹٫"))
 
 

@@ -55,7 +55,10 @@ def durations(reference: Path) -> dict[str, float]:
 
 
 def run_and_kill(command: list[str], folder: Path, after: float) -> bool:
-    """Starts the pipeline; kills it `after` seconds after the step in `folder` began."""
+    """Starts the pipeline; kills it `after` seconds (at least 1) after the step in `folder` began.
+
+    Returns whether the step was killed; False if it ended before.
+    """
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -79,7 +82,7 @@ def run_and_kill(command: list[str], folder: Path, after: float) -> bool:
 
 
 def differences(reference: Path, other: Path, steps: list[str]) -> int:
-    """Prints, for every table and measure, whether it is the same in both runs."""
+    """Prints whether each table and the measures are equal in both runs; 1 if any differs."""
     wrong = 0
     for step in steps:
         for file in sorted((reference / step).glob("*.parquet")):

@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=1e9, help="no kill starts later")
+    parser.add_argument("--minutes", type=float, default=1e9, help="after these, no kill starts")
     parser.add_argument("--longest", type=float, default=1.5, help="seconds (see above)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stand-in", action="store_true", help="replace the networks (see above)")
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def draw(folder: Path) -> Path:
-    """Clips of 33 people, and three scenes without people."""
+    """Writes clips of 33 people and three scenes without people; returns their folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(CLIPS):
         path = folder / f"{number:02d}.mp4"
@@ -117,7 +117,7 @@ def run(start: Start, folder: Path, moment: tuple[int, float] | None) -> bool:
 
 
 def in_a_process(command: list[str]) -> Start:
-    """Starts the stage as a user does."""
+    """A function that starts the stage in a folder, as a user does."""
 
     def start(folder: Path) -> tuple[int, Callable[[], bool]]:
         process = subprocess.Popen(
@@ -133,7 +133,7 @@ def in_a_process(command: list[str]) -> Start:
 
 
 def forked(videos: Path) -> Start:
-    """The stage in a fork of this process, with a stand-in for the networks."""
+    """A function that starts the stage in a fork, with a stand-in for the networks."""
     from configs import extract as extract_config
     from fer_jax.faces.mtcnn import Detector
     from fer_jax.stages import extract
@@ -183,7 +183,7 @@ def bright_places(
 
 
 def finished(folder: Path) -> int:
-    """Videos whose shard is complete."""
+    """The number of videos whose shard is complete."""
     return len(list(folder.glob("shards/[!.]*/stats.json")))
 
 

@@ -60,7 +60,7 @@ class Board:
 
 
 def train(workdir: str, board_path: str, log: str) -> None:
-    """The child: the stage `train` as launch.py runs it, on a source in memory."""
+    """Runs in the child: the stage `train` as launch.py runs it, on a source in memory."""
     sys.stdout = sys.stderr = open(log, "a", buffering=1)  # noqa: SIM115, PTH123
     os.dup2(sys.stderr.fileno(), 2)
     import numpy as np
@@ -175,7 +175,7 @@ class Bench:
         return process
 
     def undisturbed(self, folder: Path) -> float:
-        """Seconds from start to end."""
+        """Runs a training without a signal; returns its seconds."""
         began = time.time()
         process = self.start(folder)
         process.join(300)
@@ -210,7 +210,8 @@ class Bench:
         place = f"{folder.name}, {name} during {phase} after {delay:.2f} s"
         self.expect(after >= before, f"{place}: step {before} was committed, {after} is left")
         self.expect(
-            restored in (-1, before), f"{place}: step {before} was committed, {restored} taken up"
+            restored in (-1, before),
+            f"{place}: step {before} was committed, the run continued from {restored}",
         )
         if which == signal.SIGTERM and phase not in ("start", "restore", "end"):
             done = process.exitcode == 0 and (folder / "done.json").exists()
@@ -250,7 +251,7 @@ class Bench:
 
 
 def committed(folder: Path) -> int:
-    """The newest step that is committed, 0 if there is none."""
+    """The newest step with a committed checkpoint; 0 if there is none."""
     files = (folder / "checkpoints").glob("*/commit_success.txt")
     return max((int(f.parent.name) for f in files if f.parent.name.isdecimal()), default=0)
 

@@ -158,7 +158,7 @@ def part_of_face(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def degraded(rng: np.random.Generator, crop: np.ndarray) -> np.ndarray:
-    """Reduces half of the crops to the resolution of small faces."""
+    """The crop, reduced to the resolution of small faces with a probability of one half."""
     if rng.random() < 0.5:
         return crop
     side = int(rng.integers(*COARSE))

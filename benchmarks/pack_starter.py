@@ -5,9 +5,8 @@
 Kernels become float16, everything else stays float32. The temperature is fitted on the validation
 split of FER2013, original and aligned crops together, with five crops and their mirror images. The
 settings of the face crops come from the workdir of `photographs` that the training read, and the
-detector has the settings of this revision.
-abstaining.json gives accuracy by confidence on the validation split's aligned faces. Prints the
-SHA-256 that fer_jax/models/starter.py must contain.
+detector has the settings of this revision. abstaining.json gives accuracy by confidence on the
+validation split's aligned faces. Prints the SHA-256 that fer_jax/models/starter.py must contain.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def main() -> None:
 
 
 def measure_abstaining(model: Path, source: sources.ArraySource) -> None:
-    """Writes accuracy by confidence on the validation split's aligned faces."""
+    """Writes abstaining.json: accuracy by confidence on the aligned faces in `source`."""
     packed = trained_model.load(model)
     labels = source.task_labels[f"label_{TASK}"]
     aligned = np.array([name.startswith("aligned/") for name in source.ids])

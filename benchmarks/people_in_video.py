@@ -123,7 +123,7 @@ Shot = list[tuple[Image, Faces, list[tuple[float, float, int]]]]
 
 
 def make(clips: list[Clip], rng: np.random.Generator, changed: bool) -> Iterator[Made]:
-    """Ten or more videos of two people, as many with swapped sides, and those of each pattern."""
+    """Yields videos of two people, the same with swapped sides, and those of each pattern."""
     count = len(clips)
     steps = itertools.product(range(count), (1, 2))
     pairs = sorted({tuple(sorted((i, (i + step) % count))) for i, step in steps})
@@ -192,7 +192,7 @@ def owners(faces: Faces, people: list[tuple[float, float, int]]) -> list[int]:
 
 
 def order_flips(video: Made) -> int:
-    """Frames of two people in which the best score belongs to another person than before."""
+    """The number of frames whose best face is of another person than in the previous frame."""
     best = [
         owners(faces, people)[0]
         for faces, people in zip(video.faces, video.people, strict=True)
@@ -231,7 +231,7 @@ def track(video: Made) -> list[np.ndarray]:
 
 
 def rate(score: Score, video: Made, numbers: list[np.ndarray]) -> None:
-    """Adds the result of one video."""
+    """Adds the result of one video to `score`."""
     counts: dict[tuple[int, int], int] = defaultdict(int)
     last: dict[int, int] = {}
     seen, shown = set(), set()

@@ -221,7 +221,7 @@ def fit_relative(
 
 
 def fit(features: np.ndarray, labels: np.ndarray, classes: int, population: np.ndarray) -> Head:
-    """Fits to whole faces and their mirror images; missing classes are never the answer."""
+    """Fits a head to faces and their mirror images; a class without examples is never chosen."""
     views = features[:, :: features.shape[1] // 2]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=C / 2, max_iter=200))
     model.fit(views.reshape(-1, views.shape[-1]), labels.repeat(2))

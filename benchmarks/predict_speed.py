@@ -7,12 +7,13 @@
 
 Every frame is decoded, its faces are found and their emotions are predicted, each package with its
 defaults: ours, `fer` with its Haar cascade, and `fer` with its MTCNN. --min-face sets the smallest
-face of all of them, in pixels. Each runs in a process of its own. A round reads every video once
-with each package in turn, so that other work on the machine affects all of them; ratios are medians
-over rounds. The first round includes compiling, and is printed separately.
+face that `fer` looks for, in pixels; ours is that of the starter. Each package runs in a process of
+its own. A round reads every video once with each package in turn, so that other work on the machine
+affects all of them; ratios are medians over rounds. The first round includes compiling, and is
+printed separately.
 
-Prints frames and processor seconds per frame, and how many of our faces a package also found
-(IoU over 0.3; the boxes of different detectors differ in margin).
+Prints frames per second, processor milliseconds per frame, and how many of our faces a package
+also found (IoU over 0.3; the boxes of different detectors differ in margin).
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Worker:
 
     Attributes:
         name: one of PACKAGES.
-        python: of the environment that has the package.
+        python: the Python of the environment that has the package.
+        min_face: the smallest face that `fer` looks for, in pixels; None for its default.
         seconds, processor: per round, summed over the videos.
         boxes: per video, of the last round.
     """
@@ -88,7 +90,7 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            sys.exit(f"{self.name} in {self.python} ended; is the package installed there?")
+            sys.exit(f"{self.name} in {self.python} ended; check that the package is installed")
         return json.loads(line)  # type: ignore[no-any-return]
 
 
@@ -97,7 +99,7 @@ def main() -> None:
     parser.add_argument("videos", type=Path, nargs="*")
     parser.add_argument("--fer", help="Python of an environment with fer")
     parser.add_argument("--rounds", type=int, default=5, help="after the first one")
-    parser.add_argument("--min-face", type=int, help="pixels; by default that of each package")
+    parser.add_argument("--min-face", type=int, help="pixels, for fer; by default its own")
     parser.add_argument("--serve", choices=PACKAGES, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.serve:
@@ -122,7 +124,7 @@ def main() -> None:
 
 
 def table(workers: list[Worker]) -> list[str]:
-    """Markdown: one row per package; the first worker is ours."""
+    """The lines of a Markdown table, one row per package; the first worker is ours."""
     ours = workers[0]
     frames = sum(len(boxes) for boxes in ours.boxes.values())
     lines = [
@@ -182,7 +184,7 @@ def serve(name: str, min_face: int | None) -> None:
 
 
 def fer_jax_predict() -> tuple[Predict, str]:
-    """Ours."""
+    """A function that reads a video with `fer_jax.read`, and the name of the package."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import fer_jax
     from fer_jax.reading import BOX
@@ -199,7 +201,7 @@ def fer_jax_predict() -> tuple[Predict, str]:
 
 
 def fer_predict(name: str, min_face: int | None) -> tuple[Predict, str]:
-    """The package `fer`, frame by frame as its documentation shows."""
+    """A function that reads a video with `fer`, as its documentation shows, and its version."""
     import cv2
 
     mtcnn = name.endswith("(MTCNN)")

@@ -10,10 +10,10 @@ SVM ("hog", benchmarks/floors.py); --methods selects among them. The package `fe
 environment of its own: --fer NAME=FOLDER adds the results that benchmarks/floors.py --method=fer
 --folds-of=WORK/real_people/NAME/default wrote to a folder.
 
-Prints a Markdown table and writes WORKDIR/NAME.json, which names the folder of each method
-relative to WORKDIR, and from which `python -m benchmarks headlines
---from=WORKDIR` updates the documents. Accuracies have 95 % intervals over people; differences are
-paired, the default minus the row. The same command continues a run that was killed.
+Prints a Markdown table and writes WORKDIR/NAME.json, which names the folder of each method relative
+to WORKDIR; `python -m benchmarks headlines --from=WORKDIR` updates the documents from it.
+Accuracies have 95 % intervals over people; differences are paired, the default minus the row. The
+same command continues a run that was killed.
 
 Cost: 4 minutes for ikfdb15 on 2 idle CPU cores; 34 minutes for these three sets on busy ones.
 """
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def named(text: str) -> tuple[str, Path]:
-    """NAME=FOLDER."""
+    """Parses NAME=FOLDER."""
     name, _, folder = text.partition("=")
     return name, Path(folder)
 

@@ -67,10 +67,10 @@ def main() -> None:
     parser.add_argument("--one-face", type=Path, nargs="+", required=True)
     parser.add_argument("--no-face", type=Path, nargs="+", required=True)
     parser.add_argument("--also-faces", type=Path, help="for training only; see above")
-    parser.add_argument("--also-no-face", type=Path, nargs="*", default=[], help="likewise")
+    parser.add_argument("--also-no-face", type=Path, nargs="*", default=[], help="see above")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--only", type=int, nargs="*", help="these folds")
+    parser.add_argument("--only", type=int, nargs="*", help="run only these folds")
     parser.add_argument("--name", default="verify", help="prefix of the trainings' folders")
     parser.add_argument("--choose", action="store_true", help="see above")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="see above")
@@ -204,7 +204,7 @@ def media(folders: list[Path], whole: bool = False) -> Iterator[tuple[str, np.nd
 
 
 def fit(image: np.ndarray) -> np.ndarray:
-    """The picture, fitted into a square of one size."""
+    """The picture in the corner of a grey square of SIDE pixels; a larger one is shrunk."""
     scale = min(1, SIDE / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:SIDE, :SIDE]
     square = np.full((SIDE, SIDE, 3), 128, np.uint8)
@@ -314,7 +314,7 @@ def report(crops: pd.DataFrame) -> None:
 
 
 def sheet(crops: pd.DataFrame, work: Path) -> None:
-    """Draws the worst errors. The picture shows real people, so it stays in the workdir."""
+    """Writes sheets of the worst errors; they show real people, so they stay in the workdir."""
     wrong = [
         crops[crops["is_face"]].sort_values("verifier").head(48),
         crops[~crops["is_face"]].sort_values("verifier", ascending=False).head(48),

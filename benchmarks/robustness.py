@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def plan(count_inputs: int, count_kills: int, seed: int) -> list[Unit]:
-    """All units, with all kinds mixed; the same ones for the same numbers."""
+    """All units: inputs of each part, then kills of each stage; the arguments determine them."""
     units = []
     shares = {name: part.share for name, part in PARTS.items()}
     for name, count in split(count_inputs, shares).items():
@@ -117,7 +117,7 @@ def in_units(kind: str, name: str, count: int, size: int, seed: int) -> list[Uni
 
 
 def results(workdir: Path) -> list[dict[str, Any]]:
-    """The finished units."""
+    """The stored results of the finished units."""
     file = workdir / "results.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -195,7 +195,7 @@ def repeat(options: argparse.Namespace) -> int:
 
 
 def report(units: list[Unit], workdir: Path, seconds: float) -> int:
-    """Prints one row per part and stage, and the sums; 1 if anything failed or is missing."""
+    """Prints a row per part and stage, and sums; returns 1 if anything failed or is missing."""
     wanted = {(unit.kind, unit.name, unit.seed) for unit in units}
     lines = [li for li in results(workdir) if (li["kind"], li["name"], li["seed"]) in wanted]
     rows: dict[tuple[str, str], collections.Counter[str]] = collections.defaultdict(

@@ -1,4 +1,4 @@
-"""Compares `predict` with the model of each fold with what cross-validation measured.
+"""Compares the answers of `predict` by each fold's model with those of cross-validation.
 
     python -m benchmarks shipped --photos=WORK/render/photographs --run=W
 

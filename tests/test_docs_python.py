@@ -1,4 +1,4 @@
-"""docs/python.md: its examples run as they are written, one after the other, and print no noise."""
+"""docs/python.md: its examples run as they are written, one after the other, without warnings."""
 
 import os
 import re

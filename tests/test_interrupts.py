@@ -1,4 +1,4 @@
-"""Ctrl-C during imports, in a callback that swallows it, and with workers at work."""
+"""Ctrl-C during imports, in a callback that swallows it, and while worker processes run."""
 
 import multiprocessing
 import signal

@@ -26,9 +26,9 @@ class Tracker:
     """Numbers the faces of one video so that a moving face keeps its number.
 
     Frames are passed in order. Pairs of a known and a new box are linked by decreasing overlap,
-    down to an IoU of `least_overlap`. A face that is missing for more than `longest_gap_s` seconds is
-    forgotten; a face that appears later at its place gets a new number. The same happens if time
-    goes backwards by more than that, as in joined recordings.
+    down to an IoU of `least_overlap`. A face that is missing for more than `longest_gap_s` seconds
+    is forgotten; a face that appears later at its place gets a new number. The same happens if time
+    goes backwards by more, as in joined recordings.
     """
 
     def __init__(self, *, least_overlap: float = 0.3, longest_gap_s: float = LONGEST_GAP_S) -> None:

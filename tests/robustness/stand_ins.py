@@ -1,5 +1,7 @@
-"""Stand-ins for the networks and for drawing in the harness, with which a stage takes
-tenths of a second. All code that reads, decides and writes is unchanged."""
+"""Stand-ins for the networks and for drawing, with which a stage takes tenths of a second.
+
+All code that reads, decides and writes is unchanged.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's pretext task has a dotted name, which passes from the config to the tasks."""
+"""A user's pretext task is selected in the config by its dotted name."""
 
 from pathlib import Path
 
