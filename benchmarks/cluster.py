@@ -141,7 +141,7 @@ class Run:
             )
 
     def wait_until(self, videos: int) -> None:
-        """Waits until this number of videos is finished; ends the benchmark if all are by then."""
+        """Waits until `videos` videos are finished; ends the benchmark if the run is done then."""
         until(lambda: finished(self.folder) >= videos, f"{videos} videos of {self.folder}")
         if (self.folder / "done.json").exists():
             raise SystemExit(f"error: {self.folder} was done before its fault; use more --clips")

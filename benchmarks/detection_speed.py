@@ -144,7 +144,10 @@ def with_peer(peer: detection_peers.Peer) -> Timed:
 def race(
     detectors: dict[str, Timed], frames: list[np.ndarray], batch: int, rounds: int
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, list[list[Spent]]]]:
-    """The faces that each detector found, and its times by round and batch; all are full."""
+    """The faces that each detector found, and its times by round and batch.
+
+    An incomplete last batch is left out.
+    """
     batches = [frames[i : i + batch] for i in range(0, len(frames) // batch * batch, batch)]
     found = {
         name: [boxes for images in batches for boxes in detect(images)[0]]

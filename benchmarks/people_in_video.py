@@ -192,7 +192,7 @@ def owners(faces: Faces, people: list[tuple[float, float, int]]) -> list[int]:
 
 
 def order_flips(video: Made) -> int:
-    """The number of frames whose best face is of another person than in the previous frame."""
+    """The number of changes of the person with the best face, in frames with two people."""
     best = [
         owners(faces, people)[0]
         for faces, people in zip(video.faces, video.people, strict=True)

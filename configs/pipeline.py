@@ -115,7 +115,7 @@ def _from_starter(steps: ConfigDict) -> dict[str, str]:
 
 
 def _from_nothing(steps: ConfigDict, size: str) -> dict[str, str]:
-    """Adds those of the other sizes, which start from random weights; returns their steps."""
+    """Adds the cross-validations of the other sizes; returns their steps by name in the report."""
     steps.emotion = emotion.from_nothing(size).unlock()
     steps.emotion.init = "{workdir}/pretrain"
     steps.emotion.pretraining = "the faces in {videos}"

@@ -55,7 +55,10 @@ def importable() -> Iterator[None]:
 
 
 def summaries(configs: Path) -> dict[str, str]:
-    """The docstring's first line of each config in a folder that shows its command, by name."""
+    """The first line of the docstring of each config in a folder, by its name.
+
+    Modules whose docstring shows no command, such as argument.py, are left out.
+    """
     found = {}
     for file in sorted(configs.glob("*.py")):
         text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""

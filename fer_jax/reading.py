@@ -616,7 +616,7 @@ def _without_pixels(
 
 
 def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) -> Iterator[_Shot]:
-    """Yields the frames of the sources; `skips` records a source that fails, maybe after frames."""
+    """Yields the frames of the sources; `skips` records a failure, and its earlier frames count."""
     for source in sources:
         seen = 0
         with skips.each(source.name):

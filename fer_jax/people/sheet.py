@@ -90,7 +90,10 @@ class Sheet:
         return Sheet(self.grid, *(array.copy() for array in arrays))
 
     def paint(self, window: Window, colour: np.ndarray, coverage: np.ndarray) -> None:
-        """Blends `colour` (linear, [3] or [h, w, 3]) into the albedo; `coverage` [h, w] in 0..1."""
+        """Blends `colour` (linear, [3] or [h, w, 3]) into the albedo of `window`.
+
+        `coverage` [h, w] is the opacity of the colour, clipped to 0..1.
+        """
         area = self.albedo[window]
         area += (colour - area) * np.clip(coverage, 0.0, 1.0)[..., None]
 
