@@ -107,7 +107,7 @@ def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
         if clip and abs(clip[0].shape[1] / clip[0].shape[0] - WIDTH / HEIGHT) < 0.01:
             clips.append(clip)
     if not clips:
-        sys.exit("none of the videos has the aspect ratio 16:9")
+        sys.exit("none of the videos has the aspect ratio 16:9; name others")
     each = -(-count // len(clips))
     frames = [
         cv2.resize(clip[i], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)

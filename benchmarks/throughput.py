@@ -62,7 +62,8 @@ def main() -> None:
     else:
         workers = [ready(*job, launch(*job, options)) for job in jobs]
     if len({worker["parameters"] for worker in workers}) > 1 and not options.variants:
-        raise SystemExit(f"different numbers of parameters: {[w['parameters'] for w in workers]}")
+        counts = ", ".join(f"{worker['name']} {worker['parameters']}" for worker in workers)
+        raise SystemExit(f"the networks have different numbers of parameters: {counts}")
     rows = []
     for mode in ("train", "infer"):
         rows += measure(workers, mode, options)

@@ -92,7 +92,7 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
         if any(word.startswith(("--config", "-config")) or word in _HELP for word in arguments):
             return list(arguments)
         raise UserError(
-            "the first argument must be what to run, such as `fer-jax predict`; `fer-jax` alone "
+            "the first argument must name a command, as in `fer-jax predict`; `fer-jax` alone "
             "lists the commands"
         )
     path = config_files.named(arguments[0], configs, "command")

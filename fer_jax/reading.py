@@ -522,15 +522,15 @@ class Reader:
             fault = f"is not person-relative; leave out {flag}people and {flag}neutral"
         elif reference and not people:
             fault = (
-                "is person-relative: it compares the faces of a person with each other; say whose "
-                f"they are by {flag}people=folder (a folder for each person) or {flag}people=one"
+                "is person-relative: it compares the faces of a person with each other; set "
+                f"{flag}people=folder (a folder for each person) or {flag}people=one"
             )
         elif reference == NEUTRAL and not any(
             not source.moving and self._is_neutral(source) for source in sources
         ):
             fault = (
-                "compares faces with a neutral one of the person; name such photographs by "
-                f"{flag}neutral=PATTERN, which matches none (it is {neutral!r})"
+                "compares faces with a neutral one of the same person, but no photograph has a "
+                f"name like {neutral!r}; set {flag}neutral to a pattern of such names"
             )
         elif reference not in ("", NEUTRAL) and neutral:
             fault = f"has the reference {reference!r}; leave out {flag}neutral"

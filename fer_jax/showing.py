@@ -95,7 +95,7 @@ def timeline(faces: pd.DataFrame) -> Figure:
             drawn.add(time_s, people, _probabilities(frame, _SMOOTHED))
     figure = drawn.draw(str(sources[0]))
     if figure is None:
-        raise UserError(f"timeline: nobody in {sources[0]} has a number; only videos number people")
+        raise UserError(f"timeline: nobody in {sources[0]} has a number; give the rows of a video")
     return figure
 
 

@@ -139,7 +139,7 @@ def test_files_of_one_name_have_workdirs_of_their_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workdir=w"], "the first argument must be what to run, such as `fer-jax predict`"),
+        (["--workdir=w"], "the first argument must name a command, as in `fer-jax predict`"),
         (["predct"], "no command 'predct' (did you mean 'predict'?)"),
         (["pipeline", "x"], "unexpected argument 'x'; `fer-jax pipeline` takes flags only"),
         (["predict", "x", "--modle=starter"], "no field --modle; the nearest are --model"),

@@ -201,7 +201,7 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"], *, quality: int =
         with atomic_file(path) as temporary:
             temporary.write_bytes(encoded.tobytes())
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror})") from error
+        raise UserError(f"cannot write {path} ({error.strerror}); check the disk") from error
 
 
 def _draw_box(

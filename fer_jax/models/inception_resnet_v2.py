@@ -220,7 +220,7 @@ class Stem(nnx.Module):
         if min(x.shape[1:3]) < smallest:
             raise UserError(
                 f'images of {x.shape[1]}x{x.shape[2]} pixels are too small for stem "{self.kind}", '
-                f"which needs {smallest} or more: use larger images or a smaller stem"
+                f"which needs {smallest} or more; use larger images or a smaller stem"
             )
         if self.kind == "full":
             x = self.conv_2a(self.conv_1a(x, train=train), train=train)
