@@ -120,7 +120,7 @@ def draw(folder: Path, clips: int) -> Path:
 
 @dataclass
 class Run:
-    """One workdir, and the command that fills it."""
+    """One run of the stage `extract`: its workdir, its command and its processor time."""
 
     name: str
     folder: Path
@@ -157,7 +157,7 @@ class Run:
             raise SystemExit(f"error: exit code {code}, see {self.folder.with_suffix('.log')}")
 
     def frames_per_s(self) -> float:
-        """Frames per second since as many videos were finished as there are workers."""
+        """Frames per second after the moment when as many videos were finished as workers exist."""
         shards = [(f.stat().st_mtime, f) for f in self.folder.glob("shards/[!.]*/stats.json")]
         # Videos without a frame take no time.
         ends = sorted((at, read_json(f)["frames"]) for at, f in shards if read_json(f)["frames"])

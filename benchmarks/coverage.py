@@ -81,7 +81,7 @@ def coverage(
 def draw_study(
     rng: np.random.Generator, people: int, photographs: int, a: float, b: float
 ) -> np.ndarray:
-    """One confusion matrix per person, [P, 2, 3]."""
+    """Draws the answers of a study: one confusion matrix per person, [P, 2, 3]."""
     ability = rng.beta(a, b, people)
     by_person = np.zeros((people, 2, 3))
     for emotion in range(2):

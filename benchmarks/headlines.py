@@ -254,7 +254,7 @@ def without_face(run: dict[str, Any], main: dict[str, Any]) -> str:
 
 
 def read(name: str) -> Result:
-    """A stored record."""
+    """Reads the stored results of the set `name`."""
     return Result.model_validate_json((RESULTS / f"{name}.json").read_text("utf-8"))
 
 
@@ -358,7 +358,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def details(result: Result, names: dict[str, Any]) -> str:
-    """A row per method; commands and machines below."""
+    """A table with a row per method, and the commands and machines below it."""
     header = ["method", "accuracy, %", "95 % interval", "difference, points", "selected"]
     lines = [[*header, "seed", "revision", "date"]]
     sources: dict[str, list[str]] = {}

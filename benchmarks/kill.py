@@ -82,7 +82,7 @@ def run_and_kill(command: list[str], folder: Path, after: float) -> bool:
 
 
 def differences(reference: Path, other: Path, steps: list[str]) -> int:
-    """Prints whether each table and the measures are equal in both runs; 1 if any differs."""
+    """Prints whether tables and measures are equal in both runs; returns 1 if any differs."""
     wrong = 0
     for step in steps:
         for file in sorted((reference / step).glob("*.parquet")):

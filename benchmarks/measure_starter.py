@@ -143,7 +143,7 @@ def folders(root: Path | None, size: int) -> Iterator[tuple[str, np.ndarray]]:
 def verification(
     faces: dict[str, np.ndarray], others: dict[str, np.ndarray], threshold: float
 ) -> None:
-    """Prints the faces lost and non-faces removed at 0.5 and at `threshold`; scores by source."""
+    """Prints faces lost and non-faces removed at 0.5 and at `threshold`, from scores by source."""
     every_face, every_other = (np.concatenate(list(x.values())) for x in (faces, others))
     for name, scores in [*faces.items(), ("all", every_face)]:
         lost = [f"{(scores < cut).mean():.2%}" for cut in (0.5, threshold)]

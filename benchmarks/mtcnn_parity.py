@@ -82,7 +82,7 @@ def pictures(folders: list[Path], frames: int, limit: int) -> Iterator[Picture]:
 
 
 def spread(path: Path, count: int) -> Iterator[video_files.Frame]:
-    """`count` evenly spaced frames."""
+    """Yields `count` evenly spaced frames of a video; prints the error if it is damaged."""
     counts = video_files.SampleCounts()
     try:
         for _ in video_files.sample_frames(path, 1e9, counts):

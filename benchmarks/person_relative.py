@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def measure(folder: str, init: str, seeds: int, draws: int) -> dict[str, str]:
-    """Accuracy with its interval, by reference."""
+    """The accuracy on the people in `folder` with its interval, as text by reference."""
     config = probe_config.get_config()
     config.update({"photographs": folder, "init": init, "protocol": "grouped_kfold"})
     checked = validated(config)

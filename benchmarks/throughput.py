@@ -154,7 +154,7 @@ def ready(_python: str, variant: dict[str, Any], process: subprocess.Popen[str])
 def measure(
     workers: list[dict[str, Any]], mode: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Prints and returns one row per worker."""
+    """Times all workers in one mode, in turn; prints and returns one row per worker."""
     seconds: dict[str, list[float]] = {worker["name"]: [] for worker in workers}
     for worker in workers:
         ask(worker, f"{mode} 2")  # compiles
@@ -199,7 +199,7 @@ def flops(workers: list[dict[str, Any]], mode: str) -> float:
 
 
 def ask(worker: dict[str, Any], line: str) -> dict[str, Any]:
-    """A worker's answer to a line."""
+    """Sends a line to a worker; returns its answer."""
     worker["process"].stdin.write(line + "\n")
     worker["process"].stdin.flush()
     return answer(worker["process"])

@@ -99,7 +99,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def percent(share: float, words: Language = ENGLISH) -> str:
-    """A share from 0 to 1, such as "97.0 %"."""
+    """A share from 0 to 1 as a percentage, such as "97.0 %"."""
     return words.text("plot.percent", number=words.number(100 * share, 1))
 
 

@@ -189,7 +189,7 @@ def aligned_crops(
 
 
 def _ends(found: Sequence[Faces]) -> Int[np.ndarray, " n"]:
-    """The row at which the faces of each picture but the last end."""
+    """The row after the last face of each picture but the last one, for `np.split`."""
     return np.cumsum([len(faces) for faces in found], dtype=np.int64)[:-1]
 
 

@@ -46,7 +46,7 @@ RunFunction = Callable[[Any, Path], Summary]
 
 @runtime_checkable
 class StageFunction(Protocol):
-    """A decorated stage."""
+    """A stage, as returned by the decorator `stage`."""
 
     def __call__(
         self, config: Config, workdir: str | os.PathLike[str], step: str = ""

@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 class WorkerPool(ProcessPoolExecutor):
-    """A pool of spawned processes; forks of a process that uses JAX may hang.
+    """A pool of spawned processes, since forks of a process that uses JAX may hang.
 
     Workers ignore SIGINT, which a terminal sends to all processes at once. If an exception leaves
     the `with` block, workers are terminated instead of finishing their work.

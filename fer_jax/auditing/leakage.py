@@ -176,7 +176,7 @@ def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: P
 
 @dataclass(frozen=True, eq=False)
 class _Tested:
-    """The photographs, which fold tests each of them, and which folds train on it.
+    """The photographs, with the fold that tests each of them and the folds that train on it.
 
     Attributes:
         table: one row per photograph.

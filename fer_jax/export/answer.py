@@ -146,7 +146,7 @@ def views(images: UInt8[Array, "n s s 3"], count: int) -> list[UInt8[Array, "n s
 
 
 def _zoomed(images: UInt8[Array, "n t t 3"], zoom: float, side: int) -> UInt8[Array, "n s s 3"]:
-    """Like `inference.zoomed`."""
+    """`inference.zoomed` for JAX: the central part of each image, resized to `side` pixels."""
     first, part = inference.central(images.shape[1], zoom)
     return opencv.resize(images[:, first : first + part, first : first + part], side)
 

@@ -32,7 +32,7 @@ Runner = Callable[[UInt8[np.ndarray, "n s s 3"]], Answer]
 
 
 class Write(Protocol):
-    """Writes a function of crops of one side to a file, with `notes` if the format allows it."""
+    """Writes a function of crops with `side` pixels to a file, with `notes` as its metadata."""
 
     def __call__(
         self, path: Path, function: Function, side: int, notes: Mapping[str, str]

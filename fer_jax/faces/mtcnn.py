@@ -112,7 +112,7 @@ class Detector(settings.Detector):
         return [self._best(faces) for faces in found]
 
     def _best(self, faces: Faces) -> Faces:
-        """At most `max_faces` faces; candidates below the threshold are not counted."""
+        """The best `max_faces` faces (0: all), and all candidates below the threshold."""
         if not self.max_faces:
             return faces
         is_face = faces.scores > self.thresholds[2]

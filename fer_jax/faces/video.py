@@ -85,7 +85,7 @@ class SampleCounts:
 
 
 def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files below `folder` with a video's suffix, sorted by path; a single file is returned.
+    """The files below `folder` with a video's suffix, sorted by path; `folder` may be one file.
 
     Linked folders are not entered, since links may form a cycle.
 

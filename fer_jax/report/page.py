@@ -100,7 +100,10 @@ def render(
 def render_card(
     name: str, results: Mapping[str, Any], stages: Sequence[StageRecord], own: StageRecord
 ) -> str:
-    """`model_card` (Mitchell et al. 2019) or `datasheet` (Gebru et al. 2018), as Markdown."""
+    """A document as Markdown.
+
+    `name` is "model_card" (Mitchell et al. 2019) or "datasheet" (Gebru et al. 2018).
+    """
     return template(f"{name}.md.jinja").render(**_facts_of(results, stages, own, ENGLISH))
 
 

@@ -40,7 +40,7 @@ def address(listener: socket.socket) -> str:
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:
-    """A server that does not log requests."""
+    """A server for the application `app`, which logs no requests."""
     return uvicorn.Server(
         uvicorn.Config(
             app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,
