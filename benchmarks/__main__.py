@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-_STARTED_BY_OTHERS = ("_peers", "_worker")  # modules that others start in separate environments
+# Modules that others start, or import, in separate environments.
+_STARTED_BY_OTHERS = ("_peers", "_worker", "_network")
 
 
 def docstrings() -> dict[str, str]:

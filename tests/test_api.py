@@ -114,7 +114,7 @@ def test_pictures_in_memory_are_named_by_their_number(tmp_path):
     [
         (np.zeros((4, 5), np.uint8), r"picture 0 in memory is uint8 \[4, 5\]; give uint8 \[H, W"),
         (np.zeros((4, 5, 3)), r"picture 0 in memory is float64"),
-        ([], "there is no picture and no video"),
+        ([], "the list is empty"),
         ("", "not an empty path"),
         ("absent.jpg", "there is no .*absent.jpg; give a picture, a video or a folder"),
     ],

@@ -71,7 +71,7 @@ def test_every_problem_is_reported_with_file_and_line(photos):
 
 def test_it_is_an_error_if_nobody_consents(photos):
     ledger(photos, *(f"{name},no,no,no," for name in ("ann", "bob", "cid")))
-    with pytest.raises(UserError, match=r"nobody in consent\.csv consents"):
+    with pytest.raises(UserError, match=r"nobody in consent\.csv allows train"):
         read_labels(photos, EMOTIONS)
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -212,14 +213,14 @@ def test_tensors_with_nan_are_refused(tmp_path):
     layers = foreign.keras_layers(TRUTH)
     layers["conv2d_4"]["kernel"] = np.full_like(layers["conv2d_4"]["kernel"], np.nan)
     path = foreign.write_keras_layers(tmp_path / "a.h5", layers)
-    with pytest.raises(UserError, match=r"1 tensors contain NaN .*: conv2d_4/kernel"):
+    with pytest.raises(UserError, match=r"1 tensors contain NaN .*conv2d_4/kernel"):
         read_backbone(path, WANTED)
 
 
 def test_a_file_with_two_networks_is_refused(tmp_path):
     layers = foreign.keras_layers(TRUTH)
     path = foreign.write_keras_containers(tmp_path / "a.weights.h5", layers)
-    with weight_files.h5py.File(path, "a") as file:
+    with h5py.File(path, "a") as file:
         file["layers/functional/layers/batch_normalization/vars/0"] = np.ones(8)
     with pytest.raises(UserError, match="contains 2 networks"):
         read_backbone(path, WANTED)
@@ -227,7 +228,7 @@ def test_a_file_with_two_networks_is_refused(tmp_path):
 
 def test_a_tensor_that_occurs_twice_is_refused(tmp_path):
     path = foreign.write_keras_layers(tmp_path / "a.h5", foreign.keras_layers(TRUTH))
-    with weight_files.h5py.File(path, "a") as file:
+    with h5py.File(path, "a") as file:
         file["second/conv2d_4/kernel:0"] = np.ones((3, 3, 16, 24))
     with pytest.raises(UserError, match="contains conv2d_4/kernel twice"):
         read_backbone(path, WANTED)
@@ -237,7 +238,7 @@ def test_bfloat16_tensors_are_read(tmp_path):
     layers = foreign.keras_layers(TRUTH, head=False)
     path = foreign.write_keras_containers(tmp_path / "a.weights.h5", layers)
     kernel = TRUTH["parameters/backbone/stem/conv_1a/conv/kernel"]
-    with weight_files.h5py.File(path, "a") as file:
+    with h5py.File(path, "a") as file:
         half = np.asarray(jnp.asarray(kernel, jnp.bfloat16))
         del file["layers/conv2d/vars/0"]
         dataset = file.create_dataset("layers/conv2d/vars/0", data=half)

@@ -87,7 +87,7 @@ def test_a_missing_reference_is_named(finished, tmp_path):
     ("arg", "message"),
     [
         ("scratch,rotatoin", "no method rotatoin for a study; choose from scratch, rotation"),
-        ("scratch,imagenet", "of the size full"),
+        ("scratch,imagenet", "needs the size full"),
         ("starter,rotation", "no method starter for a study; choose from scratch"),
     ],
 )
