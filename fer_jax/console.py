@@ -337,11 +337,13 @@ class _TerminalHandler(logging.Handler):
 
 
 class _LibraryHandler(logging.Handler):
-    """Writes a message of another package to standard error as one line.
+    """Writes messages of other packages to standard error, one line each.
+
+    With verbosity 1, a traceback follows.
 
     Args:
-        repeats: whether to write also the errors that Orbax and asyncio log and then raise, and
-            which are therefore reported twice.
+        repeats: whether to also write the errors that Orbax and asyncio log before they raise
+            them, and which are therefore reported twice.
     """
 
     def __init__(self, *, repeats: bool) -> None:

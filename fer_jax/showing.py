@@ -28,15 +28,17 @@ def draw(
 
     Args:
         picture: the path of a picture, or an array uint8 [H, W, 3] RGB, such as a video frame.
-        faces: the rows of this picture or frame in a table of `read`. If the table has smoothed
-            probabilities and numbers of people, these are shown.
+        faces: the rows of this picture or frame, from a table that `read` returned. Smoothed
+            probabilities, if the table has them for all faces, replace the others. The number that
+            identifies a person (column `person`) is shown unless it is 0.
 
     Returns:
         uint8 [H, W, 3] RGB; a small picture is enlarged by a whole factor, so that the text is
         legible.
 
     Raises:
-        UserError: the picture cannot be read, or the rows are not those of one picture.
+        UserError: the picture cannot be read or is not such an array, a column is missing, or the
+            rows are not those of one picture.
     """
     _require(faces, [*BOX, "source", "frame", "person"], "draw")
     places = faces[["source", "frame"]].drop_duplicates()

@@ -99,8 +99,8 @@ def read_labels(
             kept.append((*fields, share, line))
     if not kept:
         raise UserError(
-            f"{source}: no photograph may be used, since nobody in {consent.NAME} allows train; "
-            "add people who do"
+            f"{source}: no photograph may be used, since {consent.NAME} has no valid consent "
+            "(train=yes, not revoked) for anyone in them; add photographs of people who consent"
         )
     labels = pd.DataFrame(kept, columns=list(COLUMNS)).astype({"ledger_line": "int32"})
     withheld = {row.subject for row in rows} - set(labels["subject"])

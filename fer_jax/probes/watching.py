@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
+from fer_jax.console import count
 from fer_jax.crossval import protocols
 from fer_jax.crossval.labelled_faces import FaceSet, LabelledPhotographs
 from fer_jax.data import iterators, stage_tables
@@ -82,7 +83,8 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
     to the folder `records`.
 
     Raises:
-        UserError: it is not such a workdir, or it has fewer than two people or emotions.
+        UserError: it is not such a workdir, or the selected photographs show fewer than two
+            people or emotions.
     """
     if not config.photographs:
         return None
@@ -93,7 +95,9 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
     if people < 2 or emotions < 2:
         raise UserError(
             f"--config.probe.photographs={config.photographs} needs at least two people and two "
-            f"emotions, but has {people} and {emotions}; use a workdir of other photographs"
+            f"emotions, but the selected photographs (with a face, not in the split test, "
+            f"about {config.most}) show {count(people, 'person', 'people')} and "
+            f"{count(emotions, 'emotion')}; use a workdir of other photographs"
         )
     photographs = LabelledPhotographs(table, image_size, records)
     folds = photographs.folds("grouped_kfold", min(config.folds, people), seed)

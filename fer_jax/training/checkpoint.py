@@ -193,7 +193,10 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _disk_failures_reported(self, step: int) -> Iterator[None]:
-        """Converts disk errors to a warning and `failure`, and resets Orbax."""
+        """Turns a disk error into a warning and stores its reason in `failure`.
+
+        The next save starts with a new manager of Orbax. With several processes, it is raised.
+        """
         try:
             yield
         except Exception as error:

@@ -71,7 +71,9 @@ def test_every_problem_is_reported_with_file_and_line(photos):
 
 def test_it_is_an_error_if_nobody_consents(photos):
     ledger(photos, *(f"{name},no,no,no," for name in ("ann", "bob", "cid")))
-    with pytest.raises(UserError, match=r"nobody in consent\.csv allows train"):
+    with pytest.raises(
+        UserError, match=r"consent\.csv has no valid consent \(train=yes, not revoked\)"
+    ):
         read_labels(photos, EMOTIONS)
 
 
