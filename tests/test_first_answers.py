@@ -90,4 +90,4 @@ def test_training_without_probes_does_not_import_scikit_learn():
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.strip() == "False False"

@@ -198,8 +198,9 @@ def _write_records(cls: BuilderClass, config: Config, root: Path, target: Path) 
                 ),
             )
         except ImportError as error:
+            reason = str(error).splitlines()[-1]  # TFDS prints the example before it
             raise UserError(
-                f"{cls.name}: the builder needs a package that is not installed ({error}); if it "
+                f"{cls.name}: the builder needs a package that is not installed ({reason}); if it "
                 f"is TensorFlow, yield image files or encoded bytes instead of arrays"
             ) from error
         shutil.rmtree(temporary / "downloads", ignore_errors=True)

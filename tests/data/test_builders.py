@@ -281,7 +281,7 @@ def test_a_builder_that_needs_tensorflow_is_a_user_error(standard_builder, tmp_p
     standard_builder("standard_arrays", "__import__('numpy').zeros((8, 8, 3), 'uint8')")
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(
-        UserError, match=r"standard_arrays: .*TensorFlow.* image files or encoded bytes"
+        UserError, match=r"^standard_arrays: .*TensorFlow.* image files or encoded bytes"
     ):
         builders.build("standard_arrays", None, tmp_path, tmp_path / "records")
 
