@@ -57,6 +57,12 @@ DEMO = {
     "small_from_scratch": "small network from scratch",
     "starter_as_is": "the starter without training",
 }
+DEMO_FA = {
+    "starter_adapted": "شبکهٔ همراه، سازگارشده با عکس‌ها",
+    "starter_and_videos": "همان، پس از پیش‌آموزش روی ویدیوها",
+    "small_from_scratch": "شبکهٔ کوچک از صفر",
+    "starter_as_is": "شبکهٔ همراه، بدون آموزش",
+}
 EMOTIONS_FA = {"angry": "خشمگین", "happy": "شاد", "neutral": "خنثی", "sad": "غمگین"}
 REAL_COMMAND = (
     "python -m benchmarks real_people --photographs {name}=WORK/{name} "
@@ -343,6 +349,16 @@ def generated_people() -> str:
     return table([*lines, [about, *(cell(result, method, str) for method in DEMO)]])
 
 
+def generated_people_fa() -> str:
+    """The table of README.fa.md: that of `generated_people` in Persian."""
+    result = read("demo")
+    lines = [["افراد آزمون", *DEMO_FA.values()]]
+    people, photographs = persian(str(result.people)), persian(str(result.photographs))
+    about = f"{people} فرد ساختگی، {photographs} عکس (`make demo`)"
+    cells = (cell(result, method, persian, to="تا", missing="—") for method in DEMO_FA)
+    return table([*lines, [about, *cells]])
+
+
 def generated_people_details() -> str:
     """The table of the demonstration for docs/results.md."""
     return details(read("demo"), DEMO)
@@ -353,6 +369,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "real-people-fa": real_people_fa,
     "real-people-details": real_people_details,
     "generated-people": generated_people,
+    "generated-people-fa": generated_people_fa,
     "generated-people-details": generated_people_details,
 }
 
