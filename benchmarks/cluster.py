@@ -36,9 +36,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kill_extraction import EMOTIONS, contents, finished
+from benchmarks.kill_extraction import contents, draw, finished
 from fer_jax.environment import environment
-from fer_jax.stages.render import write_clip, write_scene
 from fer_jax.workdir import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +55,7 @@ def main() -> None:
     work = flags.workdir.absolute()
     for leftover in work.glob("run-*"):
         shutil.rmtree(leftover)
-    videos = draw(work / "videos", flags.clips)
+    videos = draw_all(work / "videos", flags.clips)
     found = environment()
     print(
         f"revision {found['git_revision']}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
@@ -101,17 +100,9 @@ def main() -> None:
     sys.exit(failed > 0)
 
 
-def draw(folder: Path, clips: int) -> Path:
+def draw_all(folder: Path, clips: int) -> Path:
     """Writes clips, every eighth without a person, a damaged video and a text into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(clips):
-        path = folder / f"{number:03d}.mp4"
-        if path.exists():
-            continue
-        if number % 8 == 7:
-            write_scene(path, number, *SHAPE)
-        else:
-            write_clip(path, 400 + number, EMOTIONS[number % 4], 0, *SHAPE)
+    draw(folder, clips, SHAPE, scene_every=8)
     content = (folder / "000.mp4").read_bytes()
     (folder / "damaged.mp4").write_bytes(content[: len(content) * 2 // 3])
     (folder / "text.mp4").write_text("not a video")

@@ -53,7 +53,7 @@ def main() -> None:
     options, flags = parser.parse_known_args()
     work = options.workdir.absolute()
 
-    videos = draw(work / "videos")
+    videos = draw(work / "videos", CLIPS, SHAPE, scene_every=12)
     command = [sys.executable, "launch.py", "--config=configs/extract.py", *flags]
     command += [f"--config.videos={videos}", "--config.every_s=0.25"]
     start = forked(videos) if options.stand_in else in_a_process(command)
@@ -82,17 +82,26 @@ def main() -> None:
     sys.exit(bool(wrong))
 
 
-def draw(folder: Path) -> Path:
-    """Writes clips of 33 people and three scenes without people; returns their folder."""
+def draw(
+    folder: Path, clips: int, shape: tuple[int, int, tuple[int, int]], *, scene_every: int
+) -> Path:
+    """Writes clips of generated people, every `scene_every`-th without a person.
+
+    Args:
+        folder: where to write; it is returned.
+        clips: how many.
+        shape: frames, frames per second, height and width in pixels.
+        scene_every: 12: the 12th, 24th, ... clip shows no person.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(CLIPS):
-        path = folder / f"{number:02d}.mp4"
+    for number in range(clips):
+        path = folder / f"{number:03d}.mp4"
         if path.exists():
             continue
-        if number % 12 == 11:
-            write_scene(path, number, *SHAPE)
+        if (number + 1) % scene_every:
+            write_clip(path, 400 + number, EMOTIONS[number % 4], 0, *shape)
         else:
-            write_clip(path, 400 + number, EMOTIONS[number % 4], 0, *SHAPE)
+            write_scene(path, number, *shape)
     return folder
 
 

@@ -5,20 +5,14 @@
 
 import pytest
 
-from configs import extract as extract_config
 from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.faces import runners
 from fer_jax.stages import extract
 from fer_jax.stages.render import write_clip, write_scene
+from tests.stages.extraction import config_for
 
 pytest.importorskip("apache_beam", reason="needs the environment of requirements-beam.txt")
-
-
-def config_for(folder, **fields):
-    config = extract_config.get_config()
-    config.update({"videos": str(folder), "every_s": 0.5, **fields})
-    return config
 
 
 @pytest.fixture(scope="module")

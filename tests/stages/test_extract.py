@@ -1,4 +1,4 @@
-import importlib.util
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -17,17 +17,9 @@ from fer_jax.faces.images import read_image
 from fer_jax.faces.mtcnn import Detector
 from fer_jax.stages import extract
 from fer_jax.stages.render import write_clip, write_scene
+from tests.stages import extraction
 
-ROOT = Path(__file__).parents[2]
-
-
-def config_for(folder, **fields):
-    spec = importlib.util.spec_from_file_location("extract_config", ROOT / "configs/extract.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
-    config.update({"videos": str(folder), "every_s": 0.25, **fields})
-    return config
+config_for = functools.partial(extraction.config_for, every_s=0.25)
 
 
 @pytest.fixture(scope="module")

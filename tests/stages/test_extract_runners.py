@@ -4,18 +4,12 @@ import shutil
 
 import pytest
 
-from configs import extract as extract_config
 from fer_jax.errors import UserError
 from fer_jax.faces import runners, shards
 from fer_jax.schemas import validated
 from fer_jax.stages import extract
 from fer_jax.stages.render import write_scene
-
-
-def config_for(folder, **fields):
-    config = extract_config.get_config()
-    config.update({"videos": str(folder), "every_s": 0.5, **fields})
-    return config
+from tests.stages.extraction import config_for
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,12 @@
+"""The config of extraction in tests."""
+
+from ml_collections import ConfigDict
+
+from configs import extract
+
+
+def config_for(folder, *, every_s: float = 0.5, **fields) -> ConfigDict:
+    """configs/extract.py for the videos in `folder`, one frame every `every_s` seconds."""
+    config = extract.get_config()
+    config.update({"videos": str(folder), "every_s": every_s, **fields})
+    return config
