@@ -38,7 +38,7 @@ RUN_BY = {
     "configs/emotion.py": "tests/stages/test_crossval.py",
     "configs/evaluate.py": "tests/stages/test_evaluate.py",
     "configs/export.py": "tests/stages/test_export.py",
-    "configs/extract.py": "tests/stages/test_extract.py",
+    "configs/extract.py": "tests/stages/test_odd_videos.py",
     "configs/imagenet_check.py": "tests/stages/test_imagenet_check.py",
     "configs/photographs.py": "tests/stages/test_photographs.py",
     "configs/pipeline.py": "tests/test_road.py",
