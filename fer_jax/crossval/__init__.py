@@ -1,1 +1,1 @@
-"""Cross-validation: labelled faces, protocols, and the methods that are trained in a fold."""
+"""Cross-validation: labelled faces, protocols, and the methods that make a model in each fold."""

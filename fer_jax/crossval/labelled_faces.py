@@ -23,14 +23,15 @@ from fer_jax.training.person_relative import NEUTRAL
 @dataclass(frozen=True, eq=False)
 class FaceSet:
     """Labelled faces, as arrays and lists in the same order.
+
     Attributes:
         images: uint8 [n, S, S, 3] RGB.
         labels: int32 [n], the position of each emotion in the class names.
         photos: ids of the photographs.
-        people: the pseudonym of the person on each photograph.
+        people: the id of the person on each photograph.
         files: the paths of the aligned faces at full size.
-        neutral: ids of the neutral photographs that a person-relative method may use as
-            references, also of held-out people.
+        neutral: ids of the neutral photographs that a person-relative method uses as references,
+            including those of held-out people.
     """
 
     images: UInt8[np.ndarray, "n s s 3"]
@@ -68,12 +69,14 @@ class LabelledPhotographs:
     """The labelled photographs that are split into folds.
 
     Attributes:
-        table: one row per photograph, see `stage_tables.read_photographs`.
+        table: one row per photograph; see `stage_tables.read_photographs`.
         image_size: S, side of a face in pixels.
         records: folder for the records of the data set `persian_emotion`, which contain the faces.
             It is in the workdir of the run, so that removing a person there removes their faces.
-        left_out: for cross_set, the number of photographs whose emotion is not in both sets.
-        neutral: ids of the neutral reference photographs; see `with_neutral`.
+        left_out: for cross_set, the number of photographs that were left out because only one of
+            the two sets has their emotion.
+        neutral: ids of the neutral reference photographs (see `with_neutral`); empty for other
+            references.
     """
 
     table: pd.DataFrame
@@ -84,27 +87,27 @@ class LabelledPhotographs:
 
     @functools.cached_property
     def labels(self) -> list[str]:
-        """Class names, ascending."""
+        """The class names (the emotions in the table), in alphabetical order."""
         return sorted(self.table["emotion"].unique())
 
     @functools.cached_property
     def images(self) -> UInt8[np.ndarray, "n s s 3"]:
-        """The faces of all photographs with one, RGB, in the table's order; read on first use."""
+        """The RGB faces of all photographs with a face, in the table's order; read on first use."""
         with_face = self.table[self.table["status"] == "ok"]
         return sources.read_faces(with_face, self.image_size, self.records)
 
     @property
     def subjects(self) -> list[str]:
-        """The pseudonym of the person on each photograph."""
+        """The id of the person on each photograph."""
         return self.table["subject"].tolist()
 
     @property
     def emotions(self) -> list[str]:
-        """The emotion on each photograph."""
+        """The emotion label of each photograph."""
         return self.table["emotion"].tolist()
 
     def folds(self, protocol: str, folds: int, seed: int) -> list[protocols.Fold]:
-        """See `protocols.make_folds`."""
+        """Splits the photographs into folds; see `protocols.make_folds`."""
         return protocols.make_folds(
             self.subjects,
             self.emotions,
@@ -132,9 +135,9 @@ class LabelledPhotographs:
         )
 
     def with_neutral(self) -> LabelledPhotographs:
-        """The photographs of the people who have a neutral one with a face, as a new object.
+        """The photographs of the people who have a neutral photograph with a face.
 
-        The first neutral photograph of each person, by id, becomes the reference.
+        The first of these neutral photographs, by id, becomes the reference of the person.
 
         Raises:
             UserError: nobody has a neutral photograph with a face.
@@ -143,7 +146,7 @@ class LabelledPhotographs:
         if not usable.any():
             raise UserError(
                 f"crossval: --config.reference=neutral needs photographs with the emotion "
-                f"'{NEUTRAL}', but none with a face exists; set --config.reference=balanced"
+                f"'{NEUTRAL}', but there is none with a face; set --config.reference=balanced"
             )
         first = self.table[usable].sort_values("photo").drop_duplicates("subject")
         kept = self.table["subject"].isin(first["subject"])
@@ -152,13 +155,18 @@ class LabelledPhotographs:
 
 
 def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPhotographs:
-    """The photographs of one set or, for cross_set, of both; the second is the test set.
+    """The photographs of `config.photographs` and, for cross_set, of `config.test_photographs`.
 
-    Reads the fields `photographs`, `test_photographs`, `protocol` and `image_size`.
+    For cross_set, the second set is the test set. Photographs of the first set with the split
+    "test" and photographs with an emotion of only one set are left out.
+
+    Args:
+        config: the fields `photographs`, `test_photographs`, `protocol` and `image_size` are read.
+        records: see `LabelledPhotographs`.
 
     Raises:
-        UserError: a workdir is not one of the stage photographs, the two sets have fewer than two
-            emotions in common, or both contain a photograph with the same id.
+        UserError: a set cannot be read (see `stage_tables.read_photographs`), the two sets have
+            fewer than two emotions in common, or both contain a photograph with the same id.
     """
     table = stage_tables.read_photographs(config.photographs)
     left_out = 0
@@ -170,7 +178,7 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
         if len(shared) < 2:
             raise UserError(
                 f"cross_set: --config.photographs and --config.test_photographs must have two or "
-                f"more emotions in common, but the number of these is {len(shared)}; use other sets"
+                f"more emotions in common, but have {len(shared)}; use other sets"
             )
         table = pd.concat([table, tested], ignore_index=True)
         left_out = int((~table["emotion"].isin(shared)).sum())
@@ -178,8 +186,8 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
     if table["photo"].duplicated().any():
         twice = table["photo"][table["photo"].duplicated()].iloc[0]
         raise UserError(
-            f"cross_set: both sets contain a photograph called {twice}; rename the person's folder "
-            f"in one of them"
+            f"cross_set: both sets contain a photograph with the id {twice}; rename the person in "
+            f"one of them, and run the stage photographs on it again"
         )
     return LabelledPhotographs(table, config.image_size, records, left_out)
 
@@ -188,8 +196,8 @@ def crop_margins(inits: Iterable[str], roots: Iterable[str]) -> dict[str, float]
     """The crop margins of the models at `inits` and of the photographs in the workdirs `roots`.
 
     The result maps each path to its margin, a fraction of the template's side. Empty paths and
-    those with unknown margins are left out: weight files, and photographs that were cropped
-    elsewhere (`aligned`).
+    those with unknown margins are left out, such as weight files, and models and photographs whose
+    faces were cropped elsewhere (`aligned`).
     """
     known = {
         init: model_directory.read_record(init).faces

@@ -1,7 +1,8 @@
-"""A linear head on features of a backbone: multinomial logistic regression with an L2 penalty.
+"""A linear head on precomputed features: multinomial logistic regression with an L2 penalty.
 
-A fit takes milliseconds. The strength of the penalty and the temperature are selected by inner
-cross-validation over the training people of a fold, without its held-out people.
+`fit_head` selects the strength of the penalty and the temperature on validation faces or, without
+these, by inner cross-validation over the training people of a fold. `fit_penalised` gets the
+strength of the penalty and fits no temperature.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Head:
     temperature: float = 1.0
 
     def probabilities(self, features: Float[np.ndarray, "n views f"]) -> Float[np.ndarray, "n c"]:
-        """Class probabilities before the temperature, averaged over the views."""
+        """Class probabilities before temperature scaling, averaged over the views."""
         mean: np.ndarray = softmax(features @ self.kernel + self.bias, axis=-1).mean(axis=1)
         return mean
 
@@ -60,11 +61,12 @@ def fit_head(
     seed: int,
     validation: tuple[Float[np.ndarray, "m views f"], Int[np.ndarray, " m"]] | None = None,
 ) -> Head:
-    """Fits the head on all of these photographs, with the penalty that is best on unseen people.
+    """Fits the head on all photographs, with the penalty that has the lowest validation loss.
 
+    This loss is the log loss at the best temperature, which becomes the temperature of the head.
     Views are in the order of `inference.views`; the head is fitted on the whole face and its
-    mirror image. With fewer than two people nothing can be selected: the head gets the strongest
-    penalty and temperature 1.
+    mirror image. With fewer than two people and without `validation`, nothing can be selected, and
+    the head gets the strongest penalty and temperature 1.
 
     Args:
         features: float [n, views, f], the features of each photograph and view.
@@ -72,8 +74,8 @@ def fit_head(
         people: the person on each photograph.
         classes: number of classes; those without examples get probability 0.
         seed: determines the inner folds.
-        validation: features and labels of other people, for the selection; None selects by
-            five-fold cross-validation over `people`.
+        validation: features and labels of the validation faces; None selects by cross-validation
+            over `people`, in at most five folds.
 
     Raises:
         UserError: the photographs show only one emotion.
@@ -113,9 +115,10 @@ def fit_penalised(
     *,
     classes: int,
 ) -> Head:
-    """Fits the head on all of these photographs with the penalty `c`, at temperature 1.
+    """Fits the head on all photographs with a given penalty, at temperature 1.
 
-    The arguments are those of `fit_head`.
+    `c` is the inverse strength of the penalty, as in scikit-learn; the other arguments are those of
+    `fit_head`.
 
     Raises:
         UserError: the photographs show only one emotion.

@@ -1,4 +1,4 @@
-"""The contract between cross-validation and the methods that train a model in each fold."""
+"""The interface between cross-validation and the methods that make a model in each fold."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ class Facts:
 
     Attributes:
         chosen_by: which hyperparameters the method selects, and on which data; "" for none.
-        chosen_on_validation: the same for labels that define validation people; "" if it does not
-            differ.
-        wants_inner: whether the method needs inner validation people to select hyperparameters.
-        frozen: whether the backbone is not trained.
-        features: the inputs of the head, if they can be configured.
-        steps: training steps of each fold.
-        test_crops: number of averaged test crops, if the method ignores `config.test_crops`.
-        test_crops_by_choice: the number of test crops by `TrainedModel.chosen`, if it may depend on
-            what was selected.
+        chosen_on_validation: the same, if the labels define validation people; "" if `chosen_by`
+            is true then too.
+        wants_inner: whether some training people (`config.inner.share`) are held out as inner
+            validation people, on whom the method selects hyperparameters.
+        frozen: whether the backbone keeps its initial weights.
+        features: the inputs of the head for the report; empty if the report does not show them.
+        steps: the maximum number of training steps of a fold; None if no network is trained.
+        test_crops: number of averaged test crops, if the method ignores `config.test_crops`;
+            otherwise None.
+        test_crops_by_choice: the number of test crops for each value of `TrainedModel.chosen`;
+            empty if it does not depend on what was selected.
     """
 
     chosen_by: str = ""
@@ -46,12 +48,12 @@ class Facts:
 
 @runtime_checkable
 class TrainedModel(Protocol):
-    """The model of a fold; `fer_jax.crossval.models.NetworkModel` is one.
+    """The model of a fold, or the final model; see `fer_jax.crossval.models.NetworkModel`.
 
     Attributes:
         temperature: see `fer_jax.metrics.calibration`; None if it was not fitted.
-        chosen: hyperparameters that were selected on inner validation people, as text for
-            predictions.parquet.
+        chosen: the selected hyperparameters or method, as text for predictions.parquet; "" if
+            nothing was selected.
     """
 
     @property
@@ -61,23 +63,23 @@ class TrainedModel(Protocol):
     def chosen(self) -> str: ...
 
     def probabilities(self, faces: FaceSet) -> Float[np.ndarray, "n c"]:
-        """Class probabilities before the temperature; n may be 0."""
+        """Class probabilities before temperature scaling; n may be 0."""
 
     def heat(
         self, faces: FaceSet, classes: Int[np.ndarray, " n"]
     ) -> Float32[np.ndarray, "n h w"] | None:
-        """Heat maps from 0 to 1 of the evidence for one class of each face; None if unknown."""
+        """Heat maps, 0..1, of the evidence for one class of each face; None if not available."""
 
     def save(self, folder: Path) -> None:
-        """Writes a model directory, with which `predict` gives the same probabilities."""
+        """Writes a model directory; `predict` gives its probabilities after temperature scaling."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    """The interface of a method that trains the model of a fold.
+    """The interface of a method that makes the model of each fold and the final model.
 
-    A module's attribute METHOD is its class, which is constructed with the config of the stage, the
-    class names, and the mean number of training faces of a fold.
+    The attribute METHOD of its module is the class, which is constructed with the config of the
+    stage, the class names, and the mean number of training faces of a fold.
     """
 
     facts: Facts
@@ -89,14 +91,15 @@ class Method(Protocol):
 
         Args:
             train: the faces to train on.
-            inner: for selecting hyperparameters: the inner training faces, and the faces of other
-                training people to validate on; None without inner validation.
-            seed: of all random numbers.
+            inner: the faces to train on, and those to validate on, for selecting hyperparameters:
+                two parts of `train` with different people or, if the labels define validation
+                people, `train` and the faces of these. None if there are no validation faces.
+            seed: seed of all random numbers.
             folder: a folder of this fold, for files of the method.
         """
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> TrainedModel:
-        """Trains the final model on all faces; `workdir/folds` contains the files of the folds."""
+        """Trains the final model on `faces`; `workdir/folds` contains the folders of the folds."""
 
     def speed(self) -> dict[str, Any]:
         """Entries for the summary of the stage, such as training steps and compilation time."""
@@ -113,7 +116,7 @@ def make(config: schemas.Crossval, labels: Sequence[str], mean_size: float) -> M
         mean_size: mean number of training faces of a fold.
 
     Raises:
-        UserError: there is no such method, or its class lacks a part of the contract.
+        UserError: there is no such method, or it lacks an attribute of `Method`.
     """
     kind = plugins.load("method", config.method, "fer_jax.crossval.methods", "METHOD")
     method = kind(config, list(labels), mean_size)

@@ -1,4 +1,4 @@
-"""The models that are trained in folds; their probabilities are computed as those of `predict`."""
+"""The models of folds, whose probabilities are computed by the code that `predict` uses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HEAD = f"parameters/heads/{TASK}/linear"
 def record_of(
     config: schemas.Crossval, backbone: Backbone, tasks: Mapping[str, Task], init: str
 ) -> ModelRecord:
-    """The record of a network that is trained with this config, with the temperature 1."""
+    """The record of a network that is trained with `config`, at temperature 1."""
     return model_directory.describe(
         backbone,
         config.image_size,
@@ -46,8 +46,8 @@ class NetworkModel:
     Attributes:
         model: the weights and the record of its model directory, including the temperature.
         temperature: None if it was not fitted; then that of `model` is 1.
-        chosen: hyperparameters that were selected on inner validation people.
-        seen: the cached features of a frozen backbone, if any.
+        chosen: the selected hyperparameters or method; "" if nothing was selected.
+        seen: the cached features of a frozen backbone; None for a trained one.
     """
 
     model: Model
@@ -63,8 +63,8 @@ class NetworkModel:
     ) -> NetworkModel:
         """The same network with another linear head: its logits are `features @ kernel + bias`.
 
-        The rows of `kernel` are in the order of `Model.features`. A person-relative head needs
-        `population`, the mean reference of the training people.
+        The rows of `kernel` are in the order of the features that `Model.features` returns. A
+        person-relative head needs `population`, the mean reference of the training people.
         """
         width, how = self.model.width, self.model.record.inference[TASK]
         arrays = self.model.weights | {
@@ -82,24 +82,24 @@ class NetworkModel:
         return replace(self, model=self.model.replaced(self.model.record, arrays))
 
     def with_backbone(self, arrays: Mapping[str, np.ndarray]) -> NetworkModel:
-        """The same head with other weights of the backbone, by path."""
+        """The same model with the arrays at the paths in `arrays` replaced."""
         weights = {**self.model.weights, **arrays}
         return replace(self, model=self.model.replaced(self.model.record, weights))
 
     def with_temperature(self, temperature: float | None) -> NetworkModel:
-        """The same network at another temperature; None, if it was not fitted, means 1."""
+        """The same network at another temperature; None (not fitted) has the effect of 1."""
         record = with_inference(self.model.record, temperature=temperature or 1.0)
         model = self.model.replaced(record, self.model.weights)
         return replace(self, model=model, temperature=temperature)
 
     def with_selection(self, selection: Selection) -> NetworkModel:
-        """The same network with a record of how its method was selected."""
+        """The same network with `selection` in its record, and the selected method as `chosen`."""
         record = self.model.record.model_copy(update={"selection": selection})
         model = self.model.replaced(record, self.model.weights)
         return replace(self, model=model, chosen=selection.method)
 
     def reading_gradients(self) -> NetworkModel:
-        """The same network with a head that also reads gradients, with weights of 0."""
+        """The same network with a head that also reads gradient histograms, with weights of 0."""
         record = with_inference(self.model.record, gradients=True)
         nothing = np.zeros((gradients.WIDTH, len(record.labels[TASK])), np.float32)
         arrays = self.model.weights | {trained_model.gradient_kernel(TASK): nothing}
@@ -110,7 +110,7 @@ class NetworkModel:
         return self.seen(faces) if self.seen else _features(self.model, faces)
 
     def probabilities(self, faces: FaceSet) -> Float[np.ndarray, "n c"]:
-        """Class probabilities before the temperature; n may be 0."""
+        """Class probabilities before temperature scaling; n may be 0."""
         if not len(faces):
             return np.zeros((0, len(self.model.record.labels[TASK])), np.float32)
         features = self.features(faces)
@@ -122,13 +122,13 @@ class NetworkModel:
     def heat(
         self, faces: FaceSet, classes: Int[np.ndarray, " n"]
     ) -> Float32[np.ndarray, "n h w"] | None:
-        """Grad-CAM (`fer_jax.training.grad_cam`); None if the head reads only gradients."""
+        """Grad-CAM maps, 0..1 (`training.grad_cam`); None if the head does not use the backbone."""
         if not self.model.weights[f"{_HEAD}/kernel"].any():
             return None
         return self.model.heat(TASK, faces.images, classes)
 
     def save(self, folder: Path) -> None:
-        """Writes the model directory."""
+        """Writes the model directory, with the temperature in its record."""
         self.model.save(folder)
 
 
@@ -159,12 +159,12 @@ class FrozenBackbone:
         labels: class names.
         depths: whether the head also reads the pooled outputs of the backbone's `depths`.
         gradients: whether the head also reads histograms of oriented gradients.
-        reference: the reference of each person (`fer_jax.training.person_relative`); "" for none.
+        reference: the kind of reference (`fer_jax.training.person_relative`); "" for none.
 
     Attributes:
-        width: number of features of the backbone, which come first.
-        features: the features float32 [n, views, f] of a `FaceSet`; the first view is the unchanged
-            face, view `views // 2` its mirror image.
+        width: number of features of the backbone, which precede the other features.
+        features: computes the features of a `FaceSet`, float32 [n, views, f]; the first view is the
+            unchanged face, and view `views // 2` its mirror image.
 
     Raises:
         UserError: the weights cannot be read, or do not fit the backbone.
@@ -209,6 +209,6 @@ def with_inference(record: ModelRecord, **changes: Any) -> ModelRecord:
 
 
 def _features(model: Model, faces: FaceSet) -> Float32[np.ndarray, "n v f"]:
-    # The gradients need the files in full size: at 48 pixels, fine lines are lost.
+    # Gradients and zooms need larger images than the network: at 48 pixels, fine lines are lost.
     fine = read_images(faces.files, gradients.SIDE) if model.reads_fine(TASK) else None
     return model.features(TASK, faces.images, fine)

@@ -1,9 +1,12 @@
-"""Protocols split photographs into folds: training, validation and held-out test people.
+"""Protocols split photographs into folds: train, test and, if the labels define it, validation.
 
-A protocol computes folds from the subjects and emotions of the photographs. With every protocol
-except `random`, no person is in both train and test of a fold; the report says if `random` was
-used. Hyperparameters (steps, temperature, the strength of a penalty) are selected on an inner split
-of the training people: `inner_split`.
+Three protocols compute the folds. With "leave_one_subject_out" and "grouped_kfold", no person is in
+both train and test of a fold; "random" ignores people, and the report warns of it. The user defines
+the split of "fixed_split" and "cross_set"; people who are in both train and test of it are found by
+the search for leakage (`fer_jax.auditing.leakage`).
+
+`inner_split` holds out training people of a fold for methods that select hyperparameters on inner
+validation people (`Facts.wants_inner`). Validation people that the labels define replace these.
 """
 
 from __future__ import annotations
@@ -24,8 +27,8 @@ from fer_jax.plugins import did_you_mean
 class Fold:
     """One split, as ascending positions in the photographs that were passed to `make_folds`.
 
-    `validation` is empty unless the user's split defines it; then hyperparameters are selected on
-    it, and not on a part of `train`.
+    `validation` is empty unless the user's split defines it. If it is not empty, methods get it for
+    the selection of hyperparameters, instead of a part of `train`.
     """
 
     train: Int[np.ndarray, " n_train"]
@@ -52,28 +55,30 @@ def make_folds(
     """Splits photographs into folds.
 
     Each photograph is tested in exactly one fold. The exceptions are "fixed_split" and "cross_set",
-    whose split is given; their only fold tests the split "test". The folds depend on the people,
-    their emotions and the seed, not on the order of the rows.
+    whose split is given; their only fold tests the split "test". Except for "random", the order of
+    the photographs does not change the folds.
 
     Args:
-        subjects: pseudonym of the person on each photograph.
+        subjects: the person on each photograph; ids with the same `names.key` are one person.
         emotions: label of each photograph.
         protocol: "leave_one_subject_out" (as many folds as people; ignores `folds` and `seed`),
             "grouped_kfold" (people shuffled by `seed`, with the emotions balanced over folds as far
             as possible), "fixed_split" (by the column `split` of the labels), "cross_set" (trains
             on one set of people and tests on another), or "random" (photographs shuffled, people in
             both train and test: only to show how optimistic this is).
-        folds: number of folds of the k-fold protocols, at least 2.
-        seed: of the shuffling.
+        folds: number of folds of "grouped_kfold" and "random", at least 2.
+        seed: seed of the shuffling.
         splits: "train", "validation" or "test" for each photograph, for "fixed_split" and
             "cross_set".
 
     Raises:
-        UserError: the protocol is unknown, there are fewer than two folds, fewer people (or
-            photographs) than folds, or a split is missing or has another name.
+        UserError: the protocol is unknown; `folds` is below 2, or above the number of people (for
+            "random", of photographs); there are fewer than two people for "leave_one_subject_out";
+            or a given split has a missing or unknown name, or nothing in "train" or "test".
         ValueError: `subjects` and `emotions` have different lengths.
-        RuntimeError: a protocol broke one of these rules: each photograph is tested once, no fold
-            tests what it trains on, and, except for "random", no person is in train and test.
+        RuntimeError: computed folds break one of these rules: each photograph is tested once, each
+            fold has training photographs and tests none of them, and, except for "random", no
+            person is in both train and test. Folds of a given split are not checked.
     """
     if len(subjects) != len(emotions):
         raise ValueError(f"{len(subjects)} subjects but {len(emotions)} emotions")
@@ -104,13 +109,13 @@ def require_disjoint_people(folds: Sequence[Fold], subjects: Sequence[str] | np.
 def people_on_both_sides(
     folds: Sequence[Fold], subjects: Sequence[str] | np.ndarray
 ) -> list[list[str]]:
-    """For each fold, the people (by `names.key`) in both train and test."""
+    """For each fold, the keys (`names.key`) of the people who are in both train and test."""
     people = _people(subjects)
     return [np.intersect1d(people[fold.train], people[fold.test]).tolist() for fold in folds]
 
 
 def require_partition(folds: Sequence[Fold], photographs: int) -> None:
-    """Raises RuntimeError unless each photograph is tested once, in a fold not trained on it.
+    """Raises RuntimeError unless each photograph is tested once, by a fold not trained on it.
 
     A fold without training or test photographs is an error too.
     """
@@ -181,8 +186,8 @@ def balanced(
 ) -> Int[np.ndarray, " m"]:
     """The rows, with random rows of rarer emotions repeated until all are equally frequent.
 
-    Only `rows` are counted, so the classes are balanced without the labels of held-out people. The
-    train step is the same as without balancing, so nothing is compiled again.
+    Frequencies are counted in `rows` only, so the labels of held-out people are not used. The train
+    step is the same as without balancing, so nothing is compiled again.
     """
     rng = np.random.default_rng([seed, len(rows)])
     groups = _by_emotion(rows, emotions)
@@ -200,7 +205,7 @@ def _by_emotion(rows: np.ndarray, emotions: Sequence[str]) -> list[np.ndarray]:
 
 
 def _people(subjects: Sequence[str] | np.ndarray) -> np.ndarray:
-    """The key of the person in each photograph; all spellings of a subject have the same key."""
+    """The key (`names.key`) of the person on each photograph."""
     return np.asarray([names.key(str(subject)) for subject in subjects], dtype=str)
 
 
@@ -209,8 +214,8 @@ def _given(protocol: str, splits: Sequence[str], photographs: int) -> Fold:
     given = np.asarray([str(name).strip().lower() for name in splits])
     if len(given) != photographs or not all(given):
         raise UserError(
-            f"{protocol} needs the column `split` (train, validation or test) in labels.csv; add "
-            "it, and run the stage photographs in a new workdir"
+            f"{protocol} needs a `split` (train, validation or test) for each photograph in "
+            "labels.csv; add it, and run the stage photographs in a new workdir"
         )
     unknown = sorted(set(given) - {TRAIN, VALIDATION, TEST})
     if unknown:
@@ -229,7 +234,7 @@ def _given(protocol: str, splits: Sequence[str], photographs: int) -> Fold:
 
 def _leave_one_subject_out(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _Pairs:
     del folds, seed  # each person is one fold
-    from sklearn.model_selection import LeaveOneGroupOut  # 1 s, which a training does not need
+    from sklearn.model_selection import LeaveOneGroupOut  # takes 1 s; training does not need it
 
     _require("leave_one_subject_out", 2, len(np.unique(people)), "people")
     return LeaveOneGroupOut().split(people, labels, groups=people)
@@ -280,4 +285,4 @@ _SPLITTERS: dict[str, _Splitter] = {
 
 GIVEN = ("fixed_split", "cross_set")
 PROTOCOLS = (*_SPLITTERS, *GIVEN)
-"""Names that `config.protocol` may take."""
+"""The names of all protocols, as in `config.protocol`."""

@@ -1,7 +1,8 @@
 """No training: the emotion model at `config.init`, restricted to the labels of the photographs.
 
-The training people of a fold are used only to fit the temperature. The number of test crops is
-that of the model's record, as in `predict`, and not `config.test_crops`.
+The training faces of a fold are used only to fit the temperature. The test crops and zooms are
+those in the model's record, as in `predict`; `config.test_crops` and `config.test_zooms` have no
+effect.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Selects one of the other methods within each fold, by inner cross-validation.
+r"""Selects one of the other methods within each fold, on people who are held out for it.
 
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --workdir=WORK/emotion
@@ -12,22 +12,27 @@ The candidates, in the order of preference:
     as_is         if `config.init` is an emotion model that knows all labels; with the test crops
                   of its record
 
-Each candidate is evaluated by three-fold cross-validation over the training people of the fold.
-The first candidate is selected whose log loss is within one standard error, over people, of the
-lowest (Breiman, Friedman, Olshen & Stone 1984), since smaller differences are not significant. The
-criterion is the log loss and not the accuracy, because the accuracies of many candidates are equal
-on a few dozen photographs. The temperature of the selected candidate is fitted to the same
-predictions. The method of the final model is selected in the same way, on all people.
+Here, a person-relative model counts as one that knows no labels.
+
+Each candidate is evaluated by cross-validation over the training people of the fold, in at most
+three folds, or on the validation people that the labels define. The first candidate is selected
+whose log loss is within one standard error, over people, of the lowest (Breiman, Friedman, Olshen &
+Stone 1984), since a smaller difference may be due to chance. The criterion is the log loss and not
+the accuracy, because on a few dozen photographs many candidates have the same accuracy. The
+temperature of the selected candidate is fitted to the same predictions. The method of the final
+model is selected by cross-validation over all people. If there is only one person, the first
+candidate is used, without a temperature.
 
 A network that has never learned emotions (no emotion model, and not continued from the starter) is
 trained as `config.longer` says: 100 steps at a low rate are enough for the starter, but hardly
 change random weights.
 
-If `config.init` is a model directory, its own backbone is used; `config.backbone` describes that of
-weight files and of random weights. `config.image_size` must be that of the model.
+If `config.init` is a model, the backbone in its record is used, and `config.image_size` must be
+that of the model; `config.backbone` describes the backbone of weight files and of random weights.
 
-Cost: four trainings per fold instead of one with `fine_tune`: 5 folds of 90 photographs take 167 s
-on 2 idle CPU cores, of 440 photographs 14 minutes on 2 busy ones.
+Cost: up to four trainings of the network per fold; `fine_tune` without inner selection needs one.
+With 5 folds, 90 photographs take 167 s on 2 idle CPU cores, and 440 photographs take 14 minutes on
+2 busy ones.
 Expect: docs/results.md, "Real people".
 """
 
@@ -55,9 +60,9 @@ from fer_jax.recogniser import TASK
 from fer_jax.schemas.fields import Section
 from fer_jax.training import model_directory
 
-_CHOICE = "inner/choice.json"  # in a fold's folder: the candidates on its inner people
+_CHOICE = "inner/choice.json"  # in a fold's folder: the results of the candidates
 _INNER_FOLDS = 3
-_RECORDED = set(records.Tried.model_fields)  # in the record of the model
+_RECORDED = set(records.Tried.model_fields)  # the fields that the record of the model contains
 _LEAST = 1e-12  # a probability of 0 has no finite loss
 
 
@@ -65,7 +70,8 @@ class Tried(records.Tried):
     """The result of a candidate on inner validation people.
 
     Attributes:
-        temperature: fitted to these predictions; `log_loss` is that at this temperature.
+        temperature: the temperature fitted to the predictions; `log_loss` and `losses` are computed
+            at this temperature.
         losses: the log loss of each predicted photograph, in the order of the training faces or, if
             the labels define validation people, of their faces.
     """
@@ -75,7 +81,7 @@ class Tried(records.Tried):
 
 
 class Choice(Section):
-    """`inner/choice.json`: the candidates that were evaluated, in order of preference."""
+    """The content of `inner/choice.json`: results of the candidates, in order of preference."""
 
     tried: list[Tried]
 
@@ -101,7 +107,10 @@ class Auto:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Selects a candidate on inner validation people, and trains it on all of `train`."""
+        """Selects a candidate on inner validation people, and trains it on all of `train`.
+
+        If `inner` is None and `train` shows only one person, the first candidate is trained.
+        """
         trainings = len(self.candidates) * (1 if inner else _INNER_FOLDS) + 1
         with console.Progress(total=trainings, unit="trainings") as progress:
             tried = self._try_all(train, inner, seed, folder, progress)
@@ -119,7 +128,7 @@ class Auto:
         return self.fit(faces, None, seed=seed, folder=workdir / "everyone")
 
     def speed(self) -> dict[str, Any]:
-        """Steps, compilations, and the figures of the last training."""
+        """The entries of the candidate that trains the network; see its method."""
         speed: dict[str, Any] = next(iter(self.candidates.values())).speed()
         return speed
 
@@ -139,7 +148,7 @@ class Auto:
         if not sides:
             return []
         file = folder / _CHOICE
-        # A run that was killed continues with the candidate that it was evaluating.
+        # After a run was killed, candidates with a result are not evaluated again.
         tried = records.read(Choice, file).tried if file.exists() else []
         for name in list(self.candidates)[len(tried) :]:
             answers = np.full((len(truth), self._classes), 1 / self._classes)
@@ -155,10 +164,12 @@ class Auto:
 
 
 def select(tried: list[Tried], people: list[str]) -> Tried:
-    """The first candidate that is no worse than the best by more than one standard error.
+    """The first candidate whose log loss is within one standard error of the lowest.
+
+    The standard error is that of the difference in log loss, over people.
 
     Args:
-        tried: in order of preference, at least one.
+        tried: the results of the candidates in order of preference, at least one.
         people: the person on each predicted photograph.
     """
     best = min(tried, key=lambda one: one.log_loss)
@@ -223,7 +234,10 @@ def _longer(config: schemas.Crossval) -> schemas.Crossval:
 
 
 def _inner_folds(train: FaceSet, seed: int) -> list[tuple[FaceSet, FaceSet, np.ndarray]]:
-    """Inner training faces, validation faces, and the rows of the latter; empty for one person."""
+    """For each inner fold, the training faces, the validation faces and the rows of the latter.
+
+    The list is empty if there is only one person.
+    """
     people = len({names.key(person) for person in train.people})
     if people < 2:
         return []

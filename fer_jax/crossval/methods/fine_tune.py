@@ -1,6 +1,6 @@
 """Fine-tuning: trains the network, except for frozen parameters, in each fold.
 
-All fits, including those on inner people, share one compiled step.
+All fits, including those for the selection of hyperparameters, share one compiled step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fer_jax.training.trained_model import Model
 from fer_jax.workdir import read_json, write_json
 
 _HEAD = tuple(f"parameters/heads/{TASK}/linear/{name}" for name in ("kernel", "bias"))
-_CHOICE = "inner/choice.json"  # in a fold's folder: numbers of steps tried on its inner people
+_CHOICE = "inner/choice.json"  # in a fold's folder: the results of the numbers of steps
 
 
 class FineTune:
@@ -49,7 +49,9 @@ class FineTune:
             for init in set(self._inits.values()) - {""}
         }
         self.facts = Facts(
-            chosen_by="steps and temperature, on inner people" if config.inner.share else "",
+            chosen_by="steps and temperature, on inner validation people"
+            if config.inner.share
+            else "",
             chosen_on_validation=f"steps and temperature, {VALIDATION}",
             wants_inner=True,
             steps=self.steps,
@@ -61,7 +63,7 @@ class FineTune:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Trains on `train`, with steps and temperature selected on the inner people, if any."""
+        """Trains on `train`, with steps and temperature selected on `inner` unless it is None."""
         chosen: dict[str, Any] = {"steps": self.steps, "temperature": None}
         trainings = 1 + len(self.config.inner.checkpoints) * (inner is not None)
         with console.Progress(total=trainings, unit="trainings") as progress:
@@ -74,7 +76,10 @@ class FineTune:
         return NetworkModel(model, chosen["temperature"], text)
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
-        """Trains on all faces, with the median number of steps and temperature of the folds."""
+        """Trains on all faces, with the median number of steps and temperature of the folds.
+
+        If nothing was selected in the folds, it trains for all steps, without a temperature.
+        """
         choices = [_best(_tried(file)) for file in sorted(workdir.glob(f"folds/*/{_CHOICE}"))]
         steps, temperature = self.steps, None
         if choices:
@@ -89,7 +94,7 @@ class FineTune:
         return self._backbones.get(self._inits[seed], {})
 
     def speed(self) -> dict[str, Any]:
-        """Steps, compilations, and the figures of the last fit."""
+        """Steps, compilations, and the speed of the last fit (`first_step_s`: of the first)."""
         compiled = self.learner.compile_seconds
         return {
             "steps_per_fold": self.steps,
@@ -107,7 +112,7 @@ class FineTune:
         progress: console.Progress,
     ) -> dict[str, Any]:
         """The number of steps with the lowest log loss on `validation`, and its temperature."""
-        # A run that was killed has tried these already; its checkpoint is of a later step.
+        # After a run was killed, its results are not computed again; its checkpoint is later.
         tried = _tried(file)
         for share in sorted(self.config.inner.checkpoints)[len(tried) :]:
             steps = max(1, round(share * self.steps))
@@ -140,7 +145,7 @@ class FineTune:
         return self._model(init, fitted.state, temperature)
 
     def _model(self, init: str, state: State, temperature: float | None) -> Model:
-        """The model of a state; models with the same `init` share compiled functions and record."""
+        """The model of a state; models with the same `init` share their compiled functions."""
         weights = model_directory.arrays_of(state)
         if init not in self._models:
             record = record_of(self.config, self.config.backbone, self.learner.tasks, init)

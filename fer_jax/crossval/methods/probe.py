@@ -1,9 +1,9 @@
 """A logistic regression on features of the frozen backbone, which are computed once per face.
 
-`config.features` may add "gradients", histograms of oriented gradients, which show fine lines that
-a network trained on other faces misses, and "depths", the pooled outputs of earlier stages. With
-`config.reference` the features of a face are relative to those of its person
-(`fer_jax.training.person_relative`).
+`config.features` names the inputs: "backbone", the features of the backbone; "gradients",
+histograms of oriented gradients, which show fine lines that a network trained on other faces may
+miss; and "depths", the pooled outputs of earlier stages. With `config.reference`, the features of a
+face are relative to those of other faces of the same person (`fer_jax.training.person_relative`).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class LinearProbe:
             gradients="gradients" in config.features,
             reference=config.reference,
         )
-        # `fit_head` splits off inner people itself.
+        # `fit_head` holds out inner validation people itself, so `wants_inner` is not needed.
         self.facts = Facts(
-            chosen_by="penalty and temperature, by cross-validation over inner people",
+            chosen_by="penalty and temperature, by cross-validation over training people",
             chosen_on_validation=f"penalty and temperature, {VALIDATION}",
             frozen=True,
             features=tuple(config.features),
@@ -49,7 +49,8 @@ class LinearProbe:
     ) -> NetworkModel:
         """Fits the head, with penalty and temperature selected on inner validation people.
 
-        References of training people use their labels, unlike those of held-out people.
+        With a reference, the references of training and validation people are computed with their
+        labels, those of held-out people without.
         """
         features, shown, population = self._relative(train)
         validation = None
@@ -88,7 +89,7 @@ class LinearProbe:
     ) -> tuple[Float[np.ndarray, "n views f"], FaceSet, Float[np.ndarray, "views g"] | None]:
         """The inputs of the head, the faces that they belong to, and the mean reference.
 
-        Neutral reference photographs are excluded.
+        Neutral reference photographs are excluded. Without a reference, the last result is None.
         """
         features = self.backbone.features(faces)
         if not self._reference:

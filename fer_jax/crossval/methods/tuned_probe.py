@@ -1,9 +1,9 @@
 """Fine-tuning, then a logistic regression on features of the fine-tuned backbone and on gradients.
 
-The backbone is fine-tuned as `config.optimizer` and `config.min_steps` say. Its weights are then
-averaged with the initial ones, which keeps more of the accuracy on other people (Wortsman et al.
-2022, arXiv:2109.01903). A strongly penalised linear head replaces the head of the fine-tuning.
-The head also reads histograms of oriented gradients, which show fine lines that the network misses.
+The network is fine-tuned for all training steps. The weights of its backbone are then averaged with
+the initial ones, unless these were random, which keeps more of the accuracy on other data (Wortsman
+et al. 2022, arXiv:2109.01903). A strongly penalised linear head replaces the fine-tuned head. It
+also reads histograms of oriented gradients, which show fine lines that the network may miss.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TunedProbe:
         return self.fit(faces, None, seed=seed, folder=workdir / "everyone")
 
     def speed(self) -> dict[str, Any]:
-        """Steps, compilations, and the figures of the last fit."""
+        """Steps, compilations, and the speed of the last fine-tuning."""
         return self._fine_tune.speed()
 
 
