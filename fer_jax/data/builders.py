@@ -2,9 +2,9 @@
 
 A name without a dot is a folder in `datasets/`. This folder is not a Python package, since a
 well-known package is called `datasets`. Its builders are loaded by path: from `fer_jax/_datasets`
-if installed, and from `datasets/` next to the package in a checkout. A dotted name is any module
-with an attribute `Builder`. TensorFlow is not needed: records are ArrayRecord files, and images
-stay encoded.
+if installed, and from `datasets/` next to the package in a checkout. A dotted name is that of a
+module with an attribute `Builder`. The builders of this project do not need TensorFlow: records are
+ArrayRecord files, and images stay encoded.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Boo
     Args:
         sources: the source of each example.
         places: the position of each example in its source, such as the frame number.
-        share: fraction of the sources to hold out; at least one source is held out.
+        share: fraction of the sources (at least one) or of the places of a single source.
 
     Returns:
         Whether each example is held out.
@@ -111,7 +111,7 @@ def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Boo
 
 
 def config_with(name: str, **fields: str) -> tfds.core.BuilderConfig:
-    """The first config of a data set, with `fields` changed."""
+    """The first config of a data set with `fields` changed, named "with_folders"."""
     first = builder_class(name).BUILDER_CONFIGS[0]
     return dataclasses.replace(first, name="with_folders", **fields)
 
@@ -122,7 +122,8 @@ def build(
     """Writes the records of a data set unless they exist, and returns its builder.
 
     Any builder that follows TFDS's conventions works. If it has a method `input_digest(root)`, the
-    records are written again when its result changes; otherwise, when any file below `root` does.
+    records are written again when its result changes; otherwise, when the name, size or
+    modification time of a file below `root` does. They are also written again for a new version.
 
     Records are written to `data_dir/<name>-<config>-<digest of the input>/`, so that changed input
     gives new records; older ones of the same name and config are deleted. A folder is written under
@@ -175,7 +176,10 @@ def build(
 
 
 def _digest_of(root: str | os.PathLike[str], *, without: str | os.PathLike[str]) -> str:
-    """A digest of the names, sizes and times of all files below `root`, except below `without`."""
+    """A digest of the names, sizes and modification times of the files below `root`.
+
+    Files below `without` are left out.
+    """
     folder, left_out = Path(root).absolute(), Path(without).absolute()
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):

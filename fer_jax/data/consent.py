@@ -51,8 +51,9 @@ class Consent:
 class Ledger:
     """A consent ledger at the time of reading.
 
-    `people` maps each subject (`names.key`) to its row. A ledger with `problems` must not be used.
-    `description` says which ledger it is and when it was read, without names of people.
+    `people` maps the key of each subject (`names.key`) to the subject's consent. A ledger with
+    `problems` must not be used. `description` says which ledger it is and when it was read, without
+    names of people.
     """
 
     file: Path
@@ -69,7 +70,7 @@ class Ledger:
 def read_ledger(folder: Path) -> Ledger:
     """The ledger in a folder.
 
-    Without `consent.csv` the ledger is empty and has no problems. Anything that may be an
+    Without a ledger, the result is empty and has no problems. Anything that may be an unreadable or
     incomplete ledger is a problem, since it may contain a withdrawal: a broken link, a folder, a
     malformed row, an unknown column, a ledger with another name or in another format.
     """

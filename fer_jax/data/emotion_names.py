@@ -1,4 +1,4 @@
-"""The emotion that a name in labels means: "anger", "خشم" and "عصبانی" are read as "angry"."""
+"""The emotion that a name in the labels stands for, such as "angry" for "anger" and "خشم"."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fer_jax.plugins import did_you_mean
 class EmotionNames:
     """The names that are read as one of a closed set of emotions, or ignored.
 
-    These are the names of `emotions` and `ignore` themselves, and then their aliases in
-    `fer_jax/languages/emotions.toml`. If two of `emotions` are aliases of each other, neither of
-    them has any other alias.
+    These are the names in `emotions` and `ignore` and, unless they already have a meaning, their
+    aliases in `fer_jax/languages/emotions.toml`. If two of `emotions` (or two of `ignore`) are
+    names of the same emotion, the aliases of that emotion are not known.
 
     Args:
         emotions: the closed set.

@@ -1,9 +1,8 @@
 """Batches for the training loop, prefetched by Grain and exactly resumable.
 
-The examples in batch number `t` of all hosts depend only on the data set, the size of that batch
-and the seed. Grain prefetches them in threads or in worker processes. So the batches depend neither
-on the number of workers nor on the number of hosts, and the position to resume from is a single
-number.
+The examples in the global batch number `t`, that of all hosts together, depend only on the data
+set, the size of that batch and the seed, but not on the number of workers or hosts. So the position
+to resume from is a single number. Grain prefetches the examples in threads or worker processes.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ _THREADS = 4
 class TrainIterator(Iterator[IteratorBatch]):
     """Endless training batches: the arrays of `sources.Batch`, and `mask`, bool [B].
 
-    Each epoch contains every example once, in a new order. A batch may span two epochs, so every
-    batch is full and `mask` is always True.
+    Each epoch contains every example once, in a new order. A batch may span several epochs, so that
+    each batch is full and `mask` is True everywhere.
 
     Args:
         source: the examples.
@@ -92,10 +91,10 @@ class TrainIterator(Iterator[IteratorBatch]):
         return {"next_batch": self._next_batch, **self._identity}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues exactly where `get_state` was called, with any number of workers or hosts.
+        """Continues where `get_state` was called, with any number of workers or hosts.
 
         Raises:
-            UserError: the state belongs to another data set, global batch size or seed.
+            UserError: the state has another number of examples, global batch size or seed.
         """
         for name, value in self._identity.items():
             if state[name] != value:

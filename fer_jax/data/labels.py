@@ -60,7 +60,8 @@ def read_labels(
         "people_without_consent" (in the ledger).
 
     Raises:
-        UserError: the message lists every problem with its file and line.
+        UserError: there are no photographs that may be used, or something is wrong with a label, a
+            picture or the consent ledger; the message lists up to 200 problems with file and line.
     """
     source = Path(path)
     if not os.path.lexists(source):
@@ -100,7 +101,7 @@ def read_labels(
     if not kept:
         raise UserError(
             f"{source}: no photograph may be used, since {consent.NAME} has no valid consent "
-            "(train=yes, not revoked) for anyone in them; add photographs of people who consent"
+            "(train=yes, not revoked) of any of the people; add photographs of people who consent"
         )
     labels = pd.DataFrame(kept, columns=list(COLUMNS)).astype({"ledger_line": "int32"})
     withheld = {row.subject for row in rows} - set(labels["subject"])
@@ -128,10 +129,10 @@ def read_labels(
 
 
 def files_read(path: str | os.PathLike[str]) -> list[Path]:
-    """The files, besides `path` itself, on which the result of reading it depends.
+    """Files, besides `path` itself, on which the result of reading it depends.
 
-    These are the consent ledger, also one in the folder above, and the table of pseudonyms, whether
-    or not they exist, and, if `path` is a table, the pictures that it lists. If `path` is a folder,
+    These are the consent ledger, one in the folder above, and the table of pseudonyms, whether or
+    not they exist, and, if `path` is a table, the pictures that it lists. If `path` is a folder,
     the other files below it are not included.
     """
     source = Path(path)
@@ -287,7 +288,7 @@ def _unreadable(rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _split_problems(rows: Iterable[_Row]) -> Iterator[str]:
-    """Subjects in several splits, and rows without a split if other rows have one."""
+    """Problems: subjects in several splits, and rows without a split if other rows have one."""
     splits: dict[str, dict[str, str]] = {}
     without = []
     for row in rows:
@@ -307,7 +308,7 @@ def _split_problems(rows: Iterable[_Row]) -> Iterator[str]:
 
 
 def _not_in_ledger(ledger: consent.Ledger, rows: Sequence[_Row]) -> Iterator[str]:
-    """The subjects without a row in the consent ledger, if it has no other problems."""
+    """Problems: subjects without a row in the consent ledger, if it has no other problems."""
     if os.path.lexists(ledger.file) and not ledger.problems:
         for subject, place in {row.subject: row.place for row in reversed(rows)}.items():
             if names.key(subject) not in ledger.people:
@@ -315,7 +316,7 @@ def _not_in_ledger(ledger: consent.Ledger, rows: Sequence[_Row]) -> Iterator[str
 
 
 def _misplaced_ledgers(ledger: Path, rows: Sequence[_Row]) -> Iterator[str]:
-    """Ledgers above or among the photographs, where they are not read."""
+    """Problems: ledgers above or among the photographs, where they are not read."""
     root = ledger.parent.absolute()
     above = root.parent / consent.NAME
     if os.path.lexists(above) and not os.path.lexists(ledger):

@@ -1,8 +1,7 @@
-"""The lineage of workdirs: from which others each was made, by the paths in its config.
+"""The lineage of workdirs: what each was made from, according to the paths in its config.
 
 A workdir is a folder with the `config.json` of a stage. The paths in this config are its inputs:
-other workdirs, models in them, weight files, folders of photographs or videos. No other module
-reads these paths from finished runs.
+other workdirs, models in them, weight files, folders of photographs or videos.
 """
 
 from __future__ import annotations
@@ -52,7 +51,10 @@ W = TypeVar("W", bound=Workdir)
 
 @dataclass(frozen=True)
 class Ancestry:
-    """The workdirs that led to a model, nearest first, and the paths that are not in a workdir."""
+    """The workdirs that led to some models, nearest first, and the weights without a workdir.
+
+    `unknown` contains the paths, or the names of published weights.
+    """
 
     workdirs: tuple[Workdir, ...] = ()
     unknown: tuple[Path, ...] = ()
@@ -105,7 +107,7 @@ def workdir_of(path: Path) -> Workdir | None:
 
 
 def workdirs_below(folder: Path) -> list[Workdir]:
-    """All workdirs at or below `folder`, also behind links that lead out of it; sorted.
+    """All workdirs at or below `folder`, or below folders outside to which it has links; sorted.
 
     An interrupted removal may leave only the record of written files; the stage is "" then.
     """
@@ -144,8 +146,9 @@ def ancestors(paths: Iterable[str]) -> Ancestry:
 def descendants(folders: Iterable[Path], among: Iterable[W]) -> list[W]:
     """The workdirs in `among` that were made from `folders`, directly or through other workdirs.
 
-    Those in `folders` are not included. Each workdir comes after those that it was made from, so
-    that an interrupted deletion in reverse order can be continued.
+    Those in `folders` are not included. They are in the order of their distance from `folders`,
+    the number of workdirs on the shortest way, so that each is still connected with `folders`
+    when a deletion in reverse order is interrupted.
     """
     known = {workdir.folder: workdir for workdir in among}
     sources = {folder: _sources(workdir, known) for folder, workdir in known.items()}

@@ -1,6 +1,6 @@
 """The manifest, one row per detected face, and the list of non-faces.
 
-Rows are never deleted from a manifest: a rejected face gets the status "removed" and a reason.
+A rejected face keeps its row in the manifest, with the status "removed" and a reason.
 """
 
 from __future__ import annotations

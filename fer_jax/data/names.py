@@ -1,7 +1,7 @@
-"""Comparison of names in any spelling: Unicode normalisation for Persian and other scripts.
+"""Comparison of names that are spelled differently: Unicode normalisation, also for Persian.
 
-Keyboards, phones and spreadsheets spell the same Persian name differently: with Arabic or Persian
-letters and digits, with or without vowel signs, joiners and direction marks.
+Keyboards, phones and spreadsheets may spell the same Persian name differently: with Arabic or
+Persian letters and digits, with or without vowel signs, joiners and direction marks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SHOWN = 80  # characters of a name in a message
 
 @functools.lru_cache(maxsize=1 << 16)
 def key(name: str) -> str:
-    """A key that is the same for all spellings of a name, and different for different names.
+    """A key of a name; names with the same key are spellings of one name.
 
     Compatibility forms are normalised (NFKC), Arabic letters become Persian, and digits of any
     script become 0 to 9. Arabic vowel signs, joiners, direction marks and other invisible
@@ -52,7 +52,7 @@ def shown(name: str) -> str:
 
 
 def digest(name: str) -> str:
-    """16 hexadecimal digits that replace a name which is too long or already used."""
+    """The first 16 hexadecimal digits of the SHA-256 of a name, to replace an unusable name."""
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 

@@ -1,6 +1,6 @@
-"""Finding and deleting the photographs of one person: either all of them are deleted, or none.
+"""Finding and deleting the photographs of one person, and the person's rows in tables.
 
-Nothing outside the folder of photographs is ever deleted. If a symbolic link points to a photograph
+Only files in the folder of photographs are deleted. If a symbolic link there points to a photograph
 inside the folder, both are deleted. If it points outside, the user has to decide first.
 """
 
@@ -27,7 +27,7 @@ class Originals:
 
     Attributes:
         root: the folder, with links resolved.
-        files: the photographs and the links to them.
+        files: the photographs, the links to them, and thumbnails made by operating systems.
         folders: the person's folders and the links to them.
         rows: the rows of tables that are about the person.
         listed: all files that the table assigns to other people.
@@ -81,7 +81,7 @@ def find_originals(photos: Path, person: Person) -> Originals:
 
 
 def delete_files(found: Originals) -> None:
-    """Deletes the photographs, the links to them, and the folders that become empty.
+    """Deletes the files of `found`, and its folders that become empty.
 
     Raises:
         OSError: a file cannot be deleted; the next run deletes the rest.
@@ -158,7 +158,7 @@ def _find_listed(found: Originals, kept: Sequence[tables.Row], gone: Sequence[ta
 
 
 def _find_in_folders(found: Originals, person: Person) -> None:
-    """Adds the pictures in folders with the person's name, except those that a table lists."""
+    """Adds the pictures in the person's folders, except those of other people in the table."""
     listed = {str(file) for file in found.listed}
     for own in sorted(found.root.iterdir()):
         if person.is_named(own.name) and own.is_dir():

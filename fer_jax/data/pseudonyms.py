@@ -22,7 +22,7 @@ COLUMNS = ("subject", "pseudonym")
 
 
 def pseudonymise(labels: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The labels with random ids for `subject`, and `photo` without file names.
+    """The labels with random ids as `subject`, and with digests of file names in `photo`.
 
     `folder/pseudonyms.csv` (subject, pseudonym) links ids and names, and gets a row for each new
     subject. It belongs to the owner of the photographs; no workdir has a copy. Ids are random, not
@@ -101,7 +101,7 @@ def _append(file: Path, drawn: dict[str, str]) -> None:
 
 
 def read_pseudonyms(folder: Path) -> dict[str, str]:
-    """Pseudonyms by subject; empty if there is no table.
+    """The pseudonym of each subject in the table of `folder`; empty if there is no table.
 
     Raises:
         UserError: the table is damaged, lists a subject twice, assigns the same pseudonym to two

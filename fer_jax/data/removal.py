@@ -4,10 +4,14 @@ Everything is found before anything is deleted: the photographs and rows (`fer_j
 the workdirs that contain the person, and those made from them (`fer_jax.data.lineage`). In these
 workdirs only files that a stage recorded as its own are deleted (`fer_jax.outputs`):
 
-- A workdir with one row per picture (`photographs`, `predict`) loses the person's rows and pictures
-  and the contact sheets, and keeps the rows and pictures of other people.
-- Any other workdir is emptied, including its models, since a model cannot forget a person, and
-  since folds, reports and records mix people. The command that made it makes it again.
+- A workdir of `photographs` or `predict` that shows the person loses the person's rows and pictures
+  and the contact sheets, and keeps the rows and pictures of other people. Predictions of this
+  person alone are emptied.
+- Other workdirs that contain the person or were made from such workdirs are emptied, including
+  their models, since a model cannot forget a person, and since folds, reports and records mix
+  people. The same command makes them again.
+- Predictions by such a model that show only other people are kept, unless a pipeline made them.
+- A training run that was only measured on the person's photographs loses the files that show them.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ _BY_PICTURE = ("photographs", "predict")  # stages whose tables have one row per
 _PICTURES = frozenset((".png", ".jpg"))
 # Files of a training run that show the faces it was probed on.
 _PROBE_FILES = ("neighbours.png", "embedding.png", records.PROBED)
-_RUN_FILES = frozenset(("done.json", "error.log"))  # out of date after a removal, and with names
+# These are out of date after a removal, and may contain names.
+_RUN_FILES = frozenset(("done.json", "error.log"))
 _TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".log", ".md", ".txt"))
 _EXPORTED = (".onnx", ".stablehlo")  # models that the stage `export` wrote
 _MOST_PROBLEMS = 10  # in the message
@@ -43,7 +48,10 @@ _MOST_PROBLEMS = 10  # in the message
 
 @dataclass(frozen=True, eq=False)
 class Contents(Workdir):
-    """A workdir, the files that stages recorded as their own in it, and the tables among them."""
+    """A workdir, the files that stages recorded as their own in it, and the tables among them.
+
+    Without a record, `written` contains all files.
+    """
 
     written: tuple[str, ...] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -56,11 +64,13 @@ class Plan:
     Attributes:
         person: the person to remove.
         originals: photographs and rows to delete.
-        sources: the person's photographs and rows in all folders of photographs, passed or not.
-        reduced: workdirs that lose only the person's rows and pictures.
-        emptied: workdirs that lose everything, nearest to the photographs first.
+        sources: `originals`, then the person's photographs and rows in the other folders from which
+            workdirs were made.
+        reduced: workdirs that lose the person's rows and pictures, and files that mix people.
+        emptied: workdirs that lose everything, those that contain the person before those made from
+            them.
         thinned: workdirs that lose only some files that show the person, and these files.
-        kept: predictions that a model in an emptied workdir made for other pictures.
+        kept: workdirs of predictions for other pictures, by models in emptied workdirs.
         videos: videos whose path contains the person's name, which are not deleted.
         problems: what the user has to do by hand first.
     """
@@ -89,12 +99,12 @@ class Removed:
     """The result of a removal; paths are text.
 
     Attributes:
-        nobody: True if nobody has that name, so that nothing was deleted.
+        nobody: True if nothing of a person with that name was found, and nothing was deleted.
         files: the deleted files.
         rows: the number of deleted table rows.
-        models: the deleted models, all of which were trained on the person.
-        kept: workdirs of predictions that these models made.
-        left: files that still contain the person's name, which the user should check.
+        models: the deleted models, which were made from the person's data, directly or indirectly.
+        kept: workdirs of predictions that such models made for other pictures.
+        left: files that may still show or name the person, which the user should check.
     """
 
     nobody: bool = False
@@ -122,7 +132,7 @@ def remove_person(
     Raises:
         UserError: `work` is not a folder, a table or a record of written files is damaged,
             something has to be done by hand first, or another process is using a workdir that would
-            change. Nothing is deleted then.
+            change. Nothing was deleted then, unless a table became unreadable during the removal.
     """
     if not work.is_dir():
         raise UserError(
@@ -162,7 +172,7 @@ def read_contents(work: Path) -> list[Contents]:
 def make_plan(
     person: Person, photos: Path | None, contents: Sequence[Contents], work: Path
 ) -> Plan:
-    """Finds everything that has to be deleted so that no data of a person remain.
+    """Finds everything that has to be deleted to remove a person, and the problems that prevent it.
 
     Raises:
         UserError: a table of photographs, consent or pseudonyms cannot be read.
@@ -203,7 +213,7 @@ def make_plan(
 
 
 def people_to_remove(photos: Path, work: Path) -> list[str]:
-    """The people without consent who still occur in workdirs of other stages below `work`.
+    """The people without consent who still occur in workdirs below `work`, by name in the ledger.
 
     Workdirs of the stage `photographs` do not count: it drops such people when it runs again. The
     list is empty if the ledger has problems, which that stage reports.
@@ -292,7 +302,10 @@ def _holds(one: Contents, plan: Plan) -> bool:
 
 
 def _reads_originals(workdir: Workdir, found: Sequence[Originals]) -> bool:
-    """Whether a stage other than `photographs`, which has a table, read one of these files."""
+    """Whether one of these files is in a folder that the stage read.
+
+    False for `photographs`, since its table says which it read, and for pipelines.
+    """
     if workdir.stage in ("photographs", PIPELINE):
         return False
     folders = [path.parent if path.suffix == ".csv" else path for path in workdir.made_from]
@@ -423,7 +436,10 @@ def _tidy(folder: Path, person: Person) -> None:
 
 
 def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
-    """Deletes the contact sheets, the person's pictures and, last, their rows in the tables."""
+    """Deletes the contact sheets, the person's pictures and, last, their rows in the tables.
+
+    A workdir of predictions is emptied if all rows are the person's.
+    """
     person = plan.person
     rows = {
         name: person.rows(table) | _from_originals(table, one, plan.sources)
@@ -453,7 +469,7 @@ def _write_table(file: Path, table: pd.DataFrame) -> None:
 
 
 def _from_originals(table: pd.DataFrame, workdir: Workdir, found: Sequence[Originals]) -> pd.Series:
-    """Whether each prediction is of a file that the labels assign to the person: bool [N]."""
+    """Whether each prediction is of one of the person's photographs: bool [N]."""
     files = {file for one in found for file in one.files}
     roots = workdir.inputs.get("input", ())
     if "source" not in table.columns or not files:
@@ -495,7 +511,7 @@ def _delete(folder: Path, names: Sequence[str], done: Removed) -> None:
 
 
 def _left(plan: Plan, work: Path, photos: Path | None) -> list[str]:
-    """Files that the user should check: videos, and files that still contain the person's name."""
+    """Files that the user should check: the person's videos, and the result of `_mentions`."""
     return [str(video) for video in plan.videos] + sorted(_mentions(plan, work, photos))
 
 

@@ -115,7 +115,7 @@ class RecordSource:
     """Examples in ArrayRecord files, decoded on access.
 
     Args:
-        folder: the folder of the variant, as TFDS calls it (it contains `dataset_info.json`).
+        folder: the folder of the records, which contains `dataset_info.json`.
         split: a TFDS split expression, such as "train" or "train+validation".
         image_size: S; images are resized to [S, S].
 
@@ -130,7 +130,7 @@ class RecordSource:
         label = features.get(LABEL)
         self.classes = tuple(getattr(label, "names", None) or ())
         try:
-            # TFDS would decode to four channels or 16 bits, so images are decoded in `_example`.
+            # TFDS may decode to four channels or 16 bits, so images are decoded in `_example`.
             self._records = builder.as_data_source(
                 split, decoders={"image": tfds.decode.SkipDecoding()}
             )
@@ -158,7 +158,7 @@ class RecordSource:
         return {"image": images, **labels}
 
     def in_memory(self) -> ArraySource:
-        """The same examples, decoded and kept in memory, where each takes S * S * 3 bytes."""
+        """The same examples, decoded and kept in memory; each image takes S * S * 3 bytes."""
         names = (LABEL, *self._task_labels)
         labels = {name: np.empty(len(self), np.int32) for name in names}
         ids = [""] * len(self)
@@ -174,7 +174,7 @@ class RecordSource:
         return ArraySource(images, labels.pop(LABEL), ids, self.classes, labels)
 
     def _example(self, index: int, record: dict[str, Any]) -> Example:
-        # Builders from other projects have no ids.
+        # Records of builders from other projects may have no ids.
         name = record["id"].decode() if "id" in record else str(index)
         try:
             image = decode_image(record["image"])
@@ -213,8 +213,8 @@ def open_source(
             most 1 GiB (S * S * 3 bytes per example).
 
     Raises:
-        UserError: there is no such data set, config or split, or `root` does not contain what the
-            data set reads.
+        UserError: the records cannot be written (see `builders.build`), there is no such split, or
+            a picture cannot be decoded.
     """
     builder = builders.build(name, config, root, data_dir or Path(root) / "records")
     source = RecordSource(builder.data_path, split, image_size)
@@ -235,7 +235,7 @@ def read_faces(
         data_dir: the folder of the records, with one subfolder per workdir.
 
     Raises:
-        UserError: a crop cannot be read.
+        UserError: a crop cannot be read, or the records cannot be written.
     """
     images = np.empty((len(table), image_size, image_size, 3), np.uint8)
     for number, root in enumerate(table["root"].unique()):

@@ -16,7 +16,7 @@ from fer_jax.workdir import atomic_file
 
 PHOTOGRAPHS = pa.schema(
     [
-        pa.field("photo", pa.string(), nullable=False),  # path below the folder of photographs
+        pa.field("photo", pa.string(), nullable=False),  # unique id, such as p01/happy/1.png
         pa.field("subject", pa.string(), nullable=False),
         pa.field("emotion", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),  # "ok" or "no_face"
@@ -29,10 +29,10 @@ _MAX_ENTRIES = 10_000  # of a folder that are searched for pictures
 
 
 def read_photographs(root: str | Path) -> pd.DataFrame:
-    """The labelled faces of the workdir `root` of the stage `photographs`, one row per photograph.
+    """The labelled photographs in a workdir `root` of the stage `photographs`, one per row.
 
     The columns are those of PHOTOGRAPHS, any others that the stage wrote, `split` ("" if the labels
-    have none), `root`, and `file`, the path of the crop.
+    have none), `root`, and `file`, the path of the crop (without meaning if there is no face).
 
     Raises:
         UserError: `root` is not such a workdir, the stage has not finished there, or the table is
@@ -54,8 +54,8 @@ def read_table(file: Path, schema: pa.Schema) -> pd.DataFrame:
     """All columns of a Parquet file; those in `schema` are converted to its types.
 
     Raises:
-        UserError: the file cannot be read, lacks a column, or a column has another type or
-            missing values.
+        UserError: the file cannot be read or lacks a column, or values of a column are of another
+            type or, unless it is nullable, missing.
     """
     try:
         if not file.is_file():

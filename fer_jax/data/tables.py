@@ -1,4 +1,4 @@
-"""Strict reading of hand-written CSV tables: every problem is reported with its file and line."""
+"""Strict reading of hand-written CSV tables; a problem in a row is reported with file and line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class TableError(UserError):
 
 @dataclass(frozen=True)
 class Row:
-    """The stripped text of the requested columns, and the row's first and last line, from 1."""
+    """A row of a table: its file, its first and last line (from 1), and its text by column.
+
+    `value` has the requested columns only; white space around the text is removed.
+    """
 
     file: Path
     first_line: int
@@ -71,9 +74,9 @@ def read_rows(
         others: whether further columns are allowed; they are ignored.
 
     Raises:
-        TableError: the file cannot be read or is in another encoding, or its header lacks a
-            required column, has a column twice, a column without a name, or, if `others` is false,
-            an unknown column.
+        TableError: the file cannot be read, is in another encoding or is not valid CSV, or its
+            header lacks a required column, has a column twice, a column without a name, or, if
+            `others` is false, an unknown column.
     """
     lines = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
     problems: list[str] = []
