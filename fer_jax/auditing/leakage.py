@@ -1,6 +1,7 @@
 """Detection of leakage between training and test faces, before a model is trained.
 
-A leak is a photograph or a person in both train and test. Leaks within a fold:
+A leak is a photograph or a person in both train and test, where train includes validation and the
+pretraining data. Leaks within a fold:
 
     shared_id           a subject is in both train and test
     similar_id          two ids look alike, such as p1 and p01
@@ -10,8 +11,8 @@ A leak is a photograph or a person in both train and test. Leaks within a fold:
 
 Leaks between test people and the pretraining data:
 
-    pretraining_labels      the network was trained on photographs of a test person, with labels
-    pretraining_duplicate   a test photograph is among the pretraining faces
+    pretraining_labels      a test person's id is among the people of labelled pretraining data
+    pretraining_duplicate   a pretraining face is the same picture as a test photograph
     pretraining_person      a test person looks like a person in the pretraining videos
     pretraining_name        the name of a pretraining video contains a test person's id
 
@@ -53,7 +54,10 @@ _SHOWN = 60  # pairs on the contact sheet
 class Leak:
     """A suspected leak: what is tested, and what it resembles in the training data.
 
-    `pictures` are the files of the two faces, for the contact sheet.
+    `tested` and `other` are ids of people or photographs, or names of videos; for "same_person",
+    they are in alphabetical order. `score` is the similarity of the faces, 1 for equal names and
+    pixels. `pictures` are the files of a tested and of a training face, for the contact sheet;
+    empty if none is known.
     """
 
     kind: str
@@ -64,7 +68,7 @@ class Leak:
 
     @property
     def of_pretraining(self) -> bool:
-        """Whether the leak is one between test people and the pretraining data."""
+        """Whether the leak is between test people and the pretraining data."""
         return self.kind.startswith("pretraining_")
 
 
@@ -106,10 +110,10 @@ def audit(
     """All suspected leaks, sorted by kind and then by decreasing score.
 
     Args:
-        table: one row per photograph: `photo`, `subject`, `status`, `file` (of its aligned face)
-            and, if known, `digest` (of the picture's pixels).
-        folds: row positions in the table.
-        pretraining: the pretraining data of the network; None for none.
+        table: one row per photograph, with the columns `photo`, `subject`, `status`, `file` (of its
+            aligned face) and, if known, `digest` (of the picture's pixels).
+        folds: the folds, as row positions in the table.
+        pretraining: the pretraining data of the network; None if there are none.
     """
     tested = _Tested.of(table, folds)
     found = [*_ids(tested), *_identical(tested), *_near(tested), *_same_person(tested)]
@@ -127,15 +131,16 @@ def counts(leaks: Sequence[Leak]) -> dict[str, int]:
 
 
 def unintended(leaks: Sequence[Leak], protocol: str) -> list[Leak]:
-    """The leaks that were not intended: for the protocol "random", only those of pretraining data.
+    """The leaks that were not intended.
 
-    That protocol puts people into both train and test on purpose.
+    These are all leaks, except for the protocol "random", which puts people into both train and
+    test on purpose: then, they are the leaks between test people and the pretraining data.
     """
     return [leak for leak in leaks if leak.of_pretraining or protocol != "random"]
 
 
 def write(leaks: Sequence[Leak], folder: Path) -> None:
-    """Writes `leaks.csv`, `leaks.json` and, if pictures are known, `suspects.png`."""
+    """Writes `leaks.csv`, `leaks.json` (counts) and, if pictures are known, `suspects.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     outputs.delete(folder / "suspects.png")
     columns = ["kind", "tested", "other", "score"]
@@ -168,9 +173,9 @@ def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: P
     some = "; ".join(f"{leak.kind}: {leak.tested} and {leak.other}" for leak in forbidden[:3])
     names = ",".join(repr(kind) for kind in counts(forbidden))
     raise UserError(
-        f"people or pictures are in both train and test: {found} ({some}); see {folder}/leaks.csv "
-        f"and suspects.png; correct the labels or, if these are not leaks, allow them with "
-        f'--config.allow_leaks="({names},)"; the report will mention it'
+        f"people or pictures seem to be in both train (or pretraining) and test: {found} ({some}); "
+        f"see {folder}/leaks.csv and suspects.png; correct the labels or, if these are not leaks, "
+        f'allow them with --config.allow_leaks="({names},)"; the report will mention it'
     )
 
 
@@ -183,7 +188,7 @@ class _Tested:
         faces: the faces of the rows `rows` of the table.
         rows: the rows with a face, ascending.
         fold_of: the fold that tests each photograph; -1 for none.
-        seen: which photographs a fold uses for training or model selection.
+        seen: which photographs each fold uses for training or the selection of hyperparameters.
     """
 
     table: pd.DataFrame
@@ -205,12 +210,12 @@ class _Tested:
 
     @functools.cached_property
     def people(self) -> Shaped[np.ndarray, " n"]:
-        """The person in each photograph."""
+        """The person on each photograph."""
         return self.table["subject"].astype(str).to_numpy()
 
     @functools.cached_property
     def sides(self) -> list[tuple[set[str], set[str]]]:
-        """For each fold, the people used for training or selection, and the test people."""
+        """For each fold, the train and validation people, and the test people."""
         return [
             (set(self.people[seen]), set(self.people[self.fold_of == number]))
             for number, seen in enumerate(self.seen)
@@ -222,7 +227,7 @@ class _Tested:
         return sorted(set(self.people[self.fold_of >= 0]))
 
     def leaks(self, tested: Any, other: Any) -> Any:
-        """Whether the fold that tests the photographs at `tested` trains on those at `other`."""
+        """Whether the folds that test the photographs at `tested` use those at `other` (`seen`)."""
         fold = self.fold_of[tested]
         return (fold >= 0) & self.seen[fold, other]
 
@@ -313,7 +318,7 @@ def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
 
 
 def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
-    """Tested faces that are also among `faces`; `names` are the names of these faces."""
+    """Tested faces that are also among `faces`; `names` are the photographs or videos of these."""
     rows = np.flatnonzero(tested.fold_of[tested.rows] >= 0)
     photos = tested.table["photo"].to_numpy()[tested.rows[rows]]
     own = tested.faces.take(rows)
@@ -323,7 +328,7 @@ def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
 
 
 def _people_in_videos(tested: _Tested, faces: Faces, tracks: list[str]) -> Iterator[Leak]:
-    """Test people who resemble a track in a video; a weak test, which misses some people."""
+    """Test people who resemble a person in a video; a weak test, which misses some people."""
     owners = [f"person {name}" for name in tested.people[tested.rows]]
     others = [f"track {name}" for name in tracks]
     features = np.concatenate([tested.faces.features, faces.features])

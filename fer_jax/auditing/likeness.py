@@ -1,11 +1,11 @@
 """Similarity of aligned faces: whether two are the same picture, or show the same person.
 
-Three steps, each more expensive and more reliable than the previous one:
+Three comparisons; the first one finds the candidates for the second one:
 
     descriptors     gradients of every face; nearest neighbours by cosine, also of mirror images
-    same_picture    registers two faces onto each other and correlates their fine structure
-    people_alike    compares people by the descriptors of all their faces, in a metric that gives
-                    little weight to differences between faces of the same person
+    same_picture    registers one face onto another and correlates their fine structure
+    people_alike    compares people by the descriptors of their faces, at most 12 of each, in a
+                    metric that gives little weight to differences between faces of the same person
 
 The thresholds were set on the 15 Yale people and 30 generated people. docs/experiments.md lists the
 values for copies, for other photographs of the same person, and for different people.
@@ -63,7 +63,8 @@ def same_picture(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s
 
     Affine registration by the enhanced correlation coefficient (Evangelidis and Psarakis 2008,
     doi:10.1109/TPAMI.2008.113) makes crops comparable whose landmarks differ by a pixel or two. The
-    result is near 1 for two versions of a picture. Mirror images count as versions.
+    result is near 1 for two versions of a picture, which may be mirrored, and 0 if the registration
+    fails.
     """
     mirrored = np.ascontiguousarray(second[:, ::-1])
     return max(_registered(first, second), _registered(first, mirrored))
@@ -76,7 +77,7 @@ def copies(
 
     Args:
         faces: the faces to look for.
-        pool: the faces to search; may be the same object.
+        pool: the faces to search; may be `faces`, if `compared` excludes each face itself.
         compared: for a block of faces, which faces of the pool to compare them with, bool
             [block, pool]; None for all.
 
@@ -115,7 +116,8 @@ def people_alike(
     shrinkage of Friedman 1989) and averaged per person. People with a single face are left out.
 
     Returns:
-        The names, ascending, and the cosines; zeros if fewer than four people have several faces.
+        The names, ascending, and the cosines, which are all 0 if fewer than four people have
+        several faces.
     """
     names, counts = np.unique(np.asarray(people, dtype=str), return_counts=True)
     kept = [str(name) for name in names[counts > 1]]
