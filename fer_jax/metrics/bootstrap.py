@@ -6,15 +6,16 @@ The seeds of a run are first averaged within each person, so that more seeds do 
 people.
 
 The interval is BCa, bias-corrected and accelerated (Efron 1987,
-doi:10.1080/01621459.1987.10478410), which accounts for the skew of accuracies near 100 %. For small
-numbers of people its normal quantiles are replaced by those that make the percentile interval of a
-mean as wide as Student's t (the "expanded" interval of Hesterberg 2015,
-doi:10.1080/00031305.2015.1089789). The method was chosen among six by simulation; the coverage of
-each is in docs/results.md (`benchmarks/coverage.py`).
+doi:10.1080/01621459.1987.10478410), which accounts for the skew of accuracies near 100 %. Its
+normal quantiles are replaced by those that make the percentile interval of a mean as wide as
+Student's t (the "expanded" interval of Hesterberg 2015, doi:10.1080/00031305.2015.1089789), which
+matters if there are few people. The method was chosen among six by simulation; docs/results.md
+compares its coverage with that of two others (`benchmarks/coverage.py`).
 
 If every resample gives the same value, for example if there are no errors, there is no bootstrap
 interval. For a measure of 0 or 1 the exact interval of Clopper and Pearson with people as trials is
-then used: with 15 people and no errors its lower limit is 78 %.
+then used: with 15 people and no errors its lower limit is 78 %. For other values, for differences
+and for a single person, both limits are then this value.
 """
 
 from __future__ import annotations
@@ -84,10 +85,11 @@ def estimate_difference(
     samples: int,
     seed: int,
 ) -> dict[str, Estimate]:
-    """`first` minus `second`, with the interval of the paired difference.
+    """Each measure of `first` minus that of `second`, with the interval of the paired difference.
 
-    Both must contain the same people in the same order. Each sample draws the same people for both
-    runs, so that what makes a person difficult for both cancels.
+    `first` and `second` are the confusion matrices of two runs, with the same people in the same
+    order. Each bootstrap sample draws the same people for both runs, so that the difficulty of a
+    person, if common to both, cancels.
     """
     runs = [_resampled(run, samples, seed) for run in (first, second)]
     found = {}
@@ -126,11 +128,12 @@ def interval(
     """The BCa interval as (low, high); see the module's docstring.
 
     If all replicates are equal, both limits are their value.
+
     Args:
         value: the measure over all people.
         replicates: the measure over each resample.
         left_out: the measure with each person left out, which gives the acceleration.
-        expand: whether to widen the interval for small numbers of people.
+        expand: whether to use the expanded quantiles, which widen the interval.
     """
     # Rounding errors must not count as differences between resamples.
     replicates = np.round(replicates, 12)

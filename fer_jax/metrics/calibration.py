@@ -5,8 +5,8 @@ A photograph in which no face was found has no probabilities. It counts as wrong
 
 Temperature scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) divides the logarithms of the
 probabilities by a number T and normalises them again. This changes the confidence, but not which
-class is predicted. The stage `crossval` fits T on inner validation people of the training split,
-never on held-out people.
+class is predicted. The methods of the stage `crossval` fit T on train or validation people, not on
+the test people of the fold.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def reliability(
 ) -> pd.DataFrame:
     """Mean confidence and accuracy in the non-empty bins of equal width.
 
-    Columns: `low`, `high` (the bin is low < confidence <= high), `count`, `confidence` and
-    `accuracy` (means).
+    Columns: `low`, `high` (the bin is low < confidence <= high, and the first one includes 0),
+    `count`, `confidence` and `accuracy` (means).
     """
     edges = np.linspace(0.0, 1.0, bins + 1)
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)

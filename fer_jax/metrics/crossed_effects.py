@@ -1,8 +1,8 @@
 """Confidence intervals over both people and seeds, if every seed tests the same people.
 
-A seed determines the initial weights, the order of examples, the pretraining, and the labelled
+A seed may determine the initial weights, the order of examples, the pretraining, and the labelled
 faces of a low-shot run. Resampling people alone shows only how a gain varies over people for fixed
-seeds. If seeds differ much, that interval is far too narrow.
+seeds. If seeds differ much, that interval is too narrow.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from fer_jax.metrics.predictions import Predictions
 
 @dataclass(frozen=True)
 class Gain(Estimate):
-    """A mean with its 95 % confidence interval and the two-sided p-value for a mean of 0."""
+    """A mean difference with its 95 % confidence interval.
+
+    `p` is the two-sided p-value of the null hypothesis that the mean is 0.
+    """
 
     p: float
 
 
 def gains(first: Predictions, second: Predictions) -> Float[np.ndarray, "seeds people"]:
-    """The difference in correctly classified photographs between two runs, by seed and person.
+    """The correctly classified photographs of `first` minus those of `second`, by seed and person.
 
     The unit is the mean number of photographs per person, so that the mean of the table is the
     difference in accuracy. Both runs must test the same photographs with the same seeds.
@@ -43,7 +46,7 @@ def gain(differences: Float[np.ndarray, "seeds people"]) -> Gain:
     interval is Student's t with the degrees of freedom of Satterthwaite 1946 (doi:10.2307/3002019),
     as for several readers of the same cases in Hillis 2007 (doi:10.1002/sim.2532). Negative
     components are set to zero. With a single seed the interval does not include the variation
-    between seeds.
+    between seeds. If the estimated variance is 0, both limits are the mean.
     """
     seeds, people = differences.shape
     value = float(differences.mean())

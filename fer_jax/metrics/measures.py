@@ -1,9 +1,9 @@
-"""Measures of a classifier, with "no face found" as one of the answers.
+"""Measures of a classifier, with "no face found" as one of the answers, and significance tests.
 
-All measures are functions of a confusion matrix [C, C + 1]: one row per true class and one column
+`measures` computes them from a confusion matrix [C, C + 1]: one row per true class and one column
 per answer, in the order of the labels. The last column counts the photographs in which no face was
-found. Such a photograph counts as an error in the accuracy and lowers the recall of its class,
-hence the balanced accuracy and the macro-F1. It does not lower the precision of any class.
+found. Such a photograph counts as an error in the accuracy and lowers the recall of its class, and
+thereby the balanced accuracy and the macro-F1. It does not lower the precision of any class.
 
 scikit-learn gives the same results if "no face" is an additional answer that is never true. Classes
 without photographs are left out of the balanced accuracy and the macro-F1.
@@ -64,13 +64,16 @@ def measures(matrix: Float[np.ndarray, "*batch C C+1"]) -> dict[str, Float[np.nd
 
 
 def chance(truth: Int[np.ndarray, " N"], classes: int) -> dict[str, float]:
-    """Accuracy of guessing uniformly, and of always answering with the most common emotion."""
+    """The accuracies of guessing uniformly, and of always giving the most common emotion."""
     shares = np.bincount(truth, minlength=classes) / len(truth)
     return {"uniform": 1.0 / classes, "commonest": float(shares.max())}
 
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """One row per emotion: precision, recall, F1, and numbers of photographs and missed faces."""
+    """One row per emotion: precision, recall, F1, and counts, which are averages over seeds.
+
+    The counts are the numbers of photographs and of those in which no face was found.
+    """
     classes = np.arange(len(predictions.labels))
     precision, recall, f1, support = precision_recall_fscore_support(
         predictions.truth, predictions.predicted, labels=classes, zero_division=0.0
@@ -115,7 +118,7 @@ def per_person(predictions: Predictions) -> pd.DataFrame:
 
 
 def per_seed(predictions: Predictions) -> dict[int, float]:
-    """Accuracy of each seed."""
+    """The accuracy by seed."""
     right = predictions.predicted == predictions.truth
     seeds = np.unique(predictions.seeds)
     return {int(seed): float(right[predictions.seeds == seed].mean()) for seed in seeds}

@@ -23,12 +23,12 @@ COLUMNS = ("photo", "subject", "emotion", "fold", "seed", "status")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """N rows, each a photograph tested with one seed; C classes.
+    """The predictions of a run: N rows, each a photograph tested with one seed; C classes.
 
     Every seed tests the same photographs, each once. `predicted` is a position in `labels`, or
-    C if no face was found, which is always wrong. `temperatures` were fitted on inner validation
-    people; None if there are none. `chosen` names the option that was selected on these people; ""
-    for none.
+    C if no face was found, which is always wrong; `probabilities` are then NaN. `temperatures` are
+    those of the models; None if none was fitted. `chosen` is `TrainedModel.chosen` of the model,
+    "" if nothing was selected; None for runs of older versions.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Predictions:
 
     @property
     def choices(self) -> dict[str, int]:
-        """The options selected on inner validation people, and in how many folds."""
+        """The number of folds, over all seeds, in which each option (`chosen`) was selected."""
         if self.chosen is None:
             return {}
         table = pd.DataFrame({"fold": self.folds, "seed": self.seeds, "chosen": self.chosen})
@@ -84,7 +84,7 @@ def read_predictions(name: str, workdir: Path) -> Predictions:
     """Reads `predictions.parquet` and `protocol.json` of a crossval workdir.
 
     Raises:
-        UserError: a file is missing, or the table is invalid; the message lists every problem.
+        UserError: a file is missing or damaged, or the table is invalid (see `from_table`).
     """
     path = workdir / "predictions.parquet"
     if not path.is_file():
@@ -115,7 +115,7 @@ def from_table(
         where: names the table in error messages.
 
     Raises:
-        UserError: the table is invalid; the message lists every problem.
+        UserError: columns are missing, or their values are invalid; the message says how.
     """
     labels = tuple(protocol.labels)
     scores = [f"prob_{label}" for label in labels]
@@ -155,7 +155,7 @@ def _has_temperatures(table: pd.DataFrame) -> bool:
 
 
 def _faults(table: pd.DataFrame, labels: tuple[str, ...], scores: list[str]) -> list[str]:
-    """Everything that is wrong with the table, in words."""
+    """The faults of the table, in words."""
     if table.empty:
         return ["the table is empty"]
     values = table.loc[table["status"] == "ok", scores].to_numpy(np.float64)

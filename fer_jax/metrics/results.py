@@ -1,4 +1,4 @@
-"""All figures of a set of runs as plain numbers: the content of `metrics.json`."""
+"""The measures of a set of runs, and comparisons of runs: the content of `metrics.json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PARTS = ("title", "text")
 def evaluate(
     runs: Mapping[str, Predictions], main: str, *, samples: int, seed: int
 ) -> dict[str, Any]:
-    """Measures of every run, and the paired difference between `main` and each other run.
+    """The measures of each run, and the comparison of `main` with each other run.
 
     Args:
         runs: predictions by name.
@@ -50,7 +50,7 @@ def evaluate(
 
 
 def describe(predictions: Predictions, *, samples: int, seed: int) -> dict[str, Any]:
-    """All measures of one run, with their intervals and the run's protocol, as plain values."""
+    """All measures of one run, with intervals of the main ones, and its protocol."""
     by_person = measures.confusion_by_person(predictions)
     estimates = bootstrap.estimate(by_person, samples=samples, seed=seed)
     people = measures.per_person(predictions)
@@ -103,7 +103,7 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
 
 
 def stamps(predictions: Predictions) -> list[dict[str, Any]]:
-    """The reasons why the figures are not accuracies on unseen people.
+    """The reasons why a run may not measure the accuracy on unseen people.
 
     Each has a `kind`, the `values` of its texts, and `title` and `text` in English.
     """
@@ -124,7 +124,7 @@ def stamps(predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def stamp_words(stamp: Mapping[str, Any], words: Language) -> dict[str, str]:
-    """The `title` and `text` of one of `stamps`."""
+    """The `title` and `text` of an element of `stamps`, in the language of `words`."""
     values = stamp["values"]
     if stamp["kind"] == "leak":
         values = {**values, "words": words.texts.get(f"leak.{values['kind']}", "")}
@@ -132,7 +132,7 @@ def stamp_words(stamp: Mapping[str, Any], words: Language) -> dict[str, str]:
 
 
 def unseen(predictions: Predictions) -> str:
-    """Whether the test people are known to be new to the model.
+    """Whether the test people are known to be new to the model, in one of three terms.
 
     "never seen": they are neither in the training nor in the pretraining data. "held out": they are
     not in the training data, but it is unknown whether they are in the pretraining data, or their
@@ -169,7 +169,7 @@ def incomparable(first: Predictions, second: Predictions) -> str:
 
 
 def _differences(first: Predictions, second: Predictions) -> Iterator[str]:
-    """Yields the differences of two runs in seeds, photographs, labels and folds, with counts."""
+    """Yields the differences of two runs in seeds, photographs, people, emotions and folds."""
     runs = (first, second)
     seeds = [", ".join(map(str, run.seed_values)) for run in runs]
     if seeds[0] != seeds[1]:
@@ -198,5 +198,5 @@ def _tested(run: Predictions) -> pd.DataFrame:
 
 
 def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    """The rows as plain Python values, with None for NaN."""
+    """The rows of a table as plain Python values, with None for NaN."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
