@@ -1,9 +1,10 @@
 """Abstaining: an answer is withheld unless the model is confident enough.
 
-The confidence is the calibrated probability of the answer. How confident is enough follows from
-held-out faces: a model directory can contain a table of coverages (the share of faces answered),
-the threshold of each and the accuracy that was measured among the faces answered (the risk-coverage
-curve, El-Yaniv and Wiener 2010; `fer_jax.metrics.calibration.coverage`).
+The confidence is the calibrated probability of the answer. Its threshold is given, or follows from
+the coverage that is asked for: a model directory can contain a table of coverages (the share of
+faces answered), the threshold of each and the accuracy among the faces answered, measured on
+held-out faces (the risk-coverage curve, El-Yaniv and Wiener 2010;
+`fer_jax.metrics.calibration.coverage`).
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ _STEPS = 20  # coverages in the table: 5 %, 10 %, ..., 100 %
 def measure(
     confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], measured_on: str
 ) -> Abstaining:
-    """The table of coverages, measured on n >= 1 faces that the model has not seen.
+    """The table of coverages, measured on n >= 1 answers for held-out faces.
 
     Args:
-        confidence: the largest calibrated probability of each face.
-        right: whether the answer is correct.
+        confidence: the largest calibrated probability of each answer.
+        right: whether each answer is correct.
         measured_on: a description of these faces.
     """
-    from fer_jax.metrics import calibration  # takes seconds; only this function needs it
+    from fer_jax.metrics import calibration  # importing it takes seconds; only `measure` needs it
 
     curve = calibration.coverage(np.asarray(confidence, np.float64), right)
     curve = curve.iloc[::-1]  # from the most confident faces to all
@@ -69,7 +70,7 @@ def read(model: str | Path) -> Abstaining | None:
 
 @dataclass(frozen=True)
 class Rule:
-    """Answers with a confidence below `threshold` are withheld.
+    """A rule for abstaining: answers with a confidence below `threshold` are withheld.
 
     Attributes:
         threshold: a probability, 0..1.
@@ -83,7 +84,12 @@ class Rule:
     measured_on: str = ""
 
     def describe(self, withheld: int, faces: int) -> str:
-        """One line: the number of withheld answers, and the measured accuracy of the others."""
+        """One line: the number of withheld answers, and the accuracy measured on held-out faces.
+
+        Args:
+            withheld: the number of faces whose answer was withheld.
+            faces: the number of all faces.
+        """
         share = f" ({withheld / faces:.0%})" if faces else ""
         line = f"withheld {withheld} of {faces} answers{share}: confidence below "
         line += f"{self.threshold:.3f}"
@@ -125,9 +131,9 @@ def rule(
         if table is None:
             where = "the model" if folder is None else f"the model in {folder}"
             raise UserError(
-                f"{where} has no {FILE} with its confidence on held-out faces, which "
-                f"{flag}coverage needs; use a final model of crossval, which has this file, or "
-                f"set {flag}min_confidence instead"
+                f"{where} has no {FILE} with accuracies on held-out faces, which {flag}coverage "
+                f"needs; use a final model of crossval that has this file, or set "
+                f"{flag}min_confidence instead"
             )
         step = next(step for step in table.steps if step.coverage >= min(coverage, 1) - 1e-9)
         return Rule(step.threshold, step, table.measured_on)

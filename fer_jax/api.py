@@ -29,7 +29,7 @@ from fer_jax.training import model_directory
 
 
 def detect(images: Pictures, *, every_s: float = 0.2, progress: bool = True) -> pd.DataFrame:
-    """Finds the faces in pictures, as `read` does with the starter, without their emotions.
+    """Finds the faces in pictures and videos, as `read` does with the starter, without emotions.
 
     Args:
         images: as `source` in `read`.
@@ -81,29 +81,31 @@ def read(
             "folder" if the source (or each folder of a list) has one subfolder per person.
         neutral: only for a model with the reference "neutral"; a pattern of the file names of
             neutral photographs.
-        batch: frames that are analysed together.
+        batch: the maximum number of frames that are analysed together.
         smoothing_s: time constant in seconds for smoothing the probabilities of each person in a
             video; 0: no smoothing.
         progress: whether to show a progress bar.
 
     Returns:
-        A table with one row per face, and one row for each picture or frame without a face, in
-        which the columns x0 to smoothed_prob_* are missing, answered is False and reference_faces
+        A table with one row per face (with a person-relative model, only for the largest face of
+        each picture or frame), and one row for each picture or frame without a face, in which the
+        columns x0 to smoothed_prob_* are missing values, answered is False and reference_faces
         is 0. Columns: source (str: the file name, the path within the folder, or the number of a
-        picture in memory), frame (int, from 0), time_s (float, seconds), person (int, from 1 in
-        each video; 0: not numbered), x0, y0, x1, y1 (float32, pixels), detector_score (0..1),
-        left_eye_x to mouth_right_y (pixels), emotion (str), prob_* (float32, calibrated, one column
-        per emotion), smoothed_emotion and smoothed_prob_* if there is a video, reference_faces
-        (int) with a person-relative model, and answered (bool) with `min_confidence` or `coverage`.
-        A withheld answer has the emotion "" and keeps its probabilities. `attrs["skipped"]` lists
-        each source that could not be read, with the reason; `attrs["abstaining"]` says how many
-        answers were withheld, and the measured accuracy.
+        picture in memory; for a list, paths start as they were given), frame (int, from 0), time_s
+        (float, seconds), person (int, from 1 in each video; 0: not numbered), x0, y0, x1, y1
+        (float32, pixels), detector_score (0..1), left_eye_x to mouth_right_y (pixels), emotion
+        (str), prob_* (float32, calibrated, one column per emotion), smoothed_emotion and
+        smoothed_prob_* if there is a video, reference_faces (int) with a person-relative model, and
+        answered (bool) with `min_confidence` or `coverage`. A withheld answer has the emotion ""
+        and keeps its probabilities. `attrs["skipped"]` lists each source that could not be read
+        completely, with the reason. With `min_confidence` or `coverage`, `attrs["abstaining"]` says
+        how many answers were withheld, and the measured accuracy, if any.
 
     Raises:
-        UserError: there is no such source or model, nothing can be read, an argument has a wrong
-            type or is out of range, `min_confidence` and `coverage` are both given, `coverage` is
-            given and the model was not measured on held-out faces, or `people` and `neutral` do not
-            fit the model.
+        UserError: there is no such source or model, the model is damaged or does not recognise
+            emotions, nothing can be read, an argument has a wrong type or is out of range,
+            `min_confidence` and `coverage` are both given, `coverage` is given and the model was
+            not measured on held-out faces, or `people` and `neutral` do not fit the model.
     """
     _check_number("every_s", every_s, 0)
     _check_number("smoothing_s", smoothing_s, 0)
@@ -227,7 +229,7 @@ def run(
 
 
 def _check_number(name: str, value: object, least: int, *, whole: bool = False) -> None:
-    """Raises a `UserError` unless the argument `name` is a finite number of at least `least`."""
+    """Raises a `UserError` unless `value` is a finite number (`whole`: an integer) >= `least`."""
     wanted = "a whole number" if whole else "a finite number"
     kind = numbers.Integral if whole else numbers.Real
     right = isinstance(value, kind) and not isinstance(value, bool)
@@ -265,10 +267,10 @@ def _table(
     name: str,
     rule: abstaining.Rule | None = None,
 ) -> pd.DataFrame:
-    """All rows of a reader as a table; a warning counts the skipped sources.
+    """All rows of a reader as a table; a warning counts the skipped sources, including `others`.
 
     Raises:
-        UserError: nothing could be read.
+        UserError: sources were skipped, and nothing could be read.
     """
     for source, reason in others:
         reader.skips.add(source, reason)

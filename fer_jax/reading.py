@@ -49,9 +49,11 @@ class Source(Protocol):
     """The interface of a photograph or a video.
 
     Attributes:
-        name: unique among the sources of a reader: the path below the input folder, or as given.
-        prefix: the part of the name that the caller gave in a list, before the path below it.
-        moving: whether its frames are a sequence, in which people can be tracked.
+        name: the name of the source in results, such as its path below the input folder; should be
+            unique among the sources of a reader.
+        prefix: for a source from a list, the part of the name before the path below the input
+            folder; otherwise "".
+        moving: whether the frames are a sequence, in which people can be tracked.
     """
 
     moving: ClassVar[bool]
@@ -113,7 +115,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Video:
-    """A video in a file; the first frame of each `every_s` seconds is read, every frame if 0."""
+    """A video in a file, of which the first frame of each interval of `every_s` seconds is read.
+
+    If `every_s` is 0, every frame is read.
+    """
 
     name: str
     path: Path
@@ -126,12 +131,12 @@ class Video:
         return sample_frames(self.path, self.every_s)
 
     def expected(self) -> int | None:
-        """The number of frames according to the container."""
+        """The number of sampled frames, estimated from the container; None if it is unknown."""
         return expected_samples(self.path, self.every_s)
 
 
 class Found(NamedTuple):
-    """The sources at a path, and (name, reason) of each other file."""
+    """The sources that were found, and the files that are not sources, as (name, reason)."""
 
     sources: list[Source]
     others: list[tuple[str, str]]
@@ -144,7 +149,7 @@ def find_sources(place: str | os.PathLike[str], *, every_s: float) -> Found:
     it is not that of an image, the file is tried as a video.
 
     Raises:
-        UserError: there is no image and no video.
+        UserError: `place` is empty or does not exist, or there is no image and no video in it.
     """
     if not os.fspath(place):  # an empty path would mean the current folder
         raise UserError("give a picture, a video or a folder of them, not an empty path")
@@ -198,7 +203,7 @@ def sources_of(given: Pictures, *, every_s: float) -> Found:
     for item in [given] if isinstance(given, np.ndarray) else given:
         if isinstance(item, str | os.PathLike):
             below = find_sources(item, every_s=every_s)
-            # As it was given, since two files may have the same name.
+            # Names start with the path as it was given, since two files may have the same name.
             place = os.fspath(item).rstrip("/")
             prefix = f"{place}/" if Path(item).is_dir() else place.removesuffix(Path(place).name)
             found.sources.extend(
@@ -233,13 +238,14 @@ class Reading:
         source: the name of the photograph or video.
         frame: number of the decoded frame, from 0; 0 for a photograph.
         time_s: presentation time in seconds; 0 for a photograph.
-        person: number of the person in this video, from 1; 0 if people are not numbered.
+        person: number of the person in this video, from 1; 0 without a number.
         box: x0, y0, x1, y1 in pixels.
         detector_score: 0..1.
         landmarks: x, y in pixels of the five points `fer_jax.faces.alignment.LANDMARKS`.
-        emotion: the most probable emotion; "" if the answer is withheld.
+        emotion: the most probable emotion; "" if the answer is withheld, or without classes.
         probabilities: calibrated, by class; they sum to 1.
-        smoothed: the person's probabilities smoothed over time, by class; None for photographs.
+        smoothed: the person's probabilities smoothed over time, by class; None if they are not
+            smoothed, as for photographs.
         reference_faces: for a person-relative model, the number of faces in the person's reference;
             0 if the reference is the average person. None for other models.
         answered: False if the answer is withheld because of low confidence.
@@ -300,7 +306,7 @@ class AnalysedFrame:
         source: the photograph or video.
         frame: its number, time and pixels.
         analysis: its n faces and their probabilities.
-        people: the number of each face's person, from 1; 0 if people are not numbered.
+        people: the number of each face's person, from 1; 0 without a number.
         smoothed: the probabilities smoothed over time; None if they are not smoothed.
     """
 
@@ -381,9 +387,10 @@ def schema(
 
     Args:
         labels: the classes; without them, the table ends with the landmarks.
-        smoothed: whether probabilities are smoothed over time; null in the rows of photographs.
+        smoothed: whether there are columns of smoothed probabilities; null in the rows of
+            photographs.
         relative: whether the answers are person-relative.
-        abstains: whether some answers may be withheld.
+        abstains: whether answers may be withheld.
     """
     points = [f"{name}_{axis}" for name in LANDMARKS for axis in "xy"]
     columns = {
@@ -412,12 +419,12 @@ def table(rows: list[dict[str, Any]], columns: pa.Schema) -> pd.DataFrame:
 
 
 Follow = Callable[[Iterator[AnalysedFrame]], Iterator[AnalysedFrame]]
-"""A function that changes the analysed frames of one video, in order: for example, it numbers
-people. It may delay frames, but yields each one."""
+"""A function that adds to the analysed frames of one video, such as the numbers of people. It gets
+the frames in order, may delay them, and yields each one."""
 
 
 class Detection:
-    """A replacement for a recogniser in a `Reader` that only finds faces."""
+    """A replacement for the recogniser of a `Reader`, which finds faces but recognises nothing."""
 
     labels: tuple[str, ...] = ()
     reference = ""
@@ -427,7 +434,7 @@ class Detection:
         self._pipeline = pipeline
 
     def __call__(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Analysis]:
-        """The faces of each picture, with probabilities [n, 0]."""
+        """The faces of each picture; with no classes, `probabilities` has the shape [n, 0]."""
         found = find_faces(pictures, self._pipeline)
         return [Analysis(faces, np.zeros((len(faces), 0), np.float32)) for faces in found]
 
@@ -441,7 +448,7 @@ class Reader:
     Args:
         recogniser: finds and classifies the faces, or only finds them.
         sources: photographs and videos.
-        batch: the number of frames that are analysed together.
+        batch: the maximum number of frames that are analysed together; fewer if they are large.
         people: only for a person-relative model; "one" if all faces are of the same person, or
             "folder" if the first folder below the input folder names the person. The same name in
             two input folders is the same person.
@@ -454,9 +461,9 @@ class Reader:
 
     Attributes:
         sources: the sources that are read.
-        labels: the classes, in the order of the probabilities.
+        labels: the classes, in the order of the probabilities; empty if faces are only found.
         relative: whether the answers are person-relative.
-        skips: the sources that could not be read so far, with the reasons.
+        skips: the sources that could not be read completely so far, with the reasons.
         others: for a person-relative model, the number of faces that have no answer, since they are
             not the largest of their picture.
 
@@ -561,10 +568,10 @@ class Reader:
         alone = {person for person, answer in pairs if not answer.reference_faces}
         if alone:
             console.warn(
-                f"{len(alone)} of {len(set(people))} people have no reference of their own (it "
-                f"takes {least_faces(recogniser.reference)} faces or more); they are "
-                "compared with the average person, and their answers are less accurate (column "
-                "reference_faces is 0)"
+                f"people without a reference of their own: {len(alone)} of {len(set(people))}, "
+                f"since {least_faces(recogniser.reference)} or more reference faces are needed; "
+                "they are compared with the average person, and their answers are less accurate "
+                "(column reference_faces is 0)"
             )
         self.others = sum(sighting.others for sighting in sightings)
         keys = [(source.name, index) for source, index, _ in seen]
@@ -594,12 +601,12 @@ class _Relative:
     def answer(self, source: Source, frame: Frame) -> Analysis:
         key = source.name, frame.index
         if key not in self.answers:
-            self.recogniser.sightings([frame.image])  # fails as it did before
+            self.recogniser.sightings([frame.image])  # raises the same error as before
         return self.answers[key]
 
 
 def _person(source: Source) -> str:
-    """The first folder below the input folder of a source; "" if it is directly in it."""
+    """The first folder below the input folder on the path of a source; "" if there is none."""
     person, slash, _ = source.name.removeprefix(source.prefix).partition("/")
     return person if slash else ""
 
@@ -616,7 +623,7 @@ def _without_pixels(
 
 
 def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) -> Iterator[_Shot]:
-    """Yields the frames of the sources; `skips` records a failure, and its earlier frames count."""
+    """Yields the frames of the sources, also those before a failure, which `skips` records."""
     for source in sources:
         seen = 0
         with skips.each(source.name):
@@ -631,7 +638,7 @@ def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) 
 def _analysed(
     shots: Iterable[_Shot], analyse: _Analyse[T], most: int, skips: Skips
 ) -> Iterator[tuple[Source, Frame, T]]:
-    """The result of `analyse` for each frame; a frame that fails does not affect the others."""
+    """Yields the result of `analyse` for each frame, except those that fail (see `skips`)."""
     for batch in _batches(shots, most):
         found: list[T | None]
         try:
@@ -649,7 +656,7 @@ def _analysed(
 
 
 def _batches(shots: Iterable[_Shot], most: int) -> Iterator[list[_Shot]]:
-    """Lists of up to `most` frames, or of fewer if the frames are large."""
+    """Yields lists of up to `most` frames, or of fewer if the frames are large."""
     batch: list[_Shot] = []
     pixels = 0
     for source, frame in shots:

@@ -33,7 +33,7 @@ class Analysis(NamedTuple):
     """The faces of one picture and the probability [n, classes] of each emotion.
 
     `reference_faces` is, for a person-relative model, the number of faces in the reference of each
-    face; 0 if the reference is the average person.
+    face; 0 if the reference is the average person, and for other models.
     """
 
     faces: Faces
@@ -58,7 +58,7 @@ class Recogniser:
     Args:
         model: an emotion model whose record says how its faces were found and cropped.
         where: names the model in error messages.
-        max_side: pixels; larger pictures are reduced to this side for detection. 0: as in the
+        max_side: pixels; pictures with a longer side are reduced to it for detection. 0: as in the
             record.
 
     Attributes:
@@ -70,7 +70,8 @@ class Recogniser:
             was not loaded from a folder.
 
     Raises:
-        UserError: the model has other tasks, or no record of how its faces were cropped.
+        UserError: the model has no class names for the task emotion, or no record of how its faces
+            were found and cropped.
     """
 
     folder: Path | None = None
@@ -108,8 +109,8 @@ class Recogniser:
         if recogniser.faces.aligned:
             console.warn(
                 f"the model in {model} was trained on faces that had been cropped elsewhere in an "
-                "unknown way; they are now cropped to the usual template, so the model may be less "
-                "accurate than measured"
+                "unknown way; new faces are cropped to the usual template, so the model may be "
+                "less accurate than measured"
             )
         return recogniser
 
@@ -120,7 +121,8 @@ class Recogniser:
             pictures: uint8 [H, W, 3] RGB each, of any sizes.
 
         Raises:
-            UserError: `pictures` has another type.
+            UserError: `pictures` has another type, or the model is person-relative and there is a
+                face.
         """
         found = find_faces(pictures, self.faces)
         crops = aligned_crops(pictures, found, self.faces.crop)
@@ -152,8 +154,8 @@ class Recogniser:
         Args:
             sightings: the result of `sightings`.
             people: the person on each picture.
-            neutral: whether each picture is known to show a neutral face. Only models with the
-                reference "neutral" use this: only these faces are their references.
+            neutral: whether each picture is known to show a neutral face. Models with the reference
+                "neutral" compute it from these faces; other models ignore this argument.
         """
         if not sightings:
             return []
