@@ -37,11 +37,12 @@ def detect(images: Pictures, *, every_s: float = 0.2, progress: bool = True) -> 
         progress: whether to show a progress bar.
 
     Returns:
-        A table with the columns of `read` up to the landmarks; person is 0: people are not
-        numbered.
+        A table with the rows of `read` and its columns up to the landmarks. The column person is 0,
+        since people are not numbered. `attrs["skipped"]` is that of `read`.
 
     Raises:
-        UserError: as in `read`.
+        UserError: there is no such source, nothing can be read, or an argument has a wrong type or
+            is out of range.
     """
     _check_number("every_s", every_s, 0)
     backend.keep_compiled()
@@ -152,7 +153,8 @@ def config(name: str | os.PathLike[str], **fields: Any) -> ConfigDict:
             path may be an `os.PathLike`.
 
     Raises:
-        UserError: there is no such config, it has no such field, or a value has a wrong type.
+        UserError: there is no such config, it cannot be loaded or has no such field, or a value has
+            a wrong type.
     """
     if not isinstance(name, str | os.PathLike):
         raise UserError(

@@ -45,7 +45,7 @@ class Faces:
 
     @classmethod
     def read(cls, files: list[str]) -> Faces:
-        """Reads the faces in these files.
+        """Reads the faces in `files`.
 
         Raises:
             ImageError: a file cannot be read.
@@ -54,7 +54,7 @@ class Faces:
         return cls(files, crops, descriptors(crops))
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Faces:
-        """The faces at these positions."""
+        """The faces at the positions `rows`, in that order."""
         return Faces([self.files[row] for row in rows], self.crops[rows], self.features[rows])
 
 
@@ -170,6 +170,6 @@ def _registered(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s 
 
 
 def _detail(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Fine structure with normalised local contrast, independent of lighting and tone."""
+    """Fine structure with normalised local contrast, hardly affected by lighting and tone."""
     band = cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 3)
     return band / (np.sqrt(cv2.GaussianBlur(band * band, (0, 0), 6)) + 2)

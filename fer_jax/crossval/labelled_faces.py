@@ -31,7 +31,7 @@ class FaceSet:
         people: the id of the person on each photograph.
         files: the paths of the aligned faces at full size.
         neutral: ids of the neutral photographs that a person-relative method uses as references,
-            including those of held-out people.
+            including those of held-out people; empty for other methods.
     """
 
     images: UInt8[np.ndarray, "n s s 3"]

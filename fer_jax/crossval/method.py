@@ -19,12 +19,12 @@ VALIDATION = "on the validation people given by the labels"
 
 @dataclass(frozen=True)
 class Facts:
-    """Properties of a method that the report mentions.
+    """Properties of a method, for the stage and the report.
 
     Attributes:
         chosen_by: which hyperparameters the method selects, and on which data; "" for none.
         chosen_on_validation: the same, if the labels define validation people; "" if `chosen_by`
-            is true then too.
+            applies then too.
         wants_inner: whether some training people (`config.inner.share`) are held out as inner
             validation people, on whom the method selects hyperparameters.
         frozen: whether the backbone keeps its initial weights.
@@ -106,9 +106,9 @@ class Method(Protocol):
 
 
 def make(config: schemas.Crossval, labels: Sequence[str], mean_size: float) -> Method:
-    """The method that `config.method` names.
+    """Constructs the method that `config.method` names.
 
-    A name without a dot is a file in `fer_jax/crossval/methods`; a dotted name is any module.
+    A name without a dot is a file in `fer_jax/crossval/methods`; a dotted name is that of a module.
 
     Args:
         config: the config of the stage.

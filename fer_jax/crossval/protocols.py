@@ -268,7 +268,7 @@ def _random(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _P
 
 
 def _require(protocol: str, folds: int, found: int, units: str) -> None:
-    """Raises UserError if there are fewer people, or photographs, than folds."""
+    """Raises UserError if `folds` is below 2, or above the number of people or photographs."""
     if folds < 2:
         raise UserError(f"--config.folds={folds} is too small; {protocol} needs 2 folds or more")
     if found < folds:

@@ -52,7 +52,7 @@ def builder_class(name: str) -> BuilderClass:
         UserError: there is no such data set.
     """
     if "." in name:
-        with registered.skip_registration():  # two modules of one package have one name in TFDS
+        with registered.skip_registration():  # TFDS gives the modules of a package the same name
             return plugins.load("data set", name, "", "Builder")
     files = _builder_files()
     if name not in files:

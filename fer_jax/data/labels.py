@@ -101,7 +101,7 @@ def read_labels(
     if not kept:
         raise UserError(
             f"{source}: no photograph may be used, since {consent.NAME} has no valid consent "
-            "(train=yes, not revoked) of any of the people; add photographs of people who consent"
+            "(train=yes, not revoked) of any person shown; add photographs of people who consent"
         )
     labels = pd.DataFrame(kept, columns=list(COLUMNS)).astype({"ledger_line": "int32"})
     withheld = {row.subject for row in rows} - set(labels["subject"])

@@ -23,7 +23,7 @@ _INPUTS = (
     "model", "input", "runs", "context", "data.root", "data.folders", "weights", "head", "images",
     "run",
 )  # fmt: skip
-_MODELS = ("init", "model", "weights", "verifier")  # may name published weights
+_MODELS = ("init", "model", "weights", "verifier")  # fields that may name published weights
 PIPELINE = "pipeline"  # the stage that runs others in subfolders of its workdir
 
 
@@ -31,8 +31,9 @@ PIPELINE = "pipeline"  # the stage that runs others in subfolders of its workdir
 class Workdir:
     """A workdir and the paths in its config, absolute and with symbolic links resolved.
 
-    `inputs` maps a config field, such as "init" or "data.root", to its paths. `probed` is the
-    workdir of the photographs on which training was measured (`probe.photographs`), if any.
+    `inputs` maps a config field, such as "init" or "data.root", to its paths or names of published
+    weights. `probed` is the workdir of the photographs on which training was measured
+    (`probe.photographs`), if any.
     """
 
     folder: Path
@@ -146,9 +147,9 @@ def ancestors(paths: Iterable[str]) -> Ancestry:
 def descendants(folders: Iterable[Path], among: Iterable[W]) -> list[W]:
     """The workdirs in `among` that were made from `folders`, directly or through other workdirs.
 
-    Those in `folders` are not included. They are in the order of their distance from `folders`,
-    the number of workdirs on the shortest way, so that each is still connected with `folders`
-    when a deletion in reverse order is interrupted.
+    Those in `folders` are not included. The workdirs are in the order of the smallest number of
+    steps from `folders`, so that after an interrupted deletion in reverse order, those that remain
+    are still connected with `folders`.
     """
     known = {workdir.folder: workdir for workdir in among}
     sources = {folder: _sources(workdir, known) for folder, workdir in known.items()}

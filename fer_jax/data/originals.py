@@ -158,7 +158,7 @@ def _find_listed(found: Originals, kept: Sequence[tables.Row], gone: Sequence[ta
 
 
 def _find_in_folders(found: Originals, person: Person) -> None:
-    """Adds the pictures in the person's folders, except those of other people in the table."""
+    """Adds the pictures in the person's folders, except those that the table assigns to others."""
     listed = {str(file) for file in found.listed}
     for own in sorted(found.root.iterdir()):
         if person.is_named(own.name) and own.is_dir():

@@ -5,12 +5,13 @@ the workdirs that contain the person, and those made from them (`fer_jax.data.li
 workdirs only files that a stage recorded as its own are deleted (`fer_jax.outputs`):
 
 - A workdir of `photographs` or `predict` that shows the person loses the person's rows and pictures
-  and the contact sheets, and keeps the rows and pictures of other people. Predictions of this
-  person alone are emptied.
+  and the contact sheets, and keeps the rows and pictures of other people. If a workdir of `predict`
+  shows nobody else, it is emptied.
 - Other workdirs that contain the person or were made from such workdirs are emptied, including
   their models, since a model cannot forget a person, and since folds, reports and records mix
   people. The same command makes them again.
-- Predictions by such a model that show only other people are kept, unless a pipeline made them.
+- A workdir of `predict` that shows only other people is kept even if its model was deleted, unless
+  it is part of a pipeline.
 - A training run that was only measured on the person's photographs loses the files that show them.
 """
 
@@ -118,8 +119,7 @@ class Removed:
 def remove_person(
     name: str, photos: Path | None, work: Path, before: Callable[[], None] = lambda: None
 ) -> Removed:
-    """Removes a person from the photographs at `photos` (a folder or table) and from all workdirs
-    below `work`.
+    """Removes a person from the photographs at `photos` and from all workdirs below `work`.
 
     After an interruption, the same call completes the removal.
 
@@ -487,7 +487,7 @@ def _pictures_of(rows: pd.DataFrame, written: Sequence[str]) -> set[str]:
     """The recorded pictures that belong to rows of a table: crops, annotated copies, timelines."""
     sources = {text for cell in set(rows.get("source", ())) for text in possible_texts(cell)}
     named = set(rows.get("crop", ())) | {f"annotated/{source}" for source in sources}
-    digests = {names.digest(source) for source in sources}  # names too long or already used
+    digests = {names.digest(source) for source in sources}  # for names too long or already used
     return {
         name
         for name in written
@@ -516,10 +516,11 @@ def _left(plan: Plan, work: Path, photos: Path | None) -> list[str]:
 
 
 def _mentions(plan: Plan, work: Path, photos: Path | None) -> Iterator[str]:
-    """Files in the person's own folders, and files and empty folders whose path or text contains
-    one of their names.
+    """Yields the paths that may still show or name the person.
 
-    Files that a table assigns to other people are not included, whatever they are called.
+    These are the files in the person's folders, and the files and empty folders whose path or text
+    contains one of the person's names. Files that a table assigns to other people are not included,
+    whatever they are called.
     """
     person = plan.person
     listed = frozenset(file for found in plan.originals for file in found.listed)

@@ -25,7 +25,7 @@ PHOTOGRAPHS = pa.schema(
 )
 
 _PICTURES = SUFFIXES | {".heic"}
-_MAX_ENTRIES = 10_000  # of a folder that are searched for pictures
+_MAX_ENTRIES = 10_000  # entries of a folder that are searched for pictures
 
 
 def read_photographs(root: str | Path) -> pd.DataFrame:

@@ -18,7 +18,7 @@ _LONGEST_ID = 100  # bytes; file systems allow 255
 
 
 class TableError(UserError):
-    """A file that cannot be read as a table at all."""
+    """A table cannot be read at all, or would be overlooked because of its name."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Measures of a classifier, with "no face found" as one of the answers, and significance tests.
 
-`measures` computes them from a confusion matrix [C, C + 1]: one row per true class and one column
-per answer, in the order of the labels. The last column counts the photographs in which no face was
-found. Such a photograph counts as an error in the accuracy and lowers the recall of its class, and
-thereby the balanced accuracy and the macro-F1. It does not lower the precision of any class.
+The main measures (`MEASURES`) are functions of a confusion matrix [C, C + 1]: one row per true
+class and one column per answer, in the order of the labels. The last column counts the photographs
+in which no face was found. Such a photograph counts as an error in the accuracy and lowers the
+recall of its class, and thereby the balanced accuracy and the macro-F1. It does not lower the
+precision of any class.
 
 scikit-learn gives the same results if "no face" is an additional answer that is never true. Classes
 without photographs are left out of the balanced accuracy and the macro-F1.

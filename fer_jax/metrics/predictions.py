@@ -17,7 +17,7 @@ from fer_jax.data.stage_tables import read_table
 from fer_jax.errors import UserError
 from fer_jax.records import CrossvalProtocol
 
-_SUM_TOLERANCE = 1e-3  # of a row's probabilities, which may be float16
+_SUM_TOLERANCE = 1e-3  # of the sum of a row's probabilities, which may be float16
 COLUMNS = ("photo", "subject", "emotion", "fold", "seed", "status")
 
 

@@ -70,8 +70,7 @@ class Tried(records.Tried):
     """The result of a candidate on inner validation people.
 
     Attributes:
-        temperature: the temperature fitted to the predictions; `log_loss` and `losses` are computed
-            at this temperature.
+        temperature: fitted to the predictions; `log_loss` and `losses` are at this temperature.
         losses: the log loss of each predicted photograph, in the order of the training faces or, if
             the labels define validation people, of their faces.
     """

@@ -28,7 +28,7 @@ from fer_jax.training.trained_model import Model
 from fer_jax.workdir import read_json, write_json
 
 _HEAD = tuple(f"parameters/heads/{TASK}/linear/{name}" for name in ("kernel", "bias"))
-_CHOICE = "inner/choice.json"  # in a fold's folder: the results of the numbers of steps
+_CHOICE = "inner/choice.json"  # in a fold's folder: the result of each number of steps
 
 
 class FineTune:
@@ -112,7 +112,8 @@ class FineTune:
         progress: console.Progress,
     ) -> dict[str, Any]:
         """The number of steps with the lowest log loss on `validation`, and its temperature."""
-        # After a run was killed, its results are not computed again; its checkpoint is later.
+        # After a run was killed, numbers of steps with a result are not tried again: the
+        # checkpoint is of a later step.
         tried = _tried(file)
         for share in sorted(self.config.inner.checkpoints)[len(tried) :]:
             steps = max(1, round(share * self.steps))
