@@ -131,7 +131,10 @@ class Video:
         return sample_frames(self.path, self.every_s)
 
     def expected(self) -> int | None:
-        """The number of sampled frames, estimated from the container; None if it is unknown."""
+        """The number of sampled frames, estimated from the container; None if it is unknown.
+
+        It is 0 if the file cannot be opened.
+        """
         return expected_samples(self.path, self.every_s)
 
 

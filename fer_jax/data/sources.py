@@ -256,7 +256,7 @@ def read_images(
     """Reads image files, in order, as uint8 [N, S, S, 3] RGB.
 
     Raises:
-        ImageError: a file is missing, or not a picture in a supported format.
+        ImageError: a file cannot be read as a picture.
     """
     files = list(paths)
     return _in_threads(lambda i: resize(read_image(files[i]), image_size), len(files), image_size)
