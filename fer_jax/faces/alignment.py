@@ -31,7 +31,7 @@ def align(
     size: int,
     margin: float,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """A square crop, uint8 [size, size, 3], in which the landmarks match the template.
+    """A square crop, uint8 [size, size, 3], in which the landmarks best match the template.
 
     Pixels outside the image are filled by reflection, since black corners would reveal the border.
 
@@ -67,8 +67,9 @@ def similarity(
 ) -> Float[np.ndarray, "2 3"]:
     """The rotation, uniform scale and translation that map `source` closest to `target`.
 
-    The least-squares solution without reflection, in closed form: Umeyama 1991, "Least-squares
-    estimation of transformation parameters between two point patterns", equations 40 to 42.
+    This is the least-squares solution without reflection, in closed form: Umeyama 1991,
+    "Least-squares estimation of transformation parameters between two point patterns", equations 40
+    to 42. The matrix maps (x, y, 1) to (x, y).
 
     Raises:
         ValueError: all source points are the same.
@@ -88,7 +89,7 @@ def similarity(
 
 
 def crop_outline(landmarks: Float[np.ndarray, "5 2"], margin: float) -> Float[np.ndarray, "4 2"]:
-    """The corners of the square that `align` crops, in pixels of the image."""
+    """The corners (x, y) of the square that `align` crops, in pixels of the image."""
     to_crop = similarity(landmarks, template_points(1, margin) + 0.5)
     back = cv2.invertAffineTransform(to_crop)
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], np.float64)

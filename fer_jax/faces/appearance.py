@@ -19,11 +19,11 @@ def describe(
 ) -> Float[np.ndarray, " 1120"]:
     """Histograms of oriented gradients of the aligned face and its mirror image, averaged.
 
-    Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", with cells of 8
-    pixels and blocks of 2 x 2 cells, over the eyes, the nose and the forehead. They depend little
-    on lighting and size, and not on colours. The mirror image halves the effect of a rotation of
-    the head. Descriptions of several faces of a person may be averaged; compare them by
-    `difference`.
+    The method is that of Dalal and Triggs 2005, "Histograms of oriented gradients for human
+    detection", with cells of 8 pixels and blocks of 2 x 2 cells, over the forehead, the eyes and
+    the nose. The histograms are computed from the grey image, and depend little on lighting and
+    size. The mirror image reduces the effect of a rotation of the head. Descriptions of several
+    faces of a person may be averaged; compare them with `difference`.
 
     Args:
         image: uint8 [H, W, 3] RGB.
@@ -51,12 +51,12 @@ def describe(
 
 
 def difference(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:
-    """1 minus the cosine of two descriptions, or of averages of them: 0 (the same) to 1."""
+    """1 minus the cosine similarity of two descriptions or averages of them: 0 (the same) to 1."""
     return 1 - float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-9))
 
 
 def _blocks(cells: Float[np.ndarray, "c c b"]) -> Float[np.ndarray, " n"]:
-    """The upper blocks of 2 x 2 cells, each normalised to length 1."""
+    """The upper blocks of 2 x 2 cells, each normalised to length 1, clipped, normalised again."""
     blocks = np.concatenate(
         [cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]], axis=-1
     )[:_ROWS]

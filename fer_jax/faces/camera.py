@@ -27,10 +27,10 @@ _MISSES = 30  # frames that a camera may fail to give, one after the other
 class Camera:
     """A camera of this machine, read by OpenCV; a source for `fer_jax.reading.Reader`.
 
-    Each frame is the current picture when it is read, so a slow reader skips frames.
+    Each frame shows what the camera sees when the frame is read, so a slow reader skips frames.
 
     Args:
-        number: 0 for the first camera.
+        number: the number of the camera in OpenCV; 0 for the first one.
         every_s: the minimum time between two frames in seconds.
     """
 
@@ -54,7 +54,9 @@ class Camera:
         return
 
     def frames(self) -> Iterator[Frame]:
-        """Yields frames until `end` is called or the camera is unplugged; the first has time 0.
+        """Yields frames until `end` is called or the camera fails, as when it is unplugged.
+
+        The time of the first frame is 0. The camera has failed after 30 attempts without a picture.
 
         Raises:
             UserError: there is no such camera, another program uses it, or it delivers no picture.
@@ -64,7 +66,7 @@ class Camera:
             if not capture.isOpened():
                 raise UserError(
                     f"camera {self.number} cannot be opened; check that it is connected and that "
-                    "no other program uses it, or give another number by --config.camera"
+                    "no other program uses it, or choose another number with --config.camera"
                 )
             capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # or frames would be late
             yield from self._frames(capture)
@@ -92,10 +94,10 @@ class Camera:
 
 
 class Window:
-    """A window that shows pictures, in a block `with Window(camera) as window:`.
+    """A window that shows pictures during a block `with Window(camera) as window:`.
 
-    q, Escape, Ctrl-C and closing the window end the camera. A second Ctrl-C interrupts the program
-    as usual.
+    The keys q and Escape, Ctrl-C and closing the window end the frames of the camera. A second
+    Ctrl-C interrupts the program as usual.
 
     Raises:
         UserError: there is no display, or OpenCV cannot open a window.
@@ -127,7 +129,7 @@ class Window:
         cv2.destroyWindow(_TITLE)
 
     def show(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Shows an RGB picture until the next one."""
+        """Shows an RGB picture, and handles pressed keys and the closing of the window."""
         cv2.imshow(_TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         key = cv2.waitKey(1) & 0xFF
         closed = cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1

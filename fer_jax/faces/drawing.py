@@ -55,22 +55,25 @@ def annotate(
 ) -> UInt8[np.ndarray, "hh ww 3"]:
     """Draws the box of each face, and a plate with its most probable class and a bar per class.
 
-    A plate is placed next to its face, without covering other faces and plates. If there is no room
-    for the full plate, a small one with unlabelled bars replaces it.
+    A plate is placed next to its face, where it covers no faces and no earlier plates. If there is
+    no room for the full plate, a small one with unlabelled bars replaces it, where it covers as
+    little of them as possible.
 
     Args:
         image: RGB.
         boxes: (x0, y0, x1, y1) in pixels of `image`.
         probabilities: rows that sum to 1, in the order of `labels`.
         labels: the class names.
-        answered: which faces have an answer; the others get a grey box and the word "withheld".
+        answered: which faces have an answer; the others get a grey box, and "withheld" instead of a
+            class. None: all have one.
         people: the number of each person, shown first on the plate; 0 for a face without a number.
+            None: no numbers.
         words: the language of the plates; they are mirrored for a language written from right to
             left.
 
     Returns:
-        A new RGB picture of the size of `image`, or enlarged by a whole factor if its shorter side
-        is below 360 pixels.
+        A new RGB picture of the size of `image`, or enlarged by the factor `enlargement`, which
+        depends on the size.
     """
     factor = enlargement(image.shape[0], image.shape[1])
     if factor > 1:
@@ -111,7 +114,11 @@ def annotate(
 
 
 def enlargement(height: int, width: int) -> int:
-    """The whole factor by which `annotate` enlarges a picture of this size in pixels."""
+    """The whole factor by which `annotate` enlarges a picture of this size in pixels.
+
+    The shorter side becomes at least 360 pixels, unless the factor would exceed 8 or the longer
+    side 4000 pixels.
+    """
     most = min(_LARGEST_FACTOR, max(1, _LONGEST_SIDE // max(height, width, 1)))
     return int(np.clip(-(-_SMALLEST_SIDE // max(min(height, width), 1)), 1, most))
 
@@ -128,7 +135,7 @@ def contact_sheet(
 
     Args:
         crops: RGB, of any sizes. Without crops, the page contains only the title.
-        captions: one per crop; may have several lines.
+        captions: one per crop; may have several lines. A line wider than `cell` is shortened.
         title: the line at the top.
         cell: side in pixels of the square in which a crop is shown.
         columns: crops per row.
@@ -166,7 +173,7 @@ def contact_sheet(
 def row(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]], height: int
 ) -> UInt8[np.ndarray, "height _ 3"]:
-    """Pictures side by side, each at `height` pixels; very wide ones are squeezed."""
+    """Pictures side by side, each scaled to `height`; no width is more than 4 times `height`."""
     resized = []
     for image in images:
         width = int(np.clip(round(image.shape[1] * height / image.shape[0]), 1, _WIDEST * height))
@@ -175,7 +182,7 @@ def row(
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, such as 1:05, with a decimal if the seconds are not whole."""
+    """A time as minutes and seconds, such as 1:05, with a decimal if the seconds are not whole."""
     minutes, rest = divmod(round(seconds, 1), 60)
     whole = f"{rest:02.0f}" if rest == int(rest) else f"{rest:04.1f}"
     return f"{int(minutes)}:{whole}"
@@ -207,7 +214,7 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"], *, quality: int =
 def _draw_box(
     draw: ImageDraw.ImageDraw, box: Int[np.ndarray, " 4"], colour: Colour, thickness: int
 ) -> None:
-    """A coloured frame between two dark hairlines, so that it stands out on any background."""
+    """Draws a coloured frame between two dark lines, so that it stands out on any background."""
     frame = [(-k, colour) for k in range(thickness + 1)]
     for inset, shade in [(-thickness - 1, _DARK), (1, _DARK), *frame]:
         x0, y0, x1, y1 = (box + inset * np.array([1, 1, -1, -1])).tolist()
@@ -216,10 +223,10 @@ def _draw_box(
 
 
 def check_text_layout(words: Language) -> None:
-    """Checks that letters of the language can be joined and ordered in pictures.
+    """Checks that Pillow can join and order the letters of a language written from right to left.
 
     Raises:
-        UserError: the text layout library is missing.
+        UserError: the language is one of these, and the text layout library is missing.
     """
     if words.direction == "rtl" and not (features.check("raqm") and features.check("fribidi")):
         raise UserError(
@@ -236,7 +243,7 @@ def _full_plate(
     size: int,
     mirrored: bool,
 ) -> Image.Image:
-    """A heading and one labelled bar per class."""
+    """A plate with a heading and one labelled bar per class."""
     head_font, row_font = _font(size, bold=True), _font(round(size * 0.8))
     pad, row = round(size * 0.5), round(size * 1.05)
     widest = max(round(row_font.getlength(name)) for name in names)
@@ -265,7 +272,7 @@ def _small_plate(
     size: int,
     mirrored: bool,
 ) -> Image.Image:
-    """A heading, followed by a small vertical bar per class."""
+    """A plate with a heading, followed by a small vertical bar per class."""
     size = max(11, round(size * 0.75))
     font = _font(size, bold=True)
     pad, thick, height = round(size * 0.35), max(4, size // 3), round(size * 1.6)
@@ -285,13 +292,13 @@ def _small_plate(
 
 @dataclass(frozen=True)
 class _Mirror:
-    """Draws on a plate; from right to left if its width in pixels is given."""
+    """Draws on a plate; mirrored if `width`, the width of the plate in pixels, is not None."""
 
     draw: ImageDraw.ImageDraw
     width: int | None
 
     def text(self, place: tuple[int, float | int], text: str, font: ImageFont.FreeTypeFont) -> None:
-        """Draws text that begins at a position, vertically centred there."""
+        """Draws text that begins at the position `place` (x, y) and is vertically centred there."""
         x, y = place
         if self.width is None:
             self.draw.text((x, y), text, _INK, font, anchor="lm")
@@ -309,7 +316,12 @@ class _Mirror:
 def _places(
     plate: tuple[int, int], face: Int[np.ndarray, " 4"], picture: tuple[int, int], gap: int
 ) -> Int[np.ndarray, "9 4"]:
-    """Candidate boxes of a plate: right of, left of, below, above or in the face; sizes (w, h)."""
+    """Nine candidate boxes (x0, y0, x1, y1) for a plate, in order of preference.
+
+    Eight are beside, below and above the face, and the last is inside the face box. All are moved
+    into the picture, and are at most as large as the picture. `plate` and `picture` are sizes
+    (w, h), and `gap` is the distance from the face, in pixels.
+    """
     (w, h), (x0, y0, x1, y1) = plate, face.tolist()
     lines = 1 + gap  # keeps clear of the box's own frame
     corners = [
@@ -346,14 +358,14 @@ def _shorten(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 @functools.cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib contains and which has Arabic and Persian letters."""
+    """The font DejaVu Sans, which matplotlib includes, and which has Arabic and Persian letters."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(_fonts() / name), size)
 
 
 @functools.cache
 def _fonts() -> Path:
-    """The folder of matplotlib's fonts; does not import matplotlib, which takes 0.1 s."""
+    """The folder of matplotlib's fonts, found without importing matplotlib, which takes 0.1 s."""
     found = importlib.util.find_spec("matplotlib")
     assert found is not None and found.origin is not None, "matplotlib is required"
     return Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"

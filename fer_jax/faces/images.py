@@ -61,9 +61,9 @@ class ImageError(UserError):
     """A file is missing, unreadable, too large, or not a picture in a supported format.
 
     Attributes:
-        reason: "unreadable" (missing, no permission, not a regular file), "empty", "too_large"
-            (more than 67 million pixels), "not_a_picture", "not_read" (a picture in a format that
-            is not supported, such as HEIC), or "damaged".
+        reason: "unreadable" (missing, no permission, not a regular file, more than 1 GiB), "empty",
+            "too_large" (more than 67 million pixels), "not_a_picture", "not_read" (a picture in a
+            format that is not supported, such as HEIC), or "damaged".
     """
 
     def __init__(self, text: str, reason: Reason = "damaged") -> None:
@@ -75,14 +75,14 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a picture as uint8 [H, W, 3] RGB, upright; see `decode_image`.
 
     Raises:
-        ImageError: the file is missing, not a regular file, or cannot be decoded.
+        ImageError: the file cannot be read, or its content cannot be decoded.
     """
     with _named(path):
         return decode_image(read_file(path, _MOST_BYTES))
 
 
 def read_encoded(path: str | os.PathLike[str]) -> bytes:
-    """The content of a picture's file; the header is checked, and nothing is decoded.
+    """The content of a picture file, of which only the header is checked.
 
     Raises:
         ImageError: as in `read_image`, except for damage after the header.
@@ -96,12 +96,13 @@ def read_encoded(path: str | os.PathLike[str]) -> bytes:
 def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes a picture to uint8 [H, W, 3] RGB, upright.
 
-    16 bits become 8, grey and palettes become RGB, transparency is blended with mid-grey, and the
-    EXIF orientation is applied. Truncated files of some formats are decoded as far as possible.
+    16 bits become 8, grey and palettes become RGB, transparency is blended with mid-grey (in 16-bit
+    grey it is ignored), and the EXIF orientation is applied. Truncated files of some formats are
+    decoded as far as possible.
 
     Raises:
-        ImageError: the picture is damaged, its format is not supported, or it has more than 67
-            million pixels, which is checked before decoding.
+        ImageError: the content is empty or damaged, its format is not supported, or it has more
+            than 67 million pixels, which is checked before decoding.
     """
     try:
         header = _header(content)
@@ -122,7 +123,11 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Resizes to a square: by area averaging when shrinking (no aliasing), else bilinearly."""
+    """Resizes to a square of `image_size` pixels.
+
+    If both sides shrink, areas are averaged, which avoids aliasing; otherwise the method is
+    bilinear.
+    """
     if image.shape[:2] == (image_size, image_size):
         return image
     shrinks = min(image.shape[:2]) > image_size
@@ -131,7 +136,10 @@ def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarr
 
 
 def halve(image: UInt8[np.ndarray, "h w 3"], times: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The means of blocks of 2×2 pixels, `times` times; an odd last row or column is left out."""
+    """Halves the sides of an image `times` times, by averaging blocks of 2×2 pixels.
+
+    An odd last row or column is left out. If a side would become 0, the result is empty.
+    """
     for _ in range(times):
         height, width = (length // 2 for length in image.shape[:2])
         if not height or not width:
@@ -142,9 +150,9 @@ def halve(image: UInt8[np.ndarray, "h w 3"], times: int) -> UInt8[np.ndarray, "h
 
 
 def fault(path: str | os.PathLike[str]) -> str | None:
-    """The reason if a picture cannot be read completely, else None.
+    """The reason why a picture cannot be read completely; None if it can.
 
-    In contrast to `read_image`, a truncated picture is always an error.
+    A truncated picture is reported here, even if `read_image` would decode a part of it.
     """
     try:
         _header(read_file(path, _MOST_BYTES)).load()
@@ -156,9 +164,9 @@ def fault(path: str | os.PathLike[str]) -> str | None:
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether a file that begins with these bytes (12 or more) is a picture, by its signature.
+    """Whether a file that begins with the bytes `head` (12 or more) has a picture's signature.
 
-    Also true for formats that are not supported, such as HEIC.
+    This is also True for some formats that are not supported, such as HEIC.
     """
     return (
         head.startswith(_SIGNATURES)
@@ -176,7 +184,7 @@ def advice(path: str | os.PathLike[str]) -> str:
 
 @contextlib.contextmanager
 def _named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Adds the file's name to every error."""
+    """Raises an `OSError` or `ImageError` of the block as an `ImageError` that names the file."""
     try:
         yield
     except OSError as error:
@@ -186,10 +194,11 @@ def _named(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _header(content: bytes) -> ImageFile.ImageFile:
-    """The picture with its size and format, before it is decoded.
+    """Opens a picture and reads its size and format, without decoding it.
 
     Raises:
-        ImageError: the format is not supported, or the picture is too large.
+        ImageError: the content is empty, the header is damaged, the format is not supported, or the
+            picture has too many pixels.
     """
     if not content:
         raise ImageError("it is empty", "empty")
@@ -215,7 +224,7 @@ def _header(content: bytes) -> ImageFile.ImageFile:
 
 
 def _on_grey(picture: ImageFile.ImageFile) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture with transparency, blended with mid-grey, upright."""
+    """Blends a picture that has transparency with mid-grey, and turns it upright."""
     upright = ImageOps.exif_transpose(picture).convert("RGBA")
     ground = Image.new("RGB", upright.size, (_GREY, _GREY, _GREY))
     ground.paste(upright, mask=upright)

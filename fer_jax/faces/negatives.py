@@ -20,8 +20,8 @@ def background_landmarks(
 ) -> Float[np.ndarray, "5 2"] | None:
     """The landmarks of a face, scaled, rotated and moved to a region without detections.
 
-    A crop at these landmarks has the same borders and resampling blur as a crop of a real face, so
-    that only its content differs.
+    A crop at these landmarks has borders and resampling blur like those of a crop of a face, so
+    that a verifier can distinguish the two only by their content.
 
     Args:
         rng: the random number generator.
@@ -31,7 +31,7 @@ def background_landmarks(
         margin: the margin of the crop, as in `align`.
 
     Returns:
-        (x, y) in pixels, or None if no free region was found.
+        (x, y) in pixels, or None if none of 30 random regions is free.
     """
     shape = landmarks - landmarks.mean(0)
     limits = np.array(image_size[::-1]) - 1
@@ -51,7 +51,10 @@ def background_landmarks(
 def typical_landmarks(
     rng: np.random.Generator, image_size: tuple[int, int]
 ) -> Float[np.ndarray, "5 2"]:
-    """The template's landmarks in pixels, for a crop of 0.2 to 0.5 of the image's shorter side."""
+    """The template's landmarks at a random size, in pixels.
+
+    A crop without a margin at these landmarks has 0.2 to 0.5 times the image's shorter side.
+    """
     return TEMPLATE * min(image_size) * rng.uniform(0.2, 0.5)
 
 

@@ -1,14 +1,14 @@
-"""Numbers the people in a video: each face gets its person's number, from 1, also after a cut.
+"""Numbers the people in a video, from 1; a person who is recognised after a cut keeps the number.
 
     numbering = Numbering(every_s=0.2)
     for time_s, image, faces in frames:
         for people in numbering.add(time_s, image, faces):
-            ... # the numbers of the earliest frame without numbers
+            ... # the numbers of the faces of one frame; frames come in order
     for people in numbering.close():
         ...
 
-Within a shot, a face is tracked by the overlap of its boxes. The appearance of a new face, after a
-cut or when somebody enters, is compared with that of the people who are not in the picture.
+Within a shot, a face is tracked by the overlap of its boxes. After a cut, or if somebody enters,
+the appearance of the new face is compared with that of the people who are not in the picture.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fer_jax.faces.shots import CutFinder
 from fer_jax.faces.tracks import Tracker, longest_gap
 
 UNKNOWN = 0
-"""The number of a face that occurs in only one or two frames, and may be a false detection."""
+"""The number of a face that was seen too briefly to count as a person: maybe a false detection."""
 
 # Chosen on one half of the clips of benchmarks/people_in_video.py and on generated people.
 _SAME_PERSON = 0.065  # largest difference between the means of two tracks
@@ -39,7 +39,7 @@ _REMEMBERED_TRACKS, _REMEMBERED_PEOPLE = 5, 200
 
 @dataclasses.dataclass(eq=False)
 class _Person:
-    """A person, and their last tracks."""
+    """A person with a number, and the last tracks that belong to this person."""
 
     number: int
     tracks: deque[_Track] = dataclasses.field(
@@ -47,7 +47,7 @@ class _Person:
     )
 
     def difference(self, track: _Track) -> float:
-        """The difference in appearance from the most similar of the person's tracks."""
+        """The difference in appearance between `track` and the most similar track of the person."""
         return min(difference(own.mean, track.mean) for own in self.tracks)
 
 
@@ -56,15 +56,15 @@ class _Track:
     """A face that is tracked through a shot.
 
     Attributes:
-        first: the number of its first frame.
-        last_s: the time of its last frame.
-        mean, last: the mean description of its appearance, and the last one.
-        seen: the number of its faces.
-        before: the track at the same place that was ended because this one looks different; None
+        first: the index of its first frame.
+        last_s: the time of its last frame in seconds.
+        mean, last: the running mean of the descriptions of its faces, and the last description.
+        seen: the number of frames in which it was seen.
+        before: the track at the same position that was ended because this one looks different; None
             if there is none, or this track is decided.
-        beside: the other tracks in the same frames, until its person is known.
-        person: None until it is known.
-        number: the person's number; None until it is decided.
+        beside: the other tracks in the same frames; empty once its person is known.
+        person: None until the person is known.
+        number: the person's number, or `UNKNOWN`; None until it is decided.
     """
 
     first: int
@@ -78,7 +78,10 @@ class _Track:
     number: int | None = None
 
     def accepts(self, look: Float[np.ndarray, " n"]) -> bool:
-        """Whether a face at its place looks the same; a cut to similar colours is not detected."""
+        """Whether a face at the same position looks the same, given its description `look`.
+
+        A face that does not may follow a cut to similar colours, which `CutFinder` misses.
+        """
         return min(difference(self.last, look), difference(self.mean, look)) <= _SAME_TRACK
 
     def add(self, time_s: float, look: Float[np.ndarray, " n"]) -> None:
@@ -95,11 +98,12 @@ class Numbering:
     """Numbers the people of one video in one pass over its frames, in order.
 
     A face gets its number up to 5 frames after its first frame, so the numbers of a frame are
-    returned with a delay; they are never revised. Memory does not grow with the length of the
-    video.
+    returned with a delay. Returned numbers are not revised. The memory required does not grow with
+    the length of the video.
 
     Args:
-        every_s: seconds between the frames. A face is tracked over gaps of up to `longest_gap`.
+        every_s: seconds between the frames. A face is tracked over gaps of up to
+            `longest_gap(every_s)` seconds.
     """
 
     def __init__(self, every_s: float = 0.0) -> None:
@@ -125,7 +129,7 @@ class Numbering:
 
         Yields:
             One number per face, in the order of the faces of that frame; UNKNOWN for a face that
-            occurs in only one or two frames.
+            resembles nobody and was seen in only one or two frames, unless the shot ended there.
         """
         if self._cuts.update(image):
             self._end_shot()
@@ -142,7 +146,7 @@ class Numbering:
         return self._decided()
 
     def close(self) -> Iterator[Int[np.ndarray, " n"]]:
-        """Ends the video; yields the numbers of all remaining frames."""
+        """Ends the video; yields the numbers of the remaining frames, in order."""
         self._end_shot()
         return self._decided()
 
@@ -174,7 +178,10 @@ class Numbering:
         self._live = {}
 
     def _decide(self, tracks: Iterable[_Track]) -> None:
-        """Assigns a person to each track, the most similar pairs first."""
+        """Assigns people to tracks, the most similar pairs first.
+
+        A track that resembles nobody gets a new person if it was seen often enough, else UNKNOWN.
+        """
         tracks = list(tracks)
         differences = [
             (person.difference(track), track, person) for track in tracks for person in self._people

@@ -21,7 +21,8 @@ _KEPT, _REMOVED = "#2a78c2", "#d9603b"
 def histograms(faces: pd.DataFrame, limits: Limits) -> Figure:
     """Histograms of detector score, size, sharpness, brightness, yaw and faces per track.
 
-    Limits are drawn as lines.
+    Kept and removed faces have different colours. Limits within the range of the values are drawn
+    as lines.
     """
     kept = (faces["status"] == KEPT).to_numpy()
     tracks = faces.groupby(["video", "track"]).size()
@@ -62,7 +63,7 @@ def kept_sheet(faces: pd.DataFrame, folder: Path, limit: int) -> UInt8[np.ndarra
     Args:
         faces: rows of the manifest in `folder`.
         folder: the folder to which the paths of the crops are relative.
-        limit: the maximum number of crops; evenly spaced ones if there are more.
+        limit: the maximum number of crops; of more, an evenly spaced selection is shown.
     """
     kept = faces[faces["status"] == KEPT]
     shown = evenly(kept, limit)
@@ -74,19 +75,19 @@ def kept_sheet(faces: pd.DataFrame, folder: Path, limit: int) -> UInt8[np.ndarra
 
 
 def evenly(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """At most `limit` evenly spaced rows, including the first and the last."""
+    """At most `limit` evenly spaced rows, including the first and, if `limit` > 1, the last."""
     if len(rows) <= limit:
         return rows
     return rows.iloc[np.linspace(0, len(rows) - 1, limit).round().astype(int)]
 
 
 def how_many_shown(rows: pd.DataFrame, shown: pd.DataFrame) -> str:
-    """The end of a sheet's title; empty if all rows are shown."""
+    """The end of a sheet's title, with the number of shown rows; empty if all are shown."""
     return f", {len(shown)} of them shown" if len(shown) < len(rows) else ""
 
 
 def place_of(video: str, time_s: float) -> str:
-    """A caption of two lines: the file name of a video, and the time as in video players.
+    """A caption of two lines: the file name of a video, and the time in minutes and seconds.
 
     A long name is shortened in the middle, since many names differ only at the end.
     """

@@ -29,9 +29,9 @@ def brightness(crop: UInt8[np.ndarray, "h w 3"]) -> float:
 def yaw(landmarks: Float[np.ndarray, "5 2"]) -> float:
     """The yaw of the head in degrees, estimated from the five landmarks (x, y).
 
-    0 is frontal; positive values are turned to the viewer's right. The estimate is based on the
-    distance of the nose from the midline of eyes and mouth, measured along the line of the eyes, so
-    that roll does not matter.
+    0 is frontal; the value is positive for a face that is turned to the viewer's right, and 90 if
+    both eyes are at the same point. The estimate is based on the distance of the nose from the
+    midline of eyes and mouth, measured along the line of the eyes, so that roll does not matter.
     """
     left, right, nose, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
@@ -51,8 +51,8 @@ def perceptual_hash(crop: UInt8[np.ndarray, "h w 3"]) -> int:
     """A 64-bit hash that hardly changes with lighting, noise and compression.
 
     Each bit says whether one of the 8 × 8 lowest frequencies of the cosine transform of the 32 × 32
-    luma is above their median (Zauner 2010, "Implementation and benchmarking of perceptual image
-    hash functions"). Compare hashes with `hash_distance`.
+    luma is above the median of all of them but the mean (Zauner 2010, "Implementation and
+    benchmarking of perceptual image hash functions"). Compare hashes with `hash_distance`.
     """
     small = cv2.resize(_luma(crop), (_HASH_INPUT, _HASH_INPUT), interpolation=cv2.INTER_AREA)
     low = cv2.dct(small.astype(np.float32))[:_HASH_SIDE, :_HASH_SIDE].ravel()

@@ -1,7 +1,7 @@
 """Extraction of videos in this process, in several processes, or on a cluster with Apache Beam.
 
-A runner yields the counts of each job, in any order. The files that a job writes depend on the job
-alone, so that all runners write the same files.
+A runner yields the counts of each job, in any order. The files that a job writes depend neither on
+the runner nor on other jobs.
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ _COMPILATION_OPTIONS = (
 
 
 def run(jobs: Sequence[Job], config: Extract, progress: Progress) -> Iterator[Stats]:
-    """Extracts the videos with the runner in `config`; `progress` receives numbers of frames.
+    """Extracts the videos with the runner in `config`, and yields the counts of each.
+
+    `progress` is called with the number of frames that were processed since its last call.
 
     Raises:
-        UserError: a worker process was killed, Beam is not installed or rejects the runner and its
+        UserError: a worker process was killed, Beam is not installed or rejects the runner or its
             options, or the cluster failed.
     """
     if config.runner:
@@ -73,9 +75,9 @@ def _in_processes(jobs: Sequence[Job], workers: int, progress: Progress) -> Iter
 
 
 def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Iterator[Stats]:
-    """Extracts with Beam; every worker needs videos and workdir under the same paths as here.
+    """Extracts with Beam; videos and workdir must have the same paths here and on all workers.
 
-    The counts come back as files, one per video.
+    The workers return the counts as files, one per video.
     """
     try:
         import apache_beam as beam  # type: ignore[import-not-found, unused-ignore]
@@ -84,7 +86,7 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
         )
     except ImportError as error:
         raise UserError(
-            "extract: --config.runner requires Apache Beam; in an environment of its own, run: "
+            "extract: --config.runner requires Apache Beam; in a separate environment, run: "
             "pip install -r requirements-beam.txt"
         ) from error
     if not jobs:
@@ -163,7 +165,10 @@ class _Counts:
 
 @contextlib.contextmanager
 def _engine_errors_explained(shards: Path) -> Iterator[None]:
-    """Turns an error of the runner into `UserError`; workers only count the errors of videos."""
+    """Raises an error of the runner as `UserError`, unless it is one of files, such as a full disk.
+
+    Errors of videos do not end the pipeline: workers record them in the counts.
+    """
     try:
         yield
     except (Exception, CancelledError) as error:

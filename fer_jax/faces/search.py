@@ -17,19 +17,20 @@ _SMALLEST = 20  # pixels: the detector finds few faces below this
 
 
 def find_faces(images: Sequence[Image], pipeline: FacePipeline) -> list[Faces]:
-    """All faces in each picture, best first, in pixels of the picture.
+    """Finds the faces in each picture, best first, in pixels of the picture.
 
-    Large pictures are reduced, and small ones enlarged, before they are searched. `min_face` counts
-    in pixels of the original picture, so a reduced picture is searched for faces that are smaller
-    by the same factor, down to 20 pixels. Pictures without a face are searched again with a
-    replicated border, which finds faces that fill the picture.
+    `pipeline.search` says whether large pictures are reduced, and small ones enlarged, before they
+    are searched. In a reduced picture, the smallest faces to find are smaller than `min_face` by
+    the same factor, but not below 20 pixels (or `min_face`, if that is less). In an enlarged
+    picture, `min_face` counts in pixels of the enlarged picture. With a `border`, pictures in which
+    no face is found are searched again with their edges extended, to find faces that fill them.
 
     Args:
         images: uint8 [H, W, 3] RGB each, of any sizes.
         pipeline: the settings of the detector, and the sizes at which pictures are searched.
 
     Raises:
-        UserError: `images` has another type.
+        UserError: `images` is not a list of such pictures, or the package `mtcnn` is missing.
     """
     _check(images)
     found = _detect(images, pipeline, border=0.0)
@@ -48,7 +49,7 @@ def largest(faces: Faces) -> Faces:
 
 
 def scaled(image: Image, search: Search) -> Image:
-    """The picture, resized to the size at which it is searched."""
+    """The picture at the size at which it is searched; the same picture if that is its size."""
     short, long = min(image.shape[:2]), max(image.shape[:2])
     scale = search.enlarge_to / short if short < search.enlarge_below else 1.0
     if search.max_side:
@@ -96,7 +97,7 @@ def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> l
 def _detect_views(
     views: Sequence[Image], framed: Sequence[Image], pipeline: FacePipeline
 ) -> list[Faces]:
-    """The faces in `views`, which are the pictures `framed` at the size of the search."""
+    """The faces in `views`, in pixels of the views: the pictures `framed` after `scaled`."""
     settings = pipeline.detector
     smallest = [
         settings.min_face

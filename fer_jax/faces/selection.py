@@ -19,7 +19,9 @@ def sizes(faces: pd.DataFrame) -> np.ndarray:
 
 
 def reasons(faces: pd.DataFrame, limits: Limits) -> list[str]:
-    """The reason for removing each face of a video; "" for faces that are kept.
+    """The reason for removing each face of a video, one of `REASONS`; "" for faces that are kept.
+
+    If several reasons apply, it is the first of them in `REASONS`.
 
     Args:
         faces: rows of a manifest, sorted by frame.

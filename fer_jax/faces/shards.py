@@ -41,7 +41,14 @@ _REMEMBERED_S = 2.0
 
 @dataclass(frozen=True)
 class Job:
-    """A video to extract: its file, its id (the path below the folder of videos), its shard."""
+    """A video to extract.
+
+    Attributes:
+        path: the file.
+        video: the id of the video, from `video_id`.
+        shard: the folder to write.
+        config: the settings of the extraction.
+    """
 
     path: Path
     video: str
@@ -51,7 +58,11 @@ class Job:
 
 @dataclass(kw_only=True)
 class Stats(SampleCounts):
-    """The counts of one video. `error` and `detail` are "" if nothing is wrong with it."""
+    """The counts of one video.
+
+    `source` is the size and the modification time of the file. `error` is the reason of a
+    `VideoError` or "broken", and `detail` its explanation; both are "" if nothing is wrong.
+    """
 
     video: str
     source: list[int]
@@ -79,14 +90,14 @@ def video_id(path: Path, root: Path) -> str:
 
 
 def shard_name(video: str) -> str:
-    """A short ASCII folder name that is unique for the video id."""
+    """A short ASCII folder name, which a digest makes unique for the video id."""
     stem = Path(video).stem.encode("ascii", "ignore").decode()
     readable = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)[:40]
     return f"{readable}-{hashlib.sha256(video.encode()).hexdigest()[:12]}"
 
 
 def finished(job: Job) -> Stats | None:
-    """The counts of a job's shard; None if there is none, or the video has changed since."""
+    """The counts in a job's shard; None if there is no shard, or the video has changed since."""
     if not (job.shard / "stats.json").exists():
         return None
     stats = Stats(**read_json(job.shard / "stats.json"))
@@ -94,14 +105,18 @@ def finished(job: Job) -> Stats | None:
 
 
 def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> Stats:
-    """Extracts one video into its shard; `progress` receives the numbers of processed frames.
+    """Extracts one video into its shard, and returns its counts.
 
     A damaged file or one that is not a video does not raise an error: the frames that can be
-    decoded are kept, and the counts say what is wrong. After any other failure there is no shard,
-    so that the next run tries the video again.
+    decoded are kept, and the counts say what is wrong. Any other failure leaves no shard, so that
+    the next run tries the video again; the returned counts have the error "broken".
+
+    Args:
+        job: the video and the config.
+        progress: called with the number of frames in each processed batch.
 
     Raises:
-        OSError: a file cannot be written.
+        OSError: a file cannot be read or written.
     """
     try:
         return _extract(job, progress)
@@ -151,7 +166,7 @@ def _extract(job: Job, progress: Callable[[int], None]) -> Stats:
 
 
 def _samples(job: Job, stats: Stats) -> Iterator[Frame]:
-    """The sampled frames, which are counted; an error ends the iteration and is recorded."""
+    """Yields and counts the sampled frames; a `VideoError` is recorded and ends the iteration."""
     try:
         for frame in sample_frames(job.path, job.config.every_s, stats):
             stats.frames += 1
@@ -170,9 +185,9 @@ def _source(path: Path) -> list[int]:
 
 
 class _FinishedElsewhereError(Exception):
-    """A worker on another host, which was considered dead, has finished the video meanwhile.
+    """Another worker, which was considered dead, has finished the video meanwhile.
 
-    Its shard stays, since the stage may be reading it already.
+    Its shard is kept, since the stage may already be reading it.
     """
 
     def __init__(self, stats: Stats) -> None:
@@ -193,7 +208,10 @@ class _ShardWriter:
         (folder / "negatives").mkdir()
 
     def add(self, frame: Frame, candidates: Faces) -> None:
-        """Adds a frame and all candidates of the detector with scores down to the floor."""
+        """Adds a frame with its faces and the candidates that the detector rejected.
+
+        `candidates` contains both, with scores above the lower of the threshold and the floor.
+        """
         is_face = candidates.scores > self._job.config.detector.thresholds[2]
         faces = candidates.take(is_face)
         if self._cuts.update(frame.image):
@@ -209,7 +227,7 @@ class _ShardWriter:
         self._stats.faces += len(faces)
 
     def close(self) -> None:
-        """Writes the tables."""
+        """Selects the faces to keep, writes the tables, and completes the counts."""
         faces = pd.DataFrame(self._faces, columns=manifest.SCHEMA.names)
         if len(faces):
             faces["reason"] = selection.reasons(faces, self._job.config.limits)
@@ -246,7 +264,10 @@ class _ShardWriter:
         )
 
     def _add_negatives(self, frame: Frame, faces: Faces, rejected: Faces) -> None:
-        """Adds candidates that the detector rejected, and regions without any candidate."""
+        """Adds rejected candidates that overlap no face, and regions without any candidate.
+
+        The faces are those of this frame and, if it is recent, of the last frame with a face.
+        """
         config, people = self._job.config, faces.boxes
         if self._last and frame.time_s - self._last[0] <= _REMEMBERED_S:
             people = np.concatenate([people, self._last[1].boxes])
@@ -286,7 +307,9 @@ class _ShardWriter:
 
 
 def merge(shards: list[Path], workdir: Path) -> pd.DataFrame:
-    """Writes the concatenated tables of all shards, with paths of crops relative to `workdir`.
+    """Writes the concatenated tables of the shards, with paths of crops relative to `workdir`.
+
+    Shards that do not exist are left out.
 
     Returns:
         The rows of all faces.

@@ -22,7 +22,7 @@ _SHOWN = 10
 
 
 class Skips:
-    """The sources skipped so far; `rows` lists name and reason of each, in order."""
+    """The sources skipped so far; `rows` contains (name, reason), one or more for each source."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str]] = []
@@ -39,8 +39,9 @@ class Skips:
     def each(self, name: str, what: str = "") -> Iterator[None]:
         """Converts an exception in the block to a skip of the source `name`.
 
-        Exceptions that are not caused by the source are raised: a full or read-only disk, an
-        invalid output, an interruption. `what` names the part that failed; "" for the whole source.
+        Exceptions that are not caused by the source are not converted, such as those of a full or
+        read-only disk, an invalid output or an interruption. `what` names the part that failed; ""
+        is the whole source.
         """
         try:
             yield
@@ -50,7 +51,7 @@ class Skips:
             self.add(name, f"{what}: {_reason(error)}" if what else _reason(error))
 
     def write(self, path: Path) -> None:
-        """Writes the rows as CSV: source, reason."""
+        """Writes the rows to a CSV file with the columns `source` and `reason`."""
         with (
             atomic_file(path) as temporary,
             temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
@@ -59,7 +60,7 @@ class Skips:
             csv.writer(file).writerows([("source", "reason"), *rows])
 
     def tell(self) -> None:
-        """Prints the first skipped sources, and the number of further ones."""
+        """Prints the first ten rows, and the number of further rows."""
         for name, reason in self.rows[:_SHOWN]:
             console.say(f"  skipped {name}: {reason}")
         if len(self.rows) > _SHOWN:

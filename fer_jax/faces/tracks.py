@@ -12,9 +12,9 @@ _LONGEST_GAP_FRAMES = 2.5
 
 
 def longest_gap(every_s: float) -> float:
-    """The maximum time in seconds for which a tracked face may be missing: 1.5 s or 2.5 frames.
+    """The maximum time in seconds for which a tracked face may be missing.
 
-    The longer of the two applies.
+    This is 1.5 seconds, or 2.5 times the interval between frames if that is longer.
 
     Args:
         every_s: seconds between the frames.
@@ -25,10 +25,11 @@ def longest_gap(every_s: float) -> float:
 class Tracker:
     """Numbers the faces of one video so that a moving face keeps its number.
 
-    Frames are passed in order. Pairs of a known and a new box are linked by decreasing overlap,
-    down to an IoU of `least_overlap`. A face that is missing for more than `longest_gap_s` seconds
-    is forgotten; a face that appears later at its place gets a new number. The same happens if time
-    goes backwards by more, as in joined recordings.
+    Frames are passed in order. A new box continues the track of a known box if their IoU is at
+    least `least_overlap`; the pairs with the largest IoU are linked first. A face that is missing
+    for more than `longest_gap_s` seconds is forgotten, and a later face at the same position gets a
+    new number. Faces are also forgotten if the time goes backwards by more than `longest_gap_s`, as
+    in joined recordings.
     """
 
     def __init__(self, *, least_overlap: float = 0.3, longest_gap_s: float = LONGEST_GAP_S) -> None:
@@ -38,7 +39,7 @@ class Tracker:
         self._known: dict[int, tuple[float, Float[np.ndarray, " 4"]]] = {}
 
     def forget(self) -> None:
-        """Forgets every face, as after a scene cut."""
+        """Forgets all known faces, as is necessary after a scene cut."""
         self._known = {}
 
     def update(self, time_s: float, boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, " n"]:

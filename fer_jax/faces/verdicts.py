@@ -1,4 +1,4 @@
-"""The verifier's scores: choosing a threshold, measuring it, and applying it to each crop."""
+"""The verifier's scores: choosing a threshold, measuring its errors, and applying it to crops."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scored:
         scores: probability of "face", 0..1.
         is_face: whether the crop is labelled as a face.
         sources: the video or folder of each crop; crops of one source are similar.
-        ids: the id of each crop in the data set.
+        ids: the id of each crop in the data set; may be empty.
     """
 
     scores: Float[np.ndarray, " n"]
@@ -38,15 +38,17 @@ class Scored:
 
 
 def operating_threshold(face_scores: Float[np.ndarray, " n"], max_faces_lost: float) -> float:
-    """The largest threshold that loses at most a share `max_faces_lost` of the faces.
+    """The largest threshold at which at most a share `max_faces_lost` of the faces is lost.
+
+    A face is lost if its score is below the threshold.
 
     Args:
         face_scores: the verifier's probability of "face" for held-out faces.
         max_faces_lost: share in [0, 1).
 
     Returns:
-        The threshold, rounded down to six decimals: the last bits of a score depend on the batch in
-        which it was computed, and must not matter.
+        The threshold, rounded down to six decimals, because the last bits of a score depend on the
+        batch in which it was computed.
 
     Raises:
         UserError: there are no scores.
@@ -85,17 +87,23 @@ def quality(scored: Scored, threshold: float) -> dict[str, Any]:
 
 
 def few_faces_note(measured: dict[str, Any], split: str, max_faces_lost: float) -> str:
-    """A note if there are too few faces to estimate the share that is lost, else ""."""
+    """A note if there are too few faces to estimate the share that is lost, else "".
+
+    Args:
+        measured: the result of `quality`.
+        split: the name of the split, for the note.
+        max_faces_lost: the accepted share of lost faces.
+    """
     if measured["faces"] * max_faces_lost >= 1:
         return ""
     return (
-        f"only {measured['faces']} {split} faces, of which {measured['faces_kept']} are kept: this "
-        f"shows only that at least {measured['recall']['low'] or 0:.1%} of faces are kept (95 %)"
+        f"only {measured['faces']} {split} faces, of which {measured['faces_kept']} are kept: the "
+        f"95 % interval of the share that is kept begins at {measured['recall']['low'] or 0:.1%}"
     )
 
 
 def doubt_of_sources(test: Scored | None, fewest: int) -> str:
-    """The reason if the test split has too few sources of faces to trust a verifier, else "".
+    """The reason for not trusting a verifier that was tested on too few sources, else "".
 
     Args:
         test: crops of sources that were used neither for training the verifier nor for choosing
@@ -113,7 +121,9 @@ def doubt_of_sources(test: Scored | None, fewest: int) -> str:
 
 
 def doubt_of_removal(confident: int, removed: int, most: float) -> str:
-    """The reason if a verifier removes too many of MTCNN's confident detections, else "".
+    """The reason for not trusting a verifier that removes too many confident detections, else "".
+
+    A reason is also returned if there are no confident detections of MTCNN to judge by.
 
     Args:
         confident: the number of confident detections in sources that the verifier has not seen.
@@ -137,7 +147,8 @@ def rate(
 
     `low` and `high` are Wilson's interval, which assumes independent crops. `by_source` resamples
     whole sources (cluster bootstrap, percentiles), since crops of one video are similar; its limits
-    are None for a single source. Without trials all values are None.
+    are None if all trials are from one source. Without trials all values are None. Successes that
+    are not among the trials do not count.
     """
     won, tried = (successes & trials).astype(float), trials.astype(float)
     _, place = np.unique(np.asarray(sources, str), return_inverse=True)
@@ -163,11 +174,11 @@ def judge(
     threshold: float,
     min_detector_score: float,
 ) -> pd.DataFrame:
-    """A copy of the manifest with `verifier_score`, `status` and `reason`.
+    """A copy of the manifest with new values of `verifier_score`, `status` and `reason`.
 
-    A face is removed if its detector score or its verifier score is too low; the reason is
-    "detector", "verifier" or "detector+verifier". Faces that were removed before stay removed, with
-    the old reason first.
+    A face is removed if its detector score is below `min_detector_score` or its verifier score is
+    below `threshold`; the reason is "detector", "verifier" or "detector+verifier". A face that was
+    already removed stays so; new reasons follow its old one, as in "small+verifier".
     """
     # Compared in the precision of the manifest, so that a score of 0.9 is not less than 0.9.
     detector = manifest["detector_score"].to_numpy(np.float32) < np.float32(min_detector_score)

@@ -1,4 +1,4 @@
-"""Reads frames of videos at their presentation times, and writes videos."""
+"""Reading the frames of videos with their presentation times, and writing videos."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ class VideoError(UserError):
 
     Attributes:
         reason: "unreadable" (missing, no permission, not a regular file), "not_a_video",
-            "no_video_stream" (sound only), "too_large" (frames of more than 67 million pixels),
-            "no_frames", or "damaged" (raised after all frames that can be decoded).
+            "no_video_stream" (such as sound only), "too_large" (frames of more than 67 million
+            pixels), "no_frames" (none can be decoded, or none has a presentation time), or
+            "damaged" (samples are lost; raised after all frames that can be decoded).
         detail: the message without the path.
     """
 
@@ -61,7 +62,14 @@ class VideoError(UserError):
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame: its index among the decoded frames (from 0), presentation time, upright pixels."""
+    """A frame of a video or a camera, or a picture.
+
+    Attributes:
+        index: the number of the frame, from 0, among all decoded frames of a video or all attempts
+            to read a camera; 0 for a picture.
+        time_s: the presentation time in seconds; for a camera, the time since its first frame.
+        image: uint8 [H, W, 3] RGB, upright.
+    """
 
     index: int
     time_s: float
@@ -70,13 +78,13 @@ class Frame:
 
 @dataclass
 class SampleCounts:
-    """Counts of a video's frames, updated while `sample_frames` runs.
+    """Counts of a video's frames, updated by `sample_frames`.
 
     Attributes:
         decoded: decoded frames, sampled or not.
         without_time: decoded frames without a presentation time, which cannot be sampled.
         failed: expected samples that could not be decoded, or whose times are those of earlier
-            frames because the clock went backwards (joined recordings).
+            frames because the clock went backwards (joined recordings). Set after the last frame.
     """
 
     decoded: int = 0
@@ -85,9 +93,10 @@ class SampleCounts:
 
 
 def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files below `folder` with a video's suffix, sorted by path; `folder` may be one file.
+    """The files below `folder` that have the suffix of a video, sorted by path.
 
-    Linked folders are not entered, since links may form a cycle.
+    If `folder` is a file, the list contains only this file, whatever its suffix. Linked folders are
+    not entered, since links may form a cycle.
 
     Raises:
         UserError: there is no such folder, or it contains no videos.
@@ -126,8 +135,8 @@ def sample_frames(
 
     Raises:
         VideoError: nothing can be decoded; or, with the reason "damaged" and after the last frame
-            that can be decoded, samples were lost (`counts.failed`). All exceptions of the decoder
-            are converted to this error.
+            that can be decoded, samples were lost (`counts.failed`). The decoder's other exceptions
+            are not raised.
         ValueError: `every_s` is negative.
     """
     counts = SampleCounts() if counts is None else counts
@@ -163,7 +172,7 @@ def _sampled(path: str | os.PathLike[str], every_s: float, counts: SampleCounts)
 
 
 def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The same frames; a thread decodes the next ones in advance."""
+    """Yields the same frames, while a thread decodes the next ones."""
     with ThreadPoolExecutor(1, "decode") as thread:
         coming: collections.deque[Future[Frame | None]] = collections.deque()
         coming.append(thread.submit(next, frames, None))
@@ -179,9 +188,9 @@ def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
 
 
 def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None:
-    """The number of frames that `sample_frames` will probably yield, according to the container.
+    """The approximate number of frames that `sample_frames` yields, according to the container.
 
-    0 for a file that cannot be opened; None if the container does not say enough.
+    It is 0 for a file that cannot be opened, and None if the container does not state it.
     """
     stated = _stated(path)
     if stated is None:
@@ -194,13 +203,16 @@ def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None
 
 
 def stated_length_s(path: str | os.PathLike[str]) -> float | None:
-    """The length in seconds according to the container; None if it is not stated."""
+    """The length in seconds according to the container; None if not stated, or not readable."""
     stated = _stated(path)
     return (stated[0] or None) if stated else None
 
 
 def _stated(path: str | os.PathLike[str]) -> tuple[float, int] | None:
-    """Length in seconds and number of frames according to the container; None if unreadable."""
+    """The length in seconds and the number of frames according to the container, 0 if not stated.
+
+    None if the file cannot be read.
+    """
     try:
         with _open(path) as container:
             stream = _picture_stream(path, container)
@@ -229,7 +241,10 @@ class _Grid:
         self._failed_frames = 0  # used if every frame is a sample
 
     def takes(self, time_s: float) -> bool:
-        """Whether the frame at this time is the first in its cell; marks the cell as sampled."""
+        """Whether the frame at this time is the first in its cell, which is then marked as sampled.
+
+        True for every frame if `every_s` is 0.
+        """
         if self._origin is None:
             self._origin = time_s
         if not self._every_s:
@@ -278,7 +293,7 @@ class _Grid:
 
 @contextlib.contextmanager
 def _open(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
-    """Opens a video.
+    """Opens a video file, and closes it after the block.
 
     Raises:
         VideoError: it is not a video, or cannot be read.
@@ -339,7 +354,11 @@ def _decode(
 def _picture_stream(
     path: str | os.PathLike[str], container: av.container.InputContainer
 ) -> av.VideoStream:
-    """The first video stream that is not an attached picture, such as the cover of a song."""
+    """The first video stream that is not an attached picture, such as the cover of a song.
+
+    Raises:
+        VideoError: there is no such stream, or its frames have too many pixels.
+    """
     cover = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
         if stream.disposition & cover:
@@ -373,7 +392,7 @@ def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
 
 
 def _declared_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """The end of the video stream in seconds that the file declares; 0 if there is none."""
+    """The end of the video stream in seconds, as declared by the file; 0 if this is not usable."""
     declared = 0.0
     if stream.duration is not None and stream.time_base is not None:
         declared = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
@@ -398,7 +417,7 @@ def _tagged_end(stream: av.VideoStream) -> float | None:
 
 
 def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels with the rotation applied, uint8 [H, W, 3] RGB."""
+    """The pixels of a frame after the declared rotation, uint8 [H, W, 3] RGB."""
     quarter_turns = round(frame.rotation / 90) % 4
     image = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
@@ -410,14 +429,14 @@ def write_video(
     images: Iterable[UInt8[np.ndarray, "_ _ 3"]],
     options: Mapping[str, str] = {},
 ) -> None:
-    """Writes an H.264 MP4 (yuv420p, which all players support), atomically.
+    """Writes an H.264 MP4 (yuv420p, which players commonly support), atomically.
 
     Args:
         path: the file to write.
         fps: frames per second.
-        images: uint8 [H, W, 3] RGB each. Images are resized to the size of the first. Odd sizes are
+        images: uint8 [H, W, 3] RGB each; they are resized to the size of the first. Odd sizes are
             padded by a row or a column, since the format halves the resolution of colours. Without
-            images no file is written.
+            images, no file is written.
         options: options of the encoder x264, by their FFmpeg names.
     """
     images = iter(images)

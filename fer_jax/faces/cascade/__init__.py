@@ -1,1 +1,1 @@
-"""The parts of MTCNN: weights, the three networks, the pyramid, patches and boxes."""
+"""The parts of MTCNN: weights, networks, image pyramid, patches, boxes, and accelerator program."""

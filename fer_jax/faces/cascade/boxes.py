@@ -19,11 +19,11 @@ def suppress(
     threshold: float,
     over: Literal["union", "smaller"] = "union",
 ) -> Int[np.ndarray, " kept"]:
-    """Non-maximum suppression in one pass, as in mtcnn 1.0.0: the rows to keep, best first.
+    """Non-maximum suppression in one pass, as in mtcnn 1.0.0; returns the rows to keep, best first.
 
     A box is suppressed if its intersection with any box of higher score exceeds `threshold` times
-    their union (or the area of the smaller one). In contrast to greedy suppression, this also holds
-    if that other box is itself suppressed.
+    the area of their union or, with `over="smaller"`, of the smaller box. In contrast to greedy
+    suppression, this also holds if that other box is itself suppressed.
     """
     # For equal scores (easy faces saturate at 1) the later box comes first, as in mtcnn.
     order = np.argsort(scores, kind="stable")[::-1]
@@ -52,7 +52,10 @@ def suppress_in_groups(
     threshold: float,
     over: Literal["union", "smaller"] = "union",
 ) -> Int[np.ndarray, " kept"]:
-    """`suppress` within each group (image, or level of an image); groups are ascending."""
+    """Applies `suppress` within each group, such as the boxes of an image or of a pyramid level.
+
+    Returns the rows to keep: by ascending group, and best first within each group.
+    """
     kept = [np.zeros(0, int)]
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
@@ -61,13 +64,13 @@ def suppress_in_groups(
 
 
 def regress(boxes: AnyBoxes, offsets: AnyBoxes) -> AnyBoxes:
-    """Moves each edge by its offset, in units of the inclusive width or height (hence + 1)."""
+    """Moves each edge of the boxes by an offset in units of the inclusive width or height (+ 1)."""
     size = boxes[..., 2:] - boxes[..., :2] + 1
     return boxes + offsets * boxes.__array_namespace__().concat([size, size], axis=-1)
 
 
 def to_square(boxes: AnyBoxes) -> AnyBoxes:
-    """Squares with the same centres and the longer side of each box."""
+    """Squares, each with the centre of a box and its longer side."""
     size = boxes[..., 2:] - boxes[..., :2]
     longer = size.max(-1, keepdims=True)
     corner = boxes[..., :2] + size / 2 - longer / 2
@@ -75,7 +78,7 @@ def to_square(boxes: AnyBoxes) -> AnyBoxes:
 
 
 def intersection_over_union(a: Boxes, b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
-    """The IoU of every box of `a` with every box of `b`; 0 if both are empty."""
+    """The IoU of each box of `a` with each box of `b`; 0 if both boxes are empty."""
     shared = shared_area(a, b)
     area_a, area_b = (np.prod(np.maximum(x[:, 2:] - x[:, :2], 0), axis=1) for x in (a, b))
     union = area_a[:, None] + area_b - shared

@@ -1,6 +1,6 @@
 """The three networks of MTCNN (Zhang et al. 2016, arXiv:1604.02878) with the layers of mtcnn 1.0.0.
 
-Inputs are RGB scaled to (x - 127.5) / 128. Each network is a pure function of its weights.
+Inputs are RGB scaled to (x - 127.5) / 128. Each network is a pure function of weights and inputs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def proposal_network(
     height: Int[Array, ""],
     width: Int[Array, ""],
 ) -> tuple[Float[Array, "oh ow"], Float[Array, "oh ow 4"]]:
-    """P-Net over the top left `height` × `width` pixels of `image`.
+    """Applies P-Net to the top left `height` × `width` pixels of `image`.
 
     Cell (i, j) sees the 12 × 12 pixels whose top left corner is (2i, 2j). Cells that extend beyond
     height or width have the score 0, so that images of several sizes share a compiled program.
@@ -48,10 +48,10 @@ def proposals(
     image: Float[Array, "h w 3"],
     inside: Bool[Array, "h-2 w-2"],
 ) -> tuple[Float[Array, "oh ow"], Float[Array, "oh ow 4"]]:
-    """P-Net over a plane on which pictures are at even positions.
+    """Applies P-Net to a plane that contains one or more pictures, in even rows and columns.
 
     Args:
-        weights: those of P-Net.
+        weights: the weights of P-Net.
         image: the plane.
         inside: which outputs of the first convolution depend on pixels of a single picture; the
             pooling ignores the others.
@@ -90,9 +90,9 @@ def refinement_network(
 def output_network(
     weights: Weights, patches: Float[Array, "n 48 48 3"]
 ) -> tuple[Float[Array, " n"], Float[Array, "n 4"], Float[Array, "n 5 2"]]:
-    """O-Net: face scores [n], box regressions [n, 4] and landmarks [n, 5, 2] of [n, 48, 48, 3].
+    """O-Net: face scores [n] in 0..1, box regressions [n, 4] and landmarks [n, 5, 2] of patches.
 
-    Landmarks are (x, y) as parts of the patch's width and height.
+    Landmarks are (x, y) as fractions of the patch's width and height.
     """
     x = _pool_over_blocks(_first_layer(weights, _blocks_of_two(patches, 24, 24)))
     x = _block(weights, 2, x)
@@ -124,7 +124,7 @@ def _convolve(x: Array, kernel: Array) -> Array:
 def _blocks_of_two(
     x: Shaped[Array, "n h w c"], rows: int, columns: int
 ) -> Shaped[Array, "n rows columns 4*c"]:
-    """Moves blocks of 2×2 pixels to the channels; `x` is padded or cropped to fit."""
+    """Moves blocks of 2×2 pixels to the channels; `x` is zero-padded or cropped to fit."""
     height, width = x.shape[1:3]
     x = x[:, : 2 * rows, : 2 * columns]
     x = jnp.pad(
@@ -136,7 +136,7 @@ def _blocks_of_two(
 def _first_layer(
     weights: Weights, blocks: Float[Array, "n r c 12"]
 ) -> Float[Array, "n r-1 c-1 2 2 f"]:
-    """The first 3×3 convolution and PReLU, from blocks of pixels to blocks of cells."""
+    """Applies the first 3×3 convolution and PReLU: from blocks of pixels to blocks of cells."""
     x = _convolve(blocks, _over_blocks(weights["conv1/kernel"]))
     x = rearrange(x, "n r c (a b f) -> n r c a b f", a=2, b=2)
     return _prelu(x + weights["conv1/bias"], weights["prelu1"].reshape(-1))
@@ -145,7 +145,7 @@ def _first_layer(
 def _block_over_blocks(
     weights: Weights, number: int, x: Float[Array, "n r c f"]
 ) -> Float[Array, "n r-1 c-1 g"]:
-    """`_block` from blocks of 2×2 cells to blocks of 2×2 cells."""
+    """Applies `_block` to cells in blocks of 2×2; the result has the same arrangement."""
     bias, slope = (
         jnp.tile(weights[name].reshape(-1), 4) for name in (f"conv{number}/bias", f"prelu{number}")
     )
@@ -153,7 +153,7 @@ def _block_over_blocks(
 
 
 def _pool_over_blocks(x: Float[Array, "n r c 2 2 f"]) -> Float[Array, "n r c f"]:
-    """3×3 max-pooling, stride 2, "SAME": over a block and the adjacent cells of the next."""
+    """3×3 max-pooling, stride 2, "SAME": over each block and the adjacent cells of the next."""
     next_row = jnp.pad(x[:, 1:, :, 0], _AFTER_ROWS, constant_values=_BELOW_ALL)
     x = jnp.maximum(x.max(3), next_row)
     next_column = jnp.pad(x[:, :, 1:, 0], _AFTER_COLUMNS, constant_values=_BELOW_ALL)

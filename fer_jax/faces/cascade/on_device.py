@@ -1,9 +1,9 @@
 """The cascade for accelerators: one compiled program from pixels to O-Net's candidates.
 
 Shapes are fixed: each image has room for `CELLS` cells of P-Net, `SQUARES` squares of R-Net and
-`CANDIDATES` squares of O-Net. Images with more are marked in `overflow`, and the caller processes
-them on the host, so that the results are the same. Suppression in one pass (see `boxes.suppress`)
-needs no loop, since all pairs of boxes are compared at once.
+`CANDIDATES` squares of O-Net. Images with more are marked in `overflow`; the caller processes them
+on the host, so that no face is lost. Suppression in one pass (see `boxes.suppress`) needs no loop,
+since all pairs of boxes are compared at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def candidates(
         sizes: height and width of the images in pixels, without the canvas.
         levels: the result of `pyramid.levels` for the bases.
         cells: the result of `pyramid.cells` for their canvas, with scales for the images.
-        thresholds: those of P-Net and R-Net.
+        thresholds: the thresholds of P-Net and R-Net.
     """
     proposed, too_many_cells = _proposed(weights["pnet"], bases, levels, cells, thresholds[0])
     squares, too_many_squares = _first(proposed, SQUARES)
@@ -110,7 +110,7 @@ def _apply(
     squares: _Boxes,
     side: int = 24,
 ) -> tuple[Array, ...]:
-    """A network's outputs for every square."""
+    """A network's outputs for the squares, each cropped to `side` × `side` pixels."""
     count, height, width = images.shape[:3]
     room = squares.scores.shape[1]
     image = jnp.repeat(jnp.arange(count), room)

@@ -1,4 +1,4 @@
-"""Crops candidate boxes from images of any sizes in one compiled program."""
+"""Crops candidate boxes from images of any sizes, with few compiled programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pixels(NamedTuple):
 
 
 def join_images(images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Pixels:
-    """Concatenates images; the array is padded to a power of two to reuse compiled programs."""
+    """Concatenates images; the pixels are padded to a power of two to reuse compiled programs."""
     heights, widths = np.array([image.shape[:2] for image in images], np.int32).T
     ends = np.cumsum(heights.astype(np.int64) * widths)
     room = max(_SMALLEST_ROOM, 1 << int(ends[-1] - 1).bit_length())
@@ -48,8 +48,9 @@ def cut(
 ) -> Float[Array, "n size size 3"]:
     """Bilinear patches of `boxes` [n, 4], normalised to (x - 127.5) / 128, 0 outside the image.
 
-    Sample positions are those of `tf.image.crop_and_resize` for boxes divided by the image's size,
-    as in mtcnn 1.0.0. `stride` is the distance between rows in pixels; None: the image's width.
+    `start`, `height` and `width` are those of the image of each box, as in `Pixels`. Sample
+    positions are those of `tf.image.crop_and_resize` for boxes divided by the image's size, as in
+    mtcnn 1.0.0. `stride` is the distance between rows in pixels; None: the image's width.
     """
     y = _samples(boxes[:, 1], boxes[:, 3], height, size)
     x = _samples(boxes[:, 0], boxes[:, 2], width, size)
@@ -76,7 +77,7 @@ def _samples(
     length: Int[Array | np.ndarray, " n"],
     size: int,
 ) -> Float[Array, "n size"]:
-    """`size` evenly spaced sample positions from edge to edge, in pixels."""
+    """`size` evenly spaced sample positions along each box, from edge to edge, in pixels."""
     steps = jnp.arange(size) / (size - 1)
     start, extent = jnp.asarray(first / length), jnp.asarray((last - first) / length)
     return (start[:, None] + steps * extent[:, None]) * (length - 1)[:, None]

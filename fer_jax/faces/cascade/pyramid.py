@@ -3,7 +3,8 @@
 Two implementations give the same levels. On the host, OpenCV draws all levels of an image onto one
 plane, which P-Net sees in tiles of one size. For accelerators, each image is placed on a slightly
 larger canvas, and its levels are computed on the device, with the size of the image as data, not as
-a shape. So images of many sizes need one compiled program on the host, and few on accelerators.
+a shape. So images of many sizes need one compiled program on the host, and on accelerators one for
+each size of canvas and of batch.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Level(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """All cells of all levels of a canvas, in the order of P-Net's concatenated outputs."""
+    """Cells of P-Net: the position, the scale and the number of the level of each."""
 
     x: Int[np.ndarray, " n"]  # left edge in the level, pixels
     y: Int[np.ndarray, " n"]
@@ -70,7 +71,7 @@ class Mosaic(NamedTuple):
 
 
 def halvings(min_face: int) -> int:
-    """The number of times that an image is halved before its pyramid is computed.
+    """How many times an image is halved before its pyramid is computed.
 
     The levels of a pyramid for faces of 40 pixels are at most 0.3 times as large as the image, so
     they can be computed from the image at half its size, in a quarter of the time.
@@ -79,7 +80,10 @@ def halvings(min_face: int) -> int:
 
 
 def canvas_size(length: int) -> int:
-    """The smallest canvas size for `length` pixels: one of 32 per octave, at most 3 % larger."""
+    """The smallest canvas size for `length` pixels, but at least `CELL`.
+
+    There are up to 32 sizes per octave, so a canvas is at most 1/32 larger than a longer `length`.
+    """
     length = max(length, CELL)
     step = max(1, 2 ** (length.bit_length() - 6))
     return -(-length // step) * step
@@ -88,9 +92,9 @@ def canvas_size(length: int) -> int:
 def scales(height: int, width: int, min_face: int | float, factor: float) -> list[float]:
     """The scales of the levels; the first scales faces of `min_face` pixels to 12 pixels.
 
-    The last level is at least as large as a cell. (In mtcnn 1.0.0 the number of levels does not
-    depend on `min_face`, so that larger values lead to levels that are too small; the error is
-    suppressed, and all faces of the image are lost.)
+    Each level is at least as large as a cell. (In mtcnn 1.0.0 the number of levels does not depend
+    on `min_face`, so that larger values lead to levels that are too small; the error is suppressed,
+    and all faces of the image are lost.)
     """
     found = []
     scale = CELL / min_face
@@ -119,7 +123,7 @@ def levels(height: int, width: int, min_face: int | float, factor: float) -> lis
 
 @functools.lru_cache(maxsize=64)
 def cells(canvas_height: int, canvas_width: int, min_face: int | float, factor: float) -> Cells:
-    """The positions of P-Net's outputs for a canvas."""
+    """The cells of all levels of a canvas, in the order of P-Net's concatenated outputs."""
     parts = []
     for level, scale in enumerate(scales(canvas_height, canvas_width, min_face, factor)):
         rows = -(-(_scaled(canvas_height, scale) - 2) // STRIDE) - 4
@@ -131,7 +135,10 @@ def cells(canvas_height: int, canvas_width: int, min_face: int | float, factor: 
 
 @functools.lru_cache(maxsize=64)
 def mosaic(height: int, width: int, min_face: int | float, factor: float) -> Mosaic | None:
-    """The mosaic of an image, with as few tiles as possible; None if the image is too small."""
+    """The mosaic of an image, with the fewest tiles among several widths of the plane.
+
+    None if the image is too small for a level.
+    """
     factors = scales(height, width, min_face, factor)
     if not factors:
         return None
@@ -189,7 +196,10 @@ def _shelve(
 
 
 def draw(image: UInt8[np.ndarray, "h w 3"], layout: Mosaic) -> Float[np.ndarray, "ph pw 3"]:
-    """All levels of an image on one plane, 0 to 255; each pixel is the mean of its area."""
+    """Draws all levels of an image onto one plane; values are 0 to 255, and 127.5 between levels.
+
+    Each pixel of a level is the mean of the area that it covers.
+    """
     plane = np.full((*layout.shape, 3), 127.5, np.float32)
     source = image.astype(np.float32)  # OpenCV would round the means of bytes
     for top, left, height, width in layout.places:

@@ -40,10 +40,10 @@ _LAYERS = {
 def load_weights() -> dict[str, Weights]:
     """The weights of the three networks: `{"pnet" | "rnet" | "onet": {"conv1/kernel": ...}}`.
 
-    Kernels are HWIO or [in, out], all float32.
+    All are float32; kernels are [height, width, in, out] or [in, out].
 
     Raises:
-        UserError: the package `mtcnn` 1.0.0 is not installed, or its files have been changed.
+        UserError: the package `mtcnn` 1.0.0 is not installed, or its files are missing or changed.
     """
     try:
         distribution = importlib.metadata.distribution("mtcnn")
@@ -60,7 +60,7 @@ def read_network(path: Path, name: str) -> Weights:
     """The arrays of one network by name; the SHA-256 of the file is checked before unpickling.
 
     Raises:
-        UserError: the file is missing, or is not the one of mtcnn 1.0.0.
+        UserError: the file cannot be read, or is not the one of mtcnn 1.0.0.
     """
     try:
         content = path.read_bytes()
