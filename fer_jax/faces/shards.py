@@ -157,7 +157,7 @@ def _extract(job: Job, progress: Callable[[int], None]) -> Stats:
                 writing.result()
         stats.frames += stats.failed
         if stats.frames != stats.kept_frames + stats.failed:
-            raise RuntimeError(f"{job.video}: the counts of frames do not add up: {stats}")
+            raise RuntimeError(f"the frame counts of {job.video} do not add up ({stats})")
         writer.close()
         write_json(folder / "stats.json", asdict(stats))
         if (others := finished(job)) is not None:

@@ -229,7 +229,7 @@ class _Grid:
 
     def __init__(self, every_s: float) -> None:
         if every_s < 0:
-            raise ValueError(f"cannot sample every {every_s} s")
+            raise ValueError(f"cannot sample every {every_s} s; `every_s` must not be negative")
         self._every_s = every_s
         self._origin: float | None = None
         self._last, self._last_s = -1, 0.0  # the last sample

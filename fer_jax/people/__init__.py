@@ -2,7 +2,7 @@
 
 `identity` defines a person, and `action_units` a facial expression. `head`, `features`, `hair` and
 `bust` paint reliefs, `lighting` lights them, `renderer` rotates and combines them, and `pictures`
-makes photographs and clips.
+makes photographs and clips. `background` and `scenes` make pictures without people.
 """
 
 from fer_jax.people.action_units import EMOTIONS

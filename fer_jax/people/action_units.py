@@ -11,7 +11,7 @@ EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 @dataclass(frozen=True)
 class ActionUnits:
-    """Intensities, 0 at rest and 1 at full contraction; comments give the FACS numbers."""
+    """Intensities of action units: 0 at rest, 1 at full contraction. Comments give FACS numbers."""
 
     inner_brow_raiser: float = 0.0  # AU 1
     outer_brow_raiser: float = 0.0  # AU 2
@@ -29,7 +29,7 @@ class ActionUnits:
     blink: float = 0.0  # AU 45
 
     def towards(self, other: ActionUnits, amount: float) -> ActionUnits:
-        """All units interpolated linearly between these (`amount` 0) and `other` (1)."""
+        """The units interpolated linearly between these (`amount` 0) and `other` (`amount` 1)."""
         names = [unit.name for unit in fields(self)]
         moved = {
             n: getattr(self, n) + (getattr(other, n) - getattr(self, n)) * amount for n in names
@@ -37,7 +37,7 @@ class ActionUnits:
         return ActionUnits(**moved)
 
     def plus(self, **units: float) -> ActionUnits:
-        """The units with `units` added."""
+        """These units with the intensities in `units` added, by name."""
         return replace(self, **{name: getattr(self, name) + more for name, more in units.items()})
 
 
@@ -68,8 +68,9 @@ _ACTIVE_AT_REST = tuple(
 def action_units(emotion: str, strength: float, rng: np.random.Generator) -> ActionUnits:
     """Draws the action units of `emotion` (one of EMOTIONS) with `strength` (0 none, 1 full).
 
-    The expression varies: the units of the emotion have 0.75 to 1.1 of their usual intensity,
-    smiles are closed or show teeth, anger may wrinkle the nose, and most units are slightly active.
+    The expression varies: the units of the emotion have 0.75 to 1.1 times their usual intensity,
+    smiles are closed or show teeth, anger may wrinkle the nose, and all units but jaw and blink are
+    slightly active.
 
     Raises:
         KeyError: `emotion` is not one of EMOTIONS.

@@ -1,4 +1,4 @@
-"""Backgrounds: rooms, streets, gardens and studios, blurred as by a lens."""
+"""Backgrounds: rooms, gardens, streets, studios and abstract shapes, blurred as by a lens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fer_jax.people.fields import fractal_noise
 
 
 def background(rng: np.random.Generator, size: tuple[int, int]) -> Float32[np.ndarray, "h w 3"]:
-    """A random background of `size` (height, width) in pixels, linear light 0..1."""
+    """A random background of `size` (height, width) in pixels: linear light, 0..1."""
     painter = (_room, _garden, _street, _studio, _abstract)[rng.integers(5)]
     image = painter(rng, *size)
     blur = size[0] / 240 * float(rng.uniform(0.8, 3.5))
@@ -60,7 +60,7 @@ def _colour(rng: np.random.Generator, chroma: float = 0.35) -> Float32[np.ndarra
 
 
 def _wash(rng: np.random.Generator, height: int, width: int, chroma: float = 0.25) -> np.ndarray:
-    """A wall: one colour that changes slowly across the picture."""
+    """A wall of one colour, whose brightness changes slowly across the picture."""
     corners = np.stack([_colour(rng, chroma)] * 4) * rng.uniform(0.75, 1.15, (4, 1))
     return cv2.resize(corners.reshape(2, 2, 3).astype(np.float32), (width, height))
 
@@ -81,7 +81,7 @@ def _rectangle(
 
 
 def _room(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A wall with a window, pictures, a shelf of books, a lamp."""
+    """A wall that may have a window, pictures, a shelf of books and a lamp."""
     image = _wash(rng, height, width)
     if rng.random() < 0.5:
         left, wide = rng.uniform(-0.1, 0.8), rng.uniform(0.2, 0.4)
@@ -109,7 +109,7 @@ def _room(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _garden(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Sky over foliage, with trunks and spots of light."""
+    """Sky over foliage, with up to three trunks and eleven spots of light."""
     sky = np.array([0.62, 0.75, 0.92], np.float32) * rng.uniform(0.75, 1.05)
     green = np.array([rng.uniform(0.15, 0.4), rng.uniform(0.3, 0.5), rng.uniform(0.1, 0.25)])
     scales = tuple(max(2, height * s // 240) for s in (8, 20, 60))
@@ -144,7 +144,7 @@ def _street(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _studio(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A cloth that is lit from behind the person."""
+    """A plain backdrop with a bright spot, as if lit from behind the person."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     cx, cy = rng.uniform(0.2, 0.8) * width, rng.uniform(0.1, 0.7) * height
     away = np.hypot(x - cx, y - cy) / width

@@ -14,7 +14,7 @@ from fer_jax.people.sheet import Grid, Sheet
 
 @lru_cache(maxsize=24)
 def bust(person: Identity, resolution: int) -> Sheet:
-    """Neck and clothes down to the chest."""
+    """The sheet of neck and clothes down to the chest and, with a headscarf, its drape."""
     grid = Grid(-2.9, 0.3, 2.9, 3.6, resolution)
     sheet = Sheet.blank(grid)
     x, y = grid.x, grid.y
@@ -70,7 +70,7 @@ def bust(person: Identity, resolution: int) -> Sheet:
 
 @lru_cache(maxsize=24)
 def hair_behind(person: Identity, resolution: int) -> Sheet | None:
-    """Hair that hangs behind the neck; None for styles without it."""
+    """The sheet of hair that hangs behind the neck; None for hair styles without it."""
     length = {"long": 1.95, "bob": 1.05}.get(person.hair_style)
     if length is None:
         return None

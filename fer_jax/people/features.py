@@ -1,6 +1,6 @@
 """The features that change with the expression: brows, eyes, mouth and creases of the skin.
 
-Each painter changes a head sheet in place, in the window of its feature. The effect of each action
+The functions paint on a head sheet, in place, in the window of a feature. The effect of each action
 unit on the skin follows the FACS manual (Ekman, Friesen & Hager, 2002).
 """
 
@@ -16,7 +16,7 @@ from fer_jax.people.sheet import Sheet
 
 
 def express(head: Head, person: Identity, units: ActionUnits, gaze: float) -> Sheet:
-    """The sheet of a head with the expression `units` and the sideways gaze `gaze` (-1..1)."""
+    """A new sheet of the head, with the expression `units` and the sideways `gaze` (-1..1)."""
     sheet = head.sheet.copy()
     _crease_cheeks(sheet, person, units)
     _crease_forehead(sheet, person, units)
@@ -30,7 +30,7 @@ def express(head: Head, person: Identity, units: ActionUnits, gaze: float) -> Sh
 
 
 def _crease_cheeks(sheet: Sheet, person: Identity, units: ActionUnits) -> None:
-    """Paints the folds of smiles and of the nose in relief and, faintly, in colour."""
+    """Paints the creases of cheeks, eyes and nose in the relief and, faintly, in the colour."""
     window = sheet.grid.window(-1.0, 1.0, 0.0, 1.05)
     x, y = sheet.grid.x[window], sheet.grid.y[window]
     smile, age = units.lip_corner_puller, person.age

@@ -21,7 +21,7 @@ def smoothstep(low: Real, high: Real, value: np.ndarray) -> np.ndarray:
 def bump(
     x: np.ndarray, y: np.ndarray, centre: tuple[Real, Real], width: tuple[Real, Real]
 ) -> np.ndarray:
-    """Gaussian with height 1: `exp(-(dx/wx)^2 - (dy/wy)^2)`."""
+    """A Gaussian of height 1 around `centre`: `exp(-(dx/wx)^2 - (dy/wy)^2)`."""
     return np.exp(-(((x - centre[0]) / width[0]) ** 2) - ((y - centre[1]) / width[1]) ** 2)
 
 
@@ -40,7 +40,10 @@ def fractal_noise(
     scales: Sequence[int] = (4, 8, 16, 32),
     exponent: float = 0.6,
 ) -> Float32[np.ndarray, "h w"]:
-    """Sum of smooth noise with several cell sizes (pixels), with standard deviation 1."""
+    """The sum of smooth noise with cells of `scales` pixels, with standard deviation 1.
+
+    Before the sum is normalised, the noise of each scale has the weight `scale**exponent`.
+    """
     height, width = shape
     total = np.zeros(shape, np.float32)
     for scale in scales:

@@ -16,7 +16,8 @@ _STRAND_TABLE = (48, 1024)
 def strands(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
     """Noise that is coarse along the hair and fine across it, with standard deviation about 1.
 
-    Above the eyes, strands follow the meridians of the skull from the parting; below, they hang.
+    Above the eyes, strands follow the meridians of the skull from the parting; below, they hang
+    down.
     """
     rng = np.random.default_rng([11, person.person])
     rows, columns = _STRAND_TABLE
@@ -38,7 +39,7 @@ def strands(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
 
 
 def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
-    """Paints hair around the face, over forehead and temples, on a head sheet in place."""
+    """Paints the hair around the face, and over forehead and temples, on a head sheet, in place."""
     grid, style = sheet.grid, person.hair_style
     x, y = grid.x, grid.y
     if style == "curly":  # tufts without a direction
@@ -84,7 +85,7 @@ def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> 
 
 
 def hair_colour(person: Identity, texture: np.ndarray, grid: Grid) -> Float32[np.ndarray, "h w 3"]:
-    """Linear albedo of hair, with the highlight that smooth hair has below the crown."""
+    """The linear RGB albedo of hair, with the highlight of smooth hair below the crown."""
     base = linear(person.hair)
     tone = np.clip(1 + 0.30 * texture, 0.35, 2.2)
     shine = 0.0 if person.hair_style == "curly" else 0.055
@@ -94,7 +95,7 @@ def hair_colour(person: Identity, texture: np.ndarray, grid: Grid) -> Float32[np
 
 
 def paint_hijab(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
-    """Paints a headscarf around the face and under the chin on a head sheet in place."""
+    """Paints a headscarf around the face and under the chin on a head sheet, in place."""
     grid = sheet.grid
     x, y = grid.x, grid.y
     outline = (x / 1.24) ** 2 + ((y - 0.02) / 1.60) ** 2
@@ -120,7 +121,7 @@ def paint_hijab(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
 
 
 def fabric_folds(person: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Folds of a scarf that run from the crown to one shoulder, -1..1."""
+    """The relative height, -1..1, of the folds of a scarf, which run from crown to one shoulder."""
     side = 1 if person.person % 2 else -1
     around = np.hypot(x / 1.1, y / 1.45)
     upper = np.sin(9.0 * around + 1.5 * side * x + person.person)

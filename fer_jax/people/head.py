@@ -1,6 +1,6 @@
 """The head of a person at rest: skin, skull, nose, ears, beard, hair and headscarf.
 
-Nothing here depends on the expression, so each head is painted once and cached.
+Nothing here depends on the expression, so painted heads are cached.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ SIDES = (-1, 1)
 
 @dataclass(frozen=True)
 class Head:
-    """A head at rest: its sheet, and `bulge` [h, w], the smooth depth used for rotating it.
+    """A head at rest.
 
-    `skin` [h, w] is 1 where bare skin is visible; `texture` [h, w] is fine noise of its tone.
+    Attributes:
+        sheet: the painted head.
+        bulge: the smooth depth of each point, in units, with which the head is rotated.
+        skin: 1 where bare skin is visible, else 0.
+        texture: fine noise, which varies the tone of the skin.
     """
 
     sheet: Sheet
@@ -35,7 +39,7 @@ class Head:
 
 @lru_cache(maxsize=24)
 def head_at_rest(person: Identity, resolution: int) -> Head:
-    """Paints the head of a person at `resolution` pixels per unit."""
+    """Paints the head of a person at `resolution` pixels per unit; the result is cached."""
     grid = Grid(-1.45, -1.80, 1.45, 1.78, resolution)
     sheet = Sheet.blank(grid)
     x, y = grid.x, grid.y
@@ -79,7 +83,7 @@ def head_at_rest(person: Identity, resolution: int) -> Head:
 
 
 def _add_features_of_the_skull(sheet: Sheet, person: Identity) -> None:
-    """Adds eye sockets, brow ridge, cheekbones, wings of the nose, chin and folds of age."""
+    """Adds eye sockets, brows, cheekbones, wings of the nose, chin and wrinkles to the relief."""
     x, y, relief = sheet.grid.x, sheet.grid.y, sheet.relief
     for side in SIDES:
         eye = side * person.eye_x
@@ -98,7 +102,7 @@ def _add_features_of_the_skull(sheet: Sheet, person: Identity) -> None:
 
 
 def _tint_skin(sheet: Sheet, person: Identity, rng: np.random.Generator) -> None:
-    """Adds red to cheeks and nose, shade around the eyes and under the jaw, and freckles."""
+    """Adds red to cheeks and nose, shade around eyes and nose, and the freckles of the person."""
     x, y, albedo = sheet.grid.x, sheet.grid.y, sheet.albedo
     red = 0.45 * bump(x, y, (0, person.nose_length), (0.16, 0.13))
     dark = np.zeros_like(x)
@@ -134,7 +138,7 @@ def _paint_ears(sheet: Sheet, person: Identity, face: np.ndarray) -> None:
 
 
 def _paint_beard(sheet: Sheet, person: Identity) -> None:
-    """Paints stubble for low values of `beard`, and a full beard with volume for 1."""
+    """Paints stubble for low values of `person.beard`, and a full beard with volume for 1."""
     x, y = sheet.grid.x, sheet.grid.y
     texture = strands(person, sheet.grid)
     jawline = smoothstep(0.30, 0.62, y + 0.42 * np.abs(x) ** 2)

@@ -1,4 +1,4 @@
-"""The identity of a generated person: everything that does not depend on the emotion."""
+"""The identity of a generated person: what is the same in all pictures of the person."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _IRIS = np.array([(0.24, 0.14, 0.08), (0.33, 0.20, 0.10), (0.36, 0.40, 0.25), (0
 
 @dataclass(frozen=True)
 class Identity:
-    """A person.
+    """The number of a generated person, and their appearance in all pictures.
 
     Lengths are in half face widths, with the origin between the eyes, x to the viewer's right and
-    y downwards. Colours are display RGB in 0..1. `age`, `beard` and `moustache` are in 0..1.
+    y downwards; `nose_width` is a factor, and `jaw` an exponent. Colours are display RGB in 0..1.
+    `age`, `beard`, `moustache` and `freckles` are in 0..1.
     """
 
     person: int
@@ -62,10 +63,10 @@ class Identity:
 
 
 def identity(person: int) -> Identity:
-    """The person with this number (>= 0), which determines everything.
+    """The identity of the person with this number (>= 0), which determines all attributes.
 
-    Hair style, skin and age follow low-discrepancy sequences, so that any dozen consecutive people
-    are varied; the rest is random with the number as the seed.
+    Hair styles are assigned in turn, and skin and age follow low-discrepancy sequences, so that
+    any dozen consecutive people are varied; the rest is random, with the number as the seed.
     """
     rng = np.random.default_rng([7, person])
     uniform = lambda low, high: float(rng.uniform(low, high))  # noqa: E731
@@ -116,7 +117,7 @@ def identity(person: int) -> Identity:
 
 
 def _radical_inverse(index: int, base: int) -> float:
-    """Van der Corput sequence, in [0, 1) (van der Corput, 1935)."""
+    """An element of the van der Corput sequence in `base`, in [0, 1) (van der Corput, 1935)."""
     value, fraction = 0.0, 1.0 / base
     while index:
         index, digit = divmod(index, base)
@@ -132,7 +133,7 @@ def _along(palette: np.ndarray, position: float) -> np.ndarray:
 
 
 def _fabric(rng: np.random.Generator) -> Colour:
-    """A colour of cloth: any hue, mostly muted."""
+    """A random colour of cloth: any hue, mostly muted."""
     hue, chroma, value = rng.uniform(0, 1), rng.uniform(0.03, 0.40), rng.uniform(0.18, 0.75)
     angles = 2 * np.pi * (hue + np.array([0.0, 1 / 3, 2 / 3]))
     return _colour(value * (1 + chroma * np.cos(angles)))

@@ -1,4 +1,4 @@
-"""Lighting of a sheet (diffuse, occlusion, cast shadow, highlights), and the camera."""
+"""Lighting of a sheet (diffuse light, occlusion, cast shadows, highlights), and the camera."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _SHADOW_REACH = (0.07, 0.16, 0.30)  # units
 
 @dataclass(frozen=True)
 class Lighting:
-    """A key light and uniform ambient light.
+    """A key light and ambient light.
 
-    `direction` points from the face to the light (x right, y down, z to the viewer); `key` and
-    `ambient` are RGB strengths.
+    Attributes:
+        direction: from the face to the key light (x right, y down, z to the viewer), of any length.
+        key, ambient: strengths of red, green and blue.
     """
 
     direction: Colour
@@ -35,7 +36,7 @@ class Lighting:
 
 
 def draw_lighting(rng: np.random.Generator) -> Lighting:
-    """Draws a light: key light from the upper front, warm or cool, and ambient light."""
+    """Draws a warm or cool key light from the front, mostly from above, and ambient light."""
     direction = (float(rng.uniform(-0.85, 0.85)), float(rng.uniform(-0.8, 0.05)), 1.0)
     warmth = float(rng.uniform(-0.10, 0.12))
     ambient = float(rng.uniform(0.22, 0.42))
@@ -48,7 +49,7 @@ def draw_lighting(rng: np.random.Generator) -> Lighting:
 
 
 def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
-    """Lights a sheet; returns linear RGB, premultiplied by the cover, and the cover."""
+    """Lights a sheet; returns linear RGB multiplied by the cover, and the cover, [h, w, 4]."""
     resolution = sheet.grid.resolution
     light = np.asarray(lighting.direction, np.float32)
     light = light / np.linalg.norm(light)
@@ -98,12 +99,12 @@ def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera.
+    """The exposure, blur and noise of a simulated camera.
 
     Attributes:
-        gain: factor of red, green and blue: exposure and white balance.
+        gain: factors of red, green and blue, for exposure and white balance.
         blur: standard deviation of the Gaussian blur in pixels.
-        noise: standard deviation of the noise of display values in 0..1.
+        noise: standard deviation of the noise that is added to display values (0..1).
     """
 
     gain: tuple[float, float, float]
@@ -112,7 +113,7 @@ class Camera:
 
 
 def draw_camera(rng: np.random.Generator) -> Camera:
-    """Draws a camera of ordinary quality."""
+    """Draws the exposure, white balance, blur and noise of an ordinary camera."""
     red, green, blue = (rng.uniform(0.8, 1.3) * rng.uniform(0.9, 1.1, 3)).tolist()
     return Camera(
         (red, green, blue), float(rng.uniform(0.35, 0.75)), float(rng.uniform(0.004, 0.016))
@@ -122,7 +123,7 @@ def draw_camera(rng: np.random.Generator) -> Camera:
 def develop(
     light: Float32[np.ndarray, "h w 3"], camera: Camera, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Takes a photograph of linear `light` (gamma 2), with noise drawn from `rng`."""
+    """Converts linear `light` to a photograph, uint8 RGB with gamma 2; `rng` draws the noise."""
     image = cv2.GaussianBlur(light, (0, 0), camera.blur)
     image *= np.asarray(camera.gain, np.float32)
     np.sqrt(np.maximum(image, 0, out=image), out=image)

@@ -1,4 +1,4 @@
-"""Labelled photographs, and clips of people whose expression changes to an emotion."""
+"""Labelled photographs, and clips in which an expression changes from neutral to an emotion."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _TALKERS = 0.5  # share of the clips in which the person talks
 def photograph(
     person: int, emotion: str, index: int, size: tuple[int, int] = (240, 320)
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Photograph `index` of a person showing one of EMOTIONS, RGB of `size` (height, width).
+    """Photograph `index` of a person who shows `emotion`, uint8 RGB of `size` (height, width).
 
-    Pose, light, background, camera and strength of the emotion vary between photographs,
-    independently of person and emotion. The same arguments give the same picture.
+    Pose, light, background, camera and strength of the emotion are drawn for each photograph, from
+    the same distributions for all people and emotions. The same arguments give the same picture.
 
     Raises:
         ValueError: `emotion` is not one of EMOTIONS.
@@ -54,10 +54,10 @@ def clip_frames(
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """RGB frames of clip `index` of a person whose expression changes from neutral to `emotion`.
 
-    `size` is (height, width) in pixels, and `fps` the number of frames per second. Each clip has
-    its own background, light, camera and strength of the emotion. The head moves, eyes blink, the
-    person talks in half of the clips and enters late in a few. The same arguments give the same
-    frames.
+    `size` is (height, width) in pixels, and `fps` the number of frames per second. Background,
+    light, camera and strength of the emotion are drawn for each clip. The head moves, and the eyes
+    may blink. In about half of the clips the person talks; in about 8 % the person enters after the
+    start. The same arguments give the same frames.
 
     Raises:
         ValueError: `emotion` is not one of EMOTIONS.
@@ -100,7 +100,7 @@ def _perform(
 def _drift(
     rng: np.random.Generator, frames: int, sigma: float, smoothing: float
 ) -> Float32[np.ndarray, " frames"]:
-    """Random motion with standard deviation `sigma`, smoothed over `smoothing` frames."""
+    """Random motion with standard deviation `sigma` or so, smoothed over `smoothing` frames."""
     margin = int(4 * smoothing) + 1
     walk = rng.standard_normal((1, frames + 2 * margin), dtype=np.float32)
     walk = cv2.GaussianBlur(walk, (2 * margin + 1, 1), smoothing)[0]
@@ -110,6 +110,9 @@ def _drift(
 
 
 def _entrance(frames: int) -> np.ndarray:
-    """Distance from the final position in picture widths: outside for a third, then moving in."""
+    """The distance from the final position in each frame, in picture widths.
+
+    The person is outside for 30 % of the clip and has arrived after 60 %.
+    """
     progress = np.arange(frames) / max(1, frames - 1)
     return 1.1 * np.clip((0.6 - progress) / 0.3, 0, 1)

@@ -1,6 +1,6 @@
-"""Rendering a person: head, bust and hair are lit, rotated and composited over a background.
+"""Rendering a person: head, bust and hair are lit, posed and composited over a background.
 
-A sheet is rotated by computing, for each pixel of the picture, its position on the sheet.
+The head is rotated by computing, for the pixels of the picture, their positions on its sheet.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class View:
             object.__setattr__(self, name, float(np.clip(getattr(self, name), -limit, limit)))
 
     def rotation(self) -> Float32[np.ndarray, "3 3"]:
-        """Rotation of the head (yaw, then pitch, then roll)."""
+        """The rotation matrix of the head: yaw first, then pitch, then roll."""
         cy, sy = np.cos(self.yaw), np.sin(self.yaw)
         cp, sp = np.cos(self.pitch), np.sin(self.pitch)
         cr, sr = np.cos(self.roll), np.sin(self.roll)
@@ -66,7 +66,7 @@ def render(
     lighting: Lighting,
     background: Float32[np.ndarray, "h w 3"],
 ) -> Float32[np.ndarray, "h w 3"]:
-    """Renders a person over a background; input and output are linear light, mostly in 0..1."""
+    """Renders a person over `background`; both pictures are linear light, mostly in 0..1."""
     picture = background.copy()
     resolution = next((r for r in _RESOLUTIONS if r >= view.scale), _RESOLUTIONS[-1])
     lag = -0.12 * float(np.sin(view.yaw))  # hanging hair and the bust follow the rotation partly
@@ -91,7 +91,7 @@ def render(
 def _lit_bust(
     person: Identity, resolution: int, lighting: Lighting
 ) -> Float32[np.ndarray, "h w 4"]:
-    """The lit bust, which is the same in all frames of a clip, since it does not rotate."""
+    """The lit bust; it is cached, since it does not rotate and all frames of a clip share it."""
     return shade(bust(person, resolution), lighting)
 
 
@@ -108,9 +108,9 @@ def _composite(
 ) -> None:
     """Composites a shaded sheet (RGB times cover, cover) over a picture in `view`, in place.
 
-    With `bulge` the sheet is rotated as a relief by yaw and pitch; without it, the sheet is only
-    shifted sideways by `shift` units. The part from mouth to `chin` is lengthened by `jaw_drop`
-    units.
+    With `bulge` the sheet is rotated as a relief by yaw and pitch; without it, the sheet is shifted
+    sideways by `shift` units instead. The part below the mouth is stretched downwards, so that
+    `chin` moves by `jaw_drop` units.
     """
     left, top, right, bottom = _bounds(view, grid, picture.shape[:2])
     if right - left < 2 or bottom - top < 2:
@@ -155,7 +155,7 @@ def _bounds(view: View, grid: Grid, picture: tuple[int, ...]) -> tuple[int, int,
 def _sheet_points(
     view: View, grid: Grid, bulge: np.ndarray, u: np.ndarray, v: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The points of the sheet visible at (u, v), by damped fixed-point iteration on its depth."""
+    """The points of the sheet that are visible at (u, v), by damped fixed-point iteration."""
     sy, cy, sp, cp = (float(f(angle)) for angle in (view.yaw, view.pitch) for f in (np.sin, np.cos))
     x, y = u.copy(), v.copy()
     for _ in range(_ITERATIONS):

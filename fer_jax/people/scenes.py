@@ -1,4 +1,4 @@
-"""Scenes without people: moving objects that a face detector may mistake for faces."""
+"""Scenes without people, which pan over objects that a face detector may mistake for faces."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _OBJECTS = 5
 def scene_frames(
     index: int, frames: int, size: tuple[int, int]
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """RGB frames of scene `index`: a panning shot of mugs, balls, plates, clocks and sockets.
+    """RGB frames of scene `index`: a panning shot over three to seven objects.
 
-    `size` is (height, width) in pixels.
+    These are balls, mugs, plates, clocks and wall sockets. `size` is (height, width) in pixels.
     """
     rng = np.random.default_rng([3, index])
     height, width = size
@@ -49,7 +49,7 @@ def _draw_object(
     radius: float,
     rng: np.random.Generator,
 ) -> None:
-    """Paints a round object of about `radius` pixels into a linear picture, in place."""
+    """Paints an object with a radius of about `radius` pixels into a linear picture, in place."""
     top, left = (max(0, int(c - 2 * radius)) for c in (centre[1], centre[0]))
     area = picture[top : int(centre[1] + 2 * radius), left : int(centre[0] + 2 * radius)]
     y, x = np.mgrid[: area.shape[0], : area.shape[1]].astype(np.float32)

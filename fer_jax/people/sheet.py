@@ -1,7 +1,7 @@
 """Sheets: reliefs on which parts of a person are painted before light and pose are applied.
 
 A sheet is a grid in head coordinates (half face widths, y downwards) with colour, height, gloss and
-coverage of every point. Painting is limited to a window of the sheet, such as an eye, for speed.
+coverage of each point. For speed, painting can be limited to a window, such as that of an eye.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Window = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixel centres of a sheet: `resolution` pixels per unit, from the corner (left, top)."""
+    """The pixels of a sheet: `resolution` pixels per unit, from (left, top) to (right, bottom)."""
 
     left: float
     top: float
@@ -35,26 +35,26 @@ class Grid:
 
     @cached_property
     def x(self) -> Float32[np.ndarray, "h w"]:
-        """x of every pixel."""
+        """The x coordinate of each pixel's centre."""
         row = self.left + (np.arange(self.shape[1], dtype=np.float32) + 0.5) / self.resolution
         return np.broadcast_to(row.astype(np.float32), self.shape).copy()
 
     @cached_property
     def y(self) -> Float32[np.ndarray, "h w"]:
-        """y of every pixel."""
+        """The y coordinate of each pixel's centre."""
         column = self.top + (np.arange(self.shape[0], dtype=np.float32) + 0.5) / self.resolution
         return np.broadcast_to(column.astype(np.float32)[:, None], self.shape).copy()
 
     def column(self, x: np.ndarray) -> np.ndarray:
-        """The fractional pixel column of a coordinate; 0 is the centre of the first column."""
+        """The fractional pixel column of an x coordinate; 0 is the centre of the first column."""
         return (x - self.left) * self.resolution - 0.5
 
     def row(self, y: np.ndarray) -> np.ndarray:
-        """The fractional pixel row of a coordinate."""
+        """The fractional pixel row of a y coordinate; 0 is the centre of the first row."""
         return (y - self.top) * self.resolution - 0.5
 
     def window(self, left: float, right: float, top: float, bottom: float) -> Window:
-        """Slices of the pixels inside a rectangle, clipped to the grid."""
+        """The slices (rows, columns) of the pixels of a rectangle, clipped to the grid."""
         height, width = self.shape
         one_past_end = np.array([0, 1])
         columns = np.clip(self.column(np.array([left, right])) + one_past_end, 0, width).astype(int)
@@ -64,11 +64,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A painted relief in linear light.
+    """A painted relief.
 
-    `albedo` [h, w, 3] RGB; `cover` [h, w] opacity 0..1; `relief` [h, w] height towards the viewer
-    in units; `gloss` [h, w] strength of the highlight; `glint` [h, w] light that is added for any
-    lighting (the reflection in an eye).
+    Attributes:
+        grid: the pixels.
+        albedo: linear RGB.
+        cover: opacity, 0..1.
+        relief: height towards the viewer in units.
+        gloss: strength of the highlight.
+        glint: light that is added for any lighting, such as the reflection in an eye.
     """
 
     grid: Grid
@@ -98,7 +102,7 @@ class Sheet:
         area += (colour - area) * np.clip(coverage, 0.0, 1.0)[..., None]
 
     def cover_with(self, colour: np.ndarray, coverage: np.ndarray) -> None:
-        """Covers the whole sheet with a layer, including transparent parts of the sheet.
+        """Paints a layer with the opacity `coverage` [h, w], also over transparent parts.
 
         At its edge, the colour of the layer is blended only with visible parts below it.
         """

@@ -82,7 +82,7 @@ def halvings(min_face: int) -> int:
 def canvas_size(length: int) -> int:
     """The smallest canvas size for `length` pixels, but at least `CELL`.
 
-    There are up to 32 sizes per octave, so a canvas is at most 1/32 larger than a longer `length`.
+    There are up to 32 sizes per octave. A `length` of `CELL` or more grows by at most 1/32.
     """
     length = max(length, CELL)
     step = max(1, 2 ** (length.bit_length() - 6))
