@@ -1,1 +1,1 @@
-"""The networks: Inception-ResNet-v2, heads, and the network that combines them."""
+"""The networks: Inception-ResNet-v2, heads, their combination, and pretrained weights."""

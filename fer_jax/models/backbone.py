@@ -37,15 +37,15 @@ class Backbone(Protocol):
         ...
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n features"]:
-        """Pooled features."""
+        """The pooled features of normalised images."""
         ...
 
 
 @runtime_checkable
 class BackboneSettings(Protocol):
-    """A frozen dataclass with the backbone's own fields of `config.backbone`.
+    """A frozen record of the fields of `config.backbone` that are specific to the backbone.
 
-    It is the attribute `BACKBONE` of the module `config.backbone.name`, which is a file in
+    Its class is the attribute `BACKBONE` of the module `config.backbone.name`, which is a file in
     fer_jax/models/ or any module on the Python path.
     """
 
@@ -55,12 +55,12 @@ class BackboneSettings(Protocol):
         ...
 
     def make(self, channels: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> Backbone:
-        """The module, with initial weights drawn from `rngs.params()`.
+        """The backbone, with initial weights drawn from `rngs.params()`.
 
         Args:
             channels: number of channels of the images, 1 or 3.
             dtype: type of the computation; None: that of the input.
-            rngs: with the stream `params`.
+            rngs: the random streams; they include `params`.
         """
         ...
 

@@ -20,7 +20,7 @@ def convolve(
     stride: int,
     padding: plain.Padding,
 ) -> Float[Array, "n h2 w2 outputs"]:
-    """Computes 1x1 convolutions as matrix products, and all others with `plain.convolve`."""
+    """Computes 1x1 convolutions of stride 1 as matrix products, all others as `plain.convolve`."""
     if kernel.shape[:2] == (1, 1) and stride == 1:
         return jax.lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     return plain.convolve(x, kernel, stride, padding)
@@ -34,7 +34,7 @@ def normalise(
     epsilon: float,
     relu: bool,
 ) -> tuple[Float[Array, "n h w c"], Float[Array, " c"], Float[Array, " c"]]:
-    """Normalises a batch like `plain.normalise`, in a quarter of the time.
+    """Normalises a batch like `plain.normalise`, in about a quarter of the time.
 
     Sums over pixels are matrix products with ones, and the gradient is explicit (Ioffe & Szegedy
     2015, section 3). No gradient flows through the returned mean and variance.

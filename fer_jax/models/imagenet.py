@@ -1,4 +1,4 @@
-"""The ImageNet weights published by keras.applications, downloaded once.
+"""The ImageNet weights published by keras.applications, which are downloaded once.
 
 Keras publishes the MD5 of the file but no SHA-256, so size and MD5 are checked here; the SHA-256 of
 the file is recorded in every `model.json`. The MD5 is in keras 3.15,
@@ -33,7 +33,7 @@ class Published(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the file."""
+        """The file name, which is the last part of the URL."""
         return self.url.rsplit("/", 1)[-1]
 
 
@@ -46,10 +46,11 @@ NOTOP = Published(
 
 
 def find_or_download(published: Published) -> Path:
-    """The path of the file: $FER_JAX_IMAGENET, or in the cache; a missing file is downloaded.
+    """The path of the file: $FER_JAX_IMAGENET if it is set, else in the cache.
 
-    An interrupted download continues where it stopped. Concurrent processes download the file once
-    if the operating system has file locks (see `fer_jax.locking`).
+    A file that is missing in the cache is downloaded. An interrupted download continues where it
+    stopped, if the server supports this. Concurrent processes download the file once if the
+    operating system has file locks (see `fer_jax.locking`).
 
     Raises:
         UserError: the file differs from the published one, or cannot be downloaded.
@@ -96,7 +97,7 @@ def _download(published: Published, target: Path) -> None:
 
 
 def _fetch(published: Published, partial: Path) -> None:
-    """Appends the rest of the file to `partial`, or all of it if the server ignores the range."""
+    """Appends the rest of the file to `partial`, or rewrites it if the server ignores the range."""
     there = partial.stat().st_size if partial.exists() else 0
     if there >= published.size:
         return
@@ -117,9 +118,9 @@ def _fetch(published: Published, partial: Path) -> None:
 
 
 def _check(path: Path, published: Published, advice: str) -> Path:
-    """The path; raises `UserError` unless it is the published file."""
+    """Returns `path`; raises `UserError`, with `advice`, unless it is the published file."""
     if not path.is_file():
-        raise UserError(f"there is no file {path}: {advice}, {published.url}")
+        raise UserError(f"there is no file {path}; {advice} ({published.url})")
     size = path.stat().st_size
     digest = file_digest(path, "md5") if size == published.size else "not computed"
     if digest != published.md5:
@@ -131,7 +132,7 @@ def _check(path: Path, published: Published, advice: str) -> Path:
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """The hexadecimal digest of a file."""
+    """The hexadecimal digest of a file by `algorithm`, a name that hashlib knows."""
     with path.open("rb") as file:
         return hashlib.file_digest(
             file, lambda: hashlib.new(algorithm, usedforsecurity=False)

@@ -71,11 +71,11 @@ class Settings(Section):
     """The fields of `config.backbone` that are specific to this network.
 
     Attributes:
-        width: factor for all channel counts, which are rounded to multiples of 8.
+        width: factor for all channel counts, which are then rounded to multiples of 8.
         depth: numbers of residual blocks in the 35x35, 17x17 and 8x8 stages (at 299 pixels).
-        stem: "full" divides height and width by 8 and needs at least 75 pixels. For faces of 32 to
-            96 pixels, "small" divides by 2 (at least 13 pixels), "tiny" by 4 (at least 25) and
-            "micro" by 8 (at least 49); each costs about a quarter of the previous one.
+        stem: "full" divides height and width by about 8 and needs at least 75 pixels. For faces of
+            32 to 96 pixels, "small" divides by 2 (at least 13 pixels), "tiny" by 4 (at least 25)
+            and "micro" by 8 (at least 49); each costs about a quarter of the previous one.
         momentum: momentum of the running statistics of batch normalisation.
         frozen_batchnorm: normalise with the running statistics in training too, without updating
             them.
@@ -98,7 +98,7 @@ class Settings(Section):
         return SMALLEST_INPUT[self.stem]
 
     def make(self, channels: int, *, dtype: DTypeLike | None, rngs: nnx.Rngs) -> InceptionResNetV2:
-        """The network for images with this number of channels."""
+        """The network for images with `channels` channels; see `InceptionResNetV2`."""
         return InceptionResNetV2(self, channels, dtype=dtype, rngs=rngs)
 
 
@@ -144,7 +144,7 @@ class InceptionResNetV2(nnx.Module):
         channels: number of input channels, 3 for colour and 1 for grey.
         dtype: type of the computation (parameters and statistics are float32); None: that of the
             input.
-        rngs: with the stream `params`, for the initial weights.
+        rngs: the random streams; they include `params`, for the initial weights.
 
     Attributes:
         features: length of the pooled feature vector (1536 at width 1).
@@ -183,7 +183,7 @@ class InceptionResNetV2(nnx.Module):
         return global_mean(x)
 
     def stages(self) -> Iterator[tuple[str, Layer]]:
-        """Every block with the path of its parameters, from input to output."""
+        """The layers from input to output, each with the path of its parameters."""
         for name in (
             "stem", "mixed_5b", "block35", "mixed_6a", "block17", "mixed_7a", "block8", "conv_7b",
         ):  # fmt: skip
@@ -195,7 +195,7 @@ class InceptionResNetV2(nnx.Module):
 
 
 class Stem(nnx.Module):
-    """The first convolutions: "full" as in the paper, or a smaller stem for small images."""
+    """The first convolutions: "full" as in keras.applications, or fewer for small images."""
 
     def __init__(self, channels: int, kind: str, make: Maker) -> None:
         a, b, c, d = (make.channels(n) for n in (32, 64, 80, 192))
@@ -231,7 +231,10 @@ class Stem(nnx.Module):
 
 
 class Branches(nnx.Module):
-    """Parallel chains of convolutions, concatenated; `outputs` is their total channel count."""
+    """Parallel chains of convolutions, whose outputs are concatenated.
+
+    `outputs` is their total channel count.
+    """
 
     def __init__(self, inputs: int, branches: list[Branch], make: Maker) -> None:
         self.branches = nnx.List([Chain(inputs, branch, make) for branch in branches])
@@ -251,14 +254,17 @@ class Mixed5b(Branches):
 
 
 class Reduction(Branches):
-    """Branches with stride 2 and max-pooling, whose channels `outputs` does not include."""
+    """Branches that end with stride 2, and max-pooling.
+
+    `outputs` does not include the channels of the pooling.
+    """
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 c2"]:
         return jnp.concatenate([super().__call__(x, train=train), max_pool(x)], axis=-1)
 
 
 class Chain(nnx.Module):
-    """A sequence of convolutions."""
+    """The convolutions of a branch, one after the other; those of stride 2 have no padding."""
 
     def __init__(self, inputs: int, branch: Branch, make: Maker) -> None:
         convs = []
@@ -289,5 +295,5 @@ class Block(nnx.Module):
 
 
 def scale_channels(channels: int, width: float) -> int:
-    """`channels * width` rounded to a multiple of 8, at least 8; exact at width 1."""
+    """`channels * width`, rounded to a multiple of 8, and at least 8."""
     return max(8, 8 * math.floor(channels * width / 8 + 0.5))

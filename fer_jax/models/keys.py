@@ -1,4 +1,4 @@
-"""The random keys of a network's initial weights; fewer operations to trace than `nnx.Rngs`."""
+"""Random keys for a network's initial weights, with fewer operations to trace than `nnx.Rngs`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Counted(nnx.RngStream):
     """The keys of `nnx.RngStream`, with a count that is not an array.
 
     Setting an array while a network is traced takes time that grows with the size of the trace:
-    for the published network, two seconds of three.
+    for the published network, two of three seconds.
     """
 
     def __init__(self, key: Key[Array, "*n"], *, tag: str = "default") -> None:
@@ -35,7 +35,7 @@ class _Undrawn(nnx.RngStream):
 
 
 def keys(seed: int | PRNGKeyArray) -> nnx.Rngs:
-    """`nnx.Rngs(seed)`: the same keys (others in and after `nnx.split_rngs`), traced faster."""
+    """The keys of `nnx.Rngs(seed)`, traced faster; they differ in and after `nnx.split_rngs`."""
     rngs: Any = nnx.Rngs(seed)
     rngs.default = _Counted(rngs.default.key[...])
     return rngs
@@ -44,7 +44,7 @@ def keys(seed: int | PRNGKeyArray) -> nnx.Rngs:
 def structure(make: Callable[[nnx.Rngs], Any]) -> Any:
     """The network that `make` creates, with shapes and types instead of arrays.
 
-    Weights that are made by `initial` are not drawn, which would take most of the time.
+    Weights that are made by `initial` are not drawn, since drawing would take most of the time.
     """
 
     def undrawn() -> Any:

@@ -27,7 +27,10 @@ def operations() -> Any:
 
 
 class Conv(nnx.Module):
-    """2-D convolution, kernel `[kh, kw, in, out]`; padding "SAME" adds k//2 zeros on every side."""
+    """2-D convolution with a kernel `[kh, kw, in, out]`.
+
+    Padding "SAME" adds kh//2 rows and kw//2 columns of zeros on each side; "VALID" adds none.
+    """
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class BatchNorm(nnx.Module):
 
 
 class ConvBN(nnx.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
+    """A convolution without bias, followed by batch normalisation and ReLU."""
 
     def __init__(
         self,
@@ -123,8 +126,9 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """3x3 max-pooling with stride 2 and no padding.
 
     It is computed as a maximum of shifted slices, along one axis and then the other. The gradient
-    of XLA's own pooling takes eight times as long on CPU. On GPU its bits differ between runs, so
-    that a resumed run would not end with the same parameters. Pixels that tie share the gradient.
+    of XLA's pooling operation takes eight times as long on CPU; on GPU, its last bits differ
+    between runs, so that a resumed run would not end with the same parameters. Here, pixels that
+    are equal share the gradient.
     """
     for axis in (1, 2):
         span = 2 * ((x.shape[axis] - 3) // 2) + 1
@@ -134,7 +138,7 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 
 
 def average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """3x3 average pooling with stride 1; padding is not counted."""
+    """3x3 average pooling with stride 1 and padding "SAME"; padded pixels are not counted."""
     return nnx.avg_pool(
         x, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False
     )

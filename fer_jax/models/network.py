@@ -26,7 +26,7 @@ class Network(nnx.Module):
     Args:
         backbone: the preprocessing, and the backbone with its fields.
         tasks: the tasks by name; each makes its head with `task.head(features, rngs=rngs)`.
-        rngs: with the stream `params`.
+        rngs: the random streams; they include `params`, for the initial weights.
     """
 
     def __init__(self, backbone: Backbone, tasks: Mapping[str, Any], *, rngs: nnx.Rngs) -> None:
@@ -43,13 +43,13 @@ class Network(nnx.Module):
         )
 
     def features(self, inputs: Num[Array, "n h w 3"], *, train: bool) -> Float[Array, "n features"]:
-        """Pooled features of images `[N, h, w, 3]` in 0..255, uint8 or float."""
+        """The pooled features of RGB images `[N, h, w, 3]` in 0..255, uint8 or float."""
         return self.backbone(self.preprocess(inputs), train=train)
 
     def stage_outputs(
         self, inputs: Num[Array, "n h w 3"], names: Iterable[str]
     ) -> dict[str, Float[Array, "n _ _ _"]]:
-        """Outputs of the backbone's stages `names` in inference, in the order of the stages."""
+        """The outputs of the backbone's stages `names` in inference, in the order of the stages."""
         wanted, x, outputs = set(names), self.preprocess(inputs), {}
         for name, stage in self.backbone.stages():
             x = stage(x, train=False)
@@ -65,7 +65,7 @@ class Network(nnx.Module):
         train: bool,
         key: PRNGKeyArray | None = None,
     ) -> Any:
-        """Outputs of the head `name`; training with dropout requires `key`."""
+        """The outputs of the head `name` for features; training with dropout requires `key`."""
         dropout_key, head_key = (None, None) if key is None else jax.random.split(key)
         features = drop(features, self.dropout, train=train, key=dropout_key)
         return self.heads[name](features, train=train, key=head_key)
@@ -78,7 +78,7 @@ class Network(nnx.Module):
         train: bool,
         key: PRNGKeyArray | None = None,
     ) -> Any:
-        """The outputs of the head `name` for images."""
+        """The outputs of the head `name` for images, as in `features`; `key` is as in `head`."""
         return self.head(name, self.features(inputs, train=train), train=train, key=key)
 
     def preprocess(self, inputs: Num[Array, "n h w 3"]) -> Float[Array, "n h w c"]:
@@ -95,7 +95,11 @@ class Network(nnx.Module):
 
 
 def _dtype(name: str | None) -> str | None:
-    """ "auto" is bfloat16 on accelerators only, as CPUs are slower (docs/experiments.md)."""
+    """The computation type; None: that of the input.
+
+    "auto" is bfloat16 on accelerators, and None on CPUs, which bfloat16 makes slower
+    (docs/experiments.md).
+    """
     if name != "auto":
         return name or None
     return None if jax.default_backend() == "cpu" else "bfloat16"

@@ -1,4 +1,4 @@
-"""The operations of the network by their definitions, for accelerators."""
+"""Convolution and batch normalisation by their definitions, as used on accelerators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def convolve(
     stride: int,
     padding: Padding,
 ) -> Float[Array, "n h2 w2 outputs"]:
-    """Convolves with the same stride along both axes."""
+    """Convolves images with a kernel, with the same stride along both axes."""
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

@@ -1,8 +1,9 @@
 """Weights of Inception-ResNet-v2 from Keras, timm and this project, as leaves of our backbone.
 
 All three normalise with epsilon 1e-3 and have no bias before BatchNorm, so their weights are
-interchangeable. keras.applications has no gamma; ours is then one. The preprocessing of Keras and
-timm (mean 0.5, deviation 0.5) is x / 127.5 - 1 on RGB, our `normalise="inception"`.
+interchangeable. If a file has no gamma, as those of keras.applications, gamma becomes 1. The
+preprocessing of Keras and timm (mean 0.5, deviation 0.5) is x / 127.5 - 1 on RGB, here
+`normalise="inception"`.
 
 For a grey backbone the first kernel is summed over its three inputs. This gives the same outputs as
 the colour network on a grey picture, in which red, green and blue are equal.
@@ -32,15 +33,15 @@ _MAX_LISTED = 10  # names in a message
 
 
 def read_backbone(path: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
-    """The backbone in the file `path`: float32 arrays by leaf of our state.
+    """The backbone in the file `path`: float32 arrays by the names of our leaves.
 
     Args:
         path: `.h5`, `.weights.h5`, `.keras` or `.safetensors` (see `weight_files.read`).
         wanted: shapes by leaf, e.g. {"parameters/backbone/conv_7b/bn/bias": (1536,)}.
 
     Raises:
-        UserError: the file cannot be read, or its tensors do not fit; the message lists them by
-            their names in the file, and the config fields with which they would fit.
+        UserError: the file cannot be read, or its tensors do not fit; the message lists them, up to
+            ten of each kind, and the config fields with which the published network would fit.
     """
     layout, tensors, _ = weight_files.read(path)
     if layout != "ours" and FIRST_KERNEL not in wanted:
@@ -76,7 +77,8 @@ def read_head(
         classes: number of classes of the classifier.
 
     Raises:
-        UserError: the file has no classifier, or one of another shape.
+        UserError: the file cannot be read, or has no classifier, one of another shape, or one with
+            NaN or Inf.
     """
     head = weight_files.read(path).head
     wanted = {"kernel": (features, classes), "bias": (classes,)}
@@ -101,7 +103,8 @@ def check_leaves(
     """Checks that `arrays` has exactly the names and shapes in `wanted`.
 
     Raises:
-        UserError: they differ; the message names `what`, `expected_by`, the tensors and `hint`.
+        UserError: they differ; the message contains `what`, `expected_by`, up to ten names for each
+            kind of difference, and `hint`.
     """
     missing = sorted(wanted.keys() - arrays.keys())
     extra = sorted(arrays.keys() - wanted.keys())
@@ -117,11 +120,11 @@ def check_leaves(
         if names
     ]
     if problems:
-        raise UserError(f"{what} does not fit {expected_by}: tensors {'; '.join(problems)}{hint}")
+        raise UserError(f"{what} does not fit {expected_by}. Tensors: {'; '.join(problems)}{hint}")
 
 
 def layers_in_order(wanted: Iterable[str]) -> list[str]:
-    """Paths of the convolutions among our leaves, in the order in which Keras and timm create them.
+    """The paths of our convolutions, in the order in which Keras and timm create them.
 
     A path that ends in "projection" is a block's 1x1 convolution with bias; every other path is a
     convolution "conv" with its normalisation "bn".
@@ -192,7 +195,7 @@ def _timm_name(layer: str, length: int, last_block8: int) -> str:
 
 
 def _keras_layers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
-    """The table by names, which Keras numbers in the order of construction, from any number."""
+    """The table for names that Keras numbers in the order of construction, from any number on."""
     first = {kind: _first_number(kind, tensors) for kind in ("conv2d", "batch_normalization")}
     table: Table = {}
     number = 0
@@ -217,7 +220,7 @@ def _keras_layers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table
 
 
 def _keras_containers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
-    """The table by the order of `model.layers`: layers farther from the output come first."""
+    """The table for numbers in the order of `model.layers`: far from the output comes first."""
     table: Table = {}
     normalised = 0
     for number, layer in enumerate(_by_depth(layers)):
@@ -241,9 +244,9 @@ _TABLES: dict[str, Callable[[list[str], Mapping[str, np.ndarray]], Table]] = {
 
 
 def _by_depth(layers: list[str]) -> list[str]:
-    """Keras's order of the layers of a functional model: by distance to the output, then creation.
+    """Sorts layers as Keras does in a functional model: by distance to the output, then creation.
 
-    The branches of a block end together, so the longest one starts first.
+    The farthest come first. The branches of a block end together, so the longest one starts first.
     """
 
     def place(layer: str) -> tuple[int, int, int]:
@@ -255,7 +258,7 @@ def _by_depth(layers: list[str]) -> list[str]:
 
 
 def _block(layer: str) -> str:
-    """The block of a layer in a branch: the prefix that its branches share; else the layer."""
+    """The prefix that the branches of a layer's block share; the layer itself outside branches."""
     return layer.split("/branches/")[0]
 
 
@@ -287,7 +290,7 @@ def _oihw(shape: Shape) -> Shape:
 
 
 def _hint(wanted: Mapping[str, Shape]) -> str:
-    """The config fields that must change for the weights of the published network to fit."""
+    """The sentence that names the config fields to change for the published network, or ""."""
     if FIRST_KERNEL not in wanted:  # another network
         return ""
     layers = layers_in_order(wanted)

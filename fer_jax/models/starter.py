@@ -21,7 +21,7 @@ _FOLDER = Path(__file__).resolve().parents[1] / "starter"
 
 @functools.cache
 def folder() -> Path:
-    """The model directory; its weights are checked.
+    """The model directory; the SHA-256 of its weights is checked.
 
     Raises:
         UserError: the weights are missing, or are not those of this version.

@@ -1,6 +1,6 @@
-"""Reading weight files of other frameworks: the tensors by their names in the file.
+"""Reading weight files of Keras, timm and this project: the tensors by their names in the file.
 
-Formats that can run code are refused. Only numbers and names are read, by h5py and safetensors.
+Formats that can run code are refused. Only numbers and names are read, with h5py and safetensors.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class WeightFile(NamedTuple):
     `layout` is "ours" (parameters/backbone/stem/...), "timm" (conv2d_1a.conv.weight), "layers"
     (conv2d_5/kernel: HDF5 as Keras 1 and 2 wrote it, and Keras 3 writes `.h5`), or "containers"
     (conv2d_5/vars/0: `.weights.h5` and `.keras` of Keras 2.12 and later).
-    `head` is the last layer of Keras's or timm's file: kernel [features, classes] and bias
+    `head` is the classifier in a file of Keras or timm: kernel [features, classes] and bias
     [classes]; empty if the file has none.
     """
 
@@ -45,11 +45,11 @@ class WeightFile(NamedTuple):
 
 
 def read(path: Path) -> WeightFile:
-    """Reads `.h5`, `.weights.h5`, `.keras` or `.safetensors`.
+    """Reads a weight file: `.h5` (also `.weights.h5`), `.hdf5`, `.keras` or `.safetensors`.
 
     Raises:
-        UserError: the format is not supported, the file is damaged, or a tensor contains NaN or
-            Inf.
+        UserError: the format is not supported, the file cannot be read or contains several
+            networks, or a tensor outside the head is not of floats, or contains NaN or Inf.
     """
     suffix = path.suffix.lower()
     if suffix in PICKLES:
@@ -124,7 +124,7 @@ def _from_hdf5(path: Path, source: Path | io.BytesIO) -> WeightFile:
 
 
 def _by_layer(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    """{"conv2d_5/kernel": ...} from "[model_weights/]conv2d_5/conv2d_5/kernel:0"."""
+    """The tensors: {"conv2d_5/kernel": ...} from "[model_weights/]conv2d_5/conv2d_5/kernel:0"."""
     tensors: dict[str, np.ndarray] = {}
     for name, dataset in datasets.items():
         *parents, last = name.split("/")
@@ -140,7 +140,7 @@ def _by_layer(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.nda
 
 
 def _by_container(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    """{"conv2d_5/vars/0": ...} from "[layers/functional/]layers/conv2d_5/vars/0"."""
+    """The tensors: {"conv2d_5/vars/0": ...} from "[layers/functional/]layers/conv2d_5/vars/0"."""
     places = {
         name.removesuffix("batch_normalization/vars/0")
         for name in datasets
@@ -154,7 +154,7 @@ def _by_container(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np
 
 
 def _head(datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    """The kernel and bias of the layer that Keras names "predictions" or "dense"."""
+    """The kernel and bias of the layer "predictions" of Keras, or also "dense" in containers."""
     endings = {
         "kernel": r"(predictions/kernel(:0)?|(predictions|dense)/vars/0)",
         "bias": r"(predictions/bias(:0)?|(predictions|dense)/vars/1)",

@@ -28,7 +28,11 @@ def draw_neighbours(
     emotions: Sequence[str],
     people: Sequence[str],
 ) -> None:
-    """Draws some faces, each with the most similar faces of other people (cosine similarity)."""
+    """Draws up to eight faces, each with the five most similar faces of other people.
+
+    Similarity is the cosine of the features. If any face has fewer than five faces of other people,
+    fewer are drawn for all.
+    """
     nearest = neighbours(features, people, NEIGHBOURS)
     queries = choose_queries(emotions, people, QUERIES)
     shown = nearest.shape[1] + 1
@@ -54,7 +58,10 @@ def draw_neighbours(
 def neighbours(
     features: Float[np.ndarray, "n f"], people: Sequence[str], count: int
 ) -> Int[np.ndarray, "n k"]:
-    """For each face, the `count` nearest faces of other people, or all if there are fewer."""
+    """The indices of the `count` faces of other people that are nearest to each face, best first.
+
+    If any face has fewer faces of other people, the number for all faces is reduced to this.
+    """
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.maximum(lengths, 1e-12)
     _, codes, sizes = np.unique(np.asarray(people), return_inverse=True, return_counts=True)
@@ -64,7 +71,7 @@ def neighbours(
 
 
 def choose_queries(emotions: Sequence[str], people: Sequence[str], count: int) -> list[int]:
-    """Indices of `count` faces: emotions alternate, and people repeat as late as possible."""
+    """Indices of up to `count` faces: emotions alternate, and people repeat as late as possible."""
     order = np.random.default_rng(0).permutation(len(emotions))
     left, known = [int(place) for place in order], sorted(set(emotions))
     chosen: list[int] = []

@@ -1,4 +1,4 @@
-"""The picture tasks.png: the inputs of each task, the answers of the model, and the labels."""
+"""The picture tasks.png: the inputs of each task, the answers of the model, and correct answers."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ class Shown:
     """Examples of a task, one per row, as they are drawn.
 
     Attributes:
-        columns: the pictures of each column, uint8 RGB, by its heading.
-        answers: the class that the model predicts for each example; None without classes.
-        truths: the class of each example; None without classes.
+        columns: the pictures of each column, uint8 RGB, by the heading of the column.
+        answers: the class that the model predicts for each example; None for a task without
+            classes.
+        truths: the correct class of each example; None for a task without classes.
         names: the names of the classes; empty if they have none.
     """
 
@@ -42,7 +43,7 @@ class Shown:
 
     @property
     def right(self) -> Bool[np.ndarray, " b"] | None:
-        """Whether each answer is correct; None if the task has no classes."""
+        """Whether each answer is correct; None for a task without classes."""
         return None if self.answers is None else self.answers == self.truths
 
     @property
@@ -65,7 +66,7 @@ def draw(
         learner: the learner with the tasks.
         weights: `parameters` and `statistics` on this host.
         images: the examples.
-        labels: the labels of the examples, -1 for none.
+        labels: the labels of the examples; -1 for an example without a label.
     """
     blocks = {
         name: shown(task, *_answered(learner, name, weights, images, labels), len(images))
@@ -82,10 +83,11 @@ def draw(
 
 
 def shown(task: Task, inputs: Any, targets: Any, outputs: Any, images: int) -> Shown:
-    """Selects what is shown of a task's inputs, targets and outputs for this number of images.
+    """Selects what is shown of a task's inputs, targets and outputs for `images` images.
 
-    A task with integer targets and logits has answers; if it has a method `undo`, its inputs are
-    also shown undone by the answer and by the label. For other tasks only the inputs are shown.
+    A task with integer targets, and a row of logits for each, has answers. If it has a method
+    `undo`, its inputs are also shown with the task undone, once according to the answer and once to
+    the label. For other tasks only the inputs are shown.
     """
     inputs = np.asarray(inputs)
     if not _are_classes(targets, outputs):
@@ -113,7 +115,7 @@ def _answered(
     images: UInt8[np.ndarray, "b s s 3"],
     labels: Int[np.ndarray, " b"],
 ) -> tuple[Any, Any, Any]:
-    """Inputs, targets and outputs; the inputs as in training, the outputs without dropout."""
+    """A task's inputs and targets as in training, and the network's outputs as in inference."""
     task = learner.tasks[name]
 
     def answer(weights: Any, images: jax.Array, labels: jax.Array) -> tuple[Any, Any, Any]:
@@ -138,7 +140,7 @@ def _split(inputs: Num[np.ndarray, "n h w 3"], parts: int) -> Num[np.ndarray, "p
 
 
 def _mosaic(views: Num[np.ndarray, "v h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The views of one example as a square grid if their number is a square, else as a row."""
+    """The views of one example in a square grid if their number is a square, else in a row."""
     root = round(len(views) ** 0.5)
     columns = root if root * root == len(views) else len(views)
     space = max(1, views.shape[1] // 16)
@@ -152,7 +154,7 @@ def _pixels(images: Any) -> UInt8[np.ndarray, "*shape"]:
 
 
 def _aspects(block: Shown) -> list[float]:
-    """The width of each column in units of the row height."""
+    """The width of the pictures in each column, in units of their height."""
     return [pictures[0].shape[1] / pictures[0].shape[0] for pictures in block.columns.values()]
 
 
@@ -187,7 +189,7 @@ def _named(block: Shown, classes: Any, row: int) -> str:
 
 
 def show(axes: Axes, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Draws a picture without ticks and frame."""
+    """Draws a picture without ticks or a frame."""
     axes.imshow(picture, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -195,7 +197,7 @@ def show(axes: Axes, picture: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def mark(axes: Axes, right: bool) -> None:
-    """Marks a picture as correct or wrong, by a coloured frame and by a sign."""
+    """Marks a picture as correct or wrong, with a coloured frame and a sign."""
     colour = RIGHT if right else WRONG
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(colour)

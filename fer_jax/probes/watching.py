@@ -1,7 +1,7 @@
 """Probes during pretraining: how well features at several depths predict emotions.
 
-The features of labelled photographs are classified by two probes, tested on held-out people:
-nearest neighbours and a linear head. The probes neither train the network nor select a checkpoint.
+Two probes classify the features of labelled photographs, and are tested on held-out people: nearest
+neighbours and logistic regression. They neither train the network nor select a checkpoint.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Watched:
     neighbours: int
 
     def features(self, learner: Learner, state: State) -> dict[str, Float[np.ndarray, "n c"]]:
-        """The features by depth, shallow to deep; all processes must call it together."""
+        """The features of the faces by depth, from shallow to deep.
+
+        With several processes, all must call this together.
+        """
         local = sharding.local_batch_size(learner.batch_size)
         batches = iterators.eval_batches(
             self.faces.source, batch_size=local, shard=sharding.shard()
@@ -56,13 +59,19 @@ class Watched:
         return learner.depths(state, batches)
 
     def figures(self, learner: Learner, state: State) -> dict[str, float]:
-        """Accuracies of both probes at each depth, and the share of the most common emotion."""
+        """The accuracies of both probes at each depth, and the share of the most common emotion.
+
+        With several processes, all must call this together.
+        """
         features, labels = self.features(learner, state), self.faces.labels
         found = probe(features, labels, self.folds, neighbours=self.neighbours)
         return {**found, "probe/chance": float(np.bincount(labels).max() / len(labels))}
 
     def summary(self, workdir: Path) -> dict[str, int | float]:
-        """The entries of done.json: counts, and the accuracies at step 0 from metrics.jsonl."""
+        """Entries for done.json: the numbers of photographs and people, and the first accuracies.
+
+        The latter are those at step 0 in `metrics.jsonl`, if there are any.
+        """
         lines = read_metrics(workdir)
         first: dict[str, float] = next((line for line in lines if line.get("step") == 0), {})
         before = {
@@ -78,9 +87,9 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
     """The photographs in `config.photographs`, a workdir of the stage `photographs`; None for "".
 
     Photographs without a face and those in the split "test" are excluded. If there are more than
-    `config.most`, whole people are drawn with `seed` until no other person fits. The number of
-    folds is `config.folds`, but at most the number of people. The records of the faces are written
-    to the folder `records`.
+    `config.most`, people are drawn with `seed` (see `draw_people`). The number of folds is
+    `config.folds`, but at most the number of people. The records of the faces are written to the
+    folder `records`.
 
     Raises:
         UserError: it is not such a workdir, or the selected photographs show fewer than two
@@ -95,7 +104,7 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
     if people < 2 or emotions < 2:
         raise UserError(
             f"--config.probe.photographs={config.photographs} needs at least two people and two "
-            f"emotions, but the selected photographs (with a face, not in the split test, "
+            f"emotions, but the selected photographs (with a face, not in the test split, "
             f"about {config.most}) show {count(people, 'person', 'people')} and "
             f"{count(emotions, 'emotion')}; use a workdir of other photographs"
         )
@@ -106,7 +115,9 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
 
 
 def draw_people(people: Sequence[str], most: int, seed: int) -> set[str]:
-    """Random people with at most `most` photographs in total, but at least two people.
+    """Random people with at most `most` photographs in total, but two people in any case.
+
+    People whose photographs do not fit are left out, and the next ones are considered.
 
     Args:
         people: the person in each photograph.
@@ -130,21 +141,21 @@ def probe(
     *,
     neighbours: int,
 ) -> dict[str, float]:
-    """Accuracies of both probes on held-out people.
+    """The accuracies of both probes on held-out people.
 
-    "probe/knn/DEPTH": a vote of the nearest `neighbours` by cosine similarity s, with weights
-    exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on raw features. "probe/linear/DEPTH":
+    "probe/knn/DEPTH" is a vote of the nearest `neighbours` by cosine similarity s, with weights
+    exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on raw features. "probe/linear/DEPTH" is
     multinomial logistic regression with C = 0.01 on standardised features.
 
     Args:
         features: the features of each photograph, by depth.
         labels: the label of each photograph.
-        folds: folds in which each photograph is tested once.
-        neighbours: number of neighbours, or all if the training split has fewer.
+        folds: person-disjoint folds in which each photograph is tested once.
+        neighbours: number of neighbours that vote; all if the training split has fewer.
 
     Returns:
-        The accuracies; NaN for a depth with features that are not finite, at which the training
-        loop stops the run with a message.
+        The accuracies by these names. An accuracy is NaN if features at its depth are not finite;
+        the training loop then stops the run with a message.
     """
     kinds = {"knn": _neighbours(neighbours), "linear": _linear}
     return {
@@ -184,7 +195,7 @@ def _neighbours(count: int) -> _Answer:
 
 
 def _votes(distances: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m k"]:
-    """Weights relative to the nearest neighbour's, which does not change the result."""
+    """The weights of the votes, divided by the largest, which does not change the result."""
     return np.exp((distances.min(axis=1, keepdims=True) - distances) / TEMPERATURE)
 
 
