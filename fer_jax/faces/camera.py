@@ -50,7 +50,7 @@ class Camera:
         self._ended.set()
 
     def expected(self) -> None:
-        """None: the number of frames is unknown."""
+        """Returns None, since the number of frames is unknown."""
         return
 
     def frames(self) -> Iterator[Frame]:

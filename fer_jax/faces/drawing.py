@@ -226,7 +226,7 @@ def check_text_layout(words: Language) -> None:
     """Checks that Pillow can join and order the letters of a language written from right to left.
 
     Raises:
-        UserError: the language is one of these, and the text layout library is missing.
+        UserError: `words` is such a language, and the text layout library is missing.
     """
     if words.direction == "rtl" and not (features.check("raqm") and features.check("fribidi")):
         raise UserError(

@@ -80,7 +80,7 @@ class _Track:
     def accepts(self, look: Float[np.ndarray, " n"]) -> bool:
         """Whether a face at the same position looks the same, given its description `look`.
 
-        A face that does not may follow a cut to similar colours, which `CutFinder` misses.
+        If not, it may be another person, after a cut that `CutFinder` did not detect.
         """
         return min(difference(self.last, look), difference(self.mean, look)) <= _SAME_TRACK
 

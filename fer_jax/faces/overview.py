@@ -21,8 +21,8 @@ _KEPT, _REMOVED = "#2a78c2", "#d9603b"
 def histograms(faces: pd.DataFrame, limits: Limits) -> Figure:
     """Histograms of detector score, size, sharpness, brightness, yaw and faces per track.
 
-    Kept and removed faces have different colours. Limits within the range of the values are drawn
-    as lines.
+    Kept and removed faces have different colours, except in the last histogram. Limits within the
+    range of the values are drawn as lines.
     """
     kept = (faces["status"] == KEPT).to_numpy()
     tracks = faces.groupby(["video", "track"]).size()
@@ -63,7 +63,7 @@ def kept_sheet(faces: pd.DataFrame, folder: Path, limit: int) -> UInt8[np.ndarra
     Args:
         faces: rows of the manifest in `folder`.
         folder: the folder to which the paths of the crops are relative.
-        limit: the maximum number of crops; of more, an evenly spaced selection is shown.
+        limit: the maximum number of crops; if more are kept, an evenly spaced selection is shown.
     """
     kept = faces[faces["status"] == KEPT]
     shown = evenly(kept, limit)

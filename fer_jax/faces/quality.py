@@ -51,8 +51,9 @@ def perceptual_hash(crop: UInt8[np.ndarray, "h w 3"]) -> int:
     """A 64-bit hash that hardly changes with lighting, noise and compression.
 
     Each bit says whether one of the 8 × 8 lowest frequencies of the cosine transform of the 32 × 32
-    luma is above the median of all of them but the mean (Zauner 2010, "Implementation and
-    benchmarking of perceptual image hash functions"). Compare hashes with `hash_distance`.
+    luma is above their median, which is computed without the zero frequency (Zauner 2010,
+    "Implementation and benchmarking of perceptual image hash functions"). Compare hashes with
+    `hash_distance`.
     """
     small = cv2.resize(_luma(crop), (_HASH_INPUT, _HASH_INPUT), interpolation=cv2.INTER_AREA)
     low = cv2.dct(small.astype(np.float32))[:_HASH_SIDE, :_HASH_SIDE].ravel()

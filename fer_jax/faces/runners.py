@@ -165,7 +165,7 @@ class _Counts:
 
 @contextlib.contextmanager
 def _engine_errors_explained(shards: Path) -> Iterator[None]:
-    """Raises an error of the runner as `UserError`, unless it is one of files, such as a full disk.
+    """Raises errors of the runner as `UserError`, except errors of files, such as a full disk.
 
     Errors of videos do not end the pipeline: workers record them in the counts.
     """

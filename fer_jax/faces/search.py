@@ -49,7 +49,7 @@ def largest(faces: Faces) -> Faces:
 
 
 def scaled(image: Image, search: Search) -> Image:
-    """The picture at the size at which it is searched; the same picture if that is its size."""
+    """The picture, resized for the search; unchanged if it already has the required size."""
     short, long = min(image.shape[:2]), max(image.shape[:2])
     scale = search.enlarge_to / short if short < search.enlarge_below else 1.0
     if search.max_side:
@@ -97,7 +97,7 @@ def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> l
 def _detect_views(
     views: Sequence[Image], framed: Sequence[Image], pipeline: FacePipeline
 ) -> list[Faces]:
-    """The faces in `views`, in pixels of the views: the pictures `framed` after `scaled`."""
+    """The faces in `views`, in pixels of the views. `framed` are the pictures before `scaled`."""
     settings = pipeline.detector
     smallest = [
         settings.min_face

@@ -109,7 +109,8 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
 
     A damaged file or one that is not a video does not raise an error: the frames that can be
     decoded are kept, and the counts say what is wrong. Any other failure leaves no shard, so that
-    the next run tries the video again; the returned counts have the error "broken".
+    the next run tries the video again: it raises an `OSError`, or is returned as counts with the
+    error "broken".
 
     Args:
         job: the video and the config.

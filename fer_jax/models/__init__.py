@@ -1,1 +1,1 @@
-"""The networks: Inception-ResNet-v2, heads, their combination, and pretrained weights."""
+"""The networks: a backbone, heads, the network that combines them, and pretrained weights."""

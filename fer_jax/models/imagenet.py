@@ -53,7 +53,8 @@ def find_or_download(published: Published) -> Path:
     operating system has file locks (see `fer_jax.locking`).
 
     Raises:
-        UserError: the file differs from the published one, or cannot be downloaded.
+        UserError: the file in $FER_JAX_IMAGENET is missing, or the file differs from the published
+            one or cannot be downloaded.
     """
     given = os.environ.get("FER_JAX_IMAGENET")
     if given:

@@ -1,8 +1,9 @@
 """Inception-ResNet-v2 (Szegedy, Ioffe, Vanhoucke & Alemi 2016, arXiv:1602.07261), in Flax NNX.
 
 The structure is that of keras.applications and timm, which differ from the figures in the paper in
-a few channel counts. With `width=1, depth=(10, 20, 10), stem="full"` all their tensors fit. The
-names follow Keras: mixed_5b, block35, mixed_6a, block17, mixed_7a, block8, conv_7b.
+the stem and in a few channel counts. With `width=1, depth=(10, 20, 10), stem="full"` all their
+tensors fit. The names follow Keras: mixed_5b, block35, mixed_6a, block17, mixed_7a, block8,
+conv_7b.
 """
 
 from __future__ import annotations

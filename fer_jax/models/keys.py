@@ -35,7 +35,10 @@ class _Undrawn(nnx.RngStream):
 
 
 def keys(seed: int | PRNGKeyArray) -> nnx.Rngs:
-    """The keys of `nnx.Rngs(seed)`, traced faster; they differ in and after `nnx.split_rngs`."""
+    """An `nnx.Rngs` with the keys of `nnx.Rngs(seed)`, which is traced faster.
+
+    In and after `nnx.split_rngs`, the keys are different.
+    """
     rngs: Any = nnx.Rngs(seed)
     rngs.default = _Counted(rngs.default.key[...])
     return rngs

@@ -195,7 +195,10 @@ def _timm_name(layer: str, length: int, last_block8: int) -> str:
 
 
 def _keras_layers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
-    """The table for names that Keras numbers in the order of construction, from any number on."""
+    """The table for names that Keras numbers in the order of construction.
+
+    The first number may be any.
+    """
     first = {kind: _first_number(kind, tensors) for kind in ("conv2d", "batch_normalization")}
     table: Table = {}
     number = 0
@@ -220,7 +223,10 @@ def _keras_layers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table
 
 
 def _keras_containers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
-    """The table for numbers in the order of `model.layers`: far from the output comes first."""
+    """The table for names that Keras numbers in the order of `model.layers`.
+
+    Layers that are farther from the output come first.
+    """
     table: Table = {}
     normalised = 0
     for number, layer in enumerate(_by_depth(layers)):

@@ -154,7 +154,7 @@ def _by_container(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np
 
 
 def _head(datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    """The kernel and bias of the layer "predictions" of Keras, or also "dense" in containers."""
+    """The kernel and bias of Keras's last layer: "predictions" or, in containers, also "dense"."""
     endings = {
         "kernel": r"(predictions/kernel(:0)?|(predictions|dense)/vars/0)",
         "bias": r"(predictions/bias(:0)?|(predictions|dense)/vars/1)",

@@ -25,7 +25,7 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> Float32[np.nd
 def texture(seed: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """A picture without a face, uint8 RGB: a scene, noise, stripes, checks or blobs.
 
-    `size` is (height, width) in pixels. The picture is determined by the seed.
+    `size` is (height, width) in pixels. The same arguments give the same picture.
     """
     rng = np.random.default_rng([23, seed])
     kind = int(rng.integers(5))

@@ -14,7 +14,7 @@ from fer_jax.people.sheet import Grid, Sheet
 
 @lru_cache(maxsize=24)
 def bust(person: Identity, resolution: int) -> Sheet:
-    """The sheet of neck and clothes down to the chest and, with a headscarf, its drape."""
+    """The sheet of neck and clothes down to the chest, including the drape of a headscarf."""
     grid = Grid(-2.9, 0.3, 2.9, 3.6, resolution)
     sheet = Sheet.blank(grid)
     x, y = grid.x, grid.y

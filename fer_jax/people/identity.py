@@ -117,7 +117,7 @@ def identity(person: int) -> Identity:
 
 
 def _radical_inverse(index: int, base: int) -> float:
-    """An element of the van der Corput sequence in `base`, in [0, 1) (van der Corput, 1935)."""
+    """Element `index` of the sequence of van der Corput (1935) in `base`, in [0, 1)."""
     value, fraction = 0.0, 1.0 / base
     while index:
         index, digit = divmod(index, base)

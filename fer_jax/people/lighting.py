@@ -123,7 +123,7 @@ def draw_camera(rng: np.random.Generator) -> Camera:
 def develop(
     light: Float32[np.ndarray, "h w 3"], camera: Camera, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Converts linear `light` to a photograph, uint8 RGB with gamma 2; `rng` draws the noise."""
+    """Converts linear `light` to a photograph, uint8 RGB with gamma 2, with noise from `rng`."""
     image = cv2.GaussianBlur(light, (0, 0), camera.blur)
     image *= np.asarray(camera.gain, np.float32)
     np.sqrt(np.maximum(image, 0, out=image), out=image)

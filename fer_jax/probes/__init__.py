@@ -1,1 +1,1 @@
-"""Probes during training: accuracies of simple classifiers on a backbone's features; pictures."""
+"""Probes of a backbone during training: accuracies of simple classifiers, and pictures."""

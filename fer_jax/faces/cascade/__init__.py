@@ -1,1 +1,1 @@
-"""The parts of MTCNN: weights, networks, image pyramid, patches, boxes, and accelerator program."""
+"""The parts of MTCNN: weights, networks, pyramid, patches, boxes, and an accelerator program."""

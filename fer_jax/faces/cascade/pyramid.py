@@ -174,7 +174,7 @@ def _tiles(length: int) -> int:
 def _shelve(
     sizes: list[tuple[int, int]], width: int
 ) -> tuple[list[tuple[int, int, int, int]], int]:
-    """Places rectangles of decreasing height in rows of this width (shelf packing).
+    """Places rectangles of decreasing height in rows of `width` pixels (shelf packing).
 
     Returns:
         Top, left, height and width of each rectangle, and the total height of the rows.
