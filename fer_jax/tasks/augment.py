@@ -1,6 +1,7 @@
 """Augmentation on the device: pure functions of a key and a batch of images.
 
-Images are `[B, H, W, 3]`, RGB in 0..255, uint8 or float; results are float32 or wider.
+Images are `[B, H, W, 3]`, RGB in 0..255, uint8 or float; results are float32 or wider. Mirroring
+alone keeps the type.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, config=STRICT)
 class Augment:
-    """Strengths of the augmentation; operations with strength 0 are not compiled.
+    """Strengths of the augmentation; an operation is not compiled if its strengths are 0.
 
     Attributes:
         flip: probability of mirroring.
         zoom: the scale is drawn from 1 - zoom .. 1 + zoom, the same for both axes.
-        shift: the translation along each axis is drawn from -shift .. shift of the image's side.
+        shift: the translation along each axis is the image's side times a number drawn from
+            -shift .. shift.
         turn: the rotation is drawn from -turn .. turn degrees, at most 45.
         brightness: 127.5 times a number drawn from -brightness .. brightness is added.
         contrast: the distance from the image's mean is multiplied by a number drawn from
@@ -57,7 +59,7 @@ class Augment:
     erase: Probability = 0.0
 
     def __call__(self, key: PRNGKeyArray, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        """Augments each image independently, for training; float32 in 0..255."""
+        """Augments each image independently, for training; float32 or wider, in 0..255."""
         flip_key, other_key = jax.random.split(key)
         return self.unflipped(other_key, self.flipped(flip_key, images))
 
@@ -115,7 +117,7 @@ def random_flip(
 def random_place(
     key: PRNGKeyArray, images: Float[Array, "b h w 3"], zoom: float, shift: float, turn: float
 ) -> Float[Array, "b h w 3"]:
-    """Scales, shifts and rotates each image about its centre; border pixels are replicated."""
+    """Scales and rotates each image about its centre and shifts it, at random (see `placed`)."""
     batch, height, width = images.shape[:3]
     zoom_key, shift_key, turn_key = jax.random.split(key, 3)
     scale = jax.random.uniform(zoom_key, (batch,), minval=1 - zoom, maxval=1 + zoom)
@@ -150,7 +152,7 @@ def placed(
 def _bilinear(
     image: Float[Array, "h w 3"], y: Float[Array, "h w"], x: Float[Array, "h w"]
 ) -> Float[Array, "h w 3"]:
-    """The image at fractional positions inside it."""
+    """The image at fractional positions inside it, by bilinear interpolation."""
     height, width = image.shape[:2]
     top = jnp.clip(jnp.floor(y), 0, height - 2)
     left = jnp.clip(jnp.floor(x), 0, width - 2)

@@ -28,15 +28,15 @@ class Mixed(NamedTuple):
 
 @dataclass(frozen=True, config=STRICT)
 class Emotion:
-    """One class per emotion, in the order of `classes`.
+    """Classification of faces, with one class per emotion.
 
     Attributes:
-        classes: names of the emotions.
+        classes: names of the emotions, in the order of the logits.
         augment: strengths of the augmentation.
         label_smoothing: the share of the probability that is divided equally among all classes.
-        mixup: each training image and its label are blended with another one of the batch, with a
-            weight drawn from Beta(mixup, mixup) (Zhang et al. 2018); 0 for none. Unlabelled images
-            (label -1) are not blended.
+        mixup: each training image and its label are blended with another one of the batch, with
+            weights drawn from Beta(mixup, mixup), the larger for the image itself (Zhang et al.
+            2018); 0 for none. Unlabelled images (label -1) are not blended.
         class_weights: factors for the loss of each class, in the order of `classes`; empty for
             none.
     """

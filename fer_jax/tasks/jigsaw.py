@@ -29,14 +29,14 @@ TILE_MEAN, TILE_DEVIATION = 127.5, 50.0
 
 @dataclass(frozen=True, config=STRICT)
 class Jigsaw:
-    """One class per permutation.
+    """Classification of puzzles, with one class per permutation of the tiles.
 
     Attributes:
         grid: number of tiles along each side.
         permutations: number of permutations to use, out of the factorial of grid * grid.
         mode: "tiles" passes each tile through the backbone separately (inputs
             `[B * tiles, t, t, 3]`, with the tiles of a puzzle in consecutive rows), and JigsawHead
-            combines them; "image" assembles the shuffled tiles to an image
+            combines them; "image" assembles the shuffled tiles into an image
             (`[B, grid * t, grid * t, 3]`), which is faster and suits small images.
         gap: difference between the sides of a cell and of its tile in pixels, so that edges do not
             continue from tile to tile. The tile's position in its cell is random in training
@@ -44,8 +44,8 @@ class Jigsaw:
             width (docs/results.md).
         normalise_tiles: normalise each channel of every tile to the same mean and standard
             deviation, so that neither brightness nor tint reveals a tile's position.
-        grey: share of puzzles shown in grey, since the chromatic aberration of a strong lens solves
-            all puzzles in colour. With 1, evaluation is in grey too; below 1, it is in colour.
+        grey: share of puzzles shown in grey, since in colour the chromatic aberration of a lens can
+            reveal a tile's position. With 1, evaluation is in grey too; below 1, it is in colour.
         augment: strengths of the augmentation of the image before it is cut.
 
     The tile side is t = S // grid - gap for images of S pixels.
@@ -133,7 +133,7 @@ def cut(
     not fill a cell are cropped evenly from the borders of the image.
 
     Raises:
-        UserError: the gap is as large as a cell.
+        UserError: the gap is at least as large as a cell.
     """
     batch, side = images.shape[:2]
     cell = side // grid
@@ -157,7 +157,7 @@ def cut(
 def _windows(
     cells: Num[Array, "m h w 3"], start: Int[Array, " m"], length: int, axis: int
 ) -> Num[Array, "m h2 w2 3"]:
-    """Windows of `length` along `axis` from `start[m]`; selections are faster than a gather."""
+    """Windows of `length` along `axis` from `start[m]`, made by selection instead of a gather."""
     windows = jax.lax.slice_in_dim(cells, 0, length, axis=axis)
     for offset in range(1, cells.shape[axis] - length + 1):
         shifted = jax.lax.slice_in_dim(cells, offset, offset + length, axis=axis)
@@ -192,7 +192,7 @@ def unshuffle(
 
 
 def assemble(tiles: Num[Array, "b tiles t t 3"]) -> Num[Array, "b s s 3"]:
-    """Assembles tiles, row by row, to a square image."""
+    """Assembles tiles, row by row, into square images."""
     batch, count, side = tiles.shape[:3]
     grid = round(count**0.5)
     rows = tiles.reshape(batch, grid, grid, side, side, 3).transpose(0, 1, 3, 2, 4, 5)

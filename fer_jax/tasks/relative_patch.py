@@ -28,12 +28,13 @@ SLIGHT = Augment(zoom=0.1, shift=0.05, brightness=0.2, contrast=0.2)
 
 @dataclass(frozen=True, config=STRICT)
 class RelativePatch:
-    """Eight classes: the neighbours row by row, without the centre.
+    """Classification of pairs of tiles; the eight classes are the neighbours of the centre.
 
     Attributes:
         gap: difference between the sides of a cell and of its tile in pixels, so that edges do not
-            continue from tile to tile; the position of the tile is random in training.
-        tile: side in pixels to which tiles are enlarged, for stems that need larger inputs; 0: no
+            continue from tile to tile; the tile's position in its cell is random in training and
+            central in evaluation.
+        tile: side in pixels to which tiles are resized, for stems that need larger inputs; 0: no
             change.
         normalise_tiles: see `Jigsaw`.
         grey: see `Jigsaw`.

@@ -33,7 +33,8 @@ class Rotation:
     Images must be square, and the order of operations matters. Mirroring comes first, since
     mirroring a rotated face would swap classes 1 and 3. Then the images are rotated, which only
     permutes pixels. Interpolation comes last, so that its artefacts are the same for all four
-    classes; artefacts from before the rotation would be rotated too, and reveal the class.
+    classes; artefacts from before the rotation would be rotated too, and could reveal the
+    class.
     """
 
     views: Literal[1, 4] = TURNS

@@ -34,9 +34,9 @@ class Task(Protocol):
     that task, which must make one input per image. The batch then passes the backbone once for
     both. `prepare` still returns the targets.
 
-    Optional, for the picture tasks.png: `undo(inputs, answers) -> images`, the images that result
-    if the class `answers` of each example is true; for the targets these are the original images,
-    as far as possible. And `classes`, the names of the classes.
+    Two members are optional: `classes`, the names of the classes; and, for the picture tasks.png,
+    `undo(inputs, answers) -> images`, the images that result if `answers` are the true classes. For
+    the targets, these are the original images, as far as possible.
     """
 
     labels_needed: ClassVar[bool]  # whether `prepare` reads the labels of the data set
@@ -61,17 +61,17 @@ class Task(Protocol):
         ...
 
     def loss(self, outputs: Any, targets: Any, mask: Bool[Array, " b"]) -> Float[Array, " n"]:
-        """The unreduced loss, one value per target.
+        """The unreduced loss: n is a multiple of b, and the values of an example are consecutive.
 
-        `mask` is False for padding. The loss of padding is not used, but a loss that compares
-        examples must exclude padding from the comparison.
+        `mask` is False for padding and, if `labels_needed`, for unlabelled examples. Their loss is
+        not used, but a loss that compares examples must exclude them from the comparison.
         """
         ...
 
     def metrics(
         self, outputs: Any, targets: Any, mask: Bool[Array, " b"]
     ) -> dict[str, Float[Array, " n"]]:
-        """The unreduced metrics by name, one value per target."""
+        """The unreduced metrics by name, with values in the same order as in `loss`."""
         ...
 
 
@@ -97,7 +97,7 @@ def make(name: str, **fields: Any) -> Task:
 
 
 def inputs_from(task: Task, name: str) -> str:
-    """The name of the task whose inputs `task` uses: `inputs_of` if set, else its own `name`."""
+    """The name of the task whose inputs `task` uses: `inputs_of` if set, else `name`."""
     return getattr(task, "inputs_of", "") or name
 
 
@@ -108,12 +108,12 @@ def _plain(field: str, value: Any) -> Any:
 
 
 def by_content(images: Num[Array, "b h w 3"], choices: int) -> Int[Array, " b"]:
-    """A number from 0 to `choices` - 1 for each image, which depends only on its content.
+    """A number from 0 to `choices` - 1 for each image, which depends only on its sum of pixels.
 
     For evaluation, where targets must depend neither on a key nor on the position in the batch.
     """
     total = images.astype(jnp.uint32).sum((1, 2, 3), dtype=jnp.uint32)
-    mixed = total * jnp.uint32(2654435761)  # Knuth's multiplicative hash, The Art 3, section 6.4
+    mixed = total * jnp.uint32(2654435761)  # multiplicative hash: Knuth, vol. 3, section 6.4
     return ((mixed >> 16) % jnp.uint32(choices)).astype(jnp.int32)
 
 

@@ -16,13 +16,13 @@ from fer_jax.tasks.task import classification_loss, classification_metrics
 
 @dataclass(frozen=True, config=STRICT)
 class Verification:
-    """Two classes: 0 is "nonface", 1 is "face".
+    """Classification of crops into two classes: 0 is "nonface", 1 is "face".
 
     Attributes:
         augment: strengths of the augmentation.
         label_smoothing: the share of the probability that is divided equally among all classes.
         inputs_of: name of another task whose (augmented) inputs are used, so that the batch passes
-            the backbone once for both; "" for inputs of its own.
+            the backbone once for both; "": the task makes its own inputs.
     """
 
     augment: Augmentation = MODERATE

@@ -1,7 +1,7 @@
 """Self-supervised learning without negatives (VICReg: Bardes et al. 2022, arXiv:2105.04906).
 
-Two views of an image are projected to the same point. Two terms over the batch prevent collapse:
-each dimension has to vary, and no two dimensions may be correlated.
+The projections of two views of an image are trained to be equal. Two terms over the batch prevent
+collapse: they penalise dimensions that vary too little, and correlations between dimensions.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class VICReg:
     """Inputs are `[2B, S, S, 3]`, with the two views of an image in consecutive rows; no targets.
 
     Attributes:
-        invariance: weight of the distance between views (equation 6). The weights of the three
-            terms are 25, 25 and 1 in the paper, here divided by 25. As in the authors' code, the
-            distance is averaged over dimensions, and the variance term over the two views.
+        invariance: weight of the squared distance between views (equation 6). The weights of the
+            three terms are 25, 25 and 1 in the paper, here divided by 25. As in the authors' code,
+            the distance is averaged over dimensions, and the variance term over the two views.
         variance: weight of the variance term.
         covariance: weight of the covariance term.
         hidden: width of the hidden layer of the projection head, which is discarded after training.
@@ -82,8 +82,9 @@ class VICReg:
 def _variance_and_covariance(
     outputs: Float[Array, "b d"], mask: Bool[Array, " b"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Equations 1 and 3 over the real examples: by how much standard deviations are below 1, and
-    the sum of squares of the off-diagonal elements of the covariance matrix, divided by d."""
+    """The variance and covariance terms of the paper (equations 1 to 4), without padding: the mean
+    amount by which standard deviations are below 1, and the sum of squares of the off-diagonal
+    elements of the covariance matrix, divided by d."""
     real = mask.astype(outputs.dtype)[:, None]
     count = real.sum()
     centred = (outputs - (outputs * real).sum(0) / jnp.maximum(count, 1)) * real

@@ -3,9 +3,10 @@
     checkpoints/120/       the newest checkpoints, by step
         state/             the arrays, in Orbax's layout
         progress/metadata  JSON: the iterator's position, figures, and a checksum of every array
-    checkpoints/damaged/   checkpoints that were found damaged on resuming
+    checkpoints/damaged/   checkpoints that were found damaged or incomplete on resuming
 
-A folder with a number is never half written, since Orbax renames it when it is complete.
+Orbax writes a checkpoint to a temporary folder and renames it at the end. A numbered folder without
+`commit_success.txt` counts as incomplete.
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ class Checkpoints:
         logging.getLogger("absl").removeFilter(_not_advice)
 
     def save(self, state: State, progress: dict[str, Any]) -> None:
-        """Saves state and progress under the step of the state; returns before they are written.
+        """Saves `state` and `progress` under the state's step, in the background.
 
-        If the disk fails (full, read-only), there is a warning in one line, older checkpoints stay,
-        and the next save tries again; with several processes, the error is raised.
+        Waits for the previous save first. If writing fails (for example because the disk is full or
+        read-only), a warning is printed, older checkpoints stay, and the next save tries again;
+        with several processes, the error is raised.
 
         Args:
             state: the train state.
@@ -104,7 +106,7 @@ class Checkpoints:
             self._pending = step
 
     def wait(self) -> None:
-        """Waits until the newest save is complete or has failed, which is reported."""
+        """Waits until the newest save is complete or has failed; reports a failure like `save`."""
         if self._open is not None and self._pending:
             with self._disk_failures_reported(self._pending):
                 self._open.wait_until_finished()
@@ -114,12 +116,13 @@ class Checkpoints:
     def restore(self, like: State) -> Restored | None:
         """The newest usable checkpoint, with the shapes and shardings of `like`.
 
-        None if no checkpoint was completed. Damaged checkpoints are reported and moved to
-        `damaged/`, after an older one has been read.
+        None if no checkpoint was completed. Damaged or incomplete checkpoints that are newer than
+        the one returned are then reported and moved to `damaged/`.
 
         Raises:
-            UserError: all checkpoints are damaged, there is no permission to read one, one belongs
-                to another network or optimizer, or the folder is a file.
+            UserError: no checkpoint is usable and at least one was completed, there is no
+                permission to read one, one belongs to another network or optimizer, or the folder
+                is a file.
         """
         damage: dict[Path, str] = {}
         for path in self._found():
@@ -145,7 +148,7 @@ class Checkpoints:
         return max(steps, default=0)
 
     def _found(self) -> list[Path]:
-        """All entries whose name is a step, newest first."""
+        """The paths in the folder whose name is a number (the step), newest first."""
         if not self.folder.exists():
             return []
         if not self.folder.is_dir():
@@ -156,7 +159,7 @@ class Checkpoints:
         return sorted(paths, key=lambda path: -int(path.name))
 
     def _set_aside(self, damage: dict[Path, str], step: int) -> None:
-        """Reports damaged checkpoints, and moves them to `damaged/`."""
+        """Replaces the content of `damaged/` by the checkpoints in `damage`, and reports them."""
         backend.wait_for_all("checkpoints were read")
         if backend.writes() and damage:
             aside = self.folder / "damaged"
@@ -187,7 +190,7 @@ class Checkpoints:
         return self._open
 
     def _ignore_closed_event_loop(self, unraisable: Any) -> None:
-        """Ignores what TensorStore reports to a closed event loop after one array has failed."""
+        """Ignores "Event loop is closed", which TensorStore raises after one array has failed."""
         if str(unraisable.exc_value) != "Event loop is closed":
             self._hook(unraisable)
 
@@ -195,7 +198,8 @@ class Checkpoints:
     def _disk_failures_reported(self, step: int) -> Iterator[None]:
         """Turns a disk error into a warning and stores its reason in `failure`.
 
-        The next save starts with a new manager of Orbax. With several processes, it is raised.
+        The next save then creates a new `CheckpointManager`. With several processes, the error is
+        raised.
         """
         try:
             yield
@@ -217,7 +221,11 @@ def _not_advice(record: logging.LogRecord) -> bool:
 
 
 def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:
-    """The checkpoint at `path`, or why it cannot be used."""
+    """The checkpoint at `path` and "", or None and why it is damaged.
+
+    Raises:
+        UserError: there is no permission to read it, or it belongs to another network or optimizer.
+    """
     try:
         _check_readable(path)
         content = _read_progress(path)
@@ -246,7 +254,7 @@ def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:
 
 
 def _agreed(restored: Restored | None, reason: str) -> tuple[Restored | None, str]:
-    """The same result in all processes: usable only if all of them could read the checkpoint."""
+    """The arguments; None and a reason if one of the processes could not read the checkpoint."""
     if backend.several():
         usable = multihost_utils.process_allgather(np.array(restored is not None))
         if not usable.all():
@@ -272,7 +280,11 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def _read_progress(path: Path) -> dict[str, Any]:
-    """The progress and the checksums of a checkpoint; they are verified."""
+    """The step, the progress and the description of each array (see `integrity.describe`).
+
+    Raises:
+        ValueError: the file is missing or damaged, or belongs to another step.
+    """
     file = path / "progress" / "metadata"
     try:
         content = integrity.unseal(json.loads(file.read_text()))

@@ -23,10 +23,10 @@ Series = dict[str, tuple[list[int], list[float]]]
 
 
 def draw(folder: Path) -> None:
-    """Draws `folder/metrics.jsonl` to `folder/curves.png`, with one panel per measure.
+    """Draws the figures in `folder/metrics.jsonl` to `folder/curves.png`, one panel per measure.
 
-    Training is a solid line and validation a dashed one with markers, in the same colour. Nothing
-    is drawn if no step was recorded.
+    Training is a solid line and validation a dashed one with markers, in the same colour; probes
+    have one line per depth. No file is written if no figures were recorded.
     """
     panels = read(folder / "metrics.jsonl")
     if not panels:
@@ -47,10 +47,10 @@ def draw(folder: Path) -> None:
 
 
 def read(file: Path) -> dict[str, Series]:
-    """Steps and values of each figure, grouped by measure.
+    """The recorded figures as {measure: {name: (steps, values)}}.
 
-    The measure is the last part of a figure's name. For a probe, such as "probe/knn/mixed_6a", it
-    is the kind of probe, so that its depths are in one panel.
+    The measure is the last part of a figure's name. For a probe at one depth, such as
+    "probe/knn/mixed_6a", it is the kind of probe, "probe/knn", so that all depths share a panel.
     """
     panels: dict[str, Series] = defaultdict(lambda: defaultdict(lambda: ([], [])))
     for line in read_metrics(file.parent):

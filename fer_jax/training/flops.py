@@ -27,11 +27,11 @@ _PEAKS: dict[str, tuple[float, float]] = {
 
 
 def peak(device_kind: str, dtype: str) -> float | None:
-    """Published FLOP/s of a device for dense matrix products; None for unknown ones, such as CPUs.
+    """Published FLOP/s of a device for dense matrix products; None for others, such as CPUs.
 
     Args:
         device_kind: as in JAX, e.g. "NVIDIA H100 80GB HBM3".
-        dtype: "bfloat16"; all others count as float32.
+        dtype: the type of the matrices; all types except "bfloat16" count as float32.
     """
     for name, (bfloat16, float32) in _PEAKS.items():
         if re.search(rf"\b{name}\b", device_kind):
@@ -40,7 +40,10 @@ def peak(device_kind: str, dtype: str) -> float | None:
 
 
 def peak_of_all_devices() -> float | None:
-    """Published bfloat16 FLOP/s of all devices of all processes together; None if unknown."""
+    """Published bfloat16 FLOP/s of all devices of all processes; None if unknown.
+
+    All devices must be of the same kind.
+    """
     one = peak(jax.devices()[0].device_kind, "bfloat16")
     return None if one is None else one * jax.device_count()
 
@@ -55,7 +58,11 @@ def count(function: Callable[..., Any], *arguments: Any) -> int:
 
 
 def count_program(jaxpr: Any) -> int:
-    """Like `count`, for a traced program; the body of a loop counts once per iteration."""
+    """Like `count`, for a traced program.
+
+    The body of a `scan` counts once per iteration, the body of a `while_loop` once, and all
+    branches of a `cond` count.
+    """
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
@@ -85,7 +92,7 @@ def _product(equation: Any) -> int:
 
 
 def _jaxprs(value: Any) -> list[Any]:
-    """Programs in a parameter of an equation: of jit, scan, custom derivatives and branches."""
+    """The programs in a parameter of an equation, e.g. of jit, scan, cond or custom derivatives."""
     if isinstance(value, (tuple, list)):
         return [j for v in value for j in _jaxprs(v)]
     if hasattr(value, "jaxpr"):

@@ -24,12 +24,12 @@ _MIN_SIDE = 7  # pixels; coarser maps are not informative
 class GradCam:
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of a backbone with a linear head.
 
-    It uses the deepest block with a map of at least 7 pixels per side, or the input if there is
-    none. Each channel is weighted by the mean gradient of the class's logit, and negative values of
-    the sum are clipped.
+    It uses the output of the deepest stage that has at least 7 pixels per side, or the preprocessed
+    image if there is none. Each channel is weighted by the mean over pixels of the gradient of the
+    class's logit. Negative values of the weighted sum are set to 0.
 
     Args:
-        backbone: the backbone of the network.
+        backbone: the settings of the backbone.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -44,13 +44,15 @@ class GradCam:
         images: UInt8[np.ndarray, "n s s 3"],
         classes: Int[np.ndarray, " n"],
     ) -> Float32[np.ndarray, "n h w"]:
-        """Coarse maps in 0..1 for the logit of each image's class.
+        """One map for each image and its class, with the resolution of the stage, in 0..1.
+
+        Each map is divided by its maximum.
 
         Args:
             state: contains the backbone's `parameters` and `statistics`; the running average is
                 used if there is one, as in prediction.
-            kernel: the kernel of the head.
-            images: RGB.
+            kernel: the kernel of the linear head.
+            images: RGB, of the size on which the network was trained.
             classes: the class to explain for each image.
         """
         own = {part: {"backbone": tree["backbone"]} for part, tree in for_use(dict(state)).items()}

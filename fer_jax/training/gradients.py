@@ -14,8 +14,9 @@ WIDTH = (CELLS - 1) ** 2 * 4 * BINS  # values per face
 def descriptors(crops: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f"]:
     """Histograms of oriented gradients (Dalal and Triggs 2005, doi:10.1109/CVPR.2005.177).
 
-    The crops are RGB and are resized to 64 × 64 grey pixels. There are 9 unsigned orientations in
-    8 × 8 cells of 8 pixels, and blocks of 2 × 2 cells with L2-Hys normalisation; f is 1764.
+    The RGB crops are converted to grey and resized to 64 × 64 pixels. There are 9 unsigned
+    orientations in each of 8 × 8 cells of 8 × 8 pixels. Overlapping blocks of 2 × 2 cells are
+    normalised and clipped to 0.2, twice, and normalised again (L2-Hys); f is 1764.
     """
     out = np.empty((len(crops), WIDTH), np.float32)
     for number, crop in enumerate(crops):

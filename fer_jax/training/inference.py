@@ -1,4 +1,4 @@
-"""Test-time inference: several views of a face, and temperature scaling of probabilities."""
+"""Several views of a face at test time, and temperature scaling of probabilities."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def views(images: Images, count: int) -> list[Images]:
 
 
 def corners(side: int, count: int) -> list[tuple[int, int, int]]:
-    """The corner crops in addition to the whole image, as (top, left, side) in pixels.
+    """The four corner crops of an image of `side` pixels, as (top, left, side); [] if `count` is 1.
 
     Raises:
         ValueError: `count` is neither 1 nor 5.
@@ -49,14 +49,14 @@ def corners(side: int, count: int) -> list[tuple[int, int, int]]:
 def zoomed(
     images: UInt8[np.ndarray, "n t t 3"], zoom: float, side: int
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """The central 1 / `zoom` of each side of the images, resized to `side` pixels."""
+    """The central part of the images, 1 / `zoom` of their side, resized to `side` pixels."""
     first, part = central(images.shape[1], zoom)
     shown = images[:, first : first + part, first : first + part]
     return np.stack([resize(one, side) for one in shown])
 
 
 def central(side: int, zoom: float) -> tuple[int, int]:
-    """The first pixel and the number of pixels of the central 1 / `zoom` of a side."""
+    """The first pixel and the length of the central 1 / `zoom` of `side` pixels."""
     part = max(1, round(side / zoom))
     return (side - part) // 2, part
 
@@ -64,15 +64,18 @@ def central(side: int, zoom: float) -> tuple[int, int]:
 def scale(
     probabilities: Float[np.ndarray, "N C"], temperature: float | Float[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N C"]:
-    """The probabilities scaled by one temperature or by one per row; NaN stays NaN."""
+    """Probabilities after their logarithms are divided by one temperature, or by one per row.
+
+    Values below `MIN_PROBABILITY` count as `MIN_PROBABILITY`. A row that contains NaN becomes NaN.
+    """
     logits = np.log(np.clip(probabilities, MIN_PROBABILITY, 1.0))
     return softmax(logits / np.reshape(temperature, (-1, 1)))
 
 
 def softmax(logits: Float[np.ndarray, "*n C"]) -> Float[np.ndarray, "*n C"]:
-    """The softmax over the last axis, bit for bit `scipy.special.softmax`.
+    """The softmax over the last axis, bit for bit that of `scipy.special`.
 
-    Importing `scipy.special` takes 0.2 s, a noticeable part of the first answer.
+    Importing `scipy.special` takes 0.2 s, which would delay the first answer noticeably.
     """
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shares: np.ndarray = exponentials / exponentials.sum(axis=-1, keepdims=True)

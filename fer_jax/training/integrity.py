@@ -40,7 +40,7 @@ def describe(tree: Any) -> tuple[dict[str, Leaf], list[str]]:
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Leaves by path, such as "parameters/backbone/stem/0/conv/kernel"."""
+    """The leaves of `tree` by path, such as "parameters/backbone/stem/0/conv/kernel"."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in pairs}
 
@@ -61,7 +61,7 @@ def misfits(saved: Mapping[str, Leaf], like: Any) -> list[str]:
 
 
 def differences(saved: Mapping[str, Leaf], restored: Any) -> list[str]:
-    """The paths of leaves whose bytes differ from what was saved."""
+    """The paths of leaves of `restored` whose shape, type or checksum differs from `saved`."""
     described, _ = describe(restored)
     return [name for name, leaf in described.items() if leaf != saved[name]]
 

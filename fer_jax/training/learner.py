@@ -51,7 +51,7 @@ def make_tasks(
 
 
 class Learner:
-    """Trains and evaluates; each function is compiled exactly once.
+    """Trains and evaluates a network; each function is compiled once, when it is first called.
 
     The compiled functions accept a single batch shape. Another shape is an error, not a second
     compilation, so that all folds of a cross-validation use the same program.
@@ -65,13 +65,15 @@ class Learner:
         steps: the length of the learning-rate schedule.
 
     Attributes:
-        flops_per_step: floating-point operations of one update on all devices; known after
-            compilation.
+        flops_per_step: floating-point operations of one update on all devices; 0 before the first
+            call of `train`.
+        compile_seconds: seconds of compilation by function: "train", "evaluate" and "depths".
+        frozen: marks the parameters that are not trained (see `frozen_mask`).
         depth_names: names of the arrays that `depths` returns, shallow to deep.
 
     Raises:
-        UserError: the batch or the parameters cannot be divided between the devices, or
-            `optimizer.freeze` matches no parameter.
+        UserError: the batch or the parameters cannot be divided between the devices, or a pattern
+            in `optimizer.freeze` matches no parameter.
     """
 
     flops_per_step = 0
@@ -134,7 +136,7 @@ class Learner:
         return state
 
     def begin_with(self, state: State, leaves: Mapping[str, np.ndarray]) -> State:
-        """A copy of `state`, at step 0, in which `leaves` (arrays by path) replace random weights.
+        """A copy of the initial `state`, with `leaves` (arrays by path) instead of random weights.
 
         The running average of the parameters, if there is one, starts with the same values.
         """
@@ -149,14 +151,18 @@ class Learner:
         return sharding.put(state, sharding.state_shardings(state, self.mesh))
 
     def train(self, state: State, batch: HostBatch) -> tuple[State, dict[str, jax.Array]]:
-        """One update and its figures; the state that is passed must not be used again."""
+        """The state after one update, and its figures; `state` must not be used again."""
         # On CPU, a checkpoint may still be read from the array's memory.
         donated = () if jax.default_backend() == "cpu" else (0,)
         compiled = self._compile("train", state, batch, donated)
         return compiled(state, sharding.put_batch(batch, self.mesh))
 
     def evaluate(self, state: State, batches: Iterable[HostBatch]) -> dict[str, float]:
-        """The loss and metrics of every task, as exact means over the real examples."""
+        """The loss and metrics of every task by name, as means over all batches.
+
+        Padding is not counted, nor are unlabelled examples in tasks that need labels. A mean over
+        no examples is 0.
+        """
         totals: dict[str, np.ndarray] = {}
         for batch in batches:
             compiled = self._compile("evaluate", state, batch)
@@ -166,10 +172,10 @@ class Learner:
         return {name: float(total / max(count, 1)) for name, (total, count) in totals.items()}
 
     def depths(self, state: State, batches: Iterable[HostBatch]) -> dict[str, np.ndarray]:
-        """Pooled outputs float32 [n, C] of the real examples at several depths, shallow to deep.
+        """Pooled outputs float32 [n, C] of all examples by the depth's name, shallow to deep.
 
-        `batches` are this process's parts, as from `eval_batches`; every process gets the outputs
-        of all.
+        Padding is left out. `batches` are this process's parts of the batches (see
+        `iterators.eval_batches`); the outputs are those of all processes.
         """
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.depth_names}
         for batch in batches:
@@ -181,7 +187,7 @@ class Learner:
         return {name: np.concatenate(rows) for name, rows in parts.items()}
 
     def logits(self, state: State, task: str, images: jax.Array) -> jax.Array:
-        """The outputs of a task's head in inference, traceable by JAX."""
+        """The outputs of a task's head for `images` in inference; JAX can trace the call."""
         network = merge_network(self._graphdef, **for_use(state))
         return network(task, images, train=False)
 

@@ -25,10 +25,11 @@ from fer_jax.workdir import atomic_file, log_metrics, read_metrics
 class Recorder:
     """Writes scalars by step to `folder/metrics.jsonl` and to TensorBoard event files.
 
-    Lines after `first_step`, which a killed run wrote after its last checkpoint, are deleted, so
-    that each step occurs once; the event files are rewritten from the remaining lines. Of several
-    processes, only the first one writes. With `wandb_project` the same scalars are sent to Weights
-    & Biases, but no console output, code, command line or measurements of the machine.
+    Lines of steps after `first_step`, which a killed run wrote after its last checkpoint, are
+    deleted, because these steps are repeated; the event files are rewritten from the remaining
+    lines. Of several processes, only the first one writes. With `wandb_project` the same scalars
+    are sent to Weights & Biases, but no console output, code, command line or measurements of the
+    machine.
 
     Raises:
         UserError: `wandb_project` is set, but Weights & Biases is not installed.
@@ -112,7 +113,7 @@ def _weights_and_biases(project: str, folder: Path) -> Any:
     except ImportError as error:
         raise UserError(
             "--config.wandb requires Weights & Biases; run: pip install 'fer_jax[wandb]', or leave "
-            "it empty"
+            "that field empty"
         ) from error
     name = folder / "wandb_run.txt"
     if not name.exists():
@@ -138,7 +139,7 @@ def _weights_and_biases(project: str, folder: Path) -> Any:
 
 
 def _drop_lines_after(path: Path, step: int) -> list[dict[str, Any]]:
-    """Deletes lines of later steps from the file; returns the remaining lines with a step."""
+    """Deletes lines of steps after `step` from the file; returns the remaining lines of steps."""
     if not path.exists():
         return []
     kept = [line for line in read_metrics(path.parent) if line.get("step", 0) <= step]

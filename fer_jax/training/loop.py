@@ -1,4 +1,4 @@
-"""The training loop for all tasks and folds."""
+"""The training loop, which is the same for all tasks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BatchIterator(Protocol):
     def get_state(self) -> dict[str, Any]: ...
     def set_state(self, state: dict[str, Any]) -> None: ...
     def examples(self, batch: int) -> list[str]:
-        """The ids of the examples in batch number `batch` (from 0), over all processes."""
+        """The ids of the examples in batch number `batch` (from 0) of all processes."""
 
 
 @dataclasses.dataclass
@@ -48,10 +48,11 @@ class Fitted:
         figures: the newest value of each recorded figure.
         images_per_s: training images per second of all processes, without the first step.
         data_wait: share of the recorded time in which the loop waited for batches, 0 to 1.
-        first_step_s: seconds of the first step, including its compilation.
-        seconds: seconds by purpose, including interrupted runs. The purposes are compile,
+        first_step_s: seconds of the first step of this call, including its compilation; 0 if no
+            step was left.
+        seconds: seconds by purpose, including those of interrupted runs. The purposes are compile,
             data_wait, step, evaluate, save and other.
-        flops_per_s: floating-point operations per second of all devices.
+        flops_per_s: floating-point operations per second of all devices in training.
     """
 
     state: State
@@ -63,7 +64,7 @@ class Fitted:
     flops_per_s: float
 
     def speed(self) -> dict[str, float]:
-        """The speed figures that training stages report, with utilisation on known accelerators."""
+        """The speed figures to report, with `utilisation` if the peak rate is known."""
         peak = flops.peak_of_all_devices()
         return {
             "images_per_s": round(self.images_per_s, 1),
@@ -75,13 +76,16 @@ class Fitted:
 
 
 def steps_of(config: Training, images: int | float) -> int:
-    """The steps in `config.epochs` over this number of images, but at least `config.min_steps`."""
+    """The number of steps in `config.epochs` epochs of `images` images.
+
+    It is at least `config.min_steps`, and at least 1.
+    """
     steps = max(1, round(config.epochs * images / config.batch_size))
     least = config.min_steps
     if config.epochs and steps < least and backend.writes():
         console.detail(
-            f"[{config.stage}] training for --config.min_steps={least} steps, which is more than "
-            f"--config.epochs={config.epochs:g}"
+            f"[{config.stage}] training for --config.min_steps={least} steps, since "
+            f"--config.epochs={config.epochs:g} would be only {steps} steps"
         )
     return max(steps, least)
 
@@ -100,10 +104,10 @@ def fit(
 ) -> Fitted:
     """Trains until `steps`, continuing from the newest usable checkpoint in `folder`, if any.
 
-    All random numbers are keyed by the state's seed and step, and a checkpoint contains the
-    iterator's position and the figures that are not yet reported. So a run that was killed and
-    resumed ends with the same parameters, and with the same lines in metrics.jsonl except for
-    times.
+    The random numbers of an update depend only on the state's seed and step, and a checkpoint
+    contains the iterator's position and the figures that are not yet reported. So a run that was
+    killed and resumed ends with the same parameters, and with the same lines in metrics.jsonl
+    except for times.
 
     Args:
         learner: makes the updates.
@@ -111,17 +115,18 @@ def fit(
         batches: the training batches.
         steps: the number of steps.
         folder: the folder of checkpoints and metrics.jsonl.
-        loop: how often figures are logged, evaluated and saved, the batch size of all processes,
-            and the project of Weights & Biases, if any.
+        loop: how often figures are logged and the state is evaluated and saved, the batch size of
+            all processes, and the project of Weights & Biases, if any.
         evaluate: computes the validation figures of a state.
-        before: computes such figures of the initial state, which are recorded as those of step 0.
+        before: computes the validation figures of step 0 from the initial state; not called if
+            training is resumed from a checkpoint.
         best: called with each state whose validation "loss" is lower than before, unless the final
             state is the only one that is evaluated.
 
     Raises:
         TerminatedError: SIGTERM was received; the state is saved.
-        UserError: a figure or the state is no longer finite (the last good checkpoint stays), no
-            checkpoint can be read, or the last one cannot be written.
+        UserError: a figure or the state is no longer finite (the last good checkpoint stays), none
+            of the existing checkpoints can be used, or the last one cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _Termination() as termination, Checkpoints(folder / "checkpoints") as checkpoints:
@@ -150,7 +155,7 @@ def fit(
 
 @dataclasses.dataclass
 class _Run:
-    """One call of `fit`: its arguments and files, which do not change from step to step."""
+    """The arguments and files of one call of `fit`, which do not change from step to step."""
 
     learner: Learner
     batches: BatchIterator
@@ -203,7 +208,7 @@ class _Run:
         return state
 
     def _evaluate(self, state: State, step: int, meter: Meter) -> None:
-        """Computes and records the validation figures, if this step is to be evaluated."""
+        """Computes and records validation figures if they are due; may call `best`."""
         every = self.loop.evaluate_every
         if self.evaluate is None or not (step == self.steps or (every and step % every == 0)):
             return
@@ -241,7 +246,7 @@ class _Run:
                 self._not_finite(step, [str(error)], {}, self.batches.examples(step - 1))
 
     def _check(self, meter: Meter) -> None:
-        """Stops the run if a figure since the last report is not finite, at the first such step."""
+        """Raises a `UserError` if a figure since the last report is NaN or Inf."""
         for step, figures in meter.fetch():
             bad = [name for name, value in figures.items() if not math.isfinite(value)]
             if bad:
@@ -271,7 +276,7 @@ class _Run:
         )
 
     def _due(self, step: int, elapsed: float) -> bool:
-        """Whether to save now; several processes use the clock of the first one."""
+        """Whether to save now; several processes use the clock of the first one at logged steps."""
         due = elapsed > self.loop.checkpoint_every_s
         if not backend.several():
             return bool(due)

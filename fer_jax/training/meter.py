@@ -18,7 +18,8 @@ from fer_jax.training.logging import Ledger, Recorder
 class Meter:
     """Collects the figures of steps and reports their means at intervals.
 
-    `get_state` is saved in checkpoints, so that a resumed run reports the same figures.
+    The result of `get_state` is saved in checkpoints, so that a resumed run reports the same
+    figures.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Meter:
         self._recorder.close()
 
     def get_state(self) -> dict[str, Any]:
-        """JSON-serialisable: figures that are not yet reported, the newest figures, and counts."""
+        """The unreported and the newest figures, counts and seconds, as JSON-serialisable data."""
         return {
             "waiting": [[step, dict(figures)] for step, figures in self.fetch()],
             "figures": self.figures,
@@ -71,14 +72,14 @@ class Meter:
         }
 
     def add(self, step: int, figures: Mapping[str, jax.Array]) -> None:
-        """Adds the figures of a step, which may still be computed, to the next report."""
+        """Adds the figures of a step, which the device may still compute, to the next report."""
         self._waiting.append((step, figures))
         self._timed += self._done > 0  # the first step compiles
         self._done += 1
         self._progress.update()
 
     def fetch(self) -> list[tuple[int, Mapping[str, float]]]:
-        """Waits for the device; returns the figures of each step since the last report."""
+        """Waits for the device; returns each step since the last report with its figures."""
         with self.ledger("step"):
             fetched = jax.device_get([figures for _, figures in self._waiting])
         steps = [step for step, _ in self._waiting]
@@ -87,7 +88,7 @@ class Meter:
         return list(self._waiting)
 
     def report(self, step: int) -> None:
-        """Records the means since the last report, and shows the loss after the progress bar."""
+        """Records means since the last report; shows loss and speed next to the progress bar."""
         figures = [figures for _, figures in self.fetch()]
         self._waiting.clear()
         means = {name: math.fsum(f[name] for f in figures) / len(figures) for name in figures[0]}
@@ -115,12 +116,12 @@ class Meter:
         self.ledger.seconds["compile"] += seconds
 
     def images_per_s(self) -> float:
-        """Images per second of all processes, without the first step, which compiles."""
+        """Training images per second of all processes, without the first step, which compiles."""
         seconds = self.ledger.seconds["step"] + self.ledger.seconds["data_wait"]
         return self._timed * self._batch_size / max(seconds, 1e-9)
 
     def seconds_by_purpose(self) -> dict[str, float]:
-        """Seconds by purpose; `other` is the time since the start without the named purposes."""
+        """Seconds by purpose, including interrupted runs; `other` is the time without a purpose."""
         purposes = ("compile", "data_wait", "step", "evaluate", "save", "other")
         seconds = {purpose: self.ledger.seconds[purpose] for purpose in purposes}
         all_of_them = sum(self.ledger.seconds.values())

@@ -1,8 +1,8 @@
 """A trained model as a folder with `weights.safetensors` and `model.json`, without pickle.
 
-The weights contain a checksum of each array and of `model.json`, which are verified on reading. A
-damaged model causes an error, never an answer. Models of older versions have no checksums; reading
-one of them causes a warning.
+The header of the weight file contains a checksum of each array and of `model.json`. They are
+verified when the weights are read, so that a damaged model causes an error instead of a wrong
+answer. Models in the older format 1 have no checksums; reading their weights causes a warning.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def save(folder: Path, weights: Mapping[str, np.ndarray], record: ModelRecord) -
 
 
 def arrays_of(state: State) -> dict[str, np.ndarray]:
-    """The weights of a state by path, on this host; the running average if there is one."""
+    """The weights of a state by path, on this host; averaged, if there is a running average."""
     return dict(flatten(jax.device_get(for_use(state))))
 
 
@@ -101,6 +101,9 @@ def describe(
         init: the initial weights, as in `config.init`; "" for random ones.
         faces: how the faces were detected and cropped (see `read_faces`); None if unknown.
         inference: how answers are computed at test time, by task.
+
+    Raises:
+        UserError: see `origin`.
     """
     return ModelRecord(
         image_size=image_size,
@@ -146,7 +149,7 @@ def _read_json(file: Path) -> Any:
 
 
 def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Converts format 1, in which the crop had no `faces` field and the search had fixed sizes."""
+    """Converts a record of format 1, which had no field `faces`; the search had fixed sizes."""
     cut = {name: fields[name] for name in ("detector", "crop", "aligned") if name in fields}
     rest = {name: value for name, value in fields.items() if name not in cut}
     if {"detector", "crop"} <= cut.keys():
@@ -168,7 +171,7 @@ def find(path: str | os.PathLike[str]) -> Path:
     "starter" is the model that ships with the package (see `fer_jax.models.starter`).
 
     Raises:
-        UserError: there is none.
+        UserError: there is no model, or `path` is not a path.
     """
     if not isinstance(path, str | os.PathLike):
         raise UserError(
@@ -193,8 +196,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Arrays that were saved as float16 are returned as float32.
 
     Raises:
-        UserError: there is no model at `path`, or its weights are damaged: their bytes have
-            changed, or they contain NaN, Inf or integers.
+        UserError: there is no model at `path`, its record or weights cannot be read, a checksum is
+            wrong or missing (format 1 has none), or an array contains NaN, Inf or integers.
     """
     folder = find(path)
     file = folder / "weights.safetensors"
@@ -215,7 +218,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _read_arrays(file: Path) -> tuple[dict[str, np.ndarray], _Seals]:
-    """The arrays of a safetensors file; checksums are verified if it has them."""
+    """The arrays of a safetensors file and its checksums, which are verified if it has them."""
     seals = _seals(file)
     try:
         arrays = load_file(file)
@@ -262,7 +265,7 @@ def _unreadable(file: Path, error: Exception | str) -> UserError:
 
 
 def _named(names: list[str]) -> str:
-    """ "a is", "a and b are" or "a, b, c and 4 more are"."""
+    """The names and a verb: "a is", "a and b are" or "a, b, c and 4 more are"."""
     if len(names) <= _MAX_SHOWN:
         listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     else:
@@ -273,12 +276,12 @@ def _named(names: list[str]) -> str:
 @functools.cache
 def _warn_without_checksums(folder: Path) -> None:
     console.warn(
-        f"{folder} was saved by an older version without checksums, so damage is not found"
+        f"{folder} was saved by an older version without checksums, so damage cannot be detected"
     )
 
 
 def _digest(fields: Any) -> str:
-    """The digest of the JSON value of a `model.json`; new defaults do not change it."""
+    """The SHA-256 of the content of a `model.json`; new defaults in the code do not change it."""
     return hashlib.sha256(to_json(fields)).hexdigest()
 
 
@@ -310,7 +313,7 @@ def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
 
 
 def origin(path: str | Path) -> Origin:
-    """The origin of the weights at `path`: their name, their SHA-256, and their own origin.
+    """The origin of the weights at `path`: name, SHA-256 and, for a model, its initial weights.
 
     Args:
         path: see `backbone_leaves`.

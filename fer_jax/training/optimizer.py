@@ -1,4 +1,4 @@
-"""The optimizer, and which parameters it changes."""
+"""The optimizer, frozen parameters, and the learning rate of each parameter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_optimizer(
 
     Args:
         settings: `learning_rate` is the peak, `warmup` a fraction of the steps, `clip` the maximum
-            global norm of a gradient. `backbone_rate` is a factor for the learning rate of the
+            global norm of the gradient. `backbone_rate` is a factor for the learning rate of the
             backbone, and `layer_decay` a further factor, once for each stage from the parameter's
             own to the last one (Clark et al. 2020).
         steps: the total number of training steps.
@@ -70,7 +70,7 @@ def frozen_mask(parameters: Tree, patterns: Sequence[str]) -> Tree:
 def rate_factors(
     parameters: Tree, backbone_rate: float, layer_decay: float, stages: Iterable[str]
 ) -> Tree:
-    """The factor for the learning rate of each leaf; 1 for the heads."""
+    """The factor for the learning rate of each leaf; 1 outside the backbone."""
     order = list(stages)
 
     def factor(path: str) -> float:
@@ -91,7 +91,7 @@ def _decays(leaf: jax.Array) -> bool:
 
 
 def _scale_each(factors: Tree) -> optax.GradientTransformation:
-    """Multiplies each leaf's update by its factor; leaves of other groups are masked."""
+    """Multiplies each leaf's update by its factor; masked leaves are left unchanged."""
 
     def is_masked(leaf: Any) -> bool:
         return isinstance(leaf, optax.MaskedNode)

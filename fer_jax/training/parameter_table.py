@@ -11,7 +11,7 @@ from fer_jax.training.state import Tree, flatten, shapes
 
 
 def draw(parameters: Tree, frozen: Mapping[str, Any]) -> str:
-    """One line per block: the numbers of tensors, parameters and trained parameters.
+    """A table of the numbers of tensors, parameters and trained parameters per block and in total.
 
     `frozen` marks leaves of `parameters` that are not trained (see `optimizer.frozen_mask`).
     """
@@ -31,6 +31,6 @@ def draw(parameters: Tree, frozen: Mapping[str, Any]) -> str:
 
 
 def _block(path: str) -> str:
-    """The block of a path: backbone/block17/3 for backbone/block17/3/mixed/..., else two names."""
+    """A path's block: backbone/block17/3 for backbone/block17/3/mixed/..., or else two names."""
     names = path.split("/")
     return "/".join(names[:3] if len(names) > 2 and names[2].isdigit() else names[:2])

@@ -1,7 +1,7 @@
-"""Person-relative answers: a face is compared with other photographs of the same person.
+"""Person-relative answers: a face is compared with a reference from the same person's photographs.
 
-Subtracting a person's reference from the features of a face removes the identity and keeps the
-expression (person-specific normalisation: Baltrušaitis, Mahmoud and Robinson 2015,
+Subtracting a person's reference from the features of a face reduces the influence of the identity
+(person-specific normalisation: Baltrušaitis, Mahmoud and Robinson 2015,
 doi:10.1109/FG.2015.7284869). Since the head is linear, the subtraction can be done on its
 responses: a reference is a response [views, classes], and features need not be stored. See
 docs/person_relative.md.
@@ -40,7 +40,7 @@ def relative_answers(
         reference: "mean", "balanced" or "neutral".
         bias: the bias of the head.
         population: the response to the mean reference of the training people. It is the reference
-            of people with fewer than `least_faces` faces; see also `shrunk`.
+            of people with fewer than `least_faces` known faces; see also `shrunk`.
     """
     answers = np.zeros((len(responses), len(bias)))
     for person in set(people):
@@ -58,7 +58,7 @@ def relative_answers(
 
 
 def least_faces(reference: str) -> int:
-    """The minimum number of faces for a reference; a face relative to itself would be zero."""
+    """The minimum number of faces for a reference; "mean" and "balanced" need a second face."""
     return 1 if reference == NEUTRAL else 2
 
 
@@ -67,7 +67,8 @@ def shrunk(
 ) -> Float[np.ndarray, "v f"]:
     """A person's reference: the mean of their faces, shrunk towards that of the population.
 
-    The fewer faces, the more it is shrunk. The formula is the same for training and test people.
+    The weight of the person's mean is n / (n + 0.5) for n faces. The formula is the same for
+    training and test people.
 
     Args:
         mean: the mean of the person's faces, as features or as responses of the head.
@@ -81,7 +82,7 @@ def shrunk(
 def class_balanced_mean(
     features: Float[np.ndarray, "n v f"], labels: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "v f"]:
-    """The mean over classes of the mean of each class, so that all classes have equal weight.
+    """The mean over the classes that occur of each class's mean, so that they have equal weight.
 
     With true labels, it is the reference of a training person. For the balanced reference of a test
     person, the predictions of the model are used as labels, iteratively.

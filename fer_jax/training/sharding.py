@@ -46,7 +46,7 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """Copies host arrays, the same in all processes, to the devices of the mesh."""
+    """Copies host arrays, which must be equal in all processes, to the devices in `shardings`."""
 
     def place(leaf: Any, sharding: NamedSharding) -> jax.Array:
         values = np.asarray(leaf)
@@ -68,7 +68,7 @@ def shard() -> tuple[int, int]:
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Copies this process's part of a batch, split along the first axis, to all devices."""
+    """A global batch on all devices, split along the first axis, from each process's part."""
     sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
@@ -91,5 +91,5 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def local_batch_size(batch_size: int) -> int:
-    """The number of examples that this process reads of each batch of all processes."""
+    """The number of examples in the part of a batch that this process reads."""
     return batch_size // jax.process_count()

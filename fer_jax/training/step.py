@@ -31,8 +31,8 @@ def make_train_step(
     """Makes a function for one update on a batch: `image` uint8 [B, H, W, 3], `label` int32 [B] and
     `mask` bool [B].
 
-    `label_<task>` int32 [B], if present, replaces `label` for that task. Examples with label -1 are
-    ignored in the loss and the metrics of tasks that need labels.
+    `mask` is False for padding. `label_<task>` int32 [B], if present, replaces `label` for that
+    task. Examples with label -1 are ignored in the loss and the metrics of tasks that need labels.
 
     Args:
         graphdef: the structure of the network.
@@ -41,8 +41,8 @@ def make_train_step(
         optimizer: see `make_optimizer`.
         frozen: marks parameters for which no gradient is computed (see `frozen_mask`).
         accumulate: number of parts of the batch, which are processed one after the other and whose
-            gradients are averaged, for larger batches in the same memory. Each part has its own
-            BatchNorm statistics.
+            gradients are averaged, for larger batches in the same memory. BatchNorm normalises each
+            part by its own mean and variance.
         average: decay of the running average of the parameters, 0 for none.
     """
 
@@ -107,7 +107,7 @@ def _in_parts(
     key: jax.Array,
     batch: Batch,
 ) -> tuple[Tree, tuple[Tree, Figures]]:
-    """Mean gradients and figures over `parts` of the batch; statistics pass from part to part."""
+    """Mean gradients and figures over the parts of a batch; each part updates the statistics."""
 
     def split(array: jax.Array) -> jax.Array:  # every device keeps its rows
         return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
@@ -142,10 +142,11 @@ def _moved(average: Tree, parameters: Tree, decay: float, step: jax.Array) -> Tr
 def make_eval_step(
     graphdef: nnx.GraphDef[Any], tasks: Mapping[str, Task]
 ) -> Callable[[State, Batch], dict[str, tuple[jax.Array, jax.Array]]]:
-    """Makes a function for sums and counts of every task's loss and metrics over the real examples.
+    """Makes a function for the sum and the count of every task's loss and metrics over a batch.
 
-    Sums and counts are added over batches, so that means do not depend on padding. The random key
-    is the same for every batch.
+    Padding and, in tasks that need labels, unlabelled examples are left out. Sums and counts can be
+    added over batches, so that means do not depend on padding. The random key is the same for every
+    batch.
     """
 
     def eval_step(state: State, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -162,10 +163,11 @@ def make_eval_step(
 def make_features_step(
     graphdef: nnx.GraphDef[Any], task: Task, *, depths: bool = False
 ) -> Callable[[State, jax.Array], jax.Array]:
-    """A function for pooled features [B, F] of images [B, S, S, 3], with a task's preprocessing.
+    """Makes a function for pooled features [B, F] of images [B, S, S, 3].
 
-    With `depths`, the pooled outputs of the backbone at each of its `depths` come after them. For a
-    task with r inputs per image, the result is [B, r * F].
+    The images are preprocessed as in the evaluation of `task`. With `depths`, the pooled outputs of
+    the backbone at each of its `depths` follow the features. For a task with r inputs per image,
+    the result is [B, r * F].
     """
 
     def features_step(state: State, images: jax.Array) -> jax.Array:
@@ -184,7 +186,7 @@ def make_features_step(
 def make_head_step(
     graphdef: nnx.GraphDef[Any], task_name: str
 ) -> Callable[[State, jax.Array], jax.Array]:
-    """Makes a function for logits [B, C] of a task from features of `make_features_step`."""
+    """Makes a function for logits [B, C] of a task from features (`make_features_step`)."""
 
     def head_step(state: State, features: jax.Array) -> jax.Array:
         network = merge_network(graphdef, **for_use(state))
@@ -200,7 +202,7 @@ def depth_names(backbone: Backbone) -> tuple[str, ...]:
 
 
 def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], dict[str, jax.Array]]:
-    """A function for pooled outputs [B, C] at the backbone's `depths`, features, and `mask`."""
+    """Makes a function for pooled outputs [B, C] by the names of `depth_names`, and `mask`."""
 
     def depths_step(state: State, batch: Batch) -> dict[str, jax.Array]:
         network = merge_network(graphdef, **for_use(state))
@@ -211,7 +213,7 @@ def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], di
 
 def _pooled_depths(network: Any, images: jax.Array) -> dict[str, jax.Array]:
     """Pooled outputs [B, C] by the names of `depth_names`; the features come last."""
-    *_, (last, _) = network.backbone.stages()  # its mean over all pixels is the features
+    *_, (last, _) = network.backbone.stages()  # the features are its mean over all pixels
     outputs = network.stage_outputs(images, (*network.backbone.depths, last))
     pooled = [global_mean(outputs[name]) for name in (*network.backbone.depths, last)]
     return dict(zip(depth_names(network.backbone), pooled, strict=True))

@@ -42,8 +42,9 @@ class Model:
         record: the record of a model directory.
         weights: float arrays by path, as returned by `model_directory.read_weights`.
         where: names the model in error messages.
-        batch: number of images per batch, with all views; None: powers of two of faces, up to
-            `BATCH` images, so that a single face does not cost a whole batch.
+        batch: number of images per batch, where each view of a face is an image; None: batches of
+            1, 2, 4, ... faces with at most `BATCH` images, so that a single face does not cost a
+            whole batch. A batch has at least one face.
 
     Raises:
         UserError: the record does not describe a valid network, or the weights, labels and tasks do
@@ -84,7 +85,7 @@ class Model:
 
         Args:
             record: must have the same network and tasks as the record of this model.
-            weights: all arrays by path, as the attribute `weights` returns them.
+            weights: all arrays by path, like the property `weights`.
 
         Raises:
             UserError: the weights or labels do not match the record.
@@ -139,7 +140,7 @@ class Model:
         return self._how(task).gradients
 
     def reads_fine(self, task: str) -> bool:
-        """Whether `features` of a task needs the faces at `gradients.SIDE` as well."""
+        """Whether `features` also needs the faces with a side of `gradients.SIDE` for this task."""
         return self.reads_gradients(task) or max(self._how(task).zooms) > 1
 
     def reference(self, task: str) -> str:
@@ -150,14 +151,14 @@ class Model:
         return self.record.inference.get(task, Inference())
 
     def save(self, folder: Path) -> None:
-        """Writes the model directory."""
+        """Writes the model to `folder`, a model directory."""
         model_directory.save(folder, self.weights, self.record)
 
     def probabilities(self, task: str, crops: np.ndarray) -> Float32[np.ndarray, "n c"]:
         """Class probabilities of aligned faces, for one of the model's tasks.
 
-        They are averaged over the views in `record.inference` and their mirror images, and
-        calibrated with its temperature.
+        They are averaged over the crops in `record.inference` and their mirror images, and
+        calibrated with the temperature there.
 
         Args:
             task: a task in `record.labels` with labels.
@@ -175,7 +176,7 @@ class Model:
         labels = self.record.labels.get(task, ())
         if not labels:
             known = ", ".join(name for name, own in self.record.labels.items() if own)
-            raise UserError(f"the model has no classes for the task {task}; it has {known}")
+            raise UserError(f"the model has no classes for the task {task}, only for {known}")
         check_crops(crops)
         if not len(crops):
             return np.zeros((0, len(labels)), np.float32)
@@ -184,7 +185,7 @@ class Model:
     def calibrated(
         self, task: str, answers: Float[np.ndarray, "n c"]
     ) -> Float32[np.ndarray, "n c"]:
-        """The probabilities, scaled by the temperature in the record."""
+        """The probabilities `answers`, scaled by the task's temperature in the record."""
         temperature = self._how(task).temperature
         scaled = answers if temperature == 1.0 else inference.scale(answers, temperature)
         return np.asarray(scaled, np.float32)
@@ -259,13 +260,13 @@ class Model:
         people: Sequence[str],
         known: Bool[np.ndarray, " n"],
     ) -> Float[np.ndarray, "n c"]:
-        """`answers` of a person-relative model, from the logits of all faces of some people.
+        """Class probabilities before temperature scaling for a person-relative task.
 
         Args:
             task: a task with a reference in the record.
-            logits: see `logits`.
+            logits: see `logits`; of all faces of each person.
             people: the person of each face.
-            known: the faces that are known to be neutral, for the reference "neutral".
+            known: the faces that are known to be neutral; used only for the reference "neutral".
         """
         reference = self.reference(task)
         bias = np.asarray(self._state["parameters"]["heads"][task]["linear"]["bias"])
@@ -324,7 +325,7 @@ class Model:
         return self._compiled[kind, task]
 
     def _batch_size(self, passes: int) -> BatchSize:
-        """The faces per batch if each has `passes` rows; few sizes, so few compilations."""
+        """The number of faces per batch, if each face has `passes` rows."""
         most = max(1, (self._batch or self.BATCH) // passes)
         if self._batch:
             return lambda left: most
@@ -361,7 +362,7 @@ def _of_views(features_step: Callable[..., jax.Array]) -> Callable[..., jax.Arra
 
 
 def depth_kernel(task: str) -> str:
-    """The path of the array that reads the outputs of earlier stages, float32 [c, classes]."""
+    """The path of a task's kernel for the outputs of earlier stages, float32 [c, classes]."""
     return f"depths/{task}/kernel"
 
 
@@ -398,7 +399,7 @@ def _further_arrays(
 
 
 def _depth_width(network: Network, record: ModelRecord) -> int:
-    """Channels of the backbone's `depths` together; 0 if no task reads them."""
+    """The total number of channels of the backbone's `depths`; 0 if no task reads them."""
     if not any(how.depths for how in record.inference.values()):
         return 0
     side = record.image_size
@@ -442,7 +443,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     """Loads the model at `path`, a model directory or a training workdir.
 
     Raises:
-        UserError: there is none, it is damaged, or its weights do not match its record.
+        UserError: there is no model, it is damaged, or its weights do not match its record.
     """
     record, weights = model_directory.read_record(path), model_directory.read_weights(path)
     folder = model_directory.find(path)
