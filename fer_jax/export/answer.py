@@ -1,4 +1,4 @@
-"""From the crop of a face to the probabilities of the emotions, as one function of JAX.
+"""A model as one JAX function from crops of faces to probabilities of the emotions.
 
 `trained_model.Model.probabilities` does the same with OpenCV and NumPy between two compiled
 functions, which other programs do not have. tests/export/test_answer.py checks that both agree.
@@ -184,8 +184,8 @@ def orientation(
 ) -> Int32[Array, "n h w"]:
     """The bin of each gradient's angle, modulo 180 degrees.
 
-    Counts, by cross products, the borders between bins that the gradient has passed. This is exact,
-    and ONNX has no arctan2.
+    It is the number of borders between bins that the gradient has passed, found by cross products,
+    since ONNX has no arctan2.
     """
     sign = jnp.where(down < 0, -1, 1)
     x, y = (across * sign).astype(jnp.float32), (down * sign).astype(jnp.float32)

@@ -25,7 +25,8 @@ class Description(Section):
         landmarks: the positions (x, y) of the five points `LANDMARKS` in the crop, in pixels with
             pixel centres at integers; left and right as seen by the viewer.
         image_size: side in pixels to which the exported file resizes crops for the network.
-        inference: test crops, temperature and gradients, which are part of the exported file.
+        inference: test crops, zooms, temperature and further inputs of the head, which are part of
+            the exported file.
         differences: the largest difference of a probability from that of the model, by format.
     """
 
@@ -104,6 +105,6 @@ averages over {views} views of the face ({how.crops} crops and their mirror imag
 (temperature {how.temperature:.4g}). Largest difference of a probability from that of the model, on
 generated faces: {worst}.
 
-The model was measured on such crops; other crops give less accurate answers. An answer describes an
+The model was measured on such crops; on others, it may be less accurate. An answer describes an
 expression in a picture, and is not evidence of what a person feels.
 """

@@ -1,7 +1,7 @@
-"""The two file formats: writing files, and running them.
+"""Writes and runs files in the two export formats.
 
-onnx        for ONNX Runtime, in Python, C++, C#, Java and browsers; by jax2onnx
-stablehlo   for JAX, without this package; by `jax.export`
+onnx        for ONNX Runtime, in Python, C++, C#, Java and browsers; written by jax2onnx
+stablehlo   for JAX, without this package; written by `jax.export`
 """
 
 from __future__ import annotations

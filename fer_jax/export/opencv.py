@@ -1,7 +1,7 @@
 """OpenCV's resizing and conversion to grey of 8-bit images, in JAX, bit for bit.
 
 An exported model must resize crops exactly as OpenCV did when the model was trained and measured:
-one grey level changes a probability by about 1e-3. tests/export/test_opencv.py compares both.
+one grey level can change a probability by about 1e-3. tests/export/test_opencv.py compares both.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def grey(images: UInt8[Array, "n h w 3"]) -> Int32[Array, "n h w"]:
 
 
 def _shifted(numbers: Int32[Array, "*_"], bits: int) -> Int32[Array, "*_"]:
-    """`numbers >> bits` for non-negative numbers, since ONNX cannot shift signed integers."""
+    """`numbers >> bits` for non-negative numbers, by division: ONNX shifts only unsigned."""
     return jax.lax.div(numbers, jnp.int32(1 << bits))
 
 

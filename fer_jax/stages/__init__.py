@@ -1,4 +1,4 @@
-"""The stages by name: each is a module here with a function `run(config, workdir)`."""
+"""Finds stages by name: a stage is a module of this package with `run(config, workdir)`."""
 
 from __future__ import annotations
 

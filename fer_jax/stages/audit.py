@@ -1,9 +1,10 @@
 """audit: searches for leakage between training and test people, without training anything.
 
-`crossval` runs the same search before it trains. Writes
+`crossval` makes the same search, without `config.pool`, before it trains. Writes
 
     leaks/leaks.csv      kind, tested, other, score: one row per suspected pair
-    leaks/suspects.png   the pairs side by side
+    leaks/leaks.json     the number of pairs of each kind
+    leaks/suspects.png   the first pairs side by side, if there are pictures of them
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _SHOWN = 5
 
 
 def _records_of_run(config: schemas.Audit) -> list[Path]:
-    """Files of the audited run that change if it is repeated with other inputs."""
+    """Files of the audited cross-validations that change if they are repeated."""
     runs = _crossvals(Path(config.run)) if config.run else {}
     return [step / name for step in runs for name in ("inputs.json", "done.json")]
 
@@ -35,7 +36,7 @@ def _records_of_run(config: schemas.Audit) -> list[Path]:
     reads=_records_of_run,
 )
 def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
-    """Searches for every kind of leak within each fold, and between pretraining and test people.
+    """Searches for leaks within each fold, and between the pretraining data and test people.
 
     Raises:
         UserError: a leak was found whose kind is not in `config.allow_leaks`, `config.run` is not
@@ -83,7 +84,7 @@ def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
 
 
 def _crossvals(folder: Path) -> dict[Path, schemas.Crossval]:
-    """The cross-validations in a workdir, all with the same folds: their workdirs and configs.
+    """The workdirs and configs of the cross-validations in `folder`, all with the same folds.
 
     Raises:
         UserError: there is none, their folds differ, or one of them is not finished, has inputs

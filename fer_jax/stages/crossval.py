@@ -1,4 +1,4 @@
-"""crossval: trains a model per fold, tests it on held-out people, and trains the final model."""
+"""crossval: trains and tests a model for each fold, and trains a final model on all people."""
 
 from __future__ import annotations
 
@@ -47,12 +47,13 @@ def _doing(config: schemas.Crossval) -> str:
     doing=_doing,
 )
 def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
-    """Trains and tests every fold of every seed; writes the predictions and `model/`.
+    """Trains and tests a model for each fold and seed, and writes its predictions.
 
-    First it searches for leakage, which stops the run. Hyperparameters (steps, temperature, the
-    strength of a penalty) are selected on inner validation people, who are training people of the
-    fold; held-out people are tested once. A photograph without a face has no probabilities, and
-    counts as an error when it is evaluated.
+    First it searches for leakage; a leak whose kind is not allowed stops the run. Hyperparameters
+    (such as steps, temperature or the strength of a penalty) are selected on the fold's validation
+    people or, if it has none, on inner validation people, who are training people of the fold. A
+    test photograph without a face has no probabilities, and counts as an error in an evaluation.
+    With `config.everyone`, a final model is trained on all people and written to `model/`.
 
     Raises:
         UserError: the photographs, the initial weights or the method cannot be used, or a leak was
@@ -212,7 +213,7 @@ def _print_result(
         console.say(f"  left out because only one of the two sets has the emotion: {text}")
     if protocol.without_reference:
         text = console.count(protocol.without_reference, "person", "people")
-        console.say(f"  left out because there is no neutral photograph: {text}")
+        console.say(f"  left out because they have no neutral photograph: {text}")
 
 
 def _warn_of_crops(models: list[str], roots: list[str]) -> None:
@@ -240,7 +241,10 @@ def _training_side(
     inner_share: float,
     seed: int,
 ) -> tuple[FaceSet, tuple[FaceSet, FaceSet] | None]:
-    """The training faces and, to select hyperparameters, inner training and validation faces."""
+    """The training faces, and training and validation faces for selecting hyperparameters.
+
+    The latter are None if the fold has no validation faces and no inner ones are wanted.
+    """
     emotions = photographs.emotions
     rows = photographs.with_face(fold.train)
     rows = protocols.few_shots(rows, emotions, shots=protocol.shots, seed=seed)
@@ -276,7 +280,7 @@ def _predictions(
     model: TrainedModel,
     probabilities: np.ndarray,
 ) -> pd.DataFrame:
-    """One row per tested photograph; without a face, NaN probabilities and no emotion."""
+    """One row per test photograph; without a face, it has NaN probabilities and predicts ""."""
     table = photographs.table.iloc[fold.test][["photo", "subject", "emotion", "status"]]
     table = table.reset_index(drop=True)
     labels = photographs.labels
@@ -306,7 +310,7 @@ def _write_abstaining(predictions: pd.DataFrame, labels: list[str], folder: Path
 
 
 def _explain(model: TrainedModel, test: FaceSet, probabilities: np.ndarray, file: Path) -> None:
-    """Writes heat maps of the model for the classes that it predicted."""
+    """Writes heat maps of the model for the classes that it predicted, if its method has any."""
     heat = model.heat(test, probabilities.argmax(axis=1))
     if heat is not None:
         with atomic_file(file) as temporary:

@@ -1,13 +1,13 @@
-"""evaluate: predictions on held-out people → measures, intervals and a report.
+"""evaluate: computes measures with intervals from predictions, and writes a report.
 
 Reads `predictions.parquet` and `protocol.json` of each crossval workdir in `config.runs`; writes
 
     metrics.json     every measure of every run, the paired differences, and how the method of the
                      main run's model was selected
     per_person.csv   one row per run and person, the lowest accuracy first
-    report.html      the same as a page, in one file
+    report.html      these results as a page, in one file
     model_card.md    the intended use of the model, and its limits
-    datasheet.md     where the photographs come from, and who may use them
+    datasheet.md     facts about the photographs, with questions for their owner to answer
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fer_jax.workdir import atomic_file, stage, write_json
 def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     """Measures every run and writes the report.
 
-    Returns the accuracy of `config.main` with its interval, counts, and the report's path.
+    Returns the main measures and the counts of `config.main`, and the report's path.
 
     Raises:
         UserError: `config.main` has no workdir, predictions are missing or invalid, or a stage in
@@ -80,7 +80,7 @@ def _accuracies(measured: dict[str, Any], words: Language) -> list[tuple[str, ..
 
 
 def _difference(comparison: dict[str, Any] | None, words: Language) -> tuple[str, str]:
-    """The difference (other run minus main run) with its interval, and its significance."""
+    """The difference (other run minus main run) with its interval; a note if not significant."""
     if comparison is None or not comparison["comparable"]:
         return "", ""
     difference = comparison["difference"]["accuracy"]  # of the main run to the other one

@@ -1,4 +1,4 @@
-"""export: a model directory → files that other programs run, compared with the model.
+"""export: writes a model as files for other programs, and compares them with the model.
 
 model.onnx         from the crop of a face to probabilities, for ONNX Runtime
 model.stablehlo    the same, for JAX without this package
@@ -38,7 +38,8 @@ _PEOPLE = 6
 def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
     """Writes the formats in `config.formats`; a file that disagrees with the model is not kept.
 
-    Returns the largest difference of each format, and the size of its file.
+    Returns, for each format, the largest difference of a probability and the size of the file in
+    bytes.
 
     Raises:
         UserError: there is no emotion model, the model is person-relative, a library is missing, or
@@ -86,7 +87,7 @@ def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
 
 
 def generated_faces(side: int) -> UInt8[np.ndarray, "n s s 3"]:
-    """Faces of generated people with every emotion, then an image of noise and a grey image."""
+    """RGB faces of generated people with each emotion, an image of noise and a grey image."""
     pictures = [photograph(who, emotion, 0) for who in range(_PEOPLE) for emotion in EMOTIONS]
     crops = [picture[40:200, 80:240] for picture in pictures]
     faces = [cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) for crop in crops]

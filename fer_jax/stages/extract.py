@@ -52,7 +52,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     stats = {job.video: found for job in jobs if (found := shards.finished(job))}
     missing = [job for job in jobs if job.video not in stats]
     if stats:
-        console.say(f"  {len(stats)} of {len(jobs)} videos are extracted already")
+        console.say(f"  {len(stats)} of {len(jobs)} videos were extracted before")
     started = time.time()
     new, first_frame_at = _extract_all(missing, config)
     elapsed = time.time() - started
@@ -83,7 +83,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
 
 
 def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:
-    """Extracts the videos; returns the counts of each video, and the time of the first result."""
+    """Extracts the videos; returns their counts and when the first frame was done, or 0.0."""
     stats: dict[str, Stats] = {}
     first: list[float] = []
     expected = sum(expected_samples(job.path, config.every_s) or 0 for job in jobs)
@@ -100,7 +100,7 @@ def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str
 
 
 def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
-    """Reports videos that could not be read completely; returns the number without any frame."""
+    """Reports videos that could not be read completely; returns how many have no frame at all."""
     bad = [one for one in stats if one.error]
     columns = ["video", "reason", "detail", "frames_kept", "frames_failed"]
     rows = [(one.video, one.error, one.detail, one.kept_frames, one.failed) for one in bad]
@@ -115,7 +115,7 @@ def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
 
 
 def _totals(stats: Sequence[Stats], rows: pd.DataFrame) -> dict[str, int]:
-    """The sums over all videos; every detected face is either kept or has a reason."""
+    """Prints and returns sums over all videos; checks that each face is kept or has a reason."""
     names = ("frames", "with_faces", "without_faces", "failed", "faces", "kept", "negatives")
     totals = {name: sum(getattr(one, name) for one in stats) for name in (*names, "cuts")}
     reasons = {name: int((rows["reason"] == name).sum()) for name in REASONS}

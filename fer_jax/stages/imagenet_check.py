@@ -34,10 +34,12 @@ _TASK = "verification"  # any task that shows the network its images unchanged
 def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     """Classifies pictures of ImageNet, and compares the accuracy with `config.min_top1`.
 
-    The figures (see `judged`) are returned and written to `answer.json`, whatever the answer.
+    Returns the figures of `judged`, the top-5 accuracy, and the number of pictures without a known
+    class. They are also written to `answer.json`, even if the answer is "no".
 
     Raises:
-        CheckFailedError: the answer is "no": the whole 95 % interval is below `config.min_top1`.
+        CheckFailedError: the answer is "no", since the whole 95 % interval is below
+            `config.min_top1`.
         UserError: the weights have another shape or no head, or there are too few pictures.
     """
     if 0 < config.most < FEWEST:
@@ -81,7 +83,7 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     write_json(workdir / "answer.json", figures)
     line = (
         f"top-1 {figures['top1']:.1%} of {len(pictures)} pictures (95 % interval "
-        f"{figures['low']:.1%} to {figures['high']:.1%}); published: {PUBLISHED:.1%}"
+        f"{figures['low']:.1%} to {figures['high']:.1%}); the published accuracy is {PUBLISHED:.1%}"
     )
     if figures["answer"] == "no":
         raise CheckFailedError(
@@ -93,7 +95,7 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
 
 
 def judged(right: int, pictures: int, min_top1: float) -> dict[str, Any]:
-    """The accuracy with its 95 % interval (Wilson's), and an answer.
+    """The accuracy with its 95 % confidence interval (Wilson's), and the answer of the check.
 
     The answer is "yes" if the upper limit of the interval is at least `min_top1`, else "no".
 
@@ -126,7 +128,7 @@ def _batches(
 
 
 def centre(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
-    """The central square, `CENTRE` of the shorter side, in the size that the network reads."""
+    """The central square, `CENTRE` of the shorter side, resized to `SIZE`."""
     side = max(1, round(CENTRE * min(image.shape[:2])))
     top, left = ((length - side) // 2 for length in image.shape[:2])
     return resize(image[top : top + side, left : left + side], SIZE)

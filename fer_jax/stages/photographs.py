@@ -45,7 +45,8 @@ _LONGEST_STEM = 200  # bytes of a crop's name; file systems allow 255 with all t
 def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     """Finds, aligns and writes the largest face of every photograph.
 
-    A photograph without a face keeps its row in the table.
+    A photograph without a face keeps its row in the table. With `config.aligned`, each photograph
+    is a cropped face, which is only resized.
 
     Raises:
         UserError: labels have problems (the message lists all of them), a photograph cannot be
@@ -118,7 +119,7 @@ def _numbers(table: pd.DataFrame, config: schemas.Photographs) -> dict[str, int]
 
 
 def _read(config: schemas.Photographs) -> pd.DataFrame:
-    """The labels, with pseudonyms if the config asks for them; prints their warnings."""
+    """The labels, with pseudonyms if `config.pseudonymise`; prints warnings about the labels."""
     labels = read_labels(config.photos, config.emotions, ignore=config.ignore)
     for warning in labels.attrs["warnings"]:
         console.warn(f"photographs: {warning}")
@@ -132,7 +133,7 @@ def _read(config: schemas.Photographs) -> pd.DataFrame:
 
 
 def pipeline_of(config: schemas.Photographs) -> FacePipeline:
-    """The settings for finding and cropping faces, which models trained on them also use."""
+    """The settings for finding and cropping faces, which are recorded for trained models."""
     return FacePipeline(
         detector=config.detector,
         search=Search(max_side=config.max_side, **_SMALL_PICTURES),
@@ -184,7 +185,7 @@ def _write(
 
 
 def _sheet(table: pd.DataFrame, workdir: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """A contact sheet of crops by person; evenly spaced ones if there are many."""
+    """A contact sheet of crops by person, or of evenly spaced ones if there are too many."""
     found = table[table["status"] == FOUND].sort_values(["subject", "emotion", "photo"])
     shown = found.iloc[:: -(-len(found) // _ON_SHEET)]
     return drawing.contact_sheet(

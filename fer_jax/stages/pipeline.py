@@ -23,7 +23,7 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
 
     In the texts of a step, {workdir} is replaced by the workdir of the pipeline, and {videos},
     {photos} and so on by its fields of that name, so that a step can read the folder of an earlier
-    one. A step of `config.optional` that does not apply to these data is left out, with a warning.
+    step. A step of `config.optional` that does not apply to these data is left out, with a warning.
 
     Raises:
         UserError: a person whose photographs are in earlier results has withdrawn consent, or a
@@ -78,7 +78,7 @@ def _finished_at(folder: Path) -> int | None:
 def _closing(
     summary: dict[str, Any], pictures: list[Path], workdir: Path, words: Language
 ) -> list[str]:
-    """The last lines: the accuracy, pictures of predictions, and the report."""
+    """The last lines to print: accuracy, pictures and report, or only the folder of results."""
     if "report" not in summary:
         return [words.text("message.results", folder=workdir)]
     values = {
@@ -111,7 +111,7 @@ def _stop_for_withdrawals(config: schemas.Pipeline, workdir: Path) -> None:
 
 
 def filled(config: schemas.Pipeline, workdir: Path) -> schemas.Pipeline:
-    """The config with {workdir} and its fields replaced in every text; other braces stay."""
+    """The config with {workdir} and names of its text fields in braces replaced in all texts."""
     values = config.model_dump(exclude_unset=True)
     places = {"workdir": str(workdir)}
 

@@ -1,4 +1,4 @@
-"""predict: the emotions of the faces in pictures and videos, or before a camera."""
+"""predict: finds faces in pictures, in videos or before a camera, and predicts their emotions."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ def _doing(config: schemas.Predict) -> str:
     live=lambda config: bool(config.camera),
 )
 def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
-    """Finds, aligns and classifies faces in the same way as when the model was measured.
+    """Finds, aligns and classifies faces with the settings that are recorded in the model.
 
-    A file that fails is counted and listed in skipped.csv; the others are not affected.
+    `config.max_side` can replace the recorded maximum side of a picture. A file that fails is
+    counted and listed in skipped.csv; the others are not affected.
 
     Raises:
         UserError: there is no model, the model lacks the task `emotion`, no input can be read, or
@@ -153,7 +154,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     skips.tell()
     if rule:
         console.say(f"  {rule.describe(counts.withheld, counts.faces)}")
-    without = f", {counts.without_face:,} of them without a face" if counts.without_face else ""
+    without = f", {counts.without_face:,} frames without a face" if counts.without_face else ""
     console.say(
         f"  {console.count(counts.faces, 'face')} in {console.count(counts.frames, 'frame')} of "
         f"{console.count(len(sources), 'file')}{without}"
@@ -178,7 +179,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
 class Counts:
     """The numbers of frames (a picture is one), faces, frames without a face, and answers.
 
-    Answers that are not withheld are counted by emotion.
+    Withheld answers are only counted; the others are counted by emotion.
     """
 
     frames: int = 0
@@ -224,7 +225,7 @@ class Tables:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the collected rows as one row group."""
+        """Writes the collected rows to the Parquet file, as one row group."""
         if self.waiting:
             self.parquet.write_table(pa.Table.from_pylist(self.waiting, self.columns))
             self.waiting.clear()
@@ -245,7 +246,7 @@ def _formats(columns: pa.Schema) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def tables(folder: Path, columns: pa.Schema) -> Iterator[Tables]:
-    """Writes predictions.csv and predictions.parquet in `folder`, atomically and row by row."""
+    """Writes predictions.csv and predictions.parquet in `folder`, atomically, as rows are added."""
     with (
         atomic_file(folder / "predictions.csv") as text,
         atomic_file(folder / "predictions.parquet") as binary,
@@ -272,7 +273,8 @@ def copy_video(
 def frame_rate(frames: Sequence[Frame], every_s: float) -> float:
     """Frames per second at which sampled frames play at the original speed.
 
-    It is computed from their times, since a video can have fewer frames than one per `every_s`.
+    It is computed from their times, since a video can have fewer frames than one per `every_s`. If
+    their times do not differ, it is 1 / `every_s`, or 1 if `every_s` is 0.
     """
     span = frames[-1].time_s - frames[0].time_s if frames else 0.0
     if span > 0:

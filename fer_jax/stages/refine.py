@@ -1,4 +1,4 @@
-"""refine: marks crops as removed that the detector or the verifier rejects, with the reason."""
+"""refine: marks crops that the detector or the verifier rejects as removed, with the reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FACE = 1  # the verifier's class for a face; 0 is everything else
 
 @dataclass(frozen=True)
 class Examined:
-    """A verifier with its scores, and whether it can be trusted.
+    """The scores of a verifier, and whether the verifier can be trusted.
 
     Attributes:
         name: "own" for the user's verifier, "starter" for the one that ships with the package, or
@@ -57,7 +57,7 @@ class Examined:
         confident: number of detections with a high score of MTCNN, in sources that were used
             neither to train this verifier nor to choose its threshold.
         confident_removed: number of these detections that the verifier rejects.
-        doubt: why it cannot be trusted; "" if it can.
+        doubt: why the verifier cannot be trusted; "" if it can.
         note: limitations of the scores or of the figures on labelled crops; "" without any.
         seconds: time for scoring all crops.
     """
@@ -76,7 +76,7 @@ class Examined:
 
 
 class HeldOut(NamedTuple):
-    """The labelled crops on which a verifier is measured.
+    """The scores of the labelled crops on which a verifier is measured.
 
     Attributes:
         validation, test: scores of the crops of each split; None without such a split.
@@ -150,7 +150,7 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
 def _choose(
     config: schemas.Refine, manifest: pd.DataFrame, folder: Path, workdir: Path
 ) -> tuple[Examined, dict[str, str]]:
-    """The verifier to use, and why rejected verifiers cannot be trusted, by their names."""
+    """The verifier to use, and the reasons against verifiers that cannot be trusted, by name."""
     names = ("own", "starter") if config.use_verifier == "auto" else (config.use_verifier,)
     doubts: dict[str, str] = {}
     for name in names:
@@ -162,7 +162,7 @@ def _choose(
         if config.use_verifier != "auto":
             instead = f"is used as --config.use_verifier={name} says"
         elif name == "own":
-            instead = "is replaced by the starter's, with its own threshold"
+            instead = "is replaced by the starter's verifier and its threshold"
         else:
             instead = "removes nothing here; only MTCNN's score decides"
         console.warn(f"refine: {whose} cannot be trusted ({examined.doubt}) and {instead}")
@@ -208,7 +208,7 @@ def _examine(
 
 
 def _margin_note(verifier: trained_model.Model, where: str, folder: Path) -> str:
-    """A sentence if the verifier was trained on faces with another margin than in `folder`."""
+    """A note if the verifier was trained on faces with another margin than in `folder`, else ""."""
     cuts = [verifier.record.faces, model_directory.read_faces(folder)]
     margins = [cut.crop.margin for cut in cuts if cut and not cut.aligned]
     if len(set(margins)) < 2:
@@ -294,7 +294,7 @@ def _sheet(rows: pd.DataFrame, title: str) -> UInt8[np.ndarray, "h w 3"]:
 def score_histogram(
     scores: Float[np.ndarray, " n"], measured: Scored | None, split: str, threshold: float
 ) -> Figure:
-    """Histograms of the verifier's score: held-out crops above, all crops below, one axis.
+    """Histograms of the verifier's score: held-out crops above, all crops below.
 
     Without held-out crops (`measured` is None) only all crops are shown.
     """
@@ -350,8 +350,8 @@ def _score_held_out(
 ) -> HeldOut:
     """A verifier's scores on the validation and test splits of the user's verifier.
 
-    Without a user's verifier, the crops in `folder` are split. If they cannot be split, this is an
-    error only if `strict`.
+    If the training data of the user's verifier are not known, the crops in `folder` are split. If
+    crops cannot be read or split, an error is raised if `strict`, and a note is returned otherwise.
     """
     root, data_dir, variant = folder, None, None
     trained_on = Path(config.verifier) / records.DATA

@@ -1,4 +1,4 @@
-"""remove: deletes everything about one person from photographs, workdirs and records."""
+"""remove: deletes the data of one person, and the models that were trained on the person."""
 
 from __future__ import annotations
 

@@ -143,10 +143,10 @@ def write_photograph(
 def write_clip(
     path: Path, person: int, emotion: str, index: int, frames: int, fps: int, size: tuple[int, int]
 ) -> None:
-    """Writes `people.clip_frames` as H.264."""
+    """Writes `people.clip_frames` as an H.264 video."""
     write_video(path, float(fps), clip_frames(person, emotion, index, frames, fps, size), _ENCODER)
 
 
 def write_scene(path: Path, index: int, frames: int, fps: int, size: tuple[int, int]) -> None:
-    """Writes `people.scene_frames` as H.264."""
+    """Writes `people.scene_frames` as an H.264 video."""
     write_video(path, float(fps), scene_frames(index, frames, size), _ENCODER)

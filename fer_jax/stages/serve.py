@@ -1,4 +1,4 @@
-"""serve: a web page on this computer that reads faces in pictures, videos and from a camera."""
+"""serve: a local web page that shows the emotions of faces in pictures, videos and a camera."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CAMERA = (480, 640)  # height and width of the pictures that the page takes
 
 
 def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict[str, Any]:
-    """Serves the page until Ctrl-C. Nothing is written, so there is no workdir.
+    """Serves the page until Ctrl-C. No results are written, so `workdir` is ignored.
 
     Raises:
-        UserError: the config is invalid, starlette or uvicorn is missing, there is no model, the
+        UserError: the config is invalid, a package of the server is missing, there is no model, the
             model cannot answer for a single face, or the port is in use.
     """
     del workdir
@@ -39,7 +39,7 @@ def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict
     if recogniser.reference:
         raise UserError(
             f"serve: the model in {checked.model} is person-relative, so it compares the faces of "
-            "a person with each other, but the page reads one face at a time; set another "
+            "a person with each other, but the page classifies each face alone; set another "
             "--config.model"
         )
     limits = app.Limits(checked.max_upload_mb * app.MEGABYTE, checked.max_video_s)

@@ -1,4 +1,4 @@
-"""study: many cross-validations → one table of the gain of each method over a reference.
+"""study: tabulates the gain of each method over a reference in many cross-validations.
 
 Reads the crossval workdirs in `config.runs`, by setting and method; writes
 

@@ -1,4 +1,4 @@
-"""train: trains any tasks on any of the data sets, as in pretraining and for the verifier."""
+"""train: trains a network on one or more tasks, for pretraining or as a verifier of faces."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
 
     Raises:
         UserError: the data set cannot be read or has fewer images than a batch, a task needs labels
-            that it lacks, the initial weights do not fit, or the training fails (see `fit`).
+            that the data set lacks, the initial weights do not fit, or the training fails (see
+            `fit`).
         TerminatedError: SIGTERM was received; the state is saved.
     """
     data = config.data
