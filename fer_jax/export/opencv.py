@@ -70,7 +70,7 @@ def grey(images: UInt8[Array, "n h w 3"]) -> Int32[Array, "n h w"]:
 
 
 def _shifted(numbers: Int32[Array, "*_"], bits: int) -> Int32[Array, "*_"]:
-    """`numbers >> bits` for non-negative numbers, by division: ONNX shifts only unsigned."""
+    """`numbers >> bits` for non-negative numbers; ONNX cannot shift signed integers."""
     return jax.lax.div(numbers, jnp.int32(1 << bits))
 
 

@@ -33,7 +33,8 @@ def table(
     Hochberg 1995). `gain_by_seed` lists the difference for each seed in percentage points.
 
     Raises:
-        UserError: a run tests other photographs, folds or seeds than the reference.
+        UserError: a run differs from the reference in photographs, emotions, person-relative
+            references, folds or seeds.
     """
     rows = []
     base = runs[reference]
@@ -64,7 +65,8 @@ def table(
 def _gain(run: Predictions, base: Predictions) -> dict[str, Any]:
     if reason := results.incomparable(run, base):
         raise UserError(
-            f"{run.name} cannot be compared with {base.name}: {reason}; measure both alike"
+            f"{run.name} cannot be compared with {base.name}: {reason}; repeat one of "
+            "them with the data and settings of the other"
         )
     differences = crossed_effects.gains(run, base)
     found = crossed_effects.gain(differences)
@@ -78,7 +80,7 @@ def _gain(run: Predictions, base: Predictions) -> dict[str, Any]:
 
 
 def best(rows: pd.DataFrame, reference: str) -> dict[str, Any]:
-    """The method with the largest gain in each setting, for the summary."""
+    """The method with the largest gain in each setting and its gain, for the summary."""
     summary: dict[str, Any] = {}
     others = rows[rows["method"] != reference]
     for setting, part in others.groupby("setting", sort=False):
@@ -105,7 +107,7 @@ def _is_significant(row: Mapping[Any, Any]) -> bool:
 
 
 def draw(rows: pd.DataFrame, reference: str, file: Path) -> None:
-    """Draws one panel per setting: gains with intervals, in colour if the interval excludes 0."""
+    """Draws a panel per setting: gains with intervals, in red if the interval excludes 0."""
     settings = list(rows["setting"].unique())
     tallest = int(rows.groupby("setting").size().max())
     size = (3.4 * len(settings) + 1.2, 0.36 * tallest + 1.2)

@@ -33,7 +33,7 @@ _MIN_POINTS, _MAX_POINTS = 10, 2000
 
 @dataclass(frozen=True)
 class Shown:
-    """A face in the report; `picture` is a data: URL."""
+    """A face in the report, and the answer; `picture` is a data: URL, with the heat map."""
 
     picture: str
     truth: str
@@ -57,8 +57,9 @@ class Map:
 def gallery(run: Predictions, workdir: Path, drawn: bool) -> dict[str, list[Shown]]:
     """The most confident correct answers (`right`) and mistakes (`wrong`), sorted by confidence.
 
-    Both are empty if the run has no Grad-CAM maps, or the faces no longer exist. `drawn` means that
-    the people are generated, so that no face is blurred.
+    There are at most `SHOWN` of each, from the first seed, and none if the run has no Grad-CAM maps
+    or its photographs no longer exist. `drawn` means that the people are generated, so that no face
+    is blurred.
     """
     root = Path(run.protocol.photographs)
     heat: dict[str, np.ndarray] = {}
@@ -102,7 +103,7 @@ def gallery(run: Predictions, workdir: Path, drawn: bool) -> dict[str, list[Show
 def face_map(run: Predictions, workdir: Path) -> Map | None:
     """t-SNE (van der Maaten and Hinton 2008) of the features of the model trained on all people.
 
-    None if the run has no such features, or fewer than ten faces.
+    At most 2,000 faces are shown. None if the run has no such features, or fewer than ten faces.
     """
     file = workdir / "embedding.npz"
     if not file.is_file():
@@ -144,7 +145,7 @@ def _silhouette(features: Float[np.ndarray, "n f"], groups: Sequence[str]) -> fl
 
 
 def blurred(face: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:
-    """A mosaic of 9 × 9 squares, so that the person cannot be recognised."""
+    """A mosaic of 9 × 9 squares, in which a person is hard to recognise."""
     small = cv2.resize(face, (_MOSAIC, _MOSAIC), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
 

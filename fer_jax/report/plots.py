@@ -47,7 +47,10 @@ CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", 
 def confusion(
     matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str], words: Language = ENGLISH
 ) -> str:
-    """Heat map of the confusion matrix: shares of each true emotion, with counts below."""
+    """Heat map of the confusion matrix: shares of each true emotion, with counts below.
+
+    The last column, for photographs without a face, is shown only if there are any.
+    """
     classes, names = len(labels), [words.emotion(label) for label in labels]
     columns = classes + 1 if matrix[:, classes].any() else classes
     support = matrix.sum(axis=1, keepdims=True)
@@ -193,7 +196,7 @@ def points(axes: Axes, places: Float[np.ndarray, "n 2"], groups: Sequence[str]) 
 
 
 def _number_ticks(axes: Axes, decimals: int, words: Language) -> None:
-    """Writes the numbers of both axes in the language."""
+    """Formats the tick labels of both axes in the language."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: words.number(value, decimals))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # matplotlib takes 0.3 s, which photographs do not need
     from matplotlib.figure import Figure
 
 MOST_PEOPLE = 12
-"""Maximum number of panels in a picture, for the people who are seen longest."""
+"""Maximum number of panels in a picture, for the people who are seen in the most frames."""
 _WIDTH, _PANEL, _REST = 11.0, 1.25, 1.1  # inches
 _MOST_POINTS = 4000  # in a panel; longer ones are averaged
 
@@ -50,7 +50,7 @@ class Timeline:
         people: Int[np.ndarray, " n"],
         probabilities: Float[np.ndarray, "n classes"],
     ) -> None:
-        """Adds the faces of a frame; those without a number (0) are left out."""
+        """Adds the faces of a frame; faces that belong to no person (number 0) are left out."""
         self._first_s, self._last_s = min(self._first_s, time_s), max(self._last_s, time_s)
         for person, row in zip(people.tolist(), probabilities, strict=True):
             if person:
@@ -61,7 +61,7 @@ class Timeline:
     def draw(self, title: str) -> Figure | None:
         """Draws a panel per person: stacked probabilities, with gaps while the person is not seen.
 
-        At most 12 people have a panel: those who are seen for the longest time. None if nobody was
+        At most 12 people have a panel: those who are seen in the most frames. None if nobody was
         seen.
         """
         if not self._people:
@@ -101,7 +101,7 @@ class Timeline:
         return figure
 
     def _step(self) -> float:
-        """The usual time between two frames in seconds."""
+        """The median time between consecutive frames of a person in seconds; 1 if unknown."""
         gaps = [np.diff(seen.times) for seen in self._people.values()]
         joined = np.concatenate(gaps)
         return float(np.median(joined)) if len(joined) else 1.0
@@ -109,7 +109,10 @@ class Timeline:
     def _stretches(
         self, person: int, step: float
     ) -> list[tuple[Float[np.ndarray, " t"], Float[np.ndarray, "t classes"]]]:
-        """Times and shares of each stretch in which a person is seen, extended by half a step."""
+        """Times and shares of each interval in which a person is seen, extended by half a step.
+
+        If there are too many frames to draw, groups of frames are averaged.
+        """
         seen = self._people[person]
         times = np.array(seen.times)
         shares = np.array(seen.probabilities, np.float64).reshape(len(times), -1)

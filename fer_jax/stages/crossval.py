@@ -1,4 +1,4 @@
-"""crossval: trains and tests a model for each fold, and trains a final model on all people."""
+"""crossval: trains and tests a model for each fold and, if wanted, trains one on all people."""
 
 from __future__ import annotations
 

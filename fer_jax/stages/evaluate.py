@@ -80,7 +80,10 @@ def _accuracies(measured: dict[str, Any], words: Language) -> list[tuple[str, ..
 
 
 def _difference(comparison: dict[str, Any] | None, words: Language) -> tuple[str, str]:
-    """The difference (other run minus main run) with its interval; a note if not significant."""
+    """The difference (other run minus main run) with its interval, and a note on significance.
+
+    The note is empty if the difference is significant; both are empty without a comparison.
+    """
     if comparison is None or not comparison["comparable"]:
         return "", ""
     difference = comparison["difference"]["accuracy"]  # of the main run to the other one

@@ -107,8 +107,8 @@ def _read(place: str) -> tuple[Model, card.Description]:
     if recogniser.reference:
         raise UserError(
             f"export: the model in {place} is person-relative, so its answer about a face depends "
-            "on the person's other faces, but an exported file reads one face at a time; export a "
-            "model that was trained without --config.reference"
+            "on the person's other faces, but an exported file answers for each face alone; export "
+            "a model that was trained without --config.reference"
         )
     backbone = loaded.record.backbone.model_copy(update={"dtype": None})
     record = loaded.record.model_copy(update={"backbone": backbone})

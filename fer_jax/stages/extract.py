@@ -52,7 +52,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     stats = {job.video: found for job in jobs if (found := shards.finished(job))}
     missing = [job for job in jobs if job.video not in stats]
     if stats:
-        console.say(f"  {len(stats)} of {len(jobs)} videos were extracted before")
+        console.say(f"  {len(stats)} of {len(jobs)} videos were extracted earlier")
     started = time.time()
     new, first_frame_at = _extract_all(missing, config)
     elapsed = time.time() - started

@@ -53,8 +53,8 @@ def _doing(config: schemas.Predict) -> str:
 def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     """Finds, aligns and classifies faces with the settings that are recorded in the model.
 
-    `config.max_side` can replace the recorded maximum side of a picture. A file that fails is
-    counted and listed in skipped.csv; the others are not affected.
+    `config.max_side` can replace the recorded maximum side of pictures for detection. A file that
+    fails is counted and listed in skipped.csv; the others are not affected.
 
     Raises:
         UserError: there is no model, the model lacks the task `emotion`, no input can be read, or

@@ -81,7 +81,7 @@ class HeldOut(NamedTuple):
     Attributes:
         validation, test: scores of the crops of each split; None without such a split.
         same: whether the crops are from the manifest that is refined.
-        note: the reason if there are no such crops, else "".
+        note: the reason if labelled crops could not be read, else "".
     """
 
     validation: Scored | None
@@ -351,7 +351,7 @@ def _score_held_out(
     """A verifier's scores on the validation and test splits of the user's verifier.
 
     If the training data of the user's verifier are not known, the crops in `folder` are split. If
-    crops cannot be read or split, an error is raised if `strict`, and a note is returned otherwise.
+    the crops cannot be read, an error is raised if `strict`, and a note is returned otherwise.
     """
     root, data_dir, variant = folder, None, None
     trained_on = Path(config.verifier) / records.DATA

@@ -4,7 +4,7 @@ Reads the crossval workdirs in `config.runs`, by setting and method; writes
 
     study.csv   one row per setting and method
     study.md    the same in Markdown
-    study.png   accuracies and gains with their intervals
+    study.png   gains with their intervals
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def run(config: schemas.Study, workdir: Path) -> dict[str, Any]:
     """Compares, within each setting, every method with `config.reference`.
 
     Raises:
-        UserError: the predictions of a run are missing or invalid, or two runs of a setting do not
-            test the same photographs in the same folds and seeds.
+        UserError: the predictions of a run are missing or invalid, or two runs of a setting differ
+            in photographs, emotions, person-relative references, folds or seeds.
     """
     tables = []
     for setting in config.settings:

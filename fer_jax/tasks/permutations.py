@@ -18,7 +18,7 @@ CANDIDATES = 400_000
 
 @lru_cache(maxsize=8)
 def distant_permutations(items: int, count: int) -> UInt8[np.ndarray, "count items"]:
-    """`count` permutations of `items` with large pairwise Hamming distances.
+    """`count` permutations of 0 to `items` - 1 with large pairwise Hamming distances.
 
     The selection is greedy as in Noroozi & Favaro 2016 (arXiv:1603.09246, section 4.2): the next
     permutation is the candidate whose nearest chosen permutation is farthest. The first one is the

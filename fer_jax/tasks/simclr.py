@@ -28,7 +28,10 @@ from fer_jax.tasks.views import (
 
 @dataclass(frozen=True, config=STRICT)
 class SimCLR:
-    """Inputs are `[2B, S, S, 3]`, with the two views of an image in consecutive rows; no targets.
+    """Contrastive learning of two views of each image.
+
+    Inputs are `[2B, S, S, 3]`, with the two views of an image in consecutive rows; there are no
+    targets.
 
     Attributes:
         temperature: divides the cosines; a lower value emphasises the hardest negatives.

@@ -108,7 +108,7 @@ def _plain(field: str, value: Any) -> Any:
 
 
 def by_content(images: Num[Array, "b h w 3"], choices: int) -> Int[Array, " b"]:
-    """A number from 0 to `choices` - 1 for each image, which depends only on its sum of pixels.
+    """A number from 0 to `choices` - 1 for each image, which depends only on the sum of its pixels.
 
     For evaluation, where targets must depend neither on a key nor on the position in the batch.
     """

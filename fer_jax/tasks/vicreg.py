@@ -21,7 +21,10 @@ from fer_jax.tasks.views import STRONG, VIEWS, ProjectionHead, Width, retrieved,
 
 @dataclass(frozen=True, config=STRICT)
 class VICReg:
-    """Inputs are `[2B, S, S, 3]`, with the two views of an image in consecutive rows; no targets.
+    """Learning of equal projections of two views of each image.
+
+    Inputs are `[2B, S, S, 3]`, with the two views of an image in consecutive rows; there are no
+    targets.
 
     Attributes:
         invariance: weight of the squared distance between views (equation 6). The weights of the

@@ -106,7 +106,7 @@ class Checkpoints:
             self._pending = step
 
     def wait(self) -> None:
-        """Waits until the newest save is complete or has failed; reports a failure like `save`."""
+        """Waits until the newest save is complete or failed; reports a failure as `save` does."""
         if self._open is not None and self._pending:
             with self._disk_failures_reported(self._pending):
                 self._open.wait_until_finished()
@@ -117,7 +117,7 @@ class Checkpoints:
         """The newest usable checkpoint, with the shapes and shardings of `like`.
 
         None if no checkpoint was completed. Damaged or incomplete checkpoints that are newer than
-        the one returned are then reported and moved to `damaged/`.
+        the one returned, or all if None is returned, are reported and moved to `damaged/`.
 
         Raises:
             UserError: no checkpoint is usable and at least one was completed, there is no
@@ -159,7 +159,7 @@ class Checkpoints:
         return sorted(paths, key=lambda path: -int(path.name))
 
     def _set_aside(self, damage: dict[Path, str], step: int) -> None:
-        """Replaces the content of `damaged/` by the checkpoints in `damage`, and reports them."""
+        """Moves the checkpoints in `damage`, if any, to an emptied `damaged/`, and reports them."""
         backend.wait_for_all("checkpoints were read")
         if backend.writes() and damage:
             aside = self.folder / "damaged"

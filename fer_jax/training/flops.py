@@ -27,7 +27,7 @@ _PEAKS: dict[str, tuple[float, float]] = {
 
 
 def peak(device_kind: str, dtype: str) -> float | None:
-    """Published FLOP/s of a device for dense matrix products; None for others, such as CPUs.
+    """Published FLOP/s of a device for dense matrix products; None if unknown, as for CPUs.
 
     Args:
         device_kind: as in JAX, e.g. "NVIDIA H100 80GB HBM3".

@@ -46,7 +46,7 @@ class GradCam:
     ) -> Float32[np.ndarray, "n h w"]:
         """One map for each image and its class, with the resolution of the stage, in 0..1.
 
-        Each map is divided by its maximum.
+        Each map is divided by its maximum; a map without positive values is 0.
 
         Args:
             state: contains the backbone's `parameters` and `statistics`; the running average is

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients, which describe fine lines that a small network misses."""
+"""Histograms of oriented gradients, which describe fine lines such as wrinkles."""
 
 from __future__ import annotations
 

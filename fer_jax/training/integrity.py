@@ -1,7 +1,7 @@
 """Checks that a tree of arrays is the one that was saved: names, shapes, types and checksums.
 
 Neither Orbax nor TensorStore detects a flipped byte in the file of an array; wrong values are read
-without an error. So a checksum of every leaf is stored with them.
+without an error. So a checksum of every array is stored with the arrays.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Recorder:
             self._plot(line, line.get("time", 0.0))
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes the figures of a step."""
+        """Writes the figures of a step, with six significant digits in the files."""
         if self._tensorboard is not None:
             line = {"step": step, **{name: _short(value) for name, value in figures.items()}}
             log_metrics(self._file.parent, **line)

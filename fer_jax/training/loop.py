@@ -102,7 +102,7 @@ def fit(
     before: Callable[[State], Mapping[str, float]] | None = None,
     best: Callable[[State], None] | None = None,
 ) -> Fitted:
-    """Trains until `steps`, continuing from the newest usable checkpoint in `folder`, if any.
+    """Trains until step `steps`, continuing from the newest usable checkpoint in `folder`, if any.
 
     The random numbers of an update depend only on the state's seed and step, and a checkpoint
     contains the iterator's position and the figures that are not yet reported. So a run that was

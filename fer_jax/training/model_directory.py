@@ -171,7 +171,7 @@ def find(path: str | os.PathLike[str]) -> Path:
     "starter" is the model that ships with the package (see `fer_jax.models.starter`).
 
     Raises:
-        UserError: there is no model, or `path` is not a path.
+        UserError: there is no model, or `path` has another type.
     """
     if not isinstance(path, str | os.PathLike):
         raise UserError(

@@ -31,6 +31,6 @@ def draw(parameters: Tree, frozen: Mapping[str, Any]) -> str:
 
 
 def _block(path: str) -> str:
-    """A path's block: backbone/block17/3 for backbone/block17/3/mixed/..., or else two names."""
+    """The first three names of a path if the third is a number (backbone/block17/3), else two."""
     names = path.split("/")
     return "/".join(names[:3] if len(names) > 2 and names[2].isdigit() else names[:2])

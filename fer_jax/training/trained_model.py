@@ -36,7 +36,7 @@ from fer_jax.training.step import make_features_step, make_head_step
 
 
 class Model:
-    """A trained model for inference.
+    """A trained model that computes class probabilities, features and logits.
 
     Args:
         record: the record of a model directory.

@@ -1,1 +1,1 @@
-"""A web page on this computer that reads faces: server, answers, and the page itself (`page/`)."""
+"""A local web page that shows the emotions of faces: server, answers and the page (`page/`)."""

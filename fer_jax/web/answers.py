@@ -35,7 +35,7 @@ class RequestError(Exception):
         status: the HTTP status code.
         code: the kind of problem, which the page translates.
         message: what is wrong and what to do, in English.
-        facts: the numbers in the message, for its translation.
+        facts: the numbers in the message, by name, for its translation.
     """
 
     def __init__(self, status: int, code: str, message: str = "", **facts: int | float) -> None:
@@ -55,7 +55,7 @@ def picture(recogniser: Recogniser, content: bytes) -> Json:
         "width" and "height" in pixels, and "faces".
 
     Raises:
-        RequestError: the picture cannot be read.
+        RequestError: the picture cannot be read or analysed.
     """
     try:
         image = images.decode_image(content)
@@ -87,7 +87,7 @@ def video(
         numbers, and whether the video is truncated or has lost frames.
 
     Raises:
-        RequestError: no frame can be read, or the video is longer than `most_s`.
+        RequestError: no frame can be read or analysed, or the video is longer than `most_s`.
     """
     source = Video("video", path, every_s)
     try:

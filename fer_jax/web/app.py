@@ -5,7 +5,8 @@ POST /api/picture  an encoded picture; the response contains its faces
 POST /api/video    a video; the response has one line of JSON per frame while it is read
 
 Errors are {"error": {"code", "message", "facts"}}; in the response to a video, such a line is the
-last one. No input is kept: a picture stays in memory, a video in a file without a name.
+last one. No input is kept: a picture stays in memory, and a video is in a temporary file, which has
+no name on Linux and is deleted after the response on other systems.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Limits:
 
 
 class _Queue:
-    """Lets one analysis run at a time and a few wait; others are refused as "busy"."""
+    """Lets one analysis run at a time and a few requests wait; others are refused as "busy"."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -88,7 +89,7 @@ class _Queue:
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Reserves a place, from before the file is received until the response is complete."""
+        """Reserves a place in the queue, or refuses the request if the queue is full."""
         if self._inside > self._limits.waiting:
             raise _busy()
         self._inside += 1
@@ -99,7 +100,7 @@ class _Queue:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Waits for the turn of a request, and holds it while the file is analysed."""
+        """Waits until no other file is analysed; refuses the request after `patience_s`."""
         try:
             async with asyncio.timeout(self._limits.patience_s):
                 await self._lock.acquire()
@@ -174,7 +175,7 @@ def make_app(
 
 
 class _VideoEndpoint:
-    """Receives a video into a file without a name, and responds while it is read."""
+    """Receives a video into a temporary file, and sends the response while it is analysed."""
 
     def __init__(
         self, queue: _Queue, limits: Limits, read: Callable[[Path], Generator[Json, None, None]]
@@ -240,8 +241,8 @@ def _nameless_file() -> Iterator[tuple[IO[bytes], Path]]:
 async def _receive(request: Request, limits: Limits, into: IO[bytes], *, picture: bool) -> None:
     """Writes the body of a request to `into`.
 
-    A file of the wrong kind is received completely, since browsers read no response before that,
-    and discarded.
+    A file of the wrong kind is received completely and discarded, since browsers read no response
+    before they have sent it.
 
     Raises:
         RequestError: the file is empty, too large or of the wrong kind, or does not arrive.
@@ -302,7 +303,10 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
 
 
 def _tell(error: Exception) -> None:
-    """Prints the type of an unexpected error, but not its message, which may quote a file."""
+    """Prints the type of an unexpected error.
+
+    Its message, which may quote a file, is printed only for debugging.
+    """
     if console.debugging():
         console.say(*"".join(traceback.format_exception(error)).splitlines())
     console.warn(f"serve: a file could not be analysed ({type(error).__name__})")
@@ -324,7 +328,10 @@ class _WithHeaders:
 
 
 class _SameOrigin:
-    """Refuses requests from pages of other origins; programs send no origin and are served."""
+    """Refuses requests from pages of other origins, except GET and HEAD.
+
+    Requests without an origin, such as those of programs, are served.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -15,10 +15,10 @@ _PATIENCE_S = 3  # for answers that are under way when the server stops
 
 
 def listen(port: int) -> socket.socket:
-    """A listening socket on 127.0.0.1; `port` 0 picks a free one.
+    """A listening socket on 127.0.0.1; if `port` is 0, a free port is chosen.
 
     Raises:
-        UserError: the port is in use, or needs privileges.
+        UserError: the port cannot be used, e.g. because it is in use or needs privileges.
     """
     listener = socket.socket()
     try:
