@@ -38,8 +38,8 @@ class VICReg:
         augment: strengths of the augmentation.
 
     The two terms over the batch are more accurate in a larger batch; `accumulate` splits it. The
-    loss of each example is the distance between its views plus the two terms of the batch, so that
-    the mean is the loss of the paper.
+    loss of each example is the weighted sum of the distance between its views and the two terms, so
+    that its mean over the batch is the whole loss.
     """
 
     invariance: NotNegative = 1.0

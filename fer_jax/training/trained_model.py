@@ -209,8 +209,8 @@ class Model:
             fine: RGB, the same faces, of the side `gradients.SIDE`; needed if `reads_fine`.
 
         Returns:
-            The `width` features of the backbone, then those of its depths and the gradients, if
-            the task reads them.
+            The `width` features of the backbone, then those of its depths, both averaged over the
+            zooms, and the gradients; the last two only if the task reads them.
         """
         how = self._how(task)
         faces = [images]
