@@ -13,11 +13,13 @@ except for a person-relative model, which needs all faces of a person before it 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import fnmatch
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -41,6 +43,7 @@ from fer_jax.training.person_relative import NEUTRAL, least_faces
 
 BOX = ("x0", "y0", "x1", "y1")
 _PIXELS_AT_ONCE = 16_000_000  # in the frames of one batch: bounds memory on large photographs
+_BATCHES_AHEAD = 2  # batches that are analysed while the caller works on an earlier one
 T = TypeVar("T")
 
 
@@ -641,11 +644,16 @@ def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) 
 def _analysed(
     shots: Iterable[_Shot], analyse: _Analyse[T], most: int, skips: Skips
 ) -> Iterator[tuple[Source, Frame, T]]:
-    """Yields the result of `analyse` for each frame, except those that fail (see `skips`)."""
-    for batch in _batches(shots, most):
+    """Yields the result of `analyse` for each frame, except those that fail (see `skips`).
+
+    Threads analyse the next batches while the caller works on one, since one batch does not keep
+    all cores busy. Batches of one frame are answered at once, as a live camera needs.
+    """
+    ahead = _BATCHES_AHEAD if most > 1 else 0
+    for batch, future in _started(_batches(shots, most), analyse, ahead):
         found: list[T | None]
         try:
-            found = [*analyse(batch)]
+            found = [*future.result()]
         except UserError:
             raise
         except Exception:  # alone, each frame shows whether it is the cause
@@ -656,6 +664,27 @@ def _analysed(
         for (source, frame), analysis in zip(batch, found, strict=True):
             if analysis is not None:
                 yield source, frame, analysis
+
+
+def _started(
+    batches: Iterable[list[_Shot]], analyse: _Analyse[T], ahead: int
+) -> Iterator[tuple[list[_Shot], Future[list[T]]]]:
+    """The batches in order, each with its analysis, which runs in a thread.
+
+    Up to `ahead` more batches are analysed at the same time.
+    """
+    with ThreadPoolExecutor(max(ahead, 1), "analyse") as threads:
+        running: collections.deque[tuple[list[_Shot], Future[list[T]]]] = collections.deque()
+        try:
+            for batch in batches:
+                running.append((batch, threads.submit(analyse, batch)))
+                if len(running) > ahead:
+                    yield running.popleft()
+            while running:
+                yield running.popleft()
+        finally:
+            for _, future in running:
+                future.cancel()
 
 
 def _batches(shots: Iterable[_Shot], most: int) -> Iterator[list[_Shot]]:
