@@ -277,14 +277,20 @@ def _near(tested: _Tested) -> Iterator[Leak]:
 def _same_person(tested: _Tested) -> Iterator[Leak]:
     owners = tested.people[tested.rows]
     names, alike = likeness.people_alike(tested.faces.features, owners.tolist())
+
+    def crosses(test_person: str, train_person: str) -> bool:
+        return any(test_person in test and train_person in train for train, test in tested.sides)
+
     for i, j in zip(*np.nonzero(alike >= likeness.SAME_PERSON), strict=True):
         first, second = names[i], names[j]
-        if i != j and any(second in train and first in test for train, test in tested.sides):
-            pair = tuple(
-                tested.faces.files[np.flatnonzero(owners == name)[0]] for name in (first, second)
-            )
-            one, other = sorted((first, second))
-            yield Leak("same_person", one, other, float(alike[i, j]), pair)
+        if i == j or not crosses(first, second):
+            continue
+        if second < first and crosses(second, first):
+            continue  # each is tested in one of the folds: the pair is listed once
+        pair = tuple(
+            tested.faces.files[np.flatnonzero(owners == name)[0]] for name in (first, second)
+        )
+        yield Leak("same_person", first, second, float(alike[i, j]), pair)
 
 
 def _labelled(tested: _Tested, root: str) -> Iterator[Leak]:

@@ -183,12 +183,12 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
         table = pd.concat([table, tested], ignore_index=True)
         left_out = int((~table["emotion"].isin(shared)).sum())
         table = table[table["emotion"].isin(shared)].reset_index(drop=True)
-    if table["photo"].duplicated().any():
-        twice = table["photo"][table["photo"].duplicated()].iloc[0]
-        raise UserError(
-            f"cross_set: both sets contain a photograph with the id {twice}; rename the person in "
-            f"one of them, and run the stage photographs on it again"
-        )
+        if table["photo"].duplicated().any():
+            twice = table["photo"][table["photo"].duplicated()].iloc[0]
+            raise UserError(
+                f"cross_set: both sets contain a photograph with the id {twice}; rename the person in "
+                f"one of them, and run the stage photographs on it again"
+            )
     return LabelledPhotographs(table, config.image_size, records, left_out)
 
 

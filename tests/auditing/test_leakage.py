@@ -150,6 +150,13 @@ def test_people_under_two_ids_are_found(clean):
     person, table = tables.popitem()
     leaks = {(x.kind, x.tested, x.other) for x in leakage.audit(table, loso_folds(table))}
     assert leaks == {("same_person", person, "stranger")}
+    # If only the stranger is tested, the leak and its pictures start with the stranger.
+    is_stranger = (table["subject"] == "stranger").to_numpy()
+    fold = Fold(np.flatnonzero(~is_stranger), np.flatnonzero(is_stranger))
+    (leak,) = leakage.audit(table, [fold])
+    assert (leak.tested, leak.other) == ("stranger", person)
+    owner = dict(zip(table["file"], table["subject"], strict=True))
+    assert [owner[picture] for picture in leak.pictures] == ["stranger", person]
 
 
 def test_similar_ids_are_found(clean):
