@@ -1,14 +1,14 @@
-"""Schemas of the stages' configs: the type and range of every field, checked before a stage runs.
+"""Schemas of the stages' configs: the types and ranges of fields, checked before a stage runs.
 
 A file in configs/ builds a `ConfigDict`. `fer_jax.workdir.stage` passes it to `validated`, which
-looks up the schema by `config.stage`, and gives the stage the validated record. The schemas are
-frozen pydantic models:
+looks up the schema by `config.stage`; the stage gets the validated record. The schemas are frozen
+pydantic models:
 
     fields.py      types with ranges, and the base class of all models
-    faces.py       finding, cropping and selecting faces
-    training.py    tasks, backbone, optimizer: what the stages that train have in common
+    faces.py       settings for finding, cropping and selecting faces
+    training.py    fields shared by the stages that train: tasks, backbone, optimizer and others
     stages.py      one model for each stage
-    validation.py  checks a config, and words the errors
+    validation.py  validates a config, and formats the error messages
 """
 
 from fer_jax.schemas.fields import Stage

@@ -1,4 +1,4 @@
-"""The settings of finding, cropping and selecting faces."""
+"""Settings for finding, cropping and selecting faces."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ Luma: TypeAlias = Annotated[float, Field(ge=0, le=255)]
 
 
 class Detector(Section):
-    """The settings of MTCNN.
+    """Settings of the face detector, MTCNN.
 
     Attributes:
-        min_face: side in pixels of the smallest faces to detect. Below 12, the detector enlarges
-            the picture. A larger value is faster and misses only smaller faces. If pictures are
-            reduced first, it counts in pixels of the original picture.
-        factor: scale from one level of the pyramid to the next.
-        thresholds: the lowest scores that pass the networks P-Net, R-Net and O-Net.
-        max_faces: the maximum number of faces per image, those with the highest scores; 0: all.
+        min_face: side in pixels of the smallest faces to search for. The larger it is, the faster
+            the search. Below 12, the detector enlarges the picture. If a picture is reduced before
+            it is searched, this is a size in the original picture.
+        factor: scale of each level of the image pyramid relative to the previous level.
+        thresholds: scores that a candidate must exceed in the networks P-Net, R-Net and O-Net.
+        max_faces: maximum number of faces per image; those with the highest scores are kept. 0:
+            all.
     """
 
     min_face: Annotated[int, Field(ge=6, le=4096)] = 40
@@ -35,7 +36,7 @@ class Crop(Section):
 
     Attributes:
         size: side of the crop in pixels.
-        margin: margin around the face, as a fraction of the template's side.
+        margin: margin on each side of the face, as a fraction of the template's side.
     """
 
     size: Annotated[int, Field(ge=8, le=4096)]
@@ -46,8 +47,9 @@ class Negatives(Section):
     """Crops without a face, on which a verifier is trained.
 
     Attributes:
-        per_frame: the maximum number of crops of the background of each sampled frame.
-        floor: candidates that the detector rejects are stored if their score is at least this.
+        per_frame: maximum number of background crops from each sampled frame.
+        floor: the detector's score above which a rejected candidate is stored, unless it overlaps
+            a face.
     """
 
     per_frame: Annotated[int, Field(ge=0, le=1000)]
@@ -55,17 +57,19 @@ class Negatives(Section):
 
 
 class Limits(Section):
-    """Limits for crops to be kept; the defaults keep all. Reasons for rejection are in quotes.
+    """Limits that a crop must meet to be kept; the defaults keep all crops.
+
+    The reasons for removal are in quotes.
 
     Attributes:
-        min_size: minimum of the shorter side of a face in pixels; "small" below.
-        min_sharpness: see `fer_jax.faces.quality.sharpness`; "blurred" if it is below.
+        min_size: minimum length in pixels of the shorter side of a face's box; "small" below.
+        min_sharpness: minimum of `fer_jax.faces.quality.sharpness`; "blurred" below.
         min_brightness, max_brightness: limits of the mean luma; "dark" below, "bright" above.
-        max_yaw: degrees to either side; "turned" if it is above.
-        min_hash_distance: in how many bits a crop's hash must differ from the hashes of all crops
-            that were kept from its track; "duplicate" if it differs in fewer.
-        per_track: how many crops of a track are kept, evenly spread over it; the others are
-            "thinned". 0 keeps all.
+        max_yaw: maximum yaw of the head in degrees, to either side; "turned" above.
+        min_hash_distance: minimum number of bits, of 64, in which the hash of a crop differs from
+            those of the earlier crops of its track that are not removed; "duplicate" below.
+        per_track: maximum number of crops that are kept of a track, evenly spread over those that
+            meet the other limits; the others are "thinned". 0 keeps all.
     """
 
     min_size: NotNegative = 0.0

@@ -21,18 +21,17 @@ from fer_jax.errors import UserError
 
 T = TypeVar("T")
 CROSS_FIELD = "cross_field"  # error type; its context contains the faults as (field, message)
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # of sections and tasks
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # for sections and tasks
 NESTED = "nested"  # error type; its context contains the errors of tasks and backbones
 
 
 class Section(BaseModel):
-    """A config, or a part of one with fields of its own.
+    """Base class of the stages' configs and of the sections in them.
 
-    Types are strict: an int is accepted for a float and a list for a tuple, nothing else is
-    converted. So a bool is not an int, a text is not a number, and NaN and infinity are not numbers
-    either. Unknown fields are errors. A default is defined only in the schema: the code that uses a
-    field reads it from the record.
-    Defaults are not written into `config.json`.
+    Types are strict: an int is accepted for a float, and a list for a tuple of the type `Items`;
+    values of other types are not converted. So a bool is not accepted for an int or a text for a
+    number; nor are NaN and infinity. Unknown fields are errors unless the class allows them.
+    Defaults of the schema are not written to `config.json`.
     """
 
     model_config = ConfigDict(frozen=True, **STRICT)
@@ -45,9 +44,10 @@ class Section(BaseModel):
         yield from ()
 
     def faults_of_parts(self) -> Iterator[tuple[str, str]]:
-        """Yields (field, message) for each violated rule that needs classes of tasks or backbones.
+        """Yields (field, message) for each violated rule that depends on a task or backbone.
 
-        It is called after `faults`, and only if tasks and backbones are checked (`with_parts`).
+        It is called after `faults`, and only if the fields of tasks and backbones are checked too
+        (see `with_parts`).
         """
         yield from ()
 
@@ -62,7 +62,7 @@ class Section(BaseModel):
 
 
 def with_parts(info: Any) -> bool:  # a pydantic ValidationInfo
-    """Whether tasks and backbones also check their own fields, which imports their modules."""
+    """Whether the fields of tasks and backbones are checked too, which imports their modules."""
     return info.context is None or bool(info.context["parts"])
 
 
@@ -70,18 +70,19 @@ def contradiction(*faults: tuple[str, str]) -> PydanticCustomError:
     """The error that a validator raises for violated rules that combine fields.
 
     Args:
-        *faults: a field and the message about it.
+        *faults: pairs of a field and the message about it.
     """
     return PydanticCustomError(CROSS_FIELD, "fields contradict", {"faults": list(faults)})
 
 
 @contextlib.contextmanager
 def collected(errors: list[Any], *place: str) -> Iterator[None]:
-    """Catches the errors of a record that the block makes, and appends them to `errors`.
+    """Catches a `ValidationError` or `UserError` of the block, and appends its details to `errors`.
 
     Args:
-        errors: the list to append to.
-        *place: the names of the fields that lead to the record.
+        errors: the list to append to, of dictionaries like those of pydantic.
+        *place: the names of the fields, from the outermost, that lead to the record which the block
+            validates.
     """
     try:
         yield
@@ -93,7 +94,7 @@ def collected(errors: list[Any], *place: str) -> Iterator[None]:
 
 
 def raise_collected(errors: list[Any]) -> None:
-    """Raises the collected errors, if there are any; to be called in a validator."""
+    """Raises one error with all collected errors, if there are any; to be called in a validator."""
     if errors:
         text = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in errors)
         raise PydanticCustomError(NESTED, "{text}", {"text": text, "errors": errors})
@@ -107,19 +108,20 @@ class Stage(Section):
     stage: str
 
     def inputs(self) -> list[str]:
-        """The paths that the stage reads: files, folders, or workdirs of other stages.
+        """The values of the fields that name inputs: paths of files, folders or workdirs.
 
-        Fields that are not set give empty paths.
+        A value is "" if the field is not set, and may be the name of published weights, such as
+        "starter".
         """
         return []
 
     def unset(self) -> Iterator[tuple[str, str]]:
-        """Yields (field, what to set it to) for each field that must be set and is not."""
+        """Yields (field, what to set it to) for each required field that is not set."""
         yield from ()
 
 
 def refuse(message: LiteralString, is_wrong: Callable[[Any], bool]) -> AfterValidator:
-    """A validator that refuses the values for which `is_wrong` is true, with this message."""
+    """A validator that refuses the values for which `is_wrong` is true, with `message`."""
 
     def check(value: T) -> T:
         if is_wrong(value):
@@ -134,7 +136,7 @@ def _in_lower_case(value: Any) -> Any:
 
 
 AnyCase = BeforeValidator(_in_lower_case)
-"""Marks a choice in which case does not matter; it is converted to lower case."""
+"""Marks a choice that may be in upper case; it is converted to lower case."""
 Reference = Annotated[Literal["", "mean", "balanced", "neutral"], AnyCase]
 """The kind of a person's reference; see `fer_jax.training.person_relative`."""
 
@@ -171,12 +173,12 @@ CountFromOne = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Batch = Annotated[int, Field(ge=1, le=65_536)]
 Workers = Annotated[int, Field(ge=0, le=1024)]
 Folds = Annotated[int, Field(ge=2, le=1_000_000)]
-# NumPy, scikit-learn and the state of a training take unsigned integers of 32 bits.
+# NumPy, scikit-learn and the training state take seeds as unsigned integers of 32 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[Items[Seed], Field(min_length=1), Unique]
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
-LongestSide = Annotated[int, Field(ge=32, le=65_535)]  # pixels; that many fit into a JPEG file
+LongestSide = Annotated[int, Field(ge=32, le=65_535)]  # pixels; the maximum is that of JPEG
 ZeroOrLongestSide = Annotated[
     int,
     refuse(

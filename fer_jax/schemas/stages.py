@@ -1,4 +1,4 @@
-"""One schema for each stage; the docstrings in configs/ say what the fields mean."""
+"""One schema for each stage; the comments in configs/ say what most of the fields mean."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ BuiltInMethod: TypeAlias = Literal["auto", "fine_tune", "tuned_probe", "probe", 
 
 
 def _built_in_or_dotted(name: str) -> str:
-    """A dotted name, unchanged, or the name of a built-in method in lower case."""
+    """`name` itself if it contains a dot; otherwise the name of a built-in method in lower case.
+
+    Raises:
+        PydanticKnownError: there is no built-in method of that name.
+    """
     known, lower = get_args(BuiltInMethod), name.strip().lower()
     if "." not in name and lower not in known:
         *others, last = map(repr, known)
@@ -68,7 +72,7 @@ FewPeople: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class Render(Stage):
-    """Pictures of generated people; fer_jax/stages/render.py."""
+    """Config of `render`, which draws generated people; fer_jax/stages/render.py."""
 
     stage: Literal["render"]
     clips: Clips
@@ -90,11 +94,11 @@ class Render(Stage):
 
 
 class Newcomers(Section):
-    """Other people, on whom the final model is tried.
+    """A group of generated people; in `newcomers`, those on whom the final model is tried.
 
     Attributes:
-        first_person: the number of the first person.
-        people: number of people.
+        first_person: the number of the first person; those of the others follow.
+        people: how many people there are in the group.
     """
 
     first_person: Person
@@ -102,13 +106,19 @@ class Newcomers(Section):
 
 
 class Portraits(Newcomers):
-    """People in labelled photographs, with `per_emotion` photographs of each emotion."""
+    """People in labelled photographs, with `per_emotion` photographs of each person and emotion."""
 
     per_emotion: FewPeople
 
 
 class Clips(Portraits):
-    """People in clips, with `per_emotion` clips of each emotion."""
+    """People in clips, with `per_emotion` clips of each person and emotion.
+
+    Attributes:
+        frames: number of frames of each clip.
+        fps: frames per second.
+        scenes: number of further clips, which show no people.
+    """
 
     frames: Annotated[int, Field(ge=1, le=100_000)]
     fps: Annotated[int, Field(ge=1, le=240)]
@@ -116,7 +126,10 @@ class Clips(Portraits):
 
 
 class Photographs(Stage):
-    """Labelled photographs; fer_jax/stages/photographs.py."""
+    """Config of `photographs`, which finds faces in labelled photographs.
+
+    See fer_jax/stages/photographs.py.
+    """
 
     stage: Literal["photographs"]
     photos: Text
@@ -144,7 +157,7 @@ class Photographs(Stage):
 
 
 class Extract(Stage):
-    """Faces in videos; fer_jax/stages/extract.py."""
+    """Config of `extract`, which finds the faces in videos; fer_jax/stages/extract.py."""
 
     stage: Literal["extract"]
     videos: Text
@@ -174,7 +187,7 @@ class Extract(Stage):
 
 
 class Train(Training):
-    """Pretraining and the verifier; fer_jax/stages/train.py."""
+    """Config of `train`, which pretrains a network or trains the verifier; see stages/train.py."""
 
     stage: Literal["train"]
     faces: Text = ""
@@ -204,7 +217,10 @@ class Train(Training):
 
 
 class Refine(Stage):
-    """Faces on which detector and verifier agree; fer_jax/stages/refine.py."""
+    """Config of `refine`, which keeps the faces that detector and verifier accept.
+
+    See fer_jax/stages/refine.py.
+    """
 
     stage: Literal["refine"]
     faces: Text
@@ -234,10 +250,11 @@ class Refine(Stage):
 
 
 class Inner(Section):
-    """Selection within a fold, on training people that are held out for it.
+    """Selection of steps and temperature within a fold, on validation people.
 
     Attributes:
-        share: share of the training people who are held out for the selection; 0 selects nothing.
+        share: share of the training people who are held out for the selection, if the labels
+            define no validation people. 0: nothing is selected.
         checkpoints: fractions of the training steps, one of which is selected.
     """
 
@@ -246,12 +263,12 @@ class Inner(Section):
 
 
 class Longer(Section):
-    """The training of a network that has never learned emotions, for the method `auto`.
+    """How the method `auto` trains a network that has never learned emotions.
 
     Attributes:
         epochs: passes over the training faces, but at least min_steps training steps.
         min_steps: the minimum number of training steps.
-        learning_rate: its peak, after the warm-up.
+        learning_rate: the peak of the learning rate, which it reaches after the warm-up.
     """
 
     epochs: Annotated[float, Field(ge=0, le=1e6)] = 40.0
@@ -260,7 +277,7 @@ class Longer(Section):
 
 
 class LabelledFaces(Stage):
-    """Labelled faces and how they are split; fer_jax/crossval/labelled_faces.py."""
+    """The fields that select labelled faces and their folds; see crossval/labelled_faces.py."""
 
     photographs: Text
     test_photographs: Text
@@ -273,7 +290,7 @@ class LabelledFaces(Stage):
         if self.protocol == "cross_set" and not self.test_photographs:
             yield (
                 "test_photographs",
-                "must be a workdir with the people to test on for protocol='cross_set'",
+                "must be a workdir with the test people if protocol='cross_set'",
             )
         if self.protocol != "cross_set" and self.test_photographs:
             yield "protocol", "must be 'cross_set' if test_photographs is set"
@@ -287,7 +304,7 @@ class LabelledFaces(Stage):
 
 
 class Crossval(Training, LabelledFaces):
-    """Cross-validation; fer_jax/stages/crossval.py."""
+    """Config of `crossval`, which trains and tests emotion models; fer_jax/stages/crossval.py."""
 
     stage: Literal["crossval"]
     seeds: Seeds
@@ -339,11 +356,11 @@ class Crossval(Training, LabelledFaces):
 
     @property
     def trains_network(self) -> bool:
-        """Whether the built-in method trains a network in each fold."""
+        """Whether `method` is a built-in method that trains a network; False for a plugin."""
         return self.method in ("auto", "fine_tune", "tuned_probe")
 
     def inits(self) -> dict[int, str]:
-        """The path of the initial weights by seed: `init` with the seed in place of `{seed}`."""
+        """The initial weights of each seed: `init`, with `{seed}` replaced by the seed."""
         return {seed: self.init.replace("{seed}", str(seed)) for seed in self.seeds}
 
     def inputs(self) -> list[str]:
@@ -351,7 +368,7 @@ class Crossval(Training, LabelledFaces):
 
 
 class Audit(LabelledFaces):
-    """The search for leakage; fer_jax/stages/audit.py."""
+    """Config of `audit`, which searches for leakage; fer_jax/stages/audit.py."""
 
     stage: Literal["audit"]
     run: Text = ""
@@ -369,23 +386,27 @@ class Audit(LabelledFaces):
     def faults(self) -> Iterator[tuple[str, str]]:
         yield from LabelledFaces.faults(self)
         if self.run and (self.photographs or self.test_photographs or self.init):
-            yield "run", "says which photographs and which init; leave those fields out"
+            yield (
+                "run",
+                "already determines photographs, test_photographs and init; leave those fields out",
+            )
 
 
 class Bootstrap(Section):
-    """Intervals by resampling people; fer_jax/metrics/bootstrap.py.
+    """Settings of the bootstrap over people; fer_jax/metrics/bootstrap.py.
 
     Attributes:
         samples: the number of bootstrap samples.
         seed: determines the samples.
     """
 
-    samples: Annotated[int, Field(ge=40, le=10_000_000)]  # one beyond each end of a 95 % interval
+    # 40 samples leave one beyond each end of a 95 % interval.
+    samples: Annotated[int, Field(ge=40, le=10_000_000)]
     seed: Seed
 
 
 class Evaluate(Stage):
-    """Measures and report; fer_jax/stages/evaluate.py."""
+    """Config of `evaluate`, which measures runs and writes the report; see stages/evaluate.py."""
 
     stage: Literal["evaluate"]
     runs: Annotated[dict[Name, Text], Field(min_length=1)]
@@ -407,7 +428,7 @@ class Evaluate(Stage):
 
 
 class Study(Stage):
-    """The table of a study; fer_jax/stages/study.py."""
+    """Config of `study`, which compares methods in several settings; fer_jax/stages/study.py."""
 
     stage: Literal["study"]
     runs: Annotated[dict[Name, dict[Name, Text]], Field(min_length=1)]
@@ -429,7 +450,7 @@ class Study(Stage):
 
 
 class Predict(Stage):
-    """Emotions in pictures and videos; fer_jax/stages/predict.py."""
+    """Config of `predict`, which reads emotions in pictures and videos; see stages/predict.py."""
 
     stage: Literal["predict"]
     model: Text
@@ -441,7 +462,7 @@ class Predict(Stage):
     coverage: Share = 0.0
     every_s: Seconds
     smoothing_s: Seconds = 0.5
-    max_side: ZeroOrLongestSide  # 0: as the model was trained
+    max_side: ZeroOrLongestSide  # 0: the value in the model's record
     batch: Batch
     annotate: bool
     language: LanguageCode = "en"
@@ -450,13 +471,13 @@ class Predict(Stage):
         if self.min_confidence and self.coverage:
             yield "coverage", "contradicts min_confidence; set only one of them"
         if self.camera and not (self.camera.isdecimal() and len(self.camera) < 4):
-            yield "camera", "must be the number of a camera, 0 for the first one"
+            yield "camera", "must be the number of a camera, from 0 (the first one) to 999"
         if self.camera and self.input:
             yield "camera", "contradicts input; set only one of them"
         if self.camera and self.people:
             yield (
                 "people",
-                "needs all faces of a person in advance, so it cannot be used with camera",
+                "needs all faces of a person in advance, so it cannot be combined with camera",
             )
 
     def inputs(self) -> list[str]:
@@ -470,7 +491,7 @@ class Predict(Stage):
 
 
 class Export(Stage):
-    """A model as files that other programs run; fer_jax/stages/export.py."""
+    """Config of `export`, which writes a model for other programs; fer_jax/stages/export.py."""
 
     stage: Literal["export"]
     model: Text
@@ -487,7 +508,7 @@ class Export(Stage):
 
 
 class Serve(Stage):
-    """A web page on this computer; fer_jax/stages/serve.py."""
+    """Config of `serve`, which serves a web page on this computer; fer_jax/stages/serve.py."""
 
     writes: ClassVar[bool] = False
 
@@ -509,7 +530,10 @@ class Serve(Stage):
 
 
 class ImagenetCheck(Stage):
-    """Comparison of published weights with their published accuracy; stages/imagenet_check.py."""
+    """Config of `imagenet_check`, which measures the accuracy of published weights.
+
+    See fer_jax/stages/imagenet_check.py.
+    """
 
     stage: Literal["imagenet_check"]
     weights: Text
@@ -530,7 +554,7 @@ class ImagenetCheck(Stage):
 
 
 class Remove(Stage):
-    """Removal of a person; fer_jax/stages/remove.py."""
+    """Config of `remove`, which deletes all data of a person; fer_jax/stages/remove.py."""
 
     stage: Literal["remove"]
     remove: Text
@@ -558,21 +582,22 @@ _NEEDED = {
 
 
 class Pipeline(Stage):
-    """A pipeline of steps, which are checked too.
+    """Config of `pipeline`; the configs of its steps are validated too.
 
     It may have further fields of any name; steps refer to them in braces, as in "{photos}".
 
     Attributes:
         needs: fields that must be set before the pipeline starts.
-        order: the steps that run, in this order.
-        optional: steps that are left out, with a warning, if they cannot run on these data.
+        order: names of the steps that run, in this order.
+        optional: steps that are left out, with a warning, if they do not apply to these data.
         steps: the config of each step by its name.
         language: language of messages, pictures and the report: "en" or "fa" (Persian).
         videos: the folder of your videos.
         photos: the folder or table of your labelled photographs.
         pool: a workdir of `extract` or `refine` with unlabelled faces for pretraining.
-        people: a workdir of `photographs`: the people on whom the methods are compared.
-        low_shot: a workdir of `photographs` with the splits train and test, for few labels.
+        people: a workdir of `photographs` with the people on whom the methods are compared.
+        low_shot: a workdir of `photographs` with the splits train and test, for the comparison
+            with few labels.
         imagenet: a weight file of ImageNet, or "imagenet", for the method of that name.
         pool_variant: which faces of the pool are used: "refined" (kept by `refine`) or "all".
         pretrain_epochs: passes over the pool in each pretraining.
@@ -589,7 +614,7 @@ class Pipeline(Stage):
     steps: dict[Name, Step]
     language: LanguageCode = "en"
 
-    # Fields of the shipped pipelines and studies.
+    # Fields that only some of the pipelines and studies in configs/ use.
     videos: Text = ""
     photos: Text = ""
     pool: Text = ""

@@ -1,4 +1,4 @@
-"""Tasks, backbone and optimizer: what the stages that train have in common."""
+"""Fields that the stages which train have in common, such as tasks, backbone and optimizer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FloatType: TypeAlias = Literal["auto", "", "float16", "bfloat16", "float32", "fl
 
 
 class Task(Section):
-    """A task's weight; all other fields are defined and checked by the task.
+    """The weight of a task; its other fields are defined and checked by the task.
 
     Attributes:
         weight: the factor of the task's loss in the total loss.
@@ -50,7 +50,7 @@ class Task(Section):
 
     weight: Positive = 1.0
 
-    _own: dict[str, Any] = PrivateAttr(default_factory=dict)  # with defaults, if they are known
+    _own: dict[str, Any] = PrivateAttr(default_factory=dict)  # set if its own fields were checked
 
     @model_serializer(mode="wrap")
     def _with_defaults(self, dump: Any, info: Any) -> dict[str, Any]:
@@ -61,27 +61,27 @@ class Task(Section):
 class Tasks(Section):
     """The tasks to learn, by name: modules in fer_jax/tasks, or dotted names of other modules.
 
-    The fields of a module outside this package are checked when the task is made.
+    The fields of a task with a dotted name are checked when the task is made.
     """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Task]
 
     def named(self) -> frozenset[str]:
-        """The names of the tasks that are to be learned."""
+        """The names of the tasks."""
         return frozenset(self.__pydantic_extra__)
 
     def fields(self) -> dict[str, dict[str, Any]]:
         """The weight and the fields of each task, by the task's name, in alphabetical order.
 
-        A task of this package has all of its fields; a task of another module has those that are
-        set in the config.
+        A task of this package has all of its fields, if they were checked (see `with_parts`); other
+        tasks have those that are set in the config.
         """
         tasks = self.__pydantic_extra__
         return {name: tasks[name].model_dump() for name in sorted(tasks)}
 
     def comparing(self) -> list[str]:
-        """The tasks of this package that compare the images of a batch with each other."""
+        """The names of the tasks of this package that compare the images of a batch."""
         return [
             name for name in sorted(self.named()) if "." not in name and _compares(_load_task(name))
         ]
@@ -129,17 +129,19 @@ def _compares(task: Any) -> bool:
 
 
 class Backbone(Section):
-    """The network's input, and its backbone.
+    """The backbone, its input, and the dropout of its features.
 
     All other fields, such as `width`, are defined and checked by the backbone.
 
     Attributes:
-        name: a file in fer_jax/models/, or a dotted module; see fer_jax/models/backbone.py.
+        name: a module in fer_jax/models/, or the dotted name of any module; see
+            fer_jax/models/backbone.py.
         grey: whether the backbone's input is one channel of luma instead of RGB.
-        normalise: "inception" is x / 127.5 - 1; "per_image" gives each image mean 0 and variance 1.
+        normalise: "inception" is x / 127.5 - 1; "per_image" gives each image mean 0 and, unless
+            its standard deviation is below 1 of 255, variance 1.
         dropout: dropout rate of the pooled features.
-        dtype: type of the computation; "auto" is bfloat16 on GPU and TPU, and the input's type on
-            CPU.
+        dtype: type of the backbone's computation; "auto" is bfloat16 on GPU and TPU, and the type
+            of the normalised input on CPU, as is "".
     """
 
     model_config = ConfigDict(extra="allow")
@@ -154,7 +156,10 @@ class Backbone(Section):
 
     @property
     def own(self) -> Any:
-        """The backbone's own fields, a `fer_jax.models.backbone.BackboneSettings`."""
+        """The fields that the backbone defines, a `fer_jax.models.backbone.BackboneSettings`.
+
+        It is not set if these fields were not checked (see `with_parts`).
+        """
         return self._own
 
     @model_validator(mode="wrap")
@@ -178,17 +183,17 @@ class Backbone(Section):
 
 
 class Optimizer(Section):
-    """AdamW; see fer_jax/training/optimizer.py.
+    """Settings of AdamW; see fer_jax/training/optimizer.py.
 
     Attributes:
-        learning_rate: its peak, after the warm-up.
+        learning_rate: the peak of the learning rate, which it reaches after the warm-up.
         warmup: share of the steps in which the learning rate rises to its peak.
         weight_decay: AdamW's weight decay of kernels.
         clip: the maximum global norm of the gradients; larger ones are scaled down.
         backbone_rate: factor for the learning rate of the backbone.
-        layer_decay: factor for the learning rate, once for each block from the parameter's own to
-            the last one before the heads.
-        freeze: patterns of paths of parameters that are not trained.
+        layer_decay: factor for the learning rate of a parameter of the backbone, applied once for
+            each stage of the backbone from that of the parameter to the last one.
+        freeze: shell patterns; parameters whose paths match one are not trained.
         average: decay of a running average of the parameters; 0: none.
     """
 
@@ -206,7 +211,8 @@ class Batches(Section):
     """The batch size over all processes, and how a batch is distributed over the devices.
 
     Attributes:
-        accumulate: number of parts that are computed one after the other, to save memory.
+        accumulate: number of parts of a batch that are computed one after the other, to save
+            memory.
         fsdp: number of devices that share one copy of the parameters.
     """
 
@@ -221,7 +227,7 @@ class Loop(Batches):
     Attributes:
         log_every: steps between the logged figures; 0: only at the end.
         evaluate_every: steps between evaluations on validation data; 0: only at the end.
-        checkpoint_every_s: seconds between checkpoints.
+        checkpoint_every_s: minimum number of seconds between checkpoints.
         wandb: the project of Weights & Biases to which figures are sent; "" for none.
     """
 
@@ -232,7 +238,7 @@ class Loop(Batches):
 
 
 class Training(Stage, Loop):
-    """A config that trains a network."""
+    """Base class of the configs of stages that train a network."""
 
     tasks: Tasks
     backbone: Backbone
@@ -256,8 +262,8 @@ class Training(Stage, Loop):
         if comparing and self.batch_size // self.accumulate < 2:
             yield (
                 "batch_size",
-                f"must be at least 2 for each of the accumulate={self.accumulate} parts, since "
-                f"{comparing[0]} compares the images of a part",
+                f"must be at least 2 for each of the accumulate={self.accumulate} parts of a "
+                f"batch, since {comparing[0]} compares the images of a part",
             )
 
     def too_small(self, image_size: int) -> str:
@@ -285,9 +291,10 @@ class Data(Section):
     Attributes:
         dataset: the name of a data set in datasets/, or a dotted module name.
         config: the name of one of its configs; "" for the first one.
-        root: the folder that the data set reads.
+        root: the folder that the data set reads; "" if it reads only further folders.
         image_size: side in pixels of the network's input.
         cache: whether all images are decoded once and kept in memory.
+        folders: folders of further images, for the data sets that read them.
     """
 
     dataset: Name
@@ -304,7 +311,7 @@ class Data(Section):
 
     @property
     def place(self) -> str:
-        """The location of the images: `root`, or the first of the folders if `root` is empty."""
+        """The location of the images: `root` or, if it is empty, the first folder that is set."""
         return self.root or next(iter(self.given_folders.values()), "")
 
 
@@ -314,8 +321,9 @@ class Probe(Section):
     Attributes:
         photographs: a workdir of the stage photographs; "" for no probes.
         neighbours: number of nearest neighbours that vote.
-        folds: number of folds of people, at most that of the people.
-        most: maximum number of photographs; whole people are left out.
+        folds: number of folds of people; if there are fewer people, their number.
+        most: maximum number of photographs, unless two people have more. If there are more, whole
+            people are left out.
     """
 
     photographs: Text

@@ -33,11 +33,12 @@ def validated(
 
     Args:
         config: with the field `stage`.
-        parts: whether tasks and backbones check their own fields too, which imports JAX. Otherwise
-            the record is not complete.
+        parts: whether the fields of tasks and backbones are checked too, which imports JAX.
+            Otherwise the record lacks their defaults.
 
     Raises:
-        UserError: names every field that is unknown, missing, of a wrong type or out of range.
+        UserError: fields are unknown, missing, of a wrong type, out of range or contradictory; the
+            message lists up to ten problems.
     """
     schema = STAGES.get(str(config.get("stage")))
     if schema is None:
@@ -50,7 +51,7 @@ def validated(
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The values of a `config.json` with all defaults; None if they fit no schema."""
+    """The values of a `config.json` with all defaults; None if its stage has no matching schema."""
     schema = STAGES.get(str(values.get("stage")))
     try:
         return schema.model_validate(values).model_dump() if schema else None
@@ -61,13 +62,13 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any] | None:
 def explain(
     error: ValidationError, given: Any, schema: type[BaseModel] = BaseModel, prefix: str = ""
 ) -> str:
-    """All problems in one line, each with the name of its field; at most ten are listed.
+    """The problems in one line, each with the name of its field; from the eleventh on, a count.
 
     Args:
         error: what pydantic raised.
         given: the values that were validated.
         schema: what they were validated against; used to suggest similar fields.
-        prefix: what the names of fields begin with.
+        prefix: put before the name of each field, e.g. "--config".
     """
     problems = list(dict.fromkeys(_problems(error, given, schema, prefix)))
     further = len(problems) - _MOST_PROBLEMS
@@ -106,7 +107,7 @@ def _is_in_a_step(location: _Location) -> bool:
 
 
 def _flat(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """The errors; those of nested records get the location of the record in the config."""
+    """The errors of `details`, with each error of the type `NESTED` replaced by those in it."""
     for detail in details:
         if detail["type"] != NESTED:
             yield detail
@@ -116,7 +117,7 @@ def _flat(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 
 def _without_tags(location: _Location) -> _Location:
-    """The value's location in the config, without the stage that selected the step's schema."""
+    """`location` without the names of stages that pydantic inserts after the names of steps."""
     place = list(location)
     for index in range(len(place) - 3, -1, -1):
         if place[index] == "steps" and place[index + 2] in STAGES:
@@ -154,6 +155,6 @@ def _message(detail: ErrorDetails) -> str:
 
 
 def _name(place: _Location, prefix: str) -> str:
-    """A field as it is written on the command line; a key with dots is put in brackets."""
+    """The name of a field, as on the command line; a key with dots is quoted in brackets."""
     parts = (f'["{key}"]' if "." in str(key) else f".{key}" for key in place)
     return (prefix + "".join(parts)).lstrip(".")

@@ -348,7 +348,7 @@ def test_the_audit_of_a_run_uses_its_photographs_folds_and_models(trained_run, f
 def test_a_workdir_without_one_cross_validation_cannot_be_audited(trained_run, faces, tmp_path):
     with pytest.raises(UserError, match=r"_faces contains no cross-validation; set --config\.run"):
         audit.run(audited(faces), tmp_path / "w")
-    with pytest.raises(UserError, match=r"run=.* says which photographs and which init; leave"):
+    with pytest.raises(UserError, match=r"run=.* already determines photographs, .*; leave those"):
         audit.run(audited(trained_run[0], init="starter"), tmp_path / "w")
     for name, folds in (("a", 2), ("b", 3)):
         (tmp_path / "p" / name).mkdir(parents=True)
