@@ -1,7 +1,7 @@
-"""Emotions from Persian faces: self-supervised pretraining and honest evaluation in JAX.
+"""Emotions from faces: self-supervised pretraining, and evaluation on held-out people, in JAX.
 
-The public names are those in `__all__`; docs/python.md shows each. They are imported when they are
-first used, so that `import fer_jax` takes no time.
+The public names are those in `__all__`; docs/python.md explains them by example. They are imported
+when they are first used, so that `import fer_jax` itself is fast.
 """
 
 from __future__ import annotations

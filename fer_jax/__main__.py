@@ -1,4 +1,4 @@
-"""`python -m fer_jax` is the command `fer-jax`."""
+"""Makes `python -m fer_jax` run the command `fer-jax`."""
 
 from fer_jax import command_line
 

@@ -2,7 +2,8 @@
 
 A run is one process unless several are configured: by the flags of `launch.py`, by the variables
 JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by Slurm, Open MPI or a TPU slice.
-Several processes run the same program with the same workdir, and only process 0 writes to it.
+Several processes run the same program with the same workdir. Only process 0 writes to it, except
+for checkpoints, which all processes save together.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def compiler_options() -> dict[str, str | bool]:
 
     On CPU, JAX 0.10 and 0.11 compute unpadded convolutions with YNNPACK. For the gradients of
     kernels over large images it takes up to 15 times as long as Eigen. With these options, Eigen
-    computes the convolutions, and YNNPACK only the matrix products.
+    computes the convolutions, and YNNPACK only the matrix products. On other platforms there are
+    none.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -34,7 +36,7 @@ def compiler_options() -> dict[str, str | bool]:
 
 
 def run_once_options() -> dict[str, str | bool]:
-    """XLA's options for programs that run once, for which fast compilation matters most."""
+    """XLA's options for fast compilation on CPU, for programs that run only once; else none."""
     if jax.default_backend() != "cpu":
         return {}
     return {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
@@ -44,6 +46,8 @@ def prepare(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
     """Sets the cache of compiled programs, and connects to the other processes if there are any.
+
+    Arguments that are None are read from the environment (see the top of this module).
 
     Args:
         coordinator: "HOST:PORT" of process 0, or "auto": JAX detects it from the cluster.
@@ -122,8 +126,8 @@ def first_one_then_the_others(place: str) -> Iterator[None]:
 def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator[None]:
     """With several processes, an error in one process ends it at once, and thereby the others.
 
-    Otherwise they would wait for each other forever. The error is reported before the end, as by
-    `failures.report` with this `workdir`.
+    Otherwise they would wait for each other forever. `failures.report` reports the error first,
+    with this `workdir`. A `TerminatedError`, which all processes raise, is only passed on.
     """
     try:
         yield
@@ -173,8 +177,8 @@ def _connect(
     except Exception as error:  # the type depends on the cluster
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
-            f"cannot connect to the other processes at {coordinator or 'the cluster'} ({reason}); "
-            f"start all of them, each with the same address and its own --process_id"
+            f"cannot connect to the other processes{f' at {coordinator}' if coordinator else ''} "
+            f"({reason}); start all of them, each with the same address and its own --process_id"
         ) from error
 
 

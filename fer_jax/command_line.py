@@ -35,16 +35,16 @@ _CONFIG = config_flags.DEFINE_config_file(
     "The config file, e.g. configs/pipeline.py, or the config.json of an earlier run.",
     lock_config=True,
 )
-# The first of these that a config has.
+# FILE sets the first of these fields that the config has.
 _FILE_FIELDS = {"input": "one file or folder", "model": "one model", "run": "one workdir"}
 _SHORT_HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort"}
 _HELP = {*_SHORT_HELP, "-helpfull", "--helpfull"}
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder that the stage reads and writes.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder for the results of the stage.")
 _FREE = flags.DEFINE_bool(
-    "free_workdir", False, "Take DIR-2, DIR-3, ... if the workdir DIR belongs to another config."
+    "free_workdir", False, "Use DIR-2, DIR-3, ... if the workdir DIR belongs to another config."
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT of process 0 of several, or auto (docs/many_hosts.md)."
+    "coordinator_address", None, 'HOST:PORT of process 0, or "auto" (docs/many_hosts.md).'
 )
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "The number of processes of this run.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "The number of this process, from 0.")
@@ -76,14 +76,15 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
 
     NAME is the config file of that name in `configs`, FILE is the value of the first of the fields
     `input`, `model` and `run` that the config has, and --FIELD=VALUE or --FIELD VALUE means
-    --config.FIELD=VALUE. The default workdir is work/NAME, or work/NAME/STEM for a FILE; if that
-    folder contains the results of another file, a digest is added to its name; if it contains
+    --config.FIELD=VALUE. The default workdir is work/NAME, or work/NAME/STEM for a FILE. If the
+    latter contains the results of another file, a digest is added to its name; if it contains
     results with other settings, a number is added. With --config instead of NAME, arguments stay as
-    they are. With --help, the fields of NAME are shown and the program ends.
+    they are. With --help after NAME, the fields of NAME are shown, and without NAME all commands;
+    then the program ends.
 
     Raises:
-        UserError: NAME is missing, there is no such config or flag, there is more than one FILE, or
-            the config has no field for a FILE.
+        UserError: NAME is missing, the config or a flag does not exist, the config cannot be
+            loaded, there is more than one FILE, or the config has no field for a FILE.
     """
     if not arguments or (len(arguments) == 1 and arguments[0] in _HELP):
         _list_configs(configs)
@@ -126,7 +127,7 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
 def _own_workdir(folder: Path, field: str, file: str) -> Path:
     """The workdir below `folder` for `file`, the value of `field`.
 
-    It is named by the stem of the file, with a digest if another file has used that name already.
+    Its name is the stem of the file, with a digest if another file has already used that name.
     """
     path = Path(file).resolve()
     plain = folder / path.stem
@@ -141,7 +142,11 @@ def _own_workdir(folder: Path, field: str, file: str) -> Path:
 def _full_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
     """`word` as --FLAG=VALUE, with `config.` before the name of a field.
 
-    If the word has no value, the next word is the value, unless the flag is boolean.
+    If `word` has no value, the next word of `following` is the value, unless the flag is boolean.
+    Flags for help are returned unchanged.
+
+    Raises:
+        UserError: there is no such field or flag.
     """
     name, equals, value = word.lstrip("-").partition("=")
     field, fields = name.removeprefix("config.").replace("'", '"'), config_files.fields(config)
@@ -165,7 +170,7 @@ def _list_configs(folder: Path) -> None:
     summaries = config_files.summaries(folder)
     width = max(map(len, summaries))
     console.say(*(f"  {name:{width}}  {text}" for name, text in summaries.items()))
-    console.say("", "fer-jax NAME --help shows the fields of one of them.")
+    console.say("", "fer-jax NAME --help describes a command and its fields.")
 
 
 def main(argv: list[str]) -> None:
@@ -212,7 +217,7 @@ def _run(argv: list[str]) -> None:
 
 
 def _check(config: ConfigDict) -> None:
-    """Raises `UserError` for faults that are found without JAX, whose import takes seconds."""
+    """Raises `UserError` for faults that can be found without importing JAX, which is slow."""
     record = schemas.validated(config, parts=False)
     if isinstance(record, schemas.Stage):
         inputs.paths_of(record)
@@ -232,7 +237,10 @@ def _writes(config: ConfigDict) -> bool:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses `argv` and configures logging; returns the arguments that are not flags."""
+    """Parses `argv` and configures logging; returns `argv` without the flags.
+
+    After an error in the flags, which is reported, and after --help, the program exits.
+    """
     try:
         text, config = _load_config(argv)
         if text and _HELP & set(argv):
@@ -258,7 +266,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _in_python(argv: list[str]) -> list[str]:
-    """The arguments with each saved `config.json` replaced by a config in Python, for absl."""
+    """The arguments, with the path of a saved `config.json` replaced by a Python config file.
+
+    The Python file loads the saved config. absl accepts only such files.
+    """
     words = list(argv)
     for place, word in enumerate(words):
         flag, equals, value = word.partition("=")
@@ -284,7 +295,7 @@ def _load_config(argv: list[str]) -> tuple[str, ConfigDict]:
 
 
 def _check_overrides(argv: list[str], config: ConfigDict) -> None:
-    """Raises `UserError` for the first override of a field that the config does not have."""
+    """Raises `UserError` for the first override whose field does not exist or cannot be parsed."""
     for argument in argv:
         flag = argument.split("=", 1)[0].lstrip("-")
         if not argument.startswith("-") or not flag.startswith("config."):

@@ -19,16 +19,16 @@ from fer_jax.plugins import did_you_mean
 
 
 def folder() -> Path:
-    """The folder of the config files: next to the package in a checkout, in it if installed."""
+    """The folder of the config files: beside the package in a checkout, in it if installed."""
     home = Path(__file__).parent
     shipped = home / "_configs"
     return shipped if shipped.is_dir() else home.parent / "configs"
 
 
 def package() -> types.ModuleType:
-    """The package `configs`, under whose name the config files import each other.
+    """A module for the package `configs`, under whose name the config files import each other.
 
-    It is created here, since an installed package must not use such a general name.
+    It is created here, since an installation must not add a package with such a general name.
     """
     made = types.ModuleType("configs")
     made.__path__ = [str(folder())]
@@ -37,7 +37,7 @@ def package() -> types.ModuleType:
 
 @contextlib.contextmanager
 def importable() -> Iterator[None]:
-    """In the block, `configs` is the shipped package; the caller's own is restored afterwards."""
+    """In the block, `configs` is the shipped package; any other one is restored afterwards."""
 
     def known() -> dict[str, types.ModuleType]:
         return {name: sys.modules[name] for name in sys.modules if name.split(".")[0] == "configs"}
@@ -68,9 +68,12 @@ def summaries(configs: Path) -> dict[str, str]:
 
 
 def named(name: str, configs: Path, kind: str = "config") -> str:
-    """The path of the config NAME or NAME:ARGUMENT in a folder, with its argument.
+    """The path of the config file that `name` selects, with the argument, if any.
 
-    `kind` is the user's word for it in error messages, such as "command".
+    Args:
+        name: NAME or NAME:ARGUMENT.
+        configs: the folder of the config files, with which the path begins.
+        kind: the word for a config in error messages, such as "command".
 
     Raises:
         UserError: there is no such config.
@@ -89,7 +92,7 @@ def is_saved(place: str) -> bool:
 
 
 def in_python(place: str) -> str:
-    """PATH or PATH:ARGUMENT of the Python config file that corresponds to `place`."""
+    """`place`, or for a saved `config.json` the Python config file that loads it, with its path."""
     return f"{Path(__file__).with_name('saved_config.py')}:{place}" if is_saved(place) else place
 
 
@@ -97,7 +100,7 @@ def load(place: str) -> tuple[str, ConfigDict]:
     """The docstring and the config of a file: PATH, PATH:ARGUMENT or a saved `config.json`.
 
     Raises:
-        UserError: the file cannot be loaded, or has no function `get_config`.
+        UserError: the file cannot be loaded, has no function `get_config`, or raises an error.
     """
     path, colon, argument = in_python(place).partition(":")
     try:
@@ -122,7 +125,10 @@ def load(place: str) -> tuple[str, ConfigDict]:
 
 
 def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """All fields by the names of their flags; a key with dots is in brackets."""
+    """All fields and sections by their names in flags, without "--config.".
+
+    A key that is not an identifier, such as a dotted name, is quoted in brackets.
+    """
     found: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}.{key}".lstrip(".") if key.isidentifier() else f'{prefix}["{key}"]'
@@ -133,9 +139,9 @@ def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 
 def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> str:
-    """The message for a field that is not one of `known`, with the nearest of them.
+    """The message for a field that is not one of `known`, with the most similar ones of them.
 
-    `prefix` precedes the field's name on the user's command line.
+    `prefix` is what the user types before the name of a field.
     """
     field = field.replace("'", '"')
     section, _, last = field.rpartition(".")
@@ -156,7 +162,10 @@ def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> st
 
 
 def _same_ending(field: str, known: list[str]) -> list[str]:
-    """The fields whose last name is nearest to that of `field`: pretrain.epochs for epoch."""
+    """At most five fields whose last part is most similar to that of `field`.
+
+    For example, pretrain.epochs for epoch.
+    """
     last = {name: name.rsplit(".", 1)[-1] for name in known}
     near = difflib.get_close_matches(field.rsplit(".", 1)[-1], set(last.values()), n=1)
     return [name for name in known if last[name] in near][:5]

@@ -1,4 +1,4 @@
-"""Messages and progress on the terminal: short lines without control characters.
+"""Messages and progress on the terminal. Messages are single lines without control characters.
 
 `say`, `detail` and `warn` use the standard library's logger "fer_jax", so a program that uses this
 package can redirect or silence them. Importing this module changes only that logger; `configure`,
@@ -40,29 +40,29 @@ _COUNT = "{desc}  {n_fmt} {unit}, {elapsed}{postfix}"  # a bar whose total is un
 
 
 def say(*lines: str) -> None:
-    """Prints each of `lines` as one line on standard output."""
+    """Logs each of `lines` as information, by default as one line on standard output."""
     for line in lines:
         _LOGGER.info("%s", printable(line))
 
 
 def detail(*lines: str) -> None:
-    """Prints each of `lines` if `configure` was called with verbosity 1."""
+    """Logs each of `lines` for debugging; shown only if `configure` was called with verbosity 1."""
     for line in lines:
         _LOGGER.debug("%s", printable(line))
 
 
 def warn(text: str) -> None:
-    """Prints "warning: `text`" as one line on standard error."""
+    """Logs a warning, by default as the line "warning: `text`" on standard error."""
     _LOGGER.warning("%s", printable(text))
 
 
 def fail(text: str) -> None:
-    """Prints "error: `text`" as one line on standard error."""
+    """Logs an error, by default as the line "error: `text`" on standard error."""
     _LOGGER.error("%s", printable(text))
 
 
 def reword(rule: Callable[[str], str]) -> None:
-    """Sets a rule that rewrites all further messages before they are printed.
+    """Sets a rule that rewrites all further messages of this package before they are printed.
 
     The command `fer-jax` uses it to name flags as they are typed: --FIELD, not --config.FIELD.
     """
@@ -74,22 +74,22 @@ def printable(text: str) -> str:
     r"""`text` with control characters, bidirectional overrides and undecodable bytes escaped.
 
     A file name can contain such characters. Printed as they are, they could move the cursor,
-    forge a line or fail to encode. A line break becomes \n, an escape \x1b, a byte that is not
-    UTF-8 \xff.
+    forge a line or fail to encode. For example, a line break becomes \n, and a byte that is not
+    UTF-8 \xff. Tabs stay.
     """
     return _UNSAFE.sub(_escaped, text)
 
 
 def one_line(text: str) -> str:
-    """The lines of `text` that are not blank, joined by "; "."""
+    """The lines of `text` that are not blank, stripped and joined by "; "."""
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as indented lines with aligned columns: the first one left, the others right.
+    """Rows of cells as indented lines; the first column is left-aligned, the others right-aligned.
 
     Args:
-        rows: one or more, all of the same length.
+        rows: at least one; all have the same number of cells.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
@@ -118,7 +118,7 @@ class Progress:
         name: what is counted; "" if an earlier line says so.
         total: the number of units; None if it is unknown.
         unit: what the units are called.
-        done: the number of units that were done before.
+        done: the number of units that were done before this run.
         shown: whether it may be displayed.
 
     Attributes:
@@ -171,7 +171,7 @@ class Progress:
             self._bar.close()
 
     def update(self, units: int = 1) -> None:
-        """Counts further units."""
+        """Counts `units` further units."""
         self.done += units
         self._part = 0.0
         self._changed()
@@ -185,7 +185,7 @@ class Progress:
             outermost._bar.set_postfix_str(printable(text), refresh=False)
 
     def mark(self) -> str:
-        """The work done so far, as a percentage or a number of units."""
+        """The work done so far, as a percentage of `total` or, without one, a number of units."""
         if self.total:
             return f"{min(100 * (self.done + self._part) / self.total, 100):.0f} %"
         return f"{self.done:,} {self.unit}".rstrip()
@@ -205,16 +205,17 @@ class Progress:
 def signs_of_life(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], float]]:
     """Without a terminal, writes a mark in the block after each ten seconds without output.
 
-    Marks are percentages of the open `Progress`, or seconds. They share lines of at most 76
-    characters, which the next message ends. So hours of work give few lines and no control
-    characters.
+    A mark is that of the outermost open `Progress` or, if that says nothing new, the seconds since
+    the last message. Marks share lines of at most 76 characters, which the next message ends. So
+    hours of work give few lines and no control characters. If the log level hides information, no
+    marks are written.
 
     Args:
         clock: returns monotonic seconds.
 
     Yields:
-        The function that a thread calls: it writes a mark if one is due, and returns the seconds
-            until the next one.
+        The function that a thread calls. It writes a mark if one is due, and returns the seconds
+        until the next one.
     """
     global _marks
     if _is_watched() or not _LOGGER.isEnabledFor(logging.INFO):
@@ -245,7 +246,8 @@ def configure(verbosity: int | None = None) -> None:
 
     Args:
         verbosity: absl's level: -2 for errors, -1 for warnings, 0 for information, 1 for debugging.
-            None shows all messages of this package, and warnings and errors of other packages.
+            None shows information, warnings and errors of this package, and warnings and errors of
+            other packages, except errors that Orbax and asyncio log before they raise them.
     """
     from absl import logging as absl_logging
     from absl.logging import converter
@@ -266,7 +268,7 @@ def configure(verbosity: int | None = None) -> None:
 
 @contextlib.contextmanager
 def only_warnings() -> Iterator[None]:
-    """In the block, prints only warnings and errors, as is suitable for a notebook."""
+    """In the block, hides this package's messages except for warnings and errors."""
     level = _LOGGER.level
     _LOGGER.setLevel(max(level, logging.WARNING))
     try:
@@ -325,7 +327,7 @@ class _Marks:
 
 
 class _TerminalHandler(logging.Handler):
-    """Writes information to the current standard output, warnings and errors to standard error.
+    """Writes warnings and errors to standard error, and other messages to standard output.
 
     The work continues if the terminal was closed or cannot encode a character.
     """

@@ -1,4 +1,4 @@
-"""Versions, devices and git revision, which are needed to reproduce a run."""
+"""Versions of software, devices and git revision, which are recorded to reproduce a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_CHECKOUT = "no git checkout"
 
 
 def environment() -> dict[str, Any]:
-    """The content of `environment.json`. Initialises JAX's backend."""
+    """The content of `environment.json`; initialises JAX's backend."""
     import jax
 
     return {
@@ -37,7 +37,10 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions that an error report needs; does not import the packages."""
+    """The versions of fer_jax, Python and the main packages, for error reports.
+
+    The packages are not imported.
+    """
     ours = {"fer_jax": __version__, "python": sys.version.split()[0]}
     return ours | {package: version(package) for package in ("jax", "jaxlib", "flax", "numpy")}
 
@@ -45,6 +48,8 @@ def versions() -> dict[str, str]:
 @functools.cache
 def git_revision(package: Path = Path(__file__).parent) -> str:
     """The git revision of the checkout that contains `package`, or "no git checkout".
+
+    It ends with "-dirty" if tracked files were changed.
 
     An installed copy may be inside the repository of another project, for example in its virtual
     environment. So a repository counts only if `package` is directly below its top level and

@@ -4,7 +4,8 @@
 class UserError(Exception):
     """An error that the user can fix; the message says what is wrong, where, and what to do.
 
-    The command line prints it as one line without a traceback and exits with `exit_code`.
+    The command line prints it as one line and exits with `exit_code`; a traceback is printed only
+    with --verbosity=1.
     """
 
     exit_code = 2

@@ -31,7 +31,7 @@ _LONGEST = 500  # characters of an unexpected error's own message
 def report(
     error: BaseException, workdir: str | os.PathLike[str] | None = None, prefix: str = ""
 ) -> int:
-    """Prints the line for `error` and returns the exit code.
+    """Prints one line about `error`, and returns the exit code.
 
     The traceback of an unexpected error is appended to `error.log` in the workdir if a stage has
     begun there. Otherwise it is written to a new file in the temporary folder. Tracebacks are
@@ -40,7 +40,7 @@ def report(
     Args:
         error: the error that ended the command.
         workdir: from the command line, or None.
-        prefix: the beginning of the line, such as the number of the process.
+        prefix: put before the message, such as the number of the process.
     """
     if console.debugging():
         console.say(*"".join(traceback.format_exception(error)).splitlines())

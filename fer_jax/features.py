@@ -17,7 +17,7 @@ from fer_jax.training.learner import make_tasks
 
 
 class Backbone:
-    """The backbone of a trained model.
+    """Computes features of faces with the backbone of a trained model.
 
     Args:
         model: a model directory, a training workdir that contains one, or "starter".
@@ -42,7 +42,10 @@ class Backbone:
         self.faces = record.faces
 
     def features(self, crops: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f"]:
-        """Pooled features of aligned faces, uint8 RGB with any side s; n may be 0.
+        """Pooled features of aligned faces, float32 [n, width].
+
+        Args:
+            crops: uint8 RGB [n, s, s, 3] with any side s of at least one pixel; n may be 0.
 
         Raises:
             ValueError: `crops` has another type or shape.
@@ -55,10 +58,12 @@ class Backbone:
     def crops(
         self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]
     ) -> list[UInt8[np.ndarray, "n s s 3"]]:
-        """The faces of each picture, best first, aligned like the training faces of the model.
+        """The faces of each picture, uint8 [n, s, s, 3], cropped like the model's training faces.
+
+        The faces of a picture are in descending order of the detector's score.
 
         Args:
-            pictures: uint8 RGB, of any sizes.
+            pictures: uint8 RGB [H, W, 3] each, of any sizes.
 
         Raises:
             UserError: the model has no record of how faces are cropped, or `pictures` has another

@@ -1,4 +1,4 @@
-"""Saves figures. The names of people and files in them are not parsed as formulas."""
+"""Saves figures; texts in them, such as names of people, are not parsed as formulas."""
 
 from __future__ import annotations
 

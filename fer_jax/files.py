@@ -1,4 +1,4 @@
-"""Reads files and folders that a user names: only regular files are opened, no link loops."""
+"""Reads files and folders that a user names; refuses special files and loops of links."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS = (
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Raises OSError unless `path` is a regular file or a link to one."""
+    """Raises OSError unless `path` is an existing regular file or a link to one."""
     mode = Path(path).stat().st_mode
     if not stat.S_ISREG(mode):
         kind = next((name for matches, name in _KINDS if matches(mode)), "of an unknown kind")
@@ -41,7 +41,7 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
 def replace_text(file: Path, text: str) -> None:
     """Replaces the content of an existing text file atomically, and keeps its permissions.
 
-    This is for files that do not belong to a stage, which uses `workdir.atomic_file` for its own.
+    This is for files that no stage records; for the others there is `workdir.atomic_file`.
     """
     temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
     try:

@@ -27,8 +27,9 @@ _asked = False
 
 
 def exit_at_once() -> None:
-    """Makes SIGINT exit without running any other code; called by the entry point.
+    """Makes SIGINT end the process at once, with one line; called by the entry point.
 
+    Nothing is cleaned up.
     If SIGINT is ignored, as in a background job of a shell script, it stays ignored.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -71,7 +72,7 @@ class as_exception:  # noqa: N801
 
 
 def asked() -> bool:
-    """Whether SIGINT was received in a block of `as_exception`."""
+    """Whether SIGINT was received in the latest block of `as_exception`."""
     return _asked
 
 

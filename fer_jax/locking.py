@@ -26,9 +26,9 @@ _LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextlib.contextmanager
 def alone_in(folder: Path, who: str) -> Iterator[None]:
-    """Creates and locks the folder, so that a second run cannot delete files of this one.
+    """Creates the folder if needed and locks it, so that a second run cannot delete its files.
 
-    If the run has several processes, only the first one locks. A new folder that is still empty
+    If the run has several processes, only the first one does so. A new folder that is still empty
     after the block is removed. Error messages begin with `who`.
 
     Raises:
@@ -61,7 +61,7 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def turn_in(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Waits until no other process is in a block `with turn_in(folder)`; the folder must exist.
+    """Locks an existing folder during the block, once no other process has locked it.
 
     This is for short work on files that several stages share, such as the table of pseudonyms, not
     for a stage's workdir, which `alone_in` locks for the whole run.

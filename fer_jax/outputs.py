@@ -80,7 +80,7 @@ def claim(path: str | os.PathLike[str], kind: str = "file") -> None:
     """Records that the running stage is about to write the file at `path`.
 
     The kind "folder" is for a folder in which a library chooses the names of the files. It may
-    exist already if it is empty.
+    exist already if it is empty or recorded.
 
     Raises:
         UserError: there is something at `path` that no stage wrote, or a symbolic link on the way
@@ -129,7 +129,8 @@ def delete_folder(path: str | os.PathLike[str], *, but: Collection[Path] = ()) -
     """Deletes the files below `path` that a stage wrote, then the folders that are empty.
 
     Other files and those in `but` stay, with the folders that contain them. Symbolic links are not
-    followed.
+    followed. The whole folder is deleted if a library filled it, or if no folder above it has a
+    record; `but` has no effect then.
     """
     target, record = _at(path)
     if target.is_symlink() or not target.is_dir():
@@ -175,7 +176,7 @@ def replace_folder(source: Path, path: str | os.PathLike[str]) -> None:
 
 
 def abandon(workdir: Path, names: Iterable[str]) -> None:
-    """Deletes the named files if a stage wrote them, and the record if no other file is left.
+    """Deletes the named files if a stage wrote them, and the record if it then lists no files.
 
     Does nothing if `written.jsonl` is not a record.
     """
@@ -194,7 +195,7 @@ def forget(workdir: Path) -> None:
 
 
 class _Record:
-    """The content of a workdir's `written.jsonl`.
+    """The current content of a workdir's `written.jsonl`.
 
     `kinds` maps each recorded name to "file", "folder" or "partial". `refresh` reads what was
     appended since the last time. Lines that are cut short, for example by a full disk, are ignored.
@@ -259,7 +260,7 @@ class _Record:
         real = Path(os.path.realpath(target.parent))
         if not real.is_relative_to(os.path.realpath(self.workdir)):
             raise UserError(
-                f"{target.parent} is, or lies behind, a symbolic link that leads out of "
+                f"{target.parent} is, or is below, a symbolic link that leads out of "
                 f"{self.workdir}, to {real}; remove that link, or make the whole workdir a link"
             )
 
@@ -274,7 +275,10 @@ class _Record:
             file.write(text)
 
     def rewrite(self) -> None:
-        """Rewrites the file with one line per file and folder that still exists."""
+        """Rewrites the file with one line per recorded file or folder that still exists.
+
+        Temporary ones are left out.
+        """
         self.refresh()
         lines = [
             json.dumps({kind: name}) + "\n"
@@ -293,7 +297,7 @@ def _record(workdir: Path) -> _Record:
 
 
 def _at(path: str | os.PathLike[str]) -> tuple[Path, _Record | None]:
-    """The absolute path without `..`, and the record of the nearest folder above that has one.
+    """The absolute path without `..`, and the record of the nearest folder above, None if none has.
 
     Links are not resolved: a link is a file of its own.
     """

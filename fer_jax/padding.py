@@ -1,4 +1,4 @@
-"""Applies compiled functions to any number of rows, in padded batches of few sizes.
+"""Applies compiled functions to any number of rows, in padded batches of few different sizes.
 
 XLA compiles a program for each shape, so there should be few batch sizes.
 """
@@ -20,7 +20,7 @@ def pad(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSize) -> Any:
-    """Applies a compiled function to rows in batches and joins its results.
+    """Applies a compiled function to rows in batches and concatenates its results.
 
     One batch is computed while the next is prepared.
 

@@ -22,11 +22,12 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
     Args:
         kind: what is selected, for error messages, e.g. "task".
         name: a module in `package`, or the dotted name of any importable module.
-        package: contains the built-in parts, e.g. "fer_jax.tasks"; "" if `name` has a dot.
+        package: contains the built-in plugins, e.g. "fer_jax.tasks"; may be "" if `name` has a dot.
         attribute: the name of the attribute, e.g. "TASK".
 
     Raises:
         UserError: there is no such module, or it has no such attribute.
+        ModuleNotFoundError: the module imports another one that does not exist.
     """
     module_name = name if "." in name else f"{package}.{name}"
     try:
@@ -103,7 +104,10 @@ def plain_defaults_of(kind: Any) -> dict[str, bool | int | float | str]:
 
 
 def _plain_defaults_in(file: Path, attribute: str) -> dict[str, bool | int | float | str] | None:
-    """The plain defaults in the source of the class `attribute`; None if some are elsewhere."""
+    """The plain defaults in the source of the class `attribute`.
+
+    None if the class is not defined in `file` or has a base class.
+    """
     module = ast.parse(file.read_text(encoding="utf-8")).body
     constants = {
         ast.unparse(target): node.value

@@ -1,6 +1,6 @@
-"""Typed, validated records: JSON files that stages and model directories exchange.
+"""Typed, validated records: JSON files in the workdirs of stages and in model directories.
 
-pydantic converts and checks them; `read` turns all of its errors into one line.
+pydantic checks them; `read` turns all of its errors into one line.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DATA = "data.json"  # a `fer_jax.schemas.Data`: the training data
 
 
 class Search(Section):
-    """The resizing and extension of a picture for the detector; 0 disables a step.
+    """How a picture is resized and extended before it is searched for faces; 0 disables a step.
 
     Attributes:
         max_side: pixels; pictures with a longer side are reduced to it.
         enlarge_below, enlarge_to: pixels; pictures whose shorter side is below `enlarge_below` are
-            enlarged until it is `enlarge_to`.
-        border: if no face is found, the picture is searched again with its edges extended by this
-            fraction of its shorter side.
+            enlarged until it is `enlarge_to`, or the longer side `max_side`.
+        border: if no face is found, the picture is searched again with its edge pixels replicated
+            on each side, over this fraction of its shorter side.
     """
 
     max_side: int = Field(default=0, ge=0)
@@ -48,8 +48,9 @@ class FacePipeline(Section):
     """The settings with which faces were found and cropped.
 
     Attributes:
-        detector, search, crop: the settings.
-        aligned: whether the pictures were already aligned, in an unknown manner.
+        detector, search, crop: the settings of these three steps.
+        aligned: whether the pictures were already face crops, which were only resized; how their
+            faces were aligned is unknown.
     """
 
     detector: Detector
@@ -59,7 +60,14 @@ class FacePipeline(Section):
 
 
 class Origin(Section):
-    """The weights from which training started: name, digest, and the origin of those weights."""
+    """The weights from which training started.
+
+    Attributes:
+        name: the name of the weights.
+        sha256: the digest of the weights, in hexadecimal digits.
+        init: the weights from which the training of these weights started; None if unknown or
+            random.
+    """
 
     name: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -88,11 +96,11 @@ class Inference(Section):
 
 
 class Tried(Section):
-    """The performance of a method on training people that it was not trained on.
+    """The performance of a method on validation people, on whom it was not trained.
 
     Attributes:
         method: the name of the method.
-        log_loss: mean over the photographs in nats, at the best temperature.
+        log_loss: mean over the photographs in nats, at the temperature fitted to them.
         accuracy: share of photographs that are classified correctly.
     """
 
@@ -106,7 +114,8 @@ class Selection(Section):
 
     Attributes:
         method: the name of the selected method.
-        tried: all methods in the order of preference; empty if there is only one person.
+        tried: the compared methods in the order of preference; empty if none could be compared,
+            since there is only one person.
     """
 
     method: str
@@ -181,8 +190,8 @@ class CrossvalProtocol(Section):
     Runs of older versions lack some of the fields, and methods add fields of their own.
 
     Attributes:
-        test_crops_by_choice: for `method = "auto"`, the test crops of each method that it can
-            select; `test_crops` then counts for methods that follow the config.
+        test_crops_by_choice: for `method = "auto"`, the number of test crops of each method that it
+            can select, which may differ from `test_crops`.
         reference: the reference of the person-relative protocol, which uses unlabelled photographs
             of the test people (`training.person_relative`); "" for the usual protocol.
         reference_photographs: number of neutral photographs that were used as references.

@@ -72,14 +72,15 @@ def timeline(faces: pd.DataFrame) -> Figure:
     """Draws the smoothed probabilities of each person in a video over time, like `predict`.
 
     Args:
-        faces: the rows of one video in a table of `read`.
+        faces: the rows of one video, from a table that `read` returned.
 
     Returns:
-        A matplotlib figure with a panel for each of the (at most) 12 people who are seen longest. A
-        notebook shows it at the end of a cell; `savefig` writes it to a file.
+        A matplotlib figure with a panel for each person, at most for the 12 people who are seen
+        longest. A notebook shows it at the end of a cell; `savefig` writes it to a file.
 
     Raises:
-        UserError: the rows are not those of one video, or nobody in it has a number.
+        UserError: a column is missing, the rows are not those of one video, or nobody in it has a
+            number.
     """
     _require(faces, ["source", "time_s", "person"], "timeline")
     sources = faces["source"].unique()
@@ -103,7 +104,7 @@ def timeline(faces: pd.DataFrame) -> Figure:
 
 def _require(faces: pd.DataFrame, columns: list[str], name: str) -> None:
     if not isinstance(faces, pd.DataFrame) or not {*columns} <= {*faces} or not _labels(faces):
-        raise UserError(f"{name}: give a table of fer_jax.read, with all its columns")
+        raise UserError(f"{name}: give a table that fer_jax.read returned, with all its columns")
 
 
 def _labels(faces: pd.DataFrame) -> list[str]:

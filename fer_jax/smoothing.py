@@ -57,9 +57,9 @@ class Smoother:
         """The smoothed probabilities of the faces of the next frame.
 
         Args:
-            time_s: the time of the frame in seconds. Averages are reset if it is earlier than the
-                previous frame's, as in joined recordings.
-            people: the person of each face. Faces without a number (0) are not smoothed.
+            time_s: the time of the frame in seconds. A person's average is reset if it is earlier
+                than that of the person's last face, as in joined recordings.
+            people: the number of each face's person. Faces without a number (0) are not smoothed.
             probabilities: rows that sum to 1.
         """
         smoothed = np.array(probabilities, np.float32)

@@ -1,9 +1,9 @@
-"""The decorator `stage`: files that every stage keeps in its workdir, so it can be run again.
+"""The decorator `stage`, and the files that it keeps in a workdir so that work can be continued.
 
 A stage is a function `run(config, workdir) -> summary`. It may be killed at any moment; the same
 command then continues. In the workdir there are:
 
-    written.jsonl      what was written; nothing else is ever replaced or deleted (outputs.py)
+    written.jsonl      the files that were written; no others in it are replaced (outputs.py)
     config.json        the config that this folder belongs to
     inputs.json        a digest of each input, as it was when the stage began
     environment.json   versions, devices, git revision
@@ -257,7 +257,12 @@ def _check_places(config: Config, folder: Path, paths: Sequence[str], only_runs:
 def _finished(
     config: Config, folder: Path, digests: Mapping[str, str], grows: bool, revisits: bool
 ) -> Summary | None:
-    """The summary of a finished run of this config on these inputs, or None."""
+    """The summary of a finished run of this config on these inputs, or None.
+
+    Raises:
+        UserError: the folder belongs to another stage or config, or the inputs have changed and the
+            stage does not grow.
+    """
     if not (folder / "config.json").exists():
         return None
     stage_there = read_json(folder / "config.json", stage=str)["stage"]
@@ -378,7 +383,8 @@ def _content_digest(file: Path) -> str:
 def changed_inputs(folder: str | os.PathLike[str]) -> list[str]:
     """The inputs of the stage in `folder` that differ from what they were when it began.
 
-    A missing input counts as changed. Relative paths are relative to the current folder.
+    A missing input counts as changed. Relative paths are relative to the current folder. Further
+    files that the stage read (`reads` of `stage`) are not compared.
 
     Raises:
         UserError: no stage has begun in `folder`.
