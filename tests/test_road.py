@@ -203,7 +203,7 @@ def test_an_optional_step_that_cannot_be_used_is_left_out_of_the_report(stand_in
     }  # fmt: skip
     reported = capsys.readouterr()
     assert (
-        "the step as_is is left out: crossval: the starter does not know contempt" in reported.err
+        "the step as_is is left out (crossval: the starter does not know contempt" in reported.err
     )
     assert "as it is" not in reported.out and "as_is" not in summary
 

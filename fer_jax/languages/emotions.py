@@ -14,7 +14,7 @@ class Emotion:
     """The names of an emotion.
 
     Attributes:
-        names: by language, "en" and "fa".
+        names: its name in each language, "en" and "fa".
         aliases: other names that label files may use for it.
     """
 

@@ -71,12 +71,12 @@ class Language:
         return self._signed(f"{value:.{decimals}f}")
 
     def grouped(self, value: int) -> str:
-        """A number with a separator of thousands."""
+        """An integer with its digits in groups of three, separated by a narrow space in English."""
         shown = f"{value:,}"
         return self._signed(shown if self.code == "fa" else shown.replace(",", "\u202f"))
 
     def percent(self, share: float | None, decimals: int = 1) -> str:
-        """A share in 0..1 as a percentage; a dash for None."""
+        """A share in 0..1 as a percentage with `decimals` decimal places; a dash for None."""
         if share is None:
             return "–"
         shown = f"{100 * share:.{decimals}f}"
@@ -85,7 +85,7 @@ class Language:
         return f"{shown}\u202f%"
 
     def points(self, difference: float) -> str:
-        """A difference of shares in percentage points, with a sign."""
+        """A difference of shares in percentage points, with a sign and one decimal place."""
         return self.signed(100 * difference, 1)
 
     def signed(self, value: float, decimals: int) -> str:
@@ -93,7 +93,7 @@ class Language:
         return self._signed(f"{value:+.{decimals}f}")
 
     def time(self, moment: datetime) -> str:
-        """A date with its time of day."""
+        """The date and the time of day of `moment`, which must be in UTC."""
         return self.text(
             "date.full",
             day=self.digits(f"{moment.day:02d}"),
@@ -103,12 +103,15 @@ class Language:
         )
 
     def isolated(self, text: str) -> str:
-        """A name in Latin letters, isolated so that it does not reorder a Persian sentence."""
+        """`text`; in Persian, if it has Latin letters, between marks that isolate its direction.
+
+        Without them, a name in Latin letters would reorder the sentence around it.
+        """
         latin = self.code == "fa" and any("a" <= letter <= "z" for letter in text.lower())
         return text.join(_ISOLATE) if latin else text
 
     def for_terminal(self, text: str) -> str:
-        """The text without isolates, which terminals show escaped, and with a plain minus."""
+        """The text with a plain minus and without isolates, which `console` would print escaped."""
         return text.translate(dict.fromkeys(map(ord, _ISOLATE))).replace(_MINUS, "-")
 
     def _signed(self, shown: str) -> str:

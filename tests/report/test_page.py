@@ -123,7 +123,7 @@ def test_only_a_random_split_is_stamped():
 
 def test_a_person_relative_run_states_its_use_of_test_photographs():
     html = rendered_with(reference="balanced")
-    assert "Person-relative: uses all unlabelled photographs of the test person" in html
+    assert "Person-relative: uses all photographs of the test person without" in html
     assert "k-fold by people, person-relative" in html or "person-relative</dd>" in html
     html = rendered_with(reference="neutral", reference_photographs=7, without_reference=2)
     assert "7 reference photographs are not tested, and 2 people" in html

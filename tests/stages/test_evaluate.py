@@ -37,7 +37,7 @@ def test_evaluate_writes_measures_people_and_report(config, tmp_path, capsys):
     assert people.groupby("run")["subject"].nunique().to_dict() == {"pretrained": 15, "scratch": 15}
     assert Path(summary["report"]).read_text().startswith("<!doctype html>")
     first, header, *runs, chance, place = capsys.readouterr().out.splitlines()
-    assert first == "[evaluate] measuring accuracy on held-out people, and writing the report"
+    assert first == "[evaluate] measuring the accuracy, and writing the report"
     assert re.fullmatch(r"  run +accuracy +95 % interval +difference", header)
     pretrained, scratch = runs
     assert re.fullmatch(r"  pretrained +\d\d\.\d % +\d\d\.\d to \d\d\.\d", pretrained)
