@@ -20,13 +20,13 @@ _VALIDATION_SHARE = 0.1
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builds `face_frames` from a folder with `manifest.parquet` and its crops."""
+    """Builds `face_frames` from a folder with `manifest.parquet` and the crops that it lists."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
         tfds.core.BuilderConfig(
-            name="refined", description="Faces that both detector and verifier accept."
+            name="refined", description="Faces with the status `kept` in the manifest."
         ),
         tfds.core.BuilderConfig(name="all", description="Every detected face."),
     ]
@@ -36,7 +36,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
     def input_digest(self, root: Path) -> str:
-        """A digest that changes if and only if the manifest changes.
+        """The digest of the manifest.
 
         Raises:
             UserError: `root` contains no manifest.parquet.
@@ -61,8 +61,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             faces = faces[faces["status"] == "kept"]
         if faces.empty:
             raise UserError(
-                f"{root}/manifest.parquet contains no faces; see the counts in the summary of "
-                f"extract"
+                f"{root}/manifest.parquet contains no faces for {self.builder_config.name!r}; see "
+                f"the counts in the summary of the stage that wrote it"
             )
         held = held_out(faces["video"].tolist(), faces["frame"].tolist(), _VALIDATION_SHARE)
         splits = {"train": faces[~held], "validation": faces[held]}

@@ -29,7 +29,7 @@ _MIN_TEXTURES = 32
 
 @dataclasses.dataclass
 class FaceVerificationConfig(tfds.core.BuilderConfig):
-    """Folders of crops in addition to those of the pipeline.
+    """Folders of pictures, in addition to the crops of the stage `extract`.
 
     Attributes:
         faces: a folder of pictures that show one face each; "" for none.
@@ -43,7 +43,7 @@ class FaceVerificationConfig(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builds `face_verification` from the workdir of the stage `extract` and from folders."""
+    """Builds `face_verification` from a workdir of `extract`, from folders of pictures, or both."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
@@ -57,7 +57,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
     def input_digest(self, root: Path) -> str:
-        """A digest that changes if the records change.
+        """A digest of the tables, and of the paths, sizes and times of the pictures in the folders.
 
         Raises:
             UserError: the tables of `extract` or the pictures are missing.
@@ -122,7 +122,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _of_extraction(manifest: Path, negatives: Path, needs_faces: bool) -> pd.DataFrame:
-    """The crops of `extract`: id, crop, source, frame, kind, label."""
+    """The rows of crops of `extract`: id, crop, source, frame, kind, label.
+
+    Faces that were removed or have a score below `_MIN_SCORE` are left out.
+
+    Raises:
+        UserError: no faces are left, and `needs_faces`.
+    """
     faces = read_manifest(manifest)
     # An object with a middling detector score must not become a training example of a face.
     confident = (faces["status"] == "kept") & (faces["detector_score"] >= _MIN_SCORE)
@@ -138,7 +144,7 @@ def _of_extraction(manifest: Path, negatives: Path, needs_faces: bool) -> pd.Dat
 
 
 def _of_folder(folder: str, is_face: bool) -> pd.DataFrame:
-    """The pictures of a folder, in the columns of `_of_extraction`."""
+    """The rows of the pictures below a folder, in the columns of `_of_extraction`."""
     name, rows = ("faces" if is_face else "nonfaces"), []
     for number, file in enumerate(_pictures(folder)):
         inner = file.relative_to(folder)
@@ -170,7 +176,11 @@ def _hold_out(
 
 
 def _pictures(folder: str) -> list[Path]:
-    """The pictures below a folder, sorted; an empty list for ""."""
+    """The pictures below a folder, sorted; an empty list for "".
+
+    Raises:
+        UserError: there is no such folder, or there are no pictures below it.
+    """
     if not folder:
         return []
     if not Path(folder).is_dir():
@@ -198,7 +208,7 @@ def _jpeg(image: Any) -> io.BytesIO:
 
 
 def _textures(count: int) -> pd.DataFrame:
-    """Generated pictures in the columns of `_of_extraction`, and `split`; `crop` is a seed."""
+    """Rows for `count` generated pictures: id, crop (the seed as text), kind, label and split."""
     seeds = np.arange(count)
     place = seeds % round(1 / _SHARE)
     table = pd.DataFrame({"crop": seeds.astype(str), "kind": "texture", "label": "nonface"})
@@ -207,7 +217,11 @@ def _textures(count: int) -> pd.DataFrame:
 
 
 def _tables(root: Path, config: FaceVerificationConfig) -> tuple[Path, ...]:
-    """The tables of `extract`; () if they are missing and not needed, given both folders."""
+    """The tables of `extract`; () if one is missing, but both folders of the config are set.
+
+    Raises:
+        UserError: one is missing, and so is a folder.
+    """
     files = (root / "manifest.parquet", root / "negatives.parquet")
     missing = [file.name for file in files if not file.is_file()]
     if missing and not (config.faces and config.nonfaces):

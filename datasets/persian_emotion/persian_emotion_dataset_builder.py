@@ -1,4 +1,4 @@
-"""Aligned faces labelled with emotions."""
+"""Aligned faces, each labelled with an emotion."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
     def input_digest(self, root: Path) -> str:
-        """A digest that changes if and only if the records change.
+        """The digest of the table of photographs.
 
         Raises:
             UserError: `root` is not a finished workdir of the stage `photographs`.

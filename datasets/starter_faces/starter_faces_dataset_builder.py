@@ -1,4 +1,4 @@
-"""Faces with and without emotions, and crops without a face, for the pretrained network."""
+"""Faces with and without emotion labels, and pictures without a face, to train the starter on."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ _COLUMNS = ["id", "file", "split", "kind", "emotion", "is_face"]
 
 @dataclasses.dataclass
 class StarterFacesConfig(tfds.core.BuilderConfig):
-    """Folders in addition to FER2013; "" for none.
+    """Folders of pictures in addition to those of FER2013; "" for none.
 
     Attributes:
-        aligned: workdir of the stage `photographs` for the same pictures.
-        faces: folder `<split>/<source>/*` of pictures that show one face each, without emotions.
-        nonfaces: folder `<split>/<source>/*` of pictures without a face.
+        aligned: a workdir of the stage `photographs` for the same pictures.
+        faces: a folder `<split>/<source>/*` of pictures that show one face each, without emotion
+            labels.
+        nonfaces: a folder `<split>/<source>/*` of pictures without a face.
     """
 
     aligned: str = ""
@@ -45,12 +46,12 @@ class StarterFacesConfig(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builds `starter_faces` from a folder of FER2013."""
+    """Builds `starter_faces` from a folder of FER2013 and the folders of the config."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[StarterFacesConfig]] = [
-        StarterFacesConfig(name="fer2013", description="FER2013 alone.")
+        StarterFacesConfig(name="fer2013", description="Only the pictures of FER2013.")
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "A folder of FER2013 with labels.csv, whose columns are path, emotion and split "
@@ -58,7 +59,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
     def input_digest(self, root: Path) -> str:
-        """A digest that changes if the records change.
+        """A digest of the config, the labels, and the paths, sizes and times of the pictures.
 
         Raises:
             UserError: labels.csv is missing or invalid, or a picture is missing.
@@ -106,12 +107,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def clean(folder: Path, emotions: Sequence[str] = EMOTIONS) -> tuple[pd.DataFrame, dict[str, int]]:
-    """FER2013 without altered copies, duplicates and contradictory labels.
+    """FER2013 without altered copies, duplicates and pictures with contradictory labels.
 
-    Pictures of other emotions than `emotions` are ignored, and contradict nothing.
+    Pictures with other emotions than `emotions` are left out first, so they contradict nothing.
 
-    Of pictures with the same pixels, one is kept: that in test if there is one, else that in
-    validation, so that train and test are disjoint. If their labels differ, none is kept.
+    Of pictures with the same pixels, one is kept: one in test if there is any, else one in
+    validation, so that the splits have no pictures in common. If their labels differ, none is kept.
 
     Returns:
         The table (path, emotion, split), and the number of dropped pictures by reason.
@@ -189,7 +190,7 @@ def _further(faces: pd.DataFrame, config: StarterFacesConfig) -> list[pd.DataFra
 
 
 def _aligned(faces: pd.DataFrame, workdir: Path) -> pd.DataFrame:
-    """The aligned crops of the pictures in `faces` whose face was detected with a high score."""
+    """The rows of aligned crops, for the pictures in `faces` with a high score of the detector."""
     crops = read_photographs(workdir)
     confident = (crops["crop"] != "") & (crops["detector_score"] >= _MIN_SCORE)
     files = crops[confident].set_index("photo")["file"]
@@ -203,7 +204,11 @@ def _aligned(faces: pd.DataFrame, workdir: Path) -> pd.DataFrame:
 
 
 def _unlabelled(folder: str, kind: str) -> pd.DataFrame:
-    """The pictures of `<folder>/<split>/<source>/*`; no rows for ""."""
+    """The rows of the pictures in `<folder>/<split>/<source>/*`; none if `folder` is "".
+
+    Raises:
+        UserError: there are no such pictures.
+    """
     files = [
         file
         for split in (SPLITS if folder else ())
