@@ -1,8 +1,8 @@
-"""The one argument of a config, after its name: the size of the network, and tasks.
+"""The argument of a config, after its name: the size of the network, and tasks.
 
-`configs/pretrain.py:full,jigsaw` gives "full,jigsaw". The sizes are "small", for two CPU cores;
-"base", twice as wide with more blocks (1.2 million parameters), which is the pretrained one (see
-configs/starter.py); and "full", the published network, for an accelerator.
+The argument of `configs/pretrain.py:full,jigsaw` is "full,jigsaw". The sizes are "small", for two
+CPU cores; "base", twice as wide with more blocks (1.2 million parameters), which is that of the
+starter (see configs/starter.py); and "full", the published network, for an accelerator.
 """
 
 import importlib
@@ -18,7 +18,10 @@ SIZES = ("small", "base", "full")
 def parse(
     arg: str | None, default_tasks: tuple[str, ...] = (), default_size: str = "small"
 ) -> tuple[str, tuple[str, ...]]:
-    """ "full,jigsaw" as ("full", ("jigsaw",)); the defaults if no size or no tasks are named."""
+    """The size and the tasks in `arg`: for "full,jigsaw", ("full", ("jigsaw",)).
+
+    Each is the default if `arg` names none. Of several sizes, the first one counts.
+    """
     words = [word.strip() for word in (arg or "").split(",") if word.strip()]
     sizes = [word for word in words if word in SIZES]
     tasks = tuple(word for word in words if word not in SIZES)
@@ -26,11 +29,14 @@ def parse(
 
 
 def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
-    """Weight and plain fields of each task, with values for this size of network."""
+    """The section `tasks` of a config: each task's weight and plain fields.
+
+    Some fields have other values than in the task, as `size` requires.
+    """
     full = size == "full"
     chosen: dict[str, dict[str, Any]] = {
-        "rotation": {"views": 1},  # 4: every image in all four rotations, four times the cost
-        # In mode "tiles", each tile needs 75 pixels, so 299 pixels suffice for three.
+        "rotation": {"views": 1},  # 4: each image in all four rotations, at four times the cost
+        # In mode "tiles", each tile needs 75 pixels, so 299 pixels suffice for three per side.
         "jigsaw": {
             "mode": "tiles" if full else "image",
             "gap": 24 if full else 5,
@@ -44,7 +50,10 @@ def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
 
 
 def plain_fields(name: str) -> dict[str, Any]:
-    """The plain fields of a task, with their defaults, so that flags can set them."""
+    """The fields of a task whose defaults are plain values, so that flags can set them.
+
+    Empty if the module `name` is missing or defines no such fields.
+    """
     if "." not in name:
         return dict(plugins.plain_defaults(name, "fer_jax.tasks", "TASK"))
     try:

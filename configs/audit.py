@@ -1,4 +1,4 @@
-r"""Searches for leakage, people or pictures in both train and test, before anything is trained.
+r"""Searches for leakage (people or pictures in both train and test) before anything is trained.
 
     python launch.py --config=configs/audit.py --config.photographs=WORK/photographs \
         --config.init=WORK/pretrain --workdir=WORK/audit
@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     del arg
     config = ConfigDict()
     config.stage = "audit"
-    # Workdir of a finished crossval or pipeline; replaces photographs, folds and init.
+    # Workdir of a finished crossval or pipeline; replaces photographs, folds, init and image_size.
     config.run = ""
     config.photographs = ""  # workdir of the stage `photographs`
     config.test_photographs = ""  # workdir of the test photographs, for protocol "cross_set"
@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.protocol = "leave_one_subject_out"
     config.folds = 5  # number of folds, for the protocols "grouped_kfold" and "random"
     config.fold_seed = 0  # seed for shuffling people before they are split into folds
-    config.init = ""  # a pretrained workdir, whose config names its pretraining data
+    config.init = ""  # a pretrained workdir, in whose config the pretraining data are named
     config.pool = ""  # a workdir of `extract` or `refine`: faces for a later pretraining
     config.allow_leaks = ()  # kinds of leaks that do not stop the run, such as ("same_person",)
     config.image_size = 80  # side in pixels at which faces are compared

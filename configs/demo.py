@@ -2,10 +2,10 @@
 
     python launch.py --config=configs/demo.py --workdir=work/demo
 
-Draws 15 people in clips, for pretraining, and 15 other people in labelled photographs, 4 emotions
-each; runs the steps of configs/pipeline.py on them, and predicts the emotions of people that the
-model has not seen. Nothing is downloaded, and no real person is shown. `configs/demo.py:small`
-starts from random weights instead of the starter.
+Draws 15 people in clips, for pretraining, and 15 other people in labelled photographs, with 4
+emotions each. Runs the steps of configs/pipeline.py on them, and predicts the emotions of people
+whom the model has not seen. Nothing is downloaded, and no real person is shown.
+`configs/demo.py:small` starts from random weights instead of the starter.
 
 Cost: 4 minutes on 2 idle CPU cores; small, 3 minutes and 2.2 GB of memory.
 Expect: on held-out people 97 % with the adapted starter, the same after more pretraining on the
@@ -19,7 +19,7 @@ from configs import pipeline, predict, render
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The demonstration's pipeline; `arg` as in configs/pipeline.py."""
+    """The config of the demonstration's pipeline; `arg` is that of configs/pipeline.py."""
     config = pipeline.get_config(arg).unlock()
     config.needs = ()
     config.videos = "{workdir}/render/videos"
@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.steps.evaluate.context = ("{workdir}/render", *config.steps.evaluate.context)
     if "pretrained" in config.steps:  # the size of the starter
-        # `auto` takes four times as long, and mostly selects this method.
+        # `auto` takes four times as long, and usually selects this method.
         config.steps.emotion.method = config.steps.pretrained.method = "tuned_probe"
         config.steps.pretrained.update({"everyone": False, "explain": False})
         config.steps.pretrain.epochs = 10.0

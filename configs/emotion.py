@@ -4,19 +4,20 @@ r"""Trains emotion models on labelled photographs and tests them on held-out peo
         --workdir=WORK/emotion
 
 It starts from the network that ships with the package (docs/starter.md). In each fold
-`config.method = "auto"` selects the method that is best on the training people: the network
-fine-tuned, a linear head on its features, or the network without training
-(fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from a network of your own;
-if it was never trained on emotions, training is longer and faster (`config.longer`).
+`config.method = "auto"` selects a method by cross-validation over the training people: fine-tuning
+with a linear head on the tuned features, a linear head on features of the frozen network, or the
+network without training (fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from
+a network of your own; if it has never learned emotions, it is trained for more steps at a higher
+learning rate (`config.longer`).
 
-After the config's name: `:small` is a small network that is trained as a whole, from random weights
-unless --config.init is set; `:full` is the published network at 299 pixels, and
---config.init=imagenet loads Keras's weights (or name a file from Keras or timm:
-docs/data_layouts.md). `:rotation` adds a pretext task as an auxiliary loss.
+After the config's name: `:small` is a small network that is fine-tuned, from random weights unless
+--config.init is set; `:full` is the published network at 299 pixels, and --config.init=imagenet
+loads Keras's weights (or name a file from Keras or timm: docs/data_layouts.md). `:rotation` adds a
+pretext task as an auxiliary loss.
 
-Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a model trained on
-everyone, for predict. Every fold trains for the same number of steps with the same compiled
-program.
+Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a model trained on all
+people, for `predict`. The network is trained for the same number of steps in every fold, unless
+`config.inner` selects it, and by the same compiled program.
 
 Cost: 5 folds of 90 photographs, 167 s on 2 idle CPU cores; of 440 photographs, 14 minutes on 2 busy
 ones. Small, 5 folds of 300 photographs, two minutes.
@@ -30,7 +31,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size and auxiliary tasks, e.g. "full,rotation"."""
+    """The config of the stage `crossval`; `arg`: the size and auxiliary tasks: "full,rotation"."""
     size, auxiliary = argument.parse(arg, default_size="base")
     small = size != "full"
     starter = size == "base"  # the size of the network that ships with the package
@@ -39,8 +40,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.photographs = ""  # workdir of the stage `photographs`
     # "leave_one_subject_out", "grouped_kfold" (whole people), "fixed_split" (the column `split` of
-    # labels.csv), "cross_set" (trained on `photographs`, tested on `test_photographs`), or
-    # "random": people in both train and test, which inflates every figure; the report says so.
+    # labels.csv), "cross_set" (trained on `photographs`, tested on `test_photographs`), or "random"
+    # (people in both train and test, which usually inflates the figures; the report says so).
     config.protocol = "grouped_kfold"
     config.folds = 5  # number of folds, for the protocols "grouped_kfold" and "random"
     config.fold_seed = 0  # seed for shuffling people before they are split into folds
@@ -50,17 +51,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Kinds of leaks that do not stop the run, by name; the report lists them. See configs/audit.py.
     config.allow_leaks = ()
 
-    # "fine_tune"; "probe": a logistic regression on features of the frozen backbone, computed
-    # once; "tuned_probe": fine-tuning, then such a regression on features and gradients; "as_is":
-    # the emotion model at `init` without training, for emotions that it knows; "auto": one of
-    # these, selected in each fold; or the dotted name of your own module (docs/add_a_method.md).
+    # "fine_tune"; "probe": a logistic regression on features of the frozen backbone, which are
+    # computed once; "tuned_probe": fine-tuning, then such a regression on features and gradients;
+    # "as_is": the emotion model at `init` without training, for emotions that it knows; "auto": one
+    # of these, selected in each fold; or the dotted name of your own module (docs/add_a_method.md).
     config.method = "auto" if starter else "fine_tune"
-    # For the probe: "backbone", and in addition "depths" (pooled outputs of earlier stages) or
-    # "gradients" (histograms of oriented gradients).
+    # For the method "probe": the kinds of features: "backbone", "depths" (pooled outputs of earlier
+    # stages) and "gradients" (histograms of oriented gradients).
     config.features = ("backbone",)
-    # For the probe: what is subtracted from the features of a face. "": nothing; "balanced" or
-    # "mean": a mean of the person's photographs, without their labels for test people; "neutral":
-    # one neutral photograph of each person, which is not tested. See docs/person_relative.md.
+    # For the method "probe": what is subtracted from the features of a face. "": nothing;
+    # "balanced" or "mean": a mean over the person's photographs, for test people without labels;
+    # "neutral": the features of one neutral photograph of the person, which is not tested. See
+    # docs/person_relative.md.
     config.reference = ""
     config.tasks = argument.tasks(("emotion",), size)
     config.tasks.update(argument.tasks(auxiliary, size, weight=0.5))
@@ -78,23 +80,24 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "remat": False,
         "dtype": "auto",
     }
-    # A pretrained workdir or model directory, a weight file, "imagenet" or "starter". If the model
-    # has other emotions, the emotions that both have keep their weights. {seed} is replaced by the
-    # seed's number, if each seed has its own pretraining.
+    # The initial weights: a pretrained workdir or model directory, a weight file, "imagenet" or
+    # "starter"; "": random weights. If the model has other emotions, the weights of the emotions in
+    # common are kept. {seed} is replaced by the seed, if each seed has its own pretraining.
     config.init = "starter" if starter else ""
     # For the report: a description of the pretraining data of `init`.
     config.pretraining = ""
     # For the report: whether the pretraining data contain the test people: "yes", "no", "unknown".
     config.pretraining_saw_test_people = "unknown"
     config.balance = False  # True: all emotions are sampled equally often
-    # Crops of each test face whose answers are averaged, 1 or 5; mirror images are always included.
-    # The method "as_is" uses the number in the model's record.
+    # Number of crops of each test face over which answers are averaged, 1 or 5, each with its
+    # mirror image. The method "as_is" uses the number in the model's record.
     config.test_crops = 1
     # Magnifications of each face over which features are averaged; 1.0 is the unchanged face.
     config.test_zooms = (1.0, 1.1, 1.2) if starter else (1.0,)
     # For the method "fine_tune": the number of steps and the temperature are selected on the share
     # `share` of each fold's training people, by a training without them (0: nothing is selected).
-    # `checkpoints` are the fractions of all steps that are compared.
+    # If the labels define validation people, they are used instead. `checkpoints` are the fractions
+    # of all steps that are compared.
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})
 
     config.everyone = True  # also train a final model on all people, for `predict`
@@ -103,8 +106,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     # 40 epochs of a few dozen photographs are too few steps for a network from scratch.
     longer = {"epochs": 40.0, "min_steps": 300, "learning_rate": 3e-4 if size == "full" else 6e-3}
-    # For the method "auto": replaces epochs, min_steps and optimizer.learning_rate if `init` was
-    # never trained on emotions: random weights, or a pretraining that started from random weights.
+    # For the method "auto": replaces epochs, min_steps and optimizer.learning_rate if the network
+    # has never learned emotions: `init` is neither an emotion model nor continued from the starter.
     config.longer = longer
     # Passes over the training faces, but at least min_steps training steps.
     config.epochs = 0.0 if starter else longer["epochs"]
@@ -116,15 +119,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "weight_decay": 0.02,  # AdamW's weight decay of kernels
         "clip": 1.0,  # maximum global norm of the gradients; larger ones are scaled down
         "backbone_rate": 1.0,  # factor for the learning rate of the backbone
-        "layer_decay": 1.0,  # factor for the rate, once per block from a parameter's to the last
-        # Patterns of parameters that are not trained: ("backbone/*",) with
+        # Factor for the learning rate of a parameter of the backbone, applied once for each stage
+        # of the backbone from the parameter's to the last one.
+        "layer_decay": 1.0,
+        # Patterns of the paths of parameters that are not trained: ("backbone/*",) with
         # backbone.frozen_batchnorm trains only the head.
         "freeze": (),
         "average": 0.0,  # decay of a running average of the parameters, such as 0.999; 0: none
     }
     config.log_every = 10  # steps between the logged figures; 0: only at the end
     config.evaluate_every = 0  # steps between evaluations on validation data; 0: only at the end
-    config.checkpoint_every_s = 20.0  # seconds between checkpoints
+    config.checkpoint_every_s = 20.0  # minimum number of seconds between checkpoints
     config.accumulate = 1  # parts of a batch that are computed one after the other, to save memory
     config.fsdp = 1  # devices that share one copy of the parameters
     config.workers = 0  # processes that read images; 0: threads of this process
@@ -136,7 +141,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def from_nothing(arg: str | None = None) -> ConfigDict:
     """`get_config` without the starter: fine-tuning from random weights, or from `init` if set.
 
-    For comparisons with and without pretraining, since both train in the same way.
+    It is for comparisons with and without pretraining: both trainings have the same settings.
     """
     config = get_config(arg).unlock()
     longer = config.longer

@@ -24,13 +24,13 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """One run, and a baseline to compare it with; `arg` is unused."""
+    """The config of a report on one run, compared with a baseline; `arg` is unused."""
     del arg
     return of_runs({"model": "", "baseline": ""})
 
 
 def of_runs(runs: dict[str, str]) -> ConfigDict:
-    """A report on the first of `runs`, compared with the others."""
+    """The config of a report on the first of `runs`, workdirs by name, compared with the others."""
     config = ConfigDict()
     config.stage = "evaluate"
     # Workdirs of finished runs of `crossval`, by name; names without a workdir are ignored.

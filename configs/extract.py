@@ -17,7 +17,7 @@ its own process; `runner` uses a runner of Apache Beam (docs/faces.md).
 
 Cost: detection dominates: 44 frames per second of 320x240, 6.4 of clips up to 1280 pixels wide, on
 2 busy CPU cores; about 40 ms of processor time per frame of 640x360.
-Memory does not depend on a video's length; with the number of videos, only their tables grow.
+Memory: frames are processed in small batches; only the tables of faces grow with the videos.
 Expect: frames = with_faces + without_faces + failed; on generated people a face in 98 % of frames.
 """
 
@@ -27,7 +27,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size of network that the crops are for, "small" or "full"."""
+    """The config of `extract`; `arg`: the network's size, which sets that of the crops."""
     size, _ = argument.parse(arg)
     small = size != "full"
     config = ConfigDict()
@@ -45,8 +45,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Side of a crop in pixels, and margin around the face as a fraction of the template's side. A
     # model works only on the kind of crops on which it was trained.
     config.crop = {"size": 80 if small else 320, "margin": 0.0 if small else 0.1}
-    # Crops without a face: background crops per frame, and the lowest detector score of a rejected
-    # candidate that is kept as a hard negative.
+    # Crops without a face: the maximum number of background crops per frame, and the detector score
+    # above which a rejected candidate is stored as a hard negative.
     config.negatives = {"per_frame": 1, "floor": 0.3}
 
     config.limits = {
@@ -56,7 +56,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "max_brightness": 255.0,  # maximum mean luma, 0 to 255
         "max_yaw": 90.0,  # maximum rotation of the head to either side, in degrees
         "min_hash_distance": 0,  # of 64 bits; crops of a track that differ in fewer are duplicates
-        "per_track": 0,  # maximum number of crops per track, evenly spaced in time; 0: all
+        "per_track": 0,  # maximum number of crops per track, evenly spread over it; 0: all
     }
 
     config.batch = 8  # frames that are searched together

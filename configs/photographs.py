@@ -22,14 +22,15 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size of network that the crops are for, "small" or "full"."""
+    """The config of `photographs`; `arg`: the network's size, which sets that of the crops."""
     size, _ = argument.parse(arg)
     small = size != "full"
     config = ConfigDict()
     config.stage = "photographs"
 
     config.photos = ""  # a folder <subject>/<emotion>/<photograph>, or a table labels.csv
-    # The allowed emotions, in any letter case; other names are errors unless they are ignored.
+    # The allowed emotions, in any letter case. Other names are errors, unless they are aliases of
+    # these emotions or are ignored.
     config.emotions = ("angry", "happy", "neutral", "sad")
     config.ignore = ()  # emotions whose photographs are left out and counted
 
@@ -39,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.aligned = False  # True: the photographs are aligned face crops and are only resized
     config.max_side = 1280  # pixels; larger photographs are reduced to this side for detection
-    # min_face: side in pixels of the smallest faces to detect
+    # min_face: side in pixels of the smallest faces to search for
     config.detector = {"min_face": 40, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
     # Side of a crop in pixels, and margin around the face as a fraction of the template's side. A
     # model works only on the kind of crops on which it was trained.

@@ -20,8 +20,8 @@ Steps, each in a folder of its own under the workdir:
     evaluate      measures all four on the same held-out people, and writes the report
 
 The starter is the network that ships with the package (docs/starter.md). `as_is` is left out, with
-a warning, if the photographs show an emotion that it does not know. If the report says that
-`pretrained` is better, use WORK/pretrained/model.
+a warning, if the photographs show an emotion that it does not know. In the report, `pretrained` is
+called `starter_and_videos`; if it is better, use WORK/pretrained/model.
 
 `configs/pipeline.py:small` trains a small network from random weights: `emotion` starts from
 `pretrain`, and `scratch` shows what the pretraining adds. `configs/pipeline.py:full` does the same
@@ -54,7 +54,7 @@ from configs import (
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size, and the pretext tasks, e.g. "full,rotation"."""
+    """The config of the pipeline; `arg`: the size and the pretext tasks, e.g. "full,rotation"."""
     size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"), default_size="base")
     config = ConfigDict()
     config.stage = "pipeline"
@@ -94,7 +94,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _from_starter(steps: ConfigDict) -> dict[str, str]:
-    """Adds the cross-validations of the size "base"; returns their steps by name in the report."""
+    """Adds the cross-validations of the size "base"; returns their steps by names in the report."""
     steps.pretrain.init = "starter"
     steps.pretrain.optimizer.learning_rate = 4e-4  # a tenth, since the starter is trained already
     steps.emotion = emotion.get_config("base").unlock()
@@ -115,7 +115,7 @@ def _from_starter(steps: ConfigDict) -> dict[str, str]:
 
 
 def _from_nothing(steps: ConfigDict, size: str) -> dict[str, str]:
-    """Adds the cross-validations of the other sizes; returns their steps by name in the report."""
+    """Adds the cross-validations of the other sizes; returns their steps by names in the report."""
     steps.emotion = emotion.from_nothing(size).unlock()
     steps.emotion.init = "{workdir}/pretrain"
     steps.emotion.pretraining = "the faces in {videos}"

@@ -2,16 +2,16 @@ r"""Predicts the emotions of the faces in an image, a video, or a folder of both
 
     python launch.py --config=configs/predict.py --config.input=holiday.mp4 --workdir=WORK/predict
 
-`--config.model` is a model directory, or a workdir of `train` or `crossval` that contains one. Its
-record says how faces are detected, aligned and classified, so that answers are computed as when the
-model was measured. The default is the network that ships with the package ("starter": seven
-emotions; see docs/starter.md).
+`--config.model` is a model directory, or a workdir that contains one. Its record says how faces are
+detected, aligned and classified, so that answers are computed as when the model was measured. The
+default is the network that ships with the package ("starter": seven emotions; see docs/starter.md).
 
 Writes one row per face to predictions.csv and predictions.parquet: source, frame, time_s, person,
 box, detector score, five landmarks, emotion, and the probability of each emotion (prob_*). A
 picture or frame without a face has one row with an empty box. skipped.csv lists the files that
-could not be read, with the reason. annotated/ has the pictures under their own names, and for each
-video one that plays at the sampled rate; overview.jpg shows the first four pictures.
+could not be read or annotated, with the reason. annotated/ has an annotated copy of each picture,
+and for each video one of its sampled frames, which plays at the speed of the video; overview.jpg
+shows the first four pictures.
 In videos, `person` numbers the people, and smoothed_emotion and smoothed_prob_* are their
 probabilities smoothed over time; annotated videos show these, and timeline/ has a picture of them
 for each video (docs/people_in_video.md). --config.camera=0 reads a live camera and shows it in a
@@ -48,8 +48,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Abstaining: one of the next two fields decides which answers are withheld.
 
     config.min_confidence = 0.0  # answers with a lower probability are withheld
-    # The share of faces to answer, such as 0.5; 0: all. The threshold is the one that answered this
-    # share of the held-out faces on which the model was measured.
+    # The share of faces to answer, such as 0.5; 0: all. The threshold is the one at which at least
+    # this share of the held-out faces was answered when the model was measured.
     config.coverage = 0.0
 
     config.every_s = 0.2  # seconds of video between the analysed frames; 0.0: every frame

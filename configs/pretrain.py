@@ -10,17 +10,18 @@ tasks are trained together. To train on one after the other, such as rotation an
 two runs, the second with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline_in_turn.py does both.
 configs/study.py compares the tasks.
 
-To continue from the starter, which was trained on labelled faces, on faces of your own:
+To pretrain the starter, which was trained on labelled faces, on unlabelled faces of your own:
 `--config=configs/pretrain.py:base --config.init=starter
 --config.optimizer.learning_rate=4e-4`. Its heads are not used. On 17 clips this did not improve
 accuracy on emotions (docs/experiments.md).
 
-To measure during pretraining what the features know about emotions, set labelled photographs,
-`--config.probe.photographs=WORK/photographs --config.evaluate_every=200`: nearest neighbours and
-a linear head at several depths, on held-out people, in metrics.jsonl, TensorBoard and curves.png;
-neighbours.png and embedding.png at the end. The photographs do not influence the training.
+To measure during pretraining what the features reveal about emotions, set labelled photographs:
+`--config.probe.photographs=WORK/photographs --config.evaluate_every=200`. The accuracies of nearest
+neighbours and of a linear head at several depths, on held-out people, are then written to
+metrics.jsonl, TensorBoard and curves.png; neighbours.png and embedding.png are drawn at the end.
+The photographs do not influence the training.
 
-Reads the refined faces; the validation videos are chosen by their names.
+Reads the refined faces; the validation videos are chosen by a hash of their names.
 Writes checkpoints/, metrics.jsonl, tensorboard/, curves.png, tasks.png (inputs of the tasks, the
 model's answers and the labels) and model/.
 
@@ -35,7 +36,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size and tasks, e.g. "full,rotation"."""
+    """The config of the stage `train`; `arg`: the size and tasks, e.g. "full,rotation"."""
     size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"))
     small = size != "full"
     config = ConfigDict()
@@ -44,7 +45,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.tasks = argument.tasks(tasks, size)
     config.data = {
         "dataset": "face_frames",  # the name of a data set in datasets/, or a dotted module name
-        "config": "",  # "": the faces that `refine` kept; "all": all faces, with root=WORK/extract
+        "config": "",  # "": the faces that were kept; "all": all detected faces
         "root": "",  # a workdir of `refine` or `extract`
         "image_size": 48 if small else 299,  # side in pixels of the network's input
         "cache": small,  # whether all images are decoded once and kept in memory
@@ -70,7 +71,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "photographs": "",  # a workdir of the stage `photographs`; "": no probes
         "neighbours": 20,  # number of nearest neighbours that vote
         "folds": 5,  # number of folds; at most the number of people
-        "most": 2000,  # maximum number of photographs; whole people are drawn by the seed
+        # Maximum number of photographs, unless two people have more. If there are more, whole
+        # people are drawn by the seed.
+        "most": 2000,
     }
 
     config.epochs = 25.0 if small else 60.0  # passes over the training faces

@@ -17,7 +17,7 @@ from configs import emotion
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """As configs/emotion.py, except for these fields; `arg`: the size."""
+    """The config of configs/emotion.py with other values of these fields; `arg`: the size."""
     config = emotion.get_config(arg).unlock()
     config.method = "probe"
     config.features = ("backbone", "gradients")

@@ -1,4 +1,4 @@
-r"""Keeps the faces on which MTCNN and the verifier agree; nothing is deleted.
+r"""Keeps the faces that both MTCNN and the verifier accept; no files are deleted.
 
     python launch.py --config=configs/refine.py --config.faces=WORK/extract \
         --config.verifier=WORK/verify --workdir=WORK/refine
@@ -13,9 +13,9 @@ that the verifier took for faces, and all 21 were faces.
 Your verifier is trusted if at least `min_test_sources` videos with faces were used neither to train
 it nor to choose its threshold, and if it removes at most a share of `max_removed_of_confident` of
 MTCNN's confident detections in them. Otherwise one line says why, and the verifier of the starter
-is used, at threshold 0.5. If that one also removes too many confident detections, of all videos,
-only MTCNN's score decides. `--config.use_verifier=own` and `starter` choose one; `starter` needs
-no trained verifier.
+is used, at threshold 0.5. If that one also removes too many of the confident detections of all
+videos, only MTCNN's score decides. `--config.use_verifier=own` and `--config.use_verifier=starter`
+choose one of the two verifiers; with `starter`, none has to be trained.
 
 Writes manifest.parquet (with all rows of the input, and verifier_score, status and reason),
 removed.png (a sheet of the removed crops, with reason, video, time and scores), disagreements.png

@@ -1,4 +1,4 @@
-r"""Deletes all data of a person, as when consent was withdrawn.
+r"""Deletes the data of a person, for example after consent was withdrawn.
 
     python launch.py --config=configs/remove.py --config.remove=p07 --config.photos=PHOTOS \
         --config.work=WORK --workdir=REMOVALS/1
@@ -6,7 +6,8 @@ r"""Deletes all data of a person, as when consent was withdrawn.
 Deletes the person's photographs and rows in labels.csv, consent.csv and pseudonyms.csv. Under
 `work`, it also deletes everything that a stage made from them: crops, rows, contact sheets,
 records, folds, reports, studies, and the models that were trained on the person, which are listed.
-The same commands make these again without the person. `remove` is the id or its pseudonym.
+The commands that made these make them again without the person. `remove` is the person's id or
+pseudonym.
 
 Nothing is deleted outside `photos` and `work`, and nothing at all if a photograph is behind a
 link that leads out of `photos`: the run lists what to do by hand (exit code 2). Videos are listed,

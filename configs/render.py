@@ -4,7 +4,7 @@
 
 Writes `videos/*.mp4` (15 people x 4 emotions x 2 clips of 2 s, and 8 scenes without people),
 `photographs/<subject>/<emotion>/*.jpg` (15 other people x 4 emotions x 5), `newcomers/` (4 further
-people, to try the finished model on) and `sheet.png`, a contact sheet.
+people, on whom the final model is tried) and `sheet.png`, a contact sheet.
 Cost: about 1,900 pictures, 28 ms each on one core: half a minute on two cores, 15 MB.
 The same config gives the same pictures on every machine with the same OpenCV and numpy.
 """
@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "people": 15,  # number of people
         "per_emotion": 5,  # photographs of each person and emotion
     }
-    # Other people, on whom the finished model is tried: the first one's number, and how many.
+    # Other people, on whom the final model is tried: the number of the first one, and how many.
     config.newcomers = {"first_person": 201, "people": 4}
     config.size = (240, 320)  # height and width of clips and photographs in pixels, even numbers
     config.workers = 0  # processes that draw; 0: one per core

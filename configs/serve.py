@@ -1,12 +1,12 @@
-r"""Serves a web page on this computer that reads faces in pictures, videos and from a camera.
+r"""Serves a web page on this computer that reads emotions in pictures, videos and from a camera.
 
     python launch.py --config=configs/serve.py --config.model=starter
     fer-jax serve [MODEL]
 
 `--config.model` is a model directory, a workdir of `train` or `crossval` that contains one, or
 "starter". The command prints the address of the page, http://127.0.0.1:8765/; Ctrl-C ends it. The
-answers are those of `configs/predict.py`. No picture or video is stored, and only this computer can
-reach the page (docs/web_page.md).
+answers are computed as by configs/predict.py. No picture or video is stored, and only this computer
+can reach the page (docs/web_page.md).
 
 Needs the packages starlette and uvicorn: pip install "fer_jax[serve]".
 Cost: half a minute before the first answer, since programs are compiled, and a few seconds for

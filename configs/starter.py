@@ -8,11 +8,11 @@ FER2013 is a folder with labels.csv (path, emotion, split). Altered copies, dupl
 with contradictory labels are dropped first, and counted. `aligned` is the workdir of
 configs/photographs.py on the same pictures: the network is then trained on both the original crops
 and the crops of this package. `faces` and `nonfaces` contain further pictures in
-<split>/<source>/; benchmarks/nonfaces.py makes them. All but FER2013 are optional; without
-`nonfaces` the network is trained on emotions only (set --config.tasks.verification.weight=0.001).
+<split>/<source>/; benchmarks/nonfaces.py makes them. All but FER2013 are optional. Without
+`nonfaces` the network learns only emotions; set --config.tasks.verification.weight=0.001 then.
 
 After the config's name, auxiliary pretext tasks: `--config=configs/starter.py:rotation,jigsaw`.
-Each passes the batch through the network once more.
+For each of them, the batch passes through the network once more.
 
 `docs/starter.md`, the model card, says how the shipped weights were trained and measured.
 
@@ -32,7 +32,7 @@ AUGMENT = {
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: auxiliary pretext tasks, e.g. "rotation,jigsaw"."""
+    """The config of the stage `train`; `arg`: auxiliary pretext tasks, e.g. "rotation,jigsaw"."""
     _, pretext = argument.parse(arg)
     config = ConfigDict()
     config.stage = "train"

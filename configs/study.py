@@ -12,11 +12,11 @@ start from the starter.
 
 Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (from rotation's backbone,
 jigsaw for the same number of steps), auxiliary (rotation as an auxiliary task on the labelled
-faces), simclr; vicreg, relative_patch, imagenet (with `full`: --config.imagenet=FILE or imagenet)
-and dotted names run only if they are named: `configs/study.py:full,scratch,simclr,imagenet`. The
-others are compared with the first one named. All methods see the pool equally often during
-pretraining, except in_turn, which sees it twice as often; simclr sees two views of each face, in
-batches twice as large. Fine-tuning is the same for all.
+faces) and simclr. The methods vicreg, relative_patch, imagenet (with `full`: --config.imagenet=FILE
+or imagenet) and dotted names of tasks are used only if they are named:
+`configs/study.py:full,scratch,simclr,imagenet`. Each method is compared with the first one. All
+methods with a pretraining see the pool equally often, except in_turn, which sees it twice as often;
+simclr sees two views of each face, in batches twice as large. Fine-tuning is the same for all.
 
 For other seeds, write a config of your own:
     from configs import study
@@ -24,8 +24,9 @@ For other seeds, write a config of your own:
     def get_config(arg=None):
         return study.of_people("small", study.METHODS, seeds=(0, 1, 2, 3, 4))
 
-Writes table/study.csv, study.md and study.png: accuracies, and paired differences from scratch
-with 95 % intervals over people and seeds. If it is killed, the same command continues it.
+Writes study.csv, study.md and study.png to table/: accuracies, and paired differences from the
+first method, with 95 % intervals over people and seeds. If it is killed, the same command continues
+it.
 
 Cost: small, 8 epochs of 18,500 faces and the measurements, by estimate an hour on 2 CPU cores
 (not measured in a single run).
@@ -52,13 +53,13 @@ CONTINUED_RATE = 4e-4
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size, and tasks or other methods, e.g. "full,scratch,rotation"."""
+    """The config of the study; `arg`: the size and the methods, e.g. "full,scratch,rotation"."""
     size, methods = argument.parse(arg, default_tasks=METHODS)
     return of_people(size, methods)
 
 
 def of_people(size: str, methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS) -> ConfigDict:
-    """The study on held-out people, with all labels of the training people."""
+    """The config of the study on held-out people, with all labels of the training people."""
     config = pretrainings(size, methods, seeds, {"people": "grouped_kfold"})
     add_measurements(config, size, methods, seeds, "people", "people")
     add_table(config, "table", methods, ("people",))
@@ -73,7 +74,7 @@ def pretrainings(
     *,
     init: str = "",
 ) -> ConfigDict:
-    """A pipeline that searches for leakage, then pretrains each seed.
+    """A pipeline that searches for leakage, then pretrains each method with each seed.
 
     Args:
         size: the size of the network.
@@ -159,7 +160,7 @@ def add_measurements(
 def add_table(
     config: ConfigDict, name: str, methods: tuple[str, ...], settings: tuple[str, ...]
 ) -> None:
-    """Adds the last step, which compares the methods with the first one in each setting."""
+    """Adds the step `name`, which compares the methods with the first one in each setting."""
     table = ConfigDict()
     table.stage = "study"
     runs = {s: {method: f"{{workdir}}/{s}_{method}" for method in methods} for s in settings}
@@ -172,7 +173,7 @@ def add_table(
 
 
 def _check(methods: tuple[str, ...], size: str, init: str) -> None:
-    """Raises UserError for unknown methods, which would otherwise fail only in their step."""
+    """Raises UserError for methods that are unknown or need another size, before any step runs."""
     others = FROM_NOTHING if init else FROM_STARTER
     for name in methods:
         known = name in (*PRETRAINED, *NOT_PRETRAINED) or argument.plain_fields(name)

@@ -3,10 +3,10 @@ r"""Measures how the gain of a pretraining depends on the number of labels: the 
     python launch.py --config=configs/study_low_shot.py --config.pool=WORK/refine \
         --config.low_shot=WORK/photographs --workdir=WORK/study
 
-`low_shot` is a workdir of `photographs` with the splits train and test; 10, 40 and 160 faces of
-each emotion are labelled. Methods and files are those of configs/study.py; the table is in
-table_low_shot/. In the workdir of configs/study.py, with the same methods and fields, it uses the
-pretrainings that exist already.
+`low_shot` is a workdir of `photographs` with the splits train and test; the methods are fine-tuned
+with 10, 40 and 160 labelled faces of each emotion. Methods and files are those of configs/study.py;
+the table is in table_low_shot/. In the workdir of configs/study.py, with the same methods and
+fields, it uses the pretrainings that exist already.
 
 Cost: three times the measurements of configs/study.py, and the pretrainings if they do not exist.
 """
@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 
 from configs import argument, study
 
-SHOTS = (10, 40, 160)  # labelled faces of each emotion
+SHOTS = (10, 40, 160)  # maximum numbers of labelled faces of each emotion
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size, and tasks or other methods, as in configs/study.py."""
+    """The config of the study; `arg`: the size and the methods, as in configs/study.py."""
     size, methods = argument.parse(arg, default_tasks=study.METHODS)
     config = study.pretrainings(size, methods, study.SEEDS, {"low_shot": "fixed_split"})
     settings = add_measurements(config, size, methods, study.SEEDS)
@@ -35,7 +35,7 @@ def add_measurements(
     *,
     init: str = "",
 ) -> tuple[str, ...]:
-    """Adds the steps of each number of labels; returns the names of the settings."""
+    """Adds the fine-tunings with each number of labels; returns the names of the settings."""
     settings = tuple(f"low_shot_{shots}" for shots in SHOTS)
     for setting, shots in zip(settings, SHOTS, strict=True):
         study.add_measurements(

@@ -33,7 +33,7 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: names of the sets of people, e.g. "kdef55,ikfdb15"."""
+    """The config of the study; `arg`: names of the sets of people, e.g. "kdef55,ikfdb15"."""
     people = tuple(word.strip() for word in (arg or "people").split(",") if word.strip())
     return of_people(people, study.STARTER_METHODS)
 
@@ -41,7 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def of_people(
     people: tuple[str, ...], methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS
 ) -> ConfigDict:
-    """The study with few labels, and on the held-out people of each set."""
+    """The config of the study with few labels, and on the held-out people of each set."""
     init = starter.NAME
     labelled = {"low_shot": "fixed_split", **dict.fromkeys(people, "grouped_kfold")}
     config = study.pretrainings("base", methods, seeds, labelled, init=init)

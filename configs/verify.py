@@ -8,19 +8,19 @@ trains it briefly at a low rate (docs/results.md). To start from random weights 
 `--config.init="" --config.min_steps=500 --config.optimizer.learning_rate=2e-3`.
 `configs/verify.py:full` is the published network at 299 pixels.
 
-Faces are the crops that MTCNN found; non-faces are places without a face in the same frames,
-candidates below MTCNN's threshold (hard negatives), and textures. `--config.faces=FOLDER` and
-`--config.nonfaces=FOLDER` add pictures of your own, or replace `data.root`: the pictures of a
-subfolder are one source. A fifth of the sources is for validation, another fifth is the test on
-which `refine` measures; neither is used for training. Writes checkpoints/, metrics.jsonl,
-tensorboard/ and model/.
+Faces are the crops that MTCNN found with a high score; non-faces are regions without a face in the
+same frames, candidates below MTCNN's threshold (hard negatives), and textures.
+`--config.faces=FOLDER` and `--config.nonfaces=FOLDER` add pictures of your own, or replace
+`data.root`: the pictures of a subfolder are one source. A fifth of the sources is for validation
+and, if at least three remain, another fifth for the test on which `refine` measures the verifier;
+neither is used for training. Writes checkpoints/, metrics.jsonl, tensorboard/ and model/.
 
 Cost: small, 2 to 3 minutes on one CPU core for up to 1,300 training crops (three fifths of all,
 and textures: 500 steps), 5 for 4,000; base, one minute on 2 idle cores for 400, by estimate; full
 needs a GPU.
-Expect: validation accuracy of 96 to 99 %, including textures. Add parts of pictures of anything
-without a face by `--config.nonfaces`: the verifier does not recognise kinds of non-faces on which
-it was not trained (docs/results.md, "Refinement").
+Expect: validation accuracy of 96 to 99 %, including textures. Add pictures of other things than
+faces by `--config.nonfaces`: the verifier does not recognise kinds of non-faces on which it was not
+trained (docs/results.md, "Refinement").
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """`arg`: the size."""
+    """The config of the stage `train` for the verifier; `arg`: the size."""
     size, _ = argument.parse(arg)
     small = size != "full"
     starter = size == "base"  # the size of the network that ships with the package
@@ -67,8 +67,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.epochs = 24.0  # passes over the training crops, but at least min_steps training steps
     # Minimum number of training steps. 24 epochs of a few hundred crops are too few for a network
-    # from scratch. The starter is already trained: after longer or faster training it rejects faces
-    # that it accepted before.
+    # from scratch. The starter is already trained: with more steps or a higher learning rate, it
+    # rejects faces that it accepted before.
     config.min_steps = 150 if starter else 500
     config.batch_size = 64
     config.seed = 0
