@@ -21,8 +21,8 @@ class Detector(Section):
             it is searched, this is a size in the original picture.
         factor: scale of each level of the image pyramid relative to the previous level.
         thresholds: scores that a candidate must exceed in the networks P-Net, R-Net and O-Net.
-        max_faces: maximum number of faces per image; those with the highest scores are kept. 0:
-            all.
+        max_faces: maximum number of faces per image; those with the highest scores are kept. 0
+            keeps all.
     """
 
     min_face: Annotated[int, Field(ge=6, le=4096)] = 40
