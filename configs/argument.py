@@ -31,7 +31,7 @@ def parse(
 def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
     """The section `tasks` of a config: each task's weight and plain fields.
 
-    Some fields have other values than in the task, as `size` requires.
+    Some fields have values that depend on `size` instead of the task's defaults.
     """
     full = size == "full"
     chosen: dict[str, dict[str, Any]] = {

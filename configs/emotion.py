@@ -16,8 +16,8 @@ loads Keras's weights (or name a file from Keras or timm: docs/data_layouts.md).
 pretext task as an auxiliary loss.
 
 Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a model trained on all
-people, for `predict`. The network is trained for the same number of steps in every fold, unless
-`config.inner` selects it, and by the same compiled program.
+people, for `predict`. The network is trained by the same compiled program in every fold, and for
+the same number of steps, unless `config.inner` selects that number.
 
 Cost: 5 folds of 90 photographs, 167 s on 2 idle CPU cores; of 440 photographs, 14 minutes on 2 busy
 ones. Small, 5 folds of 300 photographs, two minutes.
@@ -31,7 +31,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the stage `crossval`; `arg`: the size and auxiliary tasks: "full,rotation"."""
+    """The config of `crossval`; `arg` names the size and auxiliary tasks, as in "full,rotation"."""
     size, auxiliary = argument.parse(arg, default_size="base")
     small = size != "full"
     starter = size == "base"  # the size of the network that ships with the package

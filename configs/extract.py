@@ -27,7 +27,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of `extract`; `arg`: the network's size, which sets that of the crops."""
+    """The config of `extract`; `arg` names the network's size, which determines the crops' size."""
     size, _ = argument.parse(arg)
     small = size != "full"
     config = ConfigDict()

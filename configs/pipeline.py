@@ -54,7 +54,7 @@ from configs import (
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the pipeline; `arg`: the size and the pretext tasks, e.g. "full,rotation"."""
+    """The config of the pipeline; `arg` names the size and pretext tasks, as in "full,rotation"."""
     size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"), default_size="base")
     config = ConfigDict()
     config.stage = "pipeline"
@@ -94,7 +94,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _from_starter(steps: ConfigDict) -> dict[str, str]:
-    """Adds the cross-validations of the size "base"; returns their steps by names in the report."""
+    """Adds the cross-validations of the size "base".
+
+    Returns:
+        The names of their steps, by the names that they have in the report.
+    """
     steps.pretrain.init = "starter"
     steps.pretrain.optimizer.learning_rate = 4e-4  # a tenth, since the starter is trained already
     steps.emotion = emotion.get_config("base").unlock()
@@ -115,7 +119,11 @@ def _from_starter(steps: ConfigDict) -> dict[str, str]:
 
 
 def _from_nothing(steps: ConfigDict, size: str) -> dict[str, str]:
-    """Adds the cross-validations of the other sizes; returns their steps by names in the report."""
+    """Adds the cross-validations of the other sizes.
+
+    Returns:
+        The names of their steps, by the names that they have in the report.
+    """
     steps.emotion = emotion.from_nothing(size).unlock()
     steps.emotion.init = "{workdir}/pretrain"
     steps.emotion.pretraining = "the faces in {videos}"

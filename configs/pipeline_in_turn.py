@@ -13,7 +13,7 @@ from configs import argument, pipeline, pretrain
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the pipeline; `arg`: the size and the tasks, e.g. "full,rotation,jigsaw"."""
+    """The config; `arg` names the size and the tasks in their order: "full,rotation,jigsaw"."""
     size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"), default_size="base")
     config = pipeline.get_config(f"{size},{tasks[-1]}").unlock()
     added: tuple[str, ...] = ()

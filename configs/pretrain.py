@@ -36,7 +36,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the stage `train`; `arg`: the size and tasks, e.g. "full,rotation"."""
+    """The config of the stage `train`; `arg` names the size and tasks, as in "full,rotation"."""
     size, tasks = argument.parse(arg, default_tasks=("rotation", "jigsaw"))
     small = size != "full"
     config = ConfigDict()

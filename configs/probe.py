@@ -17,7 +17,7 @@ from configs import emotion
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of configs/emotion.py with other values of these fields; `arg`: the size."""
+    """The config of configs/emotion.py with other values of some fields; `arg` names the size."""
     config = emotion.get_config(arg).unlock()
     config.method = "probe"
     config.features = ("backbone", "gradients")

@@ -32,7 +32,7 @@ AUGMENT = {
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the stage `train`; `arg`: auxiliary pretext tasks, e.g. "rotation,jigsaw"."""
+    """The config of `train`; `arg` names auxiliary pretext tasks, as in "rotation,jigsaw"."""
     _, pretext = argument.parse(arg)
     config = ConfigDict()
     config.stage = "train"

@@ -16,7 +16,8 @@ faces) and simclr. The methods vicreg, relative_patch, imagenet (with `full`: --
 or imagenet) and dotted names of tasks are used only if they are named:
 `configs/study.py:full,scratch,simclr,imagenet`. Each method is compared with the first one. All
 methods with a pretraining see the pool equally often, except in_turn, which sees it twice as often;
-simclr sees two views of each face, in batches twice as large. Fine-tuning is the same for all.
+simclr sees two views of each face, in batches twice as large. Fine-tuning is the same for all
+methods, except for the auxiliary task of auxiliary.
 
 For other seeds, write a config of your own:
     from configs import study
@@ -53,7 +54,7 @@ CONTINUED_RATE = 4e-4
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the study; `arg`: the size and the methods, e.g. "full,scratch,rotation"."""
+    """The config of the study; `arg` names the size and methods, as in "full,scratch,rotation"."""
     size, methods = argument.parse(arg, default_tasks=METHODS)
     return of_people(size, methods)
 

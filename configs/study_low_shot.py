@@ -19,7 +19,7 @@ SHOTS = (10, 40, 160)  # maximum numbers of labelled faces of each emotion
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the study; `arg`: the size and the methods, as in configs/study.py."""
+    """The config of the study; `arg` names the size and the methods, as in configs/study.py."""
     size, methods = argument.parse(arg, default_tasks=study.METHODS)
     config = study.pretrainings(size, methods, study.SEEDS, {"low_shot": "fixed_split"})
     settings = add_measurements(config, size, methods, study.SEEDS)

@@ -33,7 +33,7 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the study; `arg`: names of the sets of people, e.g. "kdef55,ikfdb15"."""
+    """The config of the study; `arg` contains the names of sets of people: "kdef55,ikfdb15"."""
     people = tuple(word.strip() for word in (arg or "people").split(",") if word.strip())
     return of_people(people, study.STARTER_METHODS)
 

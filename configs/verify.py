@@ -29,7 +29,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of the stage `train` for the verifier; `arg`: the size."""
+    """The config of the stage `train` for the verifier; `arg` names the size."""
     size, _ = argument.parse(arg)
     small = size != "full"
     starter = size == "base"  # the size of the network that ships with the package

@@ -133,7 +133,7 @@ def copy_target(page: Path, target: str, folder: Path) -> None:
 
 
 class Field(NamedTuple):
-    """A flag of a command."""
+    """A flag of a command, its default, the values that it accepts, and its meaning, in words."""
 
     name: str
     default: str
@@ -142,7 +142,7 @@ class Field(NamedTuple):
 
 
 def commands() -> dict[str, str]:
-    """The page of every config by name, and "index", which lists them."""
+    """The Markdown of the page of every config, by its name, and of "index", which lists them."""
     summaries = config_files.summaries(ROOT / "configs")
     lines = [
         "# Commands",
@@ -160,7 +160,7 @@ def commands() -> dict[str, str]:
 
 
 def command_page(name: str) -> str:
-    """Docstring and flags of a config."""
+    """The page of a config as Markdown: its docstring, and a table of its flags."""
     text, config = config_files.load(str(ROOT / "configs" / f"{name}.py"))
     fields = list(fields_of(name, config))
     lines = [f"# {name}", "", *linked(text).splitlines(), "", "## Flags", ""]
@@ -185,7 +185,11 @@ def command_page(name: str) -> str:
 
 
 def fields_of(name: str, config: ConfigDict) -> Iterator[Field]:
-    """The fields of a config; those of a pipeline without those of its steps."""
+    """Yields the fields of a config except `stage`, sections, and the fields of a pipeline's steps.
+
+    The meaning of a field is its comment in a config or, without one, its description in the
+    schema.
+    """
     schema = STAGES[config.stage].model_json_schema()
     meanings = comments_of_stage(name, config.stage)
     for path, value in config_files.fields(config).items():
@@ -200,7 +204,7 @@ def fields_of(name: str, config: ConfigDict) -> Iterator[Field]:
 
 
 def plugin(path: str) -> tuple[dict[str, Any], str]:
-    """The schema of the network or the task that a field belongs to, and the field's path in it."""
+    """The JSON schema of the network or task that has a field, and the field's path in it."""
     first, *rest = path.split(".")
     if first == "backbone":
         return TypeAdapter(inception_resnet_v2.BACKBONE).json_schema(), ".".join(rest)
@@ -209,7 +213,7 @@ def plugin(path: str) -> tuple[dict[str, Any], str]:
 
 
 def look_up(schema: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
-    """The JSON schema of a field, and its line among the attributes of its section."""
+    """The JSON schema of a field, {} if there is none, and its description in its section."""
     found, described = schema, ""
     for part in path.split("."):
         section = resolve(schema, found)
@@ -227,7 +231,7 @@ def resolve(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 
 
 def attributes(docstring: str) -> dict[str, str]:
-    """The descriptions of the attributes in a docstring."""
+    """The descriptions of the attributes in a docstring, by their names."""
     text = docstring.partition("Attributes:\n")[2]
     found: dict[str, str] = {}
     for names, described in re.findall(r"^    ([\w, ]+): (.*(?:\n     +.*)*)", text, re.MULTILINE):
@@ -237,7 +241,7 @@ def attributes(docstring: str) -> dict[str, str]:
 
 
 def values(schema: dict[str, Any]) -> str:
-    """The values that a field accepts, in words."""
+    """The values that a field accepts, in words; "" if its schema does not say."""
     if "anyOf" in schema:
         return " or ".join(filter(None, dict.fromkeys(values(one) for one in schema["anyOf"])))
     if "enum" in schema or "const" in schema:
@@ -259,10 +263,10 @@ def values(schema: dict[str, Any]) -> str:
 
 
 def comments_of_stage(name: str, stage: str) -> dict[str, str]:
-    """The comments on the fields of a config, in its file and in others that have the same fields.
+    """The comments on the fields of a config, by the field's path.
 
-    These are the configs of the same stage and, for the fields that all training has in common,
-    the configs of other stages that train.
+    They are in the file of the config and in other files with the same fields: the configs of the
+    same stage and, for the fields that all stages which train have in common, all configs.
     """
     found: dict[str, str] = {}
     files = sorted((ROOT / "configs").glob("*.py"), key=lambda file: file.stem != "emotion")
@@ -276,12 +280,15 @@ def comments_of_stage(name: str, stage: str) -> dict[str, str]:
 
 
 def common_fields(stage: str) -> set[str]:
-    """The names of the fields that `stage` has in common with all stages that train."""
+    """The names of the fields that all stages which train have; empty if `stage` does not train."""
     return set(Training.model_fields) if issubclass(STAGES[stage], Training) else set()
 
 
 def comments(source: str) -> dict[str, str]:
-    """The comment on each field that a config file sets: above it, or at the end of its line."""
+    """The comment on each field that a config file sets: above it, at the end of its line, or both.
+
+    Fields without a comment have the text "".
+    """
     lines = source.splitlines()
 
     def said(number: int) -> str:
@@ -317,14 +324,17 @@ def comments(source: str) -> dict[str, str]:
 
 
 def linked(text: str) -> str:
-    """A docstring as Markdown: its indented blocks are code, and what it names becomes a link."""
+    """A docstring as Markdown: indented blocks are code, and pages and configs become links."""
     text = re.sub(r"^((?:Cost|Expect|Memory|Methods):)", r"\n**\1**", text, flags=re.MULTILINE)
     parts = re.split(r"((?:^    .*\n|^\n)+)", text + "\n", flags=re.MULTILINE)
     return "".join(part if index % 2 else prose(part) for index, part in enumerate(parts))
 
 
 def prose(text: str) -> str:
-    """Text of a docstring: characters of Markdown are escaped outside `code`."""
+    """Text of a docstring as Markdown, with special characters escaped outside `code`.
+
+    Flags become code; names of pages and configs become links.
+    """
     parts = re.split(r"(`[^`]*`)", text)
     for index in range(0, len(parts), 2):
         part = re.sub(r"((?<!\*)\*(?!\*)|[<|])", r"\\\1", parts[index])
@@ -335,7 +345,7 @@ def prose(text: str) -> str:
 
 
 def page_link(found: re.Match[str]) -> str:
-    """A link to a page of docs/ by its title, if there is one of that name."""
+    """A link to a page of docs/ with the page's title; the text itself if there is no such page."""
     file = ROOT / found[0]
     if not file.exists():
         return found[0]
@@ -344,19 +354,19 @@ def page_link(found: re.Match[str]) -> str:
 
 
 def command_link(found: re.Match[str]) -> str:
-    """A link to the page of a config, if it has one."""
+    """A link to the page of a config; the text itself if it has none."""
     exists = found[1] in config_files.summaries(ROOT / "configs")
     return f"[{found[0]}]({found[1]}.md)" if exists else found[0]
 
 
 def cell_text(text: str) -> str:
-    """A comment as the text of a table's cell, which begins with a capital letter."""
+    """A comment as the text of a cell in a table; a plain word at its beginning is capitalised."""
     text = prose(text)
     return text[:1].upper() + text[1:] if re.match(r"[a-z]\w* ", text) else text
 
 
 def code(text: str) -> str:
-    """Text as code in a table."""
+    """`text` as code in a cell of a table."""
     return f"`{text}`".replace("|", "\\|")
 
 
@@ -364,7 +374,10 @@ def code(text: str) -> str:
 
 
 def api_page(title: str, summary: str, modules: str) -> str:
-    """The page of some modules of the package."""
+    """The Markdown of a page of the Python API, into which mkdocstrings inserts the docstrings.
+
+    `modules` are names in `fer_jax`, separated by spaces.
+    """
     blocks = (f"::: fer_jax.{module}" for module in modules.split())
     return "\n\n".join([f"# {title}", summary, *blocks]) + "\n"
 
@@ -373,7 +386,7 @@ def api_page(title: str, summary: str, modules: str) -> str:
 
 
 class Page(HTMLParser):
-    """The links, anchors and resources of an HTML page."""
+    """The links, anchors and resources (scripts, styles, pictures) of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -383,7 +396,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Records the references of a tag."""
+        """Records the anchors, the link and the resource of a tag."""
         given = {name: value or "" for name, value in attrs}
         self.anchors |= {given[name] for name in ("id", "name") if name in given}
         if tag == "a" and "href" in given:
@@ -395,7 +408,7 @@ class Page(HTMLParser):
 
 
 def check(site: Path) -> Iterator[str]:
-    """Yields one line for each fault of a site."""
+    """Yields one line for each fault of the site in the folder `site`."""
     pages = {file: Page(file.read_text("utf-8")) for file in sorted(site.rglob("*.html"))}
     if len(pages) < len(API) + len(commands()):
         yield f"{site} has {len(pages)} pages only"

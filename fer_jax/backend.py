@@ -36,7 +36,10 @@ def compiler_options() -> dict[str, str | bool]:
 
 
 def run_once_options() -> dict[str, str | bool]:
-    """XLA's options for fast compilation on CPU, for programs that run only once; else none."""
+    """XLA's options for programs that run once, for which fast compilation matters most.
+
+    There are none except on CPU.
+    """
     if jax.default_backend() != "cpu":
         return {}
     return {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}

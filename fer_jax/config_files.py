@@ -139,8 +139,9 @@ def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 
 def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> str:
-    """The message for a field that is not one of `known`, with the most similar ones of them.
+    """The message for a field that is not one of `known`, with fields of `known` that are similar.
 
+    If none is similar, the message lists the fields of the same section, else all top-level fields.
     `prefix` is what the user types before the name of a field.
     """
     field = field.replace("'", '"')

@@ -29,8 +29,8 @@ _asked = False
 def exit_at_once() -> None:
     """Makes SIGINT end the process at once, with one line; called by the entry point.
 
-    Nothing is cleaned up.
-    If SIGINT is ignored, as in a background job of a shell script, it stays ignored.
+    Nothing is cleaned up. If SIGINT is ignored, as in a background job of a shell script, it stays
+    ignored.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _exit)

@@ -192,8 +192,8 @@ class CrossvalProtocol(Section):
     Attributes:
         test_crops_by_choice: for `method = "auto"`, the number of test crops of each method that it
             can select, which may differ from `test_crops`.
-        reference: the reference of the person-relative protocol, which uses unlabelled photographs
-            of the test people (`training.person_relative`); "" for the usual protocol.
+        reference: the kind of reference of a person-relative run, which uses other photographs of
+            the test person (`training.person_relative`); "" for other runs.
         reference_photographs: number of neutral photographs that were used as references.
         without_reference: number of people without a neutral photograph, who were left out.
     """

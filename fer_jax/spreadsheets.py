@@ -15,12 +15,12 @@ def safe_table(table: pd.DataFrame) -> pd.DataFrame:
 def safe_cell(text: str) -> str:
     """The text, with an apostrophe before it if a spreadsheet would run it as a formula.
 
-    For file names, names of people and messages, which may come from somebody else.
+    It is meant for file names, names of people and messages, which may come from somebody else.
     """
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def possible_texts(cell: str) -> tuple[str, ...]:
-    """The texts that `safe_cell` turns into this cell: with and without its apostrophe."""
+    """The texts that `safe_cell` may have turned into `cell`: with and without an apostrophe."""
     bare = cell.removeprefix("'")
     return (cell,) if safe_cell(bare) == bare else tuple({cell, bare})

@@ -407,8 +407,9 @@ def log_metrics(workdir: str | os.PathLike[str], **values: Any) -> None:
 def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of `workdir/metrics.jsonl`, in their order; [] if there is no such file.
 
-    Lines that are not JSON objects, or whose "time" or "step" is not a number, are skipped and
-    counted in a warning, except the last one, which a killed run may have left unfinished.
+    Lines that are not JSON objects, whose "time" is not a number or whose "step" is not an integer
+    are skipped and counted in a warning. The last line is skipped without a warning, since a killed
+    run may have left it unfinished.
     """
     file = Path(workdir) / "metrics.jsonl"
     if not file.is_file():

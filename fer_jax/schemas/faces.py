@@ -36,7 +36,7 @@ class Crop(Section):
 
     Attributes:
         size: side of the crop in pixels.
-        margin: margin on each side of the face, as a fraction of the template's side.
+        margin: margin on each side of the template, as a fraction of the template's side.
     """
 
     size: Annotated[int, Field(ge=8, le=4096)]

@@ -253,8 +253,8 @@ class Inner(Section):
     """Selection of steps and temperature within a fold, on validation people.
 
     Attributes:
-        share: share of the training people who are held out for the selection, if the labels
-            define no validation people. 0: nothing is selected.
+        share: share of the training people who are held out as validation people, unless the labels
+            define validation people. 0: none.
         checkpoints: fractions of the training steps, one of which is selected.
     """
 
@@ -554,7 +554,7 @@ class ImagenetCheck(Stage):
 
 
 class Remove(Stage):
-    """Config of `remove`, which deletes all data of a person; fer_jax/stages/remove.py."""
+    """Config of `remove`, which deletes the data of a person; fer_jax/stages/remove.py."""
 
     stage: Literal["remove"]
     remove: Text
