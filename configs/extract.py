@@ -27,7 +27,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of `extract`; `arg` names the network's size, which determines the crops' size."""
+    """The config of `extract`; `arg` names the network's size, which sets the crops' size."""
     size, _ = argument.parse(arg)
     small = size != "full"
     config = ConfigDict()
@@ -37,7 +37,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.every_s = 0.5  # seconds between sampled frames; 0.0: every frame
 
     config.detector = {
-        "min_face": 40,  # side in pixels of the smallest faces to detect
+        "min_face": 40,  # side in pixels of the smallest faces to search for
         "factor": 0.709,
         "thresholds": (0.6, 0.7, 0.8),
         "max_faces": 0,  # maximum number of faces per frame, those with the highest scores; 0: all

@@ -35,6 +35,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.images = ""  # a folder of ImageNet's validation pictures
 
     config.min_top1 = 0.79  # top-1 accuracy that the upper limit of the 95 % interval must reach
-    config.most = 2000  # the number of pictures to use, 100 or more, evenly spaced; 0: all
+    config.most = 2000  # maximum number of pictures, 100 or more, evenly spaced; 0: all
     config.batch = 32  # pictures that are classified together
     return config.lock()

@@ -22,7 +22,7 @@ from configs import argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of `photographs`; `arg` names the network's size, which determines the crops'."""
+    """The config of `photographs`; `arg` names the network's size, which sets the crops' size."""
     size, _ = argument.parse(arg)
     small = size != "full"
     config = ConfigDict()

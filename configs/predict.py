@@ -9,9 +9,9 @@ default is the network that ships with the package ("starter": seven emotions; s
 Writes one row per face to predictions.csv and predictions.parquet: source, frame, time_s, person,
 box, detector score, five landmarks, emotion, and the probability of each emotion (prob_*). A
 picture or frame without a face has one row with an empty box. skipped.csv lists the files that
-could not be read or annotated, with the reason. annotated/ has an annotated copy of each picture,
-and for each video one of its sampled frames, which plays at the speed of the video; overview.jpg
-shows the first four pictures.
+could not be read or annotated, with the reason. annotated/ has an annotated copy of each picture
+and of each video, with only the sampled frames, at the original speed; overview.jpg shows the first
+four pictures.
 In videos, `person` numbers the people, and smoothed_emotion and smoothed_prob_* are their
 probabilities smoothed over time; annotated videos show these, and timeline/ has a picture of them
 for each video (docs/people_in_video.md). --config.camera=0 reads a live camera and shows it in a
