@@ -4,11 +4,12 @@ r"""Trains emotion models on labelled photographs and tests them on held-out peo
         --workdir=WORK/emotion
 
 It starts from the network that ships with the package (docs/starter.md). In each fold
-`config.method = "auto"` selects a method by cross-validation over the training people: fine-tuning
-with a linear head on the tuned features, a linear head on features of the frozen network, or the
-network without training (fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from
-a network of your own; if it has never learned emotions, it is trained for more steps at a higher
-learning rate (`config.longer`).
+`config.method = "auto"` selects a method by cross-validation over the training people (or on the
+validation people that the labels define): fine-tuning with a linear head on the tuned features, a
+linear head on features of the frozen network, or the network without training
+(fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from a network of your own;
+if it has never learned emotions, it is trained for more steps at a higher learning rate
+(`config.longer`).
 
 After the config's name: `:small` is a small network that is fine-tuned, from random weights unless
 --config.init is set; `:full` is the published network at 299 pixels, and --config.init=imagenet
@@ -16,8 +17,8 @@ loads Keras's weights (or name a file from Keras or timm: docs/data_layouts.md).
 pretext task as an auxiliary loss.
 
 Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a model trained on all
-people, for `predict`. The network is trained by the same compiled program in every fold, and for
-the same number of steps, unless `config.inner` selects that number.
+people, for `predict`. A method that trains the network does so by the same compiled program in
+every fold, and for the same number of steps, unless `config.inner` selects that number.
 
 Cost: 5 folds of 90 photographs, 167 s on 2 idle CPU cores; of 440 photographs, 14 minutes on 2 busy
 ones. Small, 5 folds of 300 photographs, two minutes.
@@ -129,7 +130,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     config.log_every = 10  # steps between the logged figures; 0: only at the end
     config.evaluate_every = 0  # steps between evaluations on validation data; 0: only at the end
-    config.checkpoint_every_s = 20.0  # minimum number of seconds between checkpoints
+    # Seconds after which the next checkpoint is saved; the last state is always saved.
+    config.checkpoint_every_s = 20.0
     config.accumulate = 1  # parts of a batch that are computed one after the other, to save memory
     config.fsdp = 1  # devices that share one copy of the parameters
     config.workers = 0  # processes that read images; 0: threads of this process

@@ -227,7 +227,8 @@ class Loop(Batches):
     Attributes:
         log_every: steps between the logged figures; 0: only at the end.
         evaluate_every: steps between evaluations on validation data; 0: only at the end.
-        checkpoint_every_s: minimum number of seconds between checkpoints.
+        checkpoint_every_s: seconds after which the next checkpoint is saved; the last state is
+            always saved.
         wandb: the project of Weights & Biases to which figures are sent; "" for none.
     """
 
