@@ -3,7 +3,8 @@
     python -m benchmarks                 # lists them
     python -m benchmarks NAME --help     # explains one
 
-Run from the repository's root. Some need packages of their own; their --help says which.
+Run these commands in the root of the repository. Some measurements need further packages, which
+their --help names.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _STARTED_BY_OTHERS = ("_peers", "_worker", "_network")
 
 
 def docstrings() -> dict[str, str]:
-    """The docstring of each measurement, by its name. Nothing is imported."""
+    """The docstring of each measurement, by name. No measurement is imported."""
     return {
         file.stem: ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
         for file in sorted(FOLDER.glob("*.py"))
@@ -28,7 +29,7 @@ def docstrings() -> dict[str, str]:
 
 
 def summaries() -> dict[str, str]:
-    """The first line of each measurement's docstring, by its name."""
+    """The first line of each measurement's docstring, by name."""
     return {name: text.partition("\n")[0] for name, text in docstrings().items()}
 
 

@@ -6,11 +6,13 @@ r"""Compares our Inception-ResNet-v2 with those of keras.applications and timm, 
         --workdir=work/parity
 
 Kernels are pseudo-random; the BatchNorm statistics are measured on images with these kernels. Each
-peer runs in its own environment and saves the weights in its own formats, which we read. Prints
-the largest difference of every block and of the logits at 299 and 96 pixels, and of a training step
-at 96: logits, loss, statistics after it, gradients. The exit code is 1 if a file is not read bit
-for bit, if inference in float32 differs by more than 1e-4 of the largest value, or if anything in
-float64 differs by more than 1e-9.
+peer runs in a separate environment and saves the weights in its file formats, which fer_jax then
+reads. Prints the largest differences of each block and of the logits at 299 and 96 pixels, and for
+one training step at 96 pixels those of the logits, the loss, the updated BatchNorm statistics and
+some gradients. The exit code is 1 if any weight that was read differs in a bit, if inference in
+float32 differs by more than 1e-4 of the largest value, or if anything in float64 differs by more
+than 1e-9 of it. For the last, timm's running variance is compared after a change of its divisor
+from n - 1 to n.
 """
 
 from __future__ import annotations
@@ -47,8 +49,12 @@ BOUNDS = {"float32": 1e-4, "float64": 1e-9}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--keras", required=True, help="a Python with keras and tensorflow")
-    parser.add_argument("--timm", required=True, help="a Python with timm and torch")
+    parser.add_argument(
+        "--keras", required=True, help="Python of an environment with keras and tensorflow"
+    )
+    parser.add_argument(
+        "--timm", required=True, help="Python of an environment with timm and torch"
+    )
     parser.add_argument("--workdir", type=Path, required=True)
     options = parser.parse_args()
     work = options.workdir
@@ -66,7 +72,7 @@ def main() -> None:
 
 
 class Ours:
-    """Our backbone with a linear layer on top, for one momentum of BatchNorm."""
+    """Our backbone with a linear layer on top. `momentum` is that of BatchNorm."""
 
     def __init__(self, momentum: float = 0.99) -> None:
         network = nnx.eval_shape(
@@ -110,7 +116,7 @@ class Ours:
 
 
 def make_weights() -> Arrays:
-    """Weights by our names; gamma is 1, and the statistics are measured on images at 299 px."""
+    """Weights by our names. Gamma is 1; the statistics are measured on images of 299 pixels."""
     ours = Ours(momentum=0.0)
     shapes = {**flatten(ours.parameters), **flatten(ours.statistics)}
     weights = {name: pseudo_random(name, leaf.shape) for name, leaf in shapes.items()}
@@ -128,7 +134,7 @@ def make_weights() -> Arrays:
 
 
 def compare_files(work: Path, peer: str, weights: Arrays) -> int:
-    """Reads the peer's files; counts the leaves whose bits differ."""
+    """Reads the peer's files; returns the number of arrays that differ from `weights`."""
     ours = Ours()
     leaves = {f"parameters/backbone/{n}": n for n in flatten(ours.parameters)}
     leaves |= {f"statistics/backbone/{n}": n for n in flatten(ours.statistics)}
@@ -143,7 +149,7 @@ def compare_files(work: Path, peer: str, weights: Arrays) -> int:
 
 
 def compare_inference(work: Path, weights: Arrays) -> dict[str, float]:
-    """Prints one row per block; returns the largest relative difference by dtype."""
+    """Prints one row per block; returns the largest relative difference of each dtype."""
     columns: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
     exact: dict[tuple[int, str], float] = {}
     rounding: dict[str, float] = {}  # of float32, in the worst block
@@ -158,13 +164,13 @@ def compare_inference(work: Path, weights: Arrays) -> dict[str, float]:
             exact[size, peer] = max(relative for _, relative in pairs["float64"].values())
             rounding[f"{peer} {size} px"] = worst_block(theirs["float32"], theirs["float64"])
         rounding[f"ours {size} px"] = worst_block(mine["float32"], mine["float64"])
-    print("\nInference, float32: worst |difference|, and the same over the largest |value|")
+    print("\nInference, float32: largest |difference|, and its ratio to the largest |value|")
     print(f"{'':12s}" + "".join(f"{f'{peer} {size} px':>22s}" for size, peer in columns))
     for name in next(iter(columns.values())):
         cells = [column[name] for column in columns.values()]
         print(f"{name:12s}" + "".join(f"{a:12.1e} {r:9.1e}" for a, r in cells))
     print("float64, all" + "".join(f"{worst:22.1e}" for worst in exact.values()))
-    print("float32 from the same network's float64, worst block:")
+    print("Difference of each network's float32 from its float64, in the worst block:")
     print("  ".join(f"{name} {worst:.1e}" for name, worst in rounding.items()))
     worst = max(relative for column in columns.values() for _, relative in column.values())
     return {"float32": worst, "float64": max(exact.values())}
@@ -183,7 +189,10 @@ def ours_inference(weights: Arrays, images: np.ndarray, dtype: str) -> Arrays:
 
 
 def compare_training(work: Path, weights: Arrays) -> float:
-    """Prints one row per quantity; returns the largest relative difference in float64."""
+    """Prints one row per quantity; returns the largest relative difference in float64.
+
+    The latter ignores timm's running variance before the change of its divisor (`training_column`).
+    """
     columns: dict[str, dict[str, float]] = {}
     everyone: dict[str, dict[str, Arrays]] = {dtype: {} for dtype in DTYPES}
     for dtype in DTYPES:
@@ -193,8 +202,10 @@ def compare_training(work: Path, weights: Arrays) -> float:
             theirs = dict(np.load(work / f"{peer}_training_{dtype}.npz"))
             columns[f"{peer} {dtype}"] = training_column(mine, theirs, own, momentum)
             everyone[dtype] |= {peer: theirs, "ours": mine}
-    print(f"\nOne step of training on {TRAINING['count']} images of {TRAINING['size']} px: worst")
-    print("|difference| over the largest |value|; on the right, float32 of each from keras float64")
+    print(
+        f"\nOne training step on {TRAINING['count']} images of {TRAINING['size']} px: the largest"
+    )
+    print("|difference| / the largest |value|; 32-64 compares float32 with the float64 of keras")
     for name, arrays in everyone["float32"].items():
         columns[f"{name} 32-64"] = {
             n: difference(arrays[n], exact)[1]
@@ -221,7 +232,11 @@ def ours_training(own: Arrays, momentum: float, dtype: str) -> Arrays:
 
 
 def training_column(mine: Arrays, theirs: Arrays, own: Arrays, momentum: float) -> dict[str, float]:
-    """Relative differences of one peer by quantity; torch divides variances by n - 1, not by n."""
+    """The relative difference between our training step and the peer's, by quantity.
+
+    torch divides running variances by n - 1. With timm, which uses torch, they are also compared
+    after a change of this divisor to n.
+    """
     column = {n: difference(mine[n], theirs[n])[1] for n in theirs if n in ("logits", "loss")}
     means = [n for n in mine if n.endswith("/mean")]
     variances = [n for n in mine if n.endswith("/var")]
@@ -243,7 +258,7 @@ def training_column(mine: Arrays, theirs: Arrays, own: Arrays, momentum: float) 
 
 
 def difference(mine: Any, theirs: np.ndarray) -> tuple[float, float]:
-    """The largest absolute difference, and its ratio to the largest magnitude."""
+    """The largest absolute difference, and its ratio to the largest magnitude in `theirs`."""
     a, b = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"our array has the shape {a.shape}, that of the peer {b.shape}")

@@ -1,10 +1,11 @@
-"""Inception-ResNet-v2 of keras.applications or of timm, for backbone_parity.py to compare with.
+"""Runs Inception-ResNet-v2 of keras.applications or timm, for benchmarks/backbone_parity.py.
 
     python -m benchmarks.backbone_peers keras WORKDIR
 
-Runs in an environment of its own (requirements-keras.txt, requirements-torch.txt) and does not
-import fer_jax. Reads WORKDIR/weights.npz, saves it in the framework's own formats, and writes the
-outputs of the network in inference and in one training step.
+Runs in a separate environment (benchmarks/requirements-keras.txt or
+benchmarks/requirements-torch.txt) and does not import fer_jax. Reads WORKDIR/weights.npz, saves
+these weights in the framework's file formats, and writes the outputs of the network in inference
+and in one training step.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Keras:
         return model
 
     def _layers(self, model: Any) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-        """Yields our path, Keras's layer and our names of its weights, in order of construction."""
+        """Yields our path, the Keras layer and our names of its weights, in construction order."""
 
         def numbered(kind: str) -> Iterator[Any]:
             found = [layer for layer in model.layers if re.fullmatch(rf"{kind}(_\d+)?", layer.name)]
@@ -143,13 +144,13 @@ class Timm:
         return model
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes by our names, in our order of axes."""
+        """The shapes of the weights by our names, with the axes in our order."""
         model = self.timm.create_model("inception_resnet_v2", num_classes=CLASSES)
         arrays = {name: tensor.detach().numpy() for name, tensor in self._tensors(model)}
         return {n: (a.T if a.ndim == 2 else _hwio(a)).shape for n, a in arrays.items()}
 
     def _tensors(self, model: Any) -> Iterator[tuple[str, Any]]:
-        """Yields our name and timm's tensor; modules are registered in order of construction."""
+        """Yields our name and timm's tensor of each weight, in the order of construction."""
         torch = self.torch
         kinds = (torch.nn.Conv2d, torch.nn.BatchNorm2d)
         modules = iter([module for module in model.modules() if isinstance(module, kinds)])
@@ -218,14 +219,14 @@ class Timm:
 
 
 def _oihw(array: np.ndarray) -> np.ndarray:
-    """Converts a kernel, also of a linear layer, to the order of torch's axes."""
+    """Converts a kernel to the order of torch's axes; other arrays are unchanged."""
     if array.ndim == 2:
         return np.ascontiguousarray(array.T)
     return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
 
 
 def _hwio(array: np.ndarray) -> np.ndarray:
-    """Converts a convolution's kernel to the order of our axes; other arrays are unchanged."""
+    """Converts a convolution's kernel to our order of axes; other arrays are unchanged."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 

@@ -3,21 +3,22 @@ r"""Extracts on a cluster of Beam's Dask runner while workers, scheduler and com
     .venv-beam/bin/python -m benchmarks cluster --workdir=work/cluster
 
 Runs in the environment of requirements-beam.txt, which `make .venv-beam/done` creates. Draws
-`--clips` clips of generated people, and adds a damaged video and one that is a text. Extracts them
-without a cluster, then with a Dask scheduler and one to four worker processes on this machine,
-started as on real hosts (`python -m distributed.cli.dask_worker`). With four workers, one thing
-breaks when half of the videos are finished:
+`--clips` clips of generated people, and adds a damaged video and a text file with a video's suffix.
+Extracts them without a cluster, then with a Dask scheduler and one to four worker processes on this
+machine, started as on real hosts (`python -m distributed.cli.dask_worker`). Five further runs with
+four workers are disturbed when half of the videos are finished:
 
     a worker process    SIGKILL; its nanny starts another one
     a machine           SIGKILL to a worker and its nanny; three workers are left
     memory              a worker allocates more than its --memory-limit, and the nanny kills it
     the command         SIGKILL; the same command runs again
-    the scheduler       SIGKILL; scheduler and workers are restarted, and so is the same command
+    the scheduler       SIGKILL; the scheduler, the workers and the command are restarted
 
-Every result is compared with the one without a cluster, byte for byte: tables, crops and counts of
-all shards. The exit code is 1 if any differs. Frames per second are those from the moment when
-as many videos are finished as there are workers to the end of the last video, so that the start of
-Python and compiling do not count; processor time is that of all workers, for the whole run.
+The tables and shards of each run are compared, byte for byte, with those of the run without a
+cluster. The exit code is 1 if any differs. Speeds are printed for the undisturbed runs: frames per
+second from the moment when as many videos are finished as there are workers to the end of the last
+video, so that the start of Python and compilation do not count, and the processor time of all
+workers for the whole run.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main() -> None:
     alone = Run("no cluster", work / "run-alone", command)
     alone.finish()
     expected = contents(alone.folder)
-    print(f"{len(list(videos.iterdir()))} videos, {len(expected)} files without a cluster")
+    print(f"{len(list(videos.iterdir()))} videos; {len(expected)} result files without a cluster")
     print(
         "| workers | fault | videos finished then | equal files | frames/s | processor ms/frame |"
     )
@@ -101,7 +102,7 @@ def main() -> None:
 
 
 def draw_all(folder: Path, clips: int) -> Path:
-    """Writes clips, every eighth without a person, a damaged video and a text into a folder."""
+    """Writes clips, every eighth of them without a person, a damaged video and a text file."""
     draw(folder, clips, SHAPE, scene_every=8)
     content = (folder / "000.mp4").read_bytes()
     (folder / "damaged.mp4").write_bytes(content[: len(content) * 2 // 3])
@@ -132,10 +133,12 @@ class Run:
             )
 
     def wait_until(self, videos: int) -> None:
-        """Waits until `videos` videos are finished; ends the benchmark if the run is done then."""
+        """Waits until `videos` videos are finished; ends the benchmark if the run is then done."""
         until(lambda: finished(self.folder) >= videos, f"{videos} videos of {self.folder}")
         if (self.folder / "done.json").exists():
-            raise SystemExit(f"error: {self.folder} was done before its fault; use more --clips")
+            raise SystemExit(
+                f"error: {self.folder} was done before it could be disturbed; pass more --clips"
+            )
 
     def wait(self) -> int:
         if self.process is None:
@@ -148,7 +151,7 @@ class Run:
             raise SystemExit(f"error: exit code {code}, see {self.folder.with_suffix('.log')}")
 
     def frames_per_s(self) -> float:
-        """Frames per second after the moment when as many videos were finished as workers exist."""
+        """Frames per second after as many videos as there are workers have been finished."""
         shards = [(f.stat().st_mtime, f) for f in self.folder.glob("shards/[!.]*/stats.json")]
         # Videos without a frame take no time.
         ends = sorted((at, read_json(f)["frames"]) for at, f in shards if read_json(f)["frames"])
@@ -157,7 +160,7 @@ class Run:
 
 
 class Cluster:
-    """A Dask scheduler and its worker processes, each in a process group of its own."""
+    """A Dask scheduler and its worker processes, each in a separate process group."""
 
     def __init__(self, folder: Path, memory_limit: float) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -201,17 +204,17 @@ class Cluster:
             return len(client.scheduler_info(n_workers=-1)["workers"])
 
     def processor_s(self) -> float:
-        """Processor seconds of all workers so far."""
+        """The processor seconds that the connected workers have used so far."""
         with self.client() as client:
             return sum(times.user + times.system for times in client.run(os.times).values())
 
     def logged(self, text: str) -> int:
-        """The number of lines in the workers' logs that contain a text."""
+        """The number of lines in the workers' logs that contain `text`."""
         logs = [file.read_text(errors="replace") for file in self.folder.glob("worker-*.log")]
         return sum(text in line for log in logs for line in log.splitlines())
 
     def repair(self) -> None:
-        """Replaces workers that have ended, and waits until all are there."""
+        """Replaces workers that have ended, and waits until all are connected."""
         for _ in [worker for worker in self.workers if worker.poll() is not None]:
             self.add_worker()
         self.workers = [worker for worker in self.workers if worker.poll() is None]
@@ -299,7 +302,7 @@ FAULTS: dict[str, Callable[[Cluster, Run], str]] = {
 
 
 def allocate(limit: int) -> None:
-    """Runs on a worker: allocates a little more than the limit, in a thread, and keeps it."""
+    """Allocates `limit` bytes or a little more in a thread of a worker, and keeps them."""
     import threading
     import time
 
@@ -315,7 +318,7 @@ def allocate(limit: int) -> None:
 
 
 def row(run: Run, fault: str, at: str, expected: dict[str, bytes]) -> bool:
-    """Prints a line of the table; returns whether any file differs from the expected one."""
+    """Prints a row of the table; returns whether any file differs from the expected one."""
     found = contents(run.folder)
     differing = {n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)}
     verdict = (
@@ -331,7 +334,7 @@ def row(run: Run, fault: str, at: str, expected: dict[str, bytes]) -> bool:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Sends SIGKILL to a process and all of its children, which share its group."""
+    """Sends SIGKILL to a process and its children, which are in the same process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -346,7 +349,7 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 
 def variables(work: Path) -> dict[str, str]:
-    """The environment variables of all processes, with one cache of compiled programs."""
+    """The environment variables of all processes, with a shared compilation cache."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(work / "compiled")}
     return os.environ | cache | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 

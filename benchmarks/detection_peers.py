@@ -2,11 +2,12 @@
 
     PEER_PYTHON benchmarks/detection_peers.py NAME
 
-The benchmarks start this file with an environment's Python (benchmarks/requirements-mtcnn.txt,
-benchmarks/requirements-facenet.txt), so that TensorFlow and torch stay out of ours. It imports
-nothing of this project. Each request is a JSON line, {"images": FILE.npz, "batch": bool}, and so is
-each answer: {"seconds": of the call, "cpu": processor seconds, "faces": per image a list of
-{"box", "score", "landmarks"}}.
+The benchmarks start this file with the Python of another environment
+(benchmarks/requirements-mtcnn.txt, benchmarks/requirements-facenet.txt), so that TensorFlow and
+torch stay out of ours. It imports nothing of this project. Its first line of output is
+{"version": ...}. Each request is a JSON line, {"images": FILE.npz, "batch": bool}, and so is each
+answer, {"seconds": ..., "cpu": processor seconds, "faces": for each image a list of {"box",
+"score", "landmarks"}}.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class Peer:
     def detect(
         self, images: Sequence[np.ndarray], *, batch: bool
     ) -> tuple[Found, tuple[float, float]]:
-        """The faces of each image, and (seconds, processor seconds); `batch`: in a single call."""
+        """The faces of each image, and the seconds and processor seconds of detection.
+
+        With `batch`, all images are passed in a single call, otherwise each in a separate call.
+        """
         file = Path(self._folder.name, "images.npz")
         np.savez(file, **{f"{i:06d}": image for i, image in enumerate(images)})
         assert self._process.stdin is not None
@@ -71,7 +75,9 @@ class Peer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            sys.exit(f"{self.name}: {' '.join(self._command)} ended; run it to see the reason")
+            sys.exit(
+                f"{self.name}: {' '.join(self._command)} ended; run this command to see the reason"
+            )
         return line
 
 

@@ -5,14 +5,15 @@
     python -m benchmarks detection_speed VIDEOS... --save=F.npz
     python -m benchmarks detection_speed --frames=F.npz
 
-The last two are for a machine without videos, PyAV or the package mtcnn. PYTHON belongs to an
-environment with benchmarks/requirements-mtcnn.txt or benchmarks/requirements-facenet.txt.
+--save stores the frames and our detector's weights, for --frames on a machine without videos, PyAV
+or the package mtcnn. PYTHON belongs to an environment with benchmarks/requirements-mtcnn.txt or
+benchmarks/requirements-facenet.txt.
 
-Frames are 640x360, from videos of that aspect ratio (16:9), in batches of 8; min_face 20. Each
-round times every detector once, so that other work on the machine affects all of them equally;
-ratios are medians over rounds. Prints milliseconds per frame, processor milliseconds (which other
-work on the machine hardly changes), the number of faces that each found, and how many of ours they
-share (IoU over 0.5).
+Frames are 640x360, from videos of that aspect ratio (16:9), in batches of 8; the smallest face has
+20 pixels. In each round the detectors run in turn on every batch, so that other work on the machine
+affects all of them equally; ratios are medians over rounds. Prints, for each detector, milliseconds
+per frame, processor milliseconds (which other work on the machine hardly changes), the number of
+faces that it found, and how many of our faces it also found (IoU over 0.5).
 """
 
 from __future__ import annotations
@@ -44,12 +45,14 @@ def main() -> None:
     parser.add_argument("--mtcnn", help="Python of an environment with mtcnn")
     parser.add_argument("--facenet", help="Python of an environment with facenet-pytorch")
     parser.add_argument("--frames", type=Path, help="read the frames from this file instead")
-    parser.add_argument("--save", type=Path, help="write the frames to this file, and stop")
+    parser.add_argument("--save", type=Path, help="write frames and weights to this file, and stop")
     parser.add_argument("--count", type=int, default=32, help="number of frames")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument(
-        "--both-paths", action="store_true", help="also time the path for the other kind of device"
+        "--both-paths",
+        action="store_true",
+        help="also time our detector with sorting on the host, and whole on the device",
     )
     options = parser.parse_args()
 
@@ -60,7 +63,7 @@ def main() -> None:
     if options.save:
         arrays = {f"{n}:{k}": v for n, part in load_weights().items() for k, v in part.items()}
         np.savez_compressed(options.save, frames=np.stack(frames), **arrays)
-        print(f"{len(frames)} frames and the weights in {options.save}")
+        print(f"wrote {len(frames)} frames and the weights to {options.save}")
         return
     detectors: dict[str, Timed] = {"ours": ours(None)}
     if options.both_paths:
@@ -82,7 +85,7 @@ def main() -> None:
 
 
 def carried(file: Path) -> list[np.ndarray]:
-    """The frames of a file that --save wrote; its weights replace those of the package."""
+    """The frames of a file that --save wrote; its weights replace those of our detector."""
     with np.load(file) as stored:
         arrays = dict(stored)
     frames = list(arrays.pop("frames"))
@@ -96,7 +99,11 @@ def carried(file: Path) -> list[np.ndarray]:
 
 
 def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
-    """The same number of frames from each 16:9 video, at least half a second apart, shuffled."""
+    """Up to `count` frames of 16:9 videos, resized and in random order.
+
+    Each video gives the same number of frames if it is long enough; frames of a video are at least
+    half a second apart.
+    """
     import cv2
 
     from fer_jax.faces.video import list_videos, sample_frames
@@ -144,9 +151,9 @@ def with_peer(peer: detection_peers.Peer) -> Timed:
 def race(
     detectors: dict[str, Timed], frames: list[np.ndarray], batch: int, rounds: int
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, list[list[Spent]]]]:
-    """The faces that each detector found, and its times by round and batch.
+    """The boxes per frame of each detector, and its times by round and batch.
 
-    An incomplete last batch is left out.
+    The frames of an incomplete last batch are left out.
     """
     batches = [frames[i : i + batch] for i in range(0, len(frames) // batch * batch, batch)]
     found = {
@@ -166,7 +173,7 @@ def race(
 def table(
     found: dict[str, list[np.ndarray]], seconds: dict[str, list[list[Spent]]]
 ) -> list[tuple[Any, ...]]:
-    """The printed rows; times and ratios are medians over rounds."""
+    """A row of values per detector; times and ratios are medians over rounds."""
     frames = len(found["ours"])
     own = np.sum(seconds["ours"], 1)  # rounds, wall and processor
     rows = []

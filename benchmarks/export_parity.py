@@ -1,14 +1,15 @@
-"""Compares the answers and the speed of exported files with those of the model, on real faces.
+"""Compares the answers and the speed of exported files with those of the model, on face crops.
 
     python launch.py --config=configs/export.py --workdir=WORK/export
     python -m benchmarks export_parity --export=WORK/export --photographs=WORK/photographs
 
-`--photographs` is a workdir of the stage `photographs`, whose crops are read; `--model` is the
-exported model. Prints the largest difference of a probability from the model's over all crops, and
-the milliseconds per face for one face and for 16, with --threads threads: the median and the
-fastest of --rounds rounds, each of which runs the model and both files in turn on the same faces.
-The row "JAX" is `Model.probabilities`, as `predict` calls it; its time includes resizing and the
-views in OpenCV, which the files also contain.
+It needs ONNX Runtime (requirements-export.txt). `--photographs` is a workdir of the stage
+`photographs`, whose crops are read; `--model` is the exported model. Prints the largest difference
+of a probability from the model's over all crops, the number of changed answers, and the
+milliseconds per face for one face and for 16, with --threads threads: the median and the fastest of
+--rounds rounds, each of which runs the model and both files in turn on the same faces. The row
+"JAX" is `Model.probabilities`, as `predict` calls it. Its time includes resizing and making views
+with OpenCV; the exported files contain these steps too.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def main() -> None:
 
 
 def answers(run: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> np.ndarray:
-    """Probabilities of all crops, in batches of 16."""
+    """The probabilities for all crops [N, C], computed in batches of 16."""
     return np.concatenate([run(crops[start : start + 16]) for start in range(0, len(crops), 16)])
 
 

@@ -4,12 +4,12 @@ r"""Measures the stage `extract` of this revision and of an earlier one on the s
     python -m benchmarks extraction_speed --generated=60 --earlier=EARLIER --workdir=WORK/speed
 
 --generated writes twelve videos of generated people with this many minutes in all. EARLIER is a
-checkout of the earlier revision. Runs `launch.py --config=configs/extract.py` of each, with its
-defaults, alternately, so that other work on the machine affects both equally; and this revision
-with a `min_face` of 20 pixels, as the earlier one has. Each has a compilation cache of its own,
-which is empty in the first round. Everything counts, from the start of Python to the end.
-Prints seconds and processor seconds of the first round and of the later ones (medians), and the
-number of faces.
+checkout of the earlier revision. In each round, `launch.py --config=configs/extract.py` of both
+revisions runs with its defaults, and once more that of this revision with a `min_face` of 20
+pixels, the former default; the runs alternate, so that other work on the machine affects all of
+them equally. Each of the three has a separate compilation cache, which is empty in the first round.
+Times are of the whole process. Prints seconds and processor seconds of the first round and of the
+later ones (medians), the number of faces, and the ratios to the earlier revision.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FILES = 12  # of generated videos
 
 @dataclass
 class Variant:
-    """A checkout, the flags of its run, and what was measured in each round."""
+    """A checkout, the flags of its command, its times by round and its faces in the last round."""
 
     name: str
     checkout: Path
@@ -45,7 +45,7 @@ class Variant:
     faces: int = 0
 
     def run(self, videos: Path, workdir: Path) -> None:
-        """Extracts all videos once."""
+        """Extracts all videos once, and records the times and the number of faces."""
         out = workdir / self.name
         shutil.rmtree(out, ignore_errors=True)
         started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -71,7 +71,9 @@ def main() -> None:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--videos", type=Path)
     given.add_argument("--generated", type=int, metavar="MINUTES")
-    parser.add_argument("--earlier", type=Path, required=True, help="a checkout of this repository")
+    parser.add_argument(
+        "--earlier", type=Path, required=True, help="a checkout of the earlier revision"
+    )
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     flags = parser.parse_args()
@@ -99,7 +101,7 @@ def main() -> None:
 
 
 def table(variants: list[Variant]) -> list[str]:
-    """The lines of a Markdown table, with speed-ups over the first variant."""
+    """The lines of a Markdown table, with the speed-up of each variant over the first one."""
     lines = [
         "| | s, first round | s, later | processor s, first | processor s, later | faces | "
         "times as fast, first | later | by processor time, first | later |",

@@ -3,10 +3,11 @@
     python -m benchmarks fer2013 FOLDER        # contains labels.csv, train/, validation/, test/
 
 Writes FOLDER/four.csv (path, subject, emotion, split), or with --seven FOLDER/seven.csv of all
-seven emotions. The pictures are those that the data set `starter_faces` keeps: no altered copies,
-no contradictory labels, and of several pictures with the same pixels the one in the split that
-comes first in test, validation, train. FER2013 has no ids of people, so each picture counts as a
-person of its own, and accuracy on its splits is not accuracy on held-out people.
+seven emotions. The pictures are selected as in the data set `starter_faces`, which leaves out
+altered copies and contradictory labels and, of several pictures with the same pixels, keeps one in
+the first of the splits test, validation and train that contains any. FER2013 has no ids of people,
+so each picture counts as a separate person, and accuracy on its splits is not accuracy on held-out
+people.
 """
 
 from __future__ import annotations

@@ -4,19 +4,19 @@ r"""Measures the time to the first answer of a new process, without and with com
     python -m benchmarks first_answers --earlier=EARLIER --rounds=5
 
 EARLIER is a checkout of an earlier revision, which is measured in turn with this one, so that
-other work on the machine affects both. Every measurement is a new process on generated people, and
-counts from the start of Python. "Cold" is with an empty compilation cache, "warm" with the cache of
-the cold run before it; each revision has caches of its own, one for each case.
+other work on the machine affects both. Each measurement is a new process, timed from the start of
+Python; photographs and videos show generated people. "Cold" is with an empty compilation cache,
+"warm" with the cache that the preceding cold run of the same case and revision filled.
 
 - `import fer_jax`, which needs no cache;
 - `fer-jax predict photo.jpg`, the whole command, on a photograph of 960×1280 pixels;
 - `fer_jax.read(photo)`: the same from Python;
 - video: the rows of the first frames of a video of 480×640 pixels, read from Python;
 - extract: the first frames of the stage `extract`, on the same video;
-- train: the first step of the stage `train`, the small network on 48 pixels with rotation.
+- train: the first step of the stage `train`, for the small network on 48 pixels with rotation.
 
-Prints medians: seconds to the answer, and processor seconds of the whole process, which for
-`extract` and `train` goes on after it.
+Prints medians of the seconds to the answer and of the processor seconds of the whole process, which
+for `extract` and `train` continues after the answer.
 """
 
 from __future__ import annotations
@@ -67,11 +67,12 @@ class Case:
     """One kind of first answer.
 
     Attributes:
-        name: for the table.
-        arguments: of Python; {photo}, {video}, {faces} and {workdir} are replaced.
-        answered: from the workdir to the time of the answer in seconds since the epoch; None: the
-            answer comes at the end of the process.
-        compiles: whether anything is compiled.
+        name: the name of the case in the table.
+        arguments: the arguments of Python, in which {photo}, {video}, {faces} and {workdir} are
+            replaced by paths.
+        answered: returns the time of the answer in seconds since the epoch from the workdir; None
+            if the answer comes at the end of the process.
+        compiles: whether the case compiles anything.
     """
 
     name: str
@@ -87,7 +88,10 @@ def first_step(workdir: Path) -> float:
 
 
 def first_frame(workdir: Path) -> float:
-    """The time at which the first frames of a video had been searched, to some milliseconds."""
+    """The time of the end of the first search for faces, in seconds since the epoch.
+
+    It is accurate to some milliseconds.
+    """
     began = (workdir / "environment.json").stat().st_mtime  # the last file before the work
     summary = json.loads((workdir / "done.json").read_text())["summary"]
     return began + float(summary["time_to_first_frame_s"])
@@ -116,14 +120,14 @@ CASES = {
 
 @dataclass
 class Variant:
-    """A checkout; `used` has its measurements by case and whether the cache was filled."""
+    """A checkout; `used` has its measurements by the name of the case and whether it was warm."""
 
     name: str
     checkout: Path
     used: dict[tuple[str, bool], list[Used]] = field(default_factory=dict)
 
     def measure(self, case: Case, material: dict[str, Path], folder: Path) -> None:
-        """Runs a case once with an empty compilation cache and once with the cache of that run."""
+        """Runs a case with an empty cache and, if it compiles anything, with the filled one."""
         cache = folder / f"cache-{self.name}"
         shutil.rmtree(cache, ignore_errors=True)
         for warm in (False, True) if case.compiles else (False,):
@@ -160,7 +164,7 @@ def run(case: Case, checkout: Path, cache: Path, material: dict[str, Path], work
 
 
 def prepare(folder: Path, *, training: bool) -> dict[str, Path]:
-    """Writes a photograph and a video; for `training`, also the faces of generated people."""
+    """Writes a photograph and a video and, for `training`, faces; returns their paths by name."""
     photo, video, people = folder / "photo.jpg", folder / "video.mp4", folder / "people"
     write_image(photo, photograph(1, "happy", 0, (960, 1280)))
     write_clip(video, 1, "happy", 0, frames=24, fps=6, size=(480, 640))
@@ -178,7 +182,7 @@ def prepare(folder: Path, *, training: bool) -> dict[str, Path]:
 
 
 def table(variants: Sequence[Variant]) -> list[str]:
-    """A Markdown table of medians over the rounds: a row per case and revision."""
+    """The lines of a Markdown table of medians over the rounds, a row per case and revision."""
     lines = [
         "| | revision | s, cold | s, warm | processor s, cold | processor s, warm |",
         "|---|---|---|---|---|---|",
@@ -200,7 +204,7 @@ def _median(values: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--earlier", type=Path, help="a checkout of this repository")
+    parser.add_argument("--earlier", type=Path, help="a checkout of an earlier revision")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     flags = parser.parse_args()

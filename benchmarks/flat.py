@@ -4,8 +4,8 @@
     python -m benchmarks flat --workdir=work/flat --frames=20000 --predict
 
 Writes a video of 320x240 pixels in which a generated person appears and disappears. Every frame is
-extracted by the code of the stage `extract`, or read as `predict` does it, with the starter, the
-numbering of people and smoothing. Prints, for each thousand frames, milliseconds and processor
+extracted by the code of the stage `extract`, or with --predict read as `predict` does it, with the
+starter, numbered people and smoothing. Prints, for each thousand frames, milliseconds and processor
 milliseconds per frame, and the resident memory. The exit code is 1 if memory or processor time per
 frame changes by 10 % or more between the second thousand and the last.
 """
@@ -37,8 +37,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=20000)
-    parser.add_argument("--min-face", type=int, default=40, help="pixels, of extract")
-    parser.add_argument("--predict", action="store_true", help="read as predict does")
+    parser.add_argument(
+        "--min-face", type=int, default=40, help="smallest face in pixels, for extract"
+    )
+    parser.add_argument("--predict", action="store_true", help="read the video as predict does")
     options = parser.parse_args()
     path = options.workdir / f"{options.frames}.mp4"
     if not path.exists():
@@ -106,7 +108,7 @@ def resident() -> float:
 
 
 def write_video(path: Path, frames: int, person: int = 501) -> None:
-    """Writes a video of 25 frames/s: a clip forwards and backwards, in changing light."""
+    """Writes a video of 25 frames/s that plays a clip forwards and backwards in changing light."""
     path.parent.mkdir(parents=True, exist_ok=True)
     clip = path.with_name("clip.mp4")
     write_clip(clip, person, "happy", 0, 30, 10, SIZE)

@@ -3,8 +3,8 @@
     python -m benchmarks flipped_bits --flips=400
 
 Flips a random bit of a random file of a small checkpoint, restores it with Orbax alone and with
-`fer_jax.training.checkpoint`, and compares with what was saved. The exit code is 1 if ours ever
-returns a wrong value silently.
+`fer_jax.training.checkpoint`, and compares the results with the saved values. The exit code is 1 if
+`fer_jax.training.checkpoint` returns a wrong value without an error.
 """
 
 from __future__ import annotations

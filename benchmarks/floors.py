@@ -1,4 +1,4 @@
-r"""Measures baselines on the same folds: HOG with a linear SVM, and the package `fer`.
+r"""Measures baselines on the folds of `crossval`: HOG with a linear SVM, and the package `fer`.
 
     python -m benchmarks floors --method=hog --photographs=WORK/photographs --workdir=WORK/hog
 
@@ -6,9 +6,9 @@ r"""Measures baselines on the same folds: HOG with a linear SVM, and the package
     ENV/bin/python -m benchmarks floors --method=fer --photos=PHOTOS/labels.csv \
         --photographs=WORK/photographs --workdir=WORK/fer
 
-Each writes predictions.parquet, protocol.json and environment.json like the stage `crossval` with
---config.protocol=leave_one_subject_out, or on the folds of the workdir of `crossval` that
---folds-of names. `evaluate` can therefore compare them:
+Each writes predictions.parquet, protocol.json and environment.json like the stage `crossval`. The
+folds are those of --config.protocol=leave_one_subject_out, or those of the first seed in the
+workdir of `crossval` that --folds-of names. `evaluate` can therefore compare them:
 
     python launch.py --config=configs/evaluate.py --config.runs.model=WORK/emotion \
         --config.runs.baseline=WORK/hog --workdir=WORK/evaluation
@@ -20,7 +20,7 @@ scikit-image, which `make .venv/dev` installs (requirements-dev.txt).
 fer: the package's own detector (its Haar cascade) and network on the whole photograph; the
 probabilities of the study's emotions among its seven, normalised to sum to 1. A photograph in which
 it finds no face counts as an error. It needs fer 25.10.3, TensorFlow and opencv-contrib-python, in
-the environment ENV above, which contains none of the packages that fer_jax needs.
+the environment ENV above, which does not contain JAX.
 """
 
 from __future__ import annotations
@@ -65,11 +65,16 @@ def measure(flags: argparse.Namespace) -> None:
     result["predicted"] = [labels[i] if ok else "" for i, ok in zip(best, found, strict=True)]
     write(flags.workdir, flags.method, result, labels, protocol)
     right = float((result["predicted"] == result["emotion"]).mean())
-    print(f"{flags.method}: {right:.1%} of {len(result)}, {int((~found).sum())} without a face")
+    print(
+        f"{flags.method}: {right:.1%} of {len(result)} right, {int((~found).sum())} without a face"
+    )
 
 
 def with_folds(flags: argparse.Namespace) -> tuple[pd.DataFrame, str]:
-    """The photographs with the columns `fold` and `seed`, and the name of the protocol."""
+    """The photographs with the columns `fold` and `seed`, and the name of the protocol.
+
+    With --folds-of, they are the photographs that it tested, with the folds of its first seed.
+    """
     table = pd.read_parquet(flags.photographs / "photographs.parquet")
     if flags.folds_of is None:
         # Numbered as by scikit-learn's LeaveOneGroupOut: people in ascending order.
@@ -83,7 +88,7 @@ def with_folds(flags: argparse.Namespace) -> tuple[pd.DataFrame, str]:
 
 
 def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
-    """Softmax of the SVM's decision values [N, C]; NaN if no face was found."""
+    """The softmax of the SVM's decision values [N, C]; NaN if no face was found."""
     import cv2
     from skimage.feature import hog
     from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -113,7 +118,7 @@ def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
 
 
 def off_the_shelf(flags: argparse.Namespace, table: pd.DataFrame, labels: list[str]) -> np.ndarray:
-    """The scores of the package `fer` for the largest face [N, C]; NaN if it finds none."""
+    """The normalised scores of `fer` for the largest face [N, C]; NaN if it finds no face."""
     import cv2
     from fer.fer import FER
 

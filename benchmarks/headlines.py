@@ -11,9 +11,10 @@ that lie between the comments `<!-- headlines BLOCK -->` and `<!-- end of headli
 
 --from first updates the files from the workdir of `python -m benchmarks real_people`, and --demo
 from the workdir of `make demo`. A method that the workdir lacks keeps its earlier figures, without
-the paired difference, whose other half has changed. Revision and machine are those of the
-environment.json of each method. A run with uncommitted changes is refused unless --revision names
-the commit that contains them. --check writes nothing; the exit code is 1 if a document is outdated.
+the paired difference, since the method that it is compared with was measured again. Revision and
+machine are those of the environment.json of each method. A run with uncommitted changes is refused
+unless --revision names the commit that contains them. --check writes no document; the exit code is
+1 if one is outdated.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ FER_COMMAND = (  # in the environment of benchmarks/requirements-fer.txt
 
 
 class Estimate(Section):
-    """A value with its 95 % interval over people, as fractions; no interval if both are None."""
+    """A value with its 95 % interval over people, as fractions; `low` and `high` may be None."""
 
     value: float
     low: float | None = None
@@ -86,7 +87,7 @@ class Measured(Section):
     """One method on one set.
 
     Attributes:
-        difference: the accuracy of the set's first method minus this one, paired.
+        difference: the accuracy of the set's first method minus that of this one, paired.
         selected: the number of folds in which the method selected each option.
         seeds: the seeds of the folds and the training.
         note: what differs from the other rows of the set.
@@ -118,8 +119,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--from", dest="real", type=Path, help="a workdir of real_people")
     parser.add_argument("--demo", type=Path, help="a workdir of make demo")
-    parser.add_argument("--revision", default="", help="overrides environment.json")
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument(
+        "--revision", default="", help="the measured commit; overrides environment.json"
+    )
+    parser.add_argument("--check", action="store_true", help="do not write the documents")
     flags = parser.parse_args()
     try:
         if flags.real:
@@ -173,7 +176,7 @@ def update(
 
     Args:
         name: the name of the set.
-        found: what `fer_jax.metrics.results.evaluate` returned for its runs.
+        found: what `fer_jax.metrics.results.evaluate` returned for the set.
         folders: the workdir of each method. Its environment.json gives revision and machine.
         commands: the command that measured each method.
         revision: replaces that of environment.json, if it is not empty.
@@ -215,12 +218,12 @@ def update(
 
 
 def estimate(found: dict[str, float]) -> Estimate:
-    """The value and interval of a measure."""
+    """The value and interval in `found`, rounded to six decimals."""
     return Estimate(**{key: round(found[key], 6) for key in ("value", "low", "high")})
 
 
 def commit(revision: str, folder: Path) -> str:
-    """The short name of the commit on which the run in `folder` was measured.
+    """The short name of the commit `revision`, on which the run in `folder` was measured.
 
     Raises:
         UserError: `revision` ends in "-dirty", or this repository has no such commit.
@@ -238,7 +241,7 @@ def commit(revision: str, folder: Path) -> str:
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """The machine of an environment.json in a few words, with the packages that matter."""
+    """Processors, devices, Python and version of JAX (without JAX, of all packages), as text."""
     devices = sorted({one.partition(":")[0] for one in environment.get("devices", ())})
     packages = environment["packages"]
     versions = {"jax": packages["jax"]} if "jax" in packages else packages
@@ -252,7 +255,7 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def without_face(run: dict[str, Any], main: dict[str, Any]) -> str:
-    """The number of photographs without a face, if it differs from that of the main method."""
+    """A note on the photographs without a face; "" if the main method has the same number."""
     if run["no_face"] == main["no_face"]:
         return ""
     some = count(round(run["no_face"]), "photograph")
@@ -265,7 +268,7 @@ def read(name: str) -> Result:
 
 
 def render_documents(*, write: bool) -> list[str]:
-    """Renders the blocks of all documents; returns the names of those that changed."""
+    """Renders the blocks of all documents; returns the names of the documents that change."""
     changed = []
     for name in DOCUMENTS:
         file = ROOT / name
@@ -293,7 +296,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def real_people() -> str:
-    """The table of README.md: a row per set, a column per method."""
+    """The table of README.md, with a row per set and a column per method, and the leads."""
     sets = {name: read(name) for name in REAL}
     lines = [["held-out people", *(f"{METHODS[method][0]}" for method in METHODS)]]
     for name, result in sets.items():
@@ -308,7 +311,7 @@ def real_people() -> str:
 
 
 def real_people_fa() -> str:
-    """The table of README.fa.md: that of `real_people` in Persian."""
+    """The table and the leads of `real_people` in Persian, for README.fa.md."""
     sets = {name: read(name) for name in REAL}
     lines = [["افراد آزمون", *(METHODS[method][1] for method in METHODS)]]
     for name, result in sets.items():
@@ -325,13 +328,13 @@ def real_people_fa() -> str:
 
 
 def leads_over_hog(sets: dict[str, Result]) -> dict[str, Estimate]:
-    """The paired difference between the default and HOG, by set."""
+    """The accuracy of the default minus that of HOG, paired, in each set that has it."""
     found = {name: result.methods.get("hog") for name, result in sets.items()}
     return {name: hog.difference for name, hog in found.items() if hog and hog.difference}
 
 
 def real_people_details() -> str:
-    """The table of docs/results.md: a row per set and method."""
+    """The tables of docs/results.md, one per set, with a row per method."""
     parts = []
     for name in REAL:
         result = read(name)
@@ -350,7 +353,7 @@ def generated_people() -> str:
 
 
 def generated_people_fa() -> str:
-    """The table of README.fa.md: that of `generated_people` in Persian."""
+    """The table of `generated_people` in Persian, for README.fa.md."""
     result = read("demo")
     lines = [["افراد آزمون", *DEMO_FA.values()]]
     people, photographs = persian(str(result.people)), persian(str(result.photographs))
@@ -375,7 +378,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def details(result: Result, names: dict[str, Any]) -> str:
-    """A table with a row per method, and the commands and machines below it."""
+    """A table with a row per measured method, and the commands and machines below it."""
     header = ["method", "accuracy, %", "95 % interval", "difference, points", "selected"]
     lines = [[*header, "seed", "revision", "date"]]
     sources: dict[str, list[str]] = {}
@@ -414,7 +417,7 @@ def cell(
     to: str = "to",
     missing: str = "not measured",
 ) -> str:
-    """Accuracy of a method in percent; with its interval if it is the first of the set."""
+    """The accuracy in percent, with its interval for the first method; `missing` without one."""
     if method not in result.methods:
         return missing
     accuracy = result.methods[method].accuracy
@@ -425,7 +428,7 @@ def cell(
 
 
 def shown(value: float, *, signed: bool = False) -> str:
-    """A fraction in percent with one decimal."""
+    """A fraction in percent with one decimal and, if negative, a minus sign (U+2212)."""
     return f"{100 * value:{'+' if signed else ''}.1f}".replace("-", "−")
 
 

@@ -4,10 +4,11 @@ r"""Measures verifiers on faces and non-faces of sources that were not used for 
         --faces HELD_OUT/faces --nonfaces HELD_OUT/nonfaces
 
 `--refined` are workdirs of the stage `refine`, run with --config.use_verifier=own or starter, which
-name the verifier and its own threshold. `--faces` and `--nonfaces` are folders of crops,
-<source>/*, of sources that no training used. Prints whether `refine` trusts the verifier, the share
-of faces lost and of non-faces removed at 0.5 and at the verifier's own threshold, the area under
-the ROC curve of each source of faces against all non-faces, and the reverse.
+name the verifier and its threshold. `--faces` and `--nonfaces` are folders of crops, <source>/*, of
+sources that no training used. Prints whether `refine` trusts the verifier, the share of faces lost
+and of non-faces removed at 0.5 and at the threshold that `refine` used, the area under the ROC
+curve of each source of faces against all non-faces, and of all faces against each source of
+non-faces.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ def main() -> None:
 
 
 def report(workdir: Path, faces: Path, nonfaces: Path) -> None:
-    """Prints the figures of the verifier that `refine` used in `workdir`."""
+    """Prints the measures of the verifier that `refine` used in `workdir`."""
     point = read_json(workdir / "threshold.json")
     own = point["verifier"] == "own"
     where = read_json(workdir / "config.json")["verifier"] if own else starter.NAME
     doubt = "; ".join(point["not_trusted"].values())
-    print(f"\n{workdir.name}: {where}, own threshold {point['threshold']:.4f}")
+    print(f"\n{workdir.name}: verifier {where}, threshold {point['threshold']:.4f}")
     print(f"  refine {f'does not trust it: {doubt}' if doubt else 'trusts it'}")
     model = trained_model.load(where)
     scores = [

@@ -3,8 +3,9 @@
     python -m benchmarks kill --config=configs/demo.py --reference=work/demo --workdir=work/killed
 
 `reference` is an uninterrupted run of the same config. Sends SIGKILL to the whole process group at
-a random moment of each step (never in its first second), starts it again, and finally compares
-predictions, measures and manifests. Prints one row per kill; the exit code is 1 if they differ.
+a random moment of each step, not in the first second (a step that ends earlier is not interrupted),
+starts the pipeline again, and finally compares the tables of all steps and the measures. Prints one
+row per step; the exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def durations(reference: Path) -> dict[str, float]:
-    """Seconds of each step, in the order in which they ended."""
+    """The seconds that each step took, in the order in which the steps ended."""
     files = sorted(reference.glob("*/done.json"), key=lambda path: path.stat().st_mtime_ns)
     return {f.parent.name: json.loads(f.read_text())["summary"]["wall_s"] for f in files}
 
@@ -57,7 +58,7 @@ def durations(reference: Path) -> dict[str, float]:
 def run_and_kill(command: list[str], folder: Path, after: float) -> bool:
     """Starts the pipeline; kills it `after` seconds (at least 1) after the step in `folder` began.
 
-    Returns whether the step was killed; False if it ended before.
+    Returns whether this interrupted the step; False if the step had ended before.
     """
     process = subprocess.Popen(
         command,

@@ -7,12 +7,13 @@ extracts them again in further folders: SIGKILL ends the process group at a rand
 same command runs again until the folder is complete; the next folder follows, until there were
 `--kills` kills. A kill comes up to `--longest` seconds after zero to four further videos were
 finished, since a moment drawn from the whole run would mostly hit the imports. `--stand-in`
-replaces the networks by a function that detects a face at the brightest place, and forks the runs
+replaces the networks with a function that detects a face at the brightest place, and forks the runs
 from a process that has imported everything. Hundreds of kills then take minutes, and decoding,
 cropping and writing are tested as before.
 
-Every finished folder is compared with the uninterrupted one, byte for byte. The exit code is 1 if
-any differs. Further flags, such as --config.workers=2, go to the stage.
+The tables and shards in each finished folder are compared with the uninterrupted ones, byte for
+byte. The exit code is 1 if any differs. Without `--stand-in`, further flags, such as
+--config.workers=2, go to the stage.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=1e9, help="after these, no kill starts")
+    parser.add_argument("--minutes", type=float, default=1e9, help="no kill starts later")
     parser.add_argument("--longest", type=float, default=1.5, help="seconds (see above)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stand-in", action="store_true", help="replace the networks (see above)")
@@ -89,9 +90,9 @@ def draw(
 
     Args:
         folder: where to write; it is returned.
-        clips: how many.
-        shape: frames, frames per second, height and width in pixels.
-        scene_every: 12: the 12th, 24th, ... clip shows no person.
+        clips: the number of clips; those that exist are kept.
+        shape: frames, frames per second, and (height, width) in pixels.
+        scene_every: the interval of clips without a person; with 12, these are the 12th, 24th, ...
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(clips):
@@ -106,7 +107,14 @@ def draw(
 
 
 def run(start: Start, folder: Path, moment: tuple[int, float] | None) -> bool:
-    """Runs the stage and kills it after `moment` (videos, then seconds); returns whether killed."""
+    """Runs the stage and kills it at `moment`; returns whether it was killed before its end.
+
+    Args:
+        start: starts the stage in a folder.
+        folder: the workdir of the stage.
+        moment: the number of further videos to wait for, and the seconds after them; None: the
+            stage is not killed.
+    """
     before = finished(folder)
     process, ended = start(folder)
     videos, seconds = moment or (CLIPS + 1, 0.0)
@@ -126,7 +134,7 @@ def run(start: Start, folder: Path, moment: tuple[int, float] | None) -> bool:
 
 
 def in_a_process(command: list[str]) -> Start:
-    """A function that starts the stage in a folder, as a user does."""
+    """A function that starts the stage in a folder with a command, as a user does."""
 
     def start(folder: Path) -> tuple[int, Callable[[], bool]]:
         process = subprocess.Popen(
@@ -142,7 +150,7 @@ def in_a_process(command: list[str]) -> Start:
 
 
 def forked(videos: Path) -> Start:
-    """A function that starts the stage in a fork, with a stand-in for the networks."""
+    """A function that starts the stage in a fork, with `bright_places` for the networks."""
     from configs import extract as extract_config
     from fer_jax.faces.mtcnn import Detector
     from fer_jax.stages import extract
@@ -178,7 +186,7 @@ def forked(videos: Path) -> Start:
 def bright_places(
     self: Any, images: list[np.ndarray], *, floor: float | None = None
 ) -> list[Faces]:
-    """One face per image, at the brightest place."""
+    """Replaces `Detector.detect`: returns one face per image, near its brightest place."""
     found = []
     for image in images:
         coarse = image[::4, ::4].sum(2)
@@ -197,7 +205,7 @@ def finished(folder: Path) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file that extraction writes, by name."""
+    """The content of the tables, skipped.csv and all files of the shards, by relative path."""
     tables = [*folder.glob("*.parquet"), folder / "skipped.csv"]
     files = [*tables, *(p for p in (folder / "shards").rglob("*") if p.is_file())]
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}

@@ -3,17 +3,19 @@
     python -m benchmarks kill_training --kills=100 --terminations=20 --workdir=work/kills
 
 Trains a small network on noise, in processes forked from one that has imported everything. Each
-receives SIGKILL or SIGTERM at a random moment and is started again, until the training is done;
-then another training begins. Counts what was interrupted (`save` is the part of saving that the
-loop waits for, `write` the part in the background), and checks after every signal
+receives SIGKILL or SIGTERM at a random moment, unless it ends before, and the training is started
+again until it is done; then another training begins. Counts what was interrupted (`save` is the
+part of saving that the loop waits for, `write` the part in the background), and checks after every
+signal
 
-- that no committed checkpoint was lost: the newest on disk is never older than before, and the
-  next process continues from it;
-- that a SIGTERM after the first step ends with exit code 143 and a checkpoint;
+- that no committed checkpoint was lost: the newest on disk is never older than before, and a
+  process continues from the one that was the newest when it started;
+- that a SIGTERM during the training loop leads to exit code 143 and a checkpoint, or to a finished
+  training;
 
-and, for every finished training, that parameters, optimizer state, statistics, the model directory
-and metrics.jsonl, except for times, are those of an uninterrupted run. The exit code is 1 if
-anything differs.
+and, for every finished training, that parameters, optimizer state, statistics, the weights of the
+last and the best model, and metrics.jsonl except for times are those of an uninterrupted run. The
+exit code is 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ TIMES = ("time", "wall_s", "images_per_s", "data_wait", "first_step_s", "compile
 
 
 class Board:
-    """The child's phase and the step from which it continued, in eight bytes of shared memory."""
+    """The child's phase and the step from which it continued, in eight bytes of shared memory.
+
+    The step is 0 without a checkpoint, and -1 until the child has looked for one.
+    """
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -60,7 +65,7 @@ class Board:
 
 
 def train(workdir: str, board_path: str, log: str) -> None:
-    """Runs in the child: the stage `train` as launch.py runs it, on a source in memory."""
+    """Runs the stage `train` in the child, as launch.py does, on images in memory."""
     sys.stdout = sys.stderr = open(log, "a", buffering=1)  # noqa: SIM115, PTH123
     os.dup2(sys.stderr.fileno(), 2)
     import numpy as np
@@ -183,7 +188,11 @@ class Bench:
         return time.time() - began
 
     def disturb(self, folder: Path, delay: float) -> None:
-        """Runs one process, which gets the signal after `delay` seconds unless it has ended."""
+        """Runs one process and sends it the next signal, unless it ends before.
+
+        The signal comes `delay` seconds after the start of the process or of its training steps, or
+        up to 10 ms after a rarer phase has begun; the choice is random.
+        """
         before = committed(folder)
         began = time.time()
         process = self.start(folder)
@@ -243,7 +252,7 @@ class Bench:
             print(f"{phase:12s}{row[0]:9d}{row[1]:9d}")
         same = {what: n for (kind, what), n in self.counts.items() if kind == "compared"}
         print(f"an undisturbed training takes {life:.1f} s; {seconds:.0f} s in all")
-        print(f"{trainings} trainings with kills, and one repetition; equal: {same}")
+        print(f"{trainings} trainings with signals and one without; equal to the reference: {same}")
         log = (self.folder / "log.txt").read_text()
         for word in ("damaged", "not written", "Traceback"):
             self.expect(word not in log, f"log.txt says {word!r}")
@@ -257,7 +266,7 @@ def committed(folder: Path) -> int:
 
 
 def leaves(folder: Path) -> object:
-    """The checksums of all arrays of the last state, computed again from the files."""
+    """The checksums of all arrays in the last checkpoint, computed again from its files."""
     import jax
 
     from fer_jax.training import integrity

@@ -5,16 +5,17 @@ r"""Measures the starter on emotions, and on faces and non-faces.
         --faces DIR --nonfaces DIR
 
 `--workdir` is that of the training, whose config names the data; `--model` is the measured model,
-by default the one that ships. Make choices on the split `validation`; use `test` once.
+by default the one that ships with fer_jax. Make choices on the split `validation`; use `test` once.
 
-Emotions: FER2013 without duplicates, the original 48x48 pictures (the usual protocol) and the
-aligned crops; all seven classes, and four of them (the answer is the most probable of the four, on
-pictures of these four), each also without the pictures that look like near copies of a picture of
-the training split (FER2013 contains retouched and cropped versions of the same photograph). Faces:
-the shares of faces lost and non-faces removed at the threshold 0.5 and at the one that loses 1 % of
-the validation split's aligned faces, the area under the ROC curve of each source of faces against
-all non-faces, and the reverse. `--faces` and `--nonfaces` are folders <source>/* of sources that
-the training did not use. Add such faces, since those of FER2013 resemble each other.
+Emotions: accuracy on FER2013 without duplicates, for the original 48x48 pictures (the usual
+protocol) and for the aligned crops, with all seven classes and with four of them (the most probable
+of the four, on pictures of these four); each also without the pictures that look like near copies
+of a picture in the training split (FER2013 contains retouched and cropped versions of the same
+photograph). Faces: the shares of faces lost and non-faces removed at the threshold 0.5 and at the
+one that loses 1 % of the validation split's aligned faces, the area under the ROC curve of each
+source of faces against all non-faces, and of all faces against each source of non-faces. `--faces`
+and `--nonfaces` are folders of pictures, <source>/*, of sources that the training did not use. Add
+such faces, since those of FER2013 resemble each other.
 """
 
 from __future__ import annotations
@@ -143,7 +144,13 @@ def folders(root: Path | None, size: int) -> Iterator[tuple[str, np.ndarray]]:
 def verification(
     faces: dict[str, np.ndarray], others: dict[str, np.ndarray], threshold: float
 ) -> None:
-    """Prints faces lost and non-faces removed at 0.5 and at `threshold`, from scores by source."""
+    """Prints the share of faces lost or non-faces removed, and the area under the ROC curve.
+
+    Args:
+        faces: the scores of faces, by source.
+        others: the scores of non-faces, by source.
+        threshold: the second threshold, in addition to 0.5.
+    """
     every_face, every_other = (np.concatenate(list(x.values())) for x in (faces, others))
     for name, scores in [*faces.items(), ("all", every_face)]:
         lost = [f"{(scores < cut).mean():.2%}" for cut in (0.5, threshold)]

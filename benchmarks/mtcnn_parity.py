@@ -3,10 +3,11 @@
     python -m venv peer && peer/bin/pip install -r benchmarks/requirements-mtcnn.txt
     python -m benchmarks mtcnn_parity --peer=peer/bin/python PICTURES_AND_VIDEOS...
 
-Reads every picture below the given folders, and `--frames` evenly spaced frames of every video. The
-package gets one picture per call, since it misplaces boxes in mixed batches. Prints one row per
-folder and the total. The exit code is 1 unless, on 50 or more pictures, both find the same faces,
-the mean IoU is 0.995 or more, scores differ by at most 1e-3 and landmarks by at most 2 pixels.
+Reads up to `--pictures` evenly spaced pictures below each folder, and `--frames` evenly spaced
+frames of every video. The package gets one picture per call, since it misplaces boxes in mixed
+batches. Prints one row per folder, the total, and the pictures with deviations. The exit code is 1
+unless, on 50 or more pictures, both find the same faces, the mean IoU is 0.995 or more, scores
+differ by at most 1e-3 and landmarks by at most 2 pixels.
 
 The scores of easy faces saturate at 1. Which of two equal scores the package prefers depends on
 NumPy's sort, which differs between processors. `--stable` gives the package a stable sort, so that
@@ -62,7 +63,7 @@ def main() -> None:
 
 
 def pictures(folders: list[Path], frames: int, limit: int) -> Iterator[Picture]:
-    """All pictures of each folder, evenly thinned to `limit`, and frames of its videos."""
+    """Yields up to `limit` pictures of each folder, and `frames` frames of each of its videos."""
     for folder in folders:
         found = sorted(
             path for path in folder.rglob("*") if path.suffix.lower() in image_files.SUFFIXES
@@ -96,7 +97,7 @@ def spread(path: Path, count: int) -> Iterator[video_files.Frame]:
 
 
 def compare(peer: detection_peers.Peer, chosen: list[Picture]) -> list[dict]:
-    """One row per picture: the number of faces of both, and their largest differences."""
+    """One row per picture: the faces of both detectors, and the largest differences of pairs."""
     images = [image for _, _, image in chosen]
     theirs, _ = peer.detect(images, batch=False)
     ours = Detector(min_face=detection_peers.MIN_FACE).detect(images)
@@ -122,7 +123,11 @@ def compare(peer: detection_peers.Peer, chosen: list[Picture]) -> list[dict]:
 
 
 def match(expected: list[dict], faces: Faces) -> list[tuple[float, float, float]]:
-    """IoU, difference of scores and largest landmark error in pixels of each matched face."""
+    """Compares each pair of matching faces, whose IoU is above 0.5.
+
+    Returns:
+        IoU, absolute difference of the scores, and largest distance of landmarks in pixels.
+    """
     if not expected or not len(faces):
         return []
     boxes = np.array([face["box"] for face in expected], float)

@@ -2,16 +2,17 @@
 
     python -m benchmarks nonfaces --pictures DIR --name NAME --split train --out OUT
 
-A picture, or each of eight frames of a video, gives about 16 crops without a face: candidates that
-MTCNN, with lowered thresholds, finds with a score below DOUBTED; random places, aligned like a
-face; and random squares. No crop touches a detection with a score of SURE or more. Half of the
-crops are reduced to the resolution of small faces. Writes OUT/nonfaces/SPLIT/NAME/*.jpg.
+A picture, or each of up to eight frames of a video, gives up to about 20 crops without a face:
+candidates that MTCNN, with lowered thresholds, finds with a score below DOUBTED; random places,
+aligned like a face; and random squares. No crop touches a detection with a score of SURE or more.
+About half of the crops are reduced to the resolution of small faces, and crops with little contrast
+are left out. Writes OUT/nonfaces/SPLIT/NAME/*.jpg.
 
 Detections with a score of SURE or more go to OUT/review/SPLIT/NAME/*.jpg. Most are faces; some are
 animals, dolls, drawings and textures. Sort them by hand into OUT/faces/SPLIT/NAME and
 OUT/nonfaces/SPLIT/NAME, and leave out what is neither.
 
-Textures, and parts of faces too small to be a face, need no pictures:
+Textures, and parts of faces that are too small to be a face, need no --pictures:
 
     python -m benchmarks nonfaces --textures 1500 --parts-of FER2013/train --split train --out OUT
 """
@@ -129,7 +130,10 @@ def cut(
 def nonfaces(
     rng: np.random.Generator, view: np.ndarray, faces: Faces, taken: np.ndarray, views: int
 ) -> Iterator[np.ndarray]:
-    """Crops of a view that touch none of the boxes `taken`."""
+    """Yields crops of a view that touch none of the boxes `taken`.
+
+    `views` is the number of views of the picture, over which PER_SOURCE is distributed.
+    """
     most = {kind: -(-count // views) for kind, count in PER_SOURCE.items()}
     rows = np.flatnonzero(faces.scores < DOUBTED)
     rows = [row for row in rows if not touches(outline_box(faces.landmarks[row], 0.0), taken)]
@@ -150,7 +154,7 @@ def nonfaces(
 
 
 def part_of_face(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A random square part of a face, with a quarter to two fifths of its side."""
+    """A random square from a picture of a face, with 25 to 42 % of its shorter side, resized."""
     side = int(rng.uniform(0.25, 0.42) * min(image.shape[:2]))
     top, left = (rng.integers(length - side + 1) for length in image.shape[:2])
     square = image[top : top + side, left : left + side]

@@ -5,8 +5,9 @@
 Kernels become float16, everything else stays float32. The temperature is fitted on the validation
 split of FER2013, original and aligned crops together, with five crops and their mirror images. The
 settings of the face crops come from the workdir of `photographs` that the training read, and the
-detector has the settings of this revision. abstaining.json gives accuracy by confidence on the
-validation split's aligned faces. Prints the SHA-256 that fer_jax/models/starter.py must contain.
+detector has the default settings of this revision. abstaining.json gives accuracy by confidence on
+the validation split's aligned faces. Prints the SHA-256 that fer_jax/models/starter.py must
+contain.
 """
 
 from __future__ import annotations
@@ -78,12 +79,15 @@ def pack(workdir: Path, out: Path, faces: FacePipeline | None, temperature: floa
 
 
 def half(name: str, array: np.ndarray) -> np.ndarray:
-    """Kernels as float16. Scales, biases and statistics are few, and may exceed its range."""
+    """A kernel as float16; other arrays are unchanged.
+
+    Scales, biases and statistics are few, and may exceed the range of float16.
+    """
     return array.astype(np.float16) if name.endswith("/kernel") else array
 
 
 def opened(config: dict, split: str, workdir: Path) -> sources.ArraySource:
-    """The examples of one split in the training of `config`."""
+    """The examples in one split of the data on which `config` trains."""
     data = config["data"]
     folders = {name: path for name, path in data["folders"].items() if path}
     variant = builders.config_with(data["dataset"], **folders) if folders else None

@@ -5,20 +5,20 @@
 
 DIR contains clips of one person each, with one clip per person. In alphabetical order, every other
 clip is for choosing thresholds, and the others are for the measurement. Videos are made from these
-clips (5 frames/s, 480 pixels high, shots of 12 frames):
+clips (5 frames/s, 480 pixels high):
 
-    side by side      two clips at once, 40 frames
-    sides swapped     the same; after a cut, half way, each is on the other side
-    A B A, A B C A,   shots of one person each; a person who returns is seen in a later part of
-    A A, A B A B      their clip, which has the same clothes and surroundings
+    side by side      two clips at once, up to 40 frames
+    sides swapped     the same; halfway, after a cut, each person is on the other side
+    A B A, A B C A,   shots of 12 frames of one person each; if the clip is long enough, a person
+    A A, A B A B      returns in a later part of it, with the same clothes and surroundings
 
-Each video is measured unchanged ("plain"), without a tenth of the faces and without one person for
-2.4 s ("missed"), and with another size (0.4 to 1) and light (gain 0.6 to 1.3, gamma 0.7 to 1.4) in
-each shot ("changed"). The starter's detector finds the faces. Prints, by kind: the videos with the
-right number of people; how often a person's number changes (identity swaps); the faces with the
-right number, by the best match of numbers and people; faces without a number; and the same for
-tracks alone, without the comparison of appearances. False detections that get a number count as
-people.
+Each video is measured unchanged ("plain"), without about a tenth of the faces and, if it shows two
+people at once, without one of them for 2.4 s ("missed"), and with another size (0.4 to 1) and light
+(gain 0.6 to 1.3, gamma 0.7 to 1.4) in each shot ("changed"). The starter's detector finds the
+faces. Prints, by kind: the videos with the right number of people; how often a person's number
+changes (identity swaps); the faces with the right number, by the best match of numbers and people;
+the faces without a number; and the first three also for tracks alone, without the comparison of
+appearances. False detections that get a number count as people.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Made:
 
 @dataclass
 class Score:
-    """Sums over videos of one kind."""
+    """Counts of videos and faces, summed over the videos of one kind and variant."""
 
     videos: int = 0
     right_count: int = 0
@@ -100,12 +100,12 @@ def main() -> None:
                 flips += order_flips(video)
     print(f"{len(clips)} clips, {searched} frames searched, {search_ms:.0f} ms each")
     print(f"numbering: {1e3 * spent / numbered:.1f} ms per frame (processor time)")
-    print(f"the best face changes to the other person in {flips} of {frames} frames of two")
+    print(f"the best face changes to the other person in {flips} of {frames} frames of two people")
     print(table(scores))
 
 
 def load(path: Path) -> list[tuple[Image, Faces]]:
-    """The samples of a clip, 480 pixels high, and their faces."""
+    """The sampled frames of a clip, 480 pixels high, each with its faces."""
     record = trained_model.load("starter").record.faces
     assert record is not None
     images: list[Image] = []
@@ -123,7 +123,7 @@ Shot = list[tuple[Image, Faces, list[tuple[float, float, int]]]]
 
 
 def make(clips: list[Clip], rng: np.random.Generator, changed: bool) -> Iterator[Made]:
-    """Yields videos of two people, the same with swapped sides, and those of each pattern."""
+    """Yields videos of two people, with and without swapped sides, and videos of each pattern."""
     count = len(clips)
     steps = itertools.product(range(count), (1, 2))
     pairs = sorted({tuple(sorted((i, (i + step) % count))) for i, step in steps})
@@ -148,7 +148,7 @@ def make(clips: list[Clip], rng: np.random.Generator, changed: bool) -> Iterator
 
 
 def shot(parts: list[tuple[Clip, int]], rng: np.random.Generator, changed: bool) -> Shot:
-    """Parts of clips side by side; with `changed`, at another size and with other lighting."""
+    """Shows parts of clips side by side; with `changed`, in another size and lighting."""
     size, levels = 1.0, np.arange(256, dtype=np.uint8)
     if changed:
         gain, gamma, size = rng.uniform(0.6, 1.3), rng.uniform(0.7, 1.4), rng.uniform(0.4, 1.0)
@@ -180,7 +180,10 @@ def join(kind: str, shots: Sequence[Shot]) -> Made:
 
 
 def owners(faces: Faces, people: list[tuple[float, float, int]]) -> list[int]:
-    """The person of each face; -1 for a false detection, which is not the largest at its place."""
+    """The person to whom each face belongs; -1 for a false detection.
+
+    The largest face in a person's range of x is that of the person; all others are false.
+    """
     found = [-1] * len(faces)
     sizes = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(1)
     middles = faces.boxes[:, [0, 2]].mean(1)
@@ -192,7 +195,7 @@ def owners(faces: Faces, people: list[tuple[float, float, int]]) -> list[int]:
 
 
 def order_flips(video: Made) -> int:
-    """The number of changes of the person with the best face, in frames with two people."""
+    """The number of changes of the person with the best face, in frames of two or more faces."""
     best = [
         owners(faces, people)[0]
         for faces, people in zip(video.faces, video.people, strict=True)
@@ -202,7 +205,7 @@ def order_flips(video: Made) -> int:
 
 
 def miss(video: Made, rng: np.random.Generator) -> list[Faces]:
-    """Drops a tenth of the faces and, in videos of two people, one of them for 2.4 s."""
+    """Drops about a tenth of the faces and, from videos of two people, one of them for 2.4 s."""
     start = int(rng.integers(6, 14))
     kept = []
     for index, (faces, people) in enumerate(zip(video.faces, video.people, strict=True)):

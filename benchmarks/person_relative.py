@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def measure(folder: str, init: str, seeds: int, draws: int) -> dict[str, str]:
-    """The accuracy on the people in `folder` with its interval, as text by reference."""
+    """The accuracy on the people in `folder` with its interval, as text, for each reference."""
     config = probe_config.get_config()
     config.update({"photographs": folder, "init": init, "protocol": "grouped_kfold"})
     checked = validated(config)
@@ -96,7 +96,7 @@ def measure(folder: str, init: str, seeds: int, draws: int) -> dict[str, str]:
 
 
 def interval(by_person: list[float]) -> str:
-    """Mean over people with its bootstrap interval, in percent."""
+    """The mean over people in percent, with its bootstrap interval unless all are equal."""
     values = np.array(by_person)
     if np.ptp(values) == 0:
         return f"{100 * values.mean():.1f}"
@@ -115,7 +115,7 @@ def fold_hits(
     rng: np.random.Generator,
     draws: int,
 ) -> Iterator[tuple[str, str, float]]:
-    """The share of correct answers by reference and person of a fold."""
+    """Yields the reference, the person and the share of correct answers, for all test people."""
     people, neutral = np.array(faces.people), labels.index(NEUTRAL)
     plain = fit(features[train], faces.labels[train], len(labels), 0 * features[0])
     relative = fit_relative(features, faces.labels, people, train, len(labels), None)
@@ -135,9 +135,10 @@ def fold_hits(
             shown: np.ndarray = shown,
             truth: np.ndarray = truth,
         ) -> float:
-            """The accuracy on the photographs `rows`, with `known` ones as references if given.
+            """The accuracy on the photographs `rows`, or on those of them that `tested` selects.
 
-            `instead` replaces the population's reference.
+            `known` selects the photographs that make the reference; by default none for a neutral
+            reference, and all for others. `instead` replaces the population's reference.
             """
             answers = relative_answers(
                 shown[rows] @ head.kernel,
@@ -200,7 +201,11 @@ def fit_relative(
     classes: int,
     neutral: int | None,
 ) -> Head:
-    """A head on features relative to each person's mean, or to one photograph of a class."""
+    """Fits a head to features relative to each person's mean.
+
+    If `neutral` is a class, they are relative to the person's first photograph of this class, which
+    is left out, as are people without one.
+    """
     means, counts, kept = {}, {}, []
     for person in np.unique(people[train]):
         own = train[people[train] == person]

@@ -3,17 +3,18 @@
     python -m venv ENV && ENV/bin/pip install -r benchmarks/requirements-fer.txt
     ENV/bin/pip install -r benchmarks/requirements-facenet.txt --no-deps
     python -m benchmarks predict_speed --fer=ENV/bin/python VIDEOS...
-    python -m benchmarks predict_speed VIDEOS...                  ours alone
+    python -m benchmarks predict_speed VIDEOS...  # ours alone
 
 Every frame is decoded, its faces are found and their emotions are predicted, each package with its
-defaults: ours, `fer` with its Haar cascade, and `fer` with its MTCNN. --min-face sets the smallest
-face that `fer` looks for, in pixels; ours is that of the starter. Each package runs in a process of
-its own. A round reads every video once with each package in turn, so that other work on the machine
-affects all of them; ratios are medians over rounds. The first round includes compiling, and is
-printed separately.
+defaults: fer_jax, `fer` with its Haar cascade, and `fer` with its MTCNN. --min-face sets the
+smallest face that `fer` looks for, in pixels; fer_jax uses the setting of the starter. Each package
+runs in a separate process. A round reads every video once with each package in turn, so that other
+work on the machine affects all of them; ratios are medians over rounds. The first round includes
+compilation, and is printed separately.
 
-Prints frames per second, processor milliseconds per frame, and how many of our faces a package
-also found (IoU over 0.3; the boxes of different detectors differ in margin).
+Prints frames per second, processor milliseconds per frame, their ratios to those of fer_jax, and
+how many of its faces a package also found (IoU over 0.3; the boxes of different detectors differ in
+margin).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Worker:
         name: one of PACKAGES.
         python: the Python of the environment that has the package.
         min_face: the smallest face that `fer` looks for, in pixels; None for its default.
-        seconds, processor: per round, summed over the videos.
-        boxes: per video, of the last round.
+        seconds, processor: seconds and processor seconds of each round, summed over the videos.
+        boxes: the boxes that were found in the last round, by video.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Worker:
     boxes: dict[str, Boxes] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Loads the package; its version is in `version` afterwards."""
+        """Starts the process, and waits until the package is loaded; then `version` names it."""
         self._process = subprocess.Popen(
             [self.python, __file__, "--serve", self.name, f"--min-face={self.min_face or 0}"],
             stdin=subprocess.PIPE,
@@ -69,7 +70,7 @@ class Worker:
         self.version = self._answer()["version"]
 
     def round(self, videos: list[Path]) -> None:
-        """Reads every video once."""
+        """Reads every video once, and records times and boxes."""
         self.seconds.append(0.0)
         self.processor.append(0.0)
         for video in videos:
@@ -98,8 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("videos", type=Path, nargs="*")
     parser.add_argument("--fer", help="Python of an environment with fer")
-    parser.add_argument("--rounds", type=int, default=5, help="after the first one")
-    parser.add_argument("--min-face", type=int, help="pixels, for fer; by default its own")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="number of rounds after the first one"
+    )
+    parser.add_argument(
+        "--min-face", type=int, help="smallest face for fer, in pixels; by default that of fer"
+    )
     parser.add_argument("--serve", choices=PACKAGES, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.serve:
@@ -158,7 +163,7 @@ def common(ours: dict[str, Boxes], theirs: dict[str, Boxes]) -> tuple[int, int]:
 
 
 def overlap(first: list[float], second: list[float]) -> float:
-    """Intersection over union of two boxes x0, y0, x1, y1."""
+    """The intersection over union of two boxes (x0, y0, x1, y1)."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     both = max(width, 0) * max(height, 0)
@@ -167,7 +172,7 @@ def overlap(first: list[float], second: list[float]) -> float:
 
 
 def serve(name: str, min_face: int | None) -> None:
-    """Reads the videos that standard input names, in this environment."""
+    """Reads the videos whose paths come on standard input; answers on standard output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not be read as an answer
     predict, version = fer_jax_predict() if name == "fer_jax" else fer_predict(name, min_face)
@@ -184,7 +189,7 @@ def serve(name: str, min_face: int | None) -> None:
 
 
 def fer_jax_predict() -> tuple[Predict, str]:
-    """A function that reads a video with `fer_jax.read`, and the name of the package."""
+    """A function that finds boxes in a video with `fer_jax.read`, and the package's name."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import fer_jax
     from fer_jax.reading import BOX
@@ -201,7 +206,7 @@ def fer_jax_predict() -> tuple[Predict, str]:
 
 
 def fer_predict(name: str, min_face: int | None) -> tuple[Predict, str]:
-    """A function that reads a video with `fer`, as its documentation shows, and its version."""
+    """A function that finds boxes in a video with `fer`, and the name with the version."""
     import cv2
 
     mtcnn = name.endswith("(MTCNN)")

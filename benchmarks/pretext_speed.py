@@ -4,8 +4,8 @@
     python -m benchmarks pretext_speed --network=full --batch=2 --rounds=5  # hours without a GPU
     python -m benchmarks pretext_speed --network=full --batch=32 --steps=5  # on a GPU
 
-For each task two steps are compiled, as in training: the task's own, and that of `emotion` with the
-same number of images of the same size as the task passes through the backbone. They run in turn in
+For each task two steps are compiled, as in training: that of the task, and that of `emotion` with
+as many images, of the same size, as the task passes through the backbone. They run in turn in
 one process, so that other work on the machine affects both. Prints the medians over the rounds, the
 median of the rounds' ratios, and their quartiles.
 """

@@ -6,9 +6,9 @@ r"""Measures the default methods on held-out real people: the table in docs/resu
 Each of --photographs is a name and a workdir of the stage `photographs`. On the same five folds of
 people (seed 0) this measures configs/emotion.py unchanged ("default"), the starter without training
 ("as_is"), a small network from scratch ("scratch", configs/emotion.py:small) and HOG with a linear
-SVM ("hog", benchmarks/floors.py); --methods selects among them. The package `fer` needs an
-environment of its own: --fer NAME=FOLDER adds the results that benchmarks/floors.py --method=fer
---folds-of=WORK/real_people/NAME/default wrote to a folder.
+SVM ("hog", benchmarks/floors.py). --methods selects among them; the default is always measured.
+The package `fer` needs a separate environment: --fer NAME=FOLDER adds the results that
+benchmarks/floors.py --method=fer --folds-of=WORK/real_people/NAME/default wrote to a folder.
 
 Prints a Markdown table and writes WORKDIR/NAME.json, which names the folder of each method relative
 to WORKDIR; `python -m benchmarks headlines --from=WORKDIR` updates the documents from it.
@@ -72,7 +72,7 @@ def named(text: str) -> tuple[str, Path]:
 
 
 def run(method: str, photographs: Path, workdir: Path) -> Path:
-    """Measures a method, and returns its workdir."""
+    """Measures a method, unless its workdir is complete; returns the workdir."""
     folder = workdir / method
     if method == "hog":
         if not all((folder / name).exists() for name in ("environment.json", "done.json")):
@@ -89,7 +89,7 @@ def run(method: str, photographs: Path, workdir: Path) -> Path:
 
 
 def rows(people: str, found: dict[str, Any]) -> list[str]:
-    """One line of the table per method."""
+    """The lines of the table for one set of people, one per method."""
     gains = {other["second"]: other for other in found["comparisons"]}
     lines = []
     for method, measured in found["runs"].items():

@@ -3,18 +3,19 @@
     python -m benchmarks refinement --one-face DIR... --no-face DIR... --workdir=work/refinement
 
 Runs MTCNN with lowered thresholds on pictures and videos that show one face each (its best
-candidate is the face, the others are not) and on others that show none (no candidate is a face).
-Divides the sources (a video, a subfolder, otherwise a picture) into folds. For each fold, trains a
-verifier on the others by configs/verify.py, chooses the threshold on that training's own validation
-sources, and scores the fold. Prints the area under the ROC curve, the faces lost and non-faces
-removed at the thresholds, and those of a threshold on MTCNN's score alone.
+candidate is the face; candidates that do not overlap with it are non-faces, the others are left
+out) and on others that show none (no candidate is a face). Divides the sources (a video, a
+subfolder, otherwise a picture) into folds. For each fold, trains a verifier on the other folds by
+configs/verify.py, chooses the threshold on the validation split of that training, and scores the
+fold. Prints the area under the ROC curve, the faces lost and non-faces removed at the thresholds,
+and those of a threshold on MTCNN's score alone.
 
-For training only: --also-faces, a folder of pictures of faces, cropped like ours; --also-no-face,
-folders of pictures without faces, from whose parts MTCNN's candidates (thresholds lowered further)
-and random places are cropped.
+For training only: --also-faces, a folder of pictures of faces, cropped like those of `extract`;
+--also-no-face, folders of pictures without faces, from whose parts MTCNN's candidates (thresholds
+lowered further) and random places are cropped.
 
---choose scores no fold. It prints the results on the sources that each training held out itself
-(its validation and test). Use it to choose settings: any fields of configs/verify.py, such as
+--choose scores no fold. It prints the results on the validation and test splits of each training.
+Use it to choose settings: any fields of configs/verify.py, such as
 `--set min_steps=600 optimizer.average=0.99`.
 """
 
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only", type=int, nargs="*", help="run only these folds")
-    parser.add_argument("--name", default="verify", help="prefix of the trainings' folders")
+    parser.add_argument("--name", default="verify", help="name of the folder of each training")
     parser.add_argument("--choose", action="store_true", help="see above")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="see above")
     options = parser.parse_args()
@@ -105,7 +106,10 @@ def main() -> None:
 
 
 def collect(one_face: list[Path], no_face: list[Path], work: Path) -> None:
-    """Crops every candidate; writes the crops and a table of them."""
+    """Crops the candidates that have a label; writes the crops and a table of them.
+
+    The table contains at most MOST non-faces per source.
+    """
     detector = Detector(thresholds=LOWERED)
     rows = []
     for shows_face, folders in ((True, one_face), (False, no_face)):
@@ -150,7 +154,11 @@ def collect_more(folders: list[Path], target: Path) -> None:
 
 
 def part(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A random square of a picture; its side is 96 pixels or more, if the picture is that large."""
+    """A random square of a picture, resized to a side of SIDE pixels.
+
+    Before, its side is between a tenth of the picture's shorter side, or 96 pixels if that is more,
+    and the whole shorter side.
+    """
     shorter = min(image.shape[:2])
     side = int(np.exp(rng.uniform(np.log(min(shorter, max(shorter / 10, 96))), np.log(shorter))))
     top, left = (rng.integers(length - side + 1) for length in image.shape[:2])
@@ -174,10 +182,10 @@ def labels(faces: Faces, shows_face: bool) -> Iterator[tuple[int, bool]]:
 
 
 def media(folders: list[Path], whole: bool = False) -> Iterator[tuple[str, np.ndarray]]:
-    """Every picture and some frames of every video, with the source that they belong to.
+    """Yields the pictures, and up to FRAMES frames of each video, with the name of their source.
 
-    Unless `whole`, pictures are fitted into squares of one size, so that the detector is compiled
-    once.
+    Unless `whole`, they are fitted into squares of one size, so that the detector is compiled once.
+    Damaged files are left out, with a message.
     """
     sized = (lambda image: image) if whole else fit
     for folder in folders:
@@ -213,7 +221,7 @@ def fit(image: np.ndarray) -> np.ndarray:
 
 
 def deal(crops: pd.DataFrame, folds: int) -> np.ndarray:
-    """A fold for each source; sources with faces and without are distributed separately."""
+    """The fold of each crop's source; sources with and without faces are distributed separately."""
     fold = {}
     with_faces = set(crops.loc[crops["is_face"], "source"])
     for group in (with_faces, set(crops["source"]) - with_faces):
@@ -242,9 +250,9 @@ def lay_out(crops: pd.DataFrame, work: Path, folder: Path, also_faces: Path | No
 
 
 def teach(config: ConfigDict, data: Path, workdir: Path) -> tuple[Score, float]:
-    """Trains a verifier on the training sources in `data`; returns its scores and its threshold.
+    """Trains a verifier on the sources in `data`; returns its scoring function and its threshold.
 
-    Prints its results on the held-out sources, without textures.
+    Prints its results on the validation and test splits of these sources, without textures.
     """
     config = copy.deepcopy(config)
     folders = {kind: str(data / kind) for kind in ("faces", "nonfaces")}

@@ -2,10 +2,10 @@
 
     python -m benchmarks shipped --photos=WORK/render/photographs --run=W
 
-`W` is a workdir of `crossval` that was run with --config.save_folds, and `photos` the folder of the
-original photographs. Every fold's model predicts the photographs of the test people of the fold.
-Prints the largest difference of a probability; exits with 1 if it is above 1e-5 or a photograph is
-missing.
+`W` is a workdir of `crossval` that was run with --config.save_folds, and `--photos` the folder of
+the original photographs. The model of each fold predicts the photographs of the fold's test people.
+Prints the largest difference of a calibrated probability. The exit code is 1 if it is above 1e-5 or
+if a photograph is missing; one in which `predict` finds several faces counts as missing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def shipped(fold: Path, photos: Path, names: list[str], folder: Path) -> pd.DataFrame:
-    """The predictions for these photographs by the model of a fold; one face per photograph."""
+    """Predicts photographs with the model of a fold; leaves out those without exactly one face."""
     for name in names:
         (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / name, folder / "in" / name)

@@ -1,4 +1,4 @@
-"""Measures which shortcuts solve a pretext task, and which countermeasures close them.
+"""Measures which shortcuts solve a pretext task, and which countermeasures prevent them.
 
     python -m benchmarks shortcuts  # a table, in minutes on two cores
     python -m benchmarks shortcuts --size=299 --permutations=100 --gap 3 15 24 --count=600
@@ -53,12 +53,14 @@ Probe = Callable[[np.ndarray, Jigsaw], np.ndarray]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=4000, help="images, half of them for fitting")
-    parser.add_argument("--size", type=int, default=48, help="pixels of a side")
+    parser.add_argument("--size", type=int, default=48, help="side of the images in pixels")
     parser.add_argument("--permutations", type=int, default=24)
     parser.add_argument("--gap", type=int, nargs="+", default=[3, 4, 5])
     parser.add_argument("--detail", type=float, nargs="+", default=[0.7, 1.0, 2.0])
     parser.add_argument("--faces", type=Path, nargs="*", default=[], help="workdirs with crops")
-    parser.add_argument("--network", type=int, default=0, help="training steps of the network")
+    parser.add_argument(
+        "--network", type=int, default=0, help="training steps of the network; 0: no network"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     print(f"| images | what the probe sees | task | accuracy | chance |\n|{'---|' * 5}")
@@ -115,9 +117,10 @@ def rows(options: argparse.Namespace) -> Iterator[list[str]]:
 def network_rows(
     images: np.ndarray, tasks: dict[Jigsaw, str], options: argparse.Namespace
 ) -> Iterator[list[str]]:
-    """Trains the small network, which sees the whole puzzle, for `options.network` steps.
+    """Yields a row for each task, with the accuracy of the small network.
 
-    The accuracy is measured on the last quarter of the images.
+    The network sees the whole puzzle. It is trained for `options.network` steps on three quarters
+    of the images, and tested on the last quarter.
     """
     network = emotion.get_config("small").unlock()
     held_out = len(images) // 4
@@ -143,7 +146,7 @@ def network_rows(
 
 
 def turns(images: np.ndarray, name: str, seed: int) -> Iterator[list[str]]:
-    """Accuracy of a probe on images that are rotated before or after two kinds of augmentation."""
+    """Yields rows of a probe on images that are rotated before or after the augmentation."""
     for augment, traces in ((MODERATE, "the default's"), (Sideways(), "moved to one side")):
         for kind, order in ((Rotation, "turned first"), (TurnedLast, "turned last")):
             value = solved(rotations(images, kind(views=1, augment=augment), seed))
@@ -161,7 +164,10 @@ def textures(
     trace: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """uint8 [count, side, side, 3]: noise blurred by a Gaussian of `detail` pixels, and a trace."""
+    """Images of blurred noise, uint8 [count, side, side, 3].
+
+    `detail` is the standard deviation of the Gaussian blur in pixels; `trace` adds a trace.
+    """
     rng = np.random.default_rng(seed)
     margin = round(4 * detail) + 1
     parts = []
@@ -176,12 +182,12 @@ def textures(
 
 
 def lit(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds light from the top left corner, 10 to 40 % above and below the middle's brightness."""
+    """Makes the top left corner 10 to 40 % brighter, and the opposite corner as much darker."""
     return images * (1 + _slope(images, rng))
 
 
 def tinted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Tints the top left corner red and the opposite one blue, with equal brightness."""
+    """Tints the top left corner red and the opposite corner blue, by 10 to 40 %."""
     slope = _slope(images, rng)
     return images * np.concatenate([1 + slope, np.ones_like(slope), 1 - slope], -1)
 
@@ -193,7 +199,7 @@ def _slope(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def aberrated(images: np.ndarray, _: np.random.Generator, strength: float = 0.02) -> np.ndarray:
-    """Enlarges red and shrinks blue by 2 % about the centre."""
+    """Enlarges red and shrinks blue by `strength` about the centre; 0.02 is 2 %."""
     nothing = jnp.zeros(len(images))
     channels = [
         np.asarray(placed(jnp.asarray(images), nothing + scale, nothing, nothing, nothing))
@@ -218,7 +224,7 @@ TABLES = ("photographs.parquet", "manifest.parquet")
 
 
 def repeated(images: np.ndarray, count: int) -> np.ndarray:
-    """Each image in several consecutive rows, `count` in all, so that the halves share no image."""
+    """Each image in consecutive rows, about `count` in all, so that halves share at most one."""
     return np.repeat(images, max(1, count // len(images)), axis=0)
 
 
@@ -226,7 +232,7 @@ def repeated(images: np.ndarray, count: int) -> np.ndarray:
 
 
 def puzzles(images: np.ndarray, task: Jigsaw, probe: Probe, *, seed: int) -> Problems:
-    """Measurements of training puzzles under each possible permutation, and the correct ones."""
+    """Measures training puzzles under each possible permutation; also returns the correct ones."""
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     described, answers = [], []
     for number, start in enumerate(range(0, len(images), CHUNK)):
@@ -240,7 +246,7 @@ def puzzles(images: np.ndarray, task: Jigsaw, probe: Probe, *, seed: int) -> Pro
 
 
 def borders(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
-    """How well the two outermost pixels of all neighbours match, across and down."""
+    """How well the outermost pixels of neighbouring tiles match, for each permutation."""
     across = _fits(tiles, task.gap)
     down = _fits(tiles.swapaxes(2, 3), task.gap)
     place = np.arange(task.tiles).reshape(task.grid, task.grid)
@@ -255,10 +261,11 @@ def borders(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
 
 
 def _fits(tiles: np.ndarray, gap: int) -> np.ndarray:
-    """[b, i, j, 6]: how well tile i continues in tile j on its right.
+    """How well tile i continues in tile j on its right, [b, i, j, 6]; less is better.
 
-    Differences of the border pixels, of the borders extrapolated into the gap, and correlation:
-    each without a shift, and at the best shift along the border.
+    The values are the difference of the border pixels, that of the borders extrapolated into the
+    gap, and the negative correlation, first without a shift and then at the best shift along the
+    border.
     """
     last, first = tiles[:, :, None, :, -1], tiles[:, None, :, :, 0]
     last_on = last + (last - tiles[:, :, None, :, -2]) * (gap + 1) / 2
@@ -284,7 +291,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def tints(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
-    """Mean, log deviation and slopes of each channel of each tile."""
+    """The mean, log deviation and slopes of each channel of each tile, for each permutation."""
     along = np.linspace(-1, 1, tiles.shape[2])
     mean = tiles.mean((2, 3))
     down = (tiles * along[:, None, None]).mean((2, 3))
@@ -293,7 +300,10 @@ def tints(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
 
 
 def shifts(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
-    """The shifts of red and blue against green in each tile, in pixels, by least squares."""
+    """The shifts of red and blue against green in each tile, for each permutation.
+
+    They are in pixels, estimated by least squares.
+    """
     green = tiles[..., 1:2]
     found = []
     for axis in (2, 3):
@@ -304,7 +314,11 @@ def shifts(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
 
 
 def _by_place(measured: list[np.ndarray], task: Jigsaw) -> np.ndarray:
-    """Measurements [b, tiles, m], put back by each permutation: [b, permutations, places * m]."""
+    """Measurements of tiles, rearranged by the inverse of each permutation.
+
+    `measured` contains arrays [b, tiles, m], whose last axes are joined to m' values; the result is
+    [b, permutations, tiles * m'].
+    """
     inverse = np.argsort(distant_permutations(task.tiles, task.permutations), axis=1)
     together = np.concatenate(measured, -1)
     return together[:, inverse].reshape(len(together), len(inverse), -1)
@@ -314,7 +328,7 @@ SEES = {borders: "borders of tiles", tints: "colours of tiles", shifts: "shifts 
 
 
 def rotations(images: np.ndarray, task: Rotation, seed: int) -> Problems:
-    """Measurements of the outermost pixels of rotated images for each turn, and the answers."""
+    """Measures the outermost pixels of rotated images for each turn; also returns the answers."""
     described, answers = [], []
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     for number, start in enumerate(range(0, len(images), CHUNK)):
@@ -335,7 +349,7 @@ def rotations(images: np.ndarray, task: Rotation, seed: int) -> Problems:
 
 
 class joint_normalisation:  # noqa: N801
-    """In a `with` block, normalises each tile over all channels together."""
+    """Makes the task normalise each tile over all channels together, in a `with` block."""
 
     def __enter__(self) -> None:
         self._own, jigsaw.normalised = jigsaw.normalised, self.normalised
@@ -373,7 +387,7 @@ class Sideways(Augment):
 
 
 def solved(problems: Problems, penalty: float = 1e-3) -> float:
-    """Accuracy on the second half of a conditional logit that was fitted on the first."""
+    """The accuracy of a conditional logit on the second half, fitted on the first half."""
     described, answers = problems
     half = len(answers) // 2
     inputs = described - described.mean(1, keepdims=True)  # only differences of answers count

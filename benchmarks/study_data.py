@@ -11,17 +11,18 @@ workdir of `extract` or `refine`. Writes
 
     STUDY/pool/manifest.parquet   faces of fer2013's split `train` and of the clips, for pretraining
     STUDY/low_shot.csv            labelled: split `train` to draw from, split `test` to measure on
-    STUDY/choosing.csv            the same, but measured on the split `validation`, for choices
+    STUDY/choosing.csv            the same, but its split `test` is from fer2013's `validation`
 
-The labelled faces are those with the four default emotions; the pool has faces of any emotion. A
-face of the pool that looks like a copy of a test face is left out and counted.
+Make choices on choosing.csv. The labelled faces are those with the four default emotions; the pool
+has faces of any emotion. A face of fer2013 in the pool that looks like a copy of a test face of
+either table is left out and counted.
 
 The starter was trained on the labels of the split `train`. To study a network that continues from
 it, `--labelled-from=validation` draws the labelled faces from the split `validation` instead. Faces
 of `validation` and `test` that look like copies of a face of `train` are then left out too, and
 counted.
 
-fer2013 has no ids of people, so each picture counts as a person of its own.
+fer2013 has no ids of people, so each picture counts as a separate person.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def drawn(faces: pd.DataFrame, number: int, rng: np.random.Generator) -> pd.Data
 
 
 def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """The `faces` without copies of the faces in `measured`; prints how many are left out."""
+    """The `faces` without copies of faces in `measured`; prints the number of those left out."""
     shown = likeness.Faces.read(measured["file"].tolist())
     before = len(faces)
     while True:  # each round finds the nearest copy of each face
@@ -107,7 +108,7 @@ def without_copies(faces: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def not_copied_from(seen: pd.DataFrame, faces: pd.DataFrame) -> pd.DataFrame:
-    """The `faces` of which `seen` contains no copy; prints how many are left out."""
+    """The `faces` that copy no face in `seen`; prints the number of those left out."""
     pool = likeness.Faces.read(seen["file"].tolist())
     found = [
         row for row, _, _ in likeness.copies(likeness.Faces.read(faces["file"].tolist()), pool)
@@ -117,7 +118,7 @@ def not_copied_from(seen: pd.DataFrame, faces: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_pool(flags: argparse.Namespace, faces: pd.DataFrame) -> None:
-    """Writes one manifest of the faces of fer2013 and of the clips."""
+    """Writes the manifest of the pool: `faces`, which are of fer2013, and the kept clips' faces."""
     folder = flags.out / "pool"
     folder.mkdir(exist_ok=True)
     rows = pd.DataFrame({"face_id": faces["subject"], "video": faces["photo"]})

@@ -1,18 +1,18 @@
-"""Measures the time of a step of Inception-ResNet-v2, here and in PyTorch.
+"""Measures the time of a step of Inception-ResNet-v2, in fer_jax and in PyTorch.
 
     python -m benchmarks throughput --peer=peers/bin/python  # from requirements-timm.txt
     python -m benchmarks throughput --size=96 --peer=peers/bin/python
     python -m benchmarks throughput --size=299 --batch=128 --dtype=bfloat16 --peer=python3  # a GPU
     python -m benchmarks throughput --network=base --size=48 --batch=64 --peer=peers/bin/python
 
-Every variant runs in a persistent process of its own. They run in turn, so that other work on the
-machine affects all of them equally, and only one computes at a time. A training step is: normalise
-the uint8 images, forward, cross-entropy, backward, AdamW. The peer of `--network=full` is timm;
-that of the smaller networks is benchmarks/torch_network.py, which has the same layers and
-parameters. Peers run in the layouts channels-last and contiguous, or with `--compile` in
-channels-last, eagerly and compiled. Prints medians over the rounds, their ratio to the fastest
-peer, GFLOP/s and, on known accelerators, the utilisation of the published peak (forward FLOPs;
-three times those for training).
+Each variant runs in a separate process, which keeps running. They compute in turn, so that other
+work on the machine affects all of them equally. A training step consists of normalising the uint8
+images, forward pass, cross-entropy, backward pass, gradient clipping and AdamW. The peer of
+`--network=full` is timm; that of the smaller networks is benchmarks/torch_network.py, which has the
+same layers and parameters. Peers run in the layouts channels-last and contiguous, or with
+`--compile` in channels-last, eagerly and compiled. Prints medians over the rounds, their ratio to
+the fastest peer, GFLOP/s and, on known accelerators, the utilisation of the published peak (forward
+FLOPs; three times those for training).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ WORKER = Path(__file__).with_name("throughput_worker.py")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", choices=argument.SIZES, default="full")
-    parser.add_argument("--size", type=int, default=299, help="pixels of a side")
+    parser.add_argument("--size", type=int, default=299, help="side of the images in pixels")
     parser.add_argument("--batch", type=int, default=8, help="images per step")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=1, help="successive steps per round")
-    parser.add_argument("--peer", default="", help="a Python with torch and timm")
+    parser.add_argument("--peer", default="", help="Python of an environment with torch and timm")
     parser.add_argument("--variants", default="", help="our backbones as a JSON list of objects")
     parser.add_argument(
         "--together", action="store_true", help="compile all at once; invalidates first-step times"
@@ -87,7 +87,7 @@ def peers(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def layers(network: str) -> dict[str, Any]:
-    """The layers of one of our networks as numbers, for benchmarks/torch_network.py."""
+    """The layers of one of our smaller networks as numbers, for benchmarks/torch_network.py."""
     fields = emotion.get_config(network)["backbone"]
     assert fields["stem"] == "tiny" and fields["normalise"] == "per_image"
 
@@ -139,7 +139,7 @@ def launch(
 
 
 def ready(_python: str, variant: dict[str, Any], process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Waits until a worker has run its first training step; returns it with its facts."""
+    """Waits for a worker's first training step; returns its name, process and properties."""
     facts = answer(process)
     name = " ".join(
         str(v) if k == "library" else f"{k}={v}" for k, v in variant.items() if v is not False
@@ -185,7 +185,7 @@ def measure(
 def utilisation(
     workers: list[dict[str, Any]], worker: dict[str, Any], mode: str, images_per_s: float
 ) -> float | None:
-    """The share of the accelerator's published peak; None if it is not known."""
+    """The used share of the accelerator's published peak; None if the peak is not known."""
     peak = max(w.get("peak_flops") or 0 for w in workers)
     if not peak:
         return None
@@ -193,7 +193,7 @@ def utilisation(
 
 
 def flops(workers: list[dict[str, Any]], mode: str) -> float:
-    """FLOPs for one image; a training step counts as three forward passes."""
+    """The FLOPs for one image; a training step counts as three forward passes."""
     forward: float = max(worker.get("forward_flops", 0) for worker in workers)  # the same network
     return forward * (3 if mode == "train" else 1)
 
@@ -206,12 +206,12 @@ def ask(worker: dict[str, Any], line: str) -> dict[str, Any]:
 
 
 def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The worker's next line; ends the benchmark if there is none."""
+    """The worker's next JSON line; ends the benchmark if the worker has ended."""
     assert process.stdout
     for line in process.stdout:
         if line.startswith("{"):
             return json.loads(line)
-    raise SystemExit(f"a worker ended with code {process.wait()}")
+    raise SystemExit(f"a worker ended with exit code {process.wait()}")
 
 
 if __name__ == "__main__":

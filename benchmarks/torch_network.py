@@ -16,7 +16,7 @@ Spec = dict[str, Any]  # see `throughput.layers`
 
 
 class Network(nn.Module):
-    """Images uint8 [n, 3, h, w] to logits [n, classes].
+    """Inception-ResNet-v2, from images uint8 [n, 3, h, w] to logits [n, classes].
 
     Args:
         spec: made by `throughput.layers`.
@@ -53,7 +53,8 @@ class Network(nn.Module):
 class Mixed(nn.Module):
     """Parallel branches, whose outputs are concatenated.
 
-    The kind "pooled" starts the last branch with average pooling; "reduction" adds max-pooling.
+    The kind "pooled" starts the last branch with average pooling; "reduction" adds a branch of max
+    pooling.
     """
 
     def __init__(self, inputs: int, branches: list[list[Spec]], kind: str) -> None:
@@ -88,7 +89,7 @@ class Block(nn.Module):
 
 
 def chain(inputs: int, branch: list[Spec]) -> tuple[nn.Sequential, int]:
-    """Convolutions with batch normalisation and ReLU, and the number of their outputs."""
+    """Convolutions with batch normalisation and ReLU, and the number of output channels."""
     layers: list[nn.Module] = []
     for one in branch:
         layers += [

@@ -1,12 +1,12 @@
-r"""Trains an emotion network on fer2013, as initial weights for data with few people.
+r"""Trains an emotion network on fer2013, to provide initial weights for data with few people.
 
     python -m benchmarks fer2013 FOLDER
     python launch.py --config=configs/photographs.py --config.photos=FOLDER/four.csv \
         --config.crop.size=80 --config.crop.margin=0.0 --config.batch=64 --workdir=WORK/fer2013
     python -m benchmarks train_fer2013 --photographs=WORK/fer2013 --workdir=WORK/fer2013_small
 
-Trains on the split `train`, prints accuracy on `validation` (make choices on this split only) and,
-with --test, once on `test`. A larger network, for a GPU:
+Trains on the split `train`, and prints the accuracy on `validation` (make choices on this split
+only) and, with --test, on `test`. A larger network, for a GPU:
 
     python -m benchmarks train_fer2013 --photographs=WORK/fer2013 --workdir=WORK/fer2013_wide \
         --width=0.375 --depth=2,4,2 --stem=small --learning_rate=2e-3 --batch_size=128 --epochs=40
