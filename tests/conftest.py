@@ -55,7 +55,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> type[FakeCapture]:
 
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A stand-in for the display, in which the keys that a test adds are pressed one by one."""
+    """Replaces the display; the keys that a test adds to this list are pressed one by one."""
     pressed: list[int] = []
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)

@@ -33,8 +33,9 @@ class Command(NamedTuple):
 
     Attributes:
         page: the file that shows it, relative to the repository.
-        words: as a shell splits it, without comments.
-        name: what it runs, such as "configs/predict.py", "benchmarks coverage" or "make demo".
+        words: the command as a shell splits it, without comments.
+        name: what the command runs, such as "configs/predict.py", "benchmarks coverage" or
+            "make demo".
     """
 
     page: str
@@ -47,7 +48,11 @@ class Command(NamedTuple):
 
 
 def all_commands() -> list[Command]:
-    """The commands of all Markdown files, and of the docstrings of configs and benchmarks."""
+    """The documented commands, each once per page.
+
+    They are in code blocks of the Markdown files in the root and in docs/, and in the docstrings of
+    configs and benchmarks.
+    """
     found: dict[Command, None] = {}
     for file in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))):
         text = file.read_text("utf-8")
@@ -79,7 +84,7 @@ def _commands(file: Path, blocks: list[str]) -> Iterator[Command]:
 
 
 def _name(words: tuple[str, ...]) -> str:
-    """The program that a command runs."""
+    """The name of the program that a command runs, as in `Command.name`."""
     rest = [word for word in words if not re.match(r"[A-Z_]+=", word)]
     program = Path(rest[0]).name
     if rest[1:3] == ["-m", "benchmarks"]:
@@ -97,18 +102,18 @@ def _name(words: tuple[str, ...]) -> str:
 
 
 def files(page: str) -> dict[str, str]:
-    """The code of each file that a page names."""
+    """The Python code of each file that a page of docs/ shows, by the name of the file."""
     text = (ROOT / "docs" / page).read_text()
     return dict(re.findall(r"[Tt]he file `(\S+)`:\n\n```python\n(.*?)```", text, re.DOTALL))
 
 
 def commands(page: str) -> list[str]:
-    """The blocks of shell commands."""
+    """The blocks of shell commands in a page of docs/."""
     return re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
 
 
 def run(page: str, folder: Path) -> None:
-    """Writes the page's files into a copy of the repository at `folder`; runs its commands."""
+    """Writes a page's files into a copy of the repository at `folder`; runs its commands."""
     for name in ("fer_jax", "configs", "datasets"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "launch.py", folder)

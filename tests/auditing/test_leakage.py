@@ -1,4 +1,4 @@
-"""Planted leaks of every kind are found, with generated faces, and there are no false alarms."""
+"""Planted leaks of each kind are found among generated faces, without false alarms."""
 
 import cv2
 import numpy as np
@@ -75,7 +75,7 @@ def loso_folds(table):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Eight people with six photographs each, and a copy of each kind under another id."""
+    """Eight people with six photographs each, and one copy of each kind under another id."""
     root = tmp_path_factory.mktemp("leaks")
     images = {}
     for person in PEOPLE:
@@ -119,7 +119,7 @@ def test_only_the_copies_are_suspected(found):
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """Twelve other people, eight photographs each."""
+    """Twelve other people with eight photographs each."""
     root = tmp_path_factory.mktemp("clean")
     for person in range(721, 733):
         for number in range(8):
@@ -134,7 +134,7 @@ def test_different_people_cause_no_false_alarm(clean):
 
 
 def test_people_under_two_ids_are_found(clean):
-    """A weak test: it finds at least a third of them, and confuses no different people."""
+    """At least a third of twelve people are found, and no different people are confused."""
     faces = likeness.Faces.read(clean["file"].tolist())
     tables = {}
     for person in sorted(set(clean["subject"])):
@@ -190,7 +190,7 @@ def test_a_person_in_validation_and_test_is_found(clean):
 
 
 def videos(root, table, rows, video, change=lambda image: image):
-    """Writes an `extract` workdir with the faces in `rows` of the table."""
+    """Writes a workdir of `extract` with the faces in `rows` of the table; returns its path."""
     faces = []
     for number, row in enumerate(rows):
         name = f"crops/{number}.jpg"

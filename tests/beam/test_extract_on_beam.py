@@ -74,7 +74,7 @@ def test_a_scheduler_that_does_not_answer_is_an_error_that_says_what_is_kept(vid
 def test_a_runner_that_ends_without_an_error_and_without_the_videos_has_failed(
     videos, tmp_path, monkeypatch
 ):
-    """As Dask's does if it loses the scheduler."""
+    """Dask's runner ends like this if it loses the scheduler."""
     monkeypatch.setattr(runners, "_extract_on_worker", print)
     with pytest.raises(UserError, match="it ended without 3 videos"):
         extract.run(config_for(videos, runner="DirectRunner"), tmp_path / "work")

@@ -20,7 +20,7 @@ CLASSES = 3
 
 
 def faces(people=6, per_class=1, seed=0):
-    """Noise for images; the label of each face is the value of its first pixel."""
+    """Faces whose images are noise, with the label as the first value of the first pixel."""
     labels = np.tile(np.repeat(np.arange(CLASSES), per_class), people).astype(np.int32)
     images = np.random.default_rng(seed).integers(0, 255, (len(labels), 4, 4, 3), np.uint8)
     images[:, 0, 0, 0] = labels
@@ -30,7 +30,7 @@ def faces(people=6, per_class=1, seed=0):
 
 
 class Fake:
-    """A method with the accuracy `skill`, which records the faces that it was given."""
+    """A method with the accuracy `skill`, which records the faces that it is given."""
 
     facts = Facts()
 
@@ -63,7 +63,7 @@ class FakeModel(NetworkModel):
 
 @pytest.fixture
 def made(monkeypatch):
-    """A function that makes an `Auto` whose candidates are fakes with these skills."""
+    """A function that makes an `Auto` whose candidates are fakes with the given skills."""
 
     def make(**skills):
         candidates = {name: Fake(skill) for name, skill in skills.items()}

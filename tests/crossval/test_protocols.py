@@ -27,7 +27,7 @@ def study(people=15, per_emotion=2):
 
 @st.composite
 def uneven_studies(draw):
-    """People with any mixture of emotions, in any order, and a number of folds they allow."""
+    """The person and emotion of each photograph, in any order, and a possible number of folds."""
     people = draw(st.integers(2, 12))
     extra = draw(st.lists(st.integers(0, people - 1), max_size=40))
     subjects = draw(st.permutations([*range(people), *extra]))

@@ -29,9 +29,10 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def write_faces(root: Path, faces: list[tuple[str, int]]) -> None:
-    """Writes what the stage `photographs` writes; each face is a person and an emotion's number.
+    """Writes the crops and the table of a workdir of `photographs`.
 
-    The crop is grey with the value 60 times that number.
+    `faces` contains, for each face, a person and the number of an emotion. The crop is grey, with
+    60 times that number as its value.
     """
     rows = []
     for number, (subject, level) in enumerate(faces):
@@ -252,7 +253,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 @pytest.fixture
 def standard_builder(tmp_path, monkeypatch):
-    """A function that writes a builder from another project next to ours."""
+    """A function that writes the builder of another project to a folder of data sets."""
 
     def write(name: str, image: str) -> None:
         file = tmp_path / "datasets" / name / f"{name}_dataset_builder.py"

@@ -232,7 +232,7 @@ def test_a_ledger_without_read_permission_is_an_error(photos, monkeypatch):
 
 
 def test_adding_pseudonyms_preserves_the_rest_of_the_table(photos, tmp_path):
-    """Further columns, the byte order mark, line ends, permissions and a symbolic link stay."""
+    """Columns, byte order mark, line ends, permissions and the symbolic link are unchanged."""
     real = tmp_path / "safe.csv"
     before = '\ufeffSubject,note,Pseudonym\r\n"ann",left,k7'.encode()
     real.write_bytes(before)

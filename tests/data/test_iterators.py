@@ -1,4 +1,4 @@
-"""Batches have every example once per epoch and resume exactly, with any number of workers."""
+"""Batches contain each example once per epoch and resume exactly, with and without workers."""
 
 import json
 
@@ -88,13 +88,13 @@ def test_the_batches_of_several_hosts_join_to_the_batch_of_one(source):
 
 @pytest.mark.parametrize("hosts_after", [64, 16])
 def test_64_hosts_miss_and_repeat_no_example_also_after_a_resume(hosts_after):
-    """Three epochs of 1,000 examples; the run is resumed within the second, on as many or fewer."""
+    """A run of three epochs is resumed within the second one, on as many or fewer hosts."""
     count, whole_batch, hosts, before, after = 1000, 192, 64, 8, 8
     images = np.zeros((count, 2, 2, 3), np.uint8)
     source = ArraySource(images, np.arange(count))
 
     def read(hosts, batches, state=None):
-        """The examples in the order of the whole run, and the state of each host."""
+        """The examples in the order of all hosts together, and the state of each host."""
         parts, states = [], []
         for host in range(hosts):
             shard, size = (host, hosts), whole_batch // hosts

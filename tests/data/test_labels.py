@@ -1,4 +1,4 @@
-"""Reading labels from folders and from tables; all problems are reported at once, with places."""
+"""Labels are read from folders and tables; all problems are reported at once, with places."""
 
 import os
 import time

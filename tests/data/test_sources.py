@@ -1,4 +1,4 @@
-"""Sources in memory and image files: pixels, types, resizing and unreadable files."""
+"""Sources in memory and in image files: pixels, types, resizing and unreadable files."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""The data set of crops from videos: all or refined, split by video."""
+"""The data set of faces from videos, all or only the kept ones, split by video."""
 
 from pathlib import Path
 

@@ -54,7 +54,7 @@ def test_no_source_is_in_two_splits(extracted):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Faces of six people in two formats, and non-faces in no subfolder."""
+    """Faces of six people in two formats, and non-faces without subfolders."""
     for person in range(6):
         for number in range(3):
             file = (

@@ -15,7 +15,7 @@ from fer_jax.training.trained_model import Model, further_kernels
 
 
 def changed(model, *, seed=0, **how):
-    """The starter with other test-time inference, and random weights for additional features."""
+    """`model` with other test-time inference, and random weights for additional features."""
     record = model.record.model_copy(update={"inference": {"emotion": Inference(**how)}})
     weights = model.weights
     rng = np.random.default_rng(seed)

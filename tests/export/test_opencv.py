@@ -12,7 +12,7 @@ from fer_jax.people import photograph
 
 
 def pictures(side):
-    """Noise, a face, a black and a white picture."""
+    """Pictures of noise, a face, a chequerboard, black, grey and white, [n, side, side, 3]."""
     noise = np.random.default_rng(side).integers(0, 256, (6, side, side, 3), np.uint8)
     face = cv2.resize(photograph(1, "happy", 0)[40:200, 80:240], (side, side))
     steps = np.kron(np.indices((side, side)).sum(0) % 2 * 255, np.ones((1, 1))).astype(np.uint8)

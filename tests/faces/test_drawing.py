@@ -1,4 +1,4 @@
-"""Annotated pictures and contact sheets: sizes, places, colours."""
+"""The sizes, places and colours in annotated pictures and contact sheets."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_persian_labels_have_glyphs():
 
 
 def likeness(shown: np.ndarray, word: np.ndarray) -> float:
-    """The best correlation of a drawn word with a picture; 1 for a perfect match."""
+    """The highest correlation of a drawn word with a place in a picture; 1: perfect match."""
     grey = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)
     return float(cv2.matchTemplate(grey, word, cv2.TM_CCOEFF_NORMED).max())
 
@@ -140,7 +140,7 @@ def test_persian_words_are_drawn_joined_and_from_right_to_left():
 
 
 def test_persian_plates_are_mirrored():
-    """The names are at the right end of the plate, and the bars grow to the left."""
+    """The bars grow from right to left."""
     shown = drawing.annotate(
         plain(480, 640, 90), box(100, 100, 200, 260), HAPPY, LABELS, words=language("fa")
     )

@@ -208,7 +208,7 @@ def test_a_truncated_picture_is_a_fault(tmp_path):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "JPEG2000", "GIF"])
 def test_damaged_bytes_are_decoded_or_an_image_error(kind, monkeypatch):
-    """No decoder raises another error."""
+    """No decoder raises an error other than ImageError."""
     monkeypatch.setattr(images, "MOST_PIXELS", 1 << 16)  # for speed
     buffer = io.BytesIO()
     Image.fromarray(RAMP).save(buffer, kind)

@@ -25,7 +25,7 @@ def _face(person: int) -> np.ndarray:
 def _frame(
     people: dict[int, int], scene: int = 0, light: float = 1.0, jitter: int = 0
 ) -> tuple[np.ndarray, Faces]:
-    """A frame with people (person by place) in front of a wall with the colour of the scene."""
+    """A frame in which `people` (by place) are in front of a wall in the scene's colour."""
     wall = np.random.default_rng([9, scene]).integers(0, 255, 3)
     image = np.broadcast_to(wall, (104, 224, 3)).astype(np.uint8).copy()
     boxes, landmarks = [], []
@@ -105,7 +105,7 @@ def test_people_keep_their_numbers_if_the_clock_goes_back() -> None:
 
 
 def test_two_similar_people_in_a_frame_have_different_numbers() -> None:
-    """Twins in one frame: the second one gets another number."""
+    """The second of two twins in a frame gets another number."""
     shots = [_frame({0: 1}) for _ in range(8)] + [_frame({0: 1, 1: 1}) for _ in range(8)]
     assert _numbers(shots) == [[1]] * 8 + [[1, 2]] * 8
 
@@ -132,7 +132,7 @@ def test_numbers_are_delayed_by_at_most_five_frames() -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crowd of people who are each seen once."""
+    """Many people are seen once each."""
     monkeypatch.setattr(numbering, "_REMEMBERED_PEOPLE", 10)
     number = Numbering()
     for index in range(3 * numbering._REMEMBERED_PEOPLE):

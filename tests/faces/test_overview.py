@@ -35,7 +35,7 @@ def faces(folder, count):
 
 
 def shown(sheet, count):
-    """The crops on a sheet, as the levels of `faces`."""
+    """The indices, below `count`, of the faces that a sheet shows."""
     whole = [(sheet == 100 + level).all(axis=-1).sum() > 0.9 * 128**2 for level in range(count)]
     return np.flatnonzero(whole).tolist()
 

@@ -8,7 +8,7 @@ from fer_jax.faces.shots import CutFinder
 
 
 def faces(count=6, **columns):
-    """Rows that satisfy every limit below, except for `columns`."""
+    """Rows of a manifest that satisfy every limit in these tests, except for `columns`."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {

@@ -24,7 +24,7 @@ def picture(number):
 def write(
     path, *, codec="libx264", form=None, times=range(30), fps=10, rotation=0, title="", **options
 ):
-    """A clip of `picture(i)` shown at `times[i] / fps` seconds."""
+    """Writes a clip in which `picture(i)` is shown at `times[i] / fps` seconds."""
     with av.open(str(path), "w", format=form, options=options) as container:
         container.metadata["title"] = title
         stream = container.add_stream(codec, rate=fps)
@@ -42,7 +42,7 @@ def write(
 
 
 def sample(path, every_s):
-    """Frames, counts and error of a clip."""
+    """The sampled frames, the counts, and the reason of the error if there is one, else None."""
     counts, frames = SampleCounts(), []
     try:
         for frame in sample_frames(path, every_s, counts):
@@ -251,7 +251,7 @@ def test_a_title_in_any_encoding_does_not_lose_frames(tmp_path, name, encoding):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """The bytes of a clip of three seconds in Matroska."""
+    """The bytes of a Matroska clip of three seconds."""
     return write(tmp_path_factory.mktemp("clip") / "a.mkv").read_bytes()
 
 
@@ -276,7 +276,7 @@ def test_an_implausible_duration_is_ignored(tmp_path, clip, duration, every_s):
 
 
 def test_many_lost_samples_are_counted_without_listing_them():
-    """There are as many as nanoseconds in a year."""
+    """There are as many samples as nanoseconds in 366 days."""
     grid = video._Grid(1e-9)
     assert grid.takes(0.0)
     grid.fails(2.0)

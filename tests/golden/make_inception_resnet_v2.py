@@ -1,4 +1,4 @@
-"""Makes inception_resnet_v2.npz with keras.applications, in an environment of its own.
+"""Makes inception_resnet_v2.npz with keras.applications, in a separate environment.
 
     python -m venv keras && keras/bin/pip install -r benchmarks/requirements-keras.txt
     PYTHONPATH=tests/models keras/bin/python tests/golden/make_inception_resnet_v2.py
@@ -18,7 +18,7 @@ from pseudo_weights import layer_paths, pseudo_images, pseudo_random
 
 
 def set_weights(model: keras.Model) -> dict[str, int]:
-    """Fills in the pseudo-random weights; returns the parameters by our names of the blocks."""
+    """Sets pseudo-random weights; returns the number of trainable parameters of each block."""
 
     def numbered(prefix: str) -> list:
         layers = [layer for layer in model.layers if layer.name.startswith(prefix)]

@@ -1,10 +1,11 @@
-"""Makes inception_resnet_v2_timm.npz with timm, in an environment of its own.
+"""Makes inception_resnet_v2_timm.npz with timm, in a separate environment.
 
     python -m venv torch && torch/bin/pip install -r benchmarks/requirements-torch.txt
     torch/bin/python -m tests.golden.make_inception_resnet_v2_timm
 
-Like inception_resnet_v2.npz, for the same images, with gammas (`pseudo_gamma` of
-tests/models/pseudo_weights.py), which timm uses and Keras does not.
+The file has the content of inception_resnet_v2.npz without the numbers of parameters, for the same
+images and with gammas (`pseudo_gamma` of tests/models/pseudo_weights.py), which timm uses and Keras
+does not.
 """
 
 from pathlib import Path

@@ -28,10 +28,11 @@ def simulate(
     seeds: tuple[int, ...] = (0,),
     seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A table of predictions and its protocol.
+    """Simulates a table of predictions and its protocol.
 
-    Each person has an accuracy drawn from a normal distribution with mean `skill` and SD `spread`.
-    Errors give the next label; `no_face` is the share of photographs in which no face is found.
+    Each person has an accuracy drawn from a normal distribution with mean `skill` and SD `spread`,
+    clipped to 0..1. A wrong answer is the next label. `no_face` is the probability that no face is
+    found in a photograph.
     """
     subjects = [f"p{p:02d}" for p in range(people) for _ in range(len(LABELS) * per_emotion)]
     truth = np.tile(np.repeat(np.arange(len(LABELS)), per_emotion), people)
@@ -82,7 +83,7 @@ def simulate(
 def from_table(
     name: str, table: pd.DataFrame, protocol: dict[str, Any], where: str
 ) -> predictions.Predictions:
-    """`predictions.from_table` with a protocol from `simulate`."""
+    """Calls `predictions.from_table` with a protocol from `simulate`."""
     return predictions.from_table(name, table, CrossvalProtocol(**protocol), where)
 
 

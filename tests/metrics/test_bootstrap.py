@@ -6,7 +6,7 @@ from fer_jax.metrics import bootstrap, measures
 
 
 def matrices_of(right, photographs=1):
-    """Confusion matrices of people with one emotion, given each person's correct answers."""
+    """Confusion matrices of people with one emotion; `right`: correct answers of each person."""
     right = np.asarray(right, float)
     matrices = np.zeros((len(right), 2, 3))
     matrices[:, 0, 0] = right

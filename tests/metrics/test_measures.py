@@ -93,7 +93,7 @@ def test_exact_mcnemar_agrees_with_the_binomial_test(only_first, only_second, p)
 
 
 def matrices_of(right):
-    """Confusion matrices of people with four photographs, given their correct answers."""
+    """Confusion matrices of people with four photographs; `right`: correct answers of each."""
     matrices = np.zeros((len(right), 1, 2))
     matrices[:, 0, 0] = right
     matrices[:, 0, 1] = 4 - np.asarray(right)

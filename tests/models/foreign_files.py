@@ -34,7 +34,7 @@ BY_DEPTH = {
 
 
 def make_wanted(width=WIDTH, depth=DEPTH, stem="full", channels=3):
-    """The shapes of a backbone by leaf."""
+    """The shapes of a backbone's arrays, by the path of the leaf."""
     network = nnx.eval_shape(
         lambda: Settings(width=width, depth=depth, stem=stem).make(
             channels, dtype=None, rngs=nnx.Rngs(0)
@@ -51,7 +51,7 @@ def make_truth(wanted):
 
 
 def keras_layers(truth, start=0, head=True):
-    """{"conv2d_5": {"kernel": ...}} in the order of construction, numbered from `start`."""
+    """Weights by layer, as {"conv2d_5": {"kernel": ...}}, in construction order from `start`."""
     layers, number = {}, start
     for path in layer_paths(DEPTH):
         stage, *rest = path.split("/")
@@ -128,7 +128,7 @@ def container_order(layers):
 
 
 def write_timm(path, truth, head=True):
-    """Writes safetensors with timm's names and kernels [out, in, h, w]."""
+    """Writes a safetensors file with timm's names and kernels [out, in, h, w]."""
     tensors = {}
     for layer in layer_paths(DEPTH):
         name, weights = timm_name(layer), f"parameters/backbone/{layer}"

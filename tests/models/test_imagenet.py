@@ -20,7 +20,7 @@ NAME = "weights_notop.h5"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; the server counts down `breaks` connections, and may ignore `Range`."""
+    """Serves CONTENT; cuts off the next `breaks` answers; ignores `Range` without `ranges`."""
 
     def do_GET(self):
         server = self.server

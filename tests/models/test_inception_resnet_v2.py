@@ -26,7 +26,7 @@ def stage_names(network):
 
 
 def stage_outputs(network, x):
-    """The output of every stage in inference, and the features."""
+    """The output of each stage in inference, and the features, by name."""
     outputs = {}
     for name, stage in network.stages():
         outputs[name] = x = stage(x, train=False)
@@ -34,7 +34,7 @@ def stage_outputs(network, x):
 
 
 def keras_name(path):
-    """ "block35_1" for "block35/0"."""
+    """The name of a block in Keras, such as "block35_1" for "block35/0"."""
     stage, _, number = path.partition("/")
     return f"{stage}_{int(number) + 1}" if number else stage
 
@@ -106,7 +106,7 @@ def test_the_paths_of_layers_are_those_of_the_weight_mapping(published):
 
 @pytest.fixture(scope="module")
 def run(published):
-    """A function from weights to the outputs of all blocks; compiled once."""
+    """A compiled function from weights to the outputs of all blocks, by their names in Keras."""
     graphdef = split_network(published)[0]
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Initial weights are those of `nnx.Rngs`, and a structure has their shapes."""
+"""Initial weights are those of `nnx.Rngs`; a network's structure has the same shapes."""
 
 import jax
 import numpy as np

@@ -14,7 +14,7 @@ VIEW = View((80.0, 75.0), 44.0)
 
 
 def changed(person, units, *, view=VIEW, lighting=FRONT):
-    """The difference from the face at rest, [h, w]."""
+    """The mean absolute difference of each pixel from the face at rest, [h, w]."""
     rest = render(identity(person), ActionUnits(), VIEW, FRONT, GREY)
     return np.abs(render(identity(person), units, view, lighting, GREY) - rest).mean(-1)
 

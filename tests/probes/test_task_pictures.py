@@ -19,7 +19,7 @@ PLAIN = {"gap": 0, "normalise_tiles": False, "grey": 0.0, "augment": Augment()}
 
 
 def shown(task, answers):
-    """The pictures of a task for a model with these answers."""
+    """The pictures of a task for a model whose answers are `answers(targets)`."""
     inputs, targets = task.prepare(
         jax.random.key(0), jnp.asarray(IMAGES), jnp.asarray(LABELS), train=True
     )

@@ -1,4 +1,4 @@
-"""Runs generated inputs in a child process: a unit is some dozens of examples from one seed."""
+"""Runs units of generated inputs, each in a child process and from one seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = 25  # of a unit
 
 @dataclass
 class InputResult:
-    """The result of a unit: the number of inputs, the largest time and memory, and the failures."""
+    """The number of inputs in a unit, its duration, the largest time and memory, and failures."""
 
     inputs: int = 0
     seconds: float = 0.0
@@ -36,7 +36,7 @@ def run_unit(
 ) -> InputResult:
     """Runs `examples` inputs of a part, generated from the seed `number`, in a child process.
 
-    With `stop`, the first failure ends it, and Hypothesis then searches for a smaller example and
+    With `stop`, the first failure ends the unit; Hypothesis then searches for a smaller example and
     prints it.
     """
     shutil.rmtree(folder, ignore_errors=True)
@@ -68,7 +68,10 @@ def run_unit(
 
 
 def _watch(child: Child, journal: Path, result: InputResult, *, unlimited: bool) -> None:
-    """Ends a child whose example takes too long or too much memory."""
+    """Waits for the child; kills it if an example takes too long or too much memory.
+
+    With `unlimited`, it is not killed.
+    """
     at_first = processes.resident_bytes(os.getpid())
     newest, since = -1, time.monotonic()
     while child.wait(0.02) is None:
@@ -104,7 +107,7 @@ def _lines(journal: Path) -> list[dict[str, Any]]:
 def _try_examples(
     name: str, number: int, folder: Path, journal: Path, examples: int, stop: bool
 ) -> None:
-    """In the child: runs each example in a folder of its own, and logs its begin and end."""
+    """Runs each example in a separate folder and logs its start and end; runs in the child."""
     part = PARTS[name]
     stand_ins.replace_all(models=not part.real_models)
     processes.prepare_jax(folder.parent / "compiled")
@@ -141,7 +144,7 @@ def _try_examples(
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line, with the innermost line of the package in its traceback."""
+    """An error and the innermost line of fer_jax in its traceback; a violation's message only."""
     if isinstance(error, ViolationError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

@@ -28,7 +28,7 @@ Contents = dict[str, str]  # digests of files by their path
 
 @dataclass
 class KillResult:
-    """The result of a unit of kills."""
+    """The numbers of kills and of compared runs in a unit, its duration, and the failures."""
 
     kills: int = 0
     runs_compared: int = 0
@@ -41,9 +41,10 @@ class Reference:
     """An uninterrupted run: its files and its duration.
 
     Attributes:
-        before: the files that were there before.
-        after: the files at its end.
-        varying: those that differ between uninterrupted runs, for example by times.
+        before: the files that the stage may write, before the run.
+        after: the same at its end.
+        varying: the names of files that may differ between uninterrupted runs, for example since
+            they contain times.
         seconds: from the start of the process to its end.
     """
 
@@ -54,7 +55,7 @@ class Reference:
 
 
 class Bench:
-    """One stage with its originals and its workdir, always under the same paths."""
+    """A stage with its originals and its workdir, whose paths are always the same."""
 
     def __init__(self, case: StageCase, folder: Path) -> None:
         self.case, self.folder = case, folder
@@ -63,7 +64,7 @@ class Bench:
         self.reference: Reference | None = None
 
     def begin(self) -> None:
-        """Restores the originals and deletes the workdir."""
+        """Deletes the workdir, and writes the originals again if they may have changed."""
         shutil.rmtree(self.work, ignore_errors=True)
         pristine = self.folder / "pristine"
         if not pristine.exists():
@@ -77,7 +78,7 @@ class Bench:
                 originals.copy(pristine / part.name, part)
 
     def _prepare(self) -> None:
-        """Prepares the originals in a child, since a stage may be run for that."""
+        """Prepares the originals in a child, since this may run a stage."""
 
         def work() -> None:
             stand_ins.replace_all()
@@ -88,7 +89,7 @@ class Bench:
         self.side.mkdir()
         code = Child(work, self.log).wait(_LONGEST_S)
         if code != 0:
-            raise RuntimeError(f"{self.case.name}: cannot be prepared:\n{self.log.read_text()}")
+            raise RuntimeError(f"{self.case.name} cannot be prepared:\n{self.log.read_text()}")
         for part in (self.main, self.side):
             originals.copy(part, self.folder / "pristine" / part.name)
 
@@ -103,7 +104,10 @@ class Bench:
         return Child(work, self.log)
 
     def contents(self) -> Contents:
-        """Digests of the files that the stage may write, without temporary ones."""
+        """Digests of the files that the stage may write.
+
+        Temporary files, checkpoints and TensorBoard files are left out.
+        """
         roots = [self.work]
         if self.case.name == "remove":
             roots += [self.main, self.side]
@@ -123,14 +127,17 @@ class Bench:
         return found
 
     def originals(self) -> dict[Path, str]:
-        """Digests of the originals, without those that `remove` has to delete."""
+        """Digests of the originals; empty for `remove`, which has to delete some of them."""
         found = originals.digests(self.main, self.side)
         if self.case.name == "remove":
             return {}
         return found
 
     def measure(self) -> Reference:
-        """Three uninterrupted runs; the first compiles."""
+        """Runs the stage three times without a kill; the last is the reference.
+
+        The first run compiles; files that differ between the other two may vary.
+        """
         runs = []
         for _ in range(3):
             self.begin()
@@ -139,7 +146,7 @@ class Bench:
             child = self.start()
             if child.wait(_LONGEST_S) != 0:
                 raise RuntimeError(
-                    f"{self.case.name}: exit code {child.code}: {child.last_output()}"
+                    f"{self.case.name} ended with exit code {child.code}: {child.last_output()}"
                 )
             runs.append((before, self.contents(), time.monotonic() - started))
         (_, first, _), (before, last, seconds) = runs[1:]
@@ -157,7 +164,7 @@ def run_unit(name: str, number: int, folder: Path, *, kills: int = KILLS) -> Kil
     """Kills the stage `kills` times, at moments drawn from the seed `number`.
 
     A run that ends before its kill is compared with an uninterrupted one, and another begins; the
-    last is run to its end.
+    last is run to its end. The first failure ends the unit.
     """
     bench = _BENCHES.setdefault((name, folder), Bench(CASES[name], folder))
     reference = bench.reference or bench.measure()
@@ -175,7 +182,10 @@ def run_unit(name: str, number: int, folder: Path, *, kills: int = KILLS) -> Kil
 def _one_folder(
     bench: Bench, reference: Reference, dice: random.Random, kills: int, result: KillResult
 ) -> bool:
-    """Runs one workdir to the end. Returns whether all kills are done."""
+    """Runs the stage in a new workdir to its end; returns whether the unit is finished.
+
+    It is finished after `kills` kills, or after a failure.
+    """
     bench.begin()
     before = bench.originals()
     committed: Contents = {}
@@ -220,10 +230,11 @@ def _faults(
     found: Contents,
     kept: dict[str, tuple[int, str]],
 ) -> list[str]:
-    """Files that are incomplete, lost or written again, which must not happen.
+    """Names files that are incomplete, lost, not recorded or written again, as text.
 
-    Every file must be complete: it has the bytes of an uninterrupted run, or those that it had
-    before. Files that an earlier run had finished must still exist.
+    A file is incomplete if its bytes are neither those before nor those after an uninterrupted run,
+    unless these vary, or if it should be JSON and is not. A file is lost if an earlier run had
+    finished it and it is missing.
     """
     faults = [f"{name} was there before the run and is lost" for name in committed.keys() - found]
     for name, digest in found.items():
@@ -249,7 +260,7 @@ def _faults(
 
 
 def _unrecorded(work: Path) -> list[str]:
-    """Files in a workdir that neither its record nor that of a stage inside it names."""
+    """Files in a workdir, except temporary ones, that no record of a stage in it names."""
     files = {path.relative_to(work) for path in work.rglob("*") if not path.is_dir()}
     for record in work.rglob(outputs.RECORD):
         place = record.parent.relative_to(work)

@@ -52,7 +52,7 @@ def _digest(path: Path) -> str:
 
 
 def lost(before: Digests, after: Digests) -> list[str]:
-    """The files in `before` that are now missing or different."""
+    """The files in `before` that are missing or different in `after`, as text."""
     return [
         f"{str(path)!r}: {digest[:20]} before, {after.get(path, 'absent')[:20]} now"
         for path, digest in before.items()
@@ -68,7 +68,7 @@ def picture(seed: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
 
 
 def encoded(image: np.ndarray, suffix: str) -> bytes:
-    """The bytes of a picture file."""
+    """The bytes of a picture file with this suffix."""
     good, data = cv2.imencode(suffix, image)
     assert good
     return data.tobytes()
@@ -95,7 +95,7 @@ def blank_png(width: int, height: int) -> bytes:
 def write_video(
     path: Path, seed: int, frames: int = 4, codec: str = "mpeg4", title: str = ""
 ) -> None:
-    """A clip of noise with 4 frames/s."""
+    """Writes a clip of noise with 4 frames/s."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         if title:
@@ -112,7 +112,7 @@ def write_video(
 
 
 def write_photos(root: Path) -> None:
-    """Three people with two emotions each, and a ledger in which all consent."""
+    """Writes photographs of three people with two emotions, and a ledger in which all consent."""
     for number, person in enumerate(PEOPLE):
         for second, emotion in enumerate(EMOTIONS):
             for third in range(2):
@@ -128,7 +128,7 @@ def write_videos(root: Path) -> None:
 
 
 def write_media(root: Path) -> None:
-    """Pictures and a clip for `predict`, and a text file."""
+    """Writes pictures and a clip for `predict`, and a text file."""
     write_picture(root / "one.jpg", 1)
     write_picture(root / "deep" / "two.png", 2)
     write_video(root / "clip.mp4", 3, frames=3)

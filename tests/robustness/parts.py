@@ -100,8 +100,9 @@ def attempt(
     """Runs a stage and checks the requirements on every run.
 
     Raises:
-        ViolationError: another exception than `UserError`, a control character on the screen, or
-            an original below `roots` that has changed.
+        ViolationError: a `UserError` has no message, the output contains a control character, or an
+            original below `roots` has changed.
+        Exception: the stage raised another error than `UserError`.
     """
     before = originals.digests(*roots)
     printed = io.StringIO()
@@ -134,7 +135,7 @@ def _is_control(character: str) -> bool:
 
 
 def check_labels(folder: Path, table: Table) -> None:
-    """`photographs` on a generated labels.csv."""
+    """Checks `photographs` on a generated labels.csv."""
     photos, workdir = folder / "photos", folder / "work"
     _write_numbered(photos)
     (photos / "labels.csv").write_bytes(table.content)
@@ -171,7 +172,7 @@ def _photographs_counted(summary: dict[str, Any]) -> int:
 
 
 def _person(name: str) -> str:
-    """The person that a spelling means, by the harness's own rules."""
+    """The person that a spelling means, by rules that do not use fer_jax."""
     text = unicodedata.normalize("NFKD", name).translate(
         str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "ـ": None})
     )
@@ -191,7 +192,7 @@ def _require_people_apart(workdir: Path) -> None:
 
 
 def check_ledger(folder: Path, ledger: Ledger) -> None:
-    """`photographs` with a generated consent.csv: only people who certainly consent are used."""
+    """Checks that with a generated consent.csv, only people who certainly consent are used."""
     photos, workdir = folder / "photos", folder / "work"
     originals.write_photos(photos)
     place = photos / "consent.csv"
@@ -223,7 +224,7 @@ def check_ledger(folder: Path, ledger: Ledger) -> None:
 
 
 def _certainly_allowed(person: str, table: Table) -> bool:
-    """Whether the ledger has a complete row in which the person consents, and no row against it."""
+    """Whether exactly one row of the ledger names the person, and it is complete and consents."""
     header = [name.strip().lower() for name in table.header]
     if len(set(header)) < len(header):
         return False
@@ -240,7 +241,7 @@ def _certainly_allowed(person: str, table: Table) -> bool:
 
 
 def build_entry(root: Path, outside: Path, entry: Entry) -> None:
-    """Makes an entry below `root`; links point to files in `outside`."""
+    """Makes an entry below `root`, unless the disk refuses it; `outside` has files to link to."""
     folder = Path(root, *map(os.fsdecode, entry.folders))
     path = folder / os.fsdecode(entry.name)
     try:
@@ -271,7 +272,7 @@ def build_entry(root: Path, outside: Path, entry: Entry) -> None:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Regular files below a folder, without hidden ones; linked folders are not entered."""
+    """Files below a folder, except hidden ones; hidden and linked folders are not entered."""
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
@@ -281,7 +282,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def check_folder(folder: Path, example: tuple[str, Sequence[Entry]]) -> None:
-    """`predict`, `extract` or `photographs` on a folder with entries of any kind."""
+    """Checks `predict`, `extract` or `photographs` on a folder with entries of any kind."""
     name, entries = example
     root, outside = folder / "given", folder / "outside"
     root.mkdir()
@@ -372,7 +373,7 @@ def check_predictions(workdir: Path, summary: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Medium:
-    """A damaged picture or video, whose suffix may be that of another format."""
+    """A damaged or extreme picture or video, whose suffix may be that of another format."""
 
     base: str
     changes: tuple[Damage, ...]
@@ -393,7 +394,7 @@ def _deep(path: Path) -> None:
 
 
 def _bomb(path: Path) -> None:
-    """A picture of 400 million pixels in 50 kB."""
+    """Writes a picture of 400 million pixels in 50 kB."""
     path.write_bytes(originals.blank_png(20_000, 20_000))
 
 
@@ -407,13 +408,13 @@ def _clip(path: Path) -> None:
 
 
 def _old_title(path: Path) -> None:
-    """A video whose title is in the encoding of Persian Windows."""
+    """Writes a video whose title is in the encoding of Persian Windows."""
     originals.write_video(path, 8, title="TITLE HERE")
     path.write_bytes(path.read_bytes().replace(b"TITLE HERE", "سلام عليكم".encode("cp1256")))
 
 
 def _long_duration(path: Path) -> None:
-    """A video whose header states a duration of 99,999,999 hours."""
+    """Writes a video whose header states a duration of 99,999,999 hours."""
     originals.write_video(path, 9)
     content = path.read_bytes()
     path.write_bytes(re.sub(rb"00:00:0\d\.\d{9}", b"99999999:00:00.000", content))
@@ -441,7 +442,7 @@ media = st.one_of(*[_damaged] * 7, _extreme)
 
 
 def check_medium(folder: Path, medium: Medium) -> None:
-    """A damaged file and a good one: only the damaged one fails."""
+    """Checks that a damaged file does not end a run, and that good files are still read."""
     root, outside = folder / "given", folder / "outside"
     root.mkdir()
     originals.write_media(outside)
@@ -469,7 +470,7 @@ def check_medium(folder: Path, medium: Medium) -> None:
 
 @dataclass(frozen=True)
 class ModelDamage:
-    """Damage to a model directory: of bytes, of an array, or of the description."""
+    """Damage to a model directory: to bytes of the weights, an array, or the description."""
 
     weights: tuple[Damage, ...]
     array: TableChange | None
@@ -484,7 +485,7 @@ models = st.one_of(
 
 
 def write_real_model(folder: Path) -> None:
-    """A model directory with the weights of the tiny network."""
+    """Writes a workdir of faces, and a model directory with initial weights."""
     stages.write_photographs(folder / "faces")
     config = emotion.get_config("small").unlock()
     config.image_size = 32
@@ -504,7 +505,7 @@ _REAL: dict[str, Path] = {}
 
 
 def _real_model(folder: Path) -> Path:
-    """The undamaged model and its predictions, made once a process."""
+    """The folder of the undamaged model and its predictions, made once per process."""
     if "model" not in _REAL or not _REAL["model"].is_dir():
         home = folder.parent / f"real model {os.getpid()}"
         write_real_model(home)
@@ -517,7 +518,7 @@ def _real_model(folder: Path) -> Path:
 
 
 def check_model(folder: Path, example: ModelDamage) -> None:
-    """`predict` with a damaged model: it refuses, or gives the results of the undamaged one."""
+    """Checks that `predict` refuses damaged weights, or that they do not change its results."""
     home = _real_model(folder)
     model = folder / "model"
     originals.copy(home / "model", model)
@@ -543,7 +544,7 @@ def check_model(folder: Path, example: ModelDamage) -> None:
 
 
 def changed_arrays(arrays: dict[str, np.ndarray], change: TableChange) -> dict[str, np.ndarray]:
-    """Changes one of the arrays: not finite, another type or shape, or removed."""
+    """Changes a value, the name, the type or the shape of one of the arrays, or removes it."""
     names = sorted(arrays)
     name = names[min(int(change.column * len(names)), len(names) - 1)]
     array = arrays[name]
@@ -595,7 +596,7 @@ records = st.builds(
 
 
 def check_record(folder: Path, example: RecordDamage) -> None:
-    """A stage that reads the workdir of another, in which one file is damaged."""
+    """Checks a stage that reads the workdir of another stage with a damaged file."""
     main, side, workdir = folder / "main", folder / "side", folder / "work"
     case = prepared(example.case, main, side)
     known = [f for root in (main, side) for f in root.rglob("*") if f.suffix in _RECORDS]
@@ -612,7 +613,7 @@ _RECORDS = (".json", ".parquet", ".png")
 
 
 def damage_record(file: Path, example: RecordDamage) -> None:
-    """Damages a file by its kind, or its bytes."""
+    """Changes a value of a JSON file or a table, or the bytes of any file."""
     if example.as_text or file.suffix == ".png":
         file.write_bytes(damaged(file.read_bytes(), example.changes))
     elif file.suffix == ".json":
@@ -666,7 +667,7 @@ _PREPARED: dict[str, Path] = {}
 
 
 def prepared(name: str, main: Path, side: Path) -> stages.StageCase:
-    """The originals of a stage, copied from those made once a process."""
+    """Copies the originals of a stage, which are made once per process; returns its case."""
     case = stages.CASES[name]
     if name not in _PREPARED or not _PREPARED[name].is_dir():
         home = main.parent.parent / f"prepared {name} {os.getpid()}"
@@ -747,7 +748,7 @@ def _is_bearable(value: Any) -> bool:
 
 
 def check_config(folder: Path, example: ConfigChange) -> None:
-    """A stage with a config out of range."""
+    """Checks a stage whose config has other values, also out of range."""
     main, side, workdir = folder / "main", folder / "side", folder / "work"
     case = prepared(example.case, main, side)
 
@@ -850,7 +851,7 @@ named = st.builds(
 
 
 def check_named(folder: Path, example: Named) -> None:
-    """`evaluate` on predictions of people with unusual names, which reports must escape."""
+    """Checks that the reports of `evaluate` escape unusual names."""
     run, workdir = folder / "run", folder / "work"
     table, protocol = simulate(people=len(example.people), per_emotion=1, seed=1)
     old = list(dict.fromkeys(table["subject"]))
@@ -890,7 +891,7 @@ def _number(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the harness: how many of 5,000 inputs it gets, and with which models."""
+    """Inputs, their check, their number among 5,000 inputs, and whether models are real."""
 
     strategy: st.SearchStrategy[Any]
     check: Callable[[Path, Any], None]

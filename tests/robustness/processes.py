@@ -26,7 +26,7 @@ _HARD_BYTES = (
 
 
 class Child:
-    """A forked process in its own process group. It never returns from `work`.
+    """A forked process, in a separate process group, that calls `work` and ends.
 
     JAX must not have been initialised in this process: its threads do not survive a fork.
     """
@@ -49,21 +49,21 @@ class Child:
         return self.code
 
     def wait(self, seconds: float) -> int | None:
-        """Waits for the end for at most so many seconds; returns the same as `poll`."""
+        """Waits at most `seconds` for the end of the process; returns the same as `poll`."""
         deadline = time.monotonic() + seconds
         while self.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         return self.code
 
     def kill(self) -> None:
-        """Sends SIGKILL to the group and waits for the end."""
+        """Sends SIGKILL to the process group, and waits for the end of the process."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         if self.code is None:
             self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def last_output(self) -> str:
-        """The last lines of its output."""
+        """The last 1,500 characters of its output."""
         return self.log.read_text(errors="replace")[-1500:]
 
 
@@ -88,7 +88,7 @@ def _run(work: Callable[[], None]) -> int:
 
 
 def prepare_jax(compiled: Path) -> None:
-    """In a child: sets up JAX with a cache that keeps even the smallest compiled programs."""
+    """Sets up JAX in a child, with a cache that keeps even the smallest compiled programs."""
     import jax
 
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
@@ -99,14 +99,14 @@ def prepare_jax(compiled: Path) -> None:
 
 
 def bound_memory() -> None:
-    """In a child: limits the address space to its present size plus `_HARD_BYTES`."""
+    """Limits the address space of a child to its present size plus `_HARD_BYTES`."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + _HARD_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident memory of a process; 0 once it has ended."""
+    """The resident memory of a process in bytes; 0 once it has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""Every stage, with the smallest inputs and config with which it finishes."""
+"""Stages with small inputs, and with configs with which they finish quickly."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class StageCase:
     """A stage and its inputs.
 
     Attributes:
-        name: of the case.
+        name: the name of the case.
         prepare: writes the originals: the main input to the first folder, others to the second.
-        configure: the config that names them; folders as for `prepare`.
+        configure: returns the config that names them, from the same two folders.
         output: a folder below the workdir that the stage writes to.
         kept: patterns of files below the workdir that a second run keeps unchanged.
         timed: patterns of files below the workdir that contain durations.
@@ -88,7 +88,7 @@ def _small_training(config: ConfigDict) -> ConfigDict:
 
 
 def _render_prepare(main: Path, side: Path) -> None:
-    """Puts files of the user into the folder for the pictures; the stage reads no input."""
+    """Writes files of a user to the folder for the pictures; the stage reads no input."""
     originals.write_picture(main / "person_01" / "happy" / "0.jpg", 1)
     originals.write_picture(main / "p101_happy_0.mp4.jpg", 2)
 
@@ -130,7 +130,7 @@ def _photographs_configure(main: Path, side: Path) -> ConfigDict:
 
 
 def write_faces(folder: Path, videos: int = 6) -> None:
-    """A finished workdir of `extract`: four faces and two negatives per video."""
+    """Writes a finished workdir of `extract` with four faces and two negatives per video."""
     rows, negatives = [], []
     for number in range(4 * videos):
         crop = f"shards/clip{number % videos}/{number}.png"
@@ -164,7 +164,7 @@ def write_faces(folder: Path, videos: int = 6) -> None:
 
 
 def write_photographs(folder: Path) -> None:
-    """A finished workdir of `photographs`: four people with two emotions each."""
+    """Writes a finished workdir of `photographs`, of four people with two emotions each."""
     rows = []
     for number in range(16):
         person, feeling = f"p{number // 4}", originals.EMOTIONS[number % 2]
@@ -306,7 +306,7 @@ def _pipeline_prepare(main: Path, side: Path) -> None:
 
 
 def _pipeline_configure(main: Path, side: Path) -> ConfigDict:
-    """The pipeline's steps on photographs and videos, with one training."""
+    """The config of a pipeline on photographs and videos, with a cross-validation."""
     config = pipeline.get_config("small,rotation").unlock()
     config.videos, config.photos = str(side / "videos"), str(main)
     steps = config.steps

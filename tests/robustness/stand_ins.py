@@ -43,7 +43,7 @@ def detect(
 
 
 def draw_here(jobs: Sequence[Any], workers: int) -> None:
-    """Draws for `render`, without worker processes."""
+    """Replaces `render._draw_all`: draws without worker processes."""
     del workers
     for job in jobs:
         render._draw(job)
@@ -58,7 +58,7 @@ class StoppedClock(datetime):
 
 
 class BrightnessModel(trained_model.Model):
-    """Probabilities from a crop's mean brightness, for the tasks that its record names."""
+    """Computes probabilities from a crop's mean brightness, for the tasks in its record."""
 
     def __init__(self, record: ModelRecord) -> None:
         self.record = record
@@ -78,9 +78,9 @@ def load_model(path: str | Path) -> BrightnessModel:
 
 
 def replace_all(replace: Replace = setattr, *, models: bool = True) -> None:
-    """Puts the stand-ins in place with `replace`: `setattr`, or that of pytest's monkeypatch.
+    """Installs the stand-ins with `replace`, which is `setattr` or that of pytest's monkeypatch.
 
-    `models=False` leaves the loading of models as it is.
+    With `models=False`, models are loaded as usual.
     """
     replace(Detector, "detect", detect)
     replace(render, "_draw_all", draw_here)

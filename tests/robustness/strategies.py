@@ -1,4 +1,4 @@
-"""Hypothesis strategies for inputs of the stages that a user, a disk or an attacker may cause."""
+"""Hypothesis strategies for inputs that a user, a damaged disk or an attacker may cause."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ class Damage:
 
 
 def _with_dimensions(data: bytes, width: float, height: float) -> bytes:
-    """A PNG whose header states up to 40,000 pixels per side, with a correct checksum."""
+    """Changes the sides in the header of a PNG, up to 40,000 pixels, and its checksum.
+
+    Other files are unchanged.
+    """
     if not data.startswith(b"\x89PNG") or len(data) < 33:
         return data
     sides = struct.pack(">II", 1 + int(width * 40_000), 1 + int(height * 40_000))
@@ -107,7 +110,7 @@ class Table:
     """A CSV file.
 
     Attributes:
-        content: its bytes.
+        content: the bytes of the file.
         header: the intended first row.
         rows: the intended other rows.
         plain: whether `content` is exactly these rows in UTF-8 with commas.
@@ -133,8 +136,8 @@ def tables(
 ) -> Table:
     """Tables with these columns, often with the `usual` number of rows.
 
-    Half of them have good cells except up to two unusual ones; the others have unusual cells and an
-    unusual format.
+    About half of them have good cells except up to two unusual ones; the others have unusual cells,
+    and often an unusual format.
     """
     tidy = draw(st.booleans())
     extra = draw(st.lists(st.sampled_from(optional), unique=True, max_size=2))
@@ -177,7 +180,7 @@ def tables(
 
 
 def _label_cell(name: str, number: int) -> st.SearchStrategy[str]:
-    """A valid cell of a table of labels: each row names a different picture."""
+    """A valid cell of a table of labels, each row of which names another picture."""
     kinds = {
         "path": st.just(f"{number}.png"),
         "subject": st.sampled_from(PEOPLE),
@@ -199,7 +202,7 @@ def _odd_label_cell(name: str, number: int) -> st.SearchStrategy[str]:
 
 
 def _ledger_cell(name: str, number: int) -> st.SearchStrategy[str]:
-    """A valid cell of a ledger: one row for each person in turn."""
+    """A valid cell of a ledger, in which the rows name each person in turn."""
     kinds = {
         "subject": st.just(PEOPLE[number % len(PEOPLE)]),
         "revoked": st.sampled_from(("", "", "no", "2026-03-01")),
@@ -252,7 +255,7 @@ class Entry:
 
     Attributes:
         folders: names of the folders above it, as bytes.
-        name: its own.
+        name: the name of the entry, as bytes.
         kind: picture, video, empty, text, pipe, link, broken, circular, linked_folder.
     """
 
@@ -353,7 +356,7 @@ class JsonChange:
 
 
 def _spots(value: Any) -> Any:
-    """Every (container, key) below a value."""
+    """Yields every (container, key) below a value."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for key, child in list(pairs):
         yield value, key
@@ -369,7 +372,7 @@ json_changes = st.builds(JsonChange, place=shares, delete=st.booleans(), value=j
 
 @dataclass(frozen=True)
 class TableChange:
-    """A change to a data frame: `kind`, at a column and row given as fractions."""
+    """A change of a `kind` to a data frame, at a column and a row that are given as fractions."""
 
     kind: str  # drop, rename, value, double, empty, text, shuffle
     column: float

@@ -16,7 +16,7 @@ LAYOUTS = ("outside", "inside", "around", "linked", "identical")
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Puts stand-ins in the place of the networks; a training ends before its weights are drawn."""
+    """Replaces the networks with stand-ins; a training ends before its weights are drawn."""
     with pytest.MonkeyPatch.context() as patch:
         stand_ins.replace_all(patch.setattr)
         with quick_training(with_network=False):
@@ -25,7 +25,7 @@ def quick():
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A function from a stage's name to its originals, which are written once."""
+    """A function from a stage's name to the folder of its originals, which are written once."""
     made = {}
 
     def prepare(name):
@@ -61,7 +61,7 @@ def lay_out(layout, root, output):
 
 
 def own(digests):
-    """The files except those of the person whom `remove` removes, and tables of all people."""
+    """The digests without the files of the removed person, tables, JSON and contact sheets."""
     tables = (".csv", ".parquet", ".json", ".jsonl")
     return {
         path: digest
