@@ -31,7 +31,7 @@ SIGNATURES = {
 
 
 def signature(function):
-    """The parameters with their defaults, without their types."""
+    """The parameters of a function with their defaults, without their types."""
     given = inspect.signature(function)
     plain = [p.replace(annotation=inspect.Parameter.empty) for p in given.parameters.values()]
     return str(inspect.Signature(plain)).strip("()")
@@ -167,7 +167,7 @@ WRONG_TYPES = {
 
 
 def test_the_error_for_an_argument_of_a_wrong_type_is_one_line():
-    """Without the type checks of the test session, as users call the functions."""
+    """The functions are called as by users, without the type checks of the test session."""
     code = (
         "import sys\n"
         "import numpy as np\n"

@@ -69,7 +69,7 @@ KEEPERS = {
 
 
 def imports(path):
-    """Every module that a file imports, with the names taken from packages of ours."""
+    """Yields the modules that a file imports; `from a import b` gives "a.b"."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

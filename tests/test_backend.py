@@ -1,4 +1,4 @@
-"""Whether a run is one of several processes, by its flags and environment, and what may fail."""
+"""Flags and environment decide whether a run has several processes; failures are explained."""
 
 import pytest
 
@@ -12,7 +12,7 @@ VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "
 
 @pytest.fixture
 def met(monkeypatch):
-    """The arguments of `_connect`, which is replaced."""
+    """The arguments of each call of `_connect`, which is replaced."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     reported = []

@@ -36,7 +36,7 @@ LANDMARKS = np.array([[54, 38], [74, 38], [64, 50], [56, 62], [72, 62]], np.floa
 
 @pytest.fixture(scope="module", autouse=True)
 def a_quick_detector():
-    """The detector finds one face in the middle of every picture, except in plain ones."""
+    """Replaces the detector: one face in the middle of each picture, none in plain ones."""
 
     def detect(self, images, *, floor=None):
         counts = [int(image.std() > 5) for image in images]
@@ -51,7 +51,7 @@ def a_quick_detector():
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """One good clip, a text file, a sound, an empty file, and two truncated clips."""
+    """One good clip, a text file, a file with sound only, an empty file, two truncated clips."""
     folder = tmp_path_factory.mktemp("videos")
     write_clip(folder / "good.mp4", 105, "happy", 0, 6, 6, SIZE)
     (folder / "words.mp4").write_text("no video at all\n" * 50)
@@ -137,7 +137,7 @@ def run(stage, config, workdir):
 
 
 def refused(stage, config, workdir, *words):
-    """Asserts one line that contains all the words, and a workdir that the next attempt can use."""
+    """Checks that the error is one line with all the words, and that no workdir is created."""
     with pytest.raises(UserError) as caught:
         run(stage, config, workdir)
     message = str(caught.value)

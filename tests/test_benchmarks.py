@@ -85,7 +85,7 @@ def test_help_explains_the_flags_that_documents_show(name, monkeypatch, capsys):
 
 
 def test_the_table_of_real_people_stands_alone(tmp_path, monkeypatch, capsys, restored_logging):
-    """The output of the stages is not mixed with its lines."""
+    """The output of the stages is not mixed with the lines of the table."""
 
     real_people = importlib.import_module("benchmarks.real_people")
 

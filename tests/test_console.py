@@ -119,7 +119,7 @@ class Clock:
 
 @pytest.fixture
 def marks(monkeypatch):
-    """Runs a block without a terminal; returns the function that writes marks, and its clock."""
+    """The function that writes a sign of life if one is due, and its clock, without a thread."""
     monkeypatch.setattr(threading.Thread, "start", lambda thread: None)  # the test is the thread
     monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
     clock = Clock()
@@ -128,7 +128,7 @@ def marks(monkeypatch):
 
 
 def passing(marks, seconds, work=lambda: None):
-    """Advances the clock second by second, with some work and a call of the thread in each."""
+    """Advances the clock second by second; each time works, and writes a mark if one is due."""
     write_if_due, clock = marks
     for _ in range(seconds):
         clock.now += 1.0

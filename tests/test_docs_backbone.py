@@ -1,4 +1,4 @@
-"""docs/add_a_backbone.md, word for word: its file is written, its commands run."""
+"""The file and the commands of docs/add_a_backbone.md work as they are written."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ PAGE = "add_a_backbone.md"
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the repository with generated faces and the page's file, its commands run.
+    """A copy of the repository with generated faces, in which the page's commands were run.
 
     The people in the videos differ from those in the photographs.
     """

@@ -2,8 +2,8 @@
 
 `tests/documented.py` finds the commands of all Markdown files and of the docstrings of configs and
 benchmarks. The tables below say which test runs each program on small inputs, mostly with other
-flags than the documented ones, or why none can. A new program needs a row; a row that nothing
-documents any more is an error.
+flags than the documented ones, or why none can. A new program needs a row; a row of a program that
+is no longer documented is an error.
 """
 
 import argparse

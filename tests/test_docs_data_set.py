@@ -1,4 +1,4 @@
-"""docs/add_a_data_set.md, word for word: its file is written, its command runs."""
+"""The file and the command of docs/add_a_data_set.md work as they are written."""
 
 import cv2
 import pytest
@@ -13,7 +13,7 @@ PEOPLE = range(751, 757)
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the repository with generated faces and the page's file, its command run."""
+    """A copy of the repository with generated faces, in which the page's command was run."""
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "lab_faces").mkdir()
     for person in PEOPLE:

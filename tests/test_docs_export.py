@@ -1,4 +1,4 @@
-"""docs/export.md, word for word: its example runs without JAX and answers as the model does."""
+"""The example of docs/export.md runs without JAX, and answers as the model does."""
 
 import subprocess
 import sys

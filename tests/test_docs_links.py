@@ -45,7 +45,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def dead_links(page: Path) -> list[str]:
-    """The links of a page to files and anchors that do not exist."""
+    """The links of a page to missing files or anchors, or to files outside the repository."""
     dead = []
     for groups in LINK.findall(prose(page.read_text("utf-8"))):
         link = next(filter(None, groups)).strip("<>")
@@ -85,7 +85,7 @@ def test_code_and_configs_name_only_documents_that_exist():
 
 
 def in_menu() -> set[str]:
-    """The pages that mkdocs.yml names. Read without a YAML parser, which only the site needs."""
+    """The pages in the menu of mkdocs.yml, read without a YAML parser."""
     _, _, menu = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")
     return set(re.findall(r"[\w./]+\.md$", menu, re.MULTILINE))
 
@@ -100,7 +100,7 @@ def test_the_menu_names_every_page_and_every_command():
 
 @pytest.fixture(scope="module")
 def site_pages(tmp_path_factory):
-    """The pages from which the site is built."""
+    """The folder of the pages from which the site is built."""
     folder = tmp_path_factory.mktemp("site") / "pages"
     script = [sys.executable, "docs/assemble_site.py", f"--pages={folder}"]
     subprocess.run(script, cwd=ROOT, check=True)

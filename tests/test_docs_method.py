@@ -1,4 +1,4 @@
-"""docs/add_a_method.md, word for word: its file is written, its commands run."""
+"""The file and the commands of docs/add_a_method.md work as they are written."""
 
 import shutil
 
@@ -18,7 +18,7 @@ PAGE = "add_a_method.md"
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the repository with generated photographs and the page's file, its commands run."""
+    """A copy of the repository with photographs, in which the page's commands were run."""
     folder = tmp_path_factory.mktemp("checkout")
     make_photographs(folder / "photos", folder / "work")
     documented.run(PAGE, folder)

@@ -1,4 +1,4 @@
-"""docs/add_a_pretext_task.md, word for word: its commands run on its files, and the task learns."""
+"""The files and the commands of docs/add_a_pretext_task.md work, and the task learns."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def blocks(language):
 
 
 def files():
-    """Each file that the page names, with the code that follows its name."""
+    """The name and the code of each file in my_tasks/ that the page shows."""
     return re.findall(r"[Tt]he file `(my_tasks/\S+)`:\n\n```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -49,7 +49,7 @@ def make_photographs(folder, work, people=PEOPLE):
 
 
 def make_frames(work):
-    """Each face once more as a video, moved and lit differently from frame to frame."""
+    """Writes a workdir of `refine` with each face as a video, moved and lit in each frame."""
     rng = np.random.default_rng(0)
     rows = []
     for file in sorted((work / "photographs" / "faces").rglob("*.png")):
@@ -69,7 +69,7 @@ def make_frames(work):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the repository with the page's files and generated faces, its commands run."""
+    """A copy of the repository with generated faces, in which the page's commands were run."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("fer_jax", "configs", "datasets"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

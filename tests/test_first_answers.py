@@ -1,4 +1,4 @@
-"""What keeps the first answer of a new process fast: few libraries, few programs, one cache."""
+"""The first answer of a new process needs few libraries, few programs and one cache."""
 
 import json
 import os
@@ -46,7 +46,10 @@ print(json.dumps([code, libraries, sorted(programs), hits]))
 
 @pytest.fixture(scope="module")
 def predicted(tmp_path_factory):
-    """Predicts a photograph in a new process, with a compilation cache of this module."""
+    """Predicts a photograph in two new processes, of which the second has a filled cache.
+
+    Returns, for each, the imported libraries, the programs, the hits in the cache, and the table.
+    """
     folder = tmp_path_factory.mktemp("first")
     write_image(folder / "photo.png", photograph(1, "happy", 0, (480, 640)))
     environment = os.environ | {

@@ -18,7 +18,7 @@ LANDMARKS = TEMPLATE * 70 + [125, 75]
 
 
 def _frames(count: int):
-    """A generated person who does not move."""
+    """Yields frames of a person who does not move, with alternating probabilities."""
     image = next(clip_frames(101, "happy", 0, 1))
     for index in range(count):
         box = np.array([[120.0, 60.0, 200.0, 160.0]])

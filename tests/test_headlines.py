@@ -15,7 +15,7 @@ def measured(value: float) -> dict:
 
 
 def found(**accuracies: float) -> dict:
-    """The part of `results.evaluate`'s result that is read."""
+    """The part of a set's results that is read, for methods with these accuracies."""
     main, *others = accuracies
     protocol = {"seeds": [0], "folds": 5}
     facts = {"people": 15, "photographs": 90, "choices": {}, "protocol": protocol, "no_face": 0.0}
@@ -56,7 +56,7 @@ def workdir(tmp_path, monkeypatch):
 
 
 def test_the_documents_contain_the_stored_results():
-    """If it fails, run `python -m benchmarks headlines`."""
+    """If this fails, run `python -m benchmarks headlines`."""
     assert headlines.render_documents(write=False) == []
     for name in ("README.md", "docs/results.md"):
         assert headlines.BLOCK.search((headlines.ROOT / name).read_text())

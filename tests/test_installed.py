@@ -19,7 +19,7 @@ CONFIGS = ROOT / "configs"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Runs `fer-jax` of a wheel built from the files under version control."""
+    """A function that runs the `fer-jax` of an installed wheel in an empty folder."""
     source, target, empty = (tmp_path_factory.mktemp(name) for name in ("source", "site", "empty"))
     wheel.install(source, target)
 

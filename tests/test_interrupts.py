@@ -50,7 +50,7 @@ def test_ctrl_c_during_the_imports_is_one_line(tmp_path, handler):
 
 
 class Swallows:
-    """An object whose finalizer raises an exception, which the interpreter swallows."""
+    """An object whose finalizer is interrupted; the interpreter swallows the exception."""
 
     def __del__(self):
         signal.raise_signal(signal.SIGINT)

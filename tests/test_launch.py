@@ -45,7 +45,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def run_stage(monkeypatch, capsys, tmp_path, restored_logging):
-    """A function that runs the command line in this process, with a function for every stage."""
+    """A function that runs the command line in this process, with a function as the stage."""
     config = tmp_path / "config.py"
     config.write_text(
         "from ml_collections import ConfigDict\n"
@@ -159,7 +159,7 @@ def test_an_unknown_stage_is_named(name):
 
 
 def test_a_name_that_is_not_utf8_is_printed_on_an_ascii_terminal():
-    """An ASCII terminal, which needs a new process."""
+    """The terminal of the new process is ASCII."""
     odd = os.fsdecode(b"\xff\x1b[31m") + "سلام"
     ended = subprocess.run(
         [sys.executable, "launch.py", f"--config={odd}.py", "--workdir=w"],
@@ -249,7 +249,7 @@ def test_every_field_of_a_network_is_a_flag_with_the_value_of_its_size(module, s
 @pytest.mark.parametrize("size", argument.SIZES)
 @pytest.mark.parametrize("module", [pipeline, pipeline_in_turn, demo])
 def test_compared_methods_differ_only_in_their_pretraining(module, size):
-    """The pipelines with and without videos, from random weights or from the starter."""
+    """The methods start from random weights or the starter, without and with videos."""
     steps = module.get_config(f"{size},rotation").steps
     names = ("emotion", "pretrained") if size == "base" else ("scratch", "emotion")
     without, pretrained = (steps[name].to_dict() for name in names)

@@ -86,7 +86,7 @@ def test_the_first_code_installs_the_package_only_if_it_is_missing(name):
 
 @contextlib.contextmanager
 def hidden(name):
-    """Makes a package impossible to import in the block."""
+    """Makes the import of a package fail in the block."""
     before = sys.modules[name]
     sys.modules[name] = None
     try:
@@ -104,7 +104,7 @@ def site(tmp_path_factory):
 
 
 def executed(name, folder, site, monkeypatch):
-    """Runs a notebook in an empty folder; the outputs of each cell by its id."""
+    """Runs a notebook in `folder`; returns the outputs of each code cell by its id."""
     # Its Python path is the wheel alone; its settings are those of a fresh account.
     for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(variable, str(site / variable.lower()))
@@ -122,7 +122,7 @@ def executed(name, folder, site, monkeypatch):
 
 
 def assert_quiet(outputs):
-    """Nothing on standard error but progress bars."""
+    """Checks that cells wrote only progress bars to standard error."""
     for name, found in outputs.items():
         written = "".join(one.text for one in found if one.get("name") == "stderr")
         noise = [part for part in re.split(r"[\r\n]", written) if part and not BAR.fullmatch(part)]
@@ -139,7 +139,7 @@ def picture(outputs):
 
 
 def table(outputs):
-    """The lines of the only data frame that a cell shows."""
+    """The lines of the only data frame in the outputs of a cell."""
     (text,) = (one.data["text/plain"] for one in outputs if "text/html" in one.get("data", {}))
     return text.splitlines()
 

@@ -159,7 +159,7 @@ def test_a_foreign_file_with_the_name_of_the_record_is_kept(tmp_path):
 
 
 def test_a_replaced_record_is_read_again(tmp_path):
-    """For example if a folder was deleted and created again, even with the same inode."""
+    """A folder may have been deleted and created again, even with the same inode."""
     outputs.begin(tmp_path)
     for name in ("a", "b"):
         write(tmp_path / name, "written")

@@ -154,7 +154,7 @@ def test_a_place_without_sources_is_an_error(tmp_path):
 
 
 class RelativeStub(Recogniser):
-    """Finds one face in each picture, and stores the person of each."""
+    """Finds one face in each picture, and stores the people that it is given."""
 
     def __init__(self):
         self.reference, self.labels, self.where = "mean", LABELS, "nowhere"
@@ -198,7 +198,7 @@ def test_the_bar_counts_frames(tmp_path, monkeypatch):
             return True
 
     class Notebook(io.StringIO):
-        """A notebook shows a bar although it is not a terminal."""
+        """A stand-in for the output of a notebook, which is not a terminal."""
 
     make_clips(tmp_path)
     (tmp_path / "c.png").write_bytes(b"nothing")

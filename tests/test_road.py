@@ -187,7 +187,7 @@ def test_the_default_pipeline_reports_the_accuracy_of_the_unchanged_starter(stan
 
 
 def test_the_last_line_says_if_the_report_warns(stand_ins, capsys, monkeypatch):
-    """It does not call people held out if they may not be."""
+    """The line does not call people held-out if they may not be."""
     monkeypatch.setitem(FIGURES, "warnings", "people in both train and test")
     stand_ins(applicable=True)
     printed = capsys.readouterr().out

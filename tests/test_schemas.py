@@ -115,7 +115,7 @@ def flag(path):
 
 
 def refusal(config, workdir):
-    """The message of the UserError with which the stage refuses the config, writing nothing."""
+    """The message with which the stage refuses the config; checks that nothing is written."""
     run = importlib.import_module(f"fer_jax.stages.{config.stage}").run
     with pytest.raises(UserError) as caught:
         run(config, workdir)
@@ -126,7 +126,7 @@ def refusal(config, workdir):
 
 
 def invalid_values(value):
-    """Values that no field with this value takes: of another type, and out of every range."""
+    """Yields values that no field with this value takes, of another type or out of any range."""
     yield OF_ANOTHER_TYPE[type(value)]
     if isinstance(value, str):
         yield "a\0b"

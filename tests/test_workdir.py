@@ -123,7 +123,7 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
 
 
 def test_two_writers_of_one_process_id_do_not_share_a_temporary_folder(tmp_path):
-    """As on two hosts, or in two containers."""
+    """Processes on two hosts or in two containers may have the same id."""
     for write in (workdir.atomic_folder, workdir.atomic_file):
         with write(tmp_path / "a") as one, write(tmp_path / "a") as other:
             assert one != other

@@ -1,4 +1,4 @@
-"""Installs the wheel, built from the files under version control, into a folder."""
+"""Builds the wheel from the repository's files, and installs it in a folder."""
 
 import shutil
 import subprocess
@@ -9,7 +9,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def install(source: Path, target: Path) -> None:
-    """Copies the package's source to the folder `source` and installs it, alone, in `target`."""
+    """Copies the repository without tests to `source`; installs it from there in `target`.
+
+    Files that Git ignores are not copied, and dependencies are not installed.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT,

@@ -73,7 +73,8 @@ def tiny(faces, **fields):
 def check_shipped(workdir, photos, out):
     """Checks that `predict` gives each fold's calibrated probabilities for its test people.
 
-    `predict` gets the original photographs and the model of the fold.
+    `predict` gets the original photographs and the model of the fold. Returns the record of a
+    fold's model.
     """
     table = answers(workdir)
     assert (table["status"] == "ok").all() and (table["temperature"] != 1).all()
@@ -97,7 +98,7 @@ def check_shipped(workdir, photos, out):
 
 
 def answers(workdir):
-    """The predictions; checks that the CSV file agrees with them up to rounding."""
+    """Returns the predictions; checks that the CSV file agrees with them up to rounding."""
     table = pd.read_parquet(workdir / "predictions.parquet")
     text = pd.read_csv(workdir / "predictions.csv", keep_default_na=False, na_values=[""])
     for column in ("predicted", "chosen"):
@@ -378,7 +379,7 @@ def test_an_unfinished_run_or_changed_photographs_cannot_be_audited(trained_run,
 
 
 def test_people_in_train_and_test_of_random_folds_pass_the_audit(faces, trained_run, tmp_path):
-    """People are in both train and test on purpose; leaks of the pretraining data count."""
+    """People are in both train and test on purpose; leaks of the pretraining data are refused."""
     run = tmp_path / "run"
     crossval.run(tiny(faces, protocol="random", method="probe", everyone=False), run)
     assert audit.run(audited(run), tmp_path / "of_run")["leaks"] == 0
@@ -535,7 +536,7 @@ def test_people_without_a_neutral_photograph_are_left_out_and_counted(faces, tmp
 def test_auto_reports_and_saves_its_selection_without_seeing_held_out_people(
     faces, trained_run, tmp_path, monkeypatch
 ):
-    """The candidates start from an emotion model: fine-tuning, a probe, and the model as it is."""
+    """Candidates for an emotion model are the tuned probe, the probe, and the model as it is."""
     seen = {}
 
     def noting(fit):
@@ -589,7 +590,7 @@ def test_auto_without_init_compares_fine_tuning_and_gradients(faces, tmp_path):
 
 
 def test_a_network_that_has_never_learned_emotions_is_trained_longer(faces, trained_run, tmp_path):
-    """Random weights and pretext models are; emotion models and descendants of the starter not."""
+    """Emotion models and descendants of the starter are trained for fewer steps."""
     origins = {
         "pretext": None,
         "continued": model_directory.origin("starter"),

@@ -29,7 +29,7 @@ def config_for(model, **fields):
 
 
 def save(folder, *, backbone=None, arrays=None, **how):
-    """The starter with another record; returns the folder and the model."""
+    """Saves the starter with another record and further arrays; returns folder and model."""
     loaded = trained_model.load("starter")
     fields = {"inference": {"emotion": Inference(**how)}}
     fields["backbone"] = loaded.record.backbone.model_copy(update=backbone or {})
@@ -40,7 +40,7 @@ def save(folder, *, backbone=None, arrays=None, **how):
 
 @pytest.fixture(scope="module")
 def tuned_probe(tmp_path_factory):
-    """A model as of `method = "tuned_probe"`, with five crops and a temperature."""
+    """A model like those of `method = "tuned_probe"`, with five crops and a temperature."""
     shape = (gradients.WIDTH, len(trained_model.load("starter").record.labels["emotion"]))
     kernel = np.random.default_rng(0).normal(0, 0.2, shape).astype(np.float32)
     return save(

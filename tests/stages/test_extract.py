@@ -24,7 +24,7 @@ config_for = functools.partial(extraction.config_for, every_s=0.25)
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Clips of two people, a name that occurs twice, a scene without people, four damaged files."""
+    """Clips of two people with the same name, a scene without people, and three faulty files."""
     folder = tmp_path_factory.mktemp("videos")
     (folder / "علی 1").mkdir()
     shape = 6, 6, (240, 320)
@@ -45,7 +45,7 @@ def extracted(videos, tmp_path_factory):
 
 
 def contents(workdir):
-    """The content of every result file by name, including counts and tables."""
+    """The content of the tables, skipped.csv and all files of the shards, by relative path."""
     names = ("shards", "manifest.parquet", "negatives.parquet", "skipped.csv")
     files = [p for name in names for p in [workdir / name, *(workdir / name).rglob("*")]]
     return {p.relative_to(workdir).as_posix(): p.read_bytes() for p in files if p.is_file()}

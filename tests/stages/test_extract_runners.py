@@ -41,7 +41,7 @@ def test_a_worker_that_takes_over_does_not_do_it_again(videos, tmp_path, monkeyp
 
 
 def test_a_worker_that_is_overtaken_leaves_the_other_shard(videos, tmp_path, monkeypatch):
-    """It was considered dead, so another one got the video; the stage may be reading its shard."""
+    """Another worker got the video and has finished its shard, which the stage may be reading."""
     config = config_for(videos / "scene.mp4")
     extract.run(config, tmp_path / "work")
     (shard,) = (tmp_path / "work" / "shards").iterdir()

@@ -1,4 +1,4 @@
-"""imagenet_check: weights that classify correctly pass, others fail."""
+"""The stage `imagenet_check`: weights that classify correctly pass, others fail."""
 
 import cv2
 import jax
@@ -34,7 +34,7 @@ def small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def pictures():
-    """uint8 [20, 88, 88, 3], coloured squares."""
+    """Pictures of coloured squares, uint8 [20, 88, 88, 3]."""
     coarse = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4, 3)).astype(np.uint8)
     return np.repeat(np.repeat(coarse, SIDE // 4, 1), SIDE // 4, 2)
 
@@ -51,7 +51,7 @@ def folder(tmp_path, pictures):
 
 @pytest.fixture(scope="module")
 def head(pictures):
-    """The head that answers with the class of the picture whose features are nearest."""
+    """A head that answers with the class of the picture whose features are nearest."""
     network = nnx.eval_shape(lambda: Network(NETWORK, {}, rngs=nnx.Rngs(0)))
     graphdef, parameters, statistics = split_network(network)
     state = replace_leaves({"parameters": parameters, "statistics": statistics}, TRUTH)
@@ -86,7 +86,7 @@ def test_weights_that_classify_correctly_pass(tmp_path, folder, head, capsys):
 
 
 def test_random_weights_fail(tmp_path, folder):
-    """A file of timm without a head, and the head from another file."""
+    """The head is random, and comes from another file than the backbone."""
     rng = np.random.default_rng(1)
     backbone = foreign.write_timm(tmp_path / "b.safetensors", TRUTH, head=False)
     kernel = rng.normal(size=(1000, 192)).astype(np.float32)
@@ -105,7 +105,7 @@ def test_random_weights_fail(tmp_path, folder):
      (39_000, 50_000, "no"), (1, 1000, "no")],
 )  # fmt: skip
 def test_the_answer_uses_the_wilson_interval(right, pictures, answer):
-    """Computed by hand: Wilson's upper limit is 79.9 % for 72 of 100, and 78.1 % for 70 of 100."""
+    """The upper limit, computed by hand, is 79.9 % for 72 of 100, and 78.1 % for 70 of 100."""
     assert imagenet_check.judged(right, pictures, 0.79)["answer"] == answer
 
 

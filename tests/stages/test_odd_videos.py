@@ -33,7 +33,7 @@ def picture(number, size=SIZE):
 
 def video(path, *, codec="libx264", form="yuv420p", times=range(SECONDS * FPS), fps=FPS,
           size=SIZE, rotation=0, container=None, audio=False, options=None, title=""):  # fmt: skip
-    """A clip of `picture(i)` shown at `times[i] / fps` seconds."""
+    """Writes a clip in which `picture(i)` is shown at `times[i] / fps` seconds."""
     with av.open(str(path), "w", format=container, options=options or {}) as out:
         out.metadata["title"] = title
         stream = out.add_stream(codec, rate=fps)
@@ -87,7 +87,7 @@ def without_head(path):
 
 
 def scattered(path, count, **options):
-    """Single bytes changed at random places behind the header."""
+    """Writes a clip, and changes `count` single bytes at random places behind its header."""
     video(path, **options)
     content = bytearray(path.read_bytes())
     rng = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def zeros_inside(path):
 
 
 def lying_count(path):
-    """An AVI whose header promises a thousand times the frames."""
+    """Writes an AVI whose header states a thousand times as many frames as it has."""
     video(path, codec="mjpeg", form="yuvj420p")
     content = bytearray(path.read_bytes())
     place = content.index(b"avih") + 24
@@ -116,7 +116,7 @@ def lying_count(path):
 
 
 def rewritten(path, old, new):
-    """Some bytes of a clip's metadata replaced by others."""
+    """Writes a clip, and replaces some bytes of its metadata."""
     video(path, title="TTTT")
     content = path.read_bytes()
     assert content.count(old) == 1
@@ -155,7 +155,7 @@ def appended(path):
 
 
 def shared(path):
-    """A hard link to another name: the same bytes twice are two videos."""
+    """Writes a clip that has a second name by a hard link; it counts as two videos."""
     video(path)
     os.link(path, path.with_name("twin of " + path.name))
 
@@ -249,7 +249,7 @@ def test_the_table_is_long_enough():
 
 @pytest.fixture(scope="module")
 def looked_at(tmp_path_factory):
-    """Counts of every video by name, and the summary of one run over all of them."""
+    """The counts of each video by name, the summary of one run over all, and its workdir."""
     folder, workdir = tmp_path_factory.mktemp("odd"), tmp_path_factory.mktemp("work") / "extract"
     for name, (write, *_) in TABLE.items():
         write(folder / name)

@@ -23,7 +23,7 @@ PERSON = 901
 
 
 def largest_face(image: np.ndarray, max_side: int = 1280) -> np.ndarray:
-    """Landmarks [5, 2] of the largest face."""
+    """The landmarks [5, 2] of the largest face in an image."""
     pipeline = photographs.pipeline_of(validated(config(Path(), max_side=max_side)))
     (faces,) = search.find_faces([image], pipeline)
     return search.largest(faces).landmarks[0]
@@ -52,7 +52,7 @@ def portrait() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, portrait) -> tuple[Path, dict, ConfigDict]:
-    """A finished run on a face, a face next to a smaller one, a texture, and an unusual name."""
+    """A finished run: one face under two similar names, two faces of unequal size, a texture."""
     root = tmp_path_factory.mktemp("stage")
     photos = root / "photos"
     sad = photograph(PERSON, "sad", 0)
@@ -161,7 +161,7 @@ def test_landmarks_of_the_second_search_are_those_of_the_photograph(portrait):
 
 
 def test_a_face_that_fills_a_small_picture_is_found(portrait):
-    """A tight crop of 48 x 48 pixels, as in FER2013."""
+    """The picture is a tight crop of 48 x 48 pixels, as in FER2013."""
     points = largest_face(portrait)
     x, y = points.mean(0)
     half = 1.3 * np.linalg.norm(points[0] - points[1])
@@ -238,7 +238,7 @@ def test_files_that_a_table_names_count_as_inputs(tmp_path, change):
 
 
 def test_names_that_a_file_system_may_treat_as_equal_have_different_crops(tmp_path):
-    """Two spellings of a person, two forms of Unicode, and names that are nearly too long."""
+    """There are two spellings of a person, two forms of Unicode, and very long names."""
     long = "n" * 240
     photos = [
         "علي/sad/1.png", "علی/sad/1.png", "علی/sad/e\u0301.png", "علی/sad/é.png", "علی/sad/É.jpg",

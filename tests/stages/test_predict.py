@@ -39,7 +39,7 @@ DETECTOR = {"min_face": 40, "factor": 0.709, "thresholds": [0.6, 0.7, 0.8]}
 
 
 def record(task="emotion", labels=LABELS, **fields):
-    """The record of a model whose pictures were searched once, at their own size."""
+    """The record of a model whose training pictures were searched in their original size."""
     pipeline = {"detector": DETECTOR, "search": {}, "crop": {"size": 72, "margin": 0.1}}
     whole = {
         "image_size": 32,
@@ -79,7 +79,7 @@ def model(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
-    """Two people, a texture, a clip, and four files that are neither picture nor video."""
+    """Pictures of two people and a texture, a clip, and four files that cannot be read."""
     folder = tmp_path_factory.mktemp("media")
     write_image(folder / "b one.jpg", photograph(3, "happy", 0))
     write_image(folder / "deep" / "عکس.png", photograph(4, "sad", 0))
@@ -243,7 +243,7 @@ def test_boxes_and_landmarks_are_in_pixels_of_the_original(monkeypatch):
 
 
 def fake_detector(face_of):
-    """A detector that finds a face for each score in `face_of(image)`."""
+    """A detector class that finds a face for each score in `face_of(image)`."""
 
     class Fake:
         def __init__(self, min_face, thresholds, **_) -> None:
@@ -388,7 +388,7 @@ def test_a_model_without_a_record_of_its_faces_is_refused(tmp_path, media, model
 
 
 def small_video(path, size=(48, 64), codec="mpeg4"):
-    """A video of three frames, in the container of the suffix."""
+    """Writes a video of three frames, in the container that the suffix names."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=5)
         stream.height, stream.width = size
@@ -402,7 +402,7 @@ def small_video(path, size=(48, 64), codec="mpeg4"):
 
 @pytest.fixture
 def no_detector(monkeypatch):
-    """A detector that finds one face in each picture, and none if a side is below 8 pixels."""
+    """Replaces the detector: one face per picture, or none if a side is below 8 pixels."""
     monkeypatch.setattr(
         search, "Detector", fake_detector(lambda image: [0.9] * (min(image.shape[:2]) > 7))
     )

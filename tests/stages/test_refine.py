@@ -67,14 +67,14 @@ def write_extract(folder, faces, videos=6):
 
 @pytest.fixture(autouse=True)
 def somewhere(tmp_path, monkeypatch):
-    """The folder of the verifier in configs, from which a stand-in is loaded."""
+    """Creates the folder that the configs name as the verifier's; a stand-in is loaded for it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "somewhere").mkdir()
 
 
 @pytest.fixture
 def validation(monkeypatch):
-    """100 validation faces of brightness 101 to 200, and 50 other crops of 1 to 50."""
+    """100 validation faces of brightness 101 to 200, and 50 non-faces of brightness 1 to 50."""
     source = ArraySource(
         flat_crops([*range(101, 201), *range(1, 51)]), np.array([1] * 100 + [0] * 50, np.int32)
     )
@@ -132,7 +132,7 @@ def test_quality_counts_and_wilson_intervals():
 
 
 def test_crops_of_one_video_are_not_counted_as_independent():
-    """One of ten videos is lost completely; Wilson's interval assumes 20 independent crops."""
+    """All crops of one of ten videos are lost; Wilson's interval assumes independent crops."""
     kept = np.repeat(np.arange(10) != 3, 20)
     ones = np.ones(200, bool)
     found = rate(kept, ones, [f"v{i // 20}" for i in range(200)])
@@ -421,7 +421,7 @@ def videos(tmp_path):
 
 
 def refined_by(monkeypatch, own, starter, config, workdir):
-    """The summary, threshold.json and the manifest with stand-ins for the two verifiers."""
+    """Runs `refine` with two stand-ins; returns summary, threshold.json and manifest."""
     models = {"somewhere": own, "starter": starter}
     monkeypatch.setattr(trained_model, "load", lambda path: models[path])
     summary = refine.run(config, workdir)
@@ -446,7 +446,7 @@ def test_a_verifier_that_keeps_the_faces_of_unseen_videos_is_trusted(
 def test_a_verifier_that_rejects_confident_faces_of_unseen_videos_is_replaced(
     lost, tmp_path, videos, monkeypatch, capsys
 ):
-    """A share of 0.1 of 12 faces is one face, so two are too many."""
+    """One of 12 faces is below the acceptable share of 0.1, two are above it."""
     extract, tested = videos
     config = config_for(extract, use_verifier="auto", max_removed_of_confident=0.1)
     models = RefusesVerifier(*tested[:lost]), RefusesVerifier()
@@ -517,7 +517,7 @@ def test_the_starter_needs_no_trained_verifier_and_no_labelled_crops(tmp_path, m
 def test_for_a_verifier_of_other_videos_all_confident_detections_count(
     tmp_path, videos, monkeypatch
 ):
-    """All confident detections count, not only those of its own test split."""
+    """They count also outside the test split of the verifier's training."""
     extract, _ = videos
     other = write_extract(tmp_path / "other", [(60 + i, 0.995) for i in range(30)])
     data = verify_config.get_config().data

@@ -50,7 +50,7 @@ def finished(folder, stage, files=None, **config):
 
 
 def saw(work):
-    """The workdirs whose model has been deleted."""
+    """The names of the workdirs whose model has been deleted."""
     return [name for name in ("emotion", "later", "other") if not (work / name / "model").exists()]
 
 
@@ -225,7 +225,7 @@ def test_the_rows_of_the_person_are_deleted_from_labels(tmp_path):
 
 
 def run_again_until_done(asked, workdir, monkeypatch):
-    """Runs the stage, killed at its first deletion, at its second, and so on, until it is done."""
+    """Runs the stage again and again; each run but the last is killed at its second deletion."""
     kills = 0
     real = {name: getattr(outputs, name) for name in ("delete", "delete_folder")}
     while True:
@@ -465,7 +465,7 @@ def test_photographs_that_would_be_read_again_are_named(study):
 
 
 def test_a_short_id_is_searched_for_only_in_columns_of_subjects(tmp_path):
-    """The id `1` of a person also names a fold and a checkpoint."""
+    """The id `1` of a person is also the name of a checkpoint's folder."""
     photos, work = tmp_path / "photos", tmp_path / "w"
     for person in ("1", "2"):
         (photos / person / "sad").mkdir(parents=True)

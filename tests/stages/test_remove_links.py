@@ -12,7 +12,7 @@ GONE, STAYS = "zelda77", "yorick"
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two people, in a table; the pictures are any bytes, since `remove` does not decode them."""
+    """Two people in a table; the pictures are any bytes, since `remove` does not decode them."""
     root = tmp_path / "photos"
     root.mkdir()
     (tmp_path / "w").mkdir()
@@ -24,7 +24,7 @@ def photos(tmp_path):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two people, in folders."""
+    """Two people in folders of subject and emotion."""
     root = tmp_path / "photos"
     (tmp_path / "w").mkdir()
     for person in (GONE, STAYS):

@@ -1,4 +1,4 @@
-"""A complete small study: one pretraining per seed, the same folds, one table."""
+"""A small study with one pretraining per seed, the same folds for all, and one table."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""A training with probes: their figures, when they are recorded, and the final pictures."""
+"""A training with probes: figures, the times at which they are recorded, final pictures."""
 
 import json
 
@@ -20,7 +20,7 @@ PICTURES = ("curves.png", "tasks.png", "neighbours.png", "embedding.png")
 
 
 def write_photographs(folder):
-    """Six people, whose emotions are uniform grey levels."""
+    """Writes pictures of six people; sad ones have an edge in the middle, happy ones do not."""
     rows, rng = [], np.random.default_rng(0)
     for number in range(24):
         person, happy = f"p{number // 4}", number % 2
@@ -100,7 +100,7 @@ def test_the_best_model_has_the_lowest_validation_loss(watched):
 
 
 def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, capsys):
-    """For example because of a bug in the `undo` of a user's task."""
+    """The cause may be a bug in the `undo` of a user's task."""
 
     class Faulty(sources.ArraySource):
         def batch(self, indices):

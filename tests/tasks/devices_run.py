@@ -1,8 +1,9 @@
-"""Subprocess of tests/tasks/test_tasks_devices.py: every task on 1 and on 8 devices, in float64.
+"""Runs every task on 1 and on 8 devices in float64, for tests/tasks/test_tasks_devices.py.
 
     python -m tests.tasks.devices_run FILE
 
-Writes FILE, an npz: "CASE/DEVICES/prepared/PATH", "…/figures/NAME" and "…/gradients/PATH".
+Writes FILE, an npz with the keys "CASE/DEVICES/preparedPATH", "…/figuresPATH" and
+"…/gradientsPATH", where PATH is a key path of JAX such as "['loss']".
 """
 
 import sys
@@ -27,7 +28,7 @@ BACKBONE = {"dropout": 0.2, "momentum": 0.9}
 
 
 def batch():
-    """Smooth pictures, of which the last five are padding."""
+    """A batch of smooth pictures, of which the last five are padding."""
     rng = np.random.default_rng(0)
     smooth = rng.integers(0, 256, (BATCH, 8, 8, 3)).repeat(6, axis=1).repeat(6, axis=2)
     mask = np.arange(BATCH) < BATCH - 5
@@ -36,7 +37,7 @@ def batch():
 
 
 def measured(name, task, devices):
-    """The task's inputs for the batch, and the figures and gradients of one training step."""
+    """The task's inputs and targets, and the figures and gradients of a step, by name."""
     mesh = on(devices, 1)
     built = network.Network(Backbone(**BACKBONE), {name: task}, rngs=nnx.Rngs(0))
     graphdef, parameters, statistics = split_network(built)

@@ -1,4 +1,4 @@
-"""Tests for every task in fer_jax/tasks, which new files need not extend."""
+"""Tests of all tasks in fer_jax/tasks, which find new tasks by themselves."""
 
 import importlib
 import pkgutil

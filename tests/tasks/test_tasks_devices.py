@@ -55,7 +55,7 @@ def test_eight_devices_agree_with_one(measured, name, fields):
 
 
 def test_the_tolerance_detects_another_loss(measured):
-    """The tolerance is far below the effect of a single example."""
+    """The losses of two variants of a task differ by far more than the tolerance."""
     one = measured["rotation{}/1/figures['loss']"]
     other = measured["rotation{'views': 1}/1/figures['loss']"]
     assert abs(one - other) > 1e-6

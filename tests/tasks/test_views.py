@@ -21,7 +21,7 @@ def outputs():
 
 
 def nt_xent(views, temperature):
-    """Equation 1 of Chen et al. 2020 with loops."""
+    """The loss of each view by equation 1 of Chen et al. 2020, with loops."""
     unit = views / np.linalg.norm(views, axis=1, keepdims=True)
     losses = []
     for i in range(len(unit)):
@@ -32,7 +32,7 @@ def nt_xent(views, temperature):
 
 
 def vicreg(first, second, weights):
-    """Equations 1, 3 and 5 of Bardes et al. 2022 with loops, weighted as in the authors' code."""
+    """The loss by equations 1, 3 and 5 of Bardes et al. 2022; scaled as in the authors' code."""
     count, dimensions = first.shape
     short, off = 0.0, 0.0
     for z in (first, second):

@@ -1,9 +1,9 @@
-"""Three training steps from given weights in float64: the content of golden/training_steps.npz.
+"""Three training steps from given weights in float64, whose results golden/training_steps.npz has.
 
     python -m tests.training.golden_step
 
-rewrites the file. The file is from before three refactorings (separate modules for all blocks,
-Optax's own AdamW and losses), which preserved every number to 1e-12.
+This command rewrites the file. Its numbers are from before three refactorings (separate modules for
+all blocks, AdamW of Optax, losses of Optax), which preserved them to 1e-12.
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ STEPS = 3
 
 
 def train(*, accumulate, average, freeze):
-    """Parameters, statistics, average and figures after each of three steps."""
+    """Parameters, statistics, running average if any, and figures after three steps."""
     tasks = {
         "emotion": make("emotion", classes=("a", "b", "c"), label_smoothing=0.1, mixup=0.2),
         "rotation": make("rotation", views=1),

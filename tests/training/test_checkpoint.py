@@ -244,7 +244,7 @@ class FullDisk:
         self.folder = folder
 
     def fill(self):
-        """Can be repeated: deleting an unfinished checkpoint makes room again."""
+        """Fills the rest, also again after an unfinished checkpoint has been deleted."""
         with contextlib.suppress(OSError), (self.folder / "filler").open("ab", 0) as file:
             while True:
                 file.write(b"x" * 4096)
@@ -325,7 +325,7 @@ def test_sealed_content_is_a_copy():
 
 
 def test_waiting_for_the_previous_save_prints_no_advice(tmp_path, monkeypatch):
-    """Orbax prints it after waiting for a second, which is common on a busy machine."""
+    """Orbax gives this advice after a second of waiting, which is common on a busy machine."""
     monkeypatch.setattr(checkpoint_manager, "_WAIT_FOR_PREV_SAVE_WARNING_THRESHOLD_SECS", -1.0)
     reported = []
     handler = logging.Handler()

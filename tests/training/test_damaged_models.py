@@ -1,4 +1,4 @@
-"""A damaged model directory causes an error in one line, and never an answer."""
+"""A damaged model directory causes an error in one line, and gives no answer."""
 
 import json
 import shutil
@@ -79,7 +79,7 @@ def change_record(folder, change):
 
 
 def change_arrays(folder, change, *, old=False):
-    """Writes modified weights; an `old` directory has no checksums."""
+    """Writes modified weights without new checksums; an `old` directory has no checksums."""
     file = folder / "weights.safetensors"
     with safe_open(file, framework="np") as opened:
         header = opened.metadata()
@@ -91,7 +91,7 @@ def change_arrays(folder, change, *, old=False):
 
 
 def as_format_1(fields):
-    """Converts model.json to the format without checksums."""
+    """Converts the fields of model.json to the format without checksums, in place."""
     faces = fields.pop("faces")
     fields.pop("format")
     for name in ("inference", "init"):

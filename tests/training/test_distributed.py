@@ -53,7 +53,7 @@ def start_pair(folder, runs):
 
 
 def finish(*processes):
-    """Waits for all processes; returns the output of each."""
+    """Waits for all processes, which must succeed; returns the output of each."""
     reported = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), reported
     return reported
@@ -69,7 +69,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(runs):
-    """The exit codes of a pair of which the second was killed, and the seconds between the ends."""
+    """The exit codes of two processes, the second of which was killed, and the seconds between."""
     folder, _ = runs
     first, second = start_pair(folder, KILLED)
     second.communicate(timeout=240)

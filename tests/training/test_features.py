@@ -1,4 +1,4 @@
-"""The inputs of a head: zooms, outputs of earlier stages, gradients, and their order."""
+"""The inputs of a head, from zooms, earlier stages and gradients, and their order."""
 
 import jax
 import jax.numpy as jnp

@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 
 def stopping(step, how):
-    """A learner that calls `how` after a step."""
+    """A learner that calls `how` after the step number `step`."""
     learner = TinyLearner()
     learner.after = lambda done: how() if done == step else None
     return learner
@@ -157,7 +157,7 @@ def test_termination_saves_the_state_and_has_its_own_exit_code(tmp_path):
 
 
 class Poisoned(TinyLearner):
-    """A learner whose loss or state is NaN from some step on."""
+    """A learner whose loss or statistics are not finite from a step on."""
 
     def __init__(self, step, part):
         super().__init__()

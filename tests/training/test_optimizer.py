@@ -13,7 +13,7 @@ STAGES = ("stem", "block17/0", "block17/1", "conv_7b")
 
 
 def tree(value):
-    """Two blocks, the last convolution and a head, each with a kernel [2, 2] and a bias [2]."""
+    """A stem, two blocks, a last convolution and a head, with kernels [2, 2] and biases [2]."""
 
     def layer():
         return {"kernel": jnp.full((2, 2), value), "bias": jnp.full(2, value)}

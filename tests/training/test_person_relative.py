@@ -9,7 +9,7 @@ CLASSES = 3
 
 
 def made(seed, counts=(4, 4, 4), shift=3.0, people=1):
-    """Responses [n, 2, 3] of people that differ by an offset, and their labels."""
+    """Responses [n, 2, 3] of people who differ by an offset, with labels and people."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.repeat(np.arange(CLASSES), counts), people)
     names = [f"p{number}" for number in range(people) for _ in range(sum(counts))]
@@ -45,7 +45,7 @@ def test_answers_are_invariant_to_an_offset_of_person_and_population(seed, refer
 
 @pytest.mark.parametrize("reference", ["mean", "balanced", "neutral"])
 def test_the_population_hardly_matters_with_many_photographs(reference):
-    """The population has the weight of half a photograph, so an offset hardly matters at 3,000."""
+    """The population has the weight of half a photograph, so its offset hardly matters."""
     responses, labels, people = made(0, counts=(1000, 1000, 1000))
     known = labels == 1
     found = answers(responses, people, reference, known)

@@ -30,7 +30,7 @@ def batch():
 
 
 def prepared(*, freeze=(), accumulate=1, average=0.0, **backbone):
-    """The compiled update with plain gradient descent, and the initial state."""
+    """The compiled update with plain gradient descent, the initial state, and the evaluation."""
     tasks = {"emotion": make("emotion", classes=["a", "b"], augment={})}
     network = Network(Backbone(**BACKBONE, **backbone), tasks, rngs=nnx.Rngs(0))
     graphdef, parameters, statistics = split_network(network)
@@ -55,7 +55,7 @@ def moved(before, after):
 
 @pytest.fixture(scope="module")
 def frozen_batchnorm(batch):
-    """The state before and after an update with frozen BatchNorm."""
+    """The state before and after an update with frozen BatchNorm, and the figures."""
     update, state, _ = prepared(frozen_batchnorm=True)
     return state, *update(state, batch)
 
@@ -112,7 +112,7 @@ def test_the_average_follows_the_parameters_and_is_evaluated(batch):
 
 
 def two_tasks(inputs_of="", mixup=0.0):
-    """Update and evaluation of emotion and verification on one backbone without dropout."""
+    """Update, initial state and evaluation of emotion and verification on one backbone."""
     tasks = {
         "emotion": make("emotion", classes=["a", "b"], augment={"flip": 0.5}, mixup=mixup),
         "verification": make("verification", augment={}, inputs_of=inputs_of),

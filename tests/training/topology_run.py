@@ -4,7 +4,8 @@
 
 Each RUN is NAME:DEVICES:FSDP:STEPS[:from=OTHER][:term][:kill] and trains in FOLDER/NAME on DEVICES
 devices, optionally from the checkpoints of another run, with SIGTERM to process 0 after five steps,
-or with SIGKILL to process 1. Process 0 writes NAME.npz: every leaf of the last state, every loss.
+or with SIGKILL to process 1. Process 0 writes every leaf of the last state and every loss to
+NAME.npz.
 """
 
 import os

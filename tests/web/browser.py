@@ -27,7 +27,7 @@ class Browser:
     """A browser with one page, for use in a `with` block.
 
     Attributes:
-        complaints: messages of the console, and exceptions.
+        complaints: the messages in the console, and exceptions.
         requests: the addresses that the page requested.
     """
 
@@ -70,7 +70,7 @@ class Browser:
         os.close(self._from)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The result of a command."""
+        """Sends a command of the DevTools protocol; returns its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters, **self._session}
         os.write(self._to, json.dumps(message).encode() + b"\0")
@@ -84,7 +84,7 @@ class Browser:
     def open(
         self, address: str, width: int = 1280, height: int = 900, *, dark: bool = False
     ) -> None:
-        """Opens a page in a window of that size."""
+        """Opens a page in a window of `width` x `height` pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
@@ -96,7 +96,7 @@ class Browser:
         self.until("!window.left && document.readyState === 'complete'")
 
     def value(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
+        """Evaluates a JavaScript expression in the page; returns its value."""
         result = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -111,13 +111,13 @@ class Browser:
             time.sleep(0.1)
 
     def choose(self, file: Path, selector: str = "#file") -> None:
-        """Gives a file to an input of the page."""
+        """Chooses a file in the input element that `selector` names."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
     def click(self, selector: str) -> None:
-        """Clicks an element."""
+        """Clicks the element that `selector` names."""
         self.value(f"document.querySelector({selector!r}).click()")
 
     def screenshot(self, path: Path) -> None:
@@ -126,7 +126,7 @@ class Browser:
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def _next(self, deadline: float) -> dict[str, Any]:
-        """The next message; events are recorded."""
+        """Reads the next message; console messages, exceptions and requests are recorded."""
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._from], [], [], max(0, deadline - time.monotonic()))
             part = os.read(self._from, 1 << 20) if ready else b""

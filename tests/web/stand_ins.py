@@ -49,7 +49,7 @@ class Brightness(Recogniser):
 
 
 def application(recogniser: Recogniser | None = None, *, every_s: float = 0.0, **limits: float):
-    """The application with a stand-in; `limits` are those of `Limits`."""
+    """The application, by default with a stand-in; `limits` sets fields of `Limits`."""
     all_limits = {"upload_bytes": 10_000_000, "video_s": 600.0} | limits
     facts = {"model": "stand-in", "measured": None}
     return make_app(

@@ -43,7 +43,7 @@ def clip(tmp_path_factory) -> bytes:
 
 @pytest.fixture
 def temporary(tmp_path, monkeypatch) -> Path:
-    """The folder for temporary files."""
+    """A new folder that replaces the one for temporary files."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -303,7 +303,7 @@ def test_on_other_systems_than_linux_a_video_is_deleted_afterwards(clip, tempora
 
 
 class Running:
-    """A server in a thread."""
+    """A server in a thread, for use in a `with` block."""
 
     def __init__(self, app) -> None:
         self.listener = server.listen(0)
@@ -322,7 +322,7 @@ class Running:
         self.thread.join(20)
 
     def connection(self, address, size) -> socket.socket:
-        """A connection that has sent the head of a request."""
+        """A connection on which the head of a request with a body of `size` bytes was sent."""
         made = socket.create_connection(("127.0.0.1", self.port), timeout=20)
         head = f"POST {address} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
         made.sendall(f"{head}Content-Length: {size}\r\n\r\n".encode())
@@ -330,7 +330,7 @@ class Running:
 
 
 def open_videos() -> int:
-    """The number of open files without a name in this process."""
+    """The number of deleted temporary files that this process still has open."""
     links = []
     for entry in Path("/proc/self/fd").iterdir():
         try:

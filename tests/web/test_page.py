@@ -35,7 +35,7 @@ needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 
 
 class Served(NamedTuple):
-    """A running `serve`, and where its messages go."""
+    """The address and the process of a running `serve`."""
 
     address: str
     process: subprocess.Popen[str]
@@ -102,7 +102,7 @@ def predicted(media, tmp_path_factory) -> dict[str, pd.DataFrame]:
 
 
 def post(address: str, file: Path) -> list[dict]:
-    """The lines of the answer to a file."""
+    """Sends a file; returns the lines of the answer."""
     request = urllib.request.Request(address, data=file.read_bytes())
     with urllib.request.urlopen(request, timeout=120) as response:
         return [json.loads(line) for line in response.read().splitlines()]
@@ -158,7 +158,7 @@ def test_errors_of_serve_are_one_line(monkeypatch):
 
 @needs_browser
 class TestPage:
-    """Tests of the page in a browser."""
+    """The page shows the answers of the server, and requests nothing from other hosts."""
 
     @pytest.fixture(scope="class")
     def browser(self, tmp_path_factory, media):
@@ -171,7 +171,7 @@ class TestPage:
 
     @pytest.fixture
     def page(self, browser, served):
-        """Opens the page in a language and gives it a file."""
+        """A function that opens the page in a language and waits for its answer to a file."""
         browser.complaints.clear()
         browser.requests.clear()
 
