@@ -102,7 +102,10 @@ def main() -> None:
 
 
 def draw_all(folder: Path, clips: int) -> Path:
-    """Writes clips, every eighth of them without a person, a damaged video and a text file."""
+    """Writes clips, every eighth of them without a person, a damaged video and a text file.
+
+    The text file has the suffix of a video. Returns `folder`.
+    """
     draw(folder, clips, SHAPE, scene_every=8)
     content = (folder / "000.mp4").read_bytes()
     (folder / "damaged.mp4").write_bytes(content[: len(content) * 2 // 3])
@@ -112,7 +115,7 @@ def draw_all(folder: Path, clips: int) -> Path:
 
 @dataclass
 class Run:
-    """One run of the stage `extract`: its workdir, its command and its processor time."""
+    """A run of the stage `extract` with its workdir, its command and its processor time."""
 
     name: str
     folder: Path
@@ -151,7 +154,7 @@ class Run:
             raise SystemExit(f"error: exit code {code}, see {self.folder.with_suffix('.log')}")
 
     def frames_per_s(self) -> float:
-        """Frames per second after as many videos as there are workers have been finished."""
+        """Frames per second from the time when as many videos were finished as there are workers."""
         shards = [(f.stat().st_mtime, f) for f in self.folder.glob("shards/[!.]*/stats.json")]
         # Videos without a frame take no time.
         ends = sorted((at, read_json(f)["frames"]) for at, f in shards if read_json(f)["frames"])

@@ -241,7 +241,7 @@ def commit(revision: str, folder: Path) -> str:
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """Processors, devices, Python and version of JAX (without JAX, of all packages), as text."""
+    """Describes a machine by CPU cores, devices, Python, and JAX or otherwise all packages."""
     devices = sorted({one.partition(":")[0] for one in environment.get("devices", ())})
     packages = environment["packages"]
     versions = {"jax": packages["jax"]} if "jax" in packages else packages
@@ -296,7 +296,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def real_people() -> str:
-    """The table of README.md, with a row per set and a column per method, and the leads."""
+    """The table of README.md, a row per set and a column per method, and the lead over HOG."""
     sets = {name: read(name) for name in REAL}
     lines = [["held-out people", *(f"{METHODS[method][0]}" for method in METHODS)]]
     for name, result in sets.items():
@@ -311,7 +311,7 @@ def real_people() -> str:
 
 
 def real_people_fa() -> str:
-    """The table and the leads of `real_people` in Persian, for README.fa.md."""
+    """The text of `real_people` in Persian, for README.fa.md."""
     sets = {name: read(name) for name in REAL}
     lines = [["افراد آزمون", *(METHODS[method][1] for method in METHODS)]]
     for name, result in sets.items():
@@ -417,7 +417,7 @@ def cell(
     to: str = "to",
     missing: str = "not measured",
 ) -> str:
-    """The accuracy in percent, with its interval for the first method; `missing` without one."""
+    """The accuracy in percent, for the first method with its interval; `missing` if unknown."""
     if method not in result.methods:
         return missing
     accuracy = result.methods[method].accuracy

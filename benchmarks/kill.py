@@ -2,10 +2,10 @@
 
     python -m benchmarks kill --config=configs/demo.py --reference=work/demo --workdir=work/killed
 
-`reference` is an uninterrupted run of the same config. Sends SIGKILL to the whole process group at
-a random moment of each step, not in the first second (a step that ends earlier is not interrupted),
-starts the pipeline again, and finally compares the tables of all steps and the measures. Prints one
-row per step; the exit code is 1 if anything differs.
+`--reference` is the workdir of an uninterrupted run of the same config. Sends SIGKILL to the whole
+process group at a random moment of each step, not in the first second (a step that ends earlier is
+not interrupted), starts the pipeline again, and finally compares the tables of all steps and the
+measures. Prints one row per step; the exit code is 1 if anything differs.
 """
 
 from __future__ import annotations

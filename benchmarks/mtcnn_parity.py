@@ -126,7 +126,8 @@ def match(expected: list[dict], faces: Faces) -> list[tuple[float, float, float]
     """Compares each pair of matching faces, whose IoU is above 0.5.
 
     Returns:
-        IoU, absolute difference of the scores, and largest distance of landmarks in pixels.
+        For each pair the IoU, the absolute difference of the scores, and the largest distance of
+        landmarks in pixels.
     """
     if not expected or not len(faces):
         return []

@@ -15,10 +15,10 @@ clips (5 frames/s, 480 pixels high):
 Each video is measured unchanged ("plain"), without about a tenth of the faces and, if it shows two
 people at once, without one of them for 2.4 s ("missed"), and with another size (0.4 to 1) and light
 (gain 0.6 to 1.3, gamma 0.7 to 1.4) in each shot ("changed"). The starter's detector finds the
-faces. Prints, by kind: the videos with the right number of people; how often a person's number
-changes (identity swaps); the faces with the right number, by the best match of numbers and people;
-the faces without a number; and the first three also for tracks alone, without the comparison of
-appearances. False detections that get a number count as people.
+faces. Prints, by kind and variant: the videos with the right number of people; how often a person's
+number changes (identity swaps); the faces with the right number, by the best match of numbers and
+people; the faces without a number; and the first three also for tracks alone, without the
+comparison of appearances. False detections that get a number count as people.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def make(clips: list[Clip], rng: np.random.Generator, changed: bool) -> Iterator
 
 
 def shot(parts: list[tuple[Clip, int]], rng: np.random.Generator, changed: bool) -> Shot:
-    """Shows parts of clips side by side; with `changed`, in another size and lighting."""
+    """The frames of parts of clips, side by side; with `changed`, in another size and light."""
     size, levels = 1.0, np.arange(256, dtype=np.uint8)
     if changed:
         gain, gamma, size = rng.uniform(0.6, 1.3), rng.uniform(0.7, 1.4), rng.uniform(0.4, 1.0)

@@ -58,7 +58,7 @@ class Worker:
     boxes: dict[str, Boxes] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Starts the process, and waits until the package is loaded; then `version` names it."""
+        """Starts the process; waits until the package is loaded, and stores its `version`."""
         self._process = subprocess.Popen(
             [self.python, __file__, "--serve", self.name, f"--min-face={self.min_face or 0}"],
             stdin=subprocess.PIPE,
@@ -206,7 +206,7 @@ def fer_jax_predict() -> tuple[Predict, str]:
 
 
 def fer_predict(name: str, min_face: int | None) -> tuple[Predict, str]:
-    """A function that finds boxes in a video with `fer`, and the name with the version."""
+    """A function that finds boxes in a video with `fer`, and the package's name and version."""
     import cv2
 
     mtcnn = name.endswith("(MTCNN)")

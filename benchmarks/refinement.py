@@ -156,8 +156,8 @@ def collect_more(folders: list[Path], target: Path) -> None:
 def part(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """A random square of a picture, resized to a side of SIDE pixels.
 
-    Before, its side is between a tenth of the picture's shorter side, or 96 pixels if that is more,
-    and the whole shorter side.
+    The side before resizing is at most the picture's shorter side, and at least a tenth of it and,
+    if the picture is that large, 96 pixels.
     """
     shorter = min(image.shape[:2])
     side = int(np.exp(rng.uniform(np.log(min(shorter, max(shorter / 10, 96))), np.log(shorter))))

@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def plan(count_inputs: int, count_kills: int, seed: int) -> list[Unit]:
-    """All units: inputs of each part, then kills of each stage, as the arguments determine."""
+    """All units: inputs of each part, then kills of each stage; always the same for a `seed`."""
     units = []
     shares = {name: part.share for name, part in PARTS.items()}
     for name, count in split(count_inputs, shares).items():

@@ -224,7 +224,7 @@ TABLES = ("photographs.parquet", "manifest.parquet")
 
 
 def repeated(images: np.ndarray, count: int) -> np.ndarray:
-    """Each image in consecutive rows, about `count` in all, so that halves share at most one."""
+    """Repeats each image in consecutive rows, so that the halves share at most one image."""
     return np.repeat(images, max(1, count // len(images)), axis=0)
 
 
@@ -232,7 +232,7 @@ def repeated(images: np.ndarray, count: int) -> np.ndarray:
 
 
 def puzzles(images: np.ndarray, task: Jigsaw, probe: Probe, *, seed: int) -> Problems:
-    """Measures training puzzles under each possible permutation; also returns the correct ones."""
+    """The measurements of training puzzles for each permutation, and the correct permutations."""
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     described, answers = [], []
     for number, start in enumerate(range(0, len(images), CHUNK)):
@@ -328,7 +328,7 @@ SEES = {borders: "borders of tiles", tints: "colours of tiles", shifts: "shifts 
 
 
 def rotations(images: np.ndarray, task: Rotation, seed: int) -> Problems:
-    """Measures the outermost pixels of rotated images for each turn; also returns the answers."""
+    """The measurements of the outermost pixels for each turn, and the correct turns."""
     described, answers = [], []
     prepare = jax.jit(functools.partial(task.prepare, train=True))
     for number, start in enumerate(range(0, len(images), CHUNK)):
@@ -349,7 +349,7 @@ def rotations(images: np.ndarray, task: Rotation, seed: int) -> Problems:
 
 
 class joint_normalisation:  # noqa: N801
-    """Makes the task normalise each tile over all channels together, in a `with` block."""
+    """In a `with` block, jigsaw tiles are normalised over all channels together."""
 
     def __enter__(self) -> None:
         self._own, jigsaw.normalised = jigsaw.normalised, self.normalised
@@ -387,7 +387,7 @@ class Sideways(Augment):
 
 
 def solved(problems: Problems, penalty: float = 1e-3) -> float:
-    """The accuracy of a conditional logit on the second half, fitted on the first half."""
+    """The accuracy on the second half of the problems of a logit that is fitted on the first."""
     described, answers = problems
     half = len(answers) // 2
     inputs = described - described.mean(1, keepdims=True)  # only differences of answers count

@@ -6,7 +6,7 @@ r"""Prepares real faces for the study of pretext tasks: an unlabelled pool, and 
     python launch.py --config=configs/photographs.py --config.photos=STUDY/choosing.csv \
         --config.aligned=True --workdir=STUDY/choosing
 
-`fer2013` is a workdir of the stage `photographs` (benchmarks/fer2013.py), `clips` an optional
+`--fer2013` is a workdir of the stage `photographs` (benchmarks/fer2013.py), `--clips` an optional
 workdir of `extract` or `refine`. Writes
 
     STUDY/pool/manifest.parquet   faces of fer2013's split `train` and of the clips, for pretraining

@@ -34,7 +34,7 @@ def test_both_languages_have_the_same_keys_and_placeholders():
 
 
 def test_every_text_is_used():
-    """The code contains its key, or the beginning of a key that is completed, such as "fact."."""
+    """The code contains the key of each text, or the beginning of keys, such as "fact."."""
     sources = "".join(
         path.read_text("utf-8")
         for path in PACKAGE.rglob("*")

@@ -42,7 +42,7 @@ class Reference:
 
     Attributes:
         before: the files that the stage may write, before the run.
-        after: the same at its end.
+        after: these files after the run.
         varying: the names of files that may differ between uninterrupted runs, for example since
             they contain times.
         seconds: from the start of the process to its end.

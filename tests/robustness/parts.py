@@ -891,7 +891,10 @@ def _number(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """Inputs, their check, their number among 5,000 inputs, and whether models are real."""
+    """A strategy for inputs, the check of an input, and the number of inputs among 5,000.
+
+    `real_models`: whether models are loaded, instead of stand-ins.
+    """
 
     strategy: st.SearchStrategy[Any]
     check: Callable[[Path, Any], None]

@@ -1,4 +1,4 @@
-"""`remove` deletes nothing outside the photographs' folder, and says what it cannot delete."""
+"""`remove` deletes no photographs outside their folder, and names what it cannot delete."""
 
 import pytest
 

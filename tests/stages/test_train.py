@@ -1,4 +1,4 @@
-"""A training with probes: figures, the times at which they are recorded, final pictures."""
+"""A training records the figures of probes at each evaluation, and draws pictures at its end."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Three training steps from given weights in float64, whose results golden/training_steps.npz has.
+"""Three training steps from given weights in float64, for golden/training_steps.npz.
 
     python -m tests.training.golden_step
 

@@ -1,4 +1,4 @@
-"""Learning curves show every figure of every step."""
+"""Learning curves show the figures of all recorded steps."""
 
 import json
 
