@@ -154,7 +154,7 @@ class Run:
             raise SystemExit(f"error: exit code {code}, see {self.folder.with_suffix('.log')}")
 
     def frames_per_s(self) -> float:
-        """Frames per second from the time when as many videos were finished as there are workers."""
+        """Frames per second since as many videos were finished as there are workers."""
         shards = [(f.stat().st_mtime, f) for f in self.folder.glob("shards/[!.]*/stats.json")]
         # Videos without a frame take no time.
         ends = sorted((at, read_json(f)["frames"]) for at, f in shards if read_json(f)["frames"])

@@ -121,7 +121,7 @@ def test_persian_labels_have_glyphs():
 
 
 def likeness(shown: np.ndarray, word: np.ndarray) -> float:
-    """The highest correlation of a drawn word with a place in a picture; 1: perfect match."""
+    """The highest correlation of a drawn word with a place in a picture; 1 is a match."""
     grey = cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY)
     return float(cv2.matchTemplate(grey, word, cv2.TM_CCOEFF_NORMED).max())
 

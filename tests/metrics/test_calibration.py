@@ -8,7 +8,7 @@ from tests.metrics.simulation import LABELS, from_table, simulate
 
 
 def overconfident(rows=4000, temperature=0.4, classes=4, seed=0):
-    """Calibrated probabilities sharpened by `temperature`, and labels drawn before that."""
+    """Probabilities sharpened by `temperature`, and labels drawn from the unsharpened ones."""
     rng = np.random.default_rng(seed)
     calibrated_rows = rng.dirichlet(np.ones(classes), rows)
     truth = np.array([rng.choice(classes, p=row) for row in calibrated_rows])
