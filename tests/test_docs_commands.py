@@ -1,6 +1,6 @@
 """Every documented command is accepted as it is written, and run by a test if possible.
 
-`tests/documented.py` finds the commands of all Markdown files and of the docstrings of configs and
+`tests/documented.py` finds the commands of the Markdown files and of the docstrings of configs and
 benchmarks. The tables below say which test runs each program on small inputs, mostly with other
 flags than the documented ones, or why none can. A new program needs a row; a row of a program that
 is no longer documented is an error.

@@ -24,7 +24,7 @@ def examples() -> list[str]:
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    """The output of each example, and what they wrote to standard error together."""
+    """The output of each example, and what all examples wrote to standard error."""
     folder = tmp_path_factory.mktemp("notebook")
     write_image(folder / "holiday" / "ann.jpg", photograph(3, "happy", 0, SIZE))
     write_clip(folder / "holiday" / "clip.mp4", 5, "neutral", 0, 3, 2, SIZE)

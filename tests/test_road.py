@@ -151,7 +151,7 @@ FIGURES = {
 
 
 class Stages:
-    """Stand-ins for the stages of a pipeline, which record the configs of their steps."""
+    """Replaces the stages of a pipeline, and records the config of each step."""
 
     def __init__(self, applicable):
         self.applicable, self.ran = applicable, {}

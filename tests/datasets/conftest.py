@@ -55,7 +55,7 @@ def _negative(root: Path, video: str, frame: int) -> dict[str, object]:
 
 @pytest.fixture
 def extracted(tmp_path: Path) -> Path:
-    """Ten videos with four faces each, one of which is removed, and two non-faces each."""
+    """Ten videos, each with four faces, one of them removed, and with two non-faces."""
     root = tmp_path / "extract"
     faces = [_face(root, video, frame) for video in VIDEOS for frame in FRAMES]
     negatives = [_negative(root, video, frame) for video in VIDEOS for frame in (0, 1)]

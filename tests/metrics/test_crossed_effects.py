@@ -42,7 +42,10 @@ def test_the_interval_covers_a_gain_of_zero(seeds, people, of_seeds, of_people, 
 
 
 def test_the_interval_agrees_with_a_worked_example():
-    """With mean squares of 12 (seeds), 4 (people) and 1 (residual), the mean has variance 15 / 6."""
+    """The mean squares are 12 (seeds), 4 (people) and 1 (residual).
+
+    The variance of the mean is therefore (12 + 4 - 1) / 6.
+    """
     effects = np.array([[-1.0], [1.0]]) * 2**0.5 + np.array([[-1.0, 0.0, 1.0]]) * 2**0.5
     rest = np.array([[1.0, -2.0, 1.0], [-1.0, 2.0, -1.0]]) / 6**0.5
     found = crossed_effects.gain(effects + rest + 3.0)

@@ -61,7 +61,7 @@ def lay_out(layout, root, output):
 
 
 def own(digests):
-    """The digests without the files of the removed person, tables, JSON and contact sheets."""
+    """The digests except those of the removed person's files, tables, JSON and contact sheets."""
     tables = (".csv", ".parquet", ".json", ".jsonl")
     return {
         path: digest

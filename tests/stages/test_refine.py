@@ -517,7 +517,7 @@ def test_the_starter_needs_no_trained_verifier_and_no_labelled_crops(tmp_path, m
 def test_for_a_verifier_of_other_videos_all_confident_detections_count(
     tmp_path, videos, monkeypatch
 ):
-    """They count also outside the test split of the verifier's training."""
+    """All confident detections count, also outside the test split of the verifier's training."""
     extract, _ = videos
     other = write_extract(tmp_path / "other", [(60 + i, 0.995) for i in range(30)])
     data = verify_config.get_config().data
