@@ -47,7 +47,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=1e9, help="no kill starts later")
+    parser.add_argument(
+        "--minutes", type=float, default=1e9, help="minutes after which no kill starts"
+    )
     parser.add_argument("--longest", type=float, default=1.5, help="seconds (see above)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stand-in", action="store_true", help="replace the networks (see above)")
