@@ -186,8 +186,8 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
         if table["photo"].duplicated().any():
             twice = table["photo"][table["photo"].duplicated()].iloc[0]
             raise UserError(
-                f"cross_set: both sets contain a photograph with the id {twice}; rename the person in "
-                f"one of them, and run the stage photographs on it again"
+                f"cross_set: both sets contain a photograph with the id {twice}; rename the person "
+                f"in one of them, and run the stage photographs on it again"
             )
     return LabelledPhotographs(table, config.image_size, records, left_out)
 

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from fer_jax.faces.alignment import align
+from fer_jax.faces.alignment import align, crop_outline
 
 _SIDE, _CELLS, _BINS = 64, 8, 8  # pixels, cells per side, orientations in 180 degrees
 _ROWS = 5  # of 7 rows of blocks: the mouth, which moves most, is below them
 _MOST = 0.2  # largest share of a block's length in one value; limits single strong edges
 _FLAT = 1e-3  # grey levels
+_SURROUNDINGS = 0.25  # margin around the face, in sides of the aligned face
 
 
 def describe(
@@ -32,7 +33,8 @@ def describe(
     Raises:
         ValueError: all landmarks are at the same point.
     """
-    grey = cv2.cvtColor(align(image, landmarks, _SIDE, 0.0), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    face = align(*_surroundings(image, landmarks), _SIDE, 0.0)
+    grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
     across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=1)
     down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=1)
     strength, angle = cv2.cartToPolar(across, down)
@@ -53,6 +55,20 @@ def describe(
 def difference(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:
     """1 minus the cosine similarity of two descriptions or averages of them: 0 (the same) to 1."""
     return 1 - float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-9))
+
+
+def _surroundings(
+    image: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "5 2"]
+) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, "5 2"]]:
+    """The part of the image that `align` needs, and the landmarks in it.
+
+    `align` shrinks all that it is given, which takes milliseconds for a large image.
+    """
+    corners = crop_outline(landmarks, _SURROUNDINGS)
+    limits = np.array(image.shape[1::-1])
+    x0, y0 = np.clip(np.floor(corners.min(0)), 0, limits - 1).astype(int)
+    x1, y1 = np.clip(np.ceil(corners.max(0)), (x0 + 1, y0 + 1), limits).astype(int)
+    return image[y0:y1, x0:x1], landmarks - (x0, y0)
 
 
 def _blocks(cells: Float[np.ndarray, "c c b"]) -> Float[np.ndarray, " n"]:
