@@ -574,10 +574,10 @@ class Reader:
         alone = {person for person, answer in pairs if not answer.reference_faces}
         if alone:
             console.warn(
-                f"people without a reference of their own: {len(alone)} of {len(set(people))}, "
-                f"since {least_faces(recogniser.reference)} or more reference faces are needed; "
-                "they are compared with the average person, and their answers are less accurate "
-                "(column reference_faces is 0)"
+                f"{len(alone)} of {len(set(people))} people have no reference of their own, which "
+                f"needs {least_faces(recogniser.reference)} or more faces; they are compared with "
+                "the average person, and their answers are less accurate (column reference_faces "
+                "is 0)"
             )
         self.others = sum(sighting.others for sighting in sightings)
         keys = [(source.name, index) for source, index, _ in seen]
