@@ -112,7 +112,10 @@ def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
             {"linearsvc__C": PENALTIES},
             cv=GroupKFold(5, shuffle=True, random_state=0),
         ).fit(inputs[train], targets[train], groups=people[train])
-        values = np.exp(search.decision_function(inputs[test]))
+        decisions = search.decision_function(inputs[test])
+        if decisions.ndim == 1:  # of two emotions, the second one's alone
+            decisions = np.stack([-decisions, decisions], axis=1)
+        values = np.exp(decisions)
         scores[found[test]] = values / values.sum(1, keepdims=True)
     return scores
 

@@ -258,8 +258,9 @@ def without_face(run: dict[str, Any], main: dict[str, Any]) -> str:
     """A note on the photographs without a face; "" if the main method has the same number."""
     if run["no_face"] == main["no_face"]:
         return ""
-    some = count(round(run["no_face"]), "photograph")
-    return f"it finds no face in {some}, which count as errors"
+    number = round(run["no_face"])
+    errors = "which counts as an error" if number == 1 else "which count as errors"
+    return f"it finds no face in {count(number, 'photograph')}, {errors}"
 
 
 def read(name: str) -> Result:

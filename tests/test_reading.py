@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +241,34 @@ def test_reading_needs_no_flags_and_leaves_no_files(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[1] == "1.0" and not done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_batches_are_analysed_at_the_same_time():
+    both_started = threading.Barrier(2, timeout=20)
+
+    class Together(Stub):
+        def __call__(self, pictures):
+            both_started.wait()
+            return super().__call__(pictures)
+
+    pictures = [Picture(str(count), grey(count)) for count in (1, 3, 0, 2, 2, 1, 1, 4)]
+    found = list(Reader(Together(), pictures, batch=2))
+    assert [len(one.analysis.faces) for one in found] == [1, 3, 0, 2, 2, 1, 1, 4]
+
+
+def test_batches_of_one_frame_are_answered_before_the_next_frame_is_read():
+    shown = []
+
+    class Live:
+        name, prefix, moving = "camera", "", True
+
+        def frames(self):
+            for index in range(3):
+                shown.append(index)
+                yield Frame(index, index / 10, grey(1))
+
+        def expected(self):
+            return None
+
+    frames = iter(Reader(Stub(), [Live()], batch=1))
+    assert [(next(frames).frame.index, len(shown)) for _ in range(3)] == [(0, 1), (1, 2), (2, 3)]
