@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-"""The five points of a face in their order; left and right as the viewer sees them."""
+"""The five landmarks of a face in their order; left and right are those of the viewer."""
 # Positions of the landmarks in a crop without margin, (x, y) in units of its side. This is the
 # 112-pixel template of ArcFace (Deng et al. 2019, arXiv:1801.07698), on which most face models are
 # trained. Left is the viewer's left.
@@ -58,7 +58,10 @@ def align(
 
 
 def template_points(size: int, margin: float) -> Float[np.ndarray, "5 2"]:
-    """The template's points (x, y) in a crop of `size` pixels, with pixel centres at integers."""
+    """The template's points (x, y) in pixels of a crop by `align` with `size` and `margin`.
+
+    Pixel centres are at integers.
+    """
     return (TEMPLATE + margin) / (1 + 2 * margin) * size - 0.5
 
 
@@ -89,7 +92,7 @@ def similarity(
 
 
 def crop_outline(landmarks: Float[np.ndarray, "5 2"], margin: float) -> Float[np.ndarray, "4 2"]:
-    """The corners (x, y) of the square that `align` crops, in pixels of the image."""
+    """The corners (x, y), in image pixels, of the square that `align` crops with `margin`."""
     to_crop = similarity(landmarks, template_points(1, margin) + 0.5)
     back = cv2.invertAffineTransform(to_crop)
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]], np.float64)

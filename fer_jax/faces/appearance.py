@@ -1,4 +1,4 @@
-"""The appearance of a face as a short vector, to distinguish the few people of one video."""
+"""The appearance of a face as a vector, to distinguish the few people of one video."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ def describe(
         image: uint8 [H, W, 3] RGB.
         landmarks: (x, y) in pixels, as in `Faces.landmarks`.
 
+    Returns:
+        float32 [1120].
+
     Raises:
         ValueError: all landmarks are at the same point.
     """
@@ -53,7 +56,10 @@ def describe(
 
 
 def difference(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:
-    """1 minus the cosine similarity of two descriptions or averages of them: 0 (the same) to 1."""
+    """1 minus the cosine similarity of two descriptions, or of averages of descriptions.
+
+    The result is between 0, for equal ones, and 1.
+    """
     return 1 - float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-9))
 
 
@@ -62,7 +68,7 @@ def _surroundings(
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, "5 2"]]:
     """The part of the image that `align` needs, and the landmarks in it.
 
-    `align` shrinks all that it is given, which takes milliseconds for a large image.
+    `align` may shrink the whole image that it is given, which takes milliseconds for a large one.
     """
     corners = crop_outline(landmarks, _SURROUNDINGS)
     limits = np.array(image.shape[1::-1])

@@ -20,7 +20,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces.video import Frame
 
 _TITLE = "fer_jax (q ends)"
-_MISSES = 30  # frames that a camera may fail to give, one after the other
+_MISSES = 30  # attempts in a row without a picture, after which a camera has failed
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,8 @@ class Camera:
     def frames(self) -> Iterator[Frame]:
         """Yields frames until `end` is called or the camera fails, as when it is unplugged.
 
-        The time of the first frame is 0. The camera has failed after 30 attempts without a picture.
+        The time of the first frame is 0. The camera has failed after 30 attempts in a row without a
+        picture.
 
         Raises:
             UserError: there is no such camera, another program uses it, or it delivers no picture.

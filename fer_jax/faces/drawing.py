@@ -35,10 +35,10 @@ _DARK: Colour = (16, 20, 28)
 _PLATE = (*_DARK, 224)  # lets a little of the picture through
 _TRACK: Colour = (70, 76, 88)
 _WITHHELD: Colour = (128, 134, 146)
-_SMALLEST_SIDE = 360  # pixels; text on anything smaller is unreadable, so it is enlarged
+_SMALLEST_SIDE = 360  # pixels; text on smaller pictures is unreadable, so they are enlarged
 _LARGEST_FACTOR = 8
 _LONGEST_SIDE = 4000  # pixels; nothing is enlarged beyond it
-_WIDEST = 4  # times the height, of a picture in a row
+_WIDEST = 4  # largest width of a picture in a row, in units of its height
 _PAPER: Colour = (250, 250, 248)
 _PRINT: Colour = (34, 38, 46)
 
@@ -56,24 +56,24 @@ def annotate(
     """Draws the box of each face, and a plate with its most probable class and a bar per class.
 
     A plate is placed next to its face, where it covers no faces and no earlier plates. If there is
-    no room for the full plate, a small one with unlabelled bars replaces it, where it covers as
-    little of them as possible.
+    no room for the full plate, a small one with unlabelled bars is drawn instead, where it covers
+    as little of the faces and earlier plates as possible.
 
     Args:
         image: RGB.
         boxes: (x0, y0, x1, y1) in pixels of `image`.
-        probabilities: rows that sum to 1, in the order of `labels`.
+        probabilities: one row per face, which sums to 1, with the classes in the order of `labels`.
         labels: the class names.
         answered: which faces have an answer; the others get a grey box, and "withheld" instead of a
             class. None: all have one.
-        people: the number of each person, shown first on the plate; 0 for a face without a number.
-            None: no numbers.
+        people: the number of the person to whom each face belongs, shown first on the plate; 0 for
+            a face without a number. None: no numbers.
         words: the language of the plates; they are mirrored for a language written from right to
             left.
 
     Returns:
-        A new RGB picture of the size of `image`, or enlarged by the factor `enlargement`, which
-        depends on the size.
+        A new RGB picture of the size of `image`, or enlarged by the factor that `enlargement`
+        returns for this size.
     """
     factor = enlargement(image.shape[0], image.shape[1])
     if factor > 1:
@@ -141,7 +141,7 @@ def contact_sheet(
         columns: crops per row.
 
     Returns:
-        RGB picture.
+        An RGB picture.
 
     Raises:
         ValueError: the numbers of crops and captions differ.
@@ -208,7 +208,7 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"], *, quality: int =
         with atomic_file(path) as temporary:
             temporary.write_bytes(encoded.tobytes())
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); check the disk") from error
+        raise UserError(f"cannot write {path} ({error.strerror}); fix that, then retry") from error
 
 
 def _draw_box(

@@ -30,7 +30,7 @@ SUFFIXES = frozenset(
 )
 # Twice 8K. The detector would need gigabytes for a larger picture.
 MOST_PIXELS = 1 << 26
-_MOST_BYTES = 1 << 30  # of a file; more than MOST_PIXELS take without compression
+_MOST_BYTES = 1 << 30  # of a file; without compression, MOST_PIXELS pixels take less
 
 # The format is detected from the content, as in OpenCV. Pillow's other readers are not used, since
 # one of them passes the file to Ghostscript.
@@ -58,7 +58,7 @@ Reason = Literal["unreadable", "empty", "too_large", "not_a_picture", "not_read"
 
 
 class ImageError(UserError):
-    """A file is missing, unreadable, too large, or not a picture in a supported format.
+    """A picture is missing, unreadable, empty, too large, damaged, or in an unsupported format.
 
     Attributes:
         reason: "unreadable" (missing, no permission, not a regular file, more than 1 GiB), "empty",
@@ -123,7 +123,7 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def resize(image: UInt8[np.ndarray, "h w 3"], image_size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Resizes to a square of `image_size` pixels.
+    """Resizes an image to a square with sides of `image_size` pixels.
 
     If both sides shrink, areas are averaged, which avoids aliasing; otherwise the method is
     bilinear.

@@ -53,17 +53,18 @@ def typical_landmarks(
 ) -> Float[np.ndarray, "5 2"]:
     """The template's landmarks at a random size, in pixels.
 
-    A crop without a margin at these landmarks has 0.2 to 0.5 times the image's shorter side.
+    A crop without a margin at these landmarks has a side of 0.2 to 0.5 times the image's shorter
+    side.
     """
     return TEMPLATE * min(image_size) * rng.uniform(0.2, 0.5)
 
 
 def outline_box(landmarks: Float[np.ndarray, "5 2"], margin: float) -> Float[np.ndarray, " 4"]:
-    """The bounding box (x0, y0, x1, y1) in pixels of the square that `align` crops."""
+    """The box (x0, y0, x1, y1), in pixels, of the square that `align` crops with `margin`."""
     corners = crop_outline(landmarks, margin)
     return np.concatenate([corners.min(0), corners.max(0)])
 
 
 def touches(box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "n 4"]) -> bool:
-    """Whether a box overlaps any of the others."""
+    """Whether `box` overlaps any box of `others`."""
     return bool((intersection_over_union(box[None], others.astype(np.float64)) > 0).any())

@@ -32,7 +32,7 @@ UNKNOWN = 0
 _SAME_PERSON = 0.065  # largest difference between the means of two tracks
 _SAME_TRACK = 0.11  # largest difference between a track and its next face
 _WAIT = 5  # frames in which a new face is watched before it gets its number
-_LEAST_FACES = 3  # faces of a new person; fewer if the shot ends before
+_LEAST_FACES = 3  # faces of a new person; fewer if the shot ends earlier
 _AVERAGED = 25  # faces in the mean of a track; earlier ones fade
 _REMEMBERED_TRACKS, _REMEMBERED_PEOPLE = 5, 200
 
@@ -62,7 +62,7 @@ class _Track:
         seen: the number of frames in which it was seen.
         before: the track at the same position that was ended because this one looks different; None
             if there is none, or this track is decided.
-        beside: the other tracks in the same frames; empty once its person is known.
+        beside: the other tracks in the same frames; empty once this track's person is known.
         person: None until the person is known.
         number: the person's number, or `UNKNOWN`; None until it is decided.
     """
@@ -90,7 +90,7 @@ class _Track:
         self.last, self.last_s = look, time_s
 
     def may_be(self, person: _Person) -> bool:
-        """Whether no other track in the same frames belongs to the person."""
+        """Whether the track may belong to `person`: no track in the same frames already does."""
         return all(other.person is not person for other in self.beside)
 
 
@@ -120,7 +120,7 @@ class Numbering:
     def add(
         self, time_s: float, image: UInt8[np.ndarray, "h w 3"], faces: Faces
     ) -> Iterator[Int[np.ndarray, " n"]]:
-        """Adds the next frame; yields the numbers of the frames that are now decided, in order.
+        """Adds the next frame; yields the people's numbers in the frames decided now, in order.
 
         Args:
             time_s: the time of the frame in seconds, which may go backwards in joined recordings.
@@ -146,7 +146,7 @@ class Numbering:
         return self._decided()
 
     def close(self) -> Iterator[Int[np.ndarray, " n"]]:
-        """Ends the video; yields the numbers of the remaining frames, in order."""
+        """Ends the video; yields the people's numbers in each remaining frame, in order."""
         self._end_shot()
         return self._decided()
 
@@ -180,7 +180,8 @@ class Numbering:
     def _decide(self, tracks: Iterable[_Track]) -> None:
         """Assigns people to tracks, the most similar pairs first.
 
-        A track that resembles nobody gets a new person if it was seen often enough, else UNKNOWN.
+        A track that resembles nobody gets a new person if it was seen often enough. Otherwise, it
+        gets the person of the track that it replaced, if possible, or else UNKNOWN.
         """
         tracks = list(tracks)
         differences = [

@@ -50,8 +50,8 @@ def yaw(landmarks: Float[np.ndarray, "5 2"]) -> float:
 def perceptual_hash(crop: UInt8[np.ndarray, "h w 3"]) -> int:
     """A 64-bit hash that hardly changes with lighting, noise and compression.
 
-    Each bit says whether one of the 8 × 8 lowest frequencies of the cosine transform of the 32 × 32
-    luma is above their median, which is computed without the zero frequency (Zauner 2010,
+    The bits say which of the 8 × 8 coefficients of lowest frequency, in the cosine transform of the
+    32 × 32 luma, are above their median, which is computed without the zero frequency (Zauner 2010,
     "Implementation and benchmarking of perceptual image hash functions"). Compare hashes with
     `hash_distance`.
     """

@@ -31,7 +31,7 @@ from fer_jax.workers import WorkerPool
 
 Progress = Callable[[int], None]
 
-_WATCH_S = 2.0  # at least, between two looks at what workers have finished
+_WATCH_S = 2.0  # seconds, at least, between two checks of what workers have finished
 
 # Beam knows its other runners by their short names.
 _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
@@ -114,7 +114,7 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
         # Dask's runner also returns if it has lost the scheduler.
         names = [f"{number}.json" for number in range(len(jobs))]
         if missing := sum(not Path(folder, name).exists() for name in names):
-            raise _failed(f"it ended without {console.count(missing, 'video')}", root)
+            raise _failed(f"it ended without results of {console.count(missing, 'video')}", root)
         for name in names:
             yield counts.read(name)
 
@@ -182,8 +182,8 @@ def _engine_errors_explained(shards: Path) -> Iterator[None]:
 def _failed(reason: str, shards: Path) -> UserError:
     done = console.count(len(list(shards.glob("[!.]*/stats.json"))), "video")
     return UserError(
-        f"extract: --config.runner failed ({reason}); finished and kept: {done}; repair the "
-        f"cluster and run the same command again"
+        f"extract: --config.runner failed ({reason}); finished videos are kept (so far {done}); "
+        f"repair the cluster and run the same command again"
     )
 
 

@@ -22,8 +22,8 @@ def find_faces(images: Sequence[Image], pipeline: FacePipeline) -> list[Faces]:
     `pipeline.search` says whether large pictures are reduced, and small ones enlarged, before they
     are searched. In a reduced picture, the smallest faces to find are smaller than `min_face` by
     the same factor, but not below 20 pixels (or `min_face`, if that is less). In an enlarged
-    picture, `min_face` counts in pixels of the enlarged picture. With a `border`, pictures in which
-    no face is found are searched again with their edges extended, to find faces that fill them.
+    picture, `min_face` is in pixels of the enlarged picture. With a `border`, pictures in which no
+    face is found are searched again with their edges extended, to find faces that fill a picture.
 
     Args:
         images: uint8 [H, W, 3] RGB each, of any sizes.
@@ -62,16 +62,16 @@ def scaled(image: Image, search: Search) -> Image:
 
 
 def _check(images: Sequence[Image]) -> None:
-    wanted = "give a list of pictures, uint8 [H, W, 3] in RGB each"
+    wanted = "pass a list of pictures, each uint8 [H, W, 3] in RGB"
     if isinstance(images, np.ndarray) and images.ndim == 3:
-        raise UserError(f"one picture was given without a list: {wanted}")
+        raise UserError(f"one picture was passed without a list; {wanted}")
     if not isinstance(images, Sequence | np.ndarray) or isinstance(images, str | bytes):
-        raise UserError(f"pictures cannot be of the type {type(images).__name__}: {wanted}")
+        raise UserError(f"pictures cannot be of the type {type(images).__name__}; {wanted}")
     for number, image in enumerate(images):
         if not isinstance(image, np.ndarray):
-            raise UserError(f"picture {number} is of the type {type(image).__name__}: {wanted}")
+            raise UserError(f"picture {number} is of the type {type(image).__name__}; {wanted}")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UserError(f"picture {number} is {image.dtype} {list(image.shape)}: {wanted}")
+            raise UserError(f"picture {number} is {image.dtype} {list(image.shape)}; {wanted}")
 
 
 def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> list[Faces]:

@@ -60,8 +60,17 @@ class Job:
 class Stats(SampleCounts):
     """The counts of one video.
 
-    `source` is the size and the modification time of the file. `error` is the reason of a
-    `VideoError` or "broken", and `detail` its explanation; both are "" if nothing is wrong.
+    Attributes:
+        video: the id of the video.
+        source: size in bytes and modification time in nanoseconds of the file; [] if unreadable.
+        frames: samples, including those that could not be decoded (`failed`).
+        with_faces, without_faces: decoded samples with and without a face.
+        faces: detected faces.
+        kept: faces that were not removed.
+        negatives: crops without a face.
+        cuts: scene cuts that were detected.
+        error: the reason of a `VideoError`, or "broken"; "" if nothing is wrong.
+        detail: the explanation of the error; "" if nothing is wrong.
     """
 
     video: str
@@ -107,24 +116,24 @@ def finished(job: Job) -> Stats | None:
 def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> Stats:
     """Extracts one video into its shard, and returns its counts.
 
-    A damaged file or one that is not a video does not raise an error: the frames that can be
-    decoded are kept, and the counts say what is wrong. Any other failure leaves no shard, so that
-    the next run tries the video again: it raises an `OSError`, or is returned as counts with the
-    error "broken".
+    A file that is damaged, unreadable or not a video does not raise an error: the frames that can
+    be decoded are kept, and the counts say what is wrong. Any other failure leaves no shard, so
+    that the next run tries the video again: it raises an `OSError`, or is returned as counts with
+    the error "broken".
 
     Args:
         job: the video and the config.
         progress: called with the number of frames in each processed batch.
 
     Raises:
-        OSError: a file cannot be read or written.
+        OSError: the shard cannot be read or written.
     """
     try:
         return _extract(job, progress)
     except _FinishedElsewhereError as other:
         return other.stats
     except OSError:
-        # Its shard was renamed, or this one deleted, by a worker that did the same.
+        # If another worker has finished this video, this shard cannot be renamed, or was deleted.
         if (stats := finished(job)) is None:
             raise
         return stats
@@ -211,7 +220,8 @@ class _ShardWriter:
     def add(self, frame: Frame, candidates: Faces) -> None:
         """Adds a frame with its faces and the candidates that the detector rejected.
 
-        `candidates` contains both, with scores above the lower of the threshold and the floor.
+        `candidates` contains both, with scores above O-Net's threshold or `negatives.floor`,
+        whichever is lower.
         """
         is_face = candidates.scores > self._job.config.detector.thresholds[2]
         faces = candidates.take(is_face)

@@ -39,9 +39,9 @@ class Skips:
     def each(self, name: str, what: str = "") -> Iterator[None]:
         """Converts an exception in the block to a skip of the source `name`.
 
-        Exceptions that are not caused by the source are not converted, such as those of a full or
-        read-only disk, an invalid output or an interruption. `what` names the part that failed; ""
-        is the whole source.
+        Exceptions with another cause, such as a full or read-only disk, an invalid output or an
+        interruption, are not converted. `what` names the part of the source that is skipped if the
+        block fails; "" means the whole source.
         """
         try:
             yield
@@ -78,7 +78,7 @@ def _is_caused_by_source(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, VideoError):
-        return f"{error.reason}: {error.detail}"
+        return f"{error.reason} ({error.detail})"
     if isinstance(error, UserError):
         return str(error)
     return f"{type(error).__name__}: {error}"

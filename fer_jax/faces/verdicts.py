@@ -115,8 +115,8 @@ def doubt_of_sources(test: Scored | None, fewest: int) -> str:
     if count >= fewest:
         return ""
     return (
-        f"its test split has faces from {count} sources, fewer than min_test_sources={fewest} "
-        "(train it on more videos)"
+        f"the number of sources with faces in its test split is {count}, less than "
+        f"min_test_sources={fewest} (train it on more videos)"
     )
 
 

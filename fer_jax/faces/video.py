@@ -261,14 +261,17 @@ class _Grid:
         return True
 
     def fails(self, time_s: float | None) -> None:
-        """Records a frame that could not be decoded; another frame of its cell may replace it."""
+        """Records a frame that could not be decoded; another frame of its cell may replace it.
+
+        `time_s` is None if its presentation time is unknown.
+        """
         if not self._every_s or self._origin is None or time_s is None:
             self._failed_frames += 1
         elif self._cell(time_s) not in self._recent:
             self._failed.add(self._cell(time_s))
 
     def ends(self, last_s: float, declared_s: float, fps: float) -> None:
-        """Records that the last frame ends at `last_s`, before the declared end."""
+        """Records that the last frame ends at `last_s`, before the declared end `declared_s`."""
         if not self._every_s:
             self._failed_frames += max(1, round((declared_s - last_s) * fps))
         elif self._origin is not None:

@@ -67,7 +67,7 @@ def test_dask_writes_the_same_bit_for_bit(videos, tmp_path, scheduler, monkeypat
 
 def test_a_scheduler_that_does_not_answer_is_an_error_that_says_what_is_kept(videos, tmp_path):
     config = config_for(videos, **on_dask("tcp://127.0.0.1:9"))
-    with pytest.raises(UserError, match=r"runner failed .* finished and kept: 0 videos"):
+    with pytest.raises(UserError, match=r"runner failed .* are kept \(so far 0 videos\)"):
         extract.run(config, tmp_path / "work")
 
 
@@ -76,7 +76,7 @@ def test_a_runner_that_ends_without_an_error_and_without_the_videos_has_failed(
 ):
     """Dask's runner ends like this if it loses the scheduler."""
     monkeypatch.setattr(runners, "_extract_on_worker", print)
-    with pytest.raises(UserError, match="it ended without 3 videos"):
+    with pytest.raises(UserError, match="it ended without results of 3 videos"):
         extract.run(config_for(videos, runner="DirectRunner"), tmp_path / "work")
 
 

@@ -328,7 +328,7 @@ def test_frames_of_a_damaged_video_are_counted(tmp_path, model, monkeypatch):
     assert rows == {"a.mp4": 7, "b.mp4": 5, "c.mp4": 7}
     assert summary["skipped"] == 1 and summary["frames"] == 19
     skipped = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
-    assert skipped[1:] == ["b.mp4,damaged: truncated; 2 samples are lost"]
+    assert skipped[1:] == ["b.mp4,damaged (truncated; 2 samples are lost)"]
     assert len(list(sample_frames(tmp_path / "out" / "annotated" / "b.mp4", 0.0))) == 5
 
 

@@ -92,7 +92,7 @@ def output_network(
 ) -> tuple[Float[Array, " n"], Float[Array, "n 4"], Float[Array, "n 5 2"]]:
     """O-Net: face scores [n] in 0..1, box regressions [n, 4] and landmarks [n, 5, 2] of patches.
 
-    Landmarks are (x, y) as fractions of the patch's width and height.
+    Patches are [n, 48, 48, 3]. Landmarks are (x, y) as fractions of the patch's width and height.
     """
     x = _pool_over_blocks(_first_layer(weights, _blocks_of_two(patches, 24, 24)))
     x = _block(weights, 2, x)

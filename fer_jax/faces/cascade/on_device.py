@@ -27,7 +27,7 @@ class Found(NamedTuple):
     squares: Float[Array | np.ndarray, "b k 4"]
     scores: Float[Array | np.ndarray, "b k"]  # 0: no candidate
     offsets: Float[Array | np.ndarray, "b k 4"]
-    parts: Float[Array | np.ndarray, "b k 5 2"]
+    parts: Float[Array | np.ndarray, "b k 5 2"]  # landmarks, as fractions of the square
     overflow: Bool[Array | np.ndarray, " b"]  # the image has too many candidates
 
 

@@ -46,11 +46,12 @@ def cut(
     size: int,
     stride: int | None = None,
 ) -> Float[Array, "n size size 3"]:
-    """Bilinear patches of `boxes` [n, 4], normalised to (x - 127.5) / 128, 0 outside the image.
+    """Bilinear patches [n, size, size, 3] of `boxes` [n, 4], normalised to (x - 127.5) / 128.
 
-    `start`, `height` and `width` are those of the image of each box, as in `Pixels`. Sample
-    positions are those of `tf.image.crop_and_resize` for boxes divided by the image's size, as in
-    mtcnn 1.0.0. `stride` is the distance between rows in pixels; None: the image's width.
+    They are 0 outside the image. `pixels` is `Pixels.values`, and `start`, `height` and `width` are
+    those of the image of each box, as in `Pixels`. Sample positions are those of
+    `tf.image.crop_and_resize` for boxes divided by the image's size, as in mtcnn 1.0.0. `stride` is
+    the distance between rows in pixels; None: the image's width.
     """
     y = _samples(boxes[:, 1], boxes[:, 3], height, size)
     x = _samples(boxes[:, 0], boxes[:, 2], width, size)

@@ -92,9 +92,9 @@ def canvas_size(length: int) -> int:
 def scales(height: int, width: int, min_face: int | float, factor: float) -> list[float]:
     """The scales of the levels; the first scales faces of `min_face` pixels to 12 pixels.
 
-    Each level is at least as large as a cell. (In mtcnn 1.0.0 the number of levels does not depend
-    on `min_face`, so that larger values lead to levels that are too small; the error is suppressed,
-    and all faces of the image are lost.)
+    Each scale is `factor` times the previous one, and each level is at least as large as a cell.
+    (In mtcnn 1.0.0 the number of levels does not depend on `min_face`, so that larger values lead
+    to levels that are too small; the error is suppressed, and all faces of the image are lost.)
     """
     found = []
     scale = CELL / min_face
