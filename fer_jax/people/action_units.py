@@ -11,7 +11,7 @@ EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 @dataclass(frozen=True)
 class ActionUnits:
-    """Intensities of action units: 0 at rest, 1 at full contraction. Comments give FACS numbers."""
+    """Intensities of action units: 0 at rest, 1 at full contraction (FACS numbers in comments)."""
 
     inner_brow_raiser: float = 0.0  # AU 1
     outer_brow_raiser: float = 0.0  # AU 2
@@ -41,7 +41,7 @@ class ActionUnits:
         return replace(self, **{name: getattr(self, name) + more for name, more in units.items()})
 
 
-# Prototypes of EMFACS (Friesen & Ekman, 1983): happy 6+12, sad 1+4+15(+17), angry 4+5+7+23.
+# Prototypes of EMFACS (Friesen & Ekman, 1983): happy 6+12, sad 1+4+15(+17), angry 4+5+7+23(+17).
 _PROTOTYPES: dict[str, dict[str, float]] = {
     "angry": {
         "brow_lowerer": 1.0,
@@ -59,7 +59,7 @@ _PROTOTYPES: dict[str, dict[str, float]] = {
         "chin_raiser": 0.5,
     },
 }
-_REST = 0.06  # standard deviation of every unit at rest
+_REST = 0.06  # scale of the half-normal distribution of the intensities at rest
 _ACTIVE_AT_REST = tuple(
     unit.name for unit in fields(ActionUnits) if unit.name not in ("blink", "jaw_drop")
 )

@@ -12,7 +12,7 @@ from fer_jax.people.fields import fractal_noise
 
 
 def background(rng: np.random.Generator, size: tuple[int, int]) -> Float32[np.ndarray, "h w 3"]:
-    """A random background of `size` (height, width) in pixels: linear light, 0..1."""
+    """A random background of `size` (height, width) in pixels, as linear RGB in 0..1."""
     painter = (_room, _garden, _street, _studio, _abstract)[rng.integers(5)]
     image = painter(rng, *size)
     blur = size[0] / 240 * float(rng.uniform(0.8, 3.5))
@@ -109,7 +109,7 @@ def _room(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _garden(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Sky over foliage, with up to three trunks and eleven spots of light."""
+    """Sky over foliage, with up to three trunks and up to eleven spots of light."""
     sky = np.array([0.62, 0.75, 0.92], np.float32) * rng.uniform(0.75, 1.05)
     green = np.array([rng.uniform(0.15, 0.4), rng.uniform(0.3, 0.5), rng.uniform(0.1, 0.25)])
     scales = tuple(max(2, height * s // 240) for s in (8, 20, 60))

@@ -1,4 +1,4 @@
-"""Parts behind and below the face: neck, clothes, the drape of a scarf, long hair."""
+"""Parts behind and below the face: the neck, clothes, the drape of a scarf and long hair."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from fer_jax.people.sheet import Grid, Sheet
 
 @lru_cache(maxsize=24)
 def bust(person: Identity, resolution: int) -> Sheet:
-    """The sheet of neck and clothes down to the chest, including the drape of a headscarf."""
+    """The sheet of neck and clothes down to the chest, with the drape of a headscarf if worn.
+
+    `resolution` is in pixels per unit. The result is cached.
+    """
     grid = Grid(-2.9, 0.3, 2.9, 3.6, resolution)
     sheet = Sheet.blank(grid)
     x, y = grid.x, grid.y
@@ -70,7 +73,10 @@ def bust(person: Identity, resolution: int) -> Sheet:
 
 @lru_cache(maxsize=24)
 def hair_behind(person: Identity, resolution: int) -> Sheet | None:
-    """The sheet of hair that hangs behind the neck; None for hair styles without it."""
+    """The sheet of hair that hangs behind the neck; None for hair styles without it.
+
+    `resolution` is in pixels per unit. The result is cached.
+    """
     length = {"long": 1.95, "bob": 1.05}.get(person.hair_style)
     if length is None:
         return None

@@ -1,7 +1,7 @@
 """The features that change with the expression: brows, eyes, mouth and creases of the skin.
 
-The functions paint on a head sheet, in place, in the window of a feature. The effect of each action
-unit on the skin follows the FACS manual (Ekman, Friesen & Hager, 2002).
+`express` copies a head sheet; the other functions paint on the copy, in the window of a feature.
+The effect of each action unit on the skin follows the FACS manual (Ekman, Friesen & Hager, 2002).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fer_jax.people.sheet import Sheet
 
 
 def express(head: Head, person: Identity, units: ActionUnits, gaze: float) -> Sheet:
-    """A new sheet of the head, with the expression `units` and the sideways `gaze` (-1..1)."""
+    """A new sheet of the head, with the expression `units` and the `gaze` (see `View`)."""
     sheet = head.sheet.copy()
     _crease_cheeks(sheet, person, units)
     _crease_forehead(sheet, person, units)
@@ -68,7 +68,7 @@ def _crease_forehead(sheet: Sheet, person: Identity, units: ActionUnits) -> None
     window = sheet.grid.window(-0.75, 0.75, person.hairline - 0.1, 0.1)
     x, y = sheet.grid.x[window], sheet.grid.y[window]
     inner, outer, lowered = units.inner_brow_raiser, units.outer_brow_raiser, units.brow_lowerer
-    # AU 1 alone wrinkles the middle of the forehead, with AU 2 its whole width.
+    # AU 1 alone wrinkles the middle of the forehead; together with AU 2, the whole forehead.
     lines = np.sin((y + 0.10 * np.cos(2.5 * x)) * 40) * bump(
         x, y, (0, -0.56), (0.34 + 0.25 * min(1.0, outer), 0.15)
     )

@@ -40,9 +40,10 @@ def fractal_noise(
     scales: Sequence[int] = (4, 8, 16, 32),
     exponent: float = 0.6,
 ) -> Float32[np.ndarray, "h w"]:
-    """The sum of smooth noise with cells of `scales` pixels, with standard deviation 1.
+    """A sum of smooth noise, one for each cell size in `scales` (pixels), with deviation 1.
 
-    Before the sum is normalised, the noise of each scale has the weight `scale**exponent`.
+    Before the sum is divided by its standard deviation, the noise of each scale has the weight
+    `scale**exponent`.
     """
     height, width = shape
     total = np.zeros(shape, np.float32)

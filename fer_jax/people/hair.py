@@ -39,7 +39,11 @@ def strands(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
 
 
 def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
-    """Paints the hair around the face, and over forehead and temples, on a head sheet, in place."""
+    """Paints the hair around the face, and over forehead and temples, on a head sheet, in place.
+
+    `face_width` is half the width of the face at each pixel's height, in units. The person must
+    have one of the hair styles "short", "long", "bob" and "curly".
+    """
     grid, style = sheet.grid, person.hair_style
     x, y = grid.x, grid.y
     if style == "curly":  # tufts without a direction
@@ -95,7 +99,10 @@ def hair_colour(person: Identity, texture: np.ndarray, grid: Grid) -> Float32[np
 
 
 def paint_hijab(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
-    """Paints a headscarf around the face and under the chin on a head sheet, in place."""
+    """Paints a headscarf around the face and under the chin on a head sheet, in place.
+
+    `face_width` is half the width of the face at each pixel's height, in units.
+    """
     grid = sheet.grid
     x, y = grid.x, grid.y
     outline = (x / 1.24) ** 2 + ((y - 0.02) / 1.60) ** 2

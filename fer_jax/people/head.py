@@ -22,7 +22,7 @@ SIDES = (-1, 1)
 
 @dataclass(frozen=True)
 class Head:
-    """A head at rest.
+    """The painted head of a person without an expression.
 
     Attributes:
         sheet: the painted head.

@@ -21,9 +21,11 @@ _IRIS = np.array([(0.24, 0.14, 0.08), (0.33, 0.20, 0.10), (0.36, 0.40, 0.25), (0
 class Identity:
     """The number of a generated person, and their appearance in all pictures.
 
-    Lengths are in half face widths, with the origin between the eyes, x to the viewer's right and
-    y downwards; `nose_width` is a factor, and `jaw` an exponent. Colours are display RGB in 0..1.
-    `age`, `beard`, `moustache` and `freckles` are in 0..1.
+    Lengths and positions are in half face widths, with the origin between the eyes, x to the
+    viewer's right and y downwards. `eye_width` and `mouth_width` are half widths, `lip` is the
+    thickness of the upper lip, and `parting` is the x position of the parting of the hair.
+    `nose_width` is a factor, and `jaw` is the exponent of the outline below the eyes. Colours are
+    display RGB in 0..1. `age`, `beard`, `moustache` and `freckles` are in 0..1.
     """
 
     person: int
@@ -63,7 +65,7 @@ class Identity:
 
 
 def identity(person: int) -> Identity:
-    """The identity of the person with this number (>= 0), which determines all attributes.
+    """The identity of the person with the number `person` (>= 0), which determines all attributes.
 
     Hair styles are assigned in turn, and skin and age follow low-discrepancy sequences, so that
     any dozen consecutive people are varied; the rest is random, with the number as the seed.

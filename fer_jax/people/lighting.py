@@ -1,4 +1,4 @@
-"""Lighting of a sheet (diffuse light, occlusion, cast shadows, highlights), and the camera."""
+"""Lighting of a sheet (diffuse light, occlusion, cast shadows, highlights), and a camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled photographs, and clips in which an expression changes from neutral to an emotion."""
+"""Labelled photographs, and clips in which an expression grows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _TALKERS = 0.5  # share of the clips in which the person talks
 def photograph(
     person: int, emotion: str, index: int, size: tuple[int, int] = (240, 320)
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Photograph `index` of a person who shows `emotion`, uint8 RGB of `size` (height, width).
+    """Photograph `index` of a person who shows `emotion`, uint8 [H, W, 3] RGB.
 
-    Pose, light, background, camera and strength of the emotion are drawn for each photograph, from
-    the same distributions for all people and emotions. The same arguments give the same picture.
+    `size` is (height, width) in pixels. Pose, light, background, camera and strength of the emotion
+    are drawn for each photograph, from the same distributions for all people and emotions. The same
+    arguments give the same picture.
 
     Raises:
         ValueError: `emotion` is not one of EMOTIONS.
@@ -52,12 +53,20 @@ def clip_frames(
     fps: int = 6,
     size: tuple[int, int] = (240, 320),
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """RGB frames of clip `index` of a person whose expression changes from neutral to `emotion`.
+    """RGB frames of clip `index` of a person whose expression grows towards `emotion`.
 
-    `size` is (height, width) in pixels, and `fps` the number of frames per second. Background,
-    light, camera and strength of the emotion are drawn for each clip. The head moves, and the eyes
-    may blink. In about half of the clips the person talks; in about 8 % the person enters after the
-    start. The same arguments give the same frames.
+    In the first frame, the emotion has about a third of its final strength; after a second, about
+    nine tenths. Background, light, camera and final strength are drawn for each clip. The head
+    moves, and the eyes may blink. In about half of the clips the person talks; in about 8 % the
+    person enters after the start. The same arguments give the same frames.
+
+    Args:
+        person: the number of the person.
+        emotion: one of EMOTIONS.
+        index: the number of the clip.
+        frames: number of frames.
+        fps: frames per second.
+        size: (height, width) in pixels.
 
     Raises:
         ValueError: `emotion` is not one of EMOTIONS.

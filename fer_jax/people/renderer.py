@@ -33,8 +33,8 @@ class View:
     """The pose of a head in the picture.
 
     `centre` (x, y) and `scale` (half face width) are in pixels. Angles are in radians and limited
-    to the range in which a relief can be rotated: yaw 0.38, pitch 0.25, roll 0.30. `gaze` is
-    sideways, -1..1.
+    to the range in which a relief can be rotated: yaw 0.38, pitch 0.25, roll 0.30. `gaze` is the
+    sideways direction of the eyes, about -1..1, and positive to the viewer's right.
     """
 
     centre: tuple[float, float]

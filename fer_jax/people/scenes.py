@@ -20,7 +20,8 @@ def scene_frames(
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """RGB frames of scene `index`: a panning shot over three to seven objects.
 
-    These are balls, mugs, plates, clocks and wall sockets. `size` is (height, width) in pixels.
+    The objects are balls, mugs, plates, clocks and wall sockets. `frames` is the number of frames,
+    and `size` is (height, width) in pixels.
     """
     rng = np.random.default_rng([3, index])
     height, width = size
