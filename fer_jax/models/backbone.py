@@ -15,10 +15,11 @@ Layer = Callable[..., Float[Array, "n h w c"]]  # called as layer(x, train=train
 
 @runtime_checkable
 class Backbone(Protocol):
-    """An `nnx.Module` from normalised images `[N, h, w, channels]` to features `[N, features]`.
+    """An `nnx.Module` that maps normalised images `[N, h, w, channels]` to features.
 
-    Its variables are `nnx.Param` and `nnx.BatchStat` only. Calling it returns the mean over all
-    pixels of the last stage's output; Grad-CAM and the probes depend on this.
+    Its variables are `nnx.Param` and `nnx.BatchStat` only. Calling it returns features
+    `[N, features]`, the mean over all pixels of the last stage's output; Grad-CAM and the probes
+    depend on this.
 
     Attributes:
         features: length of the feature vector.

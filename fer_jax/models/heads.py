@@ -1,4 +1,4 @@
-"""Heads: from pooled features to the logits of one task."""
+"""Heads, which map pooled features to the logits of one task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class ClassifierHead(nnx.Module):
-    """Dropout and a linear layer, from features `[N, F]` to logits `[N, classes]`."""
+    """Dropout and a linear layer, which map features `[N, F]` to logits `[N, classes]`."""
 
     def __init__(
         self, features: int, classes: int, *, dropout: float = 0.0, rngs: nnx.Rngs
@@ -27,8 +27,8 @@ class JigsawHead(nnx.Module):
     """Classifies puzzles from the features of their tiles (Noroozi & Favaro 2016, fc6 to fc8).
 
     The input is features `[N * tiles, F]`, with the tiles of a puzzle in consecutive rows; the
-    output is logits `[N, classes]`. A linear layer is applied to each tile, and two further layers
-    to the concatenated tiles.
+    output is logits `[N, classes]`. A linear layer with `per_tile` outputs is applied to each tile,
+    and two further layers, with `hidden` units between them, to the concatenated tiles.
     """
 
     def __init__(

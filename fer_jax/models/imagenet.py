@@ -126,8 +126,8 @@ def _check(path: Path, published: Published, advice: str) -> Path:
     digest = file_digest(path, "md5") if size == published.size else "not computed"
     if digest != published.md5:
         raise UserError(
-            f"{path} is not the published {published.name}: it has {size} bytes and MD5 {digest}, "
-            f"expected {published.size} and {published.md5}; {advice}"
+            f"{path} is not the published {published.name}: it has {size} bytes (MD5 {digest}), "
+            f"expected {published.size} (MD5 {published.md5}); {advice}"
         )
     return path
 

@@ -27,7 +27,7 @@ from fer_jax.schemas.fields import AnyCase, Items, Section, ShareBelowOne
 
 
 class C(NamedTuple):
-    """A convolution in a branch; stride 1 preserves the size, stride 2 has no padding."""
+    """A convolution; in a branch, stride 1 preserves the size, and stride 2 has no padding."""
 
     outputs: int
     kernel: Kernel
@@ -138,10 +138,10 @@ class Maker:
 
 
 class InceptionResNetV2(nnx.Module):
-    """Images `[N, h, w, channels]`, already normalised, to features `[N, features]`.
+    """Maps normalised images `[N, h, w, channels]` to features `[N, features]`.
 
     Args:
-        settings: the size of the network.
+        settings: the fields of `config.backbone` for this network.
         channels: number of input channels, 3 for colour and 1 for grey.
         dtype: type of the computation (parameters and statistics are float32); None: that of the
             input.
@@ -255,7 +255,7 @@ class Mixed5b(Branches):
 
 
 class Reduction(Branches):
-    """Branches that end with stride 2, and max-pooling.
+    """Branches that end with stride 2, in parallel with max-pooling.
 
     `outputs` does not include the channels of the pooling.
     """

@@ -35,7 +35,7 @@ class _Undrawn(nnx.RngStream):
 
 
 def keys(seed: int | PRNGKeyArray) -> nnx.Rngs:
-    """An `nnx.Rngs` with the keys of `nnx.Rngs(seed)`, which is traced faster.
+    """An `nnx.Rngs` that returns the keys of `nnx.Rngs(seed)`, and is traced faster.
 
     In and after `nnx.split_rngs`, the keys are different.
     """
@@ -63,7 +63,7 @@ def initial(
     rngs: nnx.Rngs,
     shape: tuple[int, ...],
 ) -> Array:
-    """An array drawn by an initializer of JAX, float32; zeros in a `structure`."""
+    """An array drawn by an initializer of JAX, float32; zeros within `structure`."""
     if isinstance(rngs.params, _Undrawn):
         return jnp.zeros(shape)
     return initializer(rngs.params(), shape)

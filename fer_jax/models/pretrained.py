@@ -1,7 +1,7 @@
 """Weights of Inception-ResNet-v2 from Keras, timm and this project, as leaves of our backbone.
 
 All three normalise with epsilon 1e-3 and have no bias before BatchNorm, so their weights are
-interchangeable. If a file has no gamma, as those of keras.applications, gamma becomes 1. The
+interchangeable. If a file has no gamma, like those of keras.applications, gamma becomes 1. The
 preprocessing of Keras and timm (mean 0.5, deviation 0.5) is x / 127.5 - 1 on RGB, here
 `normalise="inception"`.
 
@@ -69,7 +69,9 @@ def read_backbone(path: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarr
 def read_head(
     path: Path, features: int, classes: int
 ) -> tuple[Float[np.ndarray, "f c"], Float[np.ndarray, " c"]]:
-    """The kernel and the bias of the classifier in a file of Keras or timm, float32.
+    """The classifier in a file of Keras or timm: kernel [features, classes] and bias [classes].
+
+    Both are float32.
 
     Args:
         path: as in `read_backbone`.

@@ -54,8 +54,8 @@ def read(path: Path) -> WeightFile:
     suffix = path.suffix.lower()
     if suffix in PICKLES:
         raise UserError(
-            f"{path} is refused, since reading this format can run code; convert it with: "
-            f"{conversion(path)}"
+            f"{path} is refused, since reading this format can run code; if it is a PyTorch "
+            f"state dict, convert it with: {conversion(path)}"
         )
     if suffix not in SUFFIXES:
         raise UserError(f"{path} is not a weight file; use one of {', '.join(SUFFIXES)}")
@@ -75,8 +75,8 @@ def read(path: Path) -> WeightFile:
     wrong = [n for n, t in file.tensors.items() if t.dtype.kind != "f" or not np.isfinite(t).all()]
     if wrong:
         raise UserError(
-            f"{path}: {len(wrong)} tensors contain NaN or Inf, or are not floats ({wrong[0]}, …); "
-            "download or copy the file again"
+            f"{path} has tensors with NaN or Inf, or not of a float type ({len(wrong)}, such as "
+            f"{wrong[0]}); use an undamaged file with float weights"
         )
     return file
 
