@@ -30,8 +30,8 @@ def draw_neighbours(
 ) -> None:
     """Draws up to eight faces, each with the five most similar faces of other people.
 
-    Similarity is the cosine of the features. If any face has fewer than five faces of other people,
-    fewer are drawn for all.
+    Similarity is the cosine of the features. If there are fewer than five faces of other people for
+    any face, fewer are drawn for all faces.
     """
     nearest = neighbours(features, people, NEIGHBOURS)
     queries = choose_queries(emotions, people, QUERIES)
@@ -60,7 +60,8 @@ def neighbours(
 ) -> Int[np.ndarray, "n k"]:
     """The indices of the `count` faces of other people that are nearest to each face, best first.
 
-    If any face has fewer faces of other people, the number for all faces is reduced to this.
+    The similarity is the cosine of the features. If there are fewer faces of other people for any
+    face, the number is reduced for all faces.
     """
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.maximum(lengths, 1e-12)
@@ -90,7 +91,7 @@ def draw_embedding(
     emotions: Sequence[str],
     people: Sequence[str],
 ) -> None:
-    """Draws two maps of all faces by their features, coloured by emotion and by person.
+    """Draws two maps of all faces by their features, one coloured by emotion and one by person.
 
     Nothing is drawn for fewer than ten faces.
     """

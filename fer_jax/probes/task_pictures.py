@@ -1,4 +1,4 @@
-"""The picture tasks.png: the inputs of each task, the answers of the model, and correct answers."""
+"""The picture tasks.png: the inputs of each task, the model's answers, and the correct answers."""
 
 from __future__ import annotations
 

@@ -88,12 +88,12 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
 
     Photographs without a face and those in the split "test" are excluded. If there are more than
     `config.most`, people are drawn with `seed` (see `draw_people`). The number of folds is
-    `config.folds`, but at most the number of people. The records of the faces are written to the
-    folder `records`.
+    `config.folds`, but at most the number of people. The faces are squares of `image_size` pixels,
+    and their records are written to the folder `records`.
 
     Raises:
-        UserError: it is not such a workdir, or the selected photographs show fewer than two
-            people or emotions.
+        UserError: `config.photographs` is not such a workdir, or the selected photographs show
+            fewer than two people or emotions.
     """
     if not config.photographs:
         return None
@@ -105,7 +105,7 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
         raise UserError(
             f"--config.probe.photographs={config.photographs} needs at least two people and two "
             f"emotions, but the selected photographs (with a face, not in the test split, "
-            f"about {config.most}) show {count(people, 'person', 'people')} and "
+            f"at most about {config.most}) show {count(people, 'person', 'people')} and "
             f"{count(emotions, 'emotion')}; use a workdir of other photographs"
         )
     photographs = LabelledPhotographs(table, image_size, records)
@@ -115,9 +115,9 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
 
 
 def draw_people(people: Sequence[str], most: int, seed: int) -> set[str]:
-    """Random people with at most `most` photographs in total, but two people in any case.
+    """Random people with at most `most` photographs in total; the first two are always included.
 
-    People whose photographs do not fit are left out, and the next ones are considered.
+    Further people whose photographs would exceed `most` are left out, and the next ones considered.
 
     Args:
         people: the person in each photograph.
@@ -143,9 +143,10 @@ def probe(
 ) -> dict[str, float]:
     """The accuracies of both probes on held-out people.
 
-    "probe/knn/DEPTH" is a vote of the nearest `neighbours` by cosine similarity s, with weights
-    exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on raw features. "probe/linear/DEPTH" is
-    multinomial logistic regression with C = 0.01 on standardised features.
+    "probe/knn/DEPTH" is that of a vote of the nearest `neighbours` by cosine similarity s, with
+    weights exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on raw features.
+    "probe/linear/DEPTH" is that of multinomial logistic regression with C = 0.01 on standardised
+    features.
 
     Args:
         features: the features of each photograph, by depth.
@@ -185,7 +186,7 @@ def _accuracy(
 
 
 def _neighbours(count: int) -> _Answer:
-    from sklearn.neighbors import KNeighborsClassifier  # 1 s, which only probes need
+    from sklearn.neighbors import KNeighborsClassifier  # importing takes 1 s; only probes need it
 
     def answer(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
         model = KNeighborsClassifier(min(count, len(known)), metric="cosine", weights=_votes)
