@@ -40,15 +40,15 @@ class Skips:
         """Converts an exception in the block to a skip of the source `name`.
 
         Exceptions with another cause, such as a full or read-only disk, an invalid output or an
-        interruption, are not converted. `what` names the part of the source that is skipped if the
-        block fails; "" means the whole source.
+        interruption, are not converted. `what` says which part is missing if the block fails, and
+        comes before the reason; "" means that the whole source is skipped.
         """
         try:
             yield
         except Exception as error:
             if not _is_caused_by_source(error):
                 raise
-            self.add(name, f"{what}: {_reason(error)}" if what else _reason(error))
+            self.add(name, f"{what} ({_reason(error)})" if what else _reason(error))
 
     def write(self, path: Path) -> None:
         """Writes the rows to a CSV file with the columns `source` and `reason`."""

@@ -437,7 +437,7 @@ def test_a_source_that_fails_does_not_affect_others(tmp_path, model, no_detector
     with (tmp_path / "out" / "skipped.csv").open() as file:
         skipped = {row["source"]: row["reason"] for row in csv.DictReader(file)}
     assert list(skipped) == ["flat.avi"] and summary["skipped"] == 1
-    assert skipped["flat.avi"].startswith("analysed, but no annotated copy could be written: ")
+    assert skipped["flat.avi"].startswith("analysed, but no annotated copy could be written (")
     annotated = [file for file in (tmp_path / "out" / "annotated").iterdir() if file.is_file()]
     assert len(annotated) == 9  # one of each source, and none over another
     assert all(file.stat().st_size for file in annotated)
