@@ -60,7 +60,7 @@ def annotate(
     as little of the faces and earlier plates as possible.
 
     Args:
-        image: RGB.
+        image: uint8 [H, W, 3] RGB.
         boxes: (x0, y0, x1, y1) in pixels of `image`.
         probabilities: one row per face, which sums to 1, with the classes in the order of `labels`.
         labels: the class names.

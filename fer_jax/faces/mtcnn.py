@@ -230,7 +230,7 @@ def _cut_and_apply(
 def _apply(
     name: str, network: networks.Network, size: int, pixels: patches.Pixels, candidates: _Candidates
 ) -> tuple[np.ndarray, ...]:
-    """The outputs of the network `name` for every candidate, cropped to `size` pixels."""
+    """The outputs of the network `name` for every candidate, cropped to `size` × `size`."""
     apply = functools.partial(
         _cut_and_apply, _weights(name), pixels.values, network=network, size=size
     )

@@ -25,7 +25,7 @@ def background_landmarks(
 
     Args:
         rng: the random number generator.
-        landmarks: (x, y) in pixels.
+        landmarks: those of the face, (x, y) in pixels.
         taken: boxes (x0, y0, x1, y1) in pixels that the crop must not overlap.
         image_size: height and width in pixels; the landmarks stay inside.
         margin: the margin of the crop, as in `align`.

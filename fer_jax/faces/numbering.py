@@ -128,7 +128,7 @@ class Numbering:
             faces: the faces of the frame, in any order.
 
         Yields:
-            One number per face, in the order of the faces of that frame; UNKNOWN for a face that
+            For each frame, one number per face, in the order of its faces; UNKNOWN for a face that
             resembles nobody and was seen in only one or two frames, unless the shot ended there.
         """
         if self._cuts.update(image):

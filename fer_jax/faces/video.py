@@ -48,7 +48,7 @@ class VideoError(UserError):
 
     Attributes:
         reason: "unreadable" (missing, no permission, not a regular file), "not_a_video",
-            "no_video_stream" (such as sound only), "too_large" (frames of more than 67 million
+            "no_video_stream" (only sound, for example), "too_large" (frames of more than 67 million
             pixels), "no_frames" (none can be decoded, or none has a presentation time), or
             "damaged" (samples are lost; raised after all frames that can be decoded).
         detail: the message without the path.

@@ -46,7 +46,7 @@ NOTOP = Published(
 
 
 def find_or_download(published: Published) -> Path:
-    """The path of the file: $FER_JAX_IMAGENET if it is set, else in the cache.
+    """The path of a published file: $FER_JAX_IMAGENET if it is set, else a file in the cache.
 
     A file that is missing in the cache is downloaded. An interrupted download continues where it
     stopped, if the server supports this. Concurrent processes download the file once if the

@@ -30,7 +30,7 @@ KERAS_LAYER = re.compile(
 
 
 class WeightFile(NamedTuple):
-    """The tensors of a file, and the layout of their names.
+    """The tensors of a backbone and of its head in a file, and the layout of the names.
 
     `layout` is "ours" (parameters/backbone/stem/...), "timm" (conv2d_1a.conv.weight), "layers"
     (conv2d_5/kernel: HDF5 as Keras 1 and 2 wrote it, and Keras 3 writes `.h5`), or "containers"
@@ -58,7 +58,7 @@ def read(path: Path) -> WeightFile:
             f"state dict, convert it with: {conversion(path)}"
         )
     if suffix not in SUFFIXES:
-        raise UserError(f"{path} is not a weight file; use one of {', '.join(SUFFIXES)}")
+        raise UserError(f"{path} is not a weight file; use one that ends in {', '.join(SUFFIXES)}")
     try:
         check_regular(path)
         if suffix == ".safetensors":

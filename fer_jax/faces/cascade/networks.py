@@ -48,7 +48,7 @@ def proposals(
     image: Float[Array, "h w 3"],
     inside: Bool[Array, "h-2 w-2"],
 ) -> tuple[Float[Array, "oh ow"], Float[Array, "oh ow 4"]]:
-    """Applies P-Net to a plane that contains one or more pictures, in even rows and columns.
+    """Applies P-Net to a plane with one or more pictures, which start in even rows and columns.
 
     Args:
         weights: the weights of P-Net.

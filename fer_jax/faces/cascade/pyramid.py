@@ -1,10 +1,10 @@
 """The image pyramid of P-Net: its levels, and how they are computed from an image.
 
-Two implementations give the same levels. On the host, OpenCV draws all levels of an image onto one
-plane, which P-Net sees in tiles of one size. For accelerators, each image is placed on a slightly
-larger canvas, and its levels are computed on the device, with the size of the image as data, not as
-a shape. So images of many sizes need one compiled program on the host, and on accelerators one for
-each size of canvas and of batch.
+Two implementations compute the same levels. On the host, OpenCV draws all levels of an image onto
+one plane, which P-Net sees in tiles of one size. For accelerators, each image is placed on a
+slightly larger canvas, and its levels are computed on the device, with the size of the image as
+data, not as a shape. So images of many sizes need one compiled program on the host, and on
+accelerators one for each size of canvas and of batch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Level(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Cells of P-Net: the position, the scale and the number of the level of each."""
+    """Cells of P-Net: the position of each, and the scale and the number of its level."""
 
     x: Int[np.ndarray, " n"]  # left edge in the level, pixels
     y: Int[np.ndarray, " n"]
