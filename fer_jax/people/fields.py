@@ -13,7 +13,7 @@ Real = float | int
 
 
 def smoothstep(low: Real, high: Real, value: np.ndarray) -> np.ndarray:
-    """Hermite step: 0 below `low`, 1 above `high`; decreasing if `low > high`."""
+    """A Hermite step of `value`: 0 at `low`, 1 at `high`, constant outside; `low` may be larger."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
@@ -40,7 +40,7 @@ def fractal_noise(
     scales: Sequence[int] = (4, 8, 16, 32),
     exponent: float = 0.6,
 ) -> Float32[np.ndarray, "h w"]:
-    """A sum of smooth noise, one for each cell size in `scales` (pixels), with deviation 1.
+    """Smooth noise with standard deviation 1: a sum over the cell sizes in `scales`, in pixels.
 
     Before the sum is divided by its standard deviation, the noise of each scale has the weight
     `scale**exponent`.

@@ -1,4 +1,4 @@
-"""Labelled photographs, and clips in which an expression grows."""
+"""Labelled photographs, and clips in which an expression becomes stronger."""
 
 from __future__ import annotations
 

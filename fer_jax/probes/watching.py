@@ -84,12 +84,13 @@ class Watched:
 
 
 def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Watched | None:
-    """The photographs in `config.photographs`, a workdir of the stage `photographs`; None for "".
+    """The labelled faces in `config.photographs` and their folds; None if the field is "".
 
-    Photographs without a face and those in the split "test" are excluded. If there are more than
-    `config.most`, people are drawn with `seed` (see `draw_people`). The number of folds is
-    `config.folds`, but at most the number of people. The faces are squares of `image_size` pixels,
-    and their records are written to the folder `records`.
+    The field names a workdir of the stage `photographs`. Photographs without a face and those in
+    the split "test" are excluded. If there are more than `config.most`, people are drawn with
+    `seed` (see `draw_people`). The number of folds is `config.folds`, but at most the number of
+    people. The faces are squares of `image_size` pixels, and their records are written to the
+    folder `records`.
 
     Raises:
         UserError: `config.photographs` is not such a workdir, or the selected photographs show
@@ -143,10 +144,10 @@ def probe(
 ) -> dict[str, float]:
     """The accuracies of both probes on held-out people.
 
-    "probe/knn/DEPTH" is that of a vote of the nearest `neighbours` by cosine similarity s, with
-    weights exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on raw features.
-    "probe/linear/DEPTH" is that of multinomial logistic regression with C = 0.01 on standardised
-    features.
+    "probe/knn/DEPTH" is the accuracy of a vote of the nearest `neighbours` by cosine similarity s,
+    with weights exp(s / 0.07) as in Wu et al. 2018 (arXiv:1805.01978), on raw features.
+    "probe/linear/DEPTH" is the accuracy of multinomial logistic regression with C = 0.01 on
+    standardised features.
 
     Args:
         features: the features of each photograph, by depth.
