@@ -2,7 +2,7 @@
 
     checkpoints/120/       the newest checkpoints, by step
         state/             the arrays, in Orbax's layout
-        progress/metadata  JSON: the iterator's position, figures, and a checksum of every array
+        progress/metadata  JSON: the iterator's position, metrics, and a checksum of every array
     checkpoints/damaged/   checkpoints that were found damaged or incomplete on resuming
 
 Orbax writes a checkpoint to a temporary folder and renames it at the end. A numbered folder without
@@ -159,7 +159,10 @@ class Checkpoints:
         return sorted(paths, key=lambda path: -int(path.name))
 
     def _set_aside(self, damage: dict[Path, str], step: int) -> None:
-        """Moves the checkpoints in `damage`, if any, to an emptied `damaged/`, and reports them."""
+        """Moves the checkpoints in `damage`, if any, to an emptied `damaged/`, and reports them.
+
+        `step` is the step from which training continues.
+        """
         backend.wait_for_all("checkpoints were read")
         if backend.writes() and damage:
             aside = self.folder / "damaged"
@@ -210,8 +213,8 @@ class Checkpoints:
             # Orbax would count the failed checkpoint and delete a good one instead.
             self._open = None
             _warn(
-                f"the checkpoint of step {step} was not written ({self.failure}); the newest is "
-                f"that of step {self.latest_step()}; the next save tries again"
+                f"the checkpoint of step {step} was not written ({self.failure}); a resumed run "
+                f"would continue from step {self.latest_step()}; the next save tries again"
             )
 
 
@@ -221,7 +224,7 @@ def _not_advice(record: logging.LogRecord) -> bool:
 
 
 def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:
-    """The checkpoint at `path` and "", or None and why it is damaged.
+    """The checkpoint at `path` and "", or None and the reason why it cannot be used.
 
     Raises:
         UserError: there is no permission to read it, or it belongs to another network or optimizer.

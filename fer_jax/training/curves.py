@@ -23,10 +23,10 @@ Series = dict[str, tuple[list[int], list[float]]]
 
 
 def draw(folder: Path) -> None:
-    """Draws the figures in `folder/metrics.jsonl` to `folder/curves.png`, one panel per measure.
+    """Draws the metrics in `folder/metrics.jsonl` to `folder/curves.png`, one panel per measure.
 
     Training is a solid line and validation a dashed one with markers, in the same colour; probes
-    have one line per depth. No file is written if no figures were recorded.
+    have one line per depth. No file is written if no metrics were recorded.
     """
     panels = read(folder / "metrics.jsonl")
     if not panels:
@@ -47,9 +47,9 @@ def draw(folder: Path) -> None:
 
 
 def read(file: Path) -> dict[str, Series]:
-    """The recorded figures as {measure: {name: (steps, values)}}.
+    """The recorded metrics as {measure: {name: (steps, values)}}.
 
-    The measure is the last part of a figure's name. For a probe at one depth, such as
+    The measure is the last part of a metric's name. For a probe at one depth, such as
     "probe/knn/mixed_6a", it is the kind of probe, "probe/knn", so that all depths share a panel.
     """
     panels: dict[str, Series] = defaultdict(lambda: defaultdict(lambda: ([], [])))

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 
 # FLOP/s of dense matrix products from the manufacturers' data sheets, by a part of JAX's
-# `device_kind`: bfloat16 and float32 (on NVIDIA GPUs TensorFloat-32, JAX's default precision).
+# `device_kind`. The first number is for bfloat16, the second one for float32 in JAX's default
+# precision, which is TensorFloat-32 on NVIDIA GPUs and bfloat16 on TPUs.
 _PEAKS: dict[str, tuple[float, float]] = {
     "H200": (989e12, 494e12),
     "H100": (989e12, 494e12),
@@ -80,7 +81,7 @@ def _convolution(equation: Any) -> int:
     kernel = equation.invars[1].aval.shape
     output = math.prod(equation.outvars[0].aval.shape)
     outputs_of_kernel = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    inserted_zeros = math.prod(equation.params["lhs_dilation"])  # of a strided one's gradient
+    inserted_zeros = math.prod(equation.params["lhs_dilation"])  # in gradients of strided ones
     return 2 * output * math.prod(kernel) // (outputs_of_kernel * inserted_zeros)
 
 

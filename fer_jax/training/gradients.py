@@ -16,7 +16,7 @@ def descriptors(crops: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n f
 
     The RGB crops are converted to grey and resized to 64 × 64 pixels. There are 9 unsigned
     orientations in each of 8 × 8 cells of 8 × 8 pixels. Overlapping blocks of 2 × 2 cells are
-    normalised and clipped to 0.2, twice, and normalised again (L2-Hys); f is 1764.
+    normalised and clipped to 0.2, twice, and normalised again (L2-Hys clips once); f is 1764.
     """
     out = np.empty((len(crops), WIDTH), np.float32)
     for number, crop in enumerate(crops):

@@ -64,7 +64,7 @@ def central(side: int, zoom: float) -> tuple[int, int]:
 def scale(
     probabilities: Float[np.ndarray, "N C"], temperature: float | Float[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N C"]:
-    """Probabilities after their logarithms are divided by one temperature, or by one per row.
+    """The softmax of log(`probabilities`) / `temperature`, with one temperature or one per row.
 
     Values below `MIN_PROBABILITY` count as `MIN_PROBABILITY`. A row that contains NaN becomes NaN.
     """

@@ -1,4 +1,4 @@
-"""Checks that a tree of arrays is the one that was saved: names, shapes, types and checksums.
+"""Checks that a tree of arrays has the names, shapes, types and checksums that were saved.
 
 Neither Orbax nor TensorStore detects a flipped byte in the file of an array; wrong values are read
 without an error. So a checksum of every array is stored with the arrays.
@@ -20,7 +20,7 @@ from fer_jax.training import sharding
 
 
 class Leaf(TypedDict):
-    """The description of an array; `crc32` is over its bytes in C order, little-endian."""
+    """The description of an array; `crc32` is the checksum of its bytes in C order, little-endian."""
 
     shape: list[int]
     dtype: str

@@ -151,14 +151,14 @@ class Learner:
         return sharding.put(state, sharding.state_shardings(state, self.mesh))
 
     def train(self, state: State, batch: HostBatch) -> tuple[State, dict[str, jax.Array]]:
-        """The state after one update, and its figures; `state` must not be used again."""
-        # On CPU, a checkpoint may still be read from the array's memory.
+        """The state after one update, and metrics of the update; `state` must not be used again."""
+        # On CPU nothing is donated, since a checkpoint may still be saved from the same memory.
         donated = () if jax.default_backend() == "cpu" else (0,)
         compiled = self._compile("train", state, batch, donated)
         return compiled(state, sharding.put_batch(batch, self.mesh))
 
     def evaluate(self, state: State, batches: Iterable[HostBatch]) -> dict[str, float]:
-        """The loss and metrics of every task by name, as means over all batches.
+        """The loss and metrics of every task by name, as means over the examples of all batches.
 
         Padding is not counted, nor are unlabelled examples in tasks that need labels. A mean over
         no examples is 0.

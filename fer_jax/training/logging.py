@@ -53,7 +53,7 @@ class Recorder:
             self._plot(line, line.get("time", 0.0))
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes the figures of a step, with six significant digits in the files."""
+        """Records the metrics of a step, with six significant digits in the files."""
         if self._tensorboard is not None:
             line = {"step": step, **{name: _short(value) for name, value in figures.items()}}
             log_metrics(self._file.parent, **line)
@@ -139,7 +139,7 @@ def _weights_and_biases(project: str, folder: Path) -> Any:
 
 
 def _drop_lines_after(path: Path, step: int) -> list[dict[str, Any]]:
-    """Deletes lines of steps after `step` from the file; returns the remaining lines of steps."""
+    """Deletes lines of steps after `step` from the file; returns the others that have a step."""
     if not path.exists():
         return []
     kept = [line for line in read_metrics(path.parent) if line.get("step", 0) <= step]

@@ -45,7 +45,7 @@ class Fitted:
 
     Attributes:
         state: the final state.
-        figures: the newest value of each recorded figure.
+        figures: the newest value of each recorded metric, by name.
         images_per_s: training images per second of all processes, without the first step.
         data_wait: share of the recorded time in which the loop waited for batches, 0 to 1.
         first_step_s: seconds of the first step of this call, including its compilation; 0 if no
@@ -64,7 +64,10 @@ class Fitted:
     flops_per_s: float
 
     def speed(self) -> dict[str, float]:
-        """The speed figures to report, with `utilisation` if the peak rate is known."""
+        """Rounded measures of speed by name.
+
+        `utilisation`, the share of the published peak FLOP/s, is included if the peak is known.
+        """
         peak = flops.peak_of_all_devices()
         return {
             "images_per_s": round(self.images_per_s, 1),
@@ -105,7 +108,7 @@ def fit(
     """Trains until step `steps`, continuing from the newest usable checkpoint in `folder`, if any.
 
     The random numbers of an update depend only on the state's seed and step, and a checkpoint
-    contains the iterator's position and the figures that are not yet reported. So a run that was
+    contains the iterator's position and the metrics that are not yet reported. So a run that was
     killed and resumed ends with the same parameters, and with the same lines in metrics.jsonl
     except for times.
 
@@ -115,18 +118,18 @@ def fit(
         batches: the training batches.
         steps: the number of steps.
         folder: the folder of checkpoints and metrics.jsonl.
-        loop: how often figures are logged and the state is evaluated and saved, the batch size of
+        loop: how often metrics are logged and the state is evaluated and saved, the batch size of
             all processes, and the project of Weights & Biases, if any.
-        evaluate: computes the validation figures of a state.
-        before: computes the validation figures of step 0 from the initial state; not called if
-            training is resumed from a checkpoint.
-        best: called with each state whose validation "loss" is lower than before, unless the final
+        evaluate: computes the validation metrics of a state; None: no evaluation.
+        before: computes validation metrics of the initial state, which are recorded for step 0; not
+            called if training is resumed from a checkpoint.
+        best: called with each state whose validation "loss" is the lowest so far, unless the final
             state is the only one that is evaluated.
 
     Raises:
         TerminatedError: SIGTERM was received; the state is saved.
-        UserError: a figure or the state is no longer finite (the last good checkpoint stays), none
-            of the existing checkpoints can be used, or the last one cannot be written.
+        UserError: a metric or the state is not finite (the last good checkpoint stays), none of the
+            existing checkpoints can be used, or the last state cannot be saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _Termination() as termination, Checkpoints(folder / "checkpoints") as checkpoints:
@@ -208,7 +211,7 @@ class _Run:
         return state
 
     def _evaluate(self, state: State, step: int, meter: Meter) -> None:
-        """Computes and records validation figures if they are due; may call `best`."""
+        """Computes and records validation metrics if they are due; may call `best`."""
         every = self.loop.evaluate_every
         if self.evaluate is None or not (step == self.steps or (every and step % every == 0)):
             return
@@ -227,7 +230,10 @@ class _Run:
     def measure(
         self, how: Callable[[State], Mapping[str, float]], state: State, step: int, meter: Meter
     ) -> dict[str, float]:
-        """Computes figures of a state and records them as validation figures."""
+        """Computes metrics of a state with `how`.
+
+        Records and returns them under names that begin with "validation/".
+        """
         compiled = self._compile_seconds()
         with meter.ledger("evaluate"):
             figures = {f"validation/{name}": float(value) for name, value in how(state).items()}
@@ -246,7 +252,7 @@ class _Run:
                 self._not_finite(step, [str(error)], {}, self.batches.examples(step - 1))
 
     def _check(self, meter: Meter) -> None:
-        """Raises a `UserError` if a figure since the last report is NaN or Inf."""
+        """Raises a `UserError` if a metric of a step since the last report is NaN or Inf."""
         for step, figures in meter.fetch():
             bad = [name for name, value in figures.items() if not math.isfinite(value)]
             if bad:
@@ -268,15 +274,19 @@ class _Run:
                 "last_checkpoint": good,
             }
             write_json(file, report)
-        shown = f" (batch {step - 1}: {', '.join(examples[:3])}, ...)" if examples else ""
+        shown = f" (batch {step - 1} with {', '.join(examples[:3])}, ...)" if examples else ""
         raise UserError(
-            f"at step {step}, a figure is not finite: {', '.join(bad)}{shown}; see {file}; "
+            f"at step {step}, values are not finite: {', '.join(bad)}{shown}; see {file}; "
             f"{f'the last good checkpoint is of step {good}' if good else 'no checkpoint yet'}; "
             f"try a lower --config.optimizer.learning_rate in a new workdir"
         )
 
     def _due(self, step: int, elapsed: float) -> bool:
-        """Whether to save now; several processes use the clock of the first one at logged steps."""
+        """Whether to save now, `elapsed` seconds after the last save.
+
+        With several processes, the clock of the first one decides, only at logged steps (at each
+        step if none are logged).
+        """
         due = elapsed > self.loop.checkpoint_every_s
         if not backend.several():
             return bool(due)

@@ -1,4 +1,4 @@
-"""The figures of a run: collected at each step, reported at intervals, saved in checkpoints."""
+"""The metrics of a run, collected at each step, reported at intervals and saved in checkpoints."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ from fer_jax.training.logging import Ledger, Recorder
 
 
 class Meter:
-    """Collects the figures of steps and reports their means at intervals.
+    """Collects the metrics of steps and reports their means at intervals.
 
     The result of `get_state` is saved in checkpoints, so that a resumed run reports the same
-    figures.
+    metrics.
+
+    Args:
+        folder: the folder of metrics.jsonl.
+        first: the step of the checkpoint from which training continues; 0 without one.
+        steps: the total number of steps.
+        loop: the batch size of all processes, and the project of Weights & Biases, if any.
+        state: the result of `get_state` in the checkpoint; None without one.
     """
 
     def __init__(
@@ -43,7 +50,7 @@ class Meter:
             self._waiting = [(step, figures) for step, figures in state["waiting"]]
             self._timed = state["timed"]
             self.ledger.seconds.update(state["seconds"])
-        # Without a checkpoint, the figures of step 0 are computed and recorded again.
+        # Without a checkpoint, the metrics of step 0 are computed and recorded again.
         kept = -1 if state is None else first
         self._recorder = Recorder(folder, kept, loop.wandb)
         self._progress = console.Progress(
@@ -62,7 +69,7 @@ class Meter:
         self._recorder.close()
 
     def get_state(self) -> dict[str, Any]:
-        """The unreported and the newest figures, counts and seconds, as JSON-serialisable data."""
+        """The unreported and the newest metrics, counts and seconds, as JSON-serialisable data."""
         return {
             "waiting": [[step, dict(figures)] for step, figures in self.fetch()],
             "figures": self.figures,
@@ -72,14 +79,14 @@ class Meter:
         }
 
     def add(self, step: int, figures: Mapping[str, jax.Array]) -> None:
-        """Adds the figures of a step, which the device may still compute, to the next report."""
+        """Adds the metrics of a step to the next report; the device may still compute them."""
         self._waiting.append((step, figures))
         self._timed += self._done > 0  # the first step compiles
         self._done += 1
         self._progress.update()
 
     def fetch(self) -> list[tuple[int, Mapping[str, float]]]:
-        """Waits for the device; returns each step since the last report with its figures."""
+        """Waits for the device; returns each step since the last report with its metrics."""
         with self.ledger("step"):
             fetched = jax.device_get([figures for _, figures in self._waiting])
         steps = [step for step, _ in self._waiting]
@@ -88,7 +95,7 @@ class Meter:
         return list(self._waiting)
 
     def report(self, step: int) -> None:
-        """Records means since the last report; shows loss and speed next to the progress bar."""
+        """Records mean metrics since the last report; shows loss and speed at the progress bar."""
         figures = [figures for _, figures in self.fetch()]
         self._waiting.clear()
         means = {name: math.fsum(f[name] for f in figures) / len(figures) for name in figures[0]}
@@ -96,7 +103,7 @@ class Meter:
         self._progress.note(f"loss {means['loss']:.3f}, {self.images_per_s():.0f} images/s")
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes figures of a step; the attribute `figures` has the newest value of each."""
+        """Writes metrics of a step; the attribute `figures` has the newest value of each metric."""
         self._recorder.record(step, figures)
         self.figures |= figures
 

@@ -54,7 +54,7 @@ def save(folder: Path, weights: Mapping[str, np.ndarray], record: ModelRecord) -
     """Writes a model directory.
 
     Args:
-        folder: is created if it does not exist.
+        folder: the model directory, which is created if it does not exist.
         weights: float arrays by path, as returned by `arrays_of` and `read_weights`. float16 takes
             half the space, and is read as float32.
         record: the content of `model.json`.
@@ -203,7 +203,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     file = folder / "weights.safetensors"
     record = read_record(folder)
     if not file.is_file():
-        raise UserError(f"{folder} contains a model.json but no {file.name}; copy the whole folder")
+        raise UserError(f"{folder} contains model.json but not {file.name}; copy the whole folder")
     arrays, seals = _read_arrays(file)
     if record.format == 1:
         _warn_without_checksums(folder)

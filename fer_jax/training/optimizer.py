@@ -26,8 +26,8 @@ def make_optimizer(
     Args:
         settings: `learning_rate` is the peak, `warmup` a fraction of the steps, `clip` the maximum
             global norm of the gradient. `backbone_rate` is a factor for the learning rate of the
-            backbone, and `layer_decay` a further factor, once for each stage from the parameter's
-            own to the last one (Clark et al. 2020).
+            backbone, and `layer_decay` a further factor, applied once for each stage from the
+            parameter's stage to the last one (Clark et al. 2020).
         steps: the total number of training steps.
         frozen: see `frozen_mask`.
         stages: the paths of the backbone's stages from input to output.

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from fer_jax.training.inference import softmax
 
-NEUTRAL = "neutral"  # the reference by one neutral photograph; also the name of the emotion
+NEUTRAL = "neutral"  # the reference from known neutral faces; also the name of the emotion
 ROUNDS = 10  # iterations for the balanced reference, which changes little after three
 _STRENGTH = 0.5  # weight of the population's reference, in faces
 
@@ -82,7 +82,7 @@ def shrunk(
 def class_balanced_mean(
     features: Float[np.ndarray, "n v f"], labels: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "v f"]:
-    """The mean over the classes that occur of each class's mean, so that they have equal weight.
+    """The mean of the means of the classes that occur, so that each class has equal weight.
 
     With true labels, it is the reference of a training person. For the balanced reference of a test
     person, the predictions of the model are used as labels, iteratively.

@@ -30,7 +30,7 @@ def make_mesh(fsdp: int = 1) -> Mesh:
 def state_shardings(state: Any, mesh: Mesh) -> Any:
     """The sharding of each leaf: split over "fsdp" along its largest axis that can be divided.
 
-    A leaf without such an axis is replicated.
+    Leaves without such an axis are replicated, as are all leaves if "fsdp" has size 1.
     """
     parts = mesh.shape["fsdp"]
 
@@ -63,12 +63,12 @@ def fetch(leaf: jax.Array | np.ndarray) -> np.ndarray:
 
 
 def shard() -> tuple[int, int]:
-    """The index of this process, which determines its part of each batch, and their number."""
+    """This process's index, which determines its part of a batch, and the number of processes."""
     return jax.process_index(), jax.process_count()
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A global batch on all devices, split along the first axis, from each process's part."""
+    """Puts a batch on all devices, split along the first axis; each process passes its part."""
     sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
     return {
         name: jax.make_array_from_process_local_data(sharding, array)

@@ -28,11 +28,11 @@ def make_train_step(
     accumulate: int = 1,
     average: float = 0.0,
 ) -> Callable[[State, Batch], tuple[State, Figures]]:
-    """Makes a function for one update on a batch: `image` uint8 [B, H, W, 3], `label` int32 [B] and
-    `mask` bool [B].
+    """Makes a function for one update on a batch, which returns the new state and metrics.
 
-    `mask` is False for padding. `label_<task>` int32 [B], if present, replaces `label` for that
-    task. Examples with label -1 are ignored in the loss and the metrics of tasks that need labels.
+    A batch has `image` uint8 [B, H, W, 3], `label` int32 [B] and `mask` bool [B]. `mask` is False
+    for padding. `label_<task>` int32 [B], if present, replaces `label` for that task. Examples with
+    label -1 are ignored in the loss and the metrics of tasks that need labels.
 
     Args:
         graphdef: the structure of the network.
@@ -82,7 +82,7 @@ def _make_loss(
     weights: Mapping[str, float],
     frozen: Tree,
 ) -> Callable[..., tuple[jax.Array, tuple[Tree, Figures]]]:
-    """Makes a function for the weighted sum of the losses, the new statistics and the figures."""
+    """Makes a function that returns the weighted sum of losses, and (new statistics, metrics)."""
 
     def total_loss(
         parameters: Tree, statistics: Tree, key: jax.Array, batch: Batch
@@ -107,7 +107,7 @@ def _in_parts(
     key: jax.Array,
     batch: Batch,
 ) -> tuple[Tree, tuple[Tree, Figures]]:
-    """Mean gradients and figures over the parts of a batch; each part updates the statistics."""
+    """Mean gradients and metrics over the parts of a batch; each part updates the statistics."""
 
     def split(array: jax.Array) -> jax.Array:  # every device keeps its rows
         return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
@@ -142,7 +142,7 @@ def _moved(average: Tree, parameters: Tree, decay: float, step: jax.Array) -> Tr
 def make_eval_step(
     graphdef: nnx.GraphDef[Any], tasks: Mapping[str, Task]
 ) -> Callable[[State, Batch], dict[str, tuple[jax.Array, jax.Array]]]:
-    """Makes a function for the sum and the count of every task's loss and metrics over a batch.
+    """Makes a function for (sum, count) of every loss and metric over a batch, by name.
 
     Padding and, in tasks that need labels, unlabelled examples are left out. Sums and counts can be
     added over batches, so that means do not depend on padding. The random key is the same for every
@@ -197,12 +197,12 @@ def make_head_step(
 
 
 def depth_names(backbone: Backbone) -> tuple[str, ...]:
-    """Names of the probed depths, as used in figures: "mixed_5b", "block35_0", "features"."""
+    """Names of the probed depths in metrics, such as "mixed_5b", "block35_0" and "features"."""
     return (*(name.replace("/", "_") for name in backbone.depths), "features")
 
 
 def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], dict[str, jax.Array]]:
-    """Makes a function for pooled outputs [B, C] by the names of `depth_names`, and `mask`."""
+    """Makes a function for pooled outputs [B, C] by name (see `depth_names`), and `mask`."""
 
     def depths_step(state: State, batch: Batch) -> dict[str, jax.Array]:
         network = merge_network(graphdef, **for_use(state))

@@ -42,9 +42,9 @@ class Model:
         record: the record of a model directory.
         weights: float arrays by path, as returned by `model_directory.read_weights`.
         where: names the model in error messages.
-        batch: number of images per batch, where each view of a face is an image; None: batches of
-            1, 2, 4, ... faces with at most `BATCH` images, so that a single face does not cost a
-            whole batch. A batch has at least one face.
+        batch: number of images per batch; a face has an image for each view and zoom. None: batches
+            of 1, 2, 4, ... faces with at most `BATCH` images, so that a single face does not cost
+            a whole batch. A batch has at least one face.
 
     Raises:
         UserError: the record does not describe a valid network, or the weights, labels and tasks do
@@ -165,7 +165,7 @@ class Model:
             crops: uint8 [n, s, s, 3], RGB in 0..255, with any side s; n may be 0.
 
         Raises:
-            UserError: the model has no such task, or is person-relative.
+            UserError: the model has no classes for the task, or is person-relative.
             ValueError: `crops` has another type or shape.
         """
         if self.reference(task):
@@ -209,8 +209,9 @@ class Model:
             fine: RGB, the same faces, of the side `gradients.SIDE`; needed if `reads_fine`.
 
         Returns:
-            The `width` features of the backbone, then those of its depths, both averaged over the
-            zooms, and the gradients; the last two only if the task reads them.
+            The `width` features of the backbone and the pooled outputs of its depths, both averaged
+            over the zooms, and the histograms of oriented gradients; the last two only if the task
+            reads them.
         """
         how = self._how(task)
         faces = [images]
@@ -325,7 +326,7 @@ class Model:
         return self._compiled[kind, task]
 
     def _batch_size(self, passes: int) -> BatchSize:
-        """The number of faces per batch, if each face has `passes` rows."""
+        """The size of the next batch, in faces of `passes` rows, from the number of faces left."""
         most = max(1, (self._batch or self.BATCH) // passes)
         if self._batch:
             return lambda left: most
@@ -440,7 +441,7 @@ def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Loads the model at `path`, a model directory or a training workdir.
+    """Loads the model at `path`: a model directory, a training workdir or "starter".
 
     Raises:
         UserError: there is no model, it is damaged, or its weights do not match its record.
@@ -465,5 +466,5 @@ def check_crops(crops: np.ndarray) -> None:
 
 
 def resized(crops: UInt8[np.ndarray, "n s s 3"], side: int) -> UInt8[np.ndarray, "n side side 3"]:
-    """Aligned faces at another size; n is at least 1."""
+    """Aligned faces, resized to `side` pixels; n is at least 1."""
     return np.stack([resize(crop, side) for crop in crops])

@@ -271,7 +271,10 @@ def test_training_continues_after_the_disk_was_full(disk, tmp_path, capfd):
     (run / "checkpoints").symlink_to(disk.folder)
     fitted = train(run, learner, checkpoint_every_s=0)
     reported = [line for line in capfd.readouterr().err.splitlines() if "warning:" in line]
-    pattern = r"step (\d+) was not written \(no space left\); the newest is that of step (\d+);"
+    pattern = (
+        r"step (\d+) was not written \(no space left\); "
+        r"a resumed run would continue from step (\d+);"
+    )
     failed, newest = zip(
         *[map(int, re.search(pattern, line).groups()) for line in reported], strict=True
     )

@@ -177,7 +177,8 @@ def test_the_error_names_the_first_step_that_is_not_finite_and_its_batch(
     tmp_path, log_every, checkpoint_every_s
 ):
     settings = {"log_every": log_every, "checkpoint_every_s": checkpoint_every_s}
-    with pytest.raises(UserError, match=r"at step 8, a figure is not finite: loss \(batch 7: face"):
+    pattern = r"at step 8, values are not finite: loss \(batch 7 with face"
+    with pytest.raises(UserError, match=pattern):
         train(tmp_path, Poisoned(8, "figures"), **settings)
     report = json.loads((tmp_path / "not_finite.json").read_text())
     assert report["step"] == 8 and report["not_finite"] == ["loss"]

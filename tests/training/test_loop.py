@@ -143,7 +143,7 @@ def test_means_are_exact_with_a_padded_last_batch(learner, source):
 def test_a_loss_that_is_not_finite_stops_the_run(learner, source, tmp_path):
     state = learner.init(5)
     state["parameters"] = jax.tree.map(lambda leaf: leaf * np.nan, state["parameters"])
-    with pytest.raises(UserError, match=r"at step 1, .*\(batch 0: .*no checkpoint yet"):
+    with pytest.raises(UserError, match=r"at step 1, .*\(batch 0 with .*no checkpoint yet"):
         fit(learner, state, batches_of(source), steps=4, folder=tmp_path, loop=make_config())
 
 
