@@ -1,7 +1,7 @@
 """Augmentation on the device: pure functions of a key and a batch of images.
 
-Images are `[B, H, W, 3]`, RGB in 0..255, uint8 or float; results are float32 or wider. Mirroring
-alone keeps the type.
+Images are `[B, H, W, 3]`, RGB in 0..255, uint8 or float; results are float32 or wider. Only
+mirroring (`flipped`, `random_flip`) keeps the type.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ SLIGHT = Augment(zoom=0.1, shift=0.05, brightness=0.2, contrast=0.2)
 
 @dataclass(frozen=True, config=STRICT)
 class RelativePatch:
-    """Classification of pairs of tiles; the eight classes are the neighbours of the centre.
+    """Classification of pairs of tiles; the eight classes are positions relative to the centre.
 
     Attributes:
         gap: difference between the sides of a cell and of its tile in pixels, so that edges do not

@@ -31,8 +31,8 @@ class Task(Protocol):
     example. The batch is that of all devices and hosts.
 
     A task can use the inputs of another task, if it has a field `inputs_of: str` with the name of
-    that task, which must make one input per image. The batch then passes the backbone once for
-    both. `prepare` still returns the targets.
+    that task, which must make one input per image. There is then one pass through the backbone
+    for both. `prepare` still returns the targets.
 
     Two members are optional: `classes`, the names of the classes; and, for the picture tasks.png,
     `undo(inputs, answers) -> images`, the images that result if `answers` are the true classes. For

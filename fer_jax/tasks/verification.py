@@ -21,8 +21,8 @@ class Verification:
     Attributes:
         augment: strengths of the augmentation.
         label_smoothing: the share of the probability that is divided equally among all classes.
-        inputs_of: name of another task whose (augmented) inputs are used, so that the batch passes
-            the backbone once for both; "": the task makes its own inputs.
+        inputs_of: name of another task whose (augmented) inputs are used, so that there is one pass
+            through the backbone for both; "": the task makes its own inputs.
     """
 
     augment: Augmentation = MODERATE

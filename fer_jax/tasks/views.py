@@ -53,7 +53,7 @@ def two_views(
 ) -> Float[Array, "n h w 3"]:
     """Two differently augmented views of each image; those of image b are rows 2b and 2b + 1.
 
-    Evaluation augments too, with the same key each time.
+    In evaluation, the images are augmented too, always with the same key.
     """
     if not train:
         key = jax.random.key(_EVALUATION_KEY)

@@ -20,7 +20,7 @@ from fer_jax.training import sharding
 
 
 class Leaf(TypedDict):
-    """The description of an array; `crc32` is the checksum of its bytes in C order, little-endian."""
+    """The description of an array; `crc32` is computed from its little-endian bytes in C order."""
 
     shape: list[int]
     dtype: str
