@@ -162,8 +162,8 @@ def test_bad_videos_are_counted_and_the_good_ones_extracted(videos, tmp_path, ca
         "sound.mp4": "no_video_stream", "words.mp4": "not_a_video",
     }  # fmt: skip
     reported = capsys.readouterr().out
-    assert all(f"  skipped: {name}: " in reported for name in set(skipped) - {"cut.mkv"})
-    assert re.search(r"  kept \d+ frames: cut\.mkv: ", reported)
+    assert all(f"  skipped {name}: " in reported for name in set(skipped) - {"cut.mkv"})
+    assert re.search(r"  kept \d+ frames of cut\.mkv: ", reported)
     kept = pd.read_parquet(tmp_path / "w" / "manifest.parquet").groupby("video").size()
     assert kept["good.mp4"] == 2 and kept["cut.mkv"] >= 2
 
@@ -304,7 +304,7 @@ def test_predict_skips_other_files_and_keeps_pictures_without_a_face(
     assert rows["1.jpg"] in ("happy", "sad") and pd.isna(rows["wall.png"])
     assert set(pd.read_csv(tmp_path / "w" / "skipped.csv")["source"]) == {"words.jpg", "notes.txt"}
     config = asked(predict, model=model, input=folder / "words.jpg")
-    refused("predict", config, tmp_path / "x", "nothing can be read in", "words.jpg")
+    refused("predict", config, tmp_path / "x", "nothing could be read from", "words.jpg")
 
 
 def test_stages_in_the_wrong_order(tmp_path, videos):

@@ -1,6 +1,6 @@
 """audit: searches for leakage between training and test people, without training anything.
 
-`crossval` makes the same search, without `config.pool`, before it trains. Writes
+`crossval` makes the same search, without `config.pool`, before it trains. The stage writes
 
     leaks/leaks.csv      kind, tested, other, score: one row per suspected pair
     leaks/leaks.json     the number of pairs of each kind
@@ -118,7 +118,8 @@ def _crossvals(folder: Path) -> dict[Path, schemas.Crossval]:
         if changed := changed_inputs(step):
             raise UserError(
                 f"audit: {', '.join(changed)} changed since {step} began, or cannot be found from "
-                "the current folder; repeat that run in a new workdir, and audit the new one"
+                "the current folder; run this command from the folder in which that run was "
+                "started, or repeat that run in a new workdir and audit the new one"
             )
     return found
 

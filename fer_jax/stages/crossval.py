@@ -51,7 +51,7 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
 
     First it searches for leakage; a leak whose kind is not allowed stops the run. Hyperparameters
     (such as steps, temperature or the strength of a penalty) are selected on the fold's validation
-    people or, if it has none, on inner validation people, who are training people of the fold. A
+    people or, if it has none, on inner validation people, held out from its training people. A
     test photograph without a face has no probabilities, and counts as an error in an evaluation.
     With `config.everyone`, a final model is trained on all people and written to `model/`.
 
@@ -280,7 +280,7 @@ def _predictions(
     model: TrainedModel,
     probabilities: np.ndarray,
 ) -> pd.DataFrame:
-    """One row per test photograph; without a face, it has NaN probabilities and predicts ""."""
+    """One row per test photograph; probabilities are NaN and `predicted` is "" without a face."""
     table = photographs.table.iloc[fold.test][["photo", "subject", "emotion", "status"]]
     table = table.reset_index(drop=True)
     labels = photographs.labels
@@ -310,7 +310,7 @@ def _write_abstaining(predictions: pd.DataFrame, labels: list[str], folder: Path
 
 
 def _explain(model: TrainedModel, test: FaceSet, probabilities: np.ndarray, file: Path) -> None:
-    """Writes heat maps of the model for the classes that it predicted, if its method has any."""
+    """Writes heat maps of the model for the classes that it predicted, if it has any maps."""
     heat = model.heat(test, probabilities.argmax(axis=1))
     if heat is not None:
         with atomic_file(file) as temporary:

@@ -29,13 +29,13 @@ from fer_jax.workdir import atomic_file, stage, write_json
     doing="doing.evaluate",
 )
 def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
-    """Measures every run and writes the report.
+    """Computes the measures of every run and writes the report.
 
     Returns the main measures and the counts of `config.main`, and the report's path.
 
     Raises:
         UserError: `config.main` has no workdir, predictions are missing or invalid, or a stage in
-            `config.context` has not finished.
+            `config.context` or `config.runs` has not finished.
     """
     runs = _read_runs(config)
     measured = results.evaluate(runs, config.main, **dict(config.bootstrap))

@@ -42,8 +42,8 @@ def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
     bytes.
 
     Raises:
-        UserError: there is no emotion model, the model is person-relative, a library is missing, or
-            a file disagrees with the model.
+        UserError: there is no emotion model, its record does not say how faces are cropped, it is
+            person-relative, a library is missing, or a file disagrees with the model.
     """
     for name in config.formats:
         check_installed(name)

@@ -83,7 +83,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
 
 
 def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:
-    """Extracts the videos; returns their counts and when the first frame was done, or 0.0."""
+    """Extracts the videos; returns their counts and when the first frame was done (0.0: none)."""
     stats: dict[str, Stats] = {}
     first: list[float] = []
     expected = sum(expected_samples(job.path, config.every_s) or 0 for job in jobs)
@@ -107,8 +107,8 @@ def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
     with atomic_file(path) as temporary:
         safe_table(pd.DataFrame(rows, columns=columns)).to_csv(temporary, index=False)
     for one in bad[:_SHOWN]:
-        verdict = f"kept {one.kept_frames} frames" if one.kept_frames else "skipped"
-        console.say(f"  {verdict}: {one.video}: {one.detail}")
+        verdict = f"kept {one.kept_frames} frames of" if one.kept_frames else "skipped"
+        console.say(f"  {verdict} {one.video}: {one.detail}")
     if len(bad) > _SHOWN:
         console.say(f"  and {len(bad) - _SHOWN} more videos, see {path.name}")
     return sum(not one.kept_frames for one in bad)

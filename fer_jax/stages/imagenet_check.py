@@ -34,7 +34,7 @@ _TASK = "verification"  # any task that shows the network its images unchanged
 def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     """Classifies pictures of ImageNet, and compares the accuracy with `config.min_top1`.
 
-    Returns the figures of `judged`, the top-5 accuracy, and the number of pictures without a known
+    Returns the result of `judged`, the top-5 accuracy, and the number of pictures without a known
     class. They are also written to `answer.json`, even if the answer is "no".
 
     Raises:

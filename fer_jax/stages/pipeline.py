@@ -22,8 +22,9 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     """Runs the steps of `config.order`; a finished one returns at once.
 
     In the texts of a step, {workdir} is replaced by the workdir of the pipeline, and {videos},
-    {photos} and so on by its fields of that name, so that a step can read the folder of an earlier
-    step. A step of `config.optional` that does not apply to these data is left out, with a warning.
+    {photos} and so on by the pipeline's fields of that name, so that a step can read the folder of
+    an earlier step. A step of `config.optional` that does not apply to these data is left out, with
+    a warning.
 
     Raises:
         UserError: a person whose photographs are in earlier results has withdrawn consent, or a
@@ -111,7 +112,10 @@ def _stop_for_withdrawals(config: schemas.Pipeline, workdir: Path) -> None:
 
 
 def filled(config: schemas.Pipeline, workdir: Path) -> schemas.Pipeline:
-    """The config with {workdir} and names of its text fields in braces replaced in all texts."""
+    """The config with {workdir} and {name} replaced in all texts.
+
+    {name} is replaced by the pipeline's text field of that name, if there is one.
+    """
     values = config.model_dump(exclude_unset=True)
     places = {"workdir": str(workdir)}
 

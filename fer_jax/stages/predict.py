@@ -146,7 +146,9 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
         if not counts.frames:
             name, reason = skips.rows[-1]
             place = config.input or f"camera {config.camera}"
-            raise UserError(f"predict: nothing can be read in {place}; {name}: {reason}")
+            raise UserError(
+                f"predict: nothing could be read from {place}; the last error ({name}): {reason}"
+            )
 
     if overview:
         drawing.write_image(workdir / "overview.jpg", drawing.row(overview, height=360))
@@ -310,5 +312,5 @@ def name_copies(sources: Iterable[Source], folder: Path) -> dict[str, Path]:
 
 
 def timeline_of(copy: Path, workdir: Path) -> Path:
-    """The path of the timeline of the video with this annotated copy."""
+    """The path of the timeline for the video whose annotated copy is `copy`."""
     return workdir / "timeline" / f"{copy.relative_to(workdir / 'annotated')}.png"

@@ -58,7 +58,7 @@ class Examined:
             neither to train this verifier nor to choose its threshold.
         confident_removed: number of these detections that the verifier rejects.
         doubt: why the verifier cannot be trusted; "" if it can.
-        note: limitations of the scores or of the figures on labelled crops; "" without any.
+        note: limitations of the scores or of the measures on labelled crops; "" without any.
         seconds: time for scoring all crops.
     """
 
@@ -160,7 +160,7 @@ def _choose(
         doubts[name] = examined.doubt
         whose = "the starter's verifier" if name == "starter" else f"the verifier {config.verifier}"
         if config.use_verifier != "auto":
-            instead = f"is used as --config.use_verifier={name} says"
+            instead = f"is used only because of --config.use_verifier={name}"
         elif name == "own":
             instead = "is replaced by the starter's verifier and its threshold"
         else:
@@ -348,10 +348,10 @@ def _score_held_out(
     *,
     strict: bool,
 ) -> HeldOut:
-    """A verifier's scores on the validation and test splits of the user's verifier.
+    """The scores of `verifier` on held-out crops of the data that trained the user's verifier.
 
-    If the training data of the user's verifier are not known, the crops in `folder` are split. If
-    the crops cannot be read, an error is raised if `strict`, and a note is returned otherwise.
+    If these data are not known, the validation and test crops are from `folder`. If the crops
+    cannot be read, an error is raised if `strict`, and a note is returned otherwise.
     """
     root, data_dir, variant = folder, None, None
     trained_on = Path(config.verifier) / records.DATA
@@ -381,7 +381,7 @@ def _score_held_out(
         except UserError as error:
             if strict:
                 raise
-            note = f"the verifier is not measured on labelled crops: {error}"
+            note = f"the verifier could not be measured on labelled crops ({error})"
             break
     same = root.is_dir() and root.samefile(folder)
     return HeldOut(found["validation"], found["test"], same, note)
@@ -429,7 +429,7 @@ def _scores(verifier: trained_model.Model, batches: Iterable[Images]) -> Float[n
 
 
 def _figures(chosen: Examined, max_faces_lost: float) -> dict[str, Any]:
-    """The figures of both splits for threshold.json, and a note on their limitations."""
+    """The measures on both splits for threshold.json, and a note on their limitations."""
     figures: dict[str, Any] = {
         "max_faces_lost": max_faces_lost,
         "validation": quality(chosen.validation, chosen.threshold) if chosen.validation else None,
@@ -441,13 +441,13 @@ def _figures(chosen: Examined, max_faces_lost: float) -> dict[str, Any]:
 
 
 def _rates(figures: dict[str, Any], split: str, *names: str) -> dict[str, float | None]:
-    """Values of figures of a split, for the summary; empty without that split."""
+    """The measures `names` on a split, for the summary; empty without that split."""
     measured = figures[split]
     return {f"{split}_{name}": measured[name]["value"] for name in names} if measured else {}
 
 
 def _doubted(verifier: trained_model.Model, folder: Path, batch: int) -> pd.DataFrame:
-    """The candidates that MTCNN rejected: path, detector_score, verifier_score."""
+    """The candidates that MTCNN rejected, with columns path, detector_score, verifier_score."""
     columns = ["path", "detector_score", "verifier_score"]
     file = folder / "negatives.parquet"
     if not file.is_file():

@@ -28,7 +28,7 @@ from fer_jax.schemas.stages import Newcomers
 from fer_jax.workdir import stage
 from fer_jax.workers import WorkerPool
 
-# The same frames must give the same bytes each time, which x264's macroblock tree does not.
+# The same frames must be encoded to the same bytes, which x264's macroblock tree prevents.
 _ENCODER = {"crf": "24", "threads": "1", "x264-params": "mbtree=0"}
 
 

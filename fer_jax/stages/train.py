@@ -147,7 +147,7 @@ def _result(
         f"{_PROBES[probe]} {console.percent(value)}" for probe, value in probes.items() if value
     ]
     if shown:
-        lines.append(f"  emotions of held-out people, read from the features: {', '.join(shown)}")
+        lines.append(f"  accuracy of probes on emotions of held-out people: {', '.join(shown)}")
     return lines
 
 
@@ -178,7 +178,7 @@ def _draw(
     """Draws the pictures in the first process; all processes gather their data.
 
     The model is saved by then. So a picture that cannot be drawn, for example because of a bug in
-    a task's `undo`, gives a warning and does not end the run.
+    a task's `undo`, causes a warning and does not end the run.
     """
     weights = jax.tree.map(sharding.fetch, for_use(state))
     features = watched.features(learner, state)["features"] if watched else np.zeros((0, 1))

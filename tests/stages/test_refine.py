@@ -499,7 +499,7 @@ def test_a_requested_verifier_is_used_with_a_warning(name, tmp_path, videos, mon
     config = config_for(extract, use_verifier=name)
     summary, _, after = refined_by(monkeypatch, *models, config, tmp_path / "refine")
     assert summary["verifier"] == name and summary["removed_by_verifier"] == len(tested)
-    assert f"is used as --config.use_verifier={name} says" in capsys.readouterr().err
+    assert f"is used only because of --config.use_verifier={name}" in capsys.readouterr().err
     assert after["reason"].eq("verifier").sum() == len(tested)
 
 
