@@ -1,7 +1,8 @@
 """A model as one JAX function from crops of faces to probabilities of the emotions.
 
-`trained_model.Model.probabilities` does the same with OpenCV and NumPy between two compiled
-functions, which other programs do not have. tests/export/test_answer.py checks that both agree.
+`trained_model.Model.probabilities` does the same, but cannot be exported, since it uses OpenCV and
+NumPy before, between and after its compiled functions. tests/export/test_answer.py checks that both
+agree.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def _flax_conv(conv: Conv, factor: Float[Array, " c"], bias: Float[Array, " c"])
 
 
 def views(images: UInt8[Array, "n s s 3"], count: int) -> list[UInt8[Array, "n s s 3"]]:
-    """Like `inference.views`: the images, `count` - 1 crops of them, and all mirror images."""
+    """Like `inference.views`: the images, `count` - 1 crops, and the mirror images of all."""
     side = images.shape[1]
     found = [images]
     for top, left, small in inference.corners(side, count):

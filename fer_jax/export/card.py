@@ -41,7 +41,7 @@ class Description(Section):
     differences: dict[str, float] = Field(default_factory=dict)
 
     def with_difference(self, name: str, worst: float) -> Description:
-        """A copy with the largest difference of the format `name`."""
+        """A copy with `worst`, the largest difference of a probability in the format `name`."""
         return self.model_copy(update={"differences": {**self.differences, name: worst}})
 
     def notes(self) -> dict[str, str]:

@@ -32,7 +32,7 @@ Runner = Callable[[UInt8[np.ndarray, "n s s 3"]], Answer]
 
 
 class Write(Protocol):
-    """Writes a function of crops with `side` pixels to a file, with `notes` as its metadata."""
+    """Writes a function of crops of `side` pixels to a file; metadata, if any, are `notes`."""
 
     def __call__(
         self, path: Path, function: Function, side: int, notes: Mapping[str, str]
@@ -60,8 +60,9 @@ def check_installed(name: str) -> None:
     missing = [one for one in FORMATS[name].libraries if importlib.util.find_spec(one) is None]
     if missing:
         raise UserError(
-            f"export: the format {name} needs {', '.join(missing)}: pip install 'fer_jax[export]' "
-            "(docs/export.md), or leave it out with --config.formats=\"('stablehlo',)\""
+            f"export: the format {name} needs {', '.join(missing)}; run: pip install "
+            "'fer_jax[export]' (docs/export.md), or leave it out with "
+            "--config.formats=\"('stablehlo',)\""
         )
 
 

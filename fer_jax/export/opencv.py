@@ -47,8 +47,8 @@ def bilinear(images: UInt8[Array, "n h h 3"], side: int) -> UInt8[Array, "n s s 
     place = ((np.arange(side) + 0.5) * (length / side) - 0.5).astype(np.float32)
     first = np.floor(place).astype(int)
     share = place - first.astype(np.float32)
-    # Beyond the border, one pixel has all of the weight along x, and along y two halves of it:
-    # their products are truncated separately.
+    # Beyond the border, the whole weight is on one pixel. Along x it is a single weight. Along y it
+    # stays split into two, whose products are truncated separately.
     beyond = (first < 0) | (first >= length - 1)
     left, right = _fixed_point(np.where(beyond, np.float32(0), share))
     above, below = _fixed_point(share)

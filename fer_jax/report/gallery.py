@@ -1,4 +1,4 @@
-"""Faces in the report: Grad-CAM of correct answers and confident mistakes, and a map of faces.
+"""Faces in the report: Grad-CAM of confident answers, right and wrong, and a map of faces.
 
 A face is blurred unless the person consents to `share` (see `fer_jax.data.consent`) or is
 generated.
@@ -33,7 +33,7 @@ _MIN_POINTS, _MAX_POINTS = 10, 2000
 
 @dataclass(frozen=True)
 class Shown:
-    """A face in the report, and the answer; `picture` is a data: URL, with the heat map."""
+    """A face in the report with its answer; `picture` is a `data:` URL that shows the heat map."""
 
     picture: str
     truth: str
@@ -45,7 +45,10 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Faces as points, and how well emotions and people are separated (silhouettes, -1..1)."""
+    """Faces as points, and how well emotions and people are separated.
+
+    `by_emotion` and `by_person` are silhouettes in -1..1, or NaN if undefined.
+    """
 
     places: Float[np.ndarray, "n 2"]
     emotions: list[str]
@@ -58,8 +61,8 @@ def gallery(run: Predictions, workdir: Path, drawn: bool) -> dict[str, list[Show
     """The most confident correct answers (`right`) and mistakes (`wrong`), sorted by confidence.
 
     There are at most `SHOWN` of each, from the first seed, and none if the run has no Grad-CAM maps
-    or its photographs no longer exist. `drawn` means that the people are generated, so that no face
-    is blurred.
+    or its photographs no longer exist. `workdir` is that of the run. `drawn` means that the people
+    are generated, so that no face is blurred.
     """
     root = Path(run.protocol.photographs)
     heat: dict[str, np.ndarray] = {}

@@ -74,7 +74,7 @@ class Timeline:
         figure = Figure(figsize=(_WIDTH, _REST + _PANEL * len(shown)), layout="constrained")
         words = self._words
         panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-        # Of the annotated video.
+        # The same colours as in the annotated video.
         colours = [np.array(PALETTE[i % len(PALETTE)]) / 255 for i in range(len(self._names))]
         step = self._step()
         for person, axes in zip(shown, panels, strict=True):

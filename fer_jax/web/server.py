@@ -28,8 +28,8 @@ def listen(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UserError(
-            f"serve: cannot listen on port {port} ({error.strerror}); give another one by --port, "
-            "or 0 for a free one"
+            f"serve: cannot listen on port {port} ({error.strerror}); choose another one with "
+            "--port, or 0 for a free one"
         ) from error
     return listener
 

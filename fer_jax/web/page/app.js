@@ -47,7 +47,7 @@ async function open(file) {
   }
 }
 
-/** Opens a file as what its name suggests; its content decides. */
+/** Opens a file as `kind`, or as the other kind if the server finds that its content is. */
 async function openAs(file, kind, own) {
   const [first, other] = kind === "video" ? [openVideo, openPicture] : [openPicture, openVideo];
   try {
@@ -133,7 +133,7 @@ async function takeCamera() {
   }
 }
 
-/** Takes one picture with the camera and shows what it shows. */
+/** Takes one picture with the camera and shows its faces. */
 async function readCamera(canvas, own) {
   const scale = Math.min(1, CAMERA_SIDE / Math.max(video.videoWidth, video.videoHeight));
   canvas.width = Math.round(video.videoWidth * scale);
