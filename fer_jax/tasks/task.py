@@ -55,8 +55,8 @@ class Task(Protocol):
     ) -> tuple[Num[Array, "n h2 w2 3"], Any]:
         """Converts images in 0..255 to inputs of the network and targets.
 
-        N may be r * B; the r inputs of example b are then consecutive rows (index b * r + j). With
-        `train=False` the result does not depend on the key.
+        There may be r inputs per image (n = r * b), which are then consecutive rows: input j of
+        image i is row i * r + j. With `train=False`, the result does not depend on the key.
         """
         ...
 

@@ -79,8 +79,8 @@ class Checkpoints:
     def save(self, state: State, progress: dict[str, Any]) -> None:
         """Saves `state` and `progress` under the state's step, in the background.
 
-        Waits for the previous save first. If writing fails (for example because the disk is full or
-        read-only), a warning is printed, older checkpoints stay, and the next save tries again;
+        Waits for the previous save first. After a disk error (for example because the disk is full
+        or read-only), a warning is printed, older checkpoints stay, and the next save tries again;
         with several processes, the error is raised.
 
         Args:

@@ -47,7 +47,7 @@ class Fitted:
         state: the final state.
         figures: the newest value of each recorded metric, by name.
         images_per_s: training images per second of all processes, without the first step.
-        data_wait: share of the recorded time in which the loop waited for batches, 0 to 1.
+        data_wait: share of the recorded time that the loop spent waiting for batches, 0 to 1.
         first_step_s: seconds of the first step of this call, including its compilation; 0 if no
             step was left.
         seconds: seconds by purpose, including those of interrupted runs. The purposes are compile,
@@ -109,14 +109,14 @@ def fit(
 
     The random numbers of an update depend only on the state's seed and step, and a checkpoint
     contains the iterator's position and the metrics that are not yet reported. So a run that was
-    killed and resumed ends with the same parameters, and with the same lines in metrics.jsonl
-    except for times.
+    killed and resumed ends with the same parameters as an uninterrupted one, and with the same
+    lines in metrics.jsonl except for times.
 
     Args:
         learner: makes the updates.
         state: the state at step 0.
         batches: the training batches.
-        steps: the number of steps.
+        steps: the total number of steps, including those before the checkpoint.
         folder: the folder of checkpoints and metrics.jsonl.
         loop: how often metrics are logged and the state is evaluated and saved, the batch size of
             all processes, and the project of Weights & Biases, if any.

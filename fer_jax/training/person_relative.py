@@ -35,8 +35,8 @@ def relative_answers(
     Args:
         responses: responses of the head to each view, without its bias.
         people: the person of each face.
-        known: the faces from which references are computed: all faces, or for "neutral" those known
-            to be neutral.
+        known: marks the faces from which references are computed, which are all faces or, for
+            "neutral", those known to be neutral.
         reference: "mean", "balanced" or "neutral".
         bias: the bias of the head.
         population: the response to the mean reference of the training people. It is the reference
@@ -84,8 +84,8 @@ def class_balanced_mean(
 ) -> Float[np.ndarray, "v f"]:
     """The mean of the means of the classes that occur, so that each class has equal weight.
 
-    With true labels, it is the reference of a training person. For the balanced reference of a test
-    person, the predictions of the model are used as labels, iteratively.
+    The reference of a training person is this mean with true labels, after `shrunk`. For the
+    balanced reference of a test person, the model's predictions are used as labels, iteratively.
     """
     means = [features[labels == label].mean(axis=0) for label in np.unique(labels)]
     return np.asarray(np.mean(means, axis=0))
