@@ -80,7 +80,7 @@ def _gain(run: Predictions, base: Predictions) -> dict[str, Any]:
 
 
 def best(rows: pd.DataFrame, reference: str) -> dict[str, Any]:
-    """The method with the largest gain in each setting and its gain, for the summary."""
+    """For each setting, the method with the largest gain, and that gain with its interval."""
     summary: dict[str, Any] = {}
     others = rows[rows["method"] != reference]
     for setting, part in others.groupby("setting", sort=False):

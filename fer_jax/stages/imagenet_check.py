@@ -1,4 +1,4 @@
-"""imagenet_check: checks that ImageNet weights reach the accuracy that was published for them."""
+"""imagenet_check: checks that the accuracy of ImageNet weights is close to the published one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""serve: a local web page that shows the emotions of faces in pictures, videos and a camera."""
+"""serve: a local web page that shows the emotions of faces in pictures, in videos or on camera."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict
 
     Raises:
         UserError: the config is invalid, a package of the server is missing, there is no model, the
-            model cannot answer for a single face, or the port is in use.
+            model cannot answer for a single face, or the port cannot be used.
     """
     del workdir
     checked = schemas.validated(config) if isinstance(config, ConfigDict) else config

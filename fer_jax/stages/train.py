@@ -45,7 +45,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     evaluation. Several processes may run this stage together.
 
     Raises:
-        UserError: the data set cannot be read or has fewer images than a batch, a task needs labels
+        UserError: the data set cannot be read or has too few training images, a task needs labels
             that the data set lacks, the initial weights do not fit, or the training fails (see
             `fit`).
         TerminatedError: SIGTERM was received; the state is saved.
