@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # matplotlib takes 0.3 s, which photographs do not need
 MOST_PEOPLE = 12
 """Maximum number of panels in a picture, for the people who are seen in the most frames."""
 _WIDTH, _PANEL, _REST = 11.0, 1.25, 1.1  # inches
-_MOST_POINTS = 4000  # in a panel; longer ones are averaged
+_MOST_POINTS = 4000  # in a panel; if there are more frames, groups of them are averaged
 
 
 @dataclasses.dataclass

@@ -86,7 +86,7 @@ def _difference(comparison: dict[str, Any] | None, words: Language) -> tuple[str
     """
     if comparison is None or not comparison["comparable"]:
         return "", ""
-    difference = comparison["difference"]["accuracy"]  # of the main run to the other one
+    difference = comparison["difference"]["accuracy"]  # main run minus other run
     value, low, high = (0.0 - 100 * difference[end] for end in ("value", "high", "low"))
     shown = {"value": value, "low": low, "high": high}
     signed = {name: words.signed(number, 1) for name, number in shown.items()}

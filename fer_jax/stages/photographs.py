@@ -86,7 +86,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     records.write(workdir / records.FACES, pipeline)
     with atomic_file(workdir / "photographs.parquet") as temporary:
         table.to_parquet(temporary)
-    # Deletes crops of photographs that are gone; the record has their names, too.
+    # Deletes crops of photographs that are gone, and their names in the record of written files.
     outputs.delete_folder(workdir / "faces", but={workdir / crop for crop in table["crop"] if crop})
     outputs.forget(workdir)
     drawing.write_image(workdir / "sheet.png", _sheet(table, workdir))

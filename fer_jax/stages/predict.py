@@ -129,7 +129,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
 
         for source, frames in itertools.groupby(written(), key=lambda one: one.source):
             if not config.annotate:
-                continue  # which reads the frames
+                continue  # groupby reads the remaining frames
             with skips.each(source.name, _NOT_ANNOTATED):
                 if source.moving:
                     copy_video(copies[source.name], frames, draw, config)

@@ -42,7 +42,7 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
             f"remove: the workdir {workdir} contains --config.work={work}; choose a --workdir "
             f"outside of it"
         )
-    plain = unicodedata.normalize("NFKC", person)  # which makes a fullwidth slash a slash
+    plain = unicodedata.normalize("NFKC", person)  # converts a fullwidth slash to a slash
     if plain in (".", "..") or {"/", "\\", "\0"} & set(plain):
         raise UserError(
             f"remove: --config.remove={person} is a path; give the id of a person, without folders"

@@ -7,7 +7,7 @@ import { errorText, language, number, percent, setEmotionNames, setLanguage, tex
 import { Timeline, countPeople, nearest } from "./timeline.js";
 
 const CAMERA_SIDE = 640; // pixels, of the pictures that are taken with the camera
-const REDRAW_MS = 250; // at most so often while a video is read
+const REDRAW_MS = 250; // the shortest interval between drawings while a video is read
 
 const part = (id) => document.getElementById(id);
 const picture = part("picture");
@@ -163,7 +163,7 @@ function byPerson({ faces, ...others }) {
   return { ...others, faces: faces.toSorted((one, other) => place(one) - place(other) || 0) };
 }
 
-/** Shows a file in an element; where the browser cannot, boxes are drawn on an empty frame. */
+/** Shows a file in an element; if the browser cannot, boxes are drawn on an empty frame. */
 async function load(element, file, own) {
   own.url = URL.createObjectURL(file);
   element.src = own.url;
@@ -179,7 +179,7 @@ async function load(element, file, own) {
   if (!works) own.notes.push("notShown");
 }
 
-/** Ends what is shown, and starts again; returns what is shown from now on. */
+/** Stops and hides what is shown; returns the new, empty state. */
 function leave() {
   shown.controller.abort();
   shown.stream?.getTracks().forEach((track) => track.stop());

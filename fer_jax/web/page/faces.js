@@ -4,7 +4,7 @@ import { emotionName, number, percent, text } from "./texts.js";
 
 const MANY = 6; // with more faces, boxes carry only their number
 
-/** A face with its probabilities smoothed over time, where the server gives them. */
+/** The face with probabilities smoothed over time, if the server sent any; else the face itself. */
 export function smoothed(face) {
   if (!face.smoothed) return face;
   const [emotion] = Object.entries(face.smoothed).reduce((one, other) => (other[1] > one[1] ? other : one));
@@ -17,8 +17,8 @@ export function confidence(face) {
 }
 
 /**
- * Whether the answer is withheld. This depends on the probabilities of the frame itself, also where
- * smoothed ones are shown: the accuracy at each threshold was measured on these.
+ * Whether the answer is withheld. This depends on the probabilities of the frame itself, even if
+ * smoothed ones are shown, since the accuracy at each threshold was measured without smoothing.
  */
 export function withheld(face, threshold) {
   return (face.measured ?? confidence(face)) < threshold;
@@ -42,8 +42,8 @@ export function colour(element, label, labels) {
 }
 
 /**
- * The name of a face: by its place in a picture, by its person in a video, where 0 stands for a face
- * that was seen too briefly to know whose it is.
+ * The name of a face: by its place in a picture, by its person in a video. Person 0 means that the
+ * face was seen too briefly to be assigned to a person.
  */
 export function nameOf(face, index, moving = false) {
   if (!moving) return text("face", number(index + 1));

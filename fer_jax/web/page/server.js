@@ -8,7 +8,7 @@ export class ServerError extends Error {
   }
 }
 
-/** What the model answers, and the limits. */
+/** The description of the model, and the limits of the server. */
 export async function fetchModel() {
   return (await send("api/model")).json();
 }
@@ -18,7 +18,7 @@ export async function readPicture(blob, signal) {
   return (await send("api/picture", blob, signal)).json();
 }
 
-/** The answers about a video, one after the other, while it is read. */
+/** The lines of the response to a video, one after the other, while it is read. */
 export async function* readVideo(blob, signal) {
   const response = await send("api/video", blob, signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -5,7 +5,7 @@ const ENGLISH = {
   skip: "Skip to the content",
   theme: "Switch between light and dark",
   title: "What do these faces show?",
-  lede: "Give a picture, a video or your camera, and see the expression of each face, with how sure the answer is.",
+  lede: "Choose a picture, a video or your camera, and see the expression of each face and how sure the answer is.",
   private: "Everything is read on this computer. Nothing is stored, and nothing is sent anywhere.",
   drop: "Drop a picture or a video here",
   choose: "Choose a file",

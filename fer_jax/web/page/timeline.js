@@ -37,7 +37,7 @@ export class Timeline {
     this.#drawAxis();
   }
 
-  /** Moves the head to a frame, and says what is there. */
+  /** Moves the playhead to a frame, and describes the frame for screen readers. */
   show(index) {
     const frame = this.frames[index];
     this.index = index;
@@ -85,7 +85,7 @@ export class Timeline {
     return lane;
   }
 
-  /** The stacked probabilities of one uninterrupted run, and the answers below. */
+  /** The stacked probabilities of an interval without gaps, and the answers below. */
   #bands(run, labels, every) {
     const x = (time) => (1000 * (time - this.start)).toFixed(0);
     const times = [...run.map(({ time }) => time), run.at(-1).time + every];
@@ -117,7 +117,7 @@ export class Timeline {
       .join(" ");
   }
 
-  /** In words: which part of the time each answer was given. */
+  /** In words: the share of time of each answer. */
   #shares(seen) {
     const counts = new Map();
     for (const { face } of seen) {
@@ -168,7 +168,7 @@ function byPerson(frames) {
   return new Map([...people].sort(([one], [other]) => one - other));
 }
 
-/** Parts of a person's time without a gap of more than `gap` seconds. */
+/** Splits the moments of a person at gaps of more than `gap` seconds. */
 function runs(seen, gap) {
   const found = [];
   for (const moment of seen) {
