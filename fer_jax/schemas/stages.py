@@ -97,7 +97,7 @@ class Newcomers(Section):
     """A group of generated people; in `newcomers`, those on whom the final model is tried.
 
     Attributes:
-        first_person: the number of the first person; those of the others follow.
+        first_person: the number of the first person; the others have the numbers that follow.
         people: how many people there are in the group.
     """
 
@@ -375,6 +375,8 @@ class Audit(LabelledFaces):
     init: Text
     pool: Text
     allow_leaks: AllowedLeaks
+    # Has no effect; configs that were saved by earlier versions contain it.
+    image_size: Pixels = 80
 
     def inputs(self) -> list[str]:
         return [*super().inputs(), self.init, self.pool, self.run]
