@@ -1,8 +1,8 @@
 """The argument of a config, after its name: the size of the network, and tasks.
 
 The argument of `configs/pretrain.py:full,jigsaw` is "full,jigsaw". The sizes are "small", for two
-CPU cores; "base", twice as wide with more blocks (1.2 million parameters), which is that of the
-starter (see configs/starter.py); and "full", the published network, for an accelerator.
+CPU cores; "base", the size of the starter (see configs/starter.py), twice as wide with more blocks
+(1.2 million parameters); and "full", the published network, for an accelerator.
 """
 
 import importlib

@@ -17,8 +17,8 @@ loads Keras's weights (or name a file from Keras or timm: docs/data_layouts.md).
 pretext task as an auxiliary loss.
 
 Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a model trained on all
-people, for `predict`. A method that trains the network does so by the same compiled program in
-every fold, and for the same number of steps, unless `config.inner` selects that number.
+people, for `predict`. If a method trains the network, the same compiled program runs in every fold,
+for the same number of steps unless `config.inner` selects that number.
 
 Cost: 5 folds of 90 photographs, 167 s on 2 idle CPU cores; of 440 photographs, 14 minutes on 2 busy
 ones. Small, 5 folds of 300 photographs, two minutes.
@@ -40,9 +40,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.stage = "crossval"
 
     config.photographs = ""  # workdir of the stage `photographs`
-    # "leave_one_subject_out", "grouped_kfold" (whole people), "fixed_split" (the column `split` of
-    # labels.csv), "cross_set" (trained on `photographs`, tested on `test_photographs`), or "random"
-    # (people in both train and test, which usually inflates the figures; the report says so).
+    # "leave_one_subject_out", "grouped_kfold" (k folds of people), "fixed_split" (the column
+    # `split` of labels.csv), "cross_set" (trained on `photographs`, tested on `test_photographs`),
+    # or "random" (people in both train and test, which usually inflates the measured accuracy; the
+    # report says so).
     config.protocol = "grouped_kfold"
     config.folds = 5  # number of folds, for the protocols "grouped_kfold" and "random"
     config.fold_seed = 0  # seed for shuffling people before they are split into folds
@@ -57,11 +58,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # "as_is": the emotion model at `init` without training, for emotions that it knows; "auto": one
     # of these, selected in each fold; or the dotted name of your own module (docs/add_a_method.md).
     config.method = "auto" if starter else "fine_tune"
-    # For the method "probe": the kinds of features: "backbone", "depths" (pooled outputs of earlier
+    # Kinds of features of the method "probe": "backbone", "depths" (pooled outputs of earlier
     # stages) and "gradients" (histograms of oriented gradients).
     config.features = ("backbone",)
-    # For the method "probe": what is subtracted from the features of a face. "": nothing;
-    # "balanced" or "mean": a mean over the person's photographs, for test people without labels;
+    # What the method "probe" subtracts from the features of a face. "": nothing; "balanced" or
+    # "mean": a mean over the person's photographs, computed without the labels of test people;
     # "neutral": the features of one neutral photograph of the person, which is not tested. See
     # docs/person_relative.md.
     config.reference = ""
@@ -87,7 +88,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.init = "starter" if starter else ""
     # For the report: a description of the pretraining data of `init`.
     config.pretraining = ""
-    # For the report: whether the pretraining data contain the test people: "yes", "no", "unknown".
+    # Whether the pretraining data contain the test people, for the report: "yes", "no", "unknown".
     config.pretraining_saw_test_people = "unknown"
     config.balance = False  # True: all emotions are sampled equally often
     # Number of crops of each test face over which answers are averaged, 1 or 5, each with its
@@ -107,8 +108,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     # 40 epochs of a few dozen photographs are too few steps for a network from scratch.
     longer = {"epochs": 40.0, "min_steps": 300, "learning_rate": 3e-4 if size == "full" else 6e-3}
-    # For the method "auto": replaces epochs, min_steps and optimizer.learning_rate if the network
-    # has never learned emotions: `init` is neither an emotion model nor continued from the starter.
+    # The method "auto" uses these instead of epochs, min_steps and optimizer.learning_rate if the
+    # network has never learned emotions, that is, if `init` is neither an emotion model nor
+    # continued from the starter.
     config.longer = longer
     # Passes over the training faces, but at least min_steps training steps.
     config.epochs = 0.0 if starter else longer["epochs"]
@@ -120,22 +122,22 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "weight_decay": 0.02,  # AdamW's weight decay of kernels
         "clip": 1.0,  # maximum global norm of the gradients; larger ones are scaled down
         "backbone_rate": 1.0,  # factor for the learning rate of the backbone
-        # Factor for the learning rate of a parameter of the backbone, applied once for each stage
-        # of the backbone from the parameter's to the last one.
+        # Factor for the learning rates of the backbone, applied once in its last stage, twice in
+        # the stage before, and so on.
         "layer_decay": 1.0,
-        # Patterns of the paths of parameters that are not trained: ("backbone/*",) with
-        # backbone.frozen_batchnorm trains only the head.
+        # Shell patterns; parameters whose paths match one are not trained. ("backbone/*",) with
+        # backbone.frozen_batchnorm=True trains only the head.
         "freeze": (),
         "average": 0.0,  # decay of a running average of the parameters, such as 0.999; 0: none
     }
-    config.log_every = 10  # steps between the logged figures; 0: only at the end
+    config.log_every = 10  # steps between the logged metrics; 0: only at the end
     config.evaluate_every = 0  # steps between evaluations on validation data; 0: only at the end
     # Seconds after which the next checkpoint is saved; the last state is always saved.
     config.checkpoint_every_s = 20.0
     config.accumulate = 1  # parts of a batch that are computed one after the other, to save memory
     config.fsdp = 1  # devices that share one copy of the parameters
     config.workers = 0  # processes that read images; 0: threads of this process
-    # Project of Weights & Biases to which figures are sent; "": none. Needs 'fer_jax[wandb]'.
+    # Project of Weights & Biases to which metrics are sent; "": none. Needs 'fer_jax[wandb]'.
     config.wandb = ""
     return config.lock()
 
@@ -143,7 +145,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def from_nothing(arg: str | None = None) -> ConfigDict:
     """`get_config` without the starter: fine-tuning from random weights, or from `init` if set.
 
-    It is for comparisons with and without pretraining: both trainings have the same settings.
+    It is for comparing training with and without pretraining; both have the same settings.
     """
     config = get_config(arg).unlock()
     longer = config.longer

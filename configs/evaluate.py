@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def of_runs(runs: dict[str, str]) -> ConfigDict:
-    """The config of a report on the first of `runs`, workdirs by name, compared with the others."""
+    """The config of a report on the first of `runs` (workdirs by name) and a comparison of all."""
     config = ConfigDict()
     config.stage = "evaluate"
     # Workdirs of finished runs of `crossval`, by name; names without a workdir are ignored.

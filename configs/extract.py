@@ -11,12 +11,12 @@ skipped.csv (videos that could not be read, or not completely, with the reason),
 (histograms) and kept.png (a sheet of up to 96 kept faces, with video and time). If it is run again
 after videos were added, it extracts only the new ones.
 
-`limits` says which crops are kept; the defaults keep all. Others stay in the manifest with the
-status "removed" and a reason. `workers` is the number of videos that are extracted at once, each in
-its own process; `runner` uses a runner of Apache Beam (docs/faces.md).
+`limits` says which crops are kept; the defaults keep all. Removed crops stay in the manifest, with
+the status "removed" and a reason. `workers` is the number of videos that are extracted at once,
+each in its own process; `runner` uses a runner of Apache Beam (docs/faces.md).
 
-Cost: detection dominates: 44 frames per second of 320x240, 6.4 of clips up to 1280 pixels wide, on
-2 busy CPU cores; about 40 ms of processor time per frame of 640x360.
+Cost: detection dominates. On 2 busy CPU cores, 44 frames of 320x240 per second, or 6.4 frames of
+clips that are up to 1280 pixels wide; about 40 ms of processor time per frame of 640x360.
 Memory: frames are processed in small batches; only the tables of faces grow with the videos.
 Expect: frames = with_faces + without_faces + failed; on generated people a face in 98 % of frames.
 """
@@ -55,7 +55,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "min_brightness": 0.0,  # minimum mean luma, 0 to 255
         "max_brightness": 255.0,  # maximum mean luma, 0 to 255
         "max_yaw": 90.0,  # maximum rotation of the head to either side, in degrees
-        "min_hash_distance": 0,  # of 64 bits; crops of a track that differ in fewer are duplicates
+        "min_hash_distance": 0,  # minimum number of bits, of 64, in which crops of a track differ
         "per_track": 0,  # maximum number of crops per track, evenly spread over it; 0: all
     }
 

@@ -16,7 +16,7 @@ on. The weights pass if the upper limit of the accuracy's 95 % interval is at le
 Weights that are assigned to the wrong layers have about chance accuracy, 0.1 %.
 
 Exit code 0: they pass. 1: they do not. 2: the check could not be done, and one line says why. The
-figures are in answer.json in the workdir.
+results are in answer.json in the workdir.
 
 Cost: 2,000 pictures at 299 pixels, some ten minutes on 2 CPU cores.
 """

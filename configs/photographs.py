@@ -10,10 +10,10 @@ All problems with the labels are reported at once, and nothing is written before
 
 Writes faces/<subject>/<emotion>/*.png (pixels only: no EXIF), photographs.parquet (photo, subject,
 emotion, status "ok" or "no_face", detector_score, faces_found, crop) and sheet.png. A photograph
-without a face keeps its row, is counted and reported.
+without a face keeps its row, and is counted and reported.
 
 Cost: detection; some tens of photographs per second of 320x240 on 2 CPU cores.
-Expect: a face in nearly every photograph with a face from the front.
+Expect: a face found in nearly every photograph that shows one from the front.
 """
 
 from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.pseudonymise = False
 
     config.aligned = False  # True: the photographs are aligned face crops and are only resized
-    config.max_side = 1280  # pixels; larger photographs are reduced to this side for detection
+    config.max_side = 1280  # longest side in pixels to which photographs are reduced for detection
     # min_face: side in pixels of the smallest faces to search for
     config.detector = {"min_face": 40, "factor": 0.709, "thresholds": (0.6, 0.7, 0.8)}
     # Side of a crop in pixels, and margin around the face as a fraction of the template's side. A

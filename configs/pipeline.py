@@ -12,9 +12,9 @@ Steps, each in a folder of its own under the workdir:
     extract       finds and aligns the faces in the videos
     verify        trains the face/non-face verifier on them, starting from the starter
     refine        removes crops that MTCNN or the verifier rejects
-    pretrain      trains on rotation and jigsaw on the refined faces, continuing from the starter
+    pretrain      pretrains on the refined faces (rotation and jigsaw), continuing from the starter
     emotion       the starter, adapted to the photographs: the model to use
-    pretrained    the same from `pretrain`, which shows whether your videos help
+    pretrained    the network of `pretrain`, adapted likewise: shows whether your videos help
     scratch       the small network from random weights
     as_is         the starter without any training
     evaluate      measures all four on the same held-out people, and writes the report
@@ -27,14 +27,14 @@ called `starter_and_videos`; if it is better, use WORK/pretrained/model.
 `pretrain`, and `scratch` shows what the pretraining adds. `configs/pipeline.py:full` does the same
 with the published Inception-ResNet-v2 at 299 pixels, for a GPU or TPU.
 
-The pretext tasks follow the size: `configs/pipeline.py:full,rotation,jigsaw` trains on both
-together, configs/pipeline_in_turn.py on one after the other.
+The pretext tasks are named after the size: `configs/pipeline.py:full,rotation,jigsaw` trains on
+both together, configs/pipeline_in_turn.py on one after the other.
 
 Any field of a step is a flag: --config.steps.pretrain.epochs=30. If the pipeline is killed, the
 same command continues it; once it is done, the command returns at once.
 
-Cost: ten to fifteen minutes on 2 CPU cores for some dozens of short clips and photographs, by
-estimate; small, three to five.
+Cost: an estimated ten to fifteen minutes on 2 CPU cores for some dozens of short clips and
+photographs; small, three to five.
 Expect: `evaluate/report.html` with the accuracy on held-out people, its interval, and whether the
 videos helped.
 """
@@ -100,7 +100,7 @@ def _from_starter(steps: ConfigDict) -> dict[str, str]:
         The names of their steps, by the names that they have in the report.
     """
     steps.pretrain.init = "starter"
-    steps.pretrain.optimizer.learning_rate = 4e-4  # a tenth, since the starter is trained already
+    steps.pretrain.optimizer.learning_rate = 4e-4  # a tenth of that from scratch
     steps.emotion = emotion.get_config("base").unlock()
     steps.pretrained = emotion.get_config("base").unlock()
     steps.pretrained.init = "{workdir}/pretrain"

@@ -10,12 +10,12 @@ Writes one row per face to predictions.csv and predictions.parquet: source, fram
 box, detector score, five landmarks, emotion, and the probability of each emotion (prob_*). A
 picture or frame without a face has one row with an empty box. skipped.csv lists the files that
 could not be read or annotated, with the reason. annotated/ has an annotated copy of each picture
-and of each video, with only the sampled frames, at the original speed; overview.jpg shows the first
-four pictures.
-In videos, `person` numbers the people, and smoothed_emotion and smoothed_prob_* are their
-probabilities smoothed over time; annotated videos show these, and timeline/ has a picture of them
-for each video (docs/people_in_video.md). --config.camera=0 reads a live camera and shows it in a
-window until q is pressed.
+and each video; that of a video has only the sampled frames, at the original speed. overview.jpg
+shows the first four pictures.
+In videos, `person` numbers the people, smoothed_prob_* are their probabilities, smoothed over time,
+and smoothed_emotion is the most probable emotion; annotated videos show these, and timeline/ has a
+picture of them for each video (docs/people_in_video.md). --config.camera=0 reads a live camera and
+shows it in a window until q is pressed.
 With --config.min_confidence or --config.coverage, answers that are not confident enough are
 withheld: the emotion is empty, the column `answered` is False, and the probabilities stay.
 A person-relative model adds the column reference_faces: the number of faces in the person's
@@ -38,8 +38,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.camera = ""  # the number of a camera to read instead of `input`, 0 for the first one
 
     # For a person-relative model, which compares the faces of a person with each other
-    # (docs/person_relative.md): "one" person in the whole input, or "folder": one folder per person
-    # inside the input. Only the largest face of a picture is classified.
+    # (docs/person_relative.md). "one": the whole input shows one person; "folder": the input has
+    # one folder per person. Only the largest face of a picture is classified.
     config.people = ""
     # For a person-relative model with the reference "neutral": a pattern of the file names of
     # neutral photographs, such as "*neutral*".
@@ -53,11 +53,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.coverage = 0.0
 
     config.every_s = 0.2  # seconds of video between the analysed frames; 0.0: every frame
-    # Time constant in seconds of the smoothing of each person's probabilities in a video
+    # Time constant in seconds with which each person's probabilities in a video are smoothed
     # (docs/people_in_video.md). 0: no smoothing.
     config.smoothing_s = 0.5
-    # Pixels: larger pictures are reduced to this side for detection. 0: the value with which the
-    # model was measured. Larger values find smaller faces, with unmeasured accuracy.
+    # Longest side in pixels to which pictures are reduced for detection. 0: the value with which
+    # the model was measured. Larger values find smaller faces, with unmeasured accuracy.
     config.max_side = 0
     config.batch = 8  # frames that are analysed together
     config.annotate = True  # False: write only the tables, no pictures and videos

@@ -3,11 +3,12 @@ r"""Pretrains the backbone on unlabelled faces, by pretext tasks such as jigsaw 
     python launch.py --config=configs/pretrain.py --config.data.root=WORK/refine \
         --workdir=WORK/pretrain
 
-After the config's name, separated by commas: the size, `small` (the default), `base` or `full`, and
-the tasks: `--config=configs/pretrain.py:full,jigsaw`. Tasks are rotation, jigsaw, relative_patch,
-simclr and vicreg; one of your own is a dotted module name (docs/add_a_pretext_task.md). Several
-tasks are trained together. To train on one after the other, such as rotation and then jigsaw, use
-two runs, the second with --config.init=WORKDIR_OF_THE_FIRST; configs/pipeline_in_turn.py does both.
+After the config's name come the size (`small`, the default, `base` or `full`) and the tasks,
+separated by commas, as in `--config=configs/pretrain.py:full,jigsaw`. Tasks are rotation, jigsaw,
+relative_patch, simclr and vicreg; one of your own is a dotted module name
+(docs/add_a_pretext_task.md). Several tasks are trained together. To train on one after the other,
+such as rotation and then jigsaw, use two runs, the second with --config.init=WORKDIR_OF_THE_FIRST;
+configs/pipeline_in_turn.py runs both.
 configs/study.py compares the tasks.
 
 To pretrain the starter, which was trained on labelled faces, on unlabelled faces of your own:
@@ -71,8 +72,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "photographs": "",  # a workdir of the stage `photographs`; "": no probes
         "neighbours": 20,  # number of nearest neighbours that vote
         "folds": 5,  # number of folds; at most the number of people
-        # Maximum number of photographs, unless two people have more. If there are more, whole
-        # people are drawn by the seed.
+        # Maximum number of photographs, unless two people have more. If there are more, the seed
+        # determines which people are left out, with all their photographs.
         "most": 2000,
     }
 

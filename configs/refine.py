@@ -50,7 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.max_removed_of_confident = 0.05
 
     config.max_faces_lost = 0.01  # the threshold loses at most this share of the validation faces
-    config.min_detector_score = 0.8  # crops with a lower score of MTCNN are removed
+    config.min_detector_score = 0.8  # crops with a lower MTCNN score are removed
 
     config.batch = 64  # crops that are scored together
     config.sheet = 96  # maximum number of crops in removed.png

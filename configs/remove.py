@@ -6,7 +6,7 @@ r"""Deletes the data of a person, for example after consent was withdrawn.
 Deletes the person's photographs and rows in labels.csv, consent.csv and pseudonyms.csv. Under
 `work`, it also deletes everything that a stage made from them: crops, rows, contact sheets,
 records, folds, reports, studies, and the models that were trained on the person, which are listed.
-The commands that made these make them again without the person. `remove` is the person's id or
+To make these again without the person, run the same commands again. `remove` is the person's id or
 pseudonym.
 
 Nothing is deleted outside `photos` and `work`, and nothing at all if a photograph is behind a

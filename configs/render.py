@@ -6,7 +6,7 @@ Writes `videos/*.mp4` (15 people x 4 emotions x 2 clips of 2 s, and 8 scenes wit
 `photographs/<subject>/<emotion>/*.jpg` (15 other people x 4 emotions x 5), `newcomers/` (4 further
 people, on whom the final model is tried) and `sheet.png`, a contact sheet.
 Cost: about 1,900 pictures, 28 ms each on one core: half a minute on two cores, 15 MB.
-The same config gives the same pictures on every machine with the same OpenCV and numpy.
+The same config draws the same pictures on every machine with the same OpenCV and NumPy versions.
 """
 
 from ml_collections import ConfigDict

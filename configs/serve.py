@@ -1,4 +1,4 @@
-r"""Serves a web page on this computer that reads emotions in pictures, videos and from a camera.
+r"""Serves a web page on this computer that reads emotions in pictures, videos and camera images.
 
     python launch.py --config=configs/serve.py --config.model=starter
     fer-jax serve [MODEL]
@@ -25,8 +25,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model = "starter"  # a model directory, a workdir that contains one, or "starter"
     config.port = 8765  # TCP port of the page; 0: any free port
     config.every_s = 0.2  # seconds of video between the analysed frames; 0.0: every frame
-    # Pixels: larger pictures are reduced to this side for detection. 0: the value with which the
-    # model was measured.
+    # Longest side in pixels to which pictures are reduced for detection. 0: the value with which
+    # the model was measured.
     config.max_side = 0
     config.batch = 8  # frames that are analysed together
     config.max_upload_mb = 200  # maximum size of a picture or video in megabytes (1e6 bytes)

@@ -53,7 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "root": "",  # the folder of FER2013, with labels.csv
         "image_size": 48,
         "cache": True,
-        # The fields of the same names above.
+        # Set by the fields of the same names above.
         "folders": {name: config.get_ref(name) for name in ("aligned", "faces", "nonfaces")},
     }
     config.backbone = {  # Inception-ResNet-v2, size "base"

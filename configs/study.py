@@ -1,4 +1,4 @@
-r"""Compares pretraining on pretext tasks with training from scratch on emotions, with intervals.
+r"""Measures the gain of pretraining on pretext tasks over training from scratch, with intervals.
 
     python launch.py --config=configs/study.py --config.pool=WORK/refine \
         --config.people=WORK/photographs --workdir=WORK/study
@@ -29,7 +29,7 @@ Writes study.csv, study.md and study.png to table/: accuracies, and paired diffe
 first method, with 95 % intervals over people and seeds. If it is killed, the same command continues
 it.
 
-Cost: small, 8 epochs of 18,500 faces and the measurements, by estimate an hour on 2 CPU cores
+Cost: small, 8 epochs of 18,500 faces and the measurements, an estimated hour on 2 CPU cores
 (not measured in a single run).
 Expect: a gain that grows as the number of labels decreases; results on real faces are in
 docs/results.md.

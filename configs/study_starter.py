@@ -1,26 +1,27 @@
-r"""Compares pretext tasks that continue from the starter with the starter itself, with intervals.
+r"""Measures the gain of pretraining that continues from the starter over the starter itself.
 
     python launch.py --config=configs/study_starter.py:kdef55,ikfdb15 --config.pool=STUDY/pool \
         --config.pool_variant=all --config.low_shot=STUDY/low_shot \
         --config.kdef55=WORK/kdef55 --config.ikfdb15=WORK/ikfdb15 --workdir=WORK/study_starter
 
 After the config's name: names of sets of people, each of which becomes a field for a workdir of
-`photographs`; without names there is one, `people`. `pool` and `low_shot` are those of
-`python -m benchmarks study_data --labelled-from=validation`: the starter was trained on the pool's
-faces with labels, but not on the labelled and test faces.
+`photographs`; without names there is one, `people`. `pool` and `low_shot` are made from the
+output of `python -m benchmarks study_data --labelled-from=validation`. The starter was trained on
+the FER2013 faces of this pool, with their labels, but not on the labelled and test faces.
 
 Methods, all in the size base with five seeds:
 
     starter   the network that ships with the package, fine-tuned directly; the reference
-    new_head  the starter's backbone with a new head, as after a pretraining
+    new_head  the starter's backbone with a new head, as after pretraining
     rotation, jigsaw, jointly
               pretraining that continues from the starter's backbone, then a new head
 
 Writes table/ (gains over `starter`) and table_new_head/ (gains over `new_head`, which differs from
 the others only in the pretraining): study.csv, study.md and study.png. If it is killed, the same
-command continues it. Fine-tuning is that of configs/emotion.py from the starter, 100 steps.
+command continues it. Fine-tuning is that of configs/emotion.py from the starter, 100 steps, tested
+without zooms.
 
-Cost: by estimate an hour and a half on 2 idle CPU cores with a pool of 8,000 faces.
+Cost: an estimated 1.5 hours on 2 idle CPU cores, with a pool of 8,000 faces.
 Expect: docs/results.md, "A network that has seen faces".
 """
 

@@ -1,4 +1,4 @@
-r"""Trains Inception-ResNet-v2 to distinguish faces from non-faces: the second opinion on MTCNN.
+r"""Trains Inception-ResNet-v2 to distinguish faces from non-faces, to check MTCNN's detections.
 
     python launch.py --config=configs/verify.py --config.data.root=WORK/extract \
         --workdir=WORK/verify
@@ -15,9 +15,9 @@ same frames, candidates below MTCNN's threshold (hard negatives), and textures.
 and, if at least three remain, another fifth for the test on which `refine` measures the verifier;
 neither is used for training. Writes checkpoints/, metrics.jsonl, tensorboard/ and model/.
 
-Cost: small, 2 to 3 minutes on one CPU core for up to 1,300 training crops (three fifths of all,
-and textures: 500 steps), 5 for 4,000; base, one minute on 2 idle cores for 400, by estimate; full
-needs a GPU.
+Cost: small, on one CPU core, 2 to 3 minutes for up to 1,300 training crops (500 steps; training
+crops are three fifths of all crops, and textures), 5 minutes for 4,000; base, an estimated minute
+on 2 idle cores for 400; full needs a GPU.
 Expect: validation accuracy of 96 to 99 %, including textures. Add pictures of other things than
 faces by `--config.nonfaces`: the verifier does not recognise kinds of non-faces on which it was not
 trained (docs/results.md, "Refinement").
@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "root": "",  # a workdir of `extract`; may be empty if both folders are given
         "image_size": 48 if small else 299,
         "cache": small,
-        # The fields of the same names above.
+        # Set by the fields of the same names above.
         "folders": {"faces": config.get_ref("faces"), "nonfaces": config.get_ref("nonfaces")},
     }
     config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
