@@ -411,7 +411,7 @@ def check(site: Path) -> Iterator[str]:
     """Yields one line for each fault of the site in the folder `site`."""
     pages = {file: Page(file.read_text("utf-8")) for file in sorted(site.rglob("*.html"))}
     if len(pages) < len(API) + len(commands()):
-        yield f"{site} has {len(pages)} pages only"
+        yield f"{site} has only {len(pages)} pages"
     for file, page in pages.items():
         name = file.relative_to(site)
         for resource in page.resources:

@@ -9,7 +9,7 @@ run. Any field of the config can be set by a flag, such as --config.steps.pretra
 The docstring of each config describes the command, its cost and the expected result.
 Exit codes: 0 for success, 2 for an error that the user can fix, 1 for a failed check and any other
 error, 130 for Ctrl-C, 143 for SIGTERM. --verbosity=0 also shows the log of libraries, --verbosity=1
-also all figures of each stage, and tracebacks.
+also the summary of each stage, and tracebacks.
 """
 
 from __future__ import annotations

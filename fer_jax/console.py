@@ -207,8 +207,8 @@ def signs_of_life(clock: Callable[[], float] = time.monotonic) -> Iterator[Calla
 
     A mark is that of the outermost open `Progress` or, if that says nothing new, the seconds since
     the last message. Marks share lines of at most 76 characters, which the next message ends. So
-    hours of work give few lines and no control characters. If the log level hides information, no
-    marks are written.
+    hours of work produce few lines and no control characters. If the log level hides information,
+    no marks are written.
 
     Args:
         clock: returns monotonic seconds.

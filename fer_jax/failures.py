@@ -39,7 +39,7 @@ def report(
 
     Args:
         error: the error that ended the command.
-        workdir: from the command line, or None.
+        workdir: the value of --workdir, or None.
         prefix: put before the message, such as the number of the process.
     """
     if console.debugging():

@@ -26,7 +26,7 @@ def paths_of(config: Stage) -> list[str]:
 
 
 def require_existing(stage: str, paths: list[str]) -> None:
-    """Raises `UserError` for the first path that does not exist; a dangling link does exist."""
+    """Raises `UserError` for the first path that does not exist; a dangling link is accepted."""
     for path in paths:
         if not os.path.lexists(path):
             raise UserError(

@@ -26,10 +26,11 @@ _LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextlib.contextmanager
 def alone_in(folder: Path, who: str) -> Iterator[None]:
-    """Creates the folder if needed and locks it, so that a second run cannot delete its files.
+    """Creates the folder if needed and locks it during the block.
 
-    If the run has several processes, only the first one does so. A new folder that is still empty
-    after the block is removed. Error messages begin with `who`.
+    The lock prevents a second run from deleting the files in it. If the run has several processes,
+    only the first one creates and locks the folder. If the folder is new and still empty at the end
+    of the block, it is removed. Error messages begin with `who`.
 
     Raises:
         UserError: another process is working there, or the folder cannot be created.
@@ -61,7 +62,7 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def turn_in(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Locks an existing folder during the block, once no other process has locked it.
+    """Locks an existing folder during the block; first waits for the lock, unless `wait` is false.
 
     This is for short work on files that several stages share, such as the table of pseudonyms, not
     for a stage's workdir, which `alone_in` locks for the whole run.

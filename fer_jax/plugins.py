@@ -38,7 +38,7 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
         if valid_name and not f"{module_name}.".startswith(f"{missing}."):
             raise  # the module exists, but something that it imports does not
         known = names(package, attribute) if package else ()
-        choices = f"choose from {', '.join(known)}, or give" if known else "give"
+        choices = f"choose from {', '.join(known)}, or use" if known else "use"
         raise UserError(
             f'{kind} "{name}": no module {module_name}{did_you_mean(name, known)}; {choices} '
             "the dotted name of a module on the Python path"
@@ -59,7 +59,7 @@ def build(kind: str, name: str, package: str, attribute: str, fields: Mapping[st
         fields: the arguments of the class.
 
     Raises:
-        UserError: see `load`; or the class does not have one of the fields.
+        UserError: as by `load`, or if the class does not have one of the fields.
     """
     part = load(kind, name, package, attribute)
     known = getattr(part, "model_fields", None) or [

@@ -22,11 +22,11 @@ def get_config(path: str = "") -> ConfigDict:
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"it is not JSON: {error}"
         raise UserError(
-            f"cannot load the config {path} ({reason}); give the config.json of a workdir"
+            f"cannot load the config {path} ({reason}); pass the config.json of a workdir"
         ) from error
     if not isinstance(values, dict) or not isinstance(values.get("stage"), str):
         raise UserError(
-            f"the config {path} names no stage; give the config.json of a workdir, or a config "
+            f"the config {path} names no stage; pass the config.json of a workdir, or a config "
             "file in Python"
         )
     return ConfigDict(_with_tuples(values), allow_dotted_keys=True).lock()

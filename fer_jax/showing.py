@@ -44,7 +44,7 @@ def draw(
     places = faces[["source", "frame"]].drop_duplicates()
     if len(places) > 1:
         raise UserError(
-            f"draw: the table has rows of {len(places)} pictures or frames; give those of one, "
+            f"draw: the table has rows of {len(places)} pictures or frames; pass those of one, "
             "such as faces[faces['source'] == 'a.jpg']"
         )
     if not isinstance(picture, np.ndarray):
@@ -54,7 +54,7 @@ def draw(
             raise UserError(f"draw: {picture}: {error}") from error
     elif picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         shape = list(picture.shape)
-        raise UserError(f"draw: the picture is {picture.dtype} {shape}; give uint8 [H, W, 3] RGB")
+        raise UserError(f"draw: the picture is {picture.dtype} {shape}; pass uint8 [H, W, 3] RGB")
     found = faces[faces["x0"].notna()]
     smoothed = f"{_SMOOTHED}{_labels(faces)[0]}"
     moving = smoothed in found and bool(found[smoothed].notna().all())
@@ -86,7 +86,7 @@ def timeline(faces: pd.DataFrame) -> Figure:
     sources = faces["source"].unique()
     if len(sources) != 1:
         raise UserError(
-            f"timeline: the table has rows of {len(sources)} sources; give those of one video, "
+            f"timeline: the table has rows of {len(sources)} sources; pass those of one video, "
             "such as faces[faces['source'] == 'a.mp4']"
         )
     labels = _labels(faces)
@@ -98,13 +98,15 @@ def timeline(faces: pd.DataFrame) -> Figure:
             drawn.add(time_s, people, _probabilities(frame, _SMOOTHED))
     figure = drawn.draw(str(sources[0]))
     if figure is None:
-        raise UserError(f"timeline: nobody in {sources[0]} has a number; give the rows of a video")
+        raise UserError(
+            f"timeline: nobody in {sources[0]} has a number; pass the rows of a video with faces"
+        )
     return figure
 
 
 def _require(faces: pd.DataFrame, columns: list[str], name: str) -> None:
     if not isinstance(faces, pd.DataFrame) or not {*columns} <= {*faces} or not _labels(faces):
-        raise UserError(f"{name}: give a table that fer_jax.read returned, with all its columns")
+        raise UserError(f"{name}: pass a table returned by fer_jax.read, with all its columns")
 
 
 def _labels(faces: pd.DataFrame) -> list[str]:

@@ -35,8 +35,8 @@ class Smoother:
 
     Args:
         tau_s: time constant in seconds; 0: no smoothing.
-        longest_gap_s: an average is reset if its person was absent for longer, or if time goes
-            backwards.
+        longest_gap_s: an average is reset if its person was absent for more than this number of
+            seconds, or if time goes backwards.
 
     Raises:
         ValueError: `tau_s` is negative or not finite.

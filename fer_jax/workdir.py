@@ -7,7 +7,7 @@ command then continues. In the workdir there are:
     config.json        the config that this folder belongs to
     inputs.json        a digest of each input, as it was when the stage began
     environment.json   versions, devices, git revision
-    metrics.jsonl      one line per event; the last one has the summary's figures
+    metrics.jsonl      one line per event; the last one has the values of the summary
     done.json          the summary; written last, so that its presence means "finished"
 """
 
@@ -431,7 +431,7 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         elif number < len(texts):
             damaged += 1
     if damaged:
-        console.warn(f"{file}: skipped {damaged} damaged lines")
+        console.warn(f"{file}: skipped {console.count(damaged, 'damaged line')}")
     return lines
 
 

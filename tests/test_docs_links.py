@@ -147,7 +147,7 @@ def test_the_built_site_is_checked_for_dead_links_and_other_hosts(tmp_path):
         "links to c/, which does not exist",
         "loads https://cdn.example/x.js from another host",
         "x.css loads something from another host",
-        "has 1 pages only",
+        "has only 1 pages",
     ):
         assert fault in done.stderr
     assert "#a" not in done.stderr.replace("has no such anchor", "")

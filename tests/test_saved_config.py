@@ -79,7 +79,7 @@ def test_flags_change_fields_of_a_saved_config(monkeypatch, tmp_path):
     [
         (None, r"cannot load the config .*c\.json \(No such file or directory\)"),
         ("{", r"cannot load the config .*c\.json \(it is not JSON: "),
-        ("[1]", r"the config .*c\.json names no stage; give the config\.json of a workdir"),
+        ("[1]", r"the config .*c\.json names no stage; pass the config\.json of a workdir"),
         ("{}", "names no stage"),
     ],
 )

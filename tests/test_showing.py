@@ -62,9 +62,9 @@ def test_a_timeline_has_a_panel_per_person():
 
 def test_a_wrong_table_or_picture_is_an_error():
     table = pd.DataFrame([row(), row("b.jpg")])
-    with pytest.raises(fer_jax.UserError, match="rows of 2 pictures or frames; give those of one"):
+    with pytest.raises(fer_jax.UserError, match="rows of 2 pictures or frames; pass those of one"):
         fer_jax.draw(PICTURE, table)
-    with pytest.raises(fer_jax.UserError, match="rows of 2 sources; give those of one video"):
+    with pytest.raises(fer_jax.UserError, match="rows of 2 sources; pass those of one video"):
         fer_jax.timeline(table)
     with pytest.raises(fer_jax.UserError, match=r"nobody in a\.jpg has a number"):
         fer_jax.timeline(table[:1])
@@ -73,5 +73,5 @@ def test_a_wrong_table_or_picture_is_an_error():
     with pytest.raises(fer_jax.UserError, match=r"draw: .*absent\.png"):
         fer_jax.draw("absent.png", table[:1])
     for function in (lambda faces: fer_jax.draw(PICTURE, faces), fer_jax.timeline):
-        with pytest.raises(fer_jax.UserError, match=r"give a table of fer_jax\.read"):
+        with pytest.raises(fer_jax.UserError, match=r"pass a table returned by fer_jax\.read"):
             function(pd.DataFrame({"source": ["a.jpg"]}))

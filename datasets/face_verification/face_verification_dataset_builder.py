@@ -43,7 +43,7 @@ class FaceVerificationConfig(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builds `face_verification` from a workdir of `extract`, from folders of pictures, or both."""
+    """Builds `face_verification` from a workdir of `extract`, folders of pictures, or both."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
@@ -97,7 +97,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             if name not in set(faces["split"]):
                 raise UserError(
                     f"the faces in {config.faces or root} come from too few sources, so {name} is "
-                    f"empty; extract from more videos, or add pictures to --config.faces"
+                    f"empty; extract faces from more videos, or add pictures to --config.faces"
                 )
         side = min(read_image(root / faces["crop"].iloc[0]).shape[:2])
         textures = _textures(max(_MIN_TEXTURES, len(faces) // _FACES_PER_TEXTURE))
@@ -127,7 +127,7 @@ def _of_extraction(manifest: Path, negatives: Path, needs_faces: bool) -> pd.Dat
     Faces that were removed or have a score below `_MIN_SCORE` are left out.
 
     Raises:
-        UserError: no faces are left, and `needs_faces`.
+        UserError: no faces are left, and `needs_faces` is true.
     """
     faces = read_manifest(manifest)
     # An object with a middling detector score must not become a training example of a face.
@@ -217,13 +217,16 @@ def _textures(count: int) -> pd.DataFrame:
 
 
 def _tables(root: Path, config: FaceVerificationConfig) -> tuple[Path, ...]:
-    """The tables of `extract`; () if one is missing, but both folders of the config are set.
+    """The tables of `extract`; () if one is missing and the config sets both folders.
 
     Raises:
-        UserError: one is missing, and so is a folder.
+        UserError: a table is missing, and the config does not set both folders.
     """
     files = (root / "manifest.parquet", root / "negatives.parquet")
     missing = [file.name for file in files if not file.is_file()]
     if missing and not (config.faces and config.nonfaces):
-        raise UserError(f"{root} contains no {missing[0]}; pass the workdir of extract")
+        raise UserError(
+            f"{root} contains no {' and no '.join(missing)}; choose a workdir of the stage "
+            "extract, or set both --config.faces and --config.nonfaces"
+        )
     return () if missing else files

@@ -28,10 +28,10 @@ NESTED = "nested"  # error type; its context contains the errors of tasks and ba
 class Section(BaseModel):
     """Base class of the stages' configs and of the sections in them.
 
-    Types are strict: an int is accepted for a float, and a list for a tuple of the type `Items`;
-    values of other types are not converted. So a bool is not accepted for an int or a text for a
-    number; nor are NaN and infinity. Unknown fields are errors unless the class allows them.
-    Defaults of the schema are not written to `config.json`.
+    Types are strict: an int is accepted for a float, and a list for a tuple of the type `Items`,
+    but a bool is not accepted for an int, nor a text for a number. NaN and infinity are refused.
+    Unknown fields are errors unless the class allows them. Defaults of the schema are not written
+    to `config.json`.
     """
 
     model_config = ConfigDict(frozen=True, **STRICT)

@@ -93,7 +93,7 @@ class Tasks(Section):
                 hint = plugins.did_you_mean(name, known)
                 yield (
                     name,
-                    f"is not a task{hint}; choose from {', '.join(known)}, or give the dotted name "
+                    f"is not a task{hint}; choose from {', '.join(known)}, or use the dotted name "
                     "of your own module",
                 )
         for name, fields in self.fields().items():
@@ -137,11 +137,11 @@ class Backbone(Section):
         name: a module in fer_jax/models/, or the dotted name of any module; see
             fer_jax/models/backbone.py.
         grey: whether the backbone's input is one channel of luma instead of RGB.
-        normalise: "inception" is x / 127.5 - 1; "per_image" gives each image mean 0 and, unless
-            its standard deviation is below 1 of 255, variance 1.
+        normalise: "inception": x / 127.5 - 1; "per_image": each image is scaled to mean 0 and,
+            unless its standard deviation is below 1 of 255, variance 1.
         dropout: dropout rate of the pooled features.
-        dtype: type of the backbone's computation; "auto" is bfloat16 on GPU and TPU, and the type
-            of the normalised input on CPU, as is "".
+        dtype: type of the backbone's computation. "": that of the normalised input; "auto":
+            bfloat16 on GPU and TPU, and as for "" on CPU.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -191,8 +191,8 @@ class Optimizer(Section):
         weight_decay: AdamW's weight decay of kernels.
         clip: the maximum global norm of the gradients; larger ones are scaled down.
         backbone_rate: factor for the learning rate of the backbone.
-        layer_decay: factor for the learning rate of a parameter of the backbone, applied once for
-            each stage of the backbone from that of the parameter to the last one.
+        layer_decay: factor for the learning rates of the backbone, applied once in its last stage,
+            twice in the stage before, and so on.
         freeze: shell patterns; parameters whose paths match one are not trained.
         average: decay of a running average of the parameters; 0: none.
     """
@@ -225,11 +225,11 @@ class Loop(Batches):
     """The fields of a config that `fer_jax.training.loop.fit` uses.
 
     Attributes:
-        log_every: steps between the logged figures; 0: only at the end.
+        log_every: steps between the logged metrics; 0: only at the end.
         evaluate_every: steps between evaluations on validation data; 0: only at the end.
         checkpoint_every_s: seconds after which the next checkpoint is saved; the last state is
             always saved.
-        wandb: the project of Weights & Biases to which figures are sent; "" for none.
+        wandb: the project of Weights & Biases to which metrics are sent; "" for none.
     """
 
     log_every: Count
@@ -287,11 +287,11 @@ class Folders(Section):
 
 
 class Data(Section):
-    """The images to train on; `data.json` in the workdir of `train`.
+    """The images to train on; also the content of `data.json` in the workdir of `train`.
 
     Attributes:
         dataset: the name of a data set in datasets/, or a dotted module name.
-        config: the name of one of its configs; "" for the first one.
+        config: the name of a config of the data set; "" for its first one.
         root: the folder that the data set reads; "" if it reads only further folders.
         image_size: side in pixels of the network's input.
         cache: whether all images are decoded once and kept in memory.

@@ -32,7 +32,7 @@ def validated(
     and ints become floats where the schema says so. A pipeline is checked with all its steps.
 
     Args:
-        config: with the field `stage`.
+        config: contains the field `stage`.
         parts: whether the fields of tasks and backbones are checked too, which imports JAX.
             Otherwise the record lacks their defaults.
 
