@@ -130,7 +130,15 @@ def add_measurements(
     shots: int = 0,
     init: str = "",
 ) -> None:
-    """Adds the steps `SETTING_METHOD`: fine-tuning from the initial weights of each method."""
+    """Adds the steps `SETTING_METHOD`: fine-tuning from the initial weights of each method.
+
+    Args:
+        config: the config of `pretrainings`, made with the same size, methods, seeds and `init`.
+        size, methods, seeds, init: see `pretrainings`.
+        labelled: the field that names the workdir with the labelled faces.
+        setting: the beginning of the steps' names.
+        shots: maximum number of training photographs of each emotion; 0: all.
+    """
     for method in methods:
         arg = f"{size},rotation" if method == "auxiliary" else size
         step = (emotion.get_config if init else emotion.from_nothing)(arg).unlock()

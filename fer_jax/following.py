@@ -19,8 +19,8 @@ from fer_jax.smoothing import SMOOTHING_S, Smoother
 def follower(smoothing_s: float = SMOOTHING_S) -> Follow:
     """A function for `Reader(follow=...)` that numbers people and smooths their probabilities.
 
-    `smoothing_s` is the time constant in seconds. A frame is returned at most 5 frames later, when
-    all its faces have numbers.
+    `smoothing_s` is the time constant in seconds. A frame is yielded when all its faces have
+    numbers, at most 5 frames later.
 
     Raises:
         ValueError: the time constant is negative or not finite.

@@ -45,7 +45,7 @@ def begin(workdir: Path) -> None:
 
 
 def written(workdir: Path) -> frozenset[str]:
-    """The existing files that stages wrote into a workdir, relative to it.
+    """The paths of the existing files that stages wrote into a workdir, relative to it.
 
     Files in a folder that a library filled (checkpoints, TensorBoard events) are included. The set
     is empty if there is no record.
@@ -297,9 +297,10 @@ def _record(workdir: Path) -> _Record:
 
 
 def _at(path: str | os.PathLike[str]) -> tuple[Path, _Record | None]:
-    """The absolute path without `..`, and the record of the nearest folder above, None if none has.
+    """The absolute path without `..`, and the record of the nearest folder above it that has one.
 
-    Links are not resolved: a link is a file of its own.
+    The record is None if no folder above has one. Links are not resolved: a link is a file of its
+    own.
     """
     target = Path(os.path.abspath(path))  # noqa: PTH100
     for folder in target.parents:

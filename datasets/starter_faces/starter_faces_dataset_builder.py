@@ -145,8 +145,8 @@ def _read_labels(folder: Path) -> pd.DataFrame:
     missing = {"path", "emotion", "split"} - set(table.columns)
     if missing:
         raise UserError(
-            f"{file}: the column {', '.join(sorted(missing))} is missing; expected path, emotion "
-            f"and split"
+            f"{file} has no column {' and no column '.join(sorted(missing))}; expected path, "
+            f"emotion and split"
         )
     for column, known in (("emotion", EMOTIONS), ("split", SPLITS)):
         unknown = sorted(set(table[column]) - set(known))

@@ -182,7 +182,7 @@ LongestSide = Annotated[int, Field(ge=32, le=65_535)]  # pixels; the maximum is 
 ZeroOrLongestSide = Annotated[
     int,
     refuse(
-        "must be 0 or in 32 to 65535", lambda pixels: pixels != 0 and not 32 <= pixels <= 65_535
+        "must be 0 or from 32 to 65535", lambda pixels: pixels != 0 and not 32 <= pixels <= 65_535
     ),
 ]
 Port = Annotated[int, Field(ge=0, le=65_535)]

@@ -187,7 +187,7 @@ class Extract(Stage):
 
 
 class Train(Training):
-    """Config of `train`, which pretrains a network or trains the verifier; see stages/train.py."""
+    """Config of `train`, which trains a network on tasks such as rotation; see stages/train.py."""
 
     stage: Literal["train"]
     faces: Text = ""

@@ -135,7 +135,7 @@ def test_missing_and_invalid_labels_are_user_errors(fer2013, tmp_path):
     with pytest.raises(UserError, match="unknown emotion 'bored'"):
         MODULE.clean(fer2013)
     table.drop(columns="split").to_csv(fer2013 / "labels.csv", index=False)
-    with pytest.raises(UserError, match="the column split is missing"):
+    with pytest.raises(UserError, match="has no column split; expected path"):
         MODULE.clean(fer2013)
 
 
