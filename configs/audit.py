@@ -9,11 +9,12 @@ of that cross-validation, or of the cross-validations of a pipeline; the fields 
 and `fold_seed` have no effect. The run is refused if it is not finished, or if its photographs or
 its `init` have changed since.
 
-In every fold, the test people are compared with the training people and with the pretraining data
-of `init`. A leak is an equal or similar id, an equal picture, another version of a picture
-(compressed, resized, cropped, mirrored, brightened, …), or a face that looks like the same person
-under another id. `crossval` makes the same search before it trains. With protocol="random", which
-tests people of the training data on purpose, only leaks from pretraining data count.
+In every fold, the test people are compared with the training people, the pretraining data of `init`
+and the faces in `pool`. A leak is an equal or similar id, an equal picture, another version of a
+picture (compressed, resized, cropped, mirrored, brightened, …), or a face that looks like the same
+person under another id. `crossval` makes the same search, without `pool`, before it trains. With
+protocol="random", which tests people of the training data on purpose, only leaks from pretraining
+data count.
 
 Writes leaks/leaks.csv and leaks/suspects.png, a sheet of suspected pairs. A leak stops the run with
 exit code 2, unless its kind is allowed by name:
