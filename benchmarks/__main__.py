@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-# Modules that others start, or import, in separate environments.
+# Endings of the names of modules that measurements start or import in separate environments.
 _STARTED_BY_OTHERS = ("_peers", "_worker", "_network")
 
 

@@ -1,18 +1,18 @@
-r"""Compares our Inception-ResNet-v2 with those of keras.applications and timm, on the same weights.
+r"""Compares our Inception-ResNet-v2 with those of keras.applications and timm, for equal weights.
 
     python -m venv keras && keras/bin/pip install -r benchmarks/requirements-keras.txt
     python -m venv torch && torch/bin/pip install -r benchmarks/requirements-torch.txt
     python -m benchmarks backbone_parity --keras=keras/bin/python --timm=torch/bin/python \
         --workdir=work/parity
 
-Kernels are pseudo-random; the BatchNorm statistics are measured on images with these kernels. Each
-peer runs in a separate environment and saves the weights in its file formats, which fer_jax then
-reads. Prints the largest differences of each block and of the logits at 299 and 96 pixels, and for
-one training step at 96 pixels those of the logits, the loss, the updated BatchNorm statistics and
-some gradients. The exit code is 1 if any weight that was read differs in a bit, if inference in
-float32 differs by more than 1e-4 of the largest value, or if anything in float64 differs by more
-than 1e-9 of it. For the last, timm's running variance is compared after a change of its divisor
-from n - 1 to n.
+Kernels are pseudo-random; with them, the BatchNorm statistics are measured on pseudo-random images.
+Each peer runs in a separate environment and saves the weights in its file formats, which fer_jax
+then reads. Prints the largest differences of the outputs of each block and of the logits at 299 and
+96 pixels, and for one training step at 96 pixels those of the logits, the loss, the updated
+BatchNorm statistics and some gradients. The exit code is 1 if any weight that was read differs in a
+bit, if inference in float32 differs by more than 1e-4 of the largest value, or if anything in
+float64 differs by more than 1e-9 of it. For the last, timm's running variance is compared after a
+change of its divisor from n - 1 to n.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Ours:
 
 
 def make_weights() -> Arrays:
-    """Weights by our names. Gamma is 1; the statistics are measured on images of 299 pixels."""
+    """Weights by our names for them. Gamma is 1; statistics are those of images of 299 pixels."""
     ours = Ours(momentum=0.0)
     shapes = {**flatten(ours.parameters), **flatten(ours.statistics)}
     weights = {name: pseudo_random(name, leaf.shape) for name, leaf in shapes.items()}

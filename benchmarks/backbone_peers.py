@@ -4,8 +4,8 @@
 
 Runs in a separate environment (benchmarks/requirements-keras.txt or
 benchmarks/requirements-torch.txt) and does not import fer_jax. Reads WORKDIR/weights.npz, saves
-these weights in the framework's file formats, and writes the outputs of the network in inference
-and in one training step.
+these weights in the framework's file formats, and writes to WORKDIR the outputs of the network in
+inference, and the logits, loss, statistics and some gradients of one training step.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.models.pseudo_weights import layer_paths, pseudo_images
 
 Arrays = dict[str, np.ndarray]
 
-SIZES = {299: 2, 96: 2}  # pixels, images
+SIZES = {299: 2, 96: 2}  # side in pixels: number of images
 TRAINING = {"size": 96, "count": 8}
 DTYPES = ("float32", "float64")
 CLASSES = 1000
-# Leaves whose gradients are compared: from the first kernel to the last, and a shift.
+# Leaves whose gradients are compared: kernels from the first to the last, and a BatchNorm bias.
 GRADIENTS = (
     "stem/conv_1a/conv/kernel",
     "mixed_5b/branches/2/convs/1/conv/kernel",

@@ -1,12 +1,12 @@
-r"""Extracts on a cluster of Beam's Dask runner while workers, scheduler and command are killed.
+r"""Runs `extract` on a Dask cluster while its workers, its scheduler and the command are killed.
 
     .venv-beam/bin/python -m benchmarks cluster --workdir=work/cluster
 
 Runs in the environment of requirements-beam.txt, which `make .venv-beam/done` creates. Draws
-`--clips` clips of generated people, and adds a damaged video and a text file with a video's suffix.
-Extracts them without a cluster, then with a Dask scheduler and one to four worker processes on this
-machine, started as on real hosts (`python -m distributed.cli.dask_worker`). Five further runs with
-four workers are disturbed when half of the videos are finished:
+`--clips` clips, most of them of generated people, and adds a damaged video and a text file with a
+video's suffix. Extracts them without a cluster, then with a Dask scheduler and one to four worker
+processes on this machine, started as on real hosts (`python -m distributed.cli.dask_worker`). Five
+further runs with four workers are disturbed when half of the videos are finished:
 
     a worker process    SIGKILL; its nanny starts another one
     a machine           SIGKILL to a worker and its nanny; three workers are left
@@ -14,11 +14,12 @@ four workers are disturbed when half of the videos are finished:
     the command         SIGKILL; the same command runs again
     the scheduler       SIGKILL; the scheduler, the workers and the command are restarted
 
-The tables and shards of each run are compared, byte for byte, with those of the run without a
-cluster. The exit code is 1 if any differs. Speeds are printed for the undisturbed runs: frames per
-second from the moment when as many videos are finished as there are workers to the end of the last
-video, so that the start of Python and compilation do not count, and the processor time of all
-workers for the whole run.
+The tables, skipped.csv and the shards of each run are compared, byte for byte, with those of the
+run without a cluster. The exit code is 1 if any differs. For the undisturbed runs, the speed is
+printed in frames per second. It is measured from the moment when as many videos are finished as
+there are workers to the end of the last video, so that the start of Python and compilation do not
+count. For those on the cluster, the processor time per frame of all workers and the whole run is
+printed, too.
 """
 
 from __future__ import annotations
@@ -115,7 +116,16 @@ def draw_all(folder: Path, clips: int) -> Path:
 
 @dataclass
 class Run:
-    """A run of the stage `extract` with its workdir, its command and its processor time."""
+    """A run of the stage `extract`.
+
+    Attributes:
+        name: the first cell of its row in the table.
+        folder: its workdir.
+        command: its command without --workdir.
+        workers: the number of workers; only undisturbed runs, whose speed is measured, need it.
+        processor_s: the processor seconds of all workers; 0 if they were not measured.
+        process: the process of the command; None before its start.
+    """
 
     name: str
     folder: Path
@@ -137,10 +147,10 @@ class Run:
 
     def wait_until(self, videos: int) -> None:
         """Waits until `videos` videos are finished; ends the benchmark if the run is then done."""
-        until(lambda: finished(self.folder) >= videos, f"{videos} videos of {self.folder}")
+        until(lambda: finished(self.folder) >= videos, f"{videos} finished videos in {self.folder}")
         if (self.folder / "done.json").exists():
             raise SystemExit(
-                f"error: {self.folder} was done before it could be disturbed; pass more --clips"
+                f"error: {self.folder} was done before it could be disturbed; pass a larger --clips"
             )
 
     def wait(self) -> int:
@@ -151,10 +161,12 @@ class Run:
 
     def finish(self) -> None:
         if code := self.wait():
-            raise SystemExit(f"error: exit code {code}, see {self.folder.with_suffix('.log')}")
+            raise SystemExit(
+                f"error: extract ended with exit code {code}; see {self.folder.with_suffix('.log')}"
+            )
 
     def frames_per_s(self) -> float:
-        """Frames per second since as many videos were finished as there are workers."""
+        """Frames per second, from the moment when `workers` videos are finished."""
         shards = [(f.stat().st_mtime, f) for f in self.folder.glob("shards/[!.]*/stats.json")]
         # Videos without a frame take no time.
         ends = sorted((at, read_json(f)["frames"]) for at, f in shards if read_json(f)["frames"])

@@ -1,12 +1,12 @@
-"""Measures how often the 95 % interval over people contains the true value, in simulated studies.
+"""Measures how often the 95 % interval over people contains the true accuracy, by simulation.
 
     python -m benchmarks coverage                 # 1,000 studies per design, 4 minutes on one core
     python -m benchmarks coverage --studies=200
 
-A study has `people` whose accuracies are drawn from Beta(a, b), and `photographs` of each, about
-half of them for each of two emotions. The true value is a / (a + b). Prints, for each design, the
+In a study, the accuracy of each person is drawn from Beta(a, b). About half of the photographs of a
+person show each of two emotions. The true accuracy is a / (a + b). Prints, for each design, the
 share of studies whose interval contains it, with the percentile method, BCa and the method of
-fer_jax, and the mean width of the last method's intervals.
+fer_jax, and the mean width of the intervals of fer_jax in percentage points.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def coverage(
 def draw_study(
     rng: np.random.Generator, people: int, photographs: int, a: float, b: float
 ) -> np.ndarray:
-    """Draws the answers of a study: one confusion matrix per person, [P, 2, 3]."""
+    """Draws one confusion matrix per person, [people, 2, 3]; the third column, no face, is 0."""
     ability = rng.beta(a, b, people)
     by_person = np.zeros((people, 2, 3))
     for emotion in range(2):

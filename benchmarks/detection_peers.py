@@ -3,8 +3,8 @@
     PEER_PYTHON benchmarks/detection_peers.py NAME
 
 The benchmarks start this file with the Python of another environment
-(benchmarks/requirements-mtcnn.txt, benchmarks/requirements-facenet.txt), so that TensorFlow and
-torch stay out of ours. It imports nothing of this project. Its first line of output is
+(benchmarks/requirements-mtcnn.txt, benchmarks/requirements-facenet.txt), so that ours needs
+neither TensorFlow nor torch. It imports nothing of this project. Its first line of output is
 {"version": ...}. Each request is a JSON line, {"images": FILE.npz, "batch": bool}, and so is each
 answer, {"seconds": ..., "cpu": processor seconds, "faces": for each image a list of {"box",
 "score", "landmarks"}}.
@@ -114,7 +114,7 @@ def _mtcnn(stable: bool = False) -> tuple[Callable[[list[np.ndarray]], Found], s
 
 
 def _sorted_stably(tensor: np.ndarray, scores: np.ndarray, ascending: bool = True) -> np.ndarray:
-    """Replaces the package's function, whose order of equal scores depends on the processor."""
+    """Replaces mtcnn's `sort_by_scores`, whose order of equal scores depends on the processor."""
     order = np.argsort(scores, kind="stable")
     return tensor[order if ascending else order[::-1]]
 

@@ -9,11 +9,12 @@
 or the package mtcnn. PYTHON belongs to an environment with benchmarks/requirements-mtcnn.txt or
 benchmarks/requirements-facenet.txt.
 
-Frames are 640x360, from videos of that aspect ratio (16:9), in batches of 8; the smallest face has
-20 pixels. In each round the detectors run in turn on every batch, so that other work on the machine
-affects all of them equally; ratios are medians over rounds. Prints, for each detector, milliseconds
-per frame, processor milliseconds (which other work on the machine hardly changes), the number of
-faces that it found, and how many of our faces it also found (IoU over 0.5).
+Frames have 640x360 pixels, are from videos of that aspect ratio (16:9), and come in batches of 8.
+Detectors search for faces of 20 pixels or more. In each round the detectors run in turn on every
+batch, so that other work on the machine affects all of them equally; ratios are medians over
+rounds. Prints, for each detector, milliseconds per frame, processor milliseconds (which other work
+on the machine hardly changes), the number of faces that it found, and how many of our faces it also
+found (IoU over 0.5).
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def main() -> None:
     parser.add_argument("videos", type=Path, nargs="*")
     parser.add_argument("--mtcnn", help="Python of an environment with mtcnn")
     parser.add_argument("--facenet", help="Python of an environment with facenet-pytorch")
-    parser.add_argument("--frames", type=Path, help="read the frames from this file instead")
+    parser.add_argument(
+        "--frames", type=Path, help="read the frames from this file, not from videos"
+    )
     parser.add_argument("--save", type=Path, help="write frames and weights to this file, and stop")
     parser.add_argument("--count", type=int, default=32, help="number of frames")
     parser.add_argument("--batch", type=int, default=8)
@@ -52,7 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--both-paths",
         action="store_true",
-        help="also time our detector with sorting on the host, and whole on the device",
+        help="also time our detector with sorting on the host, and entirely on the device",
     )
     options = parser.parse_args()
 
@@ -101,8 +104,8 @@ def carried(file: Path) -> list[np.ndarray]:
 def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
     """Up to `count` frames of 16:9 videos, resized and in random order.
 
-    Each video gives the same number of frames if it is long enough; frames of a video are at least
-    half a second apart.
+    About the same number is taken from each video that is long enough; frames of a video are at
+    least half a second apart.
     """
     import cv2
 
@@ -114,7 +117,7 @@ def take_frames(folders: list[Path], count: int) -> list[np.ndarray]:
         if clip and abs(clip[0].shape[1] / clip[0].shape[0] - WIDTH / HEIGHT) < 0.01:
             clips.append(clip)
     if not clips:
-        sys.exit("none of the videos has the aspect ratio 16:9; name others")
+        sys.exit("no video with the aspect ratio 16:9 was found; pass such videos, or --frames")
     each = -(-count // len(clips))
     frames = [
         cv2.resize(clip[i], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
@@ -175,7 +178,7 @@ def table(
 ) -> list[tuple[Any, ...]]:
     """A row of values per detector; times and ratios are medians over rounds."""
     frames = len(found["ours"])
-    own = np.sum(seconds["ours"], 1)  # rounds, wall and processor
+    own = np.sum(seconds["ours"], 1)  # [rounds, 2]: seconds and processor seconds
     rows = []
     for name, boxes in found.items():
         shared = sum(

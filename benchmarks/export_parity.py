@@ -3,7 +3,7 @@
     python launch.py --config=configs/export.py --workdir=WORK/export
     python -m benchmarks export_parity --export=WORK/export --photographs=WORK/photographs
 
-It needs ONNX Runtime (requirements-export.txt). `--photographs` is a workdir of the stage
+Needs ONNX Runtime (requirements-export.txt). `--photographs` is a workdir of the stage
 `photographs`, whose crops are read; `--model` is the exported model. Prints the largest difference
 of a probability from the model's over all crops, the number of changed answers, and the
 milliseconds per face for one face and for 16, with --threads threads: the median and the fastest of
@@ -77,7 +77,7 @@ def answers(run: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> np.nd
 def times(
     runs: dict[str, Callable[[np.ndarray], np.ndarray]], crops: np.ndarray, count: int, rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """The median and the lowest milliseconds per face of each function; they run in turn."""
+    """The median and the lowest ms per face of each function; each call is for `count` faces."""
     spent: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run(crops[:count])

@@ -3,13 +3,13 @@ r"""Measures the stage `extract` of this revision and of an earlier one on the s
     python -m benchmarks extraction_speed --videos=CLIPS --earlier=EARLIER --workdir=WORK/speed
     python -m benchmarks extraction_speed --generated=60 --earlier=EARLIER --workdir=WORK/speed
 
---generated writes twelve videos of generated people with this many minutes in all. EARLIER is a
-checkout of the earlier revision. In each round, `launch.py --config=configs/extract.py` of both
-revisions runs with its defaults, and once more that of this revision with a `min_face` of 20
-pixels, the former default; the runs alternate, so that other work on the machine affects all of
-them equally. Each of the three has a separate compilation cache, which is empty in the first round.
-Times are of the whole process. Prints seconds and processor seconds of the first round and of the
-later ones (medians), the number of faces, and the ratios to the earlier revision.
+--generated=MINUTES writes twelve videos of generated people, which last MINUTES in all. EARLIER is
+a checkout of the earlier revision. In each round, `launch.py --config=configs/extract.py` runs with
+its defaults at both revisions, and at this revision also with a `min_face` of 20 pixels, the former
+default; the runs alternate, so that other work on the machine affects all of them equally. Each of
+the three has a separate compilation cache, which is empty in the first round. Times are those of
+the whole process. Prints seconds and processor seconds of the first round and of the later ones
+(medians), the number of faces, and the ratios to the earlier revision.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ import pandas as pd
 from benchmarks.flat import write_video
 
 ROOT = Path(__file__).parents[1]
-_FILES = 12  # of generated videos
+_FILES = 12  # number of generated videos
 
 
 @dataclass
 class Variant:
-    """A checkout, the flags of its command, its times by round and its faces in the last round."""
+    """A checkout, the flags of its command, its times by round, and the faces in the last round."""
 
     name: str
     checkout: Path

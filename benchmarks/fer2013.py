@@ -4,10 +4,10 @@
 
 Writes FOLDER/four.csv (path, subject, emotion, split), or with --seven FOLDER/seven.csv of all
 seven emotions. The pictures are selected as in the data set `starter_faces`, which leaves out
-altered copies and contradictory labels and, of several pictures with the same pixels, keeps one in
-the first of the splits test, validation and train that contains any. FER2013 has no ids of people,
-so each picture counts as a separate person, and accuracy on its splits is not accuracy on held-out
-people.
+altered copies and contradictory labels. Of several pictures with the same pixels, it keeps one: a
+picture of the test split if there is any, otherwise of the validation split, otherwise of the train
+split. FER2013 has no ids of people, so each picture counts as a separate person, and accuracy on
+its splits is not accuracy on held-out people.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ Python; photographs and videos show generated people. "Cold" is with an empty co
 - `fer_jax.read(photo)`: the same from Python;
 - video: the rows of the first frames of a video of 480×640 pixels, read from Python;
 - extract: the first frames of the stage `extract`, on the same video;
-- train: the first step of the stage `train`, for the small network on 48 pixels with rotation.
+- train: the first step of the stage `train`, for the task rotation and the small network
+  on pictures of 48 pixels.
 
 Prints medians of the seconds to the answer and of the processor seconds of the whole process, which
 for `extract` and `train` continues after the answer.
@@ -70,8 +71,8 @@ class Case:
         name: the name of the case in the table.
         arguments: the arguments of Python, in which {photo}, {video}, {faces} and {workdir} are
             replaced by paths.
-        answered: returns the time of the answer in seconds since the epoch from the workdir; None
-            if the answer comes at the end of the process.
+        answered: takes the workdir and returns the time of the answer, in seconds since the epoch;
+            None if the answer comes at the end of the process.
         compiles: whether the case compiles anything.
     """
 
@@ -120,7 +121,7 @@ CASES = {
 
 @dataclass
 class Variant:
-    """A checkout; `used` has its measurements by the name of the case and whether it was warm."""
+    """A checkout. `used`: measurements by the name of the case and whether the cache was warm."""
 
     name: str
     checkout: Path
@@ -164,7 +165,7 @@ def run(case: Case, checkout: Path, cache: Path, material: dict[str, Path], work
 
 
 def prepare(folder: Path, *, training: bool) -> dict[str, Path]:
-    """Writes a photograph and a video and, for `training`, faces; returns their paths by name."""
+    """Writes a photograph, a video and, if `training`, faces; returns their paths by name."""
     photo, video, people = folder / "photo.jpg", folder / "video.mp4", folder / "people"
     write_image(photo, photograph(1, "happy", 0, (960, 1280)))
     write_clip(video, 1, "happy", 0, frames=24, fps=6, size=(480, 640))

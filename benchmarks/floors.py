@@ -6,21 +6,22 @@ r"""Measures baselines on the folds of `crossval`: HOG with a linear SVM, and th
     ENV/bin/python -m benchmarks floors --method=fer --photos=PHOTOS/labels.csv \
         --photographs=WORK/photographs --workdir=WORK/fer
 
-Each writes predictions.parquet, protocol.json and environment.json like the stage `crossval`. The
-folds are those of --config.protocol=leave_one_subject_out, or those of the first seed in the
-workdir of `crossval` that --folds-of names. `evaluate` can therefore compare them:
+Writes predictions.parquet, protocol.json, environment.json and done.json, as the stage `crossval`
+does. The folds are those of --config.protocol=leave_one_subject_out, or those of the first seed in
+the workdir of `crossval` that --folds-of names. `evaluate` can therefore compare them:
 
     python launch.py --config=configs/evaluate.py --config.runs.model=WORK/emotion \
         --config.runs.baseline=WORK/hog --workdir=WORK/evaluation
 
-hog: 9 orientations, cells of 8 pixels, blocks of 2 × 2 on the aligned face at 64 pixels, grey; a
-linear SVM whose C is chosen by five-fold cross-validation over the training people. It needs
-scikit-image, which `make .venv/dev` installs (requirements-dev.txt).
+hog: HOG of the aligned face, grey, 64 × 64 pixels, with 9 orientations, cells of 8 × 8 pixels and
+blocks of 2 × 2 cells; a linear SVM whose C is chosen by five-fold cross-validation over the
+training people. This method needs scikit-image, which `make .venv/dev` installs
+(requirements-dev.txt).
 
 fer: the package's own detector (its Haar cascade) and network on the whole photograph; the
 probabilities of the study's emotions among its seven, normalised to sum to 1. A photograph in which
-it finds no face counts as an error. It needs fer 25.10.3, TensorFlow and opencv-contrib-python, in
-the environment ENV above, which does not contain JAX.
+it finds no face counts as an error. This method needs fer 25.10.3, TensorFlow and
+opencv-contrib-python, in the environment ENV above, which does not contain JAX.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def measure(flags: argparse.Namespace) -> None:
 def with_folds(flags: argparse.Namespace) -> tuple[pd.DataFrame, str]:
     """The photographs with the columns `fold` and `seed`, and the name of the protocol.
 
-    With --folds-of, they are the photographs that it tested, with the folds of its first seed.
+    With --folds-of, these are the photographs that its run tested, with the folds of the first
+    seed.
     """
     table = pd.read_parquet(flags.photographs / "photographs.parquet")
     if flags.folds_of is None:
@@ -113,7 +115,7 @@ def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
             cv=GroupKFold(5, shuffle=True, random_state=0),
         ).fit(inputs[train], targets[train], groups=people[train])
         decisions = search.decision_function(inputs[test])
-        if decisions.ndim == 1:  # of two emotions, the second one's alone
+        if decisions.ndim == 1:  # with two emotions, only those of the second
             decisions = np.stack([-decisions, decisions], axis=1)
         values = np.exp(decisions)
         scores[found[test]] = values / values.sum(1, keepdims=True)

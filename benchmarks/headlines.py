@@ -13,8 +13,8 @@ that lie between the comments `<!-- headlines BLOCK -->` and `<!-- end of headli
 from the workdir of `make demo`. A method that the workdir lacks keeps its earlier figures, without
 the paired difference, since the method that it is compared with was measured again. Revision and
 machine are those of the environment.json of each method. A run with uncommitted changes is refused
-unless --revision names the commit that contains them. --check writes no document; the exit code is
-1 if one is outdated.
+unless --revision names the commit that contains them. With --check, no document is written, and the
+exit code is 1 if one is outdated.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def update(
     Args:
         name: the name of the set.
         found: what `fer_jax.metrics.results.evaluate` returned for the set.
-        folders: the workdir of each method. Its environment.json gives revision and machine.
+        folders: the workdir of each method. Its environment.json names revision and machine.
         commands: the command that measured each method.
         revision: replaces that of environment.json, if it is not empty.
 
@@ -232,16 +232,20 @@ def commit(revision: str, folder: Path) -> str:
     found = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
     if found.returncode:
         dirty = revision.endswith("-dirty")
-        reason = "it had uncommitted changes" if dirty else "this repository has no such commit"
+        reason = (
+            "the working tree had uncommitted changes"
+            if dirty
+            else "it is not a commit of this repository"
+        )
         raise UserError(
-            f"{folder}: the revision {revision!r} is refused, since {reason}; commit and measure "
-            "again, or name the commit that was measured with --revision"
+            f"{folder}: cannot use the revision {revision!r}: {reason}; set --revision to the "
+            "commit that was measured, or commit the changes and measure again"
         )
     return found.stdout.strip()
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """Describes a machine by CPU cores, devices, Python, and JAX or otherwise all packages."""
+    """The machine as text, with versions of Python and JAX, or without JAX of all packages."""
     devices = sorted({one.partition(":")[0] for one in environment.get("devices", ())})
     packages = environment["packages"]
     versions = {"jax": packages["jax"]} if "jax" in packages else packages
@@ -418,7 +422,11 @@ def cell(
     to: str = "to",
     missing: str = "not measured",
 ) -> str:
-    """The accuracy in percent, for the first method with its interval; `missing` if unknown."""
+    """The accuracy in percent; that of the first method is bold, with its interval.
+
+    `digits` converts numbers to the digits of a language; `to` is the word between the limits, and
+    `missing` the text for a method without a result.
+    """
     if method not in result.methods:
         return missing
     accuracy = result.methods[method].accuracy

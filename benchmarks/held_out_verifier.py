@@ -3,11 +3,11 @@ r"""Measures verifiers on faces and non-faces of sources that were not used for 
     python -m benchmarks held_out_verifier --refined WORK/refine_a WORK/refine_b \
         --faces HELD_OUT/faces --nonfaces HELD_OUT/nonfaces
 
-`--refined` are workdirs of the stage `refine`, run with --config.use_verifier=own or starter, which
-name the verifier and its threshold. `--faces` and `--nonfaces` are folders of crops, <source>/*, of
-sources that no training used. Prints whether `refine` trusts the verifier, the share of faces lost
-and of non-faces removed at 0.5 and at the threshold that `refine` used, the area under the ROC
-curve of each source of faces against all non-faces, and of all faces against each source of
+`--refined` are workdirs of the stage `refine`, run with --config.use_verifier=own or starter. Each
+names the verifier and its threshold. `--faces` and `--nonfaces` are folders of crops, <source>/*,
+of sources that no training used. Prints whether `refine` trusts the verifier, the share of faces
+lost and of non-faces removed at 0.5 and at the threshold that `refine` used, and the area under the
+ROC curve of each source of faces against all non-faces, and of all faces against each source of
 non-faces.
 """
 

@@ -5,7 +5,8 @@
 `--reference` is the workdir of an uninterrupted run of the same config. Sends SIGKILL to the whole
 process group at a random moment of each step, not in the first second (a step that ends earlier is
 not interrupted), starts the pipeline again, and finally compares the tables of all steps and the
-measures. Prints one row per step; the exit code is 1 if anything differs.
+metrics of `evaluate`. Prints a line for each step and each comparison; the exit code is 1 if
+anything differs.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def run_and_kill(command: list[str], folder: Path, after: float) -> bool:
 
 
 def differences(reference: Path, other: Path, steps: list[str]) -> int:
-    """Prints whether tables and measures are equal in both runs; returns 1 if any differs."""
+    """Prints whether tables and metrics are equal in both runs; returns 1 if any differs."""
     wrong = 0
     for step in steps:
         for file in sorted((reference / step).glob("*.parquet")):

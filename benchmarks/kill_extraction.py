@@ -2,14 +2,14 @@
 
     python -m benchmarks kill_extraction --workdir=work/kill_extraction --kills=100
 
-Draws 36 short clips of generated people and extracts them once without interruption. Then it
-extracts them again in further folders: SIGKILL ends the process group at a random moment, and the
-same command runs again until the folder is complete; the next folder follows, until there were
-`--kills` kills. A kill comes up to `--longest` seconds after zero to four further videos were
-finished, since a moment drawn from the whole run would mostly hit the imports. `--stand-in`
-replaces the networks with a function that detects a face at the brightest place, and forks the runs
-from a process that has imported everything. Hundreds of kills then take minutes, and decoding,
-cropping and writing are tested as before.
+Draws 36 short clips, most of them of generated people, and extracts them once without interruption.
+Then it extracts them again and again, each time into a new folder: SIGKILL ends the process group
+at a random moment, and the same command runs again until the folder is complete; the next folder
+follows, until there were `--kills` kills. A kill comes up to `--longest` seconds after zero to four
+further videos were finished, since a moment drawn from the whole run would mostly hit the imports.
+`--stand-in` replaces the networks with a function that detects a face at the brightest place, and
+forks the runs from a process that has imported everything. Hundreds of kills then take minutes, and
+decoding, cropping and writing are tested as before.
 
 The tables and shards in each finished folder are compared with the uninterrupted ones, byte for
 byte. The exit code is 1 if any differs. Without `--stand-in`, further flags, such as
@@ -39,7 +39,8 @@ from fer_jax.stages.render import write_clip, write_scene
 ROOT = Path(__file__).parents[1]
 
 CLIPS, SHAPE = 36, (12, 6, (120, 160))  # frames, frames a second, pixels
-Start = Callable[[Path], tuple[int, Callable[[], bool]]]  # a folder: process, whether it ended
+# Starts the stage in a folder; returns the process id and a function that tells if it has ended.
+Start = Callable[[Path], tuple[int, Callable[[], bool]]]
 EMOTIONS = ("happy", "sad", "angry", "neutral")
 
 
@@ -48,9 +49,11 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument(
-        "--minutes", type=float, default=1e9, help="minutes after which no kill starts"
+        "--minutes", type=float, default=1e9, help="time limit for kills in minutes"
     )
-    parser.add_argument("--longest", type=float, default=1.5, help="seconds (see above)")
+    parser.add_argument(
+        "--longest", type=float, default=1.5, help="longest delay in seconds (see above)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stand-in", action="store_true", help="replace the networks (see above)")
     options, flags = parser.parse_known_args()
@@ -88,10 +91,10 @@ def main() -> None:
 def draw(
     folder: Path, clips: int, shape: tuple[int, int, tuple[int, int]], *, scene_every: int
 ) -> Path:
-    """Writes clips of generated people, every `scene_every`-th without a person.
+    """Writes clips of one generated person each, but every `scene_every`-th without a person.
 
     Args:
-        folder: where to write; it is returned.
+        folder: the folder of the clips, which is also returned.
         clips: the number of clips; those that exist are kept.
         shape: frames, frames per second, and (height, width) in pixels.
         scene_every: the interval of clips without a person; with 12, these are the 12th, 24th, ...
@@ -136,7 +139,7 @@ def run(start: Start, folder: Path, moment: tuple[int, float] | None) -> bool:
 
 
 def in_a_process(command: list[str]) -> Start:
-    """A function that starts the stage in a folder with a command, as a user does."""
+    """A function that starts the stage as a user does, by `command` with a folder as workdir."""
 
     def start(folder: Path) -> tuple[int, Callable[[], bool]]:
         process = subprocess.Popen(
@@ -152,7 +155,7 @@ def in_a_process(command: list[str]) -> Start:
 
 
 def forked(videos: Path) -> Start:
-    """A function that starts the stage in a fork, with `bright_places` for the networks."""
+    """A function that starts the stage in a fork, with `bright_places` in place of the networks."""
     from configs import extract as extract_config
     from fer_jax.faces.mtcnn import Detector
     from fer_jax.stages import extract

@@ -6,7 +6,7 @@ Trains a small network on noise, in processes forked from one that has imported 
 receives SIGKILL or SIGTERM at a random moment, unless it ends before, and the training is started
 again until it is done; then another training begins. Counts what was interrupted (`save` is the
 part of saving that the loop waits for, `write` the part in the background), and checks after every
-signal
+signal:
 
 - that no committed checkpoint was lost: the newest on disk is never older than before, and a
   process continues from the one that was the newest when it started;
@@ -196,7 +196,7 @@ class Bench:
         before = committed(folder)
         began = time.time()
         process = self.start(folder)
-        # The start takes longest; two of three wait until it is over, or for what is rare.
+        # The start takes longest; two of three signals wait for its end, or for a rarer phase.
         sought = self.dice.choice(["start", "step", "step", "evaluate", "save", "start"])
         while process.exitcode is None and sought not in ("start", self.board.read()[0]):
             time.sleep(0.001)
@@ -217,10 +217,12 @@ class Bench:
         self.counts[phase, name] += 1
         after = committed(folder)
         place = f"{folder.name}, {name} during {phase} after {delay:.2f} s"
-        self.expect(after >= before, f"{place}: step {before} was committed, {after} is left")
+        self.expect(
+            after >= before, f"{place}: step {before} was committed, but the newest is {after}"
+        )
         self.expect(
             restored in (-1, before),
-            f"{place}: step {before} was committed, the run continued from {restored}",
+            f"{place}: step {before} was committed, but the run continued from {restored}",
         )
         if which == signal.SIGTERM and phase not in ("start", "restore", "end"):
             done = process.exitcode == 0 and (folder / "done.json").exists()
@@ -255,7 +257,7 @@ class Bench:
         print(f"{trainings} trainings with signals and one without; equal to the reference: {same}")
         log = (self.folder / "log.txt").read_text()
         for word in ("damaged", "not written", "Traceback"):
-            self.expect(word not in log, f"log.txt says {word!r}")
+            self.expect(word not in log, f"log.txt contains {word!r}")
         print(f"{len(self.faults)} faults")
 
 

@@ -12,7 +12,7 @@ protocol) and for the aligned crops, with all seven classes and with four of the
 of the four, on pictures of these four); each also without the pictures that look like near copies
 of a picture in the training split (FER2013 contains retouched and cropped versions of the same
 photograph). Faces: the shares of faces lost and non-faces removed at the threshold 0.5 and at the
-one that loses 1 % of the validation split's aligned faces, the area under the ROC curve of each
+one that loses 1 % of the validation split's aligned faces, and the area under the ROC curve of each
 source of faces against all non-faces, and of all faces against each source of non-faces. `--faces`
 and `--nonfaces` are folders of pictures, <source>/*, of sources that the training did not use. Add
 such faces, since those of FER2013 resemble each other.
@@ -38,7 +38,7 @@ from fer_jax.training import trained_model
 from fer_jax.training.gradients import descriptors
 
 FOUR = ("angry", "happy", "neutral", "sad")
-LOST = 0.01  # of the validation split's aligned faces, at the threshold
+LOST = 0.01  # share of the validation split's aligned faces below the threshold
 
 
 def main() -> None:
@@ -144,7 +144,7 @@ def folders(root: Path | None, size: int) -> Iterator[tuple[str, np.ndarray]]:
 def verification(
     faces: dict[str, np.ndarray], others: dict[str, np.ndarray], threshold: float
 ) -> None:
-    """Prints the share of faces lost or non-faces removed, and the area under the ROC curve.
+    """Prints, by source, the faces lost or non-faces removed, and the area under the ROC curve.
 
     Args:
         faces: the scores of faces, by source.

@@ -4,14 +4,14 @@
     python -m benchmarks mtcnn_parity --peer=peer/bin/python PICTURES_AND_VIDEOS...
 
 Reads up to `--pictures` evenly spaced pictures below each folder, and `--frames` evenly spaced
-frames of every video. The package gets one picture per call, since it misplaces boxes in mixed
+frames of every video. The package is given one picture per call, since it misplaces boxes in mixed
 batches. Prints one row per folder, the total, and the pictures with deviations. The exit code is 1
 unless, on 50 or more pictures, both find the same faces, the mean IoU is 0.995 or more, scores
 differ by at most 1e-3 and landmarks by at most 2 pixels.
 
 The scores of easy faces saturate at 1. Which of two equal scores the package prefers depends on
-NumPy's sort, which differs between processors. `--stable` gives the package a stable sort, so that
-the remaining differences are not due to ties.
+NumPy's sort, which differs between processors. With `--stable`, the package uses a stable sort, so
+that the remaining differences are not due to ties.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def spread(path: Path, count: int) -> Iterator[video_files.Frame]:
 
 
 def compare(peer: detection_peers.Peer, chosen: list[Picture]) -> list[dict]:
-    """One row per picture: the faces of both detectors, and the largest differences of pairs."""
+    """One row per picture: the numbers of faces, and the largest differences of matching faces."""
     images = [image for _, _, image in chosen]
     theirs, _ = peer.detect(images, batch=False)
     ours = Detector(min_face=detection_peers.MIN_FACE).detect(images)

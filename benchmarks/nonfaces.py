@@ -2,17 +2,17 @@
 
     python -m benchmarks nonfaces --pictures DIR --name NAME --split train --out OUT
 
-A picture, or each of up to eight frames of a video, gives up to about 20 crops without a face:
-candidates that MTCNN, with lowered thresholds, finds with a score below DOUBTED; random places,
-aligned like a face; and random squares. No crop touches a detection with a score of SURE or more.
-About half of the crops are reduced to the resolution of small faces, and crops with little contrast
-are left out. Writes OUT/nonfaces/SPLIT/NAME/*.jpg.
+Up to about 20 crops without a face are cut from each picture, and from each of up to eight frames
+of a video: candidates that MTCNN, with lowered thresholds, finds with a score below DOUBTED; random
+places, aligned like a face; and random squares. No crop touches a detection with a score of SURE or
+more. About half of the crops are reduced to the resolution of small faces, and crops with little
+contrast are left out. Writes OUT/nonfaces/SPLIT/NAME/*.jpg.
 
 Detections with a score of SURE or more go to OUT/review/SPLIT/NAME/*.jpg. Most are faces; some are
 animals, dolls, drawings and textures. Sort them by hand into OUT/faces/SPLIT/NAME and
 OUT/nonfaces/SPLIT/NAME, and leave out what is neither.
 
-Textures, and parts of faces that are too small to be a face, need no --pictures:
+Textures, and small parts of faces, are written without --pictures:
 
     python -m benchmarks nonfaces --textures 1500 --parts-of FER2013/train --split train --out OUT
 """
@@ -44,8 +44,8 @@ EAGER = (0.4, 0.2, 0.02)  # MTCNN's thresholds
 SURE, DOUBTED = 0.9, 0.7
 SIDE = 320  # pixels; pictures and their parts are resized to this side
 CROP = {"size": 80, "margin": 0.0}  # as configs/photographs.py
-FLAT = 8  # of 255: crops whose values deviate less are left out
-COARSE = (16, 48)  # pixels
+FLAT = 8  # crops whose values (0..255) have a smaller standard deviation are left out
+COARSE = (16, 48)  # range of the side, in pixels, to which crops are reduced
 PER_SOURCE = {"candidates": 7, "places": 5, "squares": 4}
 BATCH = 16  # views that are detected together
 

@@ -3,11 +3,11 @@
     python -m benchmarks pack_starter --workdir=WORK/starter --out=fer_jax/starter
 
 Kernels become float16, everything else stays float32. The temperature is fitted on the validation
-split of FER2013, original and aligned crops together, with five crops and their mirror images. The
-settings of the face crops come from the workdir of `photographs` that the training read, and the
-detector has the default settings of this revision. abstaining.json gives accuracy by confidence on
-the validation split's aligned faces. Prints the SHA-256 that fer_jax/models/starter.py must
-contain.
+split of FER2013, on original and aligned pictures together, with five crops of each picture and
+their mirror images. The settings of the face crops come from the workdir of `photographs` that the
+training read, and the detector has the default settings of this revision. abstaining.json contains
+the accuracy by confidence on the validation split's aligned faces. Prints the SHA-256 that
+fer_jax/models/starter.py must contain.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measures the numbering of people in videos: two side by side, and people who leave and return.
 
     python -m benchmarks people_in_video --clips=DIR
-    python -m benchmarks people_in_video --clips=DIR --half=choice      # to choose thresholds on
+    python -m benchmarks people_in_video --clips=DIR --half=choice      # for choosing thresholds
 
 DIR contains clips of one person each, with one clip per person. In alphabetical order, every other
 clip is for choosing thresholds, and the others are for the measurement. Videos are made from these
@@ -60,7 +60,16 @@ class Made:
 
 @dataclass
 class Score:
-    """Counts of videos and faces, summed over the videos of one kind and variant."""
+    """Counts of videos and faces, summed over the videos of one kind and variant.
+
+    Attributes:
+        videos: all videos.
+        right_count: videos with the right number of people.
+        swaps: changes of a person's number.
+        faces: faces of people, without false detections.
+        right: those of `faces` with the right number.
+        unknown: those of `faces` without a number.
+    """
 
     videos: int = 0
     right_count: int = 0
@@ -205,7 +214,7 @@ def order_flips(video: Made) -> int:
 
 
 def miss(video: Made, rng: np.random.Generator) -> list[Faces]:
-    """Drops about a tenth of the faces and, from videos of two people, one of them for 2.4 s."""
+    """Leaves out about a tenth of the faces and, from videos of two people, one for 2.4 s."""
     start = int(rng.integers(6, 14))
     kept = []
     for index, (faces, people) in enumerate(zip(video.faces, video.people, strict=True)):

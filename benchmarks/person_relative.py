@@ -2,11 +2,11 @@
 
     python -m benchmarks person_relative --photographs WORK/people1 WORK/people2 --seeds 3
 
-Each folder is a workdir of the stage `photographs`. Features of the network `--init`, the
-outputs of its earlier stages and histograms of oriented gradients are computed once. In each of
-five folds of whole people, a logistic regression (C = 0.01) is fitted to the features themselves,
-to those relative to each person's mean, and to those relative to a neutral photograph. The rows
-differ in the photographs that make the reference of a test person. Labels of test people are used
+Each folder is a workdir of the stage `photographs`. Features of the network `--init`, the outputs
+of its earlier stages and histograms of oriented gradients are computed once. In each of five folds
+of whole people, a logistic regression (C = 0.01) is fitted to the features themselves, to those
+relative to each person's mean, and to those relative to a neutral photograph. The rows differ in
+the photographs from which the reference of a test person is made. Labels of test people are used
 only to compose the mixtures, to find the neutral photograph, and to count errors.
 
 Prints a Markdown table: accuracy, averaged over seeds and draws, with a 95 % bootstrap interval

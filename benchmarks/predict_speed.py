@@ -12,9 +12,9 @@ runs in a separate process. A round reads every video once with each package in 
 work on the machine affects all of them; ratios are medians over rounds. The first round includes
 compilation, and is printed separately.
 
-Prints frames per second, processor milliseconds per frame, their ratios to those of fer_jax, and
-how many of its faces a package also found (IoU over 0.3; the boxes of different detectors differ in
-margin).
+Prints frames per second, processor milliseconds per frame, how much faster fer_jax is by either
+measure, and how many of the faces of fer_jax a package also found (IoU over 0.3; the boxes of
+different detectors differ in margin).
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def main() -> None:
         serve(flags.serve, flags.min_face or None)
         return
     if not flags.videos:
-        parser.error("name at least one video")
+        parser.error("pass at least one video")
     pythons = [sys.executable] + ([flags.fer] * 2 if flags.fer else [])
     workers = [
         Worker(name, python, flags.min_face)

@@ -1,4 +1,4 @@
-r"""Measures the default methods on held-out real people: the table in docs/results.md.
+r"""Measures the default method and others on held-out real people, for docs/results.md.
 
     python -m benchmarks real_people --photographs kdef55=WORK/kdef55 ikfdb15=WORK/ikfdb15 \
         yale=WORK/yale --workdir=WORK/real_people

@@ -4,18 +4,18 @@
 
 Runs MTCNN with lowered thresholds on pictures and videos that show one face each (its best
 candidate is the face; candidates that do not overlap with it are non-faces, the others are left
-out) and on others that show none (no candidate is a face). Divides the sources (a video, a
-subfolder, otherwise a picture) into folds. For each fold, trains a verifier on the other folds by
-configs/verify.py, chooses the threshold on the validation split of that training, and scores the
-fold. Prints the area under the ROC curve, the faces lost and non-faces removed at the thresholds,
-and those of a threshold on MTCNN's score alone.
+out) and on others that show none (no candidate is a face). Divides the sources (a source is a
+video, a subfolder or a single picture) into folds. For each fold, trains a verifier on the other
+folds with configs/verify.py, chooses the threshold on the validation split of that training, and
+scores the fold. Prints the area under the ROC curve, the faces lost and non-faces removed at the
+thresholds, and the same for thresholds on MTCNN's score alone.
 
 For training only: --also-faces, a folder of pictures of faces, cropped like those of `extract`;
 --also-no-face, folders of pictures without faces, from whose parts MTCNN's candidates (thresholds
 lowered further) and random places are cropped.
 
 --choose scores no fold. It prints the results on the validation and test splits of each training.
-Use it to choose settings: any fields of configs/verify.py, such as
+Use it to choose settings. --set changes any fields of configs/verify.py, as in
 `--set min_steps=600 optimizer.average=0.99`.
 """
 
@@ -58,7 +58,7 @@ FRAMES = 8  # of each video
 SIDE = 480  # pixels; larger pictures are shrunk
 MOST = 60  # non-faces per source
 PARTS, RANDOM = 16, 20  # per picture for training only: searched parts, random places
-FLAT = 8  # of 255: crops whose values deviate less are left out
+FLAT = 8  # crops whose values (0..255) have a smaller standard deviation are left out
 
 Score = Callable[[np.ndarray], np.ndarray]
 
@@ -212,7 +212,7 @@ def media(folders: list[Path], whole: bool = False) -> Iterator[tuple[str, np.nd
 
 
 def fit(image: np.ndarray) -> np.ndarray:
-    """The picture in the corner of a grey square of SIDE pixels; a larger one is shrunk."""
+    """The picture at the top left of a grey square of SIDE pixels; a larger picture is shrunk."""
     scale = min(1, SIDE / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:SIDE, :SIDE]
     square = np.full((SIDE, SIDE, 3), 128, np.uint8)

@@ -1,4 +1,4 @@
-"""Compares the answers of `predict` by each fold's model with those of cross-validation.
+"""Checks that the answers of `predict` by each fold's model are those of cross-validation.
 
     python -m benchmarks shipped --photos=WORK/render/photographs --run=W
 

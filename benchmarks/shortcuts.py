@@ -246,7 +246,7 @@ def puzzles(images: np.ndarray, task: Jigsaw, probe: Probe, *, seed: int) -> Pro
 
 
 def borders(tiles: np.ndarray, task: Jigsaw) -> np.ndarray:
-    """How well the outermost pixels of neighbouring tiles match, for each permutation."""
+    """How well the borders of neighbouring tiles match, for each permutation; less is better."""
     across = _fits(tiles, task.gap)
     down = _fits(tiles.swapaxes(2, 3), task.gap)
     place = np.arange(task.tiles).reshape(task.grid, task.grid)
@@ -375,7 +375,7 @@ class TurnedLast(Rotation):
 
 @dataclasses.dataclass(frozen=True)
 class Sideways(Augment):
-    """Moves every image to the right by up to 5 %, with its border continued at the left."""
+    """Moves every image to the right by up to 5 % of its width, and continues its left border."""
 
     def unflipped(self, key: Any, images: Any) -> Any:
         nothing = jnp.zeros(len(images))
@@ -387,7 +387,7 @@ class Sideways(Augment):
 
 
 def solved(problems: Problems, penalty: float = 1e-3) -> float:
-    """The accuracy on the second half of the problems of a logit that is fitted on the first."""
+    """Fits a logit to the first half of the problems; returns its accuracy on the second half."""
     described, answers = problems
     half = len(answers) // 2
     inputs = described - described.mean(1, keepdims=True)  # only differences of answers count

@@ -118,7 +118,7 @@ def not_copied_from(seen: pd.DataFrame, faces: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_pool(flags: argparse.Namespace, faces: pd.DataFrame) -> None:
-    """Writes the manifest of the pool: `faces`, which are of fer2013, and the kept clips' faces."""
+    """Writes the manifest of the pool: `faces`, which are from fer2013, and those of --clips."""
     folder = flags.out / "pool"
     folder.mkdir(exist_ok=True)
     rows = pd.DataFrame({"face_id": faces["subject"], "video": faces["photo"]})

@@ -1,7 +1,7 @@
 """One variant of benchmarks/throughput.py: compiles its steps, then runs them on request.
 
-Imports JAX or torch, never both. Reads lines of a mode and a number of steps, such as "train 3" or
-"infer 3", and answers each with a JSON line.
+Imports JAX or torch, never both. Reads lines with a mode and a number of steps, such as "train 3"
+or "infer 3", and answers each with a JSON line.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ Spec = dict[str, Any]  # see `throughput.layers`
 
 
 class Network(nn.Module):
-    """Inception-ResNet-v2, from images uint8 [n, 3, h, w] to logits [n, classes].
+    """Inception-ResNet-v2: maps uint8 RGB images [n, 3, h, w] to logits [n, classes].
 
     Args:
-        spec: made by `throughput.layers`.
+        spec: the layers, as returned by `throughput.layers`.
         classes: number of outputs.
     """
 

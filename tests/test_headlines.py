@@ -113,12 +113,10 @@ def test_a_figure_has_the_revision_of_a_commit(tmp_path, monkeypatch):
     short = headlines.commit("HEAD", tmp_path)
     assert re.fullmatch(r"[0-9a-f]{7,}", short)
     assert headlines.commit(short, tmp_path) == short
-    with pytest.raises(
-        UserError, match=f"'{short}-dirty' is refused, since it had uncommitted changes;"
-    ):
+    with pytest.raises(UserError, match=f"'{short}-dirty': the working tree had uncommitted"):
         headlines.commit(f"{short}-dirty", tmp_path)
     for unknown in ("no git checkout", "0" * 12):
-        with pytest.raises(UserError, match=f"'{unknown}' is refused, since this repository has"):
+        with pytest.raises(UserError, match=f"'{unknown}': it is not a commit of this"):
             headlines.commit(unknown, tmp_path)
 
 
