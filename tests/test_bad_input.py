@@ -1,4 +1,4 @@
-"""Mistakes of a user: each gives one clear line, or one counted file that is skipped."""
+"""Each mistake of a user leads to one clear line, or to one file that is skipped and counted."""
 
 import errno
 import os

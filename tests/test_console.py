@@ -128,7 +128,7 @@ def marks(monkeypatch):
 
 
 def passing(marks, seconds, work=lambda: None):
-    """Advances the clock second by second; each time works, and writes a mark if one is due."""
+    """Advances the clock second by second; each time calls `work`, and writes a mark if due."""
     write_if_due, clock = marks
     for _ in range(seconds):
         clock.now += 1.0

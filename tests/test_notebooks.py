@@ -1,4 +1,4 @@
-"""notebooks/: each runs as it is committed, in an empty folder, with the package from its wheel."""
+"""Each notebook runs as it is committed, in an empty folder, with the package from its wheel."""
 
 import base64
 import contextlib

@@ -75,7 +75,7 @@ def loso_folds(table):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Eight people with six photographs each, and one copy of each kind under another id."""
+    """Eight people with six photographs each, and a copy of each kind of COPIES under a new id."""
     root = tmp_path_factory.mktemp("leaks")
     images = {}
     for person in PEOPLE:
@@ -190,7 +190,10 @@ def test_a_person_in_validation_and_test_is_found(clean):
 
 
 def videos(root, table, rows, video, change=lambda image: image):
-    """Writes a workdir of `extract` with the faces in `rows` of the table; returns its path."""
+    """Writes a workdir of `extract` with faces of a table as frames of `video`; returns its path.
+
+    `rows` are the positions of the faces in `table`; `change` is applied to each picture.
+    """
     faces = []
     for number, row in enumerate(rows):
         name = f"crops/{number}.jpg"

@@ -1,4 +1,4 @@
-"""Extraction by Apache Beam ends with the same files as in one process.
+"""Extraction with Apache Beam writes the same files as in one process.
 
 `make test` runs this folder in .venv-beam, since Beam needs other versions of some packages.
 """

@@ -30,7 +30,7 @@ def faces(people=6, per_class=1, seed=0):
 
 
 class Fake:
-    """A method with the accuracy `skill`, which records the faces that it is given."""
+    """A method whose accuracy is `skill`; it records the faces that it is given."""
 
     facts = Facts()
 

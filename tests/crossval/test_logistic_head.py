@@ -10,7 +10,7 @@ from fer_jax.errors import UserError
 
 
 def features(people=8, per_class=3, classes=3, views=2, noise=0.3, seed=0):
-    """Noisy features of each photograph's views around class centres, with labels and people."""
+    """Features [photographs, views, 6], which scatter around class centres; labels; and people."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(classes, 6))
     labels = np.tile(np.repeat(np.arange(classes), per_class), people)

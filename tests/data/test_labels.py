@@ -1,4 +1,4 @@
-"""Labels are read from folders and tables; all problems are reported at once with places."""
+"""Labels are read from folders and tables; all problems are reported at once, with their places."""
 
 import os
 import time

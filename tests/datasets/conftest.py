@@ -55,7 +55,7 @@ def _negative(root: Path, video: str, frame: int) -> dict[str, object]:
 
 @pytest.fixture
 def extracted(tmp_path: Path) -> Path:
-    """Ten videos, each with four faces, one of them removed, and with two non-faces."""
+    """A workdir of ten videos, each with two non-faces and four faces, one of which is removed."""
     root = tmp_path / "extract"
     faces = [_face(root, video, frame) for video in VIDEOS for frame in FRAMES]
     negatives = [_negative(root, video, frame) for video in VIDEOS for frame in (0, 1)]

@@ -99,7 +99,7 @@ def test_max_faces_keeps_the_best_faces(found, images):
 
 
 def test_twice_the_smallest_face_finds_the_same_large_faces(found, images):
-    """From 40 pixels, the pyramid is computed from the image at half its size."""
+    """For faces of 40 pixels or more, the pyramid is computed from the image at half its size."""
     for name in EXPECTED:
         (faces,) = Detector(min_face=40).detect([images[name]])
         assert len(faces) == len(found[name])

@@ -25,7 +25,10 @@ def _face(person: int) -> np.ndarray:
 def _frame(
     people: dict[int, int], scene: int = 0, light: float = 1.0, jitter: int = 0
 ) -> tuple[np.ndarray, Faces]:
-    """A frame in which `people` (by place) are in front of a wall in the scene's colour."""
+    """A frame in which `people` (by place, in pixels) are in front of a wall in the scene's colour.
+
+    `light` multiplies all values, and `jitter` moves the people to the right, in pixels.
+    """
     wall = np.random.default_rng([9, scene]).integers(0, 255, 3)
     image = np.broadcast_to(wall, (104, 224, 3)).astype(np.uint8).copy()
     boxes, landmarks = [], []

@@ -30,9 +30,9 @@ def simulate(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Simulates a table of predictions and its protocol.
 
-    Each person has an accuracy drawn from a normal distribution with mean `skill` and SD `spread`,
-    clipped to 0..1. A wrong answer is the next label. `no_face` is the probability that no face is
-    found in a photograph.
+    Each person has `per_emotion` photographs of each emotion, and an accuracy drawn from a normal
+    distribution with mean `skill` and SD `spread`, clipped to 0..1. A wrong answer is the next
+    label. `no_face` is the probability that no face is found in a photograph.
     """
     subjects = [f"p{p:02d}" for p in range(people) for _ in range(len(LABELS) * per_emotion)]
     truth = np.tile(np.repeat(np.arange(len(LABELS)), per_emotion), people)

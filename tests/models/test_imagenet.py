@@ -20,7 +20,7 @@ NAME = "weights_notop.h5"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; cuts off the next `breaks` answers; ignores `Range` without `ranges`."""
+    """Serves CONTENT; cuts off the next `breaks` answers; ignores `Range` if not `ranges`."""
 
     def do_GET(self):
         server = self.server

@@ -23,7 +23,7 @@ def test_clips_are_reproducible():
     assert len(first) == 4 and first[0].shape == (*SIZE, 3)
 
 
-def test_clips_start_neutral_and_end_in_the_emotion():
+def test_the_emotion_grows_during_a_clip():
     for emotion, unit in {"happy": "lip_corner_puller", "angry": "brow_lowerer"}.items():
         curves = np.array([[getattr(u, unit) for _, u in shown] for shown in performances(emotion)])
         assert curves[:, 0].mean() < 0.45

@@ -8,7 +8,7 @@ from fer_jax.probes import face_pictures
 
 @pytest.fixture
 def faces():
-    """Features that depend most on the person, emotions, and people; 6 people, 4 emotions each."""
+    """Features, emotions and people; the features [24, 13] depend most on the person."""
     rng = np.random.default_rng(0)
     people = [f"p{p}" for p in range(6) for _ in range(4)]
     emotions = ["angry", "happy", "neutral", "sad"] * 6

@@ -97,7 +97,7 @@ def attempt(
     workdir: Path,
     *roots: Path,
 ) -> Accepted | Refused:
-    """Runs a stage and checks the requirements on every run.
+    """Runs a stage and checks what is required of every run.
 
     Raises:
         ViolationError: a `UserError` has no message, the output contains a control character, or an

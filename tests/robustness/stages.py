@@ -48,7 +48,7 @@ class StageCase:
 
     Attributes:
         name: the name of the case.
-        prepare: writes the originals: the main input to the first folder, others to the second.
+        prepare: writes the originals, the main input to the first folder and others to the second.
         configure: returns the config that names them, from the same two folders.
         output: a folder below the workdir that the stage writes to.
         kept: patterns of files below the workdir that a second run keeps unchanged.

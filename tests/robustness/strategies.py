@@ -1,4 +1,4 @@
-"""Hypothesis strategies for inputs that a user, a damaged disk or an attacker may cause."""
+"""Hypothesis strategies for inputs such as a user, a damaged disk or an attacker may produce."""
 
 from __future__ import annotations
 

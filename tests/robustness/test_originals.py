@@ -61,7 +61,7 @@ def lay_out(layout, root, output):
 
 
 def own(digests):
-    """The digests except those of the removed person's files, tables, JSON and contact sheets."""
+    """The digests, without those of tables, JSON, contact sheets and the removed person's files."""
     tables = (".csv", ".parquet", ".json", ".jsonl")
     return {
         path: digest

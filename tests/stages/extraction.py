@@ -6,7 +6,7 @@ from configs import extract
 
 
 def config_for(folder, *, every_s: float = 0.5, **fields) -> ConfigDict:
-    """The config configs/extract.py for the videos in `folder`, with changed `fields`."""
+    """The config of configs/extract.py for the videos in `folder`, with changed `fields`."""
     config = extract.get_config()
     config.update({"videos": str(folder), "every_s": every_s, **fields})
     return config

@@ -320,7 +320,7 @@ def test_the_threshold_is_chosen_on_validation_and_measured_on_test_videos(tmp_p
 
 
 def test_the_threshold_is_never_above_one_half(tmp_path, monkeypatch):
-    """Validation faces have scores from 0.71, but a face of another video may have less."""
+    """Validation faces have scores of 0.71 or more, but a face of another video may have less."""
     extract = write_extract(tmp_path / "extract", [(180 + i, 0.99) for i in range(48)] + [(140, 1)])
     write_negative_crops(extract, 6)
     monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
@@ -446,7 +446,7 @@ def test_a_verifier_that_keeps_the_faces_of_unseen_videos_is_trusted(
 def test_a_verifier_that_rejects_confident_faces_of_unseen_videos_is_replaced(
     lost, tmp_path, videos, monkeypatch, capsys
 ):
-    """One of 12 faces is below the acceptable share of 0.1, two are above it."""
+    """One of 12 faces is less than the acceptable share of 0.1, and two are more."""
     extract, tested = videos
     config = config_for(extract, use_verifier="auto", max_removed_of_confident=0.1)
     models = RefusesVerifier(*tested[:lost]), RefusesVerifier()

@@ -1,4 +1,4 @@
-"""A training records the figures of probes at each evaluation, and draws pictures at its end."""
+"""A training records the metrics of probes at each evaluation, and draws pictures at its end."""
 
 import json
 

@@ -37,7 +37,7 @@ def batch():
 
 
 def measured(name, task, devices):
-    """The task's inputs and targets, and the figures and gradients of a step, by name."""
+    """The task's inputs and targets, and the metrics and gradients of a step, by name."""
     mesh = on(devices, 1)
     built = network.Network(Backbone(**BACKBONE), {name: task}, rngs=nnx.Rngs(0))
     graphdef, parameters, statistics = split_network(built)

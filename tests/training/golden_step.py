@@ -36,7 +36,7 @@ STEPS = 3
 
 
 def train(*, accumulate, average, freeze):
-    """Parameters, statistics, running average if any, and figures after three steps."""
+    """Parameters, statistics, running average if any, and metrics after three steps."""
     tasks = {
         "emotion": make("emotion", classes=("a", "b", "c"), label_smoothing=0.1, mixup=0.2),
         "rotation": make("rotation", views=1),

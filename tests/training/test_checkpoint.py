@@ -328,7 +328,7 @@ def test_sealed_content_is_a_copy():
 
 
 def test_waiting_for_the_previous_save_prints_no_advice(tmp_path, monkeypatch):
-    """Orbax gives this advice after a second of waiting, which is common on a busy machine."""
+    """Orbax prints this advice after a second of waiting, which is common on a busy machine."""
     monkeypatch.setattr(checkpoint_manager, "_WAIT_FOR_PREV_SAVE_WARNING_THRESHOLD_SECS", -1.0)
     reported = []
     handler = logging.Handler()

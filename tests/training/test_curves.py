@@ -1,4 +1,4 @@
-"""Learning curves show the figures of all recorded steps."""
+"""Learning curves show the metrics of all recorded steps."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A damaged model directory causes an error in one line, and gives no answer."""
+"""A damaged model directory is refused with an error of one line."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A run that is stopped at any moment ends with the same state and the same figures."""
+"""A run that is stopped at any moment ends with the same state and the same metrics."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Figures are sent to Weights & Biases only if requested."""
+"""Metrics are sent to Weights & Biases only if requested."""
 
 import json
 import sys

@@ -55,7 +55,7 @@ def moved(before, after):
 
 @pytest.fixture(scope="module")
 def frozen_batchnorm(batch):
-    """The state before and after an update with frozen BatchNorm, and the figures."""
+    """The state before and after an update with frozen BatchNorm, and the metrics."""
     update, state, _ = prepared(frozen_batchnorm=True)
     return state, *update(state, batch)
 
