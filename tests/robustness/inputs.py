@@ -17,7 +17,7 @@ from tests.robustness import processes, stand_ins
 from tests.robustness.parts import PARTS, ViolationError
 from tests.robustness.processes import Child
 
-EXAMPLES = 25  # of a unit
+EXAMPLES = 25  # number of inputs in a unit
 
 
 @dataclass
@@ -144,7 +144,7 @@ def _try_examples(
 
 
 def describe(error: BaseException) -> str:
-    """An error and the innermost line of fer_jax in its traceback; a violation's message only."""
+    """An error as text, with the innermost line of fer_jax; only the message of a violation."""
     if isinstance(error, ViolationError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

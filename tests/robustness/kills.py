@@ -1,4 +1,4 @@
-"""Kills a stage at random moments and runs it again, until it ends like an uninterrupted run."""
+"""Kills a stage at random moments and runs it again; it must end like an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.robustness import originals, processes, stand_ins
 from tests.robustness.processes import Child
 from tests.robustness.stages import CASES, StageCase
 
-KILLS = 10  # of a unit
+KILLS = 10  # number of kills in a unit
 _TEMPORARY = re.compile(r"(^|/)\.[^/]*partial|incomplete")
 # Written by libraries, under names that contain a time or are random.
 _LIBRARIES = re.compile(r"(^|/)(checkpoints|tensorboard)/")
@@ -41,8 +41,8 @@ class Reference:
     """An uninterrupted run: its files and its duration.
 
     Attributes:
-        before: the files that the stage may write, before the run.
-        after: these files after the run.
+        before: digests of the files that the stage may write, before the run.
+        after: digests of these files after the run.
         varying: the names of files that may differ between uninterrupted runs, for example since
             they contain times.
         seconds: from the start of the process to its end.
@@ -136,7 +136,8 @@ class Bench:
     def measure(self) -> Reference:
         """Runs the stage three times without a kill; the last is the reference.
 
-        The first run compiles; files that differ between the other two may vary.
+        The first run compiles. Files that differ between the other two, and files that contain
+        times, may vary.
         """
         runs = []
         for _ in range(3):
@@ -230,7 +231,7 @@ def _faults(
     found: Contents,
     kept: dict[str, tuple[int, str]],
 ) -> list[str]:
-    """Names files that are incomplete, lost, not recorded or written again, as text.
+    """Describes files that are incomplete, lost, not recorded or written again.
 
     A file is incomplete if its bytes are neither those before nor those after an uninterrupted run,
     unless these vary, or if it should be JSON and is not. A file is lost if an earlier run had

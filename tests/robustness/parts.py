@@ -99,6 +99,8 @@ def attempt(
 ) -> Accepted | Refused:
     """Runs a stage and checks what is required of every run.
 
+    `config` makes the config, and may raise `UserError`; `roots` contain the originals.
+
     Raises:
         ViolationError: a `UserError` has no message, the output contains a control character, or an
             original below `roots` has changed.
@@ -192,7 +194,10 @@ def _require_people_apart(workdir: Path) -> None:
 
 
 def check_ledger(folder: Path, ledger: Ledger) -> None:
-    """Checks that with a generated consent.csv, only people who certainly consent are used."""
+    """Checks that only people who certainly consent, by a generated consent.csv, are used.
+
+    If the ledger is not a plain CSV file, it must not be ignored, but its rows are not checked.
+    """
     photos, workdir = folder / "photos", folder / "work"
     originals.write_photos(photos)
     place = photos / "consent.csv"
@@ -214,7 +219,7 @@ def check_ledger(folder: Path, ledger: Ledger) -> None:
     result = _photographs(photos, workdir)
     if isinstance(result, Refused):
         return
-    require(ledger.kind in ("file", "link"), f"a ledger that is a {ledger.kind} was passed over")
+    require(ledger.kind in ("file", "link"), f"a ledger of the kind {ledger.kind!r} was ignored")
     used = set(pd.read_parquet(workdir / "photographs.parquet")["subject"])
     if ledger.table.plain:
         given = _photographs_counted(result.summary)
@@ -341,7 +346,7 @@ def _check_predict_folder(folder: Path, root: Path, outside: Path) -> Accepted |
             for path in _files(root)
             if path.suffix.lower() in contents.get(path.read_bytes(), ())
         ]
-        require(not good, f"refused for one source, next to {good[:2]}: {result.message}")
+        require(not good, f"refused although {good[:2]} can be read: {result.message}")
         return None
     check_predictions(workdir, result.summary)
     given = len(list(_files(root)))
@@ -351,7 +356,7 @@ def _check_predict_folder(folder: Path, root: Path, outside: Path) -> Accepted |
 
 
 def check_predictions(workdir: Path, summary: dict[str, Any]) -> None:
-    """Checks the sums of sources, the probabilities, and that no cell is a formula."""
+    """Checks the number of sources, the probabilities, and that no source is a formula."""
     with (workdir / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with (workdir / "skipped.csv").open(newline="", encoding="utf-8") as file:
@@ -365,7 +370,7 @@ def check_predictions(workdir: Path, summary: dict[str, Any]) -> None:
         if values:
             probabilities = np.array(values, float)
             good = np.isfinite(probabilities).all() and abs(probabilities.sum() - 1) < 1e-3
-            require(good and (probabilities >= 0).all(), f"no probabilities: {values}")
+            require(good and (probabilities >= 0).all(), f"invalid probabilities: {values}")
 
 
 # media
@@ -518,7 +523,10 @@ def _real_model(folder: Path) -> Path:
 
 
 def check_model(folder: Path, example: ModelDamage) -> None:
-    """Checks that `predict` refuses damaged weights, or that they do not change its results."""
+    """Checks that `predict` refuses damaged weights, or that they do not change its results.
+
+    If the description is damaged, the results may differ, but must be valid.
+    """
     home = _real_model(folder)
     model = folder / "model"
     originals.copy(home / "model", model)
@@ -573,7 +581,16 @@ def changed_arrays(arrays: dict[str, np.ndarray], change: TableChange) -> dict[s
 
 @dataclass(frozen=True)
 class RecordDamage:
-    """Damage to one of the files of an earlier stage."""
+    """Damage to one of the files of an earlier stage.
+
+    Attributes:
+        case: the stage that reads the file.
+        file: the position of the file among all files, as a fraction.
+        changes: changes of the bytes of a picture, or with `as_text` of any file.
+        json: without `as_text`, the change of a JSON file.
+        table: without `as_text`, the change of a table.
+        as_text: whether the bytes are changed, whatever the kind of the file.
+    """
 
     case: str
     file: float
@@ -596,7 +613,7 @@ records = st.builds(
 
 
 def check_record(folder: Path, example: RecordDamage) -> None:
-    """Checks a stage that reads the workdir of another stage with a damaged file."""
+    """Checks a stage that reads the workdir of another stage, in which a file is damaged."""
     main, side, workdir = folder / "main", folder / "side", folder / "work"
     case = prepared(example.case, main, side)
     known = [f for root in (main, side) for f in root.rglob("*") if f.suffix in _RECORDS]
@@ -649,7 +666,7 @@ def changed_frame(frame: pd.DataFrame, change: TableChange) -> pd.DataFrame:
 def quick_training(*, with_network: bool = True) -> Iterator[None]:
     """Ends a training where its steps would begin, with `ReachedError`.
 
-    Without the network it ends where the first weights would be drawn.
+    Without `with_network`, it ends where the first weights would be drawn.
     """
 
     def reached(*_: Any, **__: Any) -> Any:
@@ -667,7 +684,10 @@ _PREPARED: dict[str, Path] = {}
 
 
 def prepared(name: str, main: Path, side: Path) -> stages.StageCase:
-    """Copies the originals of a stage, which are made once per process; returns its case."""
+    """Copies the originals of a stage to `main` and `side`; returns its case.
+
+    The originals are made once per process.
+    """
     case = stages.CASES[name]
     if name not in _PREPARED or not _PREPARED[name].is_dir():
         home = main.parent.parent / f"prepared {name} {os.getpid()}"
@@ -705,7 +725,7 @@ _MOST_WORK = 300
 
 
 def config_fields(case: stages.StageCase) -> dict[str, Any]:
-    """The fields of a case's config that are not paths, by their dotted names."""
+    """The fields of a case's config, without those in _PATHS, by their dotted names."""
     config = case.configure(Path("main"), Path("side"))
     flat: dict[str, Any] = {}
 
@@ -771,7 +791,11 @@ def check_config(folder: Path, example: ConfigChange) -> None:
 
 @dataclass(frozen=True)
 class WorkdirDamage:
-    """Damage to a finished workdir: files are deleted, truncated, or replaced."""
+    """Damage to a finished workdir of the stage `case`.
+
+    `fates` contains, for each damaged file, what happens to it, its position among all files as a
+    fraction, and a change of its bytes.
+    """
 
     case: str
     fates: tuple[tuple[str, float, Damage], ...]

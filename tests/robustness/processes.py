@@ -99,7 +99,7 @@ def prepare_jax(compiled: Path) -> None:
 
 
 def bound_memory() -> None:
-    """Limits the address space of a child to its present size plus `_HARD_BYTES`."""
+    """Limits the address space of this process to its present size plus `_HARD_BYTES`."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + _HARD_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -116,7 +116,7 @@ def resident_bytes(pid: int) -> int:
 
 @contextlib.contextmanager
 def ending(child: Child) -> Iterator[Child]:
-    """Kills the child if the block is left before it has ended."""
+    """Kills the child if it still runs at the end of the block."""
     try:
         yield child
     finally:

@@ -1,4 +1,4 @@
-"""Stages with small inputs, and with configs with which they finish quickly."""
+"""Stages with small inputs and with configs that let them finish quickly."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class StageCase:
         name: the name of the case.
         prepare: writes the originals, the main input to the first folder and others to the second.
         configure: returns the config that names them, from the same two folders.
-        output: a folder below the workdir that the stage writes to.
+        output: a file or folder in the workdir that the stage writes.
         kept: patterns of files below the workdir that a second run keeps unchanged.
-        timed: patterns of files below the workdir that contain durations.
+        timed: patterns of files below the workdir that may differ between uninterrupted runs.
     """
 
     name: str

@@ -113,7 +113,7 @@ class Table:
         content: the bytes of the file.
         header: the intended first row.
         rows: the intended other rows.
-        plain: whether `content` is exactly these rows in UTF-8 with commas.
+        plain: whether `content` is exactly these rows, in UTF-8 and with commas.
     """
 
     content: bytes
@@ -122,7 +122,7 @@ class Table:
     plain: bool
 
 
-Cells = Callable[[str, int], st.SearchStrategy[str]]  # of a column and the number of a row
+Cells = Callable[[str, int], st.SearchStrategy[str]]  # for a column and the number of a row
 
 
 @st.composite
@@ -335,7 +335,7 @@ def value_like(value: Any) -> st.SearchStrategy[Any]:
 
 @dataclass(frozen=True)
 class JsonChange:
-    """Replaces or deletes one value of a JSON document, selected by `place`."""
+    """Replaces or deletes one value of a JSON document; `place` is its position, as a fraction."""
 
     place: float
     delete: bool
@@ -374,7 +374,7 @@ json_changes = st.builds(JsonChange, place=shares, delete=st.booleans(), value=j
 class TableChange:
     """A change of a `kind` to a data frame, at a column and a row that are given as fractions."""
 
-    kind: str  # drop, rename, value, double, empty, text, shuffle
+    kind: str  # drop, rename, value, double, empty, text
     column: float
     row: float
     value: Any

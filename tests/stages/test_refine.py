@@ -137,8 +137,8 @@ def test_crops_of_one_video_are_not_counted_as_independent():
     ones = np.ones(200, bool)
     found = rate(kept, ones, [f"v{i // 20}" for i in range(200)])
     assert found["value"] == 0.9
-    # Ten draws with the lost one in each with probability 0.1: 97.5 % of them hold it at most 3
-    # times (binomial), and 35 % never.
+    # Each of ten draws is the lost video with probability 0.1. By the binomial distribution, 97.5 %
+    # of the samples contain it at most 3 times, and 35 % never.
     assert found["by_source"] == pytest.approx({"low": 0.7, "high": 1.0})
     assert found["high"] - found["low"] < 0.1
     assert rate(kept, ones, ["one"] * 200)["by_source"] == {"low": None, "high": None}
