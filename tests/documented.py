@@ -113,7 +113,7 @@ def commands(page: str) -> list[str]:
 
 
 def run(page: str, folder: Path) -> None:
-    """Writes a page's files into a copy of the repository at `folder`; runs its commands."""
+    """Writes a page's files into a copy of the code in `folder`, and runs its commands there."""
     for name in ("fer_jax", "configs", "datasets"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "launch.py", folder)

@@ -62,7 +62,7 @@ def test_methods_of_public_classes_are_stable():
 
 
 def test_type_checkers_see_every_public_name():
-    """They read the imports under TYPE_CHECKING, which must agree with the lazy imports."""
+    """Type checkers read the imports under TYPE_CHECKING, which must agree with the lazy ones."""
     text = (ROOT / "fer_jax" / "__init__.py").read_text()
     block = text.partition("if TYPE_CHECKING:\n")[2].partition("\n\n\n")[0]
     scope = {}

@@ -69,7 +69,7 @@ KEEPERS = {
 
 
 def imports(path):
-    """Yields the modules that a file imports; `from a import b` gives "a.b"."""
+    """Yields the modules that a file imports; `from a import b` yields "a.b"."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -138,7 +138,7 @@ def test_pictures_videos_and_figures_are_handled_in_one_place(call, readers):
 
 
 def test_the_package_does_not_require_what_only_tests_need():
-    """They are in requirements.txt, so that a checkout can be tested."""
+    """Packages for tests are in requirements.txt, so that a checkout can be tested."""
     root = PACKAGE.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     assert "pytest" not in project["dependencies"] and "dependencies" not in project["dynamic"]

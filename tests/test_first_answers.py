@@ -48,7 +48,8 @@ print(json.dumps([code, libraries, sorted(programs), hits]))
 def predicted(tmp_path_factory):
     """Predicts a photograph in two new processes, of which the second has a filled cache.
 
-    Returns, for each, the imported libraries, the programs, the hits in the cache, and the table.
+    Returns, for each, the imported libraries, the programs that were compiled or read from the
+    cache, the number of those that were read from it, and the table.
     """
     folder = tmp_path_factory.mktemp("first")
     write_image(folder / "photo.png", photograph(1, "happy", 0, (480, 640)))

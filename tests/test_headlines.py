@@ -43,7 +43,7 @@ def write_environment(folder, revision="0123456789ab", more=JAX):
 
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
-    """A workdir of `real_people` with one set, and a separate folder for records."""
+    """A workdir of `real_people` with one set; the results are stored in a separate folder."""
     monkeypatch.setattr(headlines, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(headlines, "commit", lambda revision, _: revision[:7])
     (tmp_path / "results").mkdir()

@@ -126,7 +126,7 @@ def refusal(config, workdir):
 
 
 def invalid_values(value):
-    """Yields values that no field with this value takes, of another type or out of any range."""
+    """Yields values that no field like `value` accepts, of another type or out of any range."""
     yield OF_ANOTHER_TYPE[type(value)]
     if isinstance(value, str):
         yield "a\0b"
@@ -359,7 +359,7 @@ def test_another_task_is_a_difference():
 
 
 def small_render():
-    """A config of `render` without people."""
+    """A config of `render` without people and scenes."""
     nobody = {f"{group}.people": 0 for group in ("clips", "photographs", "newcomers")}
     return changed(render.get_config(), {**nobody, "clips.scenes": 0})
 

@@ -25,7 +25,7 @@ def _face(person: int) -> np.ndarray:
 def _frame(
     people: dict[int, int], scene: int = 0, light: float = 1.0, jitter: int = 0
 ) -> tuple[np.ndarray, Faces]:
-    """A frame in which `people` (by place, in pixels) are in front of a wall in the scene's colour.
+    """A frame with `people`, by the index of their place, in front of a wall in the scene's colour.
 
     `light` multiplies all values, and `jitter` moves the people to the right, in pixels.
     """

@@ -73,7 +73,7 @@ def tiny(faces, **fields):
 def check_shipped(workdir, photos, out):
     """Checks that `predict` gives each fold's calibrated probabilities for its test people.
 
-    `predict` gets the original photographs and the model of the fold. Returns the record of a
+    `predict` is given the original photographs and the model of the fold. Returns the record of a
     fold's model.
     """
     table = answers(workdir)

@@ -320,7 +320,7 @@ def test_the_threshold_is_chosen_on_validation_and_measured_on_test_videos(tmp_p
 
 
 def test_the_threshold_is_never_above_one_half(tmp_path, monkeypatch):
-    """Validation faces have scores of 0.71 or more, but a face of another video may have less."""
+    """Validation faces have scores of 0.7 or more, but a face of another video may have less."""
     extract = write_extract(tmp_path / "extract", [(180 + i, 0.99) for i in range(48)] + [(140, 1)])
     write_negative_crops(extract, 6)
     monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())

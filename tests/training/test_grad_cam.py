@@ -12,7 +12,7 @@ BACKBONE = Backbone(width=0.125, depth=(0, 0, 0), stem="tiny", grey=True)
 
 
 def drawn():
-    """A network with random weights and its state."""
+    """A network and its state, in which all weights are random."""
 
     def draw(key):
         return Network(BACKBONE, {}, rngs=nnx.Rngs(key))
