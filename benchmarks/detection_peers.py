@@ -1,4 +1,4 @@
-"""Face detectors of other packages, each in its own Python process.
+"""Face detectors of other packages, each in a separate Python process.
 
     PEER_PYTHON benchmarks/detection_peers.py NAME
 

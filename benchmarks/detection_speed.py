@@ -6,8 +6,8 @@
     python -m benchmarks detection_speed --frames=F.npz
 
 --save stores the frames and our detector's weights, for --frames on a machine without videos, PyAV
-or the package mtcnn. PYTHON belongs to an environment with benchmarks/requirements-mtcnn.txt or
-benchmarks/requirements-facenet.txt.
+or the package mtcnn. PYTHON is that of an environment with the packages of
+benchmarks/requirements-mtcnn.txt or benchmarks/requirements-facenet.txt.
 
 Frames have 640x360 pixels, are from videos of that aspect ratio (16:9), and come in batches of 8.
 Detectors search for faces of 20 pixels or more. In each round the detectors run in turn on every

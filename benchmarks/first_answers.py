@@ -6,7 +6,7 @@ r"""Measures the time to the first answer of a new process, without and with com
 EARLIER is a checkout of an earlier revision, which is measured in turn with this one, so that
 other work on the machine affects both. Each measurement is a new process, timed from the start of
 Python; photographs and videos show generated people. "Cold" is with an empty compilation cache,
-"warm" with the cache that the preceding cold run of the same case and revision filled.
+"warm" with the cache that the preceding cold run of the same case and revision filled. Cases:
 
 - `import fer_jax`, which needs no cache;
 - `fer-jax predict photo.jpg`, the whole command, on a photograph of 960×1280 pixels;
@@ -57,7 +57,7 @@ assert next(iter(reader)).readings(recogniser.labels)
 
 @dataclass(frozen=True)
 class Used:
-    """What one process took: seconds to its answer, and processor seconds to its end."""
+    """Measurements of one process: seconds to its answer, and processor seconds to its end."""
 
     seconds: float
     processor: float

@@ -8,7 +8,8 @@ r"""Measures baselines on the folds of `crossval`: HOG with a linear SVM, and th
 
 Writes predictions.parquet, protocol.json, environment.json and done.json, as the stage `crossval`
 does. The folds are those of --config.protocol=leave_one_subject_out, or those of the first seed in
-the workdir of `crossval` that --folds-of names. `evaluate` can therefore compare them:
+the workdir of `crossval` that --folds-of names. `evaluate` can therefore compare the results
+with those of `crossval`:
 
     python launch.py --config=configs/evaluate.py --config.runs.model=WORK/emotion \
         --config.runs.baseline=WORK/hog --workdir=WORK/evaluation
@@ -74,8 +75,8 @@ def measure(flags: argparse.Namespace) -> None:
 def with_folds(flags: argparse.Namespace) -> tuple[pd.DataFrame, str]:
     """The photographs with the columns `fold` and `seed`, and the name of the protocol.
 
-    With --folds-of, these are the photographs that its run tested, with the folds of the first
-    seed.
+    With --folds-of, these are the photographs that the named run tested, with the folds of its
+    first seed.
     """
     table = pd.read_parquet(flags.photographs / "photographs.parquet")
     if flags.folds_of is None:

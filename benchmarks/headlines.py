@@ -10,7 +10,7 @@ renders these files as tables and replaces the blocks of README.md, README.fa.md
 that lie between the comments `<!-- headlines BLOCK -->` and `<!-- end of headlines -->`.
 
 --from first updates the files from the workdir of `python -m benchmarks real_people`, and --demo
-from the workdir of `make demo`. A method that the workdir lacks keeps its earlier figures, without
+from the workdir of `make demo`. A method that the workdir lacks keeps its earlier results, without
 the paired difference, since the method that it is compared with was measured again. Revision and
 machine are those of the environment.json of each method. A run with uncommitted changes is refused
 unless --revision names the commit that contains them. With --check, no document is written, and the
@@ -159,7 +159,7 @@ def update_real(workdir: Path, revision: str = "") -> None:
 
 
 def update_demo(workdir: Path, revision: str = "") -> None:
-    """Updates the record of the demonstration from its workdir."""
+    """Updates docs/results/demo.json from a workdir of `make demo`."""
     folders = dict.fromkeys(DEMO, workdir / "evaluate")
     found = read_json(workdir / "evaluate" / "metrics.json", runs=dict)
     update("demo", found, folders, dict.fromkeys(DEMO, "make demo"), revision)
@@ -172,7 +172,7 @@ def update(
     commands: dict[str, str],
     revision: str,
 ) -> None:
-    """Replaces the stored figures of the measured methods, and keeps those of the others.
+    """Replaces the stored results of the measured methods, and keeps those of the others.
 
     Args:
         name: the name of the set.
@@ -273,7 +273,11 @@ def read(name: str) -> Result:
 
 
 def render_documents(*, write: bool) -> list[str]:
-    """Renders the blocks of all documents; returns the names of the documents that change."""
+    """Renders the blocks of all documents; returns the names of the documents that change.
+
+    Raises:
+        UserError: a document has an unknown block.
+    """
     changed = []
     for name in DOCUMENTS:
         file = ROOT / name
@@ -301,7 +305,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def real_people() -> str:
-    """The table of README.md, a row per set and a column per method, and the lead over HOG."""
+    """The table of README.md (a row per set, a column per method), and the leads over HOG."""
     sets = {name: read(name) for name in REAL}
     lines = [["held-out people", *(f"{METHODS[method][0]}" for method in METHODS)]]
     for name, result in sets.items():

@@ -11,9 +11,9 @@ further videos were finished, since a moment drawn from the whole run would most
 forks the runs from a process that has imported everything. Hundreds of kills then take minutes, and
 decoding, cropping and writing are tested as before.
 
-The tables and shards in each finished folder are compared with the uninterrupted ones, byte for
-byte. The exit code is 1 if any differs. Without `--stand-in`, further flags, such as
---config.workers=2, go to the stage.
+The tables, skipped.csv and the shards in each finished folder are compared with those of the
+uninterrupted run, byte for byte. The exit code is 1 if any differs. Without `--stand-in`, further
+flags, such as --config.workers=2, go to the stage.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class Bench:
         return process
 
     def undisturbed(self, folder: Path) -> float:
-        """Runs a training without a signal; returns its seconds."""
+        """Runs a training without a signal; returns its duration in seconds."""
         began = time.time()
         process = self.start(folder)
         process.join(300)

@@ -8,8 +8,8 @@ places, aligned like a face; and random squares. No crop touches a detection wit
 more. About half of the crops are reduced to the resolution of small faces, and crops with little
 contrast are left out. Writes OUT/nonfaces/SPLIT/NAME/*.jpg.
 
-Detections with a score of SURE or more go to OUT/review/SPLIT/NAME/*.jpg. Most are faces; some are
-animals, dolls, drawings and textures. Sort them by hand into OUT/faces/SPLIT/NAME and
+Detections with a score of SURE or more are written to OUT/review/SPLIT/NAME/*.jpg. Most are faces;
+some are animals, dolls, drawings and textures. Sort them by hand into OUT/faces/SPLIT/NAME and
 OUT/nonfaces/SPLIT/NAME, and leave out what is neither.
 
 Textures, and small parts of faces, are written without --pictures:
@@ -154,7 +154,7 @@ def nonfaces(
 
 
 def part_of_face(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A random square from a picture of a face, with 25 to 42 % of its shorter side, resized."""
+    """A random square of a picture, resized; its side is 25 to 42 % of the shorter side."""
     side = int(rng.uniform(0.25, 0.42) * min(image.shape[:2]))
     top, left = (rng.integers(length - side + 1) for length in image.shape[:2])
     square = image[top : top + side, left : left + side]

@@ -1,4 +1,4 @@
-"""Measures the gain from a reference for each person: the table of docs/person_relative.md.
+"""Measures the gain from a reference for each person, for docs/person_relative.md.
 
     python -m benchmarks person_relative --photographs WORK/people1 WORK/people2 --seeds 3
 

@@ -91,7 +91,7 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            sys.exit(f"{self.name} in {self.python} ended; check that the package is installed")
+            sys.exit(f"{self.name}: {self.python} ended; check that the package is installed")
         return json.loads(line)  # type: ignore[no-any-return]
 
 
@@ -172,7 +172,7 @@ def overlap(first: list[float], second: list[float]) -> float:
 
 
 def serve(name: str, min_face: int | None) -> None:
-    """Reads the videos whose paths come on standard input; answers on standard output."""
+    """Reads videos, named on standard input; writes boxes and times to standard output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not be read as an answer
     predict, version = fer_jax_predict() if name == "fer_jax" else fer_predict(name, min_face)
@@ -189,7 +189,7 @@ def serve(name: str, min_face: int | None) -> None:
 
 
 def fer_jax_predict() -> tuple[Predict, str]:
-    """A function that finds boxes in a video with `fer_jax.read`, and the package's name."""
+    """A function that uses `fer_jax.read` to find boxes in a video, and the package's name."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import fer_jax
     from fer_jax.reading import BOX
@@ -206,7 +206,7 @@ def fer_jax_predict() -> tuple[Predict, str]:
 
 
 def fer_predict(name: str, min_face: int | None) -> tuple[Predict, str]:
-    """A function that finds boxes in a video with `fer`, and the package's name and version."""
+    """A function that uses `fer` to find boxes in a video, and the package's name and version."""
     import cv2
 
     mtcnn = name.endswith("(MTCNN)")

@@ -4,10 +4,10 @@ r"""Measures the default method and others on held-out real people, for docs/res
         yale=WORK/yale --workdir=WORK/real_people
 
 Each of --photographs is a name and a workdir of the stage `photographs`. On the same five folds of
-people (seed 0) this measures configs/emotion.py unchanged ("default"), the starter without training
-("as_is"), a small network from scratch ("scratch", configs/emotion.py:small) and HOG with a linear
-SVM ("hog", benchmarks/floors.py). --methods selects among them; the default is always measured.
-The package `fer` needs a separate environment: --fer NAME=FOLDER adds the results that
+people (seed 0), the command measures configs/emotion.py unchanged ("default"), the starter without
+training ("as_is"), a small network from scratch ("scratch", configs/emotion.py:small) and HOG with
+a linear SVM ("hog", benchmarks/floors.py). --methods selects among them; the default is always
+measured. The package `fer` needs a separate environment: --fer NAME=FOLDER adds the results that
 benchmarks/floors.py --method=fer --folds-of=WORK/real_people/NAME/default wrote to a folder.
 
 Prints a Markdown table and writes WORKDIR/NAME.json, which names the folder of each method relative

@@ -44,7 +44,10 @@ def main() -> None:
         differences = found.loc[both, columns].to_numpy() - measured.loc[both].to_numpy()
         worst = max(worst, float(np.abs(differences).max(initial=0.0)))
     people = table["subject"].nunique()
-    print(f"{len(table)} photographs of {people} people, {missing} missing: at most {worst:.1e}")
+    print(
+        f"{len(table)} photographs of {people} people, {missing} missing; "
+        f"largest difference {worst:.1e}"
+    )
     sys.exit(int(worst > BOUND or missing > 0))
 
 

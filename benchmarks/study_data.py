@@ -7,10 +7,10 @@ r"""Prepares real faces for the study of pretext tasks: an unlabelled pool, and 
         --config.aligned=True --workdir=STUDY/choosing
 
 `--fer2013` is a workdir of the stage `photographs` (benchmarks/fer2013.py), `--clips` an optional
-workdir of `extract` or `refine`. Writes
+workdir of `extract` or `refine`. Writes:
 
     STUDY/pool/manifest.parquet   faces of fer2013's split `train` and of the clips, for pretraining
-    STUDY/low_shot.csv            labelled: split `train` to draw from, split `test` to measure on
+    STUDY/low_shot.csv            labelled faces: `train` to draw from, `test` to measure on
     STUDY/choosing.csv            the same, but its split `test` is from fer2013's `validation`
 
 Make choices on choosing.csv. The labelled faces are those with the four default emotions; the pool

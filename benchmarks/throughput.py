@@ -5,9 +5,9 @@
     python -m benchmarks throughput --size=299 --batch=128 --dtype=bfloat16 --peer=python3  # a GPU
     python -m benchmarks throughput --network=base --size=48 --batch=64 --peer=peers/bin/python
 
-Each variant runs in a separate process, which keeps running. They compute in turn, so that other
-work on the machine affects all of them equally. A training step consists of normalising the uint8
-images, forward pass, cross-entropy, backward pass, gradient clipping and AdamW. The peer of
+Each variant runs in a separate process, which keeps running. The processes compute in turn, so that
+other work on the machine affects all of them equally. A training step consists of normalising the
+uint8 images, forward pass, cross-entropy, backward pass, gradient clipping and AdamW. The peer of
 `--network=full` is timm; that of the smaller networks is benchmarks/torch_network.py, which has the
 same layers and parameters. Peers run in the layouts channels-last and contiguous, or with
 `--compile` in channels-last, eagerly and compiled. Prints medians over the rounds, their ratio to
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=1, help="successive steps per round")
     parser.add_argument("--peer", default="", help="Python of an environment with torch and timm")
-    parser.add_argument("--variants", default="", help="our backbones as a JSON list of objects")
+    parser.add_argument("--variants", default="", help="variants of fer_jax as a JSON list")
     parser.add_argument(
         "--together", action="store_true", help="compile all at once; invalidates first-step times"
     )
