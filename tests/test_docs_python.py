@@ -1,4 +1,4 @@
-"""docs/python.md: its examples run as written, in order, and warn only of skipped sources."""
+"""The examples of docs/python.md run as written, in order, and warn only of skipped sources."""
 
 import os
 import re

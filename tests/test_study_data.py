@@ -1,4 +1,4 @@
-"""study_data: which faces are drawn for labels, tests and the pool; copies are left out."""
+"""The faces that study_data draws for labels, tests and the pool; copies are left out."""
 
 import shutil
 import sys
