@@ -118,7 +118,7 @@ class LabelledPhotographs:
         )
 
     def with_face(self, rows: Int[np.ndarray, " n"] | None = None) -> Int[np.ndarray, " m"]:
-        """The rows in which a face was found, out of `rows` or, by default, of all rows."""
+        """Those of `rows` (by default, of all rows) in whose photographs a face was found."""
         rows = np.arange(len(self.table)) if rows is None else rows
         return rows[(self.table["status"].to_numpy() == "ok")[rows]]
 
@@ -137,7 +137,7 @@ class LabelledPhotographs:
     def with_neutral(self) -> LabelledPhotographs:
         """The photographs of the people who have a neutral photograph with a face.
 
-        The first of these neutral photographs, by id, becomes the reference of the person.
+        The first neutral photograph of each person that shows a face, by id, becomes the reference.
 
         Raises:
             UserError: nobody has a neutral photograph with a face.
@@ -157,8 +157,8 @@ class LabelledPhotographs:
 def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPhotographs:
     """The photographs of `config.photographs` and, for cross_set, of `config.test_photographs`.
 
-    For cross_set, the second set is the test set. Photographs of the first set with the split
-    "test" and photographs with an emotion of only one set are left out.
+    For cross_set, the second set is the test set. Photographs of the first set that have the split
+    "test", and photographs whose emotion occurs in only one of the sets, are left out.
 
     Args:
         config: the fields `photographs`, `test_photographs`, `protocol` and `image_size` are read.
@@ -195,9 +195,9 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
 def crop_margins(inits: Iterable[str], roots: Iterable[str]) -> dict[str, float]:
     """The crop margins of the models at `inits` and of the photographs in the workdirs `roots`.
 
-    The result maps each path to its margin, a fraction of the template's side. Empty paths and
-    those with unknown margins are left out, such as weight files, and models and photographs whose
-    faces were cropped elsewhere (`aligned`).
+    The result maps each path to its margin, a fraction of the template's side. Empty paths are left
+    out, and so are paths whose margin is unknown, such as those of weight files, or of models and
+    photographs whose faces were cropped elsewhere (`aligned`).
     """
     known = {
         init: model_directory.read_record(init).faces

@@ -1,8 +1,8 @@
 """A linear head on precomputed features: multinomial logistic regression with an L2 penalty.
 
 `fit_head` selects the strength of the penalty and the temperature on validation faces or, without
-these, by inner cross-validation over the training people of a fold. `fit_penalised` gets the
-strength of the penalty and fits no temperature.
+these, by inner cross-validation over the training people of a fold. `fit_penalised` takes the
+strength of the penalty as an argument and fits no temperature.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Head:
     """A linear layer on features, and the temperature of its probabilities.
 
     Attributes:
-        kernel: float [f, c]; not divided by the temperature.
-        bias: float [c]; not divided by the temperature.
+        kernel: weights, float [features, classes]; not divided by the temperature.
+        bias: float [classes]; not divided by the temperature.
         c: inverse strength of the penalty, as in scikit-learn.
         temperature: see `fer_jax.metrics.calibration`; 1 if it was not fitted.
     """
@@ -61,12 +61,12 @@ def fit_head(
     seed: int,
     validation: tuple[Float[np.ndarray, "m views f"], Int[np.ndarray, " m"]] | None = None,
 ) -> Head:
-    """Fits the head on all photographs, with the penalty that has the lowest validation loss.
+    """Fits the head on all photographs, with the penalty for which the validation loss is lowest.
 
     This loss is the log loss at the best temperature, which becomes the temperature of the head.
     Views are in the order of `inference.views`; the head is fitted on the whole face and its
-    mirror image. With fewer than two people and without `validation`, nothing can be selected, and
-    the head gets the strongest penalty and temperature 1.
+    mirror image. With fewer than two people and without `validation`, nothing can be selected; the
+    penalty is then the strongest one, and the temperature 1.
 
     Args:
         features: float [n, views, f], the features of each photograph and view.
@@ -74,8 +74,8 @@ def fit_head(
         people: the person on each photograph.
         classes: number of classes; those without examples get probability 0.
         seed: determines the inner folds.
-        validation: features and labels of the validation faces; None selects by cross-validation
-            over `people`, in at most five folds.
+        validation: features and labels of the validation faces; if None, the penalty is selected
+            by cross-validation over `people`, in at most five folds.
 
     Raises:
         UserError: the photographs show only one emotion.
@@ -148,7 +148,7 @@ def _fitted(
         inputs = coordinates.T
     regression = LogisticRegression(C=c / views, max_iter=200)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties may not converge
+        warnings.simplefilter("ignore", ConvergenceWarning)  # for weak penalties
         regression.fit(inputs, labels.repeat(views))
     rows, intercept = regression.coef_, regression.intercept_
     if len(regression.classes_) == 2:  # scikit-learn has weights of the second class only

@@ -28,7 +28,7 @@ class Facts:
         wants_inner: whether some training people (`config.inner.share`) are held out as inner
             validation people, on whom the method selects hyperparameters.
         frozen: whether the backbone keeps its initial weights.
-        features: the inputs of the head for the report; empty if the report does not show them.
+        features: the inputs of the head that the report names; empty if it names none.
         steps: the maximum number of training steps of a fold; None if no network is trained.
         test_crops: number of averaged test crops, if the method ignores `config.test_crops`;
             otherwise None.
@@ -48,7 +48,7 @@ class Facts:
 
 @runtime_checkable
 class TrainedModel(Protocol):
-    """The model of a fold, or the final model; see `fer_jax.crossval.models.NetworkModel`.
+    """The interface of the models of folds and of the final model; `NetworkModel` is an example.
 
     Attributes:
         temperature: see `fer_jax.metrics.calibration`; None if it was not fitted.
@@ -68,10 +68,10 @@ class TrainedModel(Protocol):
     def heat(
         self, faces: FaceSet, classes: Int[np.ndarray, " n"]
     ) -> Float32[np.ndarray, "n h w"] | None:
-        """Heat maps, 0..1, of the evidence for one class of each face; None if not available."""
+        """Heat maps, 0..1, of the evidence for each face's class in `classes`, if available."""
 
     def save(self, folder: Path) -> None:
-        """Writes a model directory; `predict` gives its probabilities after temperature scaling."""
+        """Writes a model directory, from which `predict` computes scaled probabilities."""
 
 
 @runtime_checkable
@@ -91,11 +91,12 @@ class Method(Protocol):
 
         Args:
             train: the faces to train on.
-            inner: the faces to train on, and those to validate on, for selecting hyperparameters:
-                two parts of `train` with different people or, if the labels define validation
-                people, `train` and the faces of these. None if there are no validation faces.
+            inner: the faces to train on and those to validate on when hyperparameters are selected.
+                They are two parts of `train` with different people or, if the labels define
+                validation people, `train` and the faces of these people. None if there are no
+                validation faces.
             seed: seed of all random numbers.
-            folder: a folder of this fold, for files of the method.
+            folder: the folder of this fold, to which the method may write files.
         """
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> TrainedModel:

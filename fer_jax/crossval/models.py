@@ -28,7 +28,7 @@ _HEAD = f"parameters/heads/{TASK}/linear"
 def record_of(
     config: schemas.Crossval, backbone: Backbone, tasks: Mapping[str, Task], init: str
 ) -> ModelRecord:
-    """The record of a network that is trained with `config`, at temperature 1."""
+    """The record, with temperature 1, of a network that is trained with `config` from `init`."""
     return model_directory.describe(
         backbone,
         config.image_size,
@@ -41,13 +41,13 @@ def record_of(
 
 @dataclass(frozen=True, eq=False)
 class NetworkModel:
-    """A network and its head.
+    """A network with an emotion head, as the model of a fold or the final model.
 
     Attributes:
-        model: the weights and the record of its model directory, including the temperature.
-        temperature: None if it was not fitted; then that of `model` is 1.
+        model: the weights, and the record of the model directory, which contains the temperature.
+        temperature: the fitted temperature; None if none was fitted; that of `model` is then 1.
         chosen: the selected hyperparameters or method; "" if nothing was selected.
-        seen: the cached features of a frozen backbone; None for a trained one.
+        seen: computes and caches the features of a frozen backbone; None for a trained backbone.
     """
 
     model: Model
@@ -61,7 +61,7 @@ class NetworkModel:
         bias: Float[np.ndarray, " c"],
         population: Float[np.ndarray, "v f"] | None = None,
     ) -> NetworkModel:
-        """The same network with another linear head: its logits are `features @ kernel + bias`.
+        """The same network with another linear head, whose logits are `features @ kernel + bias`.
 
         The rows of `kernel` are in the order of the features that `Model.features` returns. A
         person-relative head needs `population`, the mean reference of the training people.
@@ -82,7 +82,7 @@ class NetworkModel:
         return replace(self, model=self.model.replaced(self.model.record, arrays))
 
     def with_backbone(self, arrays: Mapping[str, np.ndarray]) -> NetworkModel:
-        """The same model with the arrays at the paths in `arrays` replaced."""
+        """The same model with `arrays` in place of the weights at their paths."""
         weights = {**self.model.weights, **arrays}
         return replace(self, model=self.model.replaced(self.model.record, weights))
 
@@ -99,7 +99,7 @@ class NetworkModel:
         return replace(self, model=model, chosen=selection.method)
 
     def reading_gradients(self) -> NetworkModel:
-        """The same network with a head that also reads gradient histograms, with weights of 0."""
+        """The same network, whose head also reads gradient histograms; their weights are 0."""
         record = with_inference(self.model.record, gradients=True)
         nothing = np.zeros((gradients.WIDTH, len(record.labels[TASK])), np.float32)
         arrays = self.model.weights | {trained_model.gradient_kernel(TASK): nothing}
@@ -122,7 +122,10 @@ class NetworkModel:
     def heat(
         self, faces: FaceSet, classes: Int[np.ndarray, " n"]
     ) -> Float32[np.ndarray, "n h w"] | None:
-        """Grad-CAM maps, 0..1 (`training.grad_cam`); None if the head does not use the backbone."""
+        """Grad-CAM maps (`training.grad_cam`), 0..1, for each face's class in `classes`.
+
+        None if the head does not use the backbone.
+        """
         if not self.model.weights[f"{_HEAD}/kernel"].any():
             return None
         return self.model.heat(TASK, faces.images, classes)
@@ -203,7 +206,7 @@ class FrozenBackbone:
 
 
 def with_inference(record: ModelRecord, **changes: Any) -> ModelRecord:
-    """A copy of the record, with `changes` to its `inference` of the task emotion."""
+    """A copy of the record with `changes` to the fields of its `inference` for the task emotion."""
     how = record.inference[TASK].model_copy(update=changes)
     return record.model_copy(update={"inference": {**record.inference, TASK: how}})
 

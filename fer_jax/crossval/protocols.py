@@ -1,12 +1,13 @@
-"""Protocols split photographs into folds: train, test and, if the labels define it, validation.
+"""Protocols that split photographs into folds.
 
-Three protocols compute the folds. With "leave_one_subject_out" and "grouped_kfold", no person is in
-both train and test of a fold; "random" ignores people, and the report warns of it. The user defines
-the split of "fixed_split" and "cross_set"; people who are in both train and test of it are found by
-the search for leakage (`fer_jax.auditing.leakage`).
+A fold has a training part, a test part and, if the labels define one, a validation part. Three
+protocols compute the folds. With "leave_one_subject_out" and "grouped_kfold", no person is in both
+train and test of a fold; "random" ignores people, and the report warns about this. For
+"fixed_split" and "cross_set", the user defines the split; the leakage search
+(`fer_jax.auditing.leakage`) finds people who are in both train and test.
 
-`inner_split` holds out training people of a fold for methods that select hyperparameters on inner
-validation people (`Facts.wants_inner`). Validation people that the labels define replace these.
+`inner_split` holds out some training people of a fold, on whom methods select hyperparameters
+(`Facts.wants_inner`). If the labels define validation people, those are used instead.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def make_folds(
     """Splits photographs into folds.
 
     Each photograph is tested in exactly one fold. The exceptions are "fixed_split" and "cross_set",
-    whose split is given; their only fold tests the split "test". Except for "random", the order of
-    the photographs does not change the folds.
+    which have a single fold, defined by `splits`. Except for "random", the order of the photographs
+    does not change which of them a fold tests.
 
     Args:
         subjects: the person on each photograph; ids with the same `names.key` are one person.
@@ -64,8 +65,8 @@ def make_folds(
         protocol: "leave_one_subject_out" (as many folds as people; ignores `folds` and `seed`),
             "grouped_kfold" (people shuffled by `seed`, with the emotions balanced over folds as far
             as possible), "fixed_split" (by the column `split` of the labels), "cross_set" (trains
-            on one set of people and tests on another), or "random" (photographs shuffled, people in
-            both train and test: only to show how optimistic this is).
+            on one set of people and tests on another), or "random" (photographs shuffled by `seed`
+            regardless of people, only to show how optimistic the resulting accuracy is).
         folds: number of folds of "grouped_kfold" and "random", at least 2.
         seed: seed of the shuffling.
         splits: "train", "validation" or "test" for each photograph, for "fixed_split" and
@@ -74,7 +75,7 @@ def make_folds(
     Raises:
         UserError: the protocol is unknown; `folds` is below 2, or above the number of people (for
             "random", of photographs); there are fewer than two people for "leave_one_subject_out";
-            or a given split has a missing or unknown name, or nothing in "train" or "test".
+            or a name in `splits` is missing or unknown, or there is no "train" or no "test".
         ValueError: `subjects` and `emotions` have different lengths.
         RuntimeError: computed folds break one of these rules: each photograph is tested once, each
             fold has training photographs and tests none of them, and, except for "random", no
@@ -102,7 +103,7 @@ def require_disjoint_people(folds: Sequence[Fold], subjects: Sequence[str] | np.
         if shared:
             some = ", ".join(shared[:5])
             raise RuntimeError(
-                f"fold {number}: {len(shared)} people in both train and test: {some}"
+                f"fold {number} has {len(shared)} people in both train and test, such as {some}"
             )
 
 
@@ -115,7 +116,7 @@ def people_on_both_sides(
 
 
 def require_partition(folds: Sequence[Fold], photographs: int) -> None:
-    """Raises RuntimeError unless each photograph is tested once, by a fold not trained on it.
+    """Raises RuntimeError unless each photograph is tested in one fold, which does not train on it.
 
     A fold without training or test photographs is an error too.
     """
@@ -126,7 +127,7 @@ def require_partition(folds: Sequence[Fold], photographs: int) -> None:
         if not fold.train.size or not fold.test.size:
             raise RuntimeError(f"fold {number} has no training or no test photographs")
         if np.intersect1d(fold.train, fold.test).size:
-            raise RuntimeError(f"fold {number} tests photographs it was trained on")
+            raise RuntimeError(f"fold {number} also trains on photographs that it tests")
 
 
 def inner_split(
@@ -137,7 +138,7 @@ def inner_split(
     share: float,
     seed: int,
 ) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
-    """Splits the training rows of a fold by people into inner training and validation rows.
+    """Splits the training rows of a fold, by people, into inner training and validation rows.
 
     Args:
         rows: the training rows, as positions in `subjects` and `emotions`.
@@ -151,14 +152,14 @@ def inner_split(
         The inner training rows and the validation rows, both part of `rows`.
 
     Raises:
-        UserError: the rows show fewer than two people.
+        UserError: the photographs in `rows` show fewer than two people.
     """
     people = _people(subjects)[rows]
     found = len(np.unique(people))
     if found < 2:
         raise UserError(
-            f"crossval: inner validation needs at least 2 training people in each fold, but one "
-            f"has {found}; add people, or set --config.inner.share=0"
+            f"crossval: inner validation needs at least 2 training people in each fold, but a fold "
+            f"has only {found}; add people, or set --config.inner.share=0"
         )
     inner = make_folds(
         people.tolist(),
@@ -173,7 +174,10 @@ def inner_split(
 def few_shots(
     rows: Int[np.ndarray, " n"], emotions: Sequence[str], *, shots: int, seed: int
 ) -> Int[np.ndarray, " m"]:
-    """At most `shots` random rows of each emotion; all rows if `shots` is 0."""
+    """At most `shots` random rows of each emotion, ascending; `rows` if `shots` is 0.
+
+    `rows` are positions in `emotions`, the emotions of the photographs of the data set.
+    """
     if not shots:
         return rows
     rng = np.random.default_rng([seed, len(rows)])
@@ -184,10 +188,11 @@ def few_shots(
 def balanced(
     rows: Int[np.ndarray, " n"], emotions: Sequence[str], *, seed: int
 ) -> Int[np.ndarray, " m"]:
-    """The rows, with random rows of rarer emotions repeated until all are equally frequent.
+    """`rows`, with random rows of rarer emotions repeated until all emotions are equally frequent.
 
-    Frequencies are counted in `rows` only, so the labels of held-out people are not used. The train
-    step is the same as without balancing, so nothing is compiled again.
+    `rows` are positions in `emotions`, the emotions of the photographs of the data set. Frequencies
+    are counted in `rows` only, so the labels of held-out people are not used. The train step is the
+    same as without balancing, so nothing is compiled again.
     """
     rng = np.random.default_rng([seed, len(rows)])
     groups = _by_emotion(rows, emotions)
@@ -199,7 +204,7 @@ def balanced(
 
 
 def _by_emotion(rows: np.ndarray, emotions: Sequence[str]) -> list[np.ndarray]:
-    """The rows of each emotion, in alphabetical order."""
+    """One array of rows for each emotion, with the emotions in alphabetical order."""
     labels = np.asarray(emotions, dtype=str)[rows]
     return [rows[labels == label] for label in np.unique(labels)]
 
@@ -210,7 +215,7 @@ def _people(subjects: Sequence[str] | np.ndarray) -> np.ndarray:
 
 
 def _given(protocol: str, splits: Sequence[str], photographs: int) -> Fold:
-    """The only fold of a split that the user defined."""
+    """The only fold of a user-defined split; `photographs` is the number of photographs."""
     given = np.asarray([str(name).strip().lower() for name in splits])
     if len(given) != photographs or not all(given):
         raise UserError(
@@ -227,7 +232,8 @@ def _given(protocol: str, splits: Sequence[str], photographs: int) -> Fold:
     for name, rows in zip((TRAIN, TEST), sides, strict=False):
         if not rows.size:
             raise UserError(
-                f"{protocol}: no photograph has the split '{name}'; add it to labels.csv"
+                f"{protocol}: no photograph has the split '{name}'; use it in labels.csv, and run "
+                "the stage photographs in a new workdir"
             )
     return Fold(*sides)
 
@@ -268,7 +274,10 @@ def _random(people: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> _P
 
 
 def _require(protocol: str, folds: int, found: int, units: str) -> None:
-    """Raises UserError if `folds` is below 2, or above the number of people or photographs."""
+    """Raises UserError if `folds` is below 2 or above `found`, the number of `units`.
+
+    `units` is "people" or "photographs".
+    """
     if folds < 2:
         raise UserError(f"--config.folds={folds} is too small; {protocol} needs 2 folds or more")
     if found < folds:

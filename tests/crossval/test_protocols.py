@@ -116,7 +116,7 @@ def test_all_spellings_of_a_subject_are_in_the_same_fold(protocol):
         assert len({key(subjects[row]) for row in fold.test}) == 1
     two = Fold(np.array([0, 5]), np.array([1, 3]))
     assert people_on_both_sides([two], subjects) == [["علی"]]
-    with pytest.raises(UserError, match="but one has 1"):
+    with pytest.raises(UserError, match="but a fold has only 1"):
         inner_split(np.array([2, 3, 4]), subjects, ["happy"] * 18, share=0.5, seed=0)
 
 

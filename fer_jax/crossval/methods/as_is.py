@@ -32,7 +32,7 @@ class AsItIs:
         how = given.inference.get(TASK, Inference())
         if how.reference:
             raise UserError(
-                f"crossval: the model in {config.init} is person-relative, which "
+                f"crossval: the model {config.init} is person-relative, which "
                 "--config.method=as_is cannot evaluate; set --config.method=probe and "
                 "--config.reference"
             )
@@ -40,7 +40,7 @@ class AsItIs:
         unknown = [label for label in labels if label not in known]
         if unknown:
             raise NotApplicableError(
-                f"crossval: the model in {config.init} does not know {', '.join(unknown)}; it "
+                f"crossval: the model {config.init} does not know {', '.join(unknown)}; it "
                 f"knows {', '.join(known) or 'no emotion'}; use another --config.method"
             )
         columns = [known.index(label) for label in labels]

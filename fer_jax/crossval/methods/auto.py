@@ -1,12 +1,12 @@
-r"""Selects one of the other methods within each fold, on people who are held out for it.
+r"""Selects one of the other methods in each fold, on inner validation people.
 
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --workdir=WORK/emotion
 
 The candidates, in the order of preference:
 
-    tuned_probe   if `config.init` is an emotion model that knows one of the labels, or a model
-                  continued from the starter; otherwise fine_tune
+    tuned_probe   if `config.init` is an emotion model that knows at least one of the labels, or a
+                  model continued from the starter; otherwise fine_tune
     probe         on features of the frozen backbone and gradients; without `config.init` on
                   gradients alone
     as_is         if `config.init` is an emotion model that knows all labels; with the test crops
@@ -15,17 +15,17 @@ The candidates, in the order of preference:
 Here, a person-relative model counts as one that knows no labels.
 
 Each candidate is evaluated by cross-validation over the training people of the fold, in at most
-three folds, or on the validation people that the labels define. The first candidate is selected
-whose log loss is within one standard error, over people, of the lowest (Breiman, Friedman, Olshen &
-Stone 1984), since a smaller difference may be due to chance. The criterion is the log loss and not
-the accuracy, because on a few dozen photographs many candidates have the same accuracy. The
-temperature of the selected candidate is fitted to the same predictions. The method of the final
+three folds, or on the validation people that the labels define. The selected candidate is the first
+one whose log loss is within one standard error, over people, of the lowest (Breiman, Friedman,
+Olshen & Stone 1984), since a smaller difference may be due to chance. The criterion is the log loss
+and not the accuracy, because on a few dozen photographs candidates often have the same accuracy.
+The temperature of the selected candidate is fitted to the same predictions. The method of the final
 model is selected by cross-validation over all people. If there is only one person, the first
-candidate is used, without a temperature.
+candidate is used, and no temperature is fitted.
 
 A network that has never learned emotions (no emotion model, and not continued from the starter) is
-trained as `config.longer` says: 100 steps at a low rate are enough for the starter, but hardly
-change random weights.
+trained as `config.longer` says: 100 steps at a low learning rate are enough for the starter, but
+hardly change random weights.
 
 If `config.init` is a model, the backbone in its record is used, and `config.image_size` must be
 that of the model; `config.backbone` describes the backbone of weight files and of random weights.
@@ -70,7 +70,7 @@ class Tried(records.Tried):
     """The result of a candidate on inner validation people.
 
     Attributes:
-        temperature: fitted to the predictions; `log_loss` and `losses` are at this temperature.
+        temperature: fitted to these predictions; `log_loss` and `losses` are at this temperature.
         losses: the log loss of each predicted photograph, in the order of the training faces or, if
             the labels define validation people, of their faces.
     """
@@ -127,7 +127,7 @@ class Auto:
         return self.fit(faces, None, seed=seed, folder=workdir / "everyone")
 
     def speed(self) -> dict[str, Any]:
-        """The entries of the candidate that trains the network; see its method."""
+        """The result of `speed` of the candidate that trains the network."""
         speed: dict[str, Any] = next(iter(self.candidates.values())).speed()
         return speed
 
@@ -139,7 +139,7 @@ class Auto:
         folder: Path,
         progress: console.Progress,
     ) -> list[Tried]:
-        """The result of each candidate on inner validation people; empty for a single person."""
+        """The result of each candidate on inner validation people; empty if there are none."""
         if inner:
             sides, truth = [(inner[0], inner[1], np.arange(len(inner[1])))], inner[1].labels
         else:
@@ -233,7 +233,7 @@ def _longer(config: schemas.Crossval) -> schemas.Crossval:
 
 
 def _inner_folds(train: FaceSet, seed: int) -> list[tuple[FaceSet, FaceSet, np.ndarray]]:
-    """For each inner fold, the training faces, the validation faces and the rows of the latter.
+    """For each inner fold, the training faces, the validation faces and their positions in `train`.
 
     The list is empty if there is only one person.
     """

@@ -1,6 +1,6 @@
 """Fine-tuning: trains the network, except for frozen parameters, in each fold.
 
-All fits, including those for the selection of hyperparameters, share one compiled step.
+All fits, including those for the selection of hyperparameters, share one compiled train step.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FineTune:
             config.backbone, config.optimizer, tasks, weights, config, steps=self.steps
         )
         self._inits = config.inits()
-        # Read here, so that weights that do not fit stop the run before anything is written.
+        # Read here, so that the run stops before anything is written if the weights do not fit.
         state = self.learner.init(0) if config.init else {}
         self._backbones = {
             init: model_directory.backbone_leaves(init, state)
@@ -63,7 +63,10 @@ class FineTune:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Trains on `train`, with steps and temperature selected on `inner` unless it is None."""
+        """Trains on `train`, with steps and temperature selected on `inner`.
+
+        If `inner` is None, it trains for all steps, and no temperature is fitted.
+        """
         chosen: dict[str, Any] = {"steps": self.steps, "temperature": None}
         trainings = 1 + len(self.config.inner.checkpoints) * (inner is not None)
         with console.Progress(total=trainings, unit="trainings") as progress:
@@ -76,9 +79,9 @@ class FineTune:
         return NetworkModel(model, chosen["temperature"], text)
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
-        """Trains on all faces, with the median number of steps and temperature of the folds.
+        """Trains on all faces, with the medians of the steps and temperatures of the folds.
 
-        If nothing was selected in the folds, it trains for all steps, without a temperature.
+        If nothing was selected in the folds, it trains for all steps, and no temperature is fitted.
         """
         choices = [_best(_tried(file)) for file in sorted(workdir.glob(f"folds/*/{_CHOICE}"))]
         steps, temperature = self.steps, None
@@ -90,11 +93,11 @@ class FineTune:
         return NetworkModel(model, temperature)
 
     def start(self, seed: int) -> Mapping[str, np.ndarray]:
-        """The initial weights of the backbone by path; empty if they are random."""
+        """The initial weights of the backbone for `seed`, by path; empty if they are random."""
         return self._backbones.get(self._inits[seed], {})
 
     def speed(self) -> dict[str, Any]:
-        """Steps, compilations, and the speed of the last fit (`first_step_s`: of the first)."""
+        """Steps, compilations, and the speed of the last fit; `first_step_s` is of the first."""
         compiled = self.learner.compile_seconds
         return {
             "steps_per_fold": self.steps,
@@ -186,7 +189,7 @@ def _head_leaves(
 ) -> dict[str, np.ndarray]:
     """The head for `labels`, by path; weights of unknown classes are taken from `state`.
 
-    Empty if the known head is missing or has another shape.
+    Empty if the known head is missing or has another number of inputs.
     """
     leaves: dict[str, np.ndarray] = {}
     for place, own in zip(_HEAD, _own_head(state), strict=True):

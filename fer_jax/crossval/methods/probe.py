@@ -1,9 +1,10 @@
-"""A logistic regression on features of the frozen backbone, which are computed once per face.
+"""A logistic regression on features that are computed once per face, without training a network.
 
-`config.features` names the inputs: "backbone", the features of the backbone; "gradients",
+`config.features` names the inputs: "backbone", the features of the frozen backbone; "gradients",
 histograms of oriented gradients, which show fine lines that a network trained on other faces may
-miss; and "depths", the pooled outputs of earlier stages. With `config.reference`, the features of a
-face are relative to those of other faces of the same person (`fer_jax.training.person_relative`).
+miss; and "depths", the pooled outputs of earlier stages of the backbone. With `config.reference`,
+the features of a face are relative to those of other faces of the same person
+(`fer_jax.training.person_relative`).
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class LinearProbe:
     ) -> NetworkModel:
         """Fits the head, with penalty and temperature selected on inner validation people.
 
-        With a reference, the references of training and validation people are computed with their
-        labels, those of held-out people without.
+        With `config.reference`, the references of training and validation people are computed with
+        their labels, those of test people without.
         """
         features, shown, population = self._relative(train)
         validation = None
@@ -89,7 +90,7 @@ class LinearProbe:
     ) -> tuple[Float[np.ndarray, "n views f"], FaceSet, Float[np.ndarray, "views g"] | None]:
         """The inputs of the head, the faces that they belong to, and the mean reference.
 
-        Neutral reference photographs are excluded. Without a reference, the last result is None.
+        Neutral reference photographs are excluded. Without `config.reference`, the mean is None.
         """
         features = self.backbone.features(faces)
         if not self._reference:

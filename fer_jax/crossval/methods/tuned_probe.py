@@ -1,9 +1,10 @@
 """Fine-tuning, then a logistic regression on features of the fine-tuned backbone and on gradients.
 
-The network is fine-tuned for all training steps. The weights of its backbone are then averaged with
-the initial ones, unless these were random, which keeps more of the accuracy on other data (Wortsman
-et al. 2022, arXiv:2109.01903). A strongly penalised linear head replaces the fine-tuned head. It
-also reads histograms of oriented gradients, which show fine lines that the network may miss.
+The network is fine-tuned for all training steps. Unless the initial weights of its backbone were
+random, the fine-tuned ones are then averaged with them, which keeps more of the accuracy on other
+data (Wortsman et al. 2022, arXiv:2109.01903). A strongly penalised linear head replaces the
+fine-tuned head. It also reads histograms of oriented gradients, which show fine lines that the
+network may miss.
 """
 
 from __future__ import annotations
