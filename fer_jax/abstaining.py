@@ -1,10 +1,10 @@
 """Abstaining: an answer is withheld unless the model is confident enough.
 
-The confidence is the calibrated probability of the answer. Its threshold is given, or follows from
-the coverage that is asked for: a model directory can contain a table of coverages (the share of
-faces answered), the threshold of each and the accuracy among the faces answered, measured on
-held-out faces (the risk-coverage curve, El-Yaniv and Wiener 2010;
-`fer_jax.metrics.calibration.coverage`).
+The confidence is the calibrated probability of the answer. The user sets its threshold, or the
+coverage, which is the share of faces that are answered. For a coverage, the threshold is looked up
+in the table of the model directory, which contains the threshold of each coverage and the accuracy
+among the faces answered, measured on held-out faces (the risk-coverage curve, El-Yaniv and Wiener
+2010; `fer_jax.metrics.calibration.coverage`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def measure(
     Args:
         confidence: the largest calibrated probability of each answer.
         right: whether each answer is correct.
-        measured_on: a description of these faces.
+        measured_on: a description of the held-out faces.
     """
     from fer_jax.metrics import calibration  # importing it takes seconds; only `measure` needs it
 
@@ -84,7 +84,7 @@ class Rule:
     measured_on: str = ""
 
     def describe(self, withheld: int, faces: int) -> str:
-        """One line: the number of withheld answers, and the accuracy measured on held-out faces.
+        """A line with the number of withheld answers and the accuracy measured on held-out faces.
 
         Args:
             withheld: the number of faces whose answer was withheld.
@@ -107,23 +107,23 @@ class Rule:
 def rule(
     folder: Path | None, *, min_confidence: float | None, coverage: float | None, flag: str = ""
 ) -> Rule | None:
-    """The rule for a model; None if neither `min_confidence` nor `coverage` is given.
+    """The rule for a model; None if neither `min_confidence` nor `coverage` is passed.
 
     Args:
         folder: the model directory; None for a model without one, which has no table.
         min_confidence: the threshold, 0..1.
-        coverage: the share of faces to answer, above 0 and at most 1. The threshold is the one that
-            answered this share of the held-out faces, or the next larger share in the table.
+        coverage: the share of faces to answer, above 0 and at most 1. The threshold is that of this
+            share, or of the next larger share, in the table.
         flag: the prefix of argument names in messages, such as "--config.".
 
     Raises:
-        UserError: both are given, one is out of its range, the table is damaged, or `coverage` is
-            given for a model without a table.
+        UserError: both are passed, one is out of its range, the table is damaged, or `coverage` is
+            passed for a model without a table.
     """
     if min_confidence is None and coverage is None:
         return None
     if min_confidence is not None and coverage is not None:
-        raise UserError(f"give {flag}min_confidence or {flag}coverage, not both")
+        raise UserError(f"set {flag}min_confidence or {flag}coverage, not both")
     table = None if folder is None else read(folder)
     if coverage is not None:
         if not 0 < coverage <= 1:

@@ -78,7 +78,7 @@ def test_without_threshold_and_coverage_there_is_no_rule(model):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ((0.5, 0.5), "give --config.min_confidence or --config.coverage, not both"),
+        ((0.5, 0.5), "set --config.min_confidence or --config.coverage, not both"),
         ((1.5, None), "--config.min_confidence=1.5 must be between 0 and 1"),
         ((None, 0.0), "--config.coverage=0.0 must be above 0"),
         ((None, 0.5), "has no abstaining.json .*or set --config.min_confidence instead"),

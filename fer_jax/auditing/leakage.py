@@ -54,10 +54,11 @@ _SHOWN = 60  # pairs on the contact sheet
 class Leak:
     """A suspected leak: what is tested, and what it resembles in the training data.
 
-    `tested` and `other` are ids of people or photographs, or names of videos; for "same_person",
-    they are in alphabetical order. `score` is the similarity of the faces, 1 for equal names and
-    pixels. `pictures` are the files of a tested and of a training face, for the contact sheet;
-    empty if none is known.
+    `tested` is the id of a person or photograph. `other` is such an id or the name of a video, with
+    the workdir or the track in which a person was found, if there is one. A pair that is found in
+    both directions as "same_person" is listed once, in alphabetical order. `score` is the
+    similarity of the faces; 1 for equal pixels and for leaks that were found by names. `pictures`
+    are the files of a tested and of a training face, for the contact sheet; empty if none is known.
     """
 
     kind: str
@@ -74,7 +75,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """The pretraining data of a network, as far as its workdirs show.
+    """The pretraining data of a network, as far as they are known from workdirs.
 
     `photographs` are workdirs of labelled photographs, `faces` workdirs of unlabelled faces.
     `known` is False if some of the data cannot be found or searched.
@@ -131,10 +132,10 @@ def counts(leaks: Sequence[Leak]) -> dict[str, int]:
 
 
 def unintended(leaks: Sequence[Leak], protocol: str) -> list[Leak]:
-    """The leaks that were not intended.
+    """The leaks that `protocol` does not cause on purpose.
 
-    These are all leaks, except for the protocol "random", which puts people into both train and
-    test on purpose: then, they are the leaks between test people and the pretraining data.
+    "random" puts people into both train and test, so only leaks between test people and the
+    pretraining data are unintended. With the other protocols, all leaks are.
     """
     return [leak for leak in leaks if leak.of_pretraining or protocol != "random"]
 
@@ -170,12 +171,13 @@ def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: P
     if not forbidden:
         return
     found = ", ".join(f"{number} {kind}" for kind, number in counts(forbidden).items())
-    some = "; ".join(f"{leak.kind}: {leak.tested} and {leak.other}" for leak in forbidden[:3])
+    some = "; ".join(f"{leak.kind} of {leak.tested} and {leak.other}" for leak in forbidden[:3])
     names = ",".join(repr(kind) for kind in counts(forbidden))
     raise UserError(
         f"people or pictures seem to be in both train (or pretraining) and test: {found} ({some}); "
-        f"see {folder}/leaks.csv and suspects.png; correct the labels or, if these are not leaks, "
-        f'allow them with --config.allow_leaks="({names},)"; the report will mention it'
+        f"see leaks.csv and, if any, suspects.png in {folder}; correct the labels or, if "
+        f'these are not leaks, allow them with --config.allow_leaks="({names},)"; the '
+        "report will mention it"
     )
 
 
@@ -185,7 +187,7 @@ class _Tested:
 
     Attributes:
         table: one row per photograph.
-        faces: the faces of the rows `rows` of the table.
+        faces: the faces in the rows `rows` of the table.
         rows: the rows with a face, ascending.
         fold_of: the fold that tests each photograph; -1 for none.
         seen: which photographs each fold uses for training or the selection of hyperparameters.
@@ -215,7 +217,7 @@ class _Tested:
 
     @functools.cached_property
     def sides(self) -> list[tuple[set[str], set[str]]]:
-        """For each fold, the train and validation people, and the test people."""
+        """For each fold, the people in train or validation, and the people in test."""
         return [
             (set(self.people[seen]), set(self.people[self.fold_of == number]))
             for number, seen in enumerate(self.seen)
@@ -223,7 +225,7 @@ class _Tested:
 
     @property
     def names(self) -> list[str]:
-        """The people that any fold tests, ascending."""
+        """The people who are tested in any fold, ascending."""
         return sorted(set(self.people[self.fold_of >= 0]))
 
     def leaks(self, tested: Any, other: Any) -> Any:
@@ -243,7 +245,7 @@ def _ids(tested: _Tested) -> Iterator[Leak]:
 
 
 def _plain(name: str) -> str:
-    """An id without case, punctuation and leading zeros: "P_01" and "p1" are the same."""
+    """An id without case, punctuation and leading zeros, so that "P_01" and "p1" are the same."""
     kept = "".join(letter for letter in names.key(name) if letter.isalnum())
     return re.sub(r"(?<!\d)0+(?=\d)", "", kept) or names.key(name)
 
@@ -286,7 +288,7 @@ def _same_person(tested: _Tested) -> Iterator[Leak]:
         if i == j or not crosses(first, second):
             continue
         if second < first and crosses(second, first):
-            continue  # each is tested in one of the folds: the pair is listed once
+            continue  # the pair is found in both directions, and is listed once
         pair = tuple(
             tested.faces.files[np.flatnonzero(owners == name)[0]] for name in (first, second)
         )
@@ -306,7 +308,7 @@ def _labelled(tested: _Tested, root: str) -> Iterator[Leak]:
 
 
 def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
-    """Leaks through unlabelled faces in videos."""
+    """Leaks through unlabelled faces in videos on which the network was pretrained."""
     rows = manifest.read_manifest(Path(root) / "manifest.parquet")
     videos_of: dict[str, list[str]] = {}
     for video in sorted(set(rows["video"])):
@@ -324,7 +326,7 @@ def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
 
 
 def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
-    """Tested faces that are also among `faces`; `names` are the photographs or videos of these."""
+    """Tested faces that are also among `faces`; `names` are their photographs or videos."""
     rows = np.flatnonzero(tested.fold_of[tested.rows] >= 0)
     photos = tested.table["photo"].to_numpy()[tested.rows[rows]]
     own = tested.faces.take(rows)
@@ -334,7 +336,10 @@ def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
 
 
 def _people_in_videos(tested: _Tested, faces: Faces, tracks: list[str]) -> Iterator[Leak]:
-    """Test people who resemble a person in a video; a weak test, which misses some people."""
+    """Test people who resemble a person in a video; the search misses some of them.
+
+    `tracks` contains the track of each of `faces`.
+    """
     owners = [f"person {name}" for name in tested.people[tested.rows]]
     others = [f"track {name}" for name in tracks]
     features = np.concatenate([tested.faces.features, faces.features])

@@ -64,7 +64,7 @@ def same_picture(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s
     Affine registration by the enhanced correlation coefficient (Evangelidis and Psarakis 2008,
     doi:10.1109/TPAMI.2008.113) makes crops comparable whose landmarks differ by a pixel or two. The
     result is near 1 for two versions of a picture, which may be mirrored, and 0 if the registration
-    fails.
+    fails or a face is uniform.
     """
     mirrored = np.ascontiguousarray(second[:, ::-1])
     return max(_registered(first, second), _registered(first, mirrored))
@@ -82,7 +82,7 @@ def copies(
             [block, pool]; None for all.
 
     Yields:
-        The positions in `faces` and in `pool`, and the correlation of the two.
+        A position in `faces`, one in `pool`, and the correlation of these two faces.
     """
     if not len(faces.files) or not len(pool.files):
         return
@@ -113,7 +113,8 @@ def people_alike(
     """Cosines between people, in a metric learned from which faces belong to the same person.
 
     Principal components are whitened by the within-person scatter (Fisher's discriminant, with the
-    shrinkage of Friedman 1989) and averaged per person. People with a single face are left out.
+    shrinkage of Friedman 1989) and averaged per person. `people` contains the person of each face;
+    people with a single face are left out.
 
     Returns:
         The names, ascending, and the cosines, which are all 0 if fewer than four people have

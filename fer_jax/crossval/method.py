@@ -68,10 +68,13 @@ class TrainedModel(Protocol):
     def heat(
         self, faces: FaceSet, classes: Int[np.ndarray, " n"]
     ) -> Float32[np.ndarray, "n h w"] | None:
-        """Heat maps, 0..1, of the evidence for each face's class in `classes`, if available."""
+        """Heat maps, 0..1, of the evidence for each face's class in `classes`.
+
+        None if the method has no heat maps.
+        """
 
     def save(self, folder: Path) -> None:
-        """Writes a model directory, from which `predict` computes scaled probabilities."""
+        """Writes a model directory; its record contains the temperature for `predict`."""
 
 
 @runtime_checkable

@@ -7,8 +7,8 @@ people.
 
 The interval is BCa, bias-corrected and accelerated (Efron 1987,
 doi:10.1080/01621459.1987.10478410), which accounts for the skew of accuracies near 100 %. Its
-normal quantiles are replaced by those that make the percentile interval of a mean as wide as
-Student's t (the "expanded" interval of Hesterberg 2015, doi:10.1080/00031305.2015.1089789), which
+normal quantiles are replaced by those that make the percentile interval of a mean as wide as that
+of Student's t (the "expanded" interval of Hesterberg 2015, doi:10.1080/00031305.2015.1089789). This
 matters if there are few people. The method was chosen among six by simulation; docs/results.md
 compares its coverage with that of two others (`benchmarks/coverage.py`).
 
@@ -66,7 +66,8 @@ def estimate(
 ) -> dict[str, Estimate]:
     """Each measure with its interval, from one confusion matrix per person.
 
-    With a single person the interval is a single point, which is meaningless.
+    `samples` is the number of bootstrap samples. With a single person the interval is a single
+    point, which is meaningless.
     """
     people, found = len(by_person), {}
     for name, (value, replicates, left_out) in _resampled(by_person, samples, seed).items():
@@ -113,7 +114,7 @@ def _resampled(
 
 
 def leave_one_out(by_person: Float[np.ndarray, "P C C1"]) -> Float[np.ndarray, "P C C1"]:
-    """The pooled confusion matrices with each person left out; if P = 1, that of all people."""
+    """The pooled confusion matrices with each person left out; if P = 1, that of this person."""
     pooled = by_person.sum(axis=0)
     return pooled[None] - by_person if len(by_person) > 1 else pooled[None]
 
@@ -132,7 +133,7 @@ def interval(
     Args:
         value: the measure over all people.
         replicates: the measure over each resample.
-        left_out: the measure with each person left out, which gives the acceleration.
+        left_out: the measure with each person left out, which determines the acceleration.
         expand: whether to use the expanded quantiles, which widen the interval.
     """
     # Rounding errors must not count as differences between resamples.

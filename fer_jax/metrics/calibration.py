@@ -4,9 +4,9 @@ A photograph in which no face was found has no probabilities. It counts as wrong
 1 / C for each of C classes, and is the first on which the model abstains.
 
 Temperature scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) divides the logarithms of the
-probabilities by a number T and normalises them again. This changes the confidence, but not which
-class is predicted. The methods of the stage `crossval` fit T on train or validation people, not on
-the test people of the fold.
+probabilities by a temperature T and applies the softmax. This changes the confidence, but not which
+class is predicted. The built-in methods of the stage `crossval` fit T on train or validation
+people, not on the test people of the fold.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TEMPERATURES = (0.05, 20.0)
 
 
 def describe(predictions: Predictions) -> dict[str, Any]:
-    """All calibration figures of one run, as plain numbers.
+    """All calibration measures of one run, as a JSON-serialisable dictionary.
 
     `raw` contains the scores of the model's probabilities, `scaled` those after temperature
     scaling. `temperature` contains the median, lowest and highest temperature of the photographs.
@@ -87,7 +87,7 @@ def answered(
 def reliability(
     confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], bins: int = BINS
 ) -> pd.DataFrame:
-    """Mean confidence and accuracy in the non-empty bins of equal width.
+    """Mean confidence and accuracy in `bins` bins of equal width; empty bins are left out.
 
     Columns: `low`, `high` (the bin is low < confidence <= high, and the first one includes 0),
     `count`, `confidence` and `accuracy` (means).
@@ -120,9 +120,10 @@ def calibration_error(
 def coverage(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"]) -> pd.DataFrame:
     """Accuracy as a function of the share of photographs on which the model does not abstain.
 
-    This is the risk-coverage curve (El-Yaniv and Wiener 2010). One row per threshold on the
-    confidence, ascending: `coverage` (share answered), `accuracy` on these, `threshold`.
-    Photographs with equal confidence are answered together.
+    This is the risk-coverage curve (El-Yaniv and Wiener 2010). The table has one row per threshold
+    on the confidence, in ascending order, with the columns `coverage` (the share of photographs
+    that are answered), `accuracy` (on these photographs) and `threshold`. Photographs with equal
+    confidence are answered together.
     """
     order = np.argsort(-confidence, kind="stable")
     sorted_confidence = confidence[order]
@@ -140,7 +141,7 @@ def coverage(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"])
 
 
 def area_under_risk(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"]) -> float:
-    """Mean error over all coverages: 0 is best (AURC, Geifman et al. 2019, arXiv:1805.08206)."""
+    """Mean error over all coverages (AURC, Geifman et al. 2019, arXiv:1805.08206); 0 is best."""
     table = coverage(confidence, right).iloc[::-1]
     shares = np.diff(table["coverage"].to_numpy(), prepend=0.0)
     return float((shares * (1.0 - table["accuracy"].to_numpy())).sum())

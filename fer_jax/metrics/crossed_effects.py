@@ -2,7 +2,7 @@
 
 A seed may determine the initial weights, the order of examples, the pretraining, and the labelled
 faces of a low-shot run. Resampling people alone shows only how a gain varies over people for fixed
-seeds. If seeds differ much, that interval is too narrow.
+seeds. If the gain varies much between seeds, that interval is too narrow.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Gain(Estimate):
 
 
 def gains(first: Predictions, second: Predictions) -> Float[np.ndarray, "seeds people"]:
-    """The correctly classified photographs of `first` minus those of `second`, by seed and person.
+    """The number of correct answers of `first` minus that of `second`, by seed and person.
 
-    The unit is the mean number of photographs per person, so that the mean of the table is the
+    It is divided by the mean number of photographs per person, so that the mean of the table is the
     difference in accuracy. Both runs must test the same photographs with the same seeds.
     """
     hits = [_hits(run) for run in (first, second)]

@@ -6,8 +6,8 @@ in which no face was found. Such a photograph counts as an error in the accuracy
 recall of its class, and thereby the balanced accuracy and the macro-F1. It does not lower the
 precision of any class.
 
-scikit-learn gives the same results if "no face" is an additional answer that is never true. Classes
-without photographs are left out of the balanced accuracy and the macro-F1.
+scikit-learn computes the same values if "no face" is an additional answer that is never true.
+Classes without photographs are left out of the balanced accuracy and the macro-F1.
 
 With several seeds the matrix is averaged over them, so every photograph has the same weight.
 """
@@ -65,7 +65,7 @@ def measures(matrix: Float[np.ndarray, "*batch C C+1"]) -> dict[str, Float[np.nd
 
 
 def chance(truth: Int[np.ndarray, " N"], classes: int) -> dict[str, float]:
-    """The accuracies of guessing uniformly, and of always giving the most common emotion."""
+    """The accuracies of guessing uniformly, and of always answering the most common emotion."""
     shares = np.bincount(truth, minlength=classes) / len(truth)
     return {"uniform": 1.0 / classes, "commonest": float(shares.max())}
 
@@ -153,8 +153,8 @@ def permutation_over_people(
 ) -> dict[str, float | int | bool]:
     """Two-sided paired permutation test of the difference in accuracy, with people as units.
 
-    Under the null hypothesis, exchanging the answers of the two runs for whole people is equally
-    likely either way (Fisher 1935, section 21). Unlike McNemar's test, this does not assume that
+    Under the null hypothesis, the answers of the two runs about a person are exchangeable (Fisher
+    1935, section 21). Unlike McNemar's test, this does not assume that
     photographs of the same person are independent. All 2**P exchanges are evaluated for up to 15
     people, and 20,000 random ones for more.
 

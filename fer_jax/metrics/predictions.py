@@ -25,10 +25,10 @@ COLUMNS = ("photo", "subject", "emotion", "fold", "seed", "status")
 class Predictions:
     """The predictions of a run: N rows, each a photograph tested with one seed; C classes.
 
-    Every seed tests the same photographs, each once. `predicted` is a position in `labels`, or
-    C if no face was found, which is always wrong; `probabilities` are then NaN. `temperatures` are
-    those of the models; None if none was fitted. `chosen` is `TrainedModel.chosen` of the model,
-    "" if nothing was selected; None for runs of older versions.
+    Every seed tests the same photographs, each once. `truth` and `predicted` are positions in
+    `labels`. If no face was found, `predicted` is C, which is always wrong, and the probabilities
+    are NaN. `temperatures` are those of the models; None if none was fitted. `chosen` is
+    `TrainedModel.chosen` of the model, "" if nothing was selected; None for runs of older versions.
     """
 
     name: str
@@ -61,7 +61,10 @@ class Predictions:
 
     @property
     def choices(self) -> dict[str, int]:
-        """The number of folds, over all seeds, in which each option (`chosen`) was selected."""
+        """The number of folds, over all seeds, in which each value of `chosen` was selected.
+
+        Empty if nothing was selected.
+        """
         if self.chosen is None:
             return {}
         table = pd.DataFrame({"fold": self.folds, "seed": self.seeds, "chosen": self.chosen})
@@ -74,7 +77,7 @@ class Predictions:
         return len(np.unique(self.photos))
 
     def people_in_several_folds(self) -> list[str]:
-        """People tested in several folds of a seed, hence in the training split of the others."""
+        """The people who are tested in several folds of a seed, which also train on them."""
         table = pd.DataFrame({"who": self.subjects, "seed": self.seeds, "fold": self.folds})
         folds = table.groupby(["who", "seed"])["fold"].nunique()
         return sorted({str(who) for who, _ in folds[folds > 1].index})
@@ -115,7 +118,7 @@ def from_table(
         where: names the table in error messages.
 
     Raises:
-        UserError: columns are missing, or their values are invalid; the message says how.
+        UserError: columns are missing, or their values are invalid; the message lists the faults.
     """
     labels = tuple(protocol.labels)
     scores = [f"prob_{label}" for label in labels]
@@ -178,7 +181,7 @@ def _faults(table: pd.DataFrame, labels: tuple[str, ...], scores: list[str]) -> 
     if _has_temperatures(table):
         odd = ~(table["temperature"] > 0)
         counted["photographs whose temperature is missing or not positive"] = odd.sum()
-    faults = [f"{what}: {', '.join(names)}" for what, names in listed.items() if names]
+    faults = [f"{what} ({', '.join(names)})" for what, names in listed.items() if names]
     faults += [f"{number} {what}" for what, number in counted.items() if number]
     if table.groupby("seed")["photo"].agg(frozenset).nunique() > 1:
         faults.append("the seeds test different photographs")

@@ -19,7 +19,7 @@ _PARTS = ("title", "text")
 def evaluate(
     runs: Mapping[str, Predictions], main: str, *, samples: int, seed: int
 ) -> dict[str, Any]:
-    """The measures of each run, and the comparison of `main` with each other run.
+    """The measures of each run, and the comparison of `main` with every other run.
 
     Args:
         runs: predictions by name.
@@ -105,7 +105,7 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
 def stamps(predictions: Predictions) -> list[dict[str, Any]]:
     """The reasons why a run may not measure the accuracy on unseen people.
 
-    Each has a `kind`, the `values` of its texts, and `title` and `text` in English.
+    Each has a `kind`, the `values` that its texts contain, and `title` and `text` in English.
     """
     protocol = predictions.protocol
     found: list[dict[str, Any]] = []
@@ -154,7 +154,7 @@ def person_table(results: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def incomparable(first: Predictions, second: Predictions) -> str:
-    """The reason if two runs cannot be compared, with facts that the user can check; else ""."""
+    """The reason why two runs cannot be compared, with facts to check; "" if they can be."""
     if first.labels != second.labels:
         emotions = [", ".join(run.labels) for run in (first, second)]
         return f"their emotions differ ({emotions[0]} and {emotions[1]})"
@@ -189,7 +189,7 @@ def _differences(first: Predictions, second: Predictions) -> Iterator[str]:
         if len(odd):
             verb = "has" if len(odd) == 1 else "have"
             number, example = console.count(len(odd), "photograph"), odd["photo"].iloc[0]
-            yield f"{number} {verb} another {what} (e.g. {example})"
+            yield f"{number} {verb} a different {what} in each run (e.g. {example})"
 
 
 def _tested(run: Predictions) -> pd.DataFrame:

@@ -31,7 +31,12 @@ def test_all_problems_of_a_table_are_reported_in_one_line(tmp_path):
     table.loc[4, "photo"] = table.loc[3, "photo"]
     with pytest.raises(UserError) as caught:
         read_predictions("a", write_run(tmp_path / "run", table, protocol))
-    for words in ("bored", "unknown status: lost", "1 photographs with a face but", "tested twice"):
+    for words in (
+        "bored",
+        "unknown status (lost)",
+        "1 photographs with a face but",
+        "tested twice",
+    ):
         assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -50,17 +50,19 @@ def test_runs_that_are_not_compared_say_what_differs():
 
     first = from_table("a", table, protocol, "table")
     folds = reason(run("a", protocol="grouped_kfold"), run("b"))
-    assert re.fullmatch(r"\d+ photographs have another fold \(e\.g\. p\d\d/\w+/\d+\.jpg\)", folds)
+    assert re.fullmatch(
+        r"\d+ photographs have a different fold in each run \(e\.g\. p\d\d/\w+/\d+\.jpg\)", folds
+    )
     assert reason(run("a", seeds=(0, 1)), run("b")) == "their seeds differ (0, 1 and 0)"
     fewer = from_table("b", table[table["subject"] != "p01"], protocol, "table")
     reported = "8 photographs of 1 person are only in a (e.g. p01/angry/8.jpg)"
     assert reason(first, fewer) == reason(fewer, first) == reported
     swapped = table["subject"].where(table.index != 3, "p03")
     assert reason(first, other(subject=swapped)) == (
-        f"1 photograph has another person (e.g. {table['photo'][3]})"
+        f"1 photograph has a different person in each run (e.g. {table['photo'][3]})"
     )
     happy = table["emotion"].where(table.index != 0, "happy")
-    assert "1 photograph has another emotion" in reason(first, other(emotion=happy))
+    assert "1 photograph has a different emotion" in reason(first, other(emotion=happy))
     both = reason(
         run("a", people=4, seeds=(0, 1)), other(photo=["x.jpg", *table["photo"].iloc[1:]])
     )

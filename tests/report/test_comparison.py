@@ -73,6 +73,6 @@ def test_the_picture_has_one_panel_per_setting(rows, tmp_path):
 def test_runs_with_other_folds_are_refused():
     runs = {"scratch": run("scratch"), "other": run("other", protocol="grouped_kfold")}
     with pytest.raises(
-        UserError, match=r"other cannot be compared with scratch: \d+ photographs have another fold"
+        UserError, match=r"other cannot be compared with scratch: \d+ photographs have a different"
     ):
         comparison.table("few", runs, "scratch", samples=10, seed=0)
