@@ -29,7 +29,9 @@ from fer_jax.training import model_directory
 
 
 def detect(images: Pictures, *, every_s: float = 0.2, progress: bool = True) -> pd.DataFrame:
-    """Finds the faces in pictures and videos, as `read` does with the starter, without emotions.
+    """Finds the faces in pictures and videos without recognising emotions.
+
+    The faces are found as by `read` with the starter.
 
     Args:
         images: as `source` in `read`.
@@ -76,12 +78,12 @@ def read(
         every_s: seconds of video between the frames that are read; 0: every frame.
         min_confidence: 0..1; answers with a lower probability are withheld.
         coverage: the share of faces to answer, above 0 and at most 1, instead of `min_confidence`.
-            The threshold is the one that answered this share of held-out faces when the model was
-            measured (docs/python.md).
+            The threshold is the one with which this share of held-out faces was answered when the
+            model was measured (docs/python.md).
         people: only for a person-relative model; "one" if all pictures show the same person, or
             "folder" if the source (or each folder of a list) has one subfolder per person.
-        neutral: only for a model with the reference "neutral"; a pattern of the file names of
-            neutral photographs.
+        neutral: only for a model with the reference "neutral"; a pattern that matches the file
+            names of neutral photographs, such as "*neutral*".
         batch: the maximum number of frames that are analysed together.
         smoothing_s: time constant in seconds for smoothing the probabilities of each person in a
             video; 0: no smoothing.
@@ -90,7 +92,7 @@ def read(
     Returns:
         A table with one row per face (with a person-relative model, only for the largest face of
         each picture or frame), and one row for each picture or frame without a face, in which the
-        columns x0 to smoothed_prob_* are missing values, answered is False and reference_faces
+        columns x0 to smoothed_prob_* have no values, answered is False and reference_faces
         is 0. Columns: source (str: the file name, the path within the folder, or the number of a
         picture in memory; for a list, paths start as they were given), frame (int, from 0), time_s
         (float, seconds), person (int, from 1 in each video; 0: not numbered), x0, y0, x1, y1
@@ -105,7 +107,7 @@ def read(
     Raises:
         UserError: there is no such source or model, the model is damaged or does not recognise
             emotions, nothing can be read, an argument has a wrong type or is out of range,
-            `min_confidence` and `coverage` are both given, `coverage` is given and the model was
+            `min_confidence` and `coverage` are both passed, `coverage` is passed and the model was
             not measured on held-out faces, or `people` and `neutral` do not fit the model.
     """
     _check_number("every_s", every_s, 0)
@@ -158,7 +160,7 @@ def config(name: str | os.PathLike[str], **fields: Any) -> ConfigDict:
     """
     if not isinstance(name, str | os.PathLike):
         raise UserError(
-            f"a config cannot be of the type {type(name).__name__}: give its name or its path"
+            f"a config cannot be of the type {type(name).__name__}: pass its name or its path"
         )
     place = os.fspath(name)
     if not config_files.is_saved(place) and not place.partition(":")[0].endswith(".py"):
@@ -170,7 +172,7 @@ def config(name: str | os.PathLike[str], **fields: Any) -> ConfigDict:
         field, value = given, _plain(value)
         is_section = isinstance(known.get(field), ConfigDict)
         if is_section and not isinstance(value, dict | ConfigDict):
-            raise UserError(f"the field {field} is a section; give a dictionary of its fields")
+            raise UserError(f"the field {field} is a section; pass a dictionary of its fields")
         for part in config_files.fields(ConfigDict(value), field) if is_section else [field]:
             if part not in known:
                 raise UserError(config_files.unknown_field(part, list(known), ""))
@@ -195,7 +197,7 @@ def run(
     A finished stage returns at once; a killed one continues.
 
     Args:
-        stage: a config, or its name or path as in `config`; not "serve", which is only a command.
+        stage: a config, or its name or path as in `config`; not "serve", which is a command only.
         workdir: the folder that the stage writes to.
         **fields: as in `config`; only with a name or path.
 
@@ -222,7 +224,7 @@ def run(
             "serve runs until Ctrl-C, so it cannot be called; use the command fer-jax serve"
         )
     if not isinstance(workdir, str | os.PathLike):
-        raise UserError(f"a workdir cannot be of the type {type(workdir).__name__}: give its path")
+        raise UserError(f"a workdir cannot be of the type {type(workdir).__name__}: pass its path")
     backend.keep_compiled()
     module = find_stage(name)
     with console.only_warnings():
@@ -285,9 +287,10 @@ def _table(
     skipped = reader.skips.rows
     if skipped and not rows:
         source, reason = skipped[-1]
-        raise UserError(f"nothing can be read; {source}: {reason}")
+        raise UserError(f"nothing could be read; the last error: {source}: {reason}")
     if skipped:
-        console.warn(f"{name}: sources skipped: {len(reader.skips)}; see table.attrs['skipped']")
+        number = console.count(len(reader.skips), "source")
+        console.warn(f"{name} skipped {number}; see table.attrs['skipped']")
     columns = reading.schema(
         reader.labels,
         smoothed=any(source.moving for source in reader.sources),

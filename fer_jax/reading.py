@@ -71,7 +71,7 @@ class Source(Protocol):
         """The frames in order; each call starts from the beginning.
 
         Raises:
-            ImageError, VideoError: it cannot be read, or not completely.
+            ImageError, VideoError: the source cannot be read completely.
         """
         ...
 
@@ -151,21 +151,21 @@ class Found(NamedTuple):
 def find_sources(place: str | os.PathLike[str], *, every_s: float) -> Found:
     """The photographs and then the videos at `place`, each sorted by name.
 
-    A folder is searched recursively without hidden files. A single file may have any suffix: if
-    it is not that of an image, the file is tried as a video.
+    A folder is searched recursively; hidden files and folders are ignored. A single file may have
+    any suffix; if it is not that of an image, the file is tried as a video.
 
     Raises:
         UserError: `place` is empty or does not exist, or there is no image and no video in it.
     """
     if not os.fspath(place):  # an empty path would mean the current folder
-        raise UserError("give a picture, a video or a folder of them, not an empty path")
+        raise UserError("pass a picture, a video or a folder of them, not an empty path")
     root = Path(place).absolute()
     if root.exists() and not root.is_dir():
         if root.suffix.lower() in images.SUFFIXES:
             return Found([Photograph(root.name, root)], [])
         return Found([Video(root.name, root, every_s)], [])
     if not root.is_dir():
-        raise UserError(f"there is no {root}; give a picture, a video or a folder of them")
+        raise UserError(f"there is no {root}; pass a picture, a video or a folder of them")
     photographs: list[Source] = []
     videos: list[Source] = []
     others, hints = [], set()
@@ -202,7 +202,7 @@ def sources_of(given: Pictures, *, every_s: float) -> Found:
         return find_sources(given, every_s=every_s)
     if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
         raise UserError(
-            f"a source cannot be of the type {type(given).__name__}: give a path, a picture as an "
+            f"a source cannot be of the type {type(given).__name__}: pass a path, a picture as an "
             "array, or a list of these"
         )
     found = Found([], [])
@@ -224,7 +224,7 @@ def sources_of(given: Pictures, *, every_s: float) -> Found:
         number = sum(isinstance(source, Picture) for source in found.sources)
         if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3:
             raise UserError(
-                f"picture {number} in memory is {array.dtype} {list(array.shape)}; give uint8 "
+                f"picture {number} in memory is {array.dtype} {list(array.shape)}; pass uint8 "
                 "[H, W, 3] in RGB, or [N, H, W, 3]"
             )
         found.sources.extend(
@@ -232,7 +232,7 @@ def sources_of(given: Pictures, *, every_s: float) -> Found:
             for place, picture in enumerate(array if array.ndim == 4 else array[None])
         )
     if not found.sources:
-        raise UserError("the list is empty; give at least one picture or video")
+        raise UserError("there is no picture or video in the source; pass at least one")
     return found
 
 
@@ -393,7 +393,7 @@ def schema(
 
     Args:
         labels: the classes; without them, the table ends with the landmarks.
-        smoothed: whether there are columns of smoothed probabilities; null in the rows of
+        smoothed: whether there are columns of smoothed probabilities, which are null in the rows of
             photographs.
         relative: whether the answers are person-relative.
         abstains: whether answers may be withheld.
@@ -425,12 +425,12 @@ def table(rows: list[dict[str, Any]], columns: pa.Schema) -> pd.DataFrame:
 
 
 Follow = Callable[[Iterator[AnalysedFrame]], Iterator[AnalysedFrame]]
-"""A function that adds to the analysed frames of one video, such as the numbers of people. It gets
-the frames in order, may delay them, and yields each one."""
+"""A function that completes the analysed frames of one video, for example with the numbers of
+people. It gets the frames in order, may delay them, and yields each one."""
 
 
 class Detection:
-    """A replacement for the recogniser of a `Reader`, which finds faces but recognises nothing."""
+    """Finds faces without recognising emotions; takes the place of the recogniser of a `Reader`."""
 
     labels: tuple[str, ...] = ()
     reference = ""
@@ -446,9 +446,9 @@ class Detection:
 
 
 class Reader:
-    """Reads the faces of some sources, in order; iterate over it once.
+    """Iterates over the analysed frames of sources, in order; can be iterated over only once.
 
-    A source or frame that cannot be read or analysed is counted in `skips`; others are not
+    A source or frame that cannot be read or analysed is recorded in `skips`; others are not
     affected.
 
     Args:
@@ -458,8 +458,8 @@ class Reader:
         people: only for a person-relative model; "one" if all faces are of the same person, or
             "folder" if the first folder below the input folder names the person. The same name in
             two input folders is the same person.
-        neutral: only for a model with the reference "neutral"; a pattern of the file names of
-            neutral photographs.
+        neutral: only for a model with the reference "neutral"; a pattern that matches the file
+            names of neutral photographs, such as "*neutral*".
         follow: a function that is applied to the frames of each video, such as
             `following.follower()`.
         progress: the name of the progress bar, which counts frames; "" for no bar.
@@ -474,7 +474,7 @@ class Reader:
             not the largest of their picture.
 
     Raises:
-        UserError: `people` is another word, or `people` and `neutral` do not fit the model.
+        UserError: `people` has another value, or `people` and `neutral` do not fit the model.
     """
 
     def __init__(
@@ -543,12 +543,13 @@ class Reader:
         ):
             fault = (
                 "compares faces with a neutral one of the same person, but no photograph has a "
-                f"name like {neutral!r}; set {flag}neutral to a pattern of such names"
+                f"name that matches {neutral!r}; set {flag}neutral to a pattern of the names of "
+                "neutral photographs"
             )
         elif reference not in ("", NEUTRAL) and neutral:
             fault = f"has the reference {reference!r}; leave out {flag}neutral"
         if fault:
-            raise UserError(f"the model in {self._recogniser.where} {fault}")
+            raise UserError(f"the model {self._recogniser.where} {fault}")
 
     def _is_neutral(self, source: Source) -> bool:
         return fnmatch.fnmatch(PurePosixPath(source.name).name, self._neutral)
@@ -584,7 +585,7 @@ class Reader:
         return _Relative(recogniser, dict(zip(keys, answers, strict=True)))
 
     def _counted(self, name: str) -> console.Progress:
-        """A progress bar of frames, with a total if all sources state one; "" hides it."""
+        """A progress bar of frames, with a total if all sources state one; `name` "" hides it."""
         if not name:
             return console.Progress(shown=False)
         counts = [source.expected() for source in self.sources]
@@ -647,7 +648,8 @@ def _analysed(
     """Yields the result of `analyse` for each frame, except those that fail (see `skips`).
 
     Threads analyse the next batches while the caller works on one, since one batch does not keep
-    all cores busy. Batches of one frame are answered at once, as a live camera needs.
+    all cores busy. Batches are not analysed ahead if `most` is 1, since a live camera needs the
+    result of each frame before the next one.
     """
     ahead = _BATCHES_AHEAD if most > 1 else 0
     for batch, future in _started(_batches(shots, most), analyse, ahead):

@@ -30,10 +30,10 @@ TASK = "emotion"
 
 
 class Analysis(NamedTuple):
-    """The faces of one picture and the probability [n, classes] of each emotion.
+    """The faces of one picture and, for each face, the probability of each emotion.
 
-    `reference_faces` is, for a person-relative model, the number of faces in the reference of each
-    face; 0 if the reference is the average person, and for other models.
+    `reference_faces` is, for a person-relative model, the number of faces in the reference of the
+    person; 0 if the reference is the average person, and for other models.
     """
 
     faces: Faces
@@ -58,13 +58,13 @@ class Recogniser:
     Args:
         model: an emotion model whose record says how its faces were found and cropped.
         where: names the model in error messages.
-        max_side: pixels; pictures with a longer side are reduced to it for detection. 0: as in the
-            record.
+        max_side: pictures whose longer side exceeds this number of pixels are reduced to it for
+            detection; if 0, the number in the record is used.
 
     Attributes:
         where: see the argument.
         labels: the emotions, in the order of the probabilities.
-        reference: the reference of a person-relative model; "" for other models.
+        reference: the kind of reference of a person-relative model; "" for other models.
         faces: how faces are found and cropped.
         folder: the model directory, which may contain a table for abstaining; None for a model that
             was not loaded from a folder.
@@ -81,7 +81,7 @@ class Recogniser:
         check_task(model, TASK, where)
         if record.faces is None:
             raise UserError(
-                f"the model in {where} has no record of how its faces were found and cropped; "
+                f"the model {where} has no record of how its faces were found and cropped; "
                 "train it on a workdir of the stage photographs"
             )
         self.where, self.folder = where, model.folder
@@ -108,7 +108,7 @@ class Recogniser:
         recogniser = cls(trained_model.load(model), os.fspath(model), max_side=max_side)
         if recogniser.faces.aligned:
             console.warn(
-                f"the model in {model} was trained on faces that had been cropped elsewhere in an "
+                f"the model {model} was trained on faces that had been cropped elsewhere in an "
                 "unknown way; new faces are cropped to the usual template, so the model may be "
                 "less accurate than measured"
             )
@@ -181,7 +181,7 @@ class Recogniser:
 def aligned_crops(
     pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], found: Sequence[Faces], crop: Crop
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """The aligned crops of all faces; `found` has the faces of each picture."""
+    """The aligned crops of all faces; `found` contains the faces of each picture."""
     crops = [
         align(picture, landmarks, crop.size, crop.margin)
         for picture, faces in zip(pictures, found, strict=True)
@@ -196,9 +196,9 @@ def _ends(found: Sequence[Faces]) -> Int[np.ndarray, " n"]:
 
 
 def check_task(model: Model, task: str, where: str) -> None:
-    """Raises a `UserError` if the model in `where` has no class names for `task`."""
+    """Raises a `UserError` if the model has no class names for `task`; `where` names the model."""
     if not model.record.labels.get(task):
         tasks = ", ".join(model.record.labels) or "no task"
         raise UserError(
-            f"the model in {where} was trained on {tasks}, not {task}; choose another model"
+            f"the model {where} was trained on {tasks}, not {task}; choose another model"
         )

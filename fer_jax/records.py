@@ -21,10 +21,12 @@ from fer_jax.schemas.training import Backbone
 from fer_jax.schemas.validation import explain
 from fer_jax.workdir import write_json
 
-# In the workdir of `train`:
-PROBED = "records/probed"  # the labelled faces on which the features were measured
-FACES = "faces.json"  # in the workdir of a stage that crops faces: a `FacePipeline`
-DATA = "data.json"  # a `fer_jax.schemas.Data`: the training data
+# In the workdir of `train`, the labelled faces on which the features were measured.
+PROBED = "records/probed"
+# In the workdir of a stage that crops faces, a `FacePipeline`.
+FACES = "faces.json"
+# In the workdir of `train`, a `fer_jax.schemas.Data` that describes the training data.
+DATA = "data.json"
 
 
 class Search(Section):
@@ -110,7 +112,7 @@ class Tried(Section):
 
 
 class Selection(Section):
-    """The method that trained a model, and all that were compared (`crossval.methods.auto`).
+    """The method that trained a model, and all compared methods (`crossval.methods.auto`).
 
     Attributes:
         method: the name of the selected method.
@@ -162,9 +164,9 @@ class AnsweredShare(Section):
     """The accuracy of confident answers, measured on faces that the model had not seen.
 
     Attributes:
-        coverage: the share of the faces that are answered.
+        coverage: the share of faces that are answered.
         threshold: the minimum confidence (calibrated probability) of an answer.
-        accuracy: the share of correct answers among these faces.
+        accuracy: the share of correct answers among the answered faces.
     """
 
     coverage: float = Field(gt=0, le=1)
@@ -187,7 +189,7 @@ class Abstaining(Section):
 class CrossvalProtocol(Section):
     """The content of `protocol.json`: how the cross-validation in this folder was run.
 
-    Runs of older versions lack some of the fields, and methods add fields of their own.
+    Runs of older versions lack some of the fields; unknown fields are ignored.
 
     Attributes:
         test_crops_by_choice: for `method = "auto"`, the number of test crops of each method that it

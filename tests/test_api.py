@@ -112,11 +112,11 @@ def test_pictures_in_memory_are_named_by_their_number(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((4, 5), np.uint8), r"picture 0 in memory is uint8 \[4, 5\]; give uint8 \[H, W"),
+        (np.zeros((4, 5), np.uint8), r"picture 0 in memory is uint8 \[4, 5\]; pass uint8 \[H, W"),
         (np.zeros((4, 5, 3)), r"picture 0 in memory is float64"),
-        ([], "the list is empty"),
+        ([], "there is no picture or video"),
         ("", "not an empty path"),
-        ("absent.jpg", "there is no .*absent.jpg; give a picture, a video or a folder"),
+        ("absent.jpg", "there is no .*absent.jpg; pass a picture, a video or a folder"),
     ],
 )
 def test_an_array_that_is_not_a_picture_is_an_error(given, message):
@@ -145,7 +145,7 @@ def test_the_error_for_an_argument_out_of_range_is_one_line(wrong, message):
 
 
 WRONG_TYPES = {
-    "read(5)": "a source cannot be of the type int: give a path, a picture as an array, or",
+    "read(5)": "a source cannot be of the type int: pass a path, a picture as an array, or",
     "detect(None)": "a source cannot be of the type NoneType",
     "read({'a.jpg': 1})": "a source cannot be of the type dict",
     "read(picture, every_s='0.5')": "every_s='0.5' must be a finite number",
@@ -153,8 +153,8 @@ WRONG_TYPES = {
     "read(picture, min_confidence='high')": "min_confidence='high' must be",
     "read(picture, model=7)": "a model cannot be of the type int: give 'starter', or the path of",
     "load_backbone(7)": "a model cannot be of the type int",
-    "config(5)": "a config cannot be of the type int: give its name or its path",
-    "run('predict', None)": "a workdir cannot be of the type NoneType: give its path",
+    "config(5)": "a config cannot be of the type int: pass its name or its path",
+    "run('predict', None)": "a workdir cannot be of the type NoneType: pass its path",
     "Recogniser.load()('a.jpg')": "pictures cannot be of the type str; pass a list of pictures",
     "Recogniser.load()(['a.jpg'])": "picture 0 is of the type str; pass a list of pictures",
     "Recogniser.load()(picture)": "one picture was passed without a list; pass a list",
@@ -208,7 +208,7 @@ def test_detect_samples_videos_at_the_requested_interval(tmp_path):
 
 def test_the_error_without_readable_sources_says_why(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(fer_jax.UserError, match=r"nothing can be read; a.png: .*not a picture"):
+    with pytest.raises(fer_jax.UserError, match=r"nothing could be read; .*a.png: .*not a picture"):
         fer_jax.read(tmp_path)
 
 
@@ -243,7 +243,7 @@ def test_configs_of_the_caller_stay_importable():
             {"optimizer": {"wamup": 1}},
             r"\.wamup; the nearest are optimizer\.warmup",
         ),
-        ("emotion", {"optimizer": 1}, "the field optimizer is a section; give a dictionary"),
+        ("emotion", {"optimizer": 1}, "the field optimizer is a section; pass a dictionary"),
         ("absent.py", {}, "cannot load the config file absent.py"),
     ],
 )

@@ -53,7 +53,7 @@ def test_read_finds_the_faces_and_names_what_it_skips(session):
     assert parts[0].count("ann.jpg") == 1 and parts[0].count("clip.mp4") == 3
     assert "('notes.txt', 'not an image or a video by its suffix')" in parts[1]
     lines = [line for line in noise.splitlines() if line]
-    assert set(lines) == {"warning: read: sources skipped: 1; see table.attrs['skipped']"}
+    assert set(lines) == {"warning: read skipped 1 source; see table.attrs['skipped']"}
 
 
 def test_abstaining_reports_the_measured_accuracy(session):

@@ -150,7 +150,7 @@ def test_a_place_without_sources_is_an_error(tmp_path):
             find_sources(place, every_s=0.5)
     with pytest.raises(UserError, match="people='many' must be"):
         Reader(Stub(), [], people="many")
-    with pytest.raises(UserError, match="in nowhere is not person-relative; leave out people and"):
+    with pytest.raises(UserError, match="nowhere is not person-relative; leave out people and"):
         Reader(Stub(), [], people="one")
 
 
