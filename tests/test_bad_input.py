@@ -242,7 +242,7 @@ def test_every_problem_of_a_table_is_reported_in_one_line(photos, tmp_path):
     assert reported[0] == f"error: {table}: 4 problems"
     for problem in (
         f"{table}, line 3: there is no file {folder}/ann/gone.jpg",
-        f"{table}, line 5: ann/happy/1.jpg is already listed in {table}, line 2",
+        f"{table}, line 5: ann/happy/1.jpg occurs twice, also at {table}, line 2",
         f"{table}, line 6: unknown emotion 'furious'",
     ):
         assert problem in reported

@@ -1,6 +1,6 @@
 """Data sets: TFDS builders and the records that they write.
 
-A name without a dot is a folder in `datasets/`. This folder is not a Python package, since a
+A data set's name without a dot is a folder in `datasets/`. This is not a Python package, since a
 well-known package is called `datasets`. Its builders are loaded by path: from `fer_jax/_datasets`
 if installed, and from `datasets/` next to the package in a checkout. A dotted name is that of a
 module with an attribute `Builder`. The builders of this project do not need TensorFlow: records are
@@ -95,7 +95,8 @@ def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Boo
     Args:
         sources: the source of each example.
         places: the position of each example in its source, such as the frame number.
-        share: fraction of the sources (at least one) or of the places of a single source.
+        share: the fraction of the sources that are held out (at least one source) or, if there is a
+            single source, of its places.
 
     Returns:
         Whether each example is held out.
@@ -121,14 +122,14 @@ def build(
 ) -> tfds.core.DatasetBuilder:
     """Writes the records of a data set unless they exist, and returns its builder.
 
-    Any builder that follows TFDS's conventions works. If it has a method `input_digest(root)`, the
-    records are written again when its result changes; otherwise, when the name, size or
-    modification time of a file below `root` does. They are also written again for a new version.
+    Any builder that follows TFDS's conventions works. Records are written again if the input or the
+    version of the builder changes. The input is identified by the result of the builder's method
+    `input_digest(root)` or, if it has none, by the names, sizes and modification times of the files
+    below `root`.
 
-    Records are written to `data_dir/<name>-<config>-<digest of the input>/`, so that changed input
-    gives new records; older ones of the same name and config are deleted. A folder is written under
-    a temporary name and renamed, so an existing one is complete. If several hosts share `data_dir`,
-    one of them has to build first.
+    The folder is `data_dir/<name>-<config>-<digest of input and version>/`; older records of the
+    same name and config are deleted. A folder is written under a temporary name and renamed, so
+    an existing one is complete. If several hosts share `data_dir`, one of them has to build first.
 
     Args:
         name: see `builder_class`.
@@ -152,7 +153,7 @@ def build(
         probe = cls(data_dir=os.fspath(data_dir), config=config)
     except ValueError as error:
         known = ", ".join(one.name for one in cls.BUILDER_CONFIGS)
-        raise UserError(f"{name}: {error}; available configs: {known or 'none'}") from error
+        raise UserError(f"{name}: {error} (available configs: {known or 'none'})") from error
     variant = f"{name}-{probe.builder_config.name}" if probe.builder_config else name
     own_digest = getattr(probe, "input_digest", None)
     content = own_digest(Path(root)) if own_digest else _digest_of(root, without=data_dir)
@@ -202,9 +203,10 @@ def _write_records(cls: BuilderClass, config: Config, root: Path, target: Path) 
                 ),
             )
         except ImportError as error:
-            reason = str(error).splitlines()[-1]  # TFDS prints the example before it
+            reason = str(error).splitlines()[-1]  # TFDS prepends the example
             raise UserError(
-                f"{cls.name}: the builder needs a package that is not installed ({reason}); if it "
-                f"is TensorFlow, yield image files or encoded bytes instead of arrays"
+                f"{cls.name}: the builder needs a package that is missing ({reason}); "
+                f"install it or, if it is TensorFlow, yield image files or encoded bytes instead "
+                f"of arrays"
             ) from error
         shutil.rmtree(temporary / "downloads", ignore_errors=True)

@@ -37,8 +37,8 @@ _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0"
 class Consent:
     """The consent of one person, and its row in the ledger.
 
-    `share` is True if a report that is passed on may show the person, `withheld` if the person's
-    photographs must not be used.
+    `share` is True if a report that is passed on may show the person; `withheld` is True if the
+    person's photographs must not be used.
     """
 
     subject: str
@@ -68,7 +68,7 @@ class Ledger:
 
 
 def read_ledger(folder: Path) -> Ledger:
-    """The ledger in a folder.
+    """Reads the consent ledger in the folder of the photographs.
 
     Without a ledger, the result is empty and has no problems. Anything that may be an unreadable or
     incomplete ledger is a problem, since it may contain a withdrawal: a broken link, a folder, a
@@ -80,7 +80,7 @@ def read_ledger(folder: Path) -> Ledger:
             others = [other for other in sorted(folder.iterdir()) if _looks_like_a_ledger(other)]
             found = [
                 f"{other}: this looks like a consent ledger, but only {NAME} is read; save it "
-                f"under that name (CSV in UTF-8), or rename it"
+                f"under that name (CSV in UTF-8) or, if it is not a ledger, rename it"
                 for other in others
             ]
             return Ledger(file, problems=tuple(found))

@@ -15,7 +15,7 @@ class EmotionNames:
 
     These are the names in `emotions` and `ignore` and, unless they already have a meaning, their
     aliases in `fer_jax/languages/emotions.toml`. If two of `emotions` (or two of `ignore`) are
-    names of the same emotion, the aliases of that emotion are not known.
+    names of the same emotion, the aliases of that emotion are not recognised.
 
     Args:
         emotions: the closed set.
@@ -49,12 +49,15 @@ class EmotionNames:
 
 
 def is_alias(name: str, emotion: str) -> bool:
-    """Whether `name` is another name than `emotion`, not only another spelling of it."""
+    """Whether `name` is a different name from `emotion`, not only another spelling of it."""
     return names.key(name) != names.key(emotion)
 
 
 def _aliases(emotions: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """All names of each emotion, with the emotion; nothing for emotions with the same aliases."""
+    """Yields (name, emotion) for all names of each known emotion.
+
+    Emotions that have the same names are left out.
+    """
     labels = {emotion: _label(emotion) for emotion in emotions}
     counts = Counter(labels.values())
     for emotion, label in labels.items():
@@ -77,5 +80,5 @@ def _all_names(label: str) -> Iterable[str]:
 
 
 def _compact(name: str) -> str:
-    """The key of a name without white space, which is often written for a joiner."""
+    """The key of a name without white space, which is often typed instead of a joiner."""
     return names.key(name).replace(" ", "")

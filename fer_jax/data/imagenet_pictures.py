@@ -17,7 +17,7 @@ _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})(?!\d)")
 
 @functools.cache
 def synsets() -> tuple[str, ...]:
-    """The WordNet ids of the 1,000 classes, such as "n01440764", in the usual order of outputs."""
+    """The WordNet ids of the 1,000 classes, such as "n01440764", in the order of class numbers."""
     return _lines("labels.txt")
 
 

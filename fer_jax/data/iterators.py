@@ -1,8 +1,9 @@
 """Batches for the training loop, prefetched by Grain and exactly resumable.
 
-The examples in the global batch number `t`, that of all hosts together, depend only on the data
-set, the size of that batch and the seed, but not on the number of workers or hosts. So the position
-to resume from is a single number. Grain prefetches the examples in threads or worker processes.
+The examples in global batch `t` (the batches number `t` of all hosts together) depend only on the
+data set, the size of the global batch, the seed and `t`, not on the number of workers or hosts. So
+the position to resume from is a single number. Grain prefetches the examples in threads or worker
+processes.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class TrainIterator(Iterator[IteratorBatch]):
         source: the examples.
         batch_size: B, the number of examples per batch in this process.
         seed: 0 to 2**32 - 1; determines the order.
-        workers: number of reader processes; 0 reads in threads of this process, which is enough
-            for sources in memory and for small images.
+        workers: number of reader processes; if 0, threads of this process read the examples, which
+            is enough for sources in memory and for small images.
         shard: (index, count) of this process among those that train together. Their concatenated
             batches are the batch of `B * count` examples that a single process would read.
 
@@ -81,7 +82,7 @@ class TrainIterator(Iterator[IteratorBatch]):
         if self._reader is None:
             self._reader = self._start()
         batch = next(self._reader)
-        if self._workers:  # their batches are in shared memory, which is freed with the worker
+        if self._workers:  # batches of workers are in shared memory, which is freed with them
             batch = {name: np.array(value) for name, value in batch.items()}
         self._next_batch += 1
         return batch
@@ -91,7 +92,7 @@ class TrainIterator(Iterator[IteratorBatch]):
         return {"next_batch": self._next_batch, **self._identity}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues where `get_state` was called, with any number of workers or hosts.
+        """Continues at the position that `get_state` returned, with any number of workers or hosts.
 
         Raises:
             UserError: the state has another number of examples, global batch size or seed.
@@ -138,7 +139,8 @@ def eval_batches(
 ) -> Iterator[IteratorBatch]:
     """One pass over `source`, in order, in batches like those of `TrainIterator`.
 
-    All batches have B rows. Rows after the last example are padding: zeros, label 0, `mask` False.
+    All batches have `batch_size` rows. Rows after the last example are padding: zeros, label 0,
+    `mask` False.
     Processes that evaluate together (`shard`) get the same number of batches.
     """
     index, count = shard
@@ -168,11 +170,13 @@ def _permutation(length: int, seed: int, epoch: int) -> Int64[np.ndarray, " leng
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """The indices of one process's part of batch `step`.
+    """Maps a batch number `step` to the indices of the examples that one process reads.
 
-    With a seed, they come from consecutive epochs, each a new permutation of all examples. Without
-    one, they are in order, and the last parts contain fewer indices or none. Grain's own shuffle
-    takes 20 microseconds per index, which would be most of the cost of a small image in memory.
+    `length` is the number of examples, `size` the number of examples per process and batch; `index`
+    and `count` are the shard. With a seed, the indices come from consecutive epochs, each a new
+    permutation of all examples. Without one, they are in order, and the last batches contain fewer
+    indices or none. Grain's own shuffle takes 20 microseconds per index, which would be most of the
+    time for reading a small image from memory.
     """
 
     length: int

@@ -76,8 +76,8 @@ def read_labels(
     others = _not_photographs(found.others)
     if not (rows or found.problems or ignored):
         raise UserError(
-            f"{source} contains no photographs; it should contain "
-            f"<subject>/<emotion>/<photograph> or {NAME}"
+            f"{source} contains no photographs; photographs are expected in a folder as "
+            f"<subject>/<emotion>/<photograph>, or in a table such as {NAME}"
             + "".join(f"; {warning}" for warning in others)
         )
     rows, merged = _merge_spellings(rows)
@@ -89,7 +89,7 @@ def read_labels(
         raise UserError(_message(source, problems, _at_most(merged)))
     if not rows:
         raise UserError(
-            f"{source}: all {ignored} photographs are of ignored emotions; change --config.ignore"
+            f"{source}: all photographs ({ignored}) have ignored emotions; change --config.ignore"
         )
     kept = []
     for row in sorted(rows, key=lambda row: row.photo):
@@ -131,8 +131,8 @@ def read_labels(
 def files_read(path: str | os.PathLike[str]) -> list[Path]:
     """Files, besides `path` itself, on which the result of reading it depends.
 
-    These are the consent ledger, one in the folder above, and the table of pseudonyms, whether or
-    not they exist, and, if `path` is a table, the pictures that it lists. If `path` is a folder,
+    These are the consent ledger, a ledger in the folder above, and the table of pseudonyms, whether
+    or not they exist, and, if `path` is a table, the pictures that it lists. If `path` is a folder,
     the other files below it are not included.
     """
     source = Path(path)
@@ -151,7 +151,10 @@ def files_read(path: str | os.PathLike[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Row:
-    """A photograph, where its label was read, and what is wrong with its path."""
+    """A labelled photograph, the place from which its label was read, and a problem with its path.
+
+    `problem` is "" if there is none.
+    """
 
     path: str
     photo: str
@@ -227,8 +230,8 @@ def _check_names(
 ) -> tuple[list[_Row], int, dict[tuple[str, str], int]]:
     """The valid rows with emotions as spelled in the config, and counts.
 
-    The counts are the number of ignored rows, and the number of rows by alias and emotion. Adds
-    problems with paths and subjects, and one problem per unknown emotion.
+    The counts are the number of ignored rows, and the number of rows by alias and emotion. Adds to
+    `found.problems` those with paths and subjects, and one problem per unknown emotion.
     """
     known = EmotionNames(emotions, ignore)
     rows, ignored = [], 0
@@ -251,7 +254,7 @@ def _check_names(
     found.problems.extend(
         f"{places[0]}: unknown emotion {names.shown(name)}"
         + (known.suggestion(name) if number < _MOST_PROBLEMS else "")
-        + (f" (also in {len(places) - 1} more photographs)" if len(places) > 1 else "")
+        + (f" (of {len(places)} photographs)" if len(places) > 1 else "")
         + f"; known emotions are {', '.join(emotions)}; correct it, or add it to "
         + "--config.emotions or --config.ignore"
         for number, (name, places) in enumerate(unknown.items())
@@ -275,7 +278,7 @@ def _duplicates(rows: Iterable[_Row]) -> Iterator[str]:
         if before is not row:
             same = (before.subject, before.emotion) == (row.subject, row.emotion)
             other = "" if same else " with another label"
-            yield f"{row.place}: {row.photo} is already listed in {before.place}{other}; keep one"
+            yield f"{row.place}: {row.photo} occurs twice, also at {before.place}{other}; keep one"
 
 
 def _unreadable(rows: Sequence[_Row]) -> Iterator[str]:
@@ -299,8 +302,8 @@ def _split_problems(rows: Iterable[_Row]) -> Iterator[str]:
     for subject, places in splits.items():
         if len(places) > 1:
             yield (
-                f"{list(places.values())[-1]}: subject {names.shown(subject)} is in several "
-                f"splits: {', '.join(sorted(places))}; use one split for all of its photographs"
+                f"{list(places.values())[-1]}: subject {names.shown(subject)} is in several splits "
+                f"({', '.join(sorted(places))}); use one split for all photographs of this person"
             )
     if splits:
         for row in without:
@@ -342,7 +345,7 @@ def _not_photographs(files: Sequence[Path]) -> list[str]:
     if not files:
         return []
     some = ", ".join(str(file) for file in files[:5]) + (", ..." if len(files) > 5 else "")
-    first = f"files skipped, since their names are not those of photographs: {len(files)} ({some})"
+    first = f"files skipped, since their suffixes are not those of images: {len(files)} ({some})"
     return [first, *sorted({images.advice(file) for file in files} - {""})]
 
 

@@ -54,7 +54,7 @@ W = TypeVar("W", bound=Workdir)
 class Ancestry:
     """The workdirs that led to some models, nearest first, and the weights without a workdir.
 
-    `unknown` contains the paths, or the names of published weights.
+    `unknown` contains the paths of these weights or, if they are published, their names.
     """
 
     workdirs: tuple[Workdir, ...] = ()
@@ -108,7 +108,7 @@ def workdir_of(path: Path) -> Workdir | None:
 
 
 def workdirs_below(folder: Path) -> list[Workdir]:
-    """All workdirs at or below `folder`, or below folders outside to which it has links; sorted.
+    """All workdirs in `folder`, and in folders outside it to which links in it point, sorted.
 
     An interrupted removal may leave only the record of written files; the stage is "" then.
     """

@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
         pa.field("box", pa.list_(pa.float32(), 4), nullable=False),  # x0, y0, x1, y1, pixels
         pa.field("landmarks", pa.list_(pa.float32(), 10), nullable=False),  # x, y of five points
         pa.field("detector_score", pa.float32(), nullable=False),
-        pa.field("verifier_score", pa.float32()),  # null until refine
+        pa.field("verifier_score", pa.float32()),  # null until the stage refine
         pa.field("sharpness", pa.float32(), nullable=False),
         pa.field("brightness", pa.float32(), nullable=False),
         pa.field("yaw", pa.float32(), nullable=False),  # degrees

@@ -129,7 +129,7 @@ def _read(file: Path, person: Person) -> tuple[list[tables.Row], list[tables.Row
 
 
 def _find_listed(found: Originals, kept: Sequence[tables.Row], gone: Sequence[tables.Row]) -> None:
-    """Adds the photographs in the rows of the labels."""
+    """Adds the photographs in the person's rows (`gone`) and the files that other rows list."""
     others: dict[Path, str] = {}
     for row in kept:
         if not tables.path_problem(row.value["path"]):
@@ -142,7 +142,7 @@ def _find_listed(found: Originals, kept: Sequence[tables.Row], gone: Sequence[ta
             continue
         if problem := tables.path_problem(path):
             found.problems.append(
-                f"{row.place}: {problem}, or delete it by hand and delete the row"
+                f"{row.place}: {problem}, or delete the photograph and the row by hand"
             )
             continue
         file = tables.path_below(row.file, path)

@@ -11,7 +11,8 @@ import pandas as pd
 
 from fer_jax.data import names, pseudonyms
 
-# Characters. Shorter ids, and numbers, count only in columns of subjects and names of folders.
+# Characters of an id that is searched for in paths and texts. Shorter ids, and numbers, are only
+# searched for in columns of subjects and names of folders.
 SHORTEST_NAME = 3
 _PATHS = ("photo", "source", "video", "tested", "other")  # columns of tables that stages write
 

@@ -22,11 +22,11 @@ COLUMNS = ("subject", "pseudonym")
 
 
 def pseudonymise(labels: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The labels with random ids as `subject`, and with digests of file names in `photo`.
+    """The labels with random ids as `subject`, and with digests in place of file names in `photo`.
 
     `folder/pseudonyms.csv` (subject, pseudonym) links ids and names, and gets a row for each new
     subject. It belongs to the owner of the photographs; no workdir has a copy. Ids are random, not
-    computed from the name, so that a name cannot be found by trying candidates.
+    computed from the name, so that no name can be found from an id by trying candidates.
 
     Raises:
         UserError: the table is damaged or cannot be written, or a pseudonym is also the name of
@@ -126,5 +126,5 @@ def read_pseudonyms(folder: Path) -> dict[str, str]:
             places.setdefault(name, row.place)
         known[subject] = pseudonym
     if problems:
-        raise UserError(f"{file}: " + "; ".join(problems[:10]))
+        raise UserError("; ".join(problems[:10]))
     return known

@@ -9,7 +9,7 @@ workdirs only files that a stage recorded as its own are deleted (`fer_jax.outpu
   shows nobody else, it is emptied.
 - Other workdirs that contain the person or were made from such workdirs are emptied, including
   their models, since a model cannot forget a person, and since folds, reports and records mix
-  people. The same command makes them again.
+  people. They can be made again with the same commands.
 - A workdir of `predict` that shows only other people is kept even if its model was deleted, unless
   it is part of a pipeline.
 - A training run that was only measured on the person's photographs loses the files that show them.
@@ -51,7 +51,7 @@ _MOST_PROBLEMS = 10  # in the message
 class Contents(Workdir):
     """A workdir, the files that stages recorded as their own in it, and the tables among them.
 
-    Without a record, `written` contains all files.
+    Without a record, `written` contains all files except those in inner workdirs.
     """
 
     written: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Plan:
         reduced: workdirs that lose the person's rows and pictures, and files that mix people.
         emptied: workdirs that lose everything, those that contain the person before those made from
             them.
-        thinned: workdirs that lose only some files that show the person, and these files.
+        thinned: workdirs that lose only files that show the person, each with these files.
         kept: workdirs of predictions for other pictures, by models in emptied workdirs.
         videos: videos whose path contains the person's name, which are not deleted.
         problems: what the user has to do by hand first.
@@ -215,8 +215,8 @@ def make_plan(
 def people_to_remove(photos: Path, work: Path) -> list[str]:
     """The people without consent who still occur in workdirs below `work`, by name in the ledger.
 
-    Workdirs of the stage `photographs` do not count: it drops such people when it runs again. The
-    list is empty if the ledger has problems, which that stage reports.
+    Workdirs of the stage `photographs` do not count, since it drops such people when it runs again.
+    The list is empty if the ledger has problems, which that stage reports.
 
     Raises:
         UserError: a table of photographs or pseudonyms, or a workdir's record of written files, is
@@ -277,7 +277,7 @@ def _photos_of(contents: Sequence[Contents]) -> list[Path]:
 
 
 def _videos_of(workdir: Workdir, person: Person) -> list[Path]:
-    """The videos with the person's name from which a workdir was made."""
+    """The videos from which a workdir was made and whose path contains the person's name."""
     found: list[Path] = []
     for path in workdir.inputs.get("videos", ()) if person.is_distinct else ():
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -302,9 +302,9 @@ def _holds(one: Contents, plan: Plan) -> bool:
 
 
 def _reads_originals(workdir: Workdir, found: Sequence[Originals]) -> bool:
-    """Whether one of these files is in a folder that the stage read.
+    """Whether one of the files in `found` is in a folder that the workdir's stage read.
 
-    False for `photographs`, since its table says which it read, and for pipelines.
+    False for `photographs`, since its table says which files it read, and for pipelines.
     """
     if workdir.stage in ("photographs", PIPELINE):
         return False
@@ -322,7 +322,7 @@ def _shows(name: str, person: Person) -> bool:
 
 
 def _record_names(one: Contents, person: Person) -> bool:
-    """Whether the record names a file of the person; an interrupted removal may have deleted it."""
+    """Whether the record names a file of the person, even one that has already been deleted."""
     record = one.folder / outputs.RECORD
     if not person.is_distinct or not record.is_file():
         return False
@@ -436,7 +436,7 @@ def _tidy(folder: Path, person: Person) -> None:
 
 
 def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
-    """Deletes the contact sheets, the person's pictures and, last, their rows in the tables.
+    """Deletes the contact sheets, the person's pictures and, last, the person's rows in the tables.
 
     A workdir of predictions is emptied if all rows are the person's.
     """

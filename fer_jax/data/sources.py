@@ -30,7 +30,7 @@ class NoSplitError(UserError):
 
 LABEL = "label"
 TASK_LABEL = "label_"
-"""Prefix of the names of further labels, each for one task: `label_emotion`."""
+"""Prefix of the names of further labels, each for one task, such as `label_emotion`."""
 
 Example: TypeAlias = dict[str, Any]
 """`image` uint8 [S, S, 3] RGB, `label` int32 (-1: unlabelled), `id`; `label_<task>` if present."""

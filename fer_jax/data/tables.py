@@ -123,7 +123,7 @@ def path_problem(path: str) -> str:
     if not path:
         return "the path is empty"
     if path.startswith(("/", "\\")) or path[1:2] == ":":  # also absolute on Windows
-        return f"the path {names.shown(path)} is absolute; give it relative to the table"
+        return f"the path {names.shown(path)} is absolute; write it relative to the table"
     if f"{os.path.normpath(path)}/".startswith("../"):
         return (
             f"the path {names.shown(path)} leads out of the table's folder; move or link the file "
@@ -185,7 +185,7 @@ def _check_header(
     missing = [name for name in required if name not in header]
     if missing:
         raise TableError(
-            f"{file}, line 1: the column {', '.join(missing)} is missing; expected {wanted}, "
+            f"{file}, line 1: the header lacks {', '.join(missing)}; expected {wanted}, "
             f"separated by commas, but found {', '.join(map(names.shown, header[:20])) or 'none'}"
         )
     if "" in header:
@@ -196,7 +196,7 @@ def _check_header(
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise TableError(
-            f"{file}, line 1: the column {', '.join(twice)} occurs twice; remove one of the two"
+            f"{file}, line 1: the header contains {', '.join(twice)} twice; remove one of the two"
         )
     further = [name for name in header if name not in (*required, *optional)]
     if further and not others:

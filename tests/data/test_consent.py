@@ -65,7 +65,7 @@ def test_every_problem_is_reported_with_file_and_line(photos):
     with pytest.raises(UserError, match=r"the subject 'cid' has no row in .*consent.csv"):
         read_labels(photos, EMOTIONS)
     (photos / "consent.csv").write_text("subject,share\nann,yes\n")
-    with pytest.raises(UserError, match="line 1: the column train, demo, revoked is missing"):
+    with pytest.raises(UserError, match="line 1: the header lacks train, demo, revoked"):
         read_labels(photos, EMOTIONS)
 
 
@@ -192,7 +192,7 @@ def test_two_ledgers_whose_names_differ_in_case_are_an_error(photos):
     ("header", "words"),
     [
         ("subject,share,train,demo,revoked,", "column 6 has no name"),
-        ("subject,share,train,demo,revoked,Revoked", "the column revoked occurs twice"),
+        ("subject,share,train,demo,revoked,Revoked", "the header contains revoked twice"),
         ("subject,share,train,demo,revoked,withdrawn", "unknown column 'withdrawn'"),
     ],
 )
