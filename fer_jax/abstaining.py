@@ -84,7 +84,7 @@ class Rule:
     measured_on: str = ""
 
     def describe(self, withheld: int, faces: int) -> str:
-        """A line with the number of withheld answers and the accuracy measured on held-out faces.
+        """A line with the number of withheld answers and, if measured, the accuracy of the others.
 
         Args:
             withheld: the number of faces whose answer was withheld.

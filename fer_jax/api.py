@@ -31,7 +31,7 @@ from fer_jax.training import model_directory
 def detect(images: Pictures, *, every_s: float = 0.2, progress: bool = True) -> pd.DataFrame:
     """Finds the faces in pictures and videos without recognising emotions.
 
-    The faces are found as by `read` with the starter.
+    `read` with the starter finds the same faces.
 
     Args:
         images: as `source` in `read`.

@@ -430,7 +430,7 @@ people. It gets the frames in order, may delay them, and yields each one."""
 
 
 class Detection:
-    """Finds faces without recognising emotions; takes the place of the recogniser of a `Reader`."""
+    """Finds faces without recognising emotions, for a `Reader` in place of a recogniser."""
 
     labels: tuple[str, ...] = ()
     reference = ""
@@ -585,7 +585,7 @@ class Reader:
         return _Relative(recogniser, dict(zip(keys, answers, strict=True)))
 
     def _counted(self, name: str) -> console.Progress:
-        """A progress bar of frames, with a total if all sources state one; `name` "" hides it."""
+        """A progress bar of frames, with a total if each source states one; hidden if unnamed."""
         if not name:
             return console.Progress(shown=False)
         counts = [source.expected() for source in self.sources]

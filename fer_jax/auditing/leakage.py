@@ -132,7 +132,7 @@ def counts(leaks: Sequence[Leak]) -> dict[str, int]:
 
 
 def unintended(leaks: Sequence[Leak], protocol: str) -> list[Leak]:
-    """The leaks that `protocol` does not cause on purpose.
+    """The leaks that are not a deliberate part of `protocol`.
 
     "random" puts people into both train and test, so only leaks between test people and the
     pretraining data are unintended. With the other protocols, all leaks are.

@@ -137,7 +137,7 @@ class LabelledPhotographs:
     def with_neutral(self) -> LabelledPhotographs:
         """The photographs of the people who have a neutral photograph with a face.
 
-        The first neutral photograph of each person that shows a face, by id, becomes the reference.
+        Of each person's neutral photographs with a face, the first one by id becomes the reference.
 
         Raises:
             UserError: nobody has a neutral photograph with a face.

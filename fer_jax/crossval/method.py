@@ -14,7 +14,7 @@ from fer_jax import plugins, schemas
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.errors import UserError
 
-VALIDATION = "on the validation people given by the labels"
+VALIDATION = "on the validation people that the labels define"
 
 
 @dataclass(frozen=True)

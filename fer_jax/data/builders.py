@@ -1,10 +1,10 @@
 """Data sets: TFDS builders and the records that they write.
 
-A data set's name without a dot is a folder in `datasets/`. This is not a Python package, since a
-well-known package is called `datasets`. Its builders are loaded by path: from `fer_jax/_datasets`
-if installed, and from `datasets/` next to the package in a checkout. A dotted name is that of a
-module with an attribute `Builder`. The builders of this project do not need TensorFlow: records are
-ArrayRecord files, and images stay encoded.
+The name of a data set without a dot is that of a folder in `datasets/`. This folder is not a Python
+package, since a well-known package is called `datasets`. Its builders are loaded by path: from
+`fer_jax/_datasets` if installed, and from `datasets/` next to the package in a checkout. A dotted
+name is that of a module with an attribute `Builder`. The builders of this project do not need
+TensorFlow: records are ArrayRecord files, and images stay encoded.
 """
 
 from __future__ import annotations
@@ -127,9 +127,10 @@ def build(
     `input_digest(root)` or, if it has none, by the names, sizes and modification times of the files
     below `root`.
 
-    The folder is `data_dir/<name>-<config>-<digest of input and version>/`; older records of the
-    same name and config are deleted. A folder is written under a temporary name and renamed, so
-    an existing one is complete. If several hosts share `data_dir`, one of them has to build first.
+    The records are in `data_dir/<name>-<config>-<digest of input and version>/`; older records of
+    the same name and config are deleted. This folder is written under a temporary name and renamed,
+    so it is complete if it exists. If several hosts share `data_dir`, one of them has to build
+    first.
 
     Args:
         name: see `builder_class`.

@@ -140,8 +140,7 @@ def eval_batches(
     """One pass over `source`, in order, in batches like those of `TrainIterator`.
 
     All batches have `batch_size` rows. Rows after the last example are padding: zeros, label 0,
-    `mask` False.
-    Processes that evaluate together (`shard`) get the same number of batches.
+    `mask` False. Processes that evaluate together (`shard`) get the same number of batches.
     """
     index, count = shard
     whole = batch_size * count

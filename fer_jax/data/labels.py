@@ -76,8 +76,8 @@ def read_labels(
     others = _not_photographs(found.others)
     if not (rows or found.problems or ignored):
         raise UserError(
-            f"{source} contains no photographs; photographs are expected in a folder as "
-            f"<subject>/<emotion>/<photograph>, or in a table such as {NAME}"
+            f"{source} contains no photographs; expected <subject>/<emotion>/<photograph>, or "
+            f"photographs that a table such as {NAME} lists"
             + "".join(f"; {warning}" for warning in others)
         )
     rows, merged = _merge_spellings(rows)
@@ -230,8 +230,8 @@ def _check_names(
 ) -> tuple[list[_Row], int, dict[tuple[str, str], int]]:
     """The valid rows with emotions as spelled in the config, and counts.
 
-    The counts are the number of ignored rows, and the number of rows by alias and emotion. Adds to
-    `found.problems` those with paths and subjects, and one problem per unknown emotion.
+    The counts are the number of ignored rows, and the number of rows by alias and emotion. Problems
+    with paths and subjects, and one problem per unknown emotion, are added to `found.problems`.
     """
     known = EmotionNames(emotions, ignore)
     rows, ignored = [], 0

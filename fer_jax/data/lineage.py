@@ -108,7 +108,7 @@ def workdir_of(path: Path) -> Workdir | None:
 
 
 def workdirs_below(folder: Path) -> list[Workdir]:
-    """All workdirs in `folder`, and in folders outside it to which links in it point, sorted.
+    """All workdirs at or below `folder`, and at or below outside folders that it links to, sorted.
 
     An interrupted removal may leave only the record of written files; the stage is "" then.
     """

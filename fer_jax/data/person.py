@@ -19,7 +19,7 @@ _PATHS = ("photo", "source", "video", "tested", "other")  # columns of tables th
 
 @dataclass(frozen=True)
 class Person:
-    """The names of a person, as `names.key` spells them."""
+    """A person, identified by the keys (`names.key`) of all their names."""
 
     keys: frozenset[str]
 

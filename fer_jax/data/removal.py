@@ -349,7 +349,7 @@ def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
 
 
 def _would_return(plan: Plan) -> Iterator[str]:
-    """Problems: photographs that are not deleted, which the next run would therefore read again."""
+    """Problems: remaining photographs of the person, which the next run would read again."""
     for found in plan.sources[len(plan.originals) :]:
         ledger = consent.read_ledger(found.root)
         rows = [row for row in ledger.people.values() if plan.person.is_named(row.subject)]
@@ -375,7 +375,7 @@ def _locked(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterat
 
 
 def _carry_out(plan: Plan) -> Removed:
-    """Deletes in reverse order of creation, so that an interrupted removal can be continued."""
+    """Carries out the plan, last workdirs first, so that an interrupted removal can continue."""
     done = Removed(kept=[str(one.folder) for one in plan.kept])
     for one, shown in plan.thinned:
         _delete(one.folder, shown, done)

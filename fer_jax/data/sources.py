@@ -64,7 +64,7 @@ class ArraySource:
         labels: int32 [N]; None: every label is -1.
         ids: N strings; None: "0", "1", ...
         classes: names of the labels, in order; empty if they have none.
-        task_labels: int32 [N] by `label_<task>`, for tasks with labels of their own.
+        task_labels: further labels, int32 [N], by name (`label_<task>`).
 
     Raises:
         ValueError: the numbers of images, labels and ids differ.

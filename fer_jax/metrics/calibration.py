@@ -66,7 +66,10 @@ def scores(
     truth: Int[np.ndarray, " N"],
     right: Bool[np.ndarray, " N"],
 ) -> dict[str, float]:
-    """Log loss in nats, Brier score (0 to 2, Brier 1950), and expected calibration error."""
+    """Log loss in nats, Brier score (0 to 2, Brier 1950), and expected calibration error.
+
+    `right` contains whether each answer is correct.
+    """
     labels = np.arange(probabilities.shape[1])
     clipped = np.clip(probabilities, _MIN_PROBABILITY, 1.0)
     clipped /= clipped.sum(axis=1, keepdims=True)
@@ -90,7 +93,7 @@ def reliability(
     """Mean confidence and accuracy in `bins` bins of equal width; empty bins are left out.
 
     Columns: `low`, `high` (the bin is low < confidence <= high, and the first one includes 0),
-    `count`, `confidence` and `accuracy` (means).
+    `count`, `confidence` and `accuracy` (means). `right` contains whether each answer is correct.
     """
     edges = np.linspace(0.0, 1.0, bins + 1)
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)

@@ -154,9 +154,9 @@ def permutation_over_people(
     """Two-sided paired permutation test of the difference in accuracy, with people as units.
 
     Under the null hypothesis, the answers of the two runs about a person are exchangeable (Fisher
-    1935, section 21). Unlike McNemar's test, this does not assume that
-    photographs of the same person are independent. All 2**P exchanges are evaluated for up to 15
-    people, and 20,000 random ones for more.
+    1935, section 21). Unlike McNemar's test, this does not assume that photographs of the same
+    person are independent. All 2**P exchanges are evaluated for up to 15 people, and 20,000 random
+    ones for more.
 
     Args:
         first: one confusion matrix per person.

@@ -77,7 +77,7 @@ def require_image_size(config: schemas.Crossval, given: ModelRecord) -> None:
     """Raises UserError unless `config.image_size` is that of the model at `config.init`."""
     if config.image_size != given.image_size:
         raise UserError(
-            f"crossval: --config.image_size={config.image_size} is not that of the model in "
+            f"crossval: --config.image_size={config.image_size} is not that of the model "
             f"{config.init}; set --config.image_size={given.image_size}"
         )
 

@@ -7,8 +7,8 @@ The candidates, in the order of preference:
 
     tuned_probe   if `config.init` is an emotion model that knows at least one of the labels, or a
                   model continued from the starter; otherwise fine_tune
-    probe         on features of the frozen backbone and gradients; without `config.init` on
-                  gradients alone
+    probe         on features of the frozen backbone and on gradient histograms; without
+                  `config.init` on gradient histograms alone
     as_is         if `config.init` is an emotion model that knows all labels; with the test crops
                   of its record
 

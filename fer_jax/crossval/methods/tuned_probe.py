@@ -1,4 +1,4 @@
-"""Fine-tuning, then a logistic regression on features of the fine-tuned backbone and on gradients.
+"""Fine-tuning, then a logistic regression on backbone features and gradient histograms.
 
 The network is fine-tuned for all training steps. Unless the initial weights of its backbone were
 random, the fine-tuned ones are then averaged with them, which keeps more of the accuracy on other
