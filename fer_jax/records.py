@@ -192,12 +192,26 @@ class CrossvalProtocol(Section):
     Runs of older versions lack some of the fields; unknown fields are ignored.
 
     Attributes:
+        people_disjoint: whether no person is in both train and test of a fold.
+        frozen: whether the backbone kept its initial weights.
+        features: the inputs of the head that the report names.
+        steps: the maximum number of training steps of a fold; None if no network was trained.
+        init: "pretrained" or "random weights".
+        pretraining: a description of the pretraining data; "" if there is none.
+        pretraining_saw_test_people: whether test people are in the pretraining data; None if that
+            is not known.
+        pretraining_known: whether all pretraining data could be found and searched for leaks.
+        shots: the maximum number of training photographs of each emotion; 0 for all.
+        balance: whether photographs of rarer emotions were repeated in training.
         test_crops_by_choice: for `method = "auto"`, the number of test crops of each method that it
             can select, which may differ from `test_crops`.
         reference: the kind of reference of a person-relative run, which uses other photographs of
             the test person (`training.person_relative`); "" for other runs.
         reference_photographs: number of neutral photographs that were used as references.
         without_reference: number of people without a neutral photograph, who were left out.
+        chosen_by: what was selected in the folds, and on which data; "" if nothing was.
+        photographs: the workdir of the tested photographs.
+        leaks: the number of suspected leaks of each kind, without intended ones.
     """
 
     model_config = pydantic.ConfigDict(extra="ignore")

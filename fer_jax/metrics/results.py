@@ -103,7 +103,7 @@ def compare(first: Predictions, second: Predictions, *, samples: int, seed: int)
 
 
 def stamps(predictions: Predictions) -> list[dict[str, Any]]:
-    """The reasons why a run may not measure the accuracy on unseen people.
+    """The reasons to doubt that a run measures the accuracy on unseen people.
 
     Each has a `kind`, the `values` that its texts contain, and `title` and `text` in English.
     """

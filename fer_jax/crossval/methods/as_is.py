@@ -24,7 +24,7 @@ from fer_jax.training import model_directory, trained_model
 
 
 class AsItIs:
-    """See the docstring of this module."""
+    """The method `as_is`, which the docstring of this module describes."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         given = model_directory.read_record(config.init)

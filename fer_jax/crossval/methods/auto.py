@@ -86,7 +86,7 @@ class Choice(Section):
 
 
 class Auto:
-    """See the docstring of this module."""
+    """The method `auto`, which the docstring of this module describes."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self._classes = len(labels)

@@ -32,7 +32,7 @@ _CHOICE = "inner/choice.json"  # in a fold's folder: the result of each number o
 
 
 class FineTune:
-    """See the docstring of this module."""
+    """The method `fine_tune`, which the docstring of this module describes."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self.config, self.labels = config, labels

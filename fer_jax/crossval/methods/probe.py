@@ -24,7 +24,7 @@ from fer_jax.training.person_relative import NEUTRAL, class_balanced_mean, least
 
 
 class LinearProbe:
-    """See the docstring of this module."""
+    """The method `probe`, which the docstring of this module describes."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self._classes = len(labels)

@@ -25,7 +25,7 @@ TUNED = 0.5  # share of the fine-tuned weights in the average
 
 
 class TunedProbe:
-    """See the docstring of this module."""
+    """The method `tuned_probe`, which the docstring of this module describes."""
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         self._classes = len(labels)
