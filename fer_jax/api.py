@@ -160,7 +160,7 @@ def config(name: str | os.PathLike[str], **fields: Any) -> ConfigDict:
     """
     if not isinstance(name, str | os.PathLike):
         raise UserError(
-            f"a config cannot be of the type {type(name).__name__}: pass its name or its path"
+            f"a config cannot be of the type {type(name).__name__}; pass its name or its path"
         )
     place = os.fspath(name)
     if not config_files.is_saved(place) and not place.partition(":")[0].endswith(".py"):
@@ -224,7 +224,7 @@ def run(
             "serve runs until Ctrl-C, so it cannot be called; use the command fer-jax serve"
         )
     if not isinstance(workdir, str | os.PathLike):
-        raise UserError(f"a workdir cannot be of the type {type(workdir).__name__}: pass its path")
+        raise UserError(f"a workdir cannot be of the type {type(workdir).__name__}; pass its path")
     backend.keep_compiled()
     module = find_stage(name)
     with console.only_warnings():

@@ -71,7 +71,7 @@ class Backbone:
         """
         if self.faces is None:
             raise UserError(
-                f"the model in {self._where} has no record of how its faces were found and "
+                f"the model {self._where} has no record of how its faces were found and "
                 "cropped; crop them yourself, and call `features`"
             )
         found = find_faces(pictures, self.faces)

@@ -202,7 +202,7 @@ def sources_of(given: Pictures, *, every_s: float) -> Found:
         return find_sources(given, every_s=every_s)
     if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
         raise UserError(
-            f"a source cannot be of the type {type(given).__name__}: pass a path, a picture as an "
+            f"a source cannot be of the type {type(given).__name__}; pass a path, a picture as an "
             "array, or a list of these"
         )
     found = Found([], [])

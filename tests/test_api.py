@@ -145,16 +145,16 @@ def test_the_error_for_an_argument_out_of_range_is_one_line(wrong, message):
 
 
 WRONG_TYPES = {
-    "read(5)": "a source cannot be of the type int: pass a path, a picture as an array, or",
+    "read(5)": "a source cannot be of the type int; pass a path, a picture as an array, or",
     "detect(None)": "a source cannot be of the type NoneType",
     "read({'a.jpg': 1})": "a source cannot be of the type dict",
     "read(picture, every_s='0.5')": "every_s='0.5' must be a finite number",
     "read(picture, batch=2.0)": "batch=2.0 must be a whole number",
     "read(picture, min_confidence='high')": "min_confidence='high' must be",
-    "read(picture, model=7)": "a model cannot be of the type int: give 'starter', or the path of",
+    "read(picture, model=7)": "a model cannot be of the type int; pass 'starter', or the path of",
     "load_backbone(7)": "a model cannot be of the type int",
-    "config(5)": "a config cannot be of the type int: pass its name or its path",
-    "run('predict', None)": "a workdir cannot be of the type NoneType: pass its path",
+    "config(5)": "a config cannot be of the type int; pass its name or its path",
+    "run('predict', None)": "a workdir cannot be of the type NoneType; pass its path",
     "Recogniser.load()('a.jpg')": "pictures cannot be of the type str; pass a list of pictures",
     "Recogniser.load()(['a.jpg'])": "picture 0 is of the type str; pass a list of pictures",
     "Recogniser.load()(picture)": "one picture was passed without a list; pass a list",

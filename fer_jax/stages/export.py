@@ -106,7 +106,7 @@ def _read(place: str) -> tuple[Model, card.Description]:
     recogniser = Recogniser(loaded, place)
     if recogniser.reference:
         raise UserError(
-            f"export: the model in {place} is person-relative, so its answer about a face depends "
+            f"export: the model {place} is person-relative, so its answer about a face depends "
             "on the person's other faces, but an exported file answers for each face alone; export "
             "a model that was trained without --config.reference"
         )
@@ -116,4 +116,4 @@ def _read(place: str) -> tuple[Model, card.Description]:
     description = card.describe(
         record, name=Path(place).name, sha256=file_digest(weights, "sha256"), version=__version__
     )
-    return Model(record, loaded.weights, f"the model in {place}"), description
+    return Model(record, loaded.weights, f"the model {place}"), description

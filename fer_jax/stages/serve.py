@@ -38,7 +38,7 @@ def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict
     recogniser = Recogniser.load(checked.model, max_side=checked.max_side)
     if recogniser.reference:
         raise UserError(
-            f"serve: the model in {checked.model} is person-relative, so it compares the faces of "
+            f"serve: the model {checked.model} is person-relative, so it compares the faces of "
             "a person with each other, but the page classifies each face alone; set another "
             "--config.model"
         )

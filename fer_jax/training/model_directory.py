@@ -175,7 +175,7 @@ def find(path: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise UserError(
-            f"a model cannot be of the type {type(path).__name__}: give {starter.NAME!r}, or the "
+            f"a model cannot be of the type {type(path).__name__}; pass {starter.NAME!r}, or the "
             "path of a model directory or training workdir"
         )
     if os.fspath(path) == starter.NAME:
