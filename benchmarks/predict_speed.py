@@ -100,7 +100,10 @@ def main() -> None:
     parser.add_argument("videos", type=Path, nargs="*")
     parser.add_argument("--fer", help="Python of an environment with fer")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="number of rounds after the first one"
+        "--rounds",
+        type=int,
+        default=5,
+        help="number of rounds after the first one, which includes compilation",
     )
     parser.add_argument(
         "--min-face", type=int, help="smallest face for fer, in pixels; by default that of fer"

@@ -59,7 +59,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Longest side in pixels to which pictures are reduced for detection. 0: the value with which
     # the model was measured. Larger values find smaller faces, with unmeasured accuracy.
     config.max_side = 0
-    config.batch = 8  # frames that are analysed together
+    config.batch = 8  # maximum number of frames that are analysed together
     config.annotate = True  # False: write only the tables, no pictures and videos
     config.language = "en"  # language of pictures and timelines: "en" or "fa" (Persian)
     return config.lock()

@@ -28,7 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Longest side in pixels to which pictures are reduced for detection. 0: the value with which
     # the model was measured.
     config.max_side = 0
-    config.batch = 8  # frames that are analysed together
+    config.batch = 8  # maximum number of frames that are analysed together
     config.max_upload_mb = 200  # maximum size of a picture or video in megabytes (1e6 bytes)
     config.max_video_s = 600.0  # maximum length of a video in seconds
     return config.lock()

@@ -266,7 +266,7 @@ def comments_of_stage(name: str, stage: str) -> dict[str, str]:
     """The comments on the fields of a config, by the field's path.
 
     They are in the file of the config and in other files with the same fields: the configs of the
-    same stage and, for the fields that all stages which train have in common, all configs.
+    same stage and, for the fields shared by all stages that train, all configs.
     """
     found: dict[str, str] = {}
     files = sorted((ROOT / "configs").glob("*.py"), key=lambda file: file.stem != "emotion")
@@ -280,7 +280,7 @@ def comments_of_stage(name: str, stage: str) -> dict[str, str]:
 
 
 def common_fields(stage: str) -> set[str]:
-    """The names of the fields that all stages which train have; empty if `stage` does not train."""
+    """The names of the fields shared by all stages that train; empty if `stage` does not train."""
     return set(Training.model_fields) if issubclass(STAGES[stage], Training) else set()
 
 

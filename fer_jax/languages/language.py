@@ -54,7 +54,10 @@ class Language:
         )
 
     def emotion(self, label: str) -> str:
-        """The name of an emotion; in English, and if it is unknown, the label itself."""
+        """The name of an emotion in this language.
+
+        In English, and for unknown emotions, it is the label itself.
+        """
         known = emotions.table().get(label)
         return known.names[self.code] if known and self.code != "en" else label
 

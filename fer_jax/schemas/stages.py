@@ -493,7 +493,7 @@ class Predict(Stage):
 
 
 class Export(Stage):
-    """Config of `export`, which writes a model for other programs; fer_jax/stages/export.py."""
+    """Config of `export`, which writes a model for other programs; see stages/export.py."""
 
     stage: Literal["export"]
     model: Text

@@ -1,4 +1,4 @@
-"""Fields that the stages which train have in common, such as tasks, backbone and optimizer."""
+"""Fields of the stages that train networks, such as tasks, backbone and optimizer."""
 
 from __future__ import annotations
 

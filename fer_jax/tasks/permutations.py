@@ -30,8 +30,8 @@ def distant_permutations(items: int, count: int) -> UInt8[np.ndarray, "count ite
     """
     if not 2 <= count <= math.factorial(items):
         raise UserError(
-            f"a puzzle of {items} tiles has {math.factorial(items)} permutations, "
-            f"so permutations={count} is not possible; use 2 to {math.factorial(items)}"
+            f"permutations={count} is not possible for a puzzle of {items} tiles; use 2 to "
+            f"{math.factorial(items)}, the number of all its permutations"
         )
     rng = np.random.default_rng(items)
     candidates = _candidates(items, rng)

@@ -93,7 +93,7 @@ def _product(equation: Any) -> int:
 
 
 def _jaxprs(value: Any) -> list[Any]:
-    """The programs in a parameter of an equation, e.g. of jit, scan, cond or custom derivatives."""
+    """The jaxprs in a parameter of an equation, e.g. of jit, scan, cond or custom derivatives."""
     if isinstance(value, (tuple, list)):
         return [j for v in value for j in _jaxprs(v)]
     if hasattr(value, "jaxpr"):

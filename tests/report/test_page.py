@@ -221,7 +221,7 @@ def test_an_unfinished_stage_is_a_user_error(tmp_path):
             0.09,
             "a is ahead of b by 5.0 points of accuracy, but the difference is not significant",
         ),
-        (0.0, -0.02, 0.02, "equally accurate"),
+        (0.0, -0.02, 0.02, "have the same accuracy"),
     ],
 )
 def test_the_verdict_follows_from_the_interval(value, low, high, words):
