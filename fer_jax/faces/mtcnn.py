@@ -120,9 +120,8 @@ class Detector(settings.Detector):
 
     def _on_host(self, images: Sequence[Image], least: float) -> list[Faces]:
         """Runs compiled networks, and sorts boxes with NumPy between them."""
-        with ThreadPoolExecutor(_THREADS) as threads:
-            proposed = threads.map(self._propose, images, itertools.count())
-            columns = zip(*proposed, strict=True)
+        proposed = _threads(os.getpid()).map(self._propose, images, itertools.count())
+        columns = zip(*proposed, strict=True)
         squares = _Candidates(*(np.concatenate(column) for column in columns))
         pixels = patches.join_images(images)
         scores, offsets = _apply("rnet", networks.refinement_network, 24, pixels, squares)
@@ -261,6 +260,15 @@ def _final_faces(
     inside = np.clip(final.boxes, 0, sizes[final.image] - 1).astype(np.float32)
     every = Faces(inside, final.scores, landmarks)
     return [every.take(final.image == number) for number in range(len(images))]
+
+
+@functools.cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """The threads that search images in this process, whose id is `process`.
+
+    Each new thread may get memory of its own from the C library, which is kept when it ends.
+    """
+    return ThreadPoolExecutor(_THREADS, "search")
 
 
 @functools.cache
