@@ -12,9 +12,8 @@ skipped.csv (videos that could not be read, or not completely, with the reason),
 after videos were added, it extracts only the new ones.
 
 `limits` says which crops are kept; the defaults keep all. Removed crops stay in the manifest, with
-the status "removed" and a reason. `workers` is the number of processes that extract one video
-each; with 0, this process extracts two videos at a time, which also uses all cores. `runner` uses a
-runner of Apache Beam (docs/faces.md).
+the status "removed" and a reason. `workers` is the number of videos that are extracted at once,
+each in its own process; `runner` uses a runner of Apache Beam (docs/faces.md).
 
 Cost: detection dominates. On 2 busy CPU cores, 44 frames of 320x240 per second, or 6.4 frames of
 clips that are up to 1280 pixels wide; about 40 ms of processor time per frame of 640x360.
@@ -61,7 +60,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
 
     config.batch = 8  # frames that are searched together
-    config.workers = 0  # processes that read one video each; 0: this process reads two at a time
+    config.workers = 0  # processes that read one video each; 0: this process (uses all cores too)
     config.runner = ""  # a runner of Apache Beam, such as "DirectRunner"; "": without Beam
     config.runner_options = ""  # further options of the Beam runner, as one string
     config.seed = 0  # seed of the random positions of background crops

@@ -31,7 +31,6 @@ from fer_jax.workers import WorkerPool
 
 Progress = Callable[[int], None]
 
-_VIDEOS_AT_ONCE = 2  # in one process
 _WATCH_S = 2.0  # seconds, at least, between two checks of what workers have finished
 
 # Beam knows its other runners by their short names.
@@ -57,32 +56,7 @@ def run(jobs: Sequence[Job], config: Extract, progress: Progress) -> Iterator[St
         return _on_beam(jobs, _beam_options(config), progress)
     if config.workers:
         return _in_processes(jobs, config.workers, progress)
-    return _in_threads(jobs, progress)
-
-
-def _in_threads(jobs: Sequence[Job], progress: Progress) -> Iterator[Stats]:
-    """Extracts two videos at a time, since no frame is searched while a video is opened or ends."""
-    stopped, counting = threading.Event(), threading.Lock()
-
-    def count(frames: int) -> None:
-        if stopped.is_set():
-            raise _StoppedError
-        with counting:
-            progress(frames)
-
-    with ThreadPoolExecutor(_VIDEOS_AT_ONCE, "extract") as threads:
-        running = [threads.submit(shards.extract, job, count) for job in jobs]
-        try:
-            for future in as_completed(running):
-                yield future.result()
-        finally:
-            stopped.set()
-            for future in running:
-                future.cancel()
-
-
-class _StoppedError(BaseException):
-    """The stage was interrupted or failed, so a video is left unfinished; not an error of it."""
+    return (shards.extract(job, progress) for job in jobs)
 
 
 def _in_processes(jobs: Sequence[Job], workers: int, progress: Progress) -> Iterator[Stats]:

@@ -1,8 +1,6 @@
 """The choice of a runner for extraction. tests/beam runs extraction on Apache Beam."""
 
 import shutil
-import threading
-import time
 
 import pytest
 
@@ -30,34 +28,6 @@ def test_without_beam_the_message_says_what_to_install(videos, tmp_path, monkeyp
 def test_one_or_the_other(videos, tmp_path):
     with pytest.raises(UserError, match="excludes workers; set only one of them"):
         extract.run(config_for(videos, runner="DirectRunner", workers=2), tmp_path / "work")
-
-
-def test_two_videos_are_extracted_at_a_time_and_an_interruption_stops_both(videos, monkeypatch):
-    both_started = threading.Barrier(2, timeout=20)
-    stopped = []
-
-    def extract(job, progress):
-        if job in "ab":
-            both_started.wait()
-        if job == "a":
-            return "counts of a"
-        try:
-            while True:
-                progress(1)
-                time.sleep(0.001)
-        except BaseException as error:
-            stopped.append((job, type(error)))
-            raise
-
-    monkeypatch.setattr(shards, "extract", extract)
-    frames = []
-    counts = runners.run(["a", "b", "c", "d"], validated(config_for(videos)), frames.append)
-    assert next(counts) == "counts of a"
-    while len(frames) < 10:
-        time.sleep(0.001)
-    counts.close()
-    assert dict(stopped).keys() <= {"b", "c"} and "b" in dict(stopped)
-    assert {error for _, error in stopped} == {runners._StoppedError}
 
 
 def test_a_worker_that_takes_over_does_not_do_it_again(videos, tmp_path, monkeypatch):
