@@ -18,7 +18,7 @@ _SURROUNDINGS = 0.25  # margin around the face, in sides of the aligned face
 def describe(
     image: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "5 2"]
 ) -> Float[np.ndarray, " 1120"]:
-    """Histograms of oriented gradients of the aligned face and its mirror image, averaged.
+    """The mean of the gradient histograms of the aligned face and of its mirror image.
 
     The method is that of Dalal and Triggs 2005, "Histograms of oriented gradients for human
     detection", with cells of 8 pixels and blocks of 2 x 2 cells, over the forehead, the eyes and
@@ -41,7 +41,7 @@ def describe(
     across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=1)
     down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=1)
     strength, angle = cv2.cartToPolar(across, down)
-    # Each gradient counts in the two nearest of the orientations.
+    # Each gradient counts in the two nearest orientations.
     place = angle * (_BINS / np.pi)
     lower = np.floor(place)
     upper_share = place - lower
@@ -66,9 +66,9 @@ def difference(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> 
 def _surroundings(
     image: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "5 2"]
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, "5 2"]]:
-    """The part of the image that `align` needs, and the landmarks in it.
+    """The part of the image that `align` needs, and the landmarks relative to it.
 
-    `align` may shrink the whole image that it is given, which takes milliseconds for a large one.
+    This saves time, since `align` may shrink the whole image that it is given.
     """
     corners = crop_outline(landmarks, _SURROUNDINGS)
     limits = np.array(image.shape[1::-1])
@@ -78,7 +78,7 @@ def _surroundings(
 
 
 def _blocks(cells: Float[np.ndarray, "c c b"]) -> Float[np.ndarray, " n"]:
-    """The upper blocks of 2 x 2 cells, each normalised to length 1, clipped, normalised again."""
+    """The upper blocks of 2 x 2 cells, each normalised to length 1, clipped and renormalised."""
     blocks = np.concatenate(
         [cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]], axis=-1
     )[:_ROWS]

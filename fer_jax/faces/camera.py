@@ -20,7 +20,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces.video import Frame
 
 _TITLE = "fer_jax (q ends)"
-_MISSES = 30  # attempts in a row without a picture, after which a camera has failed
+_MISSES = 30  # attempts in a row without a picture, after which a camera counts as failed
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ class Camera:
     def frames(self) -> Iterator[Frame]:
         """Yields frames until `end` is called or the camera fails, as when it is unplugged.
 
-        The time of the first frame is 0. The camera has failed after 30 attempts in a row without a
-        picture.
+        The time of the first frame is 0. The camera counts as failed after 30 attempts in a row
+        without a picture.
 
         Raises:
             UserError: there is no such camera, another program uses it, or it delivers no picture.
@@ -97,7 +97,7 @@ class Camera:
 class Window:
     """A window that shows pictures during a block `with Window(camera) as window:`.
 
-    The keys q and Escape, Ctrl-C and closing the window end the frames of the camera. A second
+    Pressing q, Escape or Ctrl-C, or closing the window, ends the frames of the camera. A second
     Ctrl-C interrupts the program as usual.
 
     Raises:

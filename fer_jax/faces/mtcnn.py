@@ -3,9 +3,10 @@
     faces = Detector(min_face=40).detect([image, another])  # uint8 [H, W, 3] RGB, of any sizes
     faces[0].boxes, faces[0].scores, faces[0].landmarks
 
-With `min_face` below 40, the results agree with the package `mtcnn`, except for two of its bugs:
-here, a larger `min_face` does not lose larger faces, and images of several sizes in one call do not
-shift boxes. From 40 pixels on, boxes differ slightly, since the image is halved first.
+With `min_face` below 40, the results agree with those of the package `mtcnn`, except where two of
+its bugs are fixed: it can miss all faces if its minimum size is large, and it can shift boxes if
+images of several sizes are passed in one call. From 40 pixels on, boxes differ slightly, since the
+image is halved first.
 """
 
 from __future__ import annotations

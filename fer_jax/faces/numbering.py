@@ -128,8 +128,9 @@ class Numbering:
             faces: the faces of the frame, in any order.
 
         Yields:
-            For each frame, one number per face, in the order of its faces; UNKNOWN for a face that
-            resembles nobody and was seen in only one or two frames, unless the shot ended there.
+            For each frame, one number per face, in the order of its faces. It is UNKNOWN for a face
+            that resembles nobody and was seen in only one or two frames, unless the shot ended
+            right after these.
         """
         if self._cuts.update(image):
             self._end_shot()

@@ -50,10 +50,10 @@ def yaw(landmarks: Float[np.ndarray, "5 2"]) -> float:
 def perceptual_hash(crop: UInt8[np.ndarray, "h w 3"]) -> int:
     """A 64-bit hash that hardly changes with lighting, noise and compression.
 
-    The bits say which of the 8 × 8 coefficients of lowest frequency, in the cosine transform of the
-    32 × 32 luma, are above their median, which is computed without the zero frequency (Zauner 2010,
-    "Implementation and benchmarking of perceptual image hash functions"). Compare hashes with
-    `hash_distance`.
+    The luma is reduced to 32 × 32 pixels and cosine-transformed. Each bit says whether one of the
+    8 × 8 coefficients of lowest frequency is above the median of all but the first, which is
+    proportional to the mean luma (Zauner 2010, "Implementation and benchmarking of perceptual image
+    hash functions"). Compare hashes with `hash_distance`.
     """
     small = cv2.resize(_luma(crop), (_HASH_INPUT, _HASH_INPUT), interpolation=cv2.INTER_AREA)
     low = cv2.dct(small.astype(np.float32))[:_HASH_SIDE, :_HASH_SIDE].ravel()

@@ -13,9 +13,9 @@ _THUMBNAIL = 64  # pixels; side length
 class CutFinder:
     """Finds the frames that begin a new shot; expects frames in order.
 
-    A cut is detected between two successive frames if their colours differ: half the sum of the
-    absolute differences of their 8×8×8 RGB histograms, a number from 0 to 1, is above `threshold`.
-    Colours usually change little within a shot, and much at a cut.
+    Colours usually change little within a shot, and much at a cut. A cut is detected between two
+    successive frames if half the sum of the absolute differences of their 8×8×8 RGB histograms, a
+    number from 0 to 1, is above `threshold`.
     """
 
     def __init__(self, threshold: float = 0.6) -> None:

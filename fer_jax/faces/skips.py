@@ -39,9 +39,9 @@ class Skips:
     def each(self, name: str, what: str = "") -> Iterator[None]:
         """Converts an exception in the block to a skip of the source `name`.
 
-        Exceptions with another cause, such as a full or read-only disk, an invalid output or an
-        interruption, are not converted. `what` says which part is missing if the block fails, and
-        comes before the reason; "" means that the whole source is skipped.
+        Exceptions that the source does not cause, such as those of a full or read-only disk, of an
+        invalid output or of an interruption, are not converted. `what` says which part is missing
+        if the block fails, and comes before the reason; "" means that the whole source is skipped.
         """
         try:
             yield

@@ -203,15 +203,15 @@ def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None
 
 
 def stated_length_s(path: str | os.PathLike[str]) -> float | None:
-    """The length in seconds according to the container; None if not stated, or not readable."""
+    """The length in seconds that the container states; None if it states none, or is unreadable."""
     stated = _stated(path)
     return (stated[0] or None) if stated else None
 
 
 def _stated(path: str | os.PathLike[str]) -> tuple[float, int] | None:
-    """The length in seconds and the number of frames according to the container, 0 if not stated.
+    """The length in seconds and the number of frames that the container states.
 
-    None if the file cannot be read.
+    Either is 0 if it is not stated; the result is None if the file cannot be read.
     """
     try:
         with _open(path) as container:

@@ -73,7 +73,7 @@ def regress(boxes: AnyBoxes, offsets: AnyBoxes) -> AnyBoxes:
 
 
 def to_square(boxes: AnyBoxes) -> AnyBoxes:
-    """Squares, each with the centre of a box and its longer side."""
+    """Squares with the centres of the boxes; the side of each is the longer side of its box."""
     size = boxes[..., 2:] - boxes[..., :2]
     longer = size.max(-1, keepdims=True)
     corner = boxes[..., :2] + size / 2 - longer / 2

@@ -153,7 +153,7 @@ def _block_over_blocks(
 
 
 def _pool_over_blocks(x: Float[Array, "n r c 2 2 f"]) -> Float[Array, "n r c f"]:
-    """3×3 max-pooling, stride 2, "SAME": over each block and the adjacent cells of the next."""
+    """3×3 max-pooling, stride 2, "SAME": over each block and the cells right of and below it."""
     next_row = jnp.pad(x[:, 1:, :, 0], _AFTER_ROWS, constant_values=_BELOW_ALL)
     x = jnp.maximum(x.max(3), next_row)
     next_column = jnp.pad(x[:, :, 1:, 0], _AFTER_COLUMNS, constant_values=_BELOW_ALL)
@@ -161,7 +161,7 @@ def _pool_over_blocks(x: Float[Array, "n r c 2 2 f"]) -> Float[Array, "n r c f"]
 
 
 def _over_blocks(kernel: Array) -> Array:
-    """A kernel [3, 3, c, d] as the equivalent one [2, 2, 4c, 4d] over blocks of 2×2 pixels."""
+    """The kernel [2, 2, 4c, 4d] over blocks of 2×2 pixels that is equivalent to [3, 3, c, d]."""
     shifted = [
         jnp.pad(kernel, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)
     ]

@@ -3,8 +3,8 @@
 Two implementations compute the same levels. On the host, OpenCV draws all levels of an image onto
 one plane, which P-Net sees in tiles of one size. For accelerators, each image is placed on a
 slightly larger canvas, and its levels are computed on the device, with the size of the image as
-data, not as a shape. So images of many sizes need one compiled program on the host, and on
-accelerators one for each size of canvas and of batch.
+data, not as a shape. So images of many sizes need a single compiled program on the host, and on
+accelerators one for each combination of canvas size and batch size.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def scales(height: int, width: int, min_face: int | float, factor: float) -> lis
 
     Each scale is `factor` times the previous one, and each level is at least as large as a cell.
     (In mtcnn 1.0.0 the number of levels does not depend on `min_face`, so that larger values lead
-    to levels that are too small; the error is suppressed, and all faces of the image are lost.)
+    to levels that are too small. It suppresses the resulting error, and finds no faces.)
     """
     found = []
     scale = CELL / min_face
@@ -135,9 +135,9 @@ def cells(canvas_height: int, canvas_width: int, min_face: int | float, factor: 
 
 @functools.lru_cache(maxsize=64)
 def mosaic(height: int, width: int, min_face: int | float, factor: float) -> Mosaic | None:
-    """The mosaic of an image, with the fewest tiles among several widths of the plane.
+    """The mosaic of an image; None if the image is too small for a level.
 
-    None if the image is too small for a level.
+    Several widths of the plane are tried, and the one that needs the fewest tiles is used.
     """
     factors = scales(height, width, min_face, factor)
     if not factors:
@@ -233,7 +233,7 @@ def _scaled(length: int, scale: float) -> int:
 
 
 def _area_taps(length: int, shrunk: int, canvas: int, scale: float) -> Taps:
-    """Taps from `length` to `shrunk` pixels, padded with zero weights to the level of the canvas.
+    """Taps from `length` to `shrunk` pixels, padded with zeros to the size of the canvas's level.
 
     The number of taps depends only on the canvas and the scale, since a level loses less than one
     pixel to rounding and the image is hardly smaller than its canvas.
