@@ -40,10 +40,9 @@ def fractal_noise(
     scales: Sequence[int] = (4, 8, 16, 32),
     exponent: float = 0.6,
 ) -> Float32[np.ndarray, "h w"]:
-    """Smooth noise with standard deviation 1: a sum over the cell sizes in `scales`, in pixels.
+    """Smooth noise with standard deviation 1: a weighted sum of noise with cells of several sizes.
 
-    Before the sum is divided by its standard deviation, the noise of each scale has the weight
-    `scale**exponent`.
+    `scales` are the sizes in pixels, and the weight of each is `scale**exponent`.
     """
     height, width = shape
     total = np.zeros(shape, np.float32)

@@ -49,7 +49,7 @@ def draw_lighting(rng: np.random.Generator) -> Lighting:
 
 
 def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
-    """Lights a sheet; returns linear RGB multiplied by the cover, and the cover, [h, w, 4]."""
+    """Lights a sheet; returns [h, w, 4]: linear RGB multiplied by the cover, and the cover."""
     resolution = sheet.grid.resolution
     light = np.asarray(lighting.direction, np.float32)
     light = light / np.linalg.norm(light)

@@ -109,7 +109,10 @@ def _perform(
 def _drift(
     rng: np.random.Generator, frames: int, sigma: float, smoothing: float
 ) -> Float32[np.ndarray, " frames"]:
-    """Random motion of standard deviation near `sigma`, smoothed over `smoothing` frames."""
+    """Random motion with a standard deviation of about `sigma`.
+
+    It is smoothed by a Gaussian with a standard deviation of `smoothing` frames.
+    """
     margin = int(4 * smoothing) + 1
     walk = rng.standard_normal((1, frames + 2 * margin), dtype=np.float32)
     walk = cv2.GaussianBlur(walk, (2 * margin + 1, 1), smoothing)[0]

@@ -106,7 +106,7 @@ def _composite(
     chin: float = 1.3,
     jaw_drop: float = 0.0,
 ) -> None:
-    """Composites a shaded sheet (RGB times cover, cover) over a picture in `view`, in place.
+    """Composites `layer`, a sheet lit by `shade`, over a picture in the pose `view`, in place.
 
     With `bulge` the sheet is rotated as a relief by yaw and pitch; without it, the sheet is shifted
     sideways by `shift` units instead. The part below the mouth is stretched downwards, so that

@@ -1,4 +1,4 @@
-"""Scenes without people, which pan over objects that a face detector may mistake for faces."""
+"""Panning shots of objects that a face detector may mistake for faces; no people are shown."""
 
 from __future__ import annotations
 
