@@ -46,8 +46,8 @@ class Backbone(Protocol):
 class BackboneSettings(Protocol):
     """A frozen record of the fields of `config.backbone` that are specific to the backbone.
 
-    Its class is the attribute `BACKBONE` of the module `config.backbone.name`, which is a file in
-    fer_jax/models/ or any module on the Python path.
+    `config.backbone.name` names a module: a file in fer_jax/models/, or any module on the Python
+    path. The class of the record is the attribute `BACKBONE` of this module.
     """
 
     @property

@@ -149,8 +149,8 @@ class InceptionResNetV2(nnx.Module):
 
     Attributes:
         features: length of the pooled feature vector (1536 at width 1).
-        depths: the paths of the layers whose outputs are probed: the last layer of each group from
-            mixed_5b to block8.
+        depths: the paths of the layers whose outputs are probed. They are the last layers of the
+            groups from mixed_5b to block8.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class Stem(nnx.Module):
         if min(x.shape[1:3]) < smallest:
             raise UserError(
                 f'images of {x.shape[1]}x{x.shape[2]} pixels are too small for stem "{self.kind}", '
-                f"which needs {smallest} or more; use larger images or a smaller stem"
+                f"which needs at least {smallest}x{smallest}; use larger images or a smaller stem"
             )
         if self.kind == "full":
             x = self.conv_2a(self.conv_1a(x, train=train), train=train)

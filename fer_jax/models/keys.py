@@ -14,8 +14,8 @@ from jaxtyping import Array, Key, PRNGKeyArray
 class _Counted(nnx.RngStream):
     """The keys of `nnx.RngStream`, with a count that is not an array.
 
-    Setting an array while a network is traced takes time that grows with the size of the trace:
-    for the published network, two of three seconds.
+    Setting an array while a network is traced takes time that grows with the size of the trace;
+    for the published network, it took two of the three seconds of tracing.
     """
 
     def __init__(self, key: Key[Array, "*n"], *, tag: str = "default") -> None:
@@ -37,7 +37,7 @@ class _Undrawn(nnx.RngStream):
 def keys(seed: int | PRNGKeyArray) -> nnx.Rngs:
     """An `nnx.Rngs` that returns the keys of `nnx.Rngs(seed)`, and is traced faster.
 
-    In and after `nnx.split_rngs`, the keys are different.
+    Within and after `nnx.split_rngs`, the keys differ from those of `nnx.Rngs(seed)`.
     """
     rngs: Any = nnx.Rngs(seed)
     rngs.default = _Counted(rngs.default.key[...])

@@ -97,7 +97,7 @@ class Network(nnx.Module):
 def _dtype(name: str | None) -> str | None:
     """The computation type; None: that of the input.
 
-    "auto" is bfloat16 on accelerators, and None on CPUs, which bfloat16 makes slower
+    "auto" is bfloat16 on accelerators, and None on CPUs, where bfloat16 is slower
     (docs/experiments.md).
     """
     if name != "auto":

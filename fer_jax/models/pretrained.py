@@ -199,7 +199,7 @@ def _timm_name(layer: str, length: int, last_block8: int) -> str:
 def _keras_layers(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
     """The table for names that Keras numbers in the order of construction.
 
-    The first number may be any.
+    The numbering may start at any number.
     """
     first = {kind: _first_number(kind, tensors) for kind in ("conv2d", "batch_normalization")}
     table: Table = {}

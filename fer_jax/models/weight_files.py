@@ -49,7 +49,7 @@ def read(path: Path) -> WeightFile:
 
     Raises:
         UserError: the format is not supported, the file cannot be read or contains several
-            networks, or a tensor outside the head is not of floats, or contains NaN or Inf.
+            networks, or a tensor outside the head has no float type, or contains NaN or Inf.
     """
     suffix = path.suffix.lower()
     if suffix in PICKLES:
@@ -75,8 +75,8 @@ def read(path: Path) -> WeightFile:
     wrong = [n for n, t in file.tensors.items() if t.dtype.kind != "f" or not np.isfinite(t).all()]
     if wrong:
         raise UserError(
-            f"{path} has tensors with NaN or Inf, or not of a float type ({len(wrong)}, such as "
-            f"{wrong[0]}); use an undamaged file with float weights"
+            f"{path} has tensors with NaN or Inf, or of a type that is not float ({len(wrong)}, "
+            f"such as {wrong[0]}); use an undamaged file with float weights"
         )
     return file
 
