@@ -85,9 +85,9 @@ def draw(
 def shown(task: Task, inputs: Any, targets: Any, outputs: Any, images: int) -> Shown:
     """Selects what is shown of a task's inputs, targets and outputs for `images` images.
 
-    A task with integer targets, and a row of logits for each, has answers. If it has a method
-    `undo`, its inputs are also shown with the task undone, once according to the answer and once to
-    the label. For other tasks only the inputs are shown.
+    A task with integer targets, and a row of logits for each, has answers. If it also has a method
+    `undo`, its inputs are shown again with the task undone, once according to the answer and once
+    according to the label. For a task without answers, only the inputs are shown.
     """
     inputs = np.asarray(inputs)
     if not _are_classes(targets, outputs):

@@ -116,9 +116,10 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
 
 
 def draw_people(people: Sequence[str], most: int, seed: int) -> set[str]:
-    """Random people with at most `most` photographs in total; the first two are always included.
+    """Randomly chosen people, with at most `most` photographs in total.
 
-    Further people whose photographs would exceed `most` are left out, and the next ones considered.
+    People are considered in random order. The first two are always included, even if they have more
+    photographs; a later person is left out if the photographs would exceed `most`.
 
     Args:
         people: the person in each photograph.
