@@ -205,7 +205,7 @@ def test_damaged_files_are_user_errors(name, tmp_path):
 
 
 def test_an_unknown_suffix_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match=r"not a weight file; use one of \.h5"):
+    with pytest.raises(UserError, match=r"not a weight file; use one that ends in \.h5"):
         read_backbone(tmp_path / "a.onnx", WANTED)
 
 
