@@ -24,6 +24,7 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 
 from fer_jax.data import manifest
+from fer_jax.errors import UserError
 from fer_jax.faces import quality, selection
 from fer_jax.faces.alignment import align
 from fer_jax.faces.mtcnn import Detector, Faces
@@ -127,6 +128,7 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
 
     Raises:
         OSError: the shard cannot be read or written.
+        UserError: the package `mtcnn` is missing, or the shard has files that no stage wrote.
     """
     try:
         return _extract(job, progress)
@@ -137,6 +139,8 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
         if (stats := finished(job)) is None:
             raise
         return stats
+    except UserError:  # not the fault of this video: such as a missing package
+        raise
     except Exception as error:
         detail = f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
         return Stats(video=job.video, source=_source(job.path), error="broken", detail=detail)

@@ -167,7 +167,8 @@ def _sampled(path: str | os.PathLike[str], every_s: float, counts: SampleCounts)
     counts.failed = grid.lost
     if counts.failed:
         cause = "its clock goes backwards" if grid.went_back else "damaged or truncated"
-        detail = f"{cause}; {counts.failed} samples are lost"
+        lost = "1 sample is" if counts.failed == 1 else f"{counts.failed} samples are"
+        detail = f"{cause}; {lost} lost"
         raise VideoError(path, "damaged", detail + fault)
 
 

@@ -102,7 +102,7 @@ class Model:
             classes = tuple(getattr(task, "classes", ()))
             if record.labels.get(name, ()) != classes:
                 raise UserError(
-                    f"{where}: the labels of {name} are {', '.join(record.labels.get(name, ()))}, "
+                    f"{where}: the labels of {name} are {', '.join(record.labels.get(name, ())) or 'none'}, "
                     f"but the outputs are {', '.join(classes) or 'not classes'}; copy the model "
                     "again, or train it again"
                 )

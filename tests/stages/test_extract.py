@@ -217,3 +217,13 @@ def test_hard_negatives_do_not_overlap_detections(videos, tmp_path):
     assert hard["kind"].eq("hard").all() and (hard["detector_score"] < 0.8).all()
     boxes = np.stack(read_manifest(tmp_path / "work/manifest.parquet")["box"])
     assert (intersection_over_union(boxes, boxes) > 0.3).all()
+
+
+def test_a_missing_package_ends_the_run_and_is_no_fault_of_the_videos(videos, tmp_path, monkeypatch):
+    def missing(self, images, **options):
+        raise UserError("the package mtcnn is missing; install it")
+
+    monkeypatch.setattr(Detector, "detect", missing)
+    with pytest.raises(UserError, match="mtcnn is missing"):
+        extract.run(config_for(videos), tmp_path / "work")
+    assert not list((tmp_path / "work" / "shards").glob("person-*"))
