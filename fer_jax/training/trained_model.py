@@ -100,9 +100,10 @@ class Model:
         wanted = flatten(self._empty)
         for name, task in self._tasks.items():
             classes = tuple(getattr(task, "classes", ()))
-            if record.labels.get(name, ()) != classes:
+            labels = record.labels.get(name, ())
+            if labels != classes:
                 raise UserError(
-                    f"{where}: the labels of {name} are {', '.join(record.labels.get(name, ())) or 'none'}, "
+                    f"{where}: the labels of {name} are {', '.join(labels) or 'none'}, "
                     f"but the outputs are {', '.join(classes) or 'not classes'}; copy the model "
                     "again, or train it again"
                 )

@@ -219,7 +219,7 @@ def test_hard_negatives_do_not_overlap_detections(videos, tmp_path):
     assert (intersection_over_union(boxes, boxes) > 0.3).all()
 
 
-def test_a_missing_package_ends_the_run_and_is_no_fault_of_the_videos(videos, tmp_path, monkeypatch):
+def test_a_missing_package_ends_the_run_and_skips_no_video(videos, tmp_path, monkeypatch):
     def missing(self, images, **options):
         raise UserError("the package mtcnn is missing; install it")
 
