@@ -1,8 +1,8 @@
-"""The argument of a config, after its name: the size of the network, and tasks.
+"""Parses the argument after a config's name: the size of the network, and tasks.
 
 The argument of `configs/pretrain.py:full,jigsaw` is "full,jigsaw". The sizes are "small", for two
-CPU cores; "base", the size of the starter (see configs/starter.py), twice as wide with more blocks
-(1.2 million parameters); and "full", the published network, for an accelerator.
+CPU cores; "base", the size of the starter (see configs/starter.py), twice as wide as "small" and
+with more blocks (1.2 million parameters); and "full", the published network, for an accelerator.
 """
 
 import importlib
@@ -20,7 +20,7 @@ def parse(
 ) -> tuple[str, tuple[str, ...]]:
     """The size and the tasks in `arg`: for "full,jigsaw", ("full", ("jigsaw",)).
 
-    Each is the default if `arg` names none. Of several sizes, the first one counts.
+    If `arg` names no size or no tasks, the defaults are used. Of several sizes, the first counts.
     """
     words = [word.strip() for word in (arg or "").split(",") if word.strip()]
     sizes = [word for word in words if word in SIZES]

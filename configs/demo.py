@@ -37,7 +37,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.order = ("render", *config.order, "predict")
 
     config.steps.evaluate.context = ("{workdir}/render", *config.steps.evaluate.context)
-    if "pretrained" in config.steps:  # the size of the starter
+    if "pretrained" in config.steps:  # size "base", which starts from the starter
         # `auto` takes four times as long, and usually selects this method.
         config.steps.emotion.method = config.steps.pretrained.method = "tuned_probe"
         config.steps.pretrained.update({"everyone": False, "explain": False})

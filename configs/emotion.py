@@ -84,20 +84,20 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     # The initial weights: a pretrained workdir or model directory, a weight file, "imagenet" or
     # "starter"; "": random weights. If the model has other emotions, the weights of the emotions in
-    # common are kept. {seed} is replaced by the seed, if each seed has its own pretraining.
+    # common are kept. {seed} is replaced by the seed, so that each can have its own pretraining.
     config.init = "starter" if starter else ""
     # For the report: a description of the pretraining data of `init`.
     config.pretraining = ""
     # Whether the pretraining data contain the test people, for the report: "yes", "no", "unknown".
     config.pretraining_saw_test_people = "unknown"
     config.balance = False  # True: all emotions are sampled equally often
-    # Number of crops of each test face over which answers are averaged, 1 or 5, each with its
-    # mirror image. The method "as_is" uses the number in the model's record.
+    # Number of crops of each test face, 1 or 5; the answer is averaged over the crops and their
+    # mirror images. The method "as_is" uses the number in the model's record.
     config.test_crops = 1
     # Magnifications of each face over which features are averaged; 1.0 is the unchanged face.
     config.test_zooms = (1.0, 1.1, 1.2) if starter else (1.0,)
-    # For the method "fine_tune": the number of steps and the temperature are selected on the share
-    # `share` of each fold's training people, by a training without them (0: nothing is selected).
+    # For the method "fine_tune": `share` is the share of each fold's training people who are held
+    # out to select the number of steps and the temperature (0: nothing is selected).
     # If the labels define validation people, they are used instead. `checkpoints` are the fractions
     # of all steps that are compared.
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})
@@ -117,7 +117,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.min_steps = 100 if starter else longer["min_steps"]  # minimum number of training steps
     config.batch_size = 32  # images per training step, over all devices
     config.optimizer = {
-        "learning_rate": 1e-3 if starter else longer["learning_rate"],  # its peak, after warm-up
+        "learning_rate": 1e-3 if starter else longer["learning_rate"],  # peak, after warm-up
         "warmup": 0.1,  # share of the steps in which the learning rate rises to its peak
         "weight_decay": 0.02,  # AdamW's weight decay of kernels
         "clip": 1.0,  # maximum global norm of the gradients; larger ones are scaled down

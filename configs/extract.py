@@ -3,11 +3,11 @@
     python launch.py --config=configs/extract.py --config.videos=VIDEOS --workdir=WORK/extract
 
 `videos` is a folder, searched with all its subfolders, or one file. Frames are sampled by their
-presentation times; MTCNN finds the faces (the weights of the package mtcnn 1.0.0, in JAX).
+presentation times; MTCNN finds the faces (in JAX, with the weights of the package mtcnn 1.0.0).
 
 Writes shards/<video>/ (crops as JPEG, and counts), manifest.parquet (one row per face),
 negatives.parquet (crops without a face: background, and candidates below the detector's threshold),
-skipped.csv (videos that could not be read, or not completely, with the reason), quality.png
+skipped.csv (videos that could not be read, or only in part, with the reason), quality.png
 (histograms) and kept.png (a sheet of up to 96 kept faces, with video and time). If it is run again
 after videos were added, it extracts only the new ones.
 
@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "min_face": 40,  # side in pixels of the smallest faces to search for
         "factor": 0.709,
         "thresholds": (0.6, 0.7, 0.8),
-        "max_faces": 0,  # maximum number of faces per frame, those with the highest scores; 0: all
+        "max_faces": 0,  # only so many faces of a frame are kept, the highest scores first; 0: all
     }
     # Side of a crop in pixels, and margin around the face as a fraction of the template's side. A
     # model works only on the kind of crops on which it was trained.
@@ -55,7 +55,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "min_brightness": 0.0,  # minimum mean luma, 0 to 255
         "max_brightness": 255.0,  # maximum mean luma, 0 to 255
         "max_yaw": 90.0,  # maximum rotation of the head to either side, in degrees
-        "min_hash_distance": 0,  # minimum number of bits, of 64, in which crops of a track differ
+        "min_hash_distance": 0,  # crops of a track differ in at least so many of 64 hash bits
         "per_track": 0,  # maximum number of crops per track, evenly spread over it; 0: all
     }
 

@@ -8,7 +8,7 @@ Classifies pictures of ImageNet with the size `full` and compares the top-1 accu
 .weights.h5, .keras) or timm (.safetensors) with its head of 1,000 classes: Keras's
 inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5, timm's inception_resnet_v2.tf_in1k.
 The file that --config.init=imagenet reads has no head ("notop"). To check that file, take the head
-from the other one: --config.weights=NOTOP.h5 --config.head=FILE.h5.
+from one of the files above: --config.weights=NOTOP.h5 --config.head=FILE.h5.
 
 `images` is a folder of validation pictures, at least 100: in folders named by synset
 (n01440764/x.JPEG), files whose names begin with a synset, or ILSVRC2012_val_00000001.JPEG and so

@@ -27,7 +27,7 @@ called `starter_and_videos`; if it is better, use WORK/pretrained/model.
 `pretrain`, and `scratch` shows what the pretraining adds. `configs/pipeline.py:full` does the same
 with the published Inception-ResNet-v2 at 299 pixels, for a GPU or TPU.
 
-The pretext tasks are named after the size: `configs/pipeline.py:full,rotation,jigsaw` trains on
+Names of pretext tasks follow that of the size: `configs/pipeline.py:full,rotation,jigsaw` trains on
 both together, configs/pipeline_in_turn.py on one after the other.
 
 Any field of a step is a flag: --config.steps.pretrain.epochs=30. If the pipeline is killed, the
@@ -63,7 +63,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.needs = ("videos", "photos")  # fields that must be set before the pipeline starts
     config.language = "en"  # language of messages, pictures and the report: "en" or "fa" (Persian)
 
-    # The stage replaces names in braces: its workdir, and the fields above.
+    # The stage replaces {workdir} by its workdir, and names of fields in braces by their values.
     config.steps = {
         "photographs": photographs.get_config(size).unlock(),
         "extract": extract.get_config(size).unlock(),

@@ -3,7 +3,8 @@ r"""The pipeline with one pretraining per task, each of which starts from the pr
     python launch.py --config=configs/pipeline_in_turn.py:rotation,jigsaw \
         --config.videos=VIDEOS --config.photos=PHOTOS --workdir=WORK
 
-The step `pretrain` trains on the last task; pretrain_1, pretrain_2, ... before it on the others.
+The step `pretrain` trains on the last task; the steps before it, pretrain_1, pretrain_2, ..., train
+on the others.
 Cost: one more pretraining per further task. Everything else is as in configs/pipeline.py.
 """
 

@@ -57,7 +57,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # (docs/people_in_video.md). 0: no smoothing.
     config.smoothing_s = 0.5
     # Longest side in pixels to which pictures are reduced for detection. 0: the value with which
-    # the model was measured. Larger values find smaller faces, with unmeasured accuracy.
+    # the model was measured. In large pictures, larger values find smaller faces, with unmeasured
+    # accuracy.
     config.max_side = 0
     config.batch = 8  # maximum number of frames that are analysed together
     config.annotate = True  # False: write only the tables, no pictures and videos

@@ -72,7 +72,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "photographs": "",  # a workdir of the stage `photographs`; "": no probes
         "neighbours": 20,  # number of nearest neighbours that vote
         "folds": 5,  # number of folds; at most the number of people
-        # Maximum number of photographs, unless two people have more. If there are more, the seed
+        # Maximum number of photographs; two people are always kept. If there are more, the seed
         # determines which people are left out, with all their photographs.
         "most": 2000,
     }

@@ -12,12 +12,12 @@ start from the starter.
 
 Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (from rotation's backbone,
 jigsaw for the same number of steps), auxiliary (rotation as an auxiliary task on the labelled
-faces) and simclr. The methods vicreg, relative_patch, imagenet (with `full`: --config.imagenet=FILE
-or imagenet) and dotted names of tasks are used only if they are named:
-`configs/study.py:full,scratch,simclr,imagenet`. Each method is compared with the first one. All
-methods with a pretraining see the pool equally often, except in_turn, which sees it twice as often;
-simclr sees two views of each face, in batches twice as large. Fine-tuning is the same for all
-methods, except for the auxiliary task of auxiliary.
+faces) and simclr. The methods vicreg, relative_patch, imagenet (only with `full`; its weights are
+--config.imagenet=FILE or --config.imagenet=imagenet) and dotted names of tasks are used only if
+they are named: `configs/study.py:full,scratch,simclr,imagenet`. Each method is compared with the
+first one. All methods with a pretraining see the pool equally often, except in_turn, which sees it
+twice as often; simclr sees two views of each face, in batches twice as large. Fine-tuning is
+the same for all methods, except that auxiliary adds its task.
 
 For other seeds, write a config of your own:
     from configs import study
@@ -44,7 +44,8 @@ from fer_jax.models import starter
 METHODS = ("scratch", "rotation", "jigsaw", "jointly", "in_turn", "auxiliary", "simclr")
 STARTER_METHODS = ("starter", "new_head", "rotation", "jigsaw", "jointly")
 SEEDS = (0, 1, 2)
-# The tasks of a pretraining, and the method whose backbone it starts from. Other names are tasks.
+# For each method: its tasks, and the method whose backbone it starts from ("": none). Each other
+# method is pretrained on the task of that name.
 PRETRAINED = {"jointly": ("rotation,jigsaw", ""), "in_turn": ("jigsaw", "rotation")}
 FROM_NOTHING, FROM_STARTER = ("scratch", "imagenet"), ("starter", "new_head")
 NOT_PRETRAINED = (*FROM_NOTHING, *FROM_STARTER, "auxiliary")
@@ -103,7 +104,7 @@ def pretrainings(
     # Kinds of leaks that are reported but do not stop the run (configs/audit.py), for data without
     # ids of people. The search precedes the pretraining, which takes hours.
     config.allow_leaks = ()
-    config.steps = ConfigDict(allow_dotted_keys=True)  # names of tasks
+    config.steps = ConfigDict(allow_dotted_keys=True)  # the names of tasks can have dots
     config.order = ()
 
     for name, protocol in labelled.items():
@@ -153,7 +154,7 @@ def add_measurements(
         if method == "imagenet":
             step.init = "{imagenet}"
         elif method == "new_head":
-            step.init = str(starter.folder() / "weights.safetensors")  # a file: only the backbone
+            step.init = str(starter.folder() / "weights.safetensors")  # a file: backbone only
         elif method not in NOT_PRETRAINED:
             step.init = f"{{workdir}}/{method}_seed{{seed}}"
             before = f"{starter.DATA}; then " if init else ""

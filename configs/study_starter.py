@@ -1,4 +1,4 @@
-r"""Measures the gain of pretraining that continues from the starter over the starter itself.
+r"""Measures what further pretraining of the starter gains, compared with the starter itself.
 
     python launch.py --config=configs/study_starter.py:kdef55,ikfdb15 --config.pool=STUDY/pool \
         --config.pool_variant=all --config.low_shot=STUDY/low_shot \

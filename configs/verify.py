@@ -15,8 +15,8 @@ same frames, candidates below MTCNN's threshold (hard negatives), and textures.
 and, if at least three remain, another fifth for the test on which `refine` measures the verifier;
 neither is used for training. Writes checkpoints/, metrics.jsonl, tensorboard/ and model/.
 
-Cost: small, on one CPU core, 2 to 3 minutes for up to 1,300 training crops (500 steps; training
-crops are three fifths of all crops, and textures), 5 minutes for 4,000; base, an estimated minute
+Cost: small, on one CPU core, 2 to 3 minutes for up to 1,300 training crops (500 steps; three
+fifths of all crops are for training, plus textures), 5 minutes for 4,000; base, an estimated minute
 on 2 idle cores for 400; full needs a GPU.
 Expect: validation accuracy of 96 to 99 %, including textures. Add pictures of other things than
 faces by `--config.nonfaces`: the verifier does not recognise kinds of non-faces on which it was not

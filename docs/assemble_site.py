@@ -213,7 +213,7 @@ def plugin(path: str) -> tuple[dict[str, Any], str]:
 
 
 def look_up(schema: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
-    """The JSON schema of a field, {} if there is none, and its description in its section."""
+    """The JSON schema of a field ({} if there is none), and its description in its section."""
     found, described = schema, ""
     for part in path.split("."):
         section = resolve(schema, found)
@@ -408,7 +408,7 @@ class Page(HTMLParser):
 
 
 def check(site: Path) -> Iterator[str]:
-    """Yields one line for each fault of the site in the folder `site`."""
+    """Yields one line for each fault in the site in `site`."""
     pages = {file: Page(file.read_text("utf-8")) for file in sorted(site.rglob("*.html"))}
     if len(pages) < len(API) + len(commands()):
         yield f"{site} has only {len(pages)} pages"

@@ -28,7 +28,7 @@ def compiler_options() -> dict[str, str | bool]:
     On CPU, JAX 0.10 and 0.11 compute unpadded convolutions with YNNPACK. For the gradients of
     kernels over large images it takes up to 15 times as long as Eigen. With these options, Eigen
     computes the convolutions, and YNNPACK only the matrix products. On other platforms there are
-    none.
+    no such options.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -38,7 +38,7 @@ def compiler_options() -> dict[str, str | bool]:
 def run_once_options() -> dict[str, str | bool]:
     """XLA's options for programs that run once, for which fast compilation matters most.
 
-    There are none except on CPU.
+    Empty except on CPU.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -58,8 +58,8 @@ def prepare(
         process: the number of this process, from 0.
 
     Raises:
-        UserError: an argument is missing or out of range, an environment variable for a number
-            contains something else, the other processes cannot be reached, or JAX cannot use the
+        UserError: an argument is missing or out of range, an environment variable that
+            must be a number is not, the other processes cannot be reached, or JAX cannot use the
             platform that JAX_PLATFORMS names.
     """
     keep_compiled()
@@ -144,7 +144,7 @@ def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator
 
 
 def _number(variable: str, given: int | None = None) -> int | None:
-    """`given`, otherwise the number in an environment variable; None if it is unset or empty."""
+    """`given`; if None, the number in an environment variable, or None if it is unset or empty."""
     text = os.environ.get(variable, "").strip()
     if given is not None or not text:
         return given

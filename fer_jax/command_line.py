@@ -283,8 +283,8 @@ def _in_python(argv: list[str]) -> list[str]:
 def _load_config(argv: list[str]) -> tuple[str, ConfigDict]:
     """The docstring of the config file that `argv` names, and its config without overrides.
 
-    Both are empty if `argv` has no --config. absl loads the file too, but would hide where a faulty
-    file or field is wrong.
+    Both are empty if `argv` has no --config. absl loads the file too, but its errors do not
+    say where a faulty file or field is wrong.
     """
     values = flags.FlagValues()
     name = flags.DEFINE_string("config", None, "", flag_values=values)

@@ -74,8 +74,8 @@ def printable(text: str) -> str:
     r"""`text` with control characters, bidirectional overrides and undecodable bytes escaped.
 
     A file name can contain such characters. Printed as they are, they could move the cursor,
-    forge a line or fail to encode. For example, a line break becomes \n, and a byte that is not
-    UTF-8 \xff. Tabs stay.
+    forge a line or fail to encode. For example, a line break becomes \n, and the byte 255,
+    which is not UTF-8, becomes \xff. Tabs stay.
     """
     return _UNSAFE.sub(_escaped, text)
 
@@ -205,10 +205,10 @@ class Progress:
 def signs_of_life(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], float]]:
     """Without a terminal, writes a mark in the block after each ten seconds without output.
 
-    A mark is that of the outermost open `Progress` or, if that says nothing new, the seconds since
-    the last message. Marks share lines of at most 76 characters, which the next message ends. So
-    hours of work produce few lines and no control characters. If the log level hides information,
-    no marks are written.
+    A mark is the progress of the outermost open `Progress` or, if that is unchanged, the seconds
+    since the last message. Marks share lines of at most 76 characters, which the next message ends.
+    So hours of work produce few lines and no control characters. If the log level hides
+    information, no marks are written.
 
     Args:
         clock: returns monotonic seconds.
@@ -242,7 +242,7 @@ def signs_of_life(clock: Callable[[], float] = time.monotonic) -> Iterator[Calla
 
 
 def configure(verbosity: int | None = None) -> None:
-    """Configures the logging of the whole process; called by the entry point after its flags.
+    """Configures the logging of the whole process; called by the entry point.
 
     Args:
         verbosity: absl's level: -2 for errors, -1 for warnings, 0 for information, 1 for debugging.
@@ -401,7 +401,7 @@ def _write(stream: Any, line: str) -> None:
 
 
 def _put(stream: Any, text: str) -> None:
-    """Writes `text`, above a bar if there is one; nothing if the stream is closed."""
+    """Writes `text`, above a bar if there is one; does nothing if the stream is closed."""
     if stream is None:
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"

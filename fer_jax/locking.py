@@ -28,7 +28,7 @@ _LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 def alone_in(folder: Path, who: str) -> Iterator[None]:
     """Creates the folder if needed and locks it during the block.
 
-    The lock prevents a second run from deleting the files in it. If the run has several processes,
+    The lock prevents a second run from deleting files there. If the run has several processes,
     only the first one creates and locks the folder. If the folder is new and still empty at the end
     of the block, it is removed. Error messages begin with `who`.
 

@@ -32,7 +32,7 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
             padded with zeros.
 
     Returns:
-        The pytree of `function`, with NumPy arrays float32 [n, ...].
+        A pytree like those that `function` returns, of NumPy arrays float32 [n, ...].
     """
     start, rows = 0, len(columns[0])
     results: list[Any] = []

@@ -57,8 +57,8 @@ class Smoother:
         """The smoothed probabilities of the faces of the next frame.
 
         Args:
-            time_s: the time of the frame in seconds. A person's average is reset if it is earlier
-                than that of the person's last face, as in joined recordings.
+            time_s: the time of the frame in seconds. If it is earlier than the time of a person's
+                last face, as in joined recordings, the person's average is reset.
             people: the number of each face's person. Faces without a number (0) are not smoothed.
             probabilities: rows that sum to 1.
         """

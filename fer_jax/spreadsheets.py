@@ -1,4 +1,4 @@
-"""Protects text in CSV files, which spreadsheet programs could run as a formula."""
+"""Protects text in CSV files from being run as a formula by spreadsheet programs."""
 
 from __future__ import annotations
 

@@ -61,8 +61,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             faces = faces[faces["status"] == "kept"]
         if faces.empty:
             raise UserError(
-                f"{root}/manifest.parquet contains no faces for {self.builder_config.name!r}; see "
-                f"the counts in the summary of the stage that wrote it"
+                f"{root}/manifest.parquet contains no faces for the config "
+                f"{self.builder_config.name!r}; see the counts in the summary of the stage that "
+                f"wrote it"
             )
         held = held_out(faces["video"].tolist(), faces["frame"].tolist(), _VALIDATION_SHARE)
         splits = {"train": faces[~held], "validation": faces[held]}

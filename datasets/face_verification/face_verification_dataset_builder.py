@@ -57,7 +57,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
     def input_digest(self, root: Path) -> str:
-        """A digest of the tables, and of the paths, sizes and times of the pictures in the folders.
+        """A digest of the tables, and of the pictures' paths, sizes and modification times.
 
         Raises:
             UserError: the tables of `extract` or the pictures are missing.

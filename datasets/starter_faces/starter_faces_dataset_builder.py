@@ -59,7 +59,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     )
 
     def input_digest(self, root: Path) -> str:
-        """A digest of the config, the labels, and the paths, sizes and times of the pictures.
+        """A digest of the config, the labels, and paths, sizes and modification times of pictures.
 
         Raises:
             UserError: labels.csv is missing or invalid, or a picture is missing.
@@ -111,8 +111,8 @@ def clean(folder: Path, emotions: Sequence[str] = EMOTIONS) -> tuple[pd.DataFram
 
     Pictures with other emotions than `emotions` are left out first, so they contradict nothing.
 
-    Of pictures with the same pixels, one is kept: one in test if there is any, else one in
-    validation, so that the splits have no pictures in common. If their labels differ, none is kept.
+    Of pictures with the same pixels, only one is kept, so that the splits have none in common: one
+    in test if possible, otherwise in validation. If their labels differ, none is kept.
 
     Returns:
         The table (path, emotion, split), and the number of dropped pictures by reason.
@@ -190,7 +190,7 @@ def _further(faces: pd.DataFrame, config: StarterFacesConfig) -> list[pd.DataFra
 
 
 def _aligned(faces: pd.DataFrame, workdir: Path) -> pd.DataFrame:
-    """The rows of aligned crops, for the pictures in `faces` with a high score of the detector."""
+    """The aligned crops of those pictures in `faces` that have a high score of the detector."""
     crops = read_photographs(workdir)
     confident = (crops["crop"] != "") & (crops["detector_score"] >= _MIN_SCORE)
     files = crops[confident].set_index("photo")["file"]

@@ -72,7 +72,7 @@ FewPeople: TypeAlias = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class Render(Stage):
-    """Config of `render`, which draws generated people; fer_jax/stages/render.py."""
+    """Config of `render`, which draws generated people; see stages/render.py."""
 
     stage: Literal["render"]
     clips: Clips
@@ -157,7 +157,7 @@ class Photographs(Stage):
 
 
 class Extract(Stage):
-    """Config of `extract`, which finds the faces in videos; fer_jax/stages/extract.py."""
+    """Config of `extract`, which finds the faces in videos; see stages/extract.py."""
 
     stage: Literal["extract"]
     videos: Text
@@ -250,7 +250,7 @@ class Refine(Stage):
 
 
 class Inner(Section):
-    """Selection of steps and temperature within a fold, on validation people.
+    """Selection of the number of steps and the temperature in a fold, on validation people.
 
     Attributes:
         share: share of the training people who are held out as validation people, unless the labels
@@ -304,7 +304,7 @@ class LabelledFaces(Stage):
 
 
 class Crossval(Training, LabelledFaces):
-    """Config of `crossval`, which trains and tests emotion models; fer_jax/stages/crossval.py."""
+    """Config of `crossval`, which trains and tests emotion models; see stages/crossval.py."""
 
     stage: Literal["crossval"]
     seeds: Seeds
@@ -368,7 +368,7 @@ class Crossval(Training, LabelledFaces):
 
 
 class Audit(LabelledFaces):
-    """Config of `audit`, which searches for leakage; fer_jax/stages/audit.py."""
+    """Config of `audit`, which searches for leakage; see stages/audit.py."""
 
     stage: Literal["audit"]
     run: Text = ""
@@ -395,7 +395,7 @@ class Audit(LabelledFaces):
 
 
 class Bootstrap(Section):
-    """Settings of the bootstrap over people; fer_jax/metrics/bootstrap.py.
+    """Settings of the bootstrap over people; see metrics/bootstrap.py.
 
     Attributes:
         samples: the number of bootstrap samples.
@@ -430,7 +430,7 @@ class Evaluate(Stage):
 
 
 class Study(Stage):
-    """Config of `study`, which compares methods in several settings; fer_jax/stages/study.py."""
+    """Config of `study`, which compares methods in several settings; see stages/study.py."""
 
     stage: Literal["study"]
     runs: Annotated[dict[Name, dict[Name, Text]], Field(min_length=1)]
@@ -510,7 +510,7 @@ class Export(Stage):
 
 
 class Serve(Stage):
-    """Config of `serve`, which serves a web page on this computer; fer_jax/stages/serve.py."""
+    """Config of `serve`, which serves a web page on this computer; see stages/serve.py."""
 
     writes: ClassVar[bool] = False
 
@@ -556,7 +556,7 @@ class ImagenetCheck(Stage):
 
 
 class Remove(Stage):
-    """Config of `remove`, which deletes the data of a person; fer_jax/stages/remove.py."""
+    """Config of `remove`, which deletes the data of a person; see stages/remove.py."""
 
     stage: Literal["remove"]
     remove: Text

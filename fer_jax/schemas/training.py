@@ -50,7 +50,7 @@ class Task(Section):
 
     weight: Positive = 1.0
 
-    _own: dict[str, Any] = PrivateAttr(default_factory=dict)  # set if its own fields were checked
+    _own: dict[str, Any] = PrivateAttr(default_factory=dict)  # the task's fields, if checked
 
     @model_serializer(mode="wrap")
     def _with_defaults(self, dump: Any, info: Any) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Backbone(Section):
     def own(self) -> Any:
         """The fields that the backbone defines, a `fer_jax.models.backbone.BackboneSettings`.
 
-        It is not set if these fields were not checked (see `with_parts`).
+        Raises `AttributeError` if these fields were not checked (see `with_parts`).
         """
         return self._own
 
@@ -323,8 +323,8 @@ class Probe(Section):
         photographs: a workdir of the stage photographs; "" for no probes.
         neighbours: number of nearest neighbours that vote.
         folds: number of folds of people; if there are fewer people, their number.
-        most: maximum number of photographs, unless two people have more. If there are more, whole
-            people are left out.
+        most: maximum number of photographs. If there are more, some people are left out with all
+            their photographs; two people are always kept.
     """
 
     photographs: Text
