@@ -205,10 +205,10 @@ class Progress:
 def signs_of_life(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], float]]:
     """Without a terminal, writes a mark in the block after each ten seconds without output.
 
-    A mark is the progress of the outermost open `Progress` or, if that is unchanged, the seconds
-    since the last message. Marks share lines of at most 76 characters, which the next message ends.
-    So hours of work produce few lines and no control characters. If the log level hides
-    information, no marks are written.
+    A mark is the progress of the outermost open `Progress` or, if that says nothing new, the
+    seconds since the last message. Marks share lines of at most 76 characters, which the next
+    message ends. So hours of work produce few lines and no control characters. If the log level
+    hides information, no marks are written.
 
     Args:
         clock: returns monotonic seconds.
