@@ -19,7 +19,7 @@ import fnmatch
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -29,7 +29,7 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int, UInt8
 
-from fer_jax import console
+from fer_jax import console, workers
 from fer_jax.errors import UserError
 from fer_jax.faces import images
 from fer_jax.faces.alignment import LANDMARKS
@@ -454,7 +454,8 @@ class Reader:
     Args:
         recogniser: finds and classifies the faces, or only finds them.
         sources: photographs and videos.
-        batch: the maximum number of frames that are analysed together; fewer if they are large.
+        batch: the maximum number of frames that are analysed together; fewer if they are large. Use
+            1 for a live source, whose frames are then answered one by one.
         people: only for a person-relative model; "one" if all faces are of the same person, or
             "folder" if the first folder below the input folder names the person. The same name in
             two input folders is the same person.
@@ -671,22 +672,35 @@ def _analysed(
 def _started(
     batches: Iterable[list[_Shot]], analyse: _Analyse[T], ahead: int
 ) -> Iterator[tuple[list[_Shot], Future[list[T]]]]:
-    """The batches in order, each with its analysis, which runs in a thread.
+    """Yields the batches in order, each with its analysis, which runs in a thread.
 
-    Up to `ahead` more batches are analysed at the same time.
+    While the caller works on one batch, up to `ahead` others are analysed or wait for it, or fewer
+    if they are large.
     """
-    with ThreadPoolExecutor(max(ahead, 1), "analyse") as threads:
-        running: collections.deque[tuple[list[_Shot], Future[list[T]]]] = collections.deque()
-        try:
-            for batch in batches:
-                running.append((batch, threads.submit(analyse, batch)))
-                if len(running) > ahead:
-                    yield running.popleft()
-            while running:
+    threads = workers.threads("analyse", _BATCHES_AHEAD)
+    running: collections.deque[tuple[list[_Shot], Future[list[T]]]] = collections.deque()
+    try:
+        for number, batch in enumerate(batches):
+            future = threads.submit(analyse, batch)
+            running.append((batch, future))
+            if number == 0:
+                wait([future])  # it compiles what the others use
+            while len(running) > ahead or _pixels(running) >= _PIXELS_AT_ONCE:
                 yield running.popleft()
-        finally:
-            for _, future in running:
-                future.cancel()
+        while running:
+            yield running.popleft()
+    finally:
+        for _, future in running:
+            future.cancel()
+
+
+def _pixels(batches: Iterable[tuple[list[_Shot], object]]) -> int:
+    return sum(_size(frame) for batch, _ in batches for _, frame in batch)
+
+
+def _size(frame: Frame) -> int:
+    """The number of pixels."""
+    return frame.image.shape[0] * frame.image.shape[1]
 
 
 def _batches(shots: Iterable[_Shot], most: int) -> Iterator[list[_Shot]]:
@@ -695,7 +709,7 @@ def _batches(shots: Iterable[_Shot], most: int) -> Iterator[list[_Shot]]:
     pixels = 0
     for source, frame in shots:
         batch.append((source, frame))
-        pixels += frame.image.shape[0] * frame.image.shape[1]
+        pixels += _size(frame)
         if len(batch) == most or pixels >= _PIXELS_AT_ONCE:
             yield batch
             batch, pixels = [], 0

@@ -1,14 +1,15 @@
-"""Worker processes that end with the process that started them, even if that is killed."""
+"""Worker processes, which end with the process that started them, and pools of threads."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -51,6 +52,20 @@ class WorkerPool(ProcessPoolExecutor):
                 process.terminate()
                 process.join()
         super().__exit__(kind, error, traceback)
+
+
+def threads(name: str, count: int) -> ThreadPoolExecutor:
+    """A pool of `count` threads, which is kept until the process ends.
+
+    The C library may give each new thread memory of its own and keep it when the thread ends, so
+    that memory grows if every batch has new threads.
+    """
+    return _threads(os.getpid(), name, count)
+
+
+@functools.cache
+def _threads(process: int, name: str, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, name)  # a forked process has none of its parent's threads
 
 
 @contextlib.contextmanager

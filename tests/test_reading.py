@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
+import math
 import os
 import subprocess
 import sys
@@ -243,17 +245,35 @@ def test_reading_needs_no_flags_and_leaves_no_files(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_batches_are_analysed_at_the_same_time():
+def test_the_batches_after_the_first_are_analysed_at_the_same_time():
+    """The first one compiles the programs of the others."""
     both_started = threading.Barrier(2, timeout=20)
+    batches = itertools.count()
 
     class Together(Stub):
         def __call__(self, pictures):
-            both_started.wait()
+            if next(batches):
+                both_started.wait()
             return super().__call__(pictures)
 
-    pictures = [Picture(str(count), grey(count)) for count in (1, 3, 0, 2, 2, 1, 1, 4)]
+    pictures = [Picture(str(count), grey(count)) for count in (1, 3, 0, 2, 2, 1)]
     found = list(Reader(Together(), pictures, batch=2))
-    assert [len(one.analysis.faces) for one in found] == [1, 3, 0, 2, 2, 1, 1, 4]
+    assert [len(one.analysis.faces) for one in found] == [1, 3, 0, 2, 2, 1]
+
+
+def test_large_pictures_are_not_analysed_ahead():
+    """The pixels in memory are bounded: here, a batch is one picture."""
+    started = []
+
+    class Counting(Stub):
+        def __call__(self, pictures):
+            started.append(len(pictures))
+            return super().__call__(pictures)
+
+    side = math.isqrt(reading._PIXELS_AT_ONCE) + 1
+    pictures = [Picture(str(number), grey(1, side)) for number in range(3)]
+    frames = iter(Reader(Counting(), pictures, batch=8))
+    assert [len(started) for _ in frames] == [1, 2, 3]
 
 
 def test_batches_of_one_frame_are_answered_before_the_next_frame_is_read():

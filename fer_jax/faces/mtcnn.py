@@ -15,7 +15,6 @@ import functools
 import itertools
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from fer_jax import workers
 from fer_jax.faces.cascade import boxes as box_rules
 from fer_jax.faces.cascade import networks, on_device, patches, pyramid
 from fer_jax.faces.cascade.weights import load_weights
@@ -121,7 +121,8 @@ class Detector(settings.Detector):
 
     def _on_host(self, images: Sequence[Image], least: float) -> list[Faces]:
         """Runs compiled networks, and sorts boxes with NumPy between them."""
-        proposed = _threads(os.getpid()).map(self._propose, images, itertools.count())
+        threads = workers.threads("search", _THREADS)
+        proposed = threads.map(self._propose, images, itertools.count())
         columns = zip(*proposed, strict=True)
         squares = _Candidates(*(np.concatenate(column) for column in columns))
         pixels = patches.join_images(images)
@@ -261,15 +262,6 @@ def _final_faces(
     inside = np.clip(final.boxes, 0, sizes[final.image] - 1).astype(np.float32)
     every = Faces(inside, final.scores, landmarks)
     return [every.take(final.image == number) for number in range(len(images))]
-
-
-@functools.cache
-def _threads(process: int) -> ThreadPoolExecutor:
-    """The threads that search images in this process, whose id is `process`.
-
-    Each new thread may get memory of its own from the C library, which is kept when it ends.
-    """
-    return ThreadPoolExecutor(_THREADS, "search")
 
 
 @functools.cache

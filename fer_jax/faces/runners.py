@@ -167,7 +167,8 @@ class _Counts:
 def _engine_errors_explained(shards: Path) -> Iterator[None]:
     """Raises errors of the runner as `UserError`, except errors of files, such as a full disk.
 
-    Errors of videos do not end the pipeline: workers record them in the counts.
+    Errors of videos do not end the pipeline: workers record them in the counts. A `UserError` of a
+    worker, such as a missing package, is raised without what Beam adds to it.
     """
     try:
         yield
@@ -175,6 +176,8 @@ def _engine_errors_explained(shards: Path) -> Iterator[None]:
         refused = isinstance(error, ConnectionError)
         if isinstance(error, OSError) and error.errno and not refused:  # such as a full disk
             raise
+        if isinstance(error, UserError):
+            raise UserError(str(error).partition(" [while running")[0]) from error
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise _failed(reason, shards) from error
 

@@ -134,13 +134,11 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
         return _extract(job, progress)
     except _FinishedElsewhereError as other:
         return other.stats
-    except OSError:
+    except (OSError, UserError):  # not the fault of this video, such as a missing package
         # If another worker has finished this video, this shard cannot be renamed, or was deleted.
         if (stats := finished(job)) is None:
             raise
         return stats
-    except UserError:  # not the fault of this video: such as a missing package
-        raise
     except Exception as error:
         detail = f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
         return Stats(video=job.video, source=_source(job.path), error="broken", detail=detail)
