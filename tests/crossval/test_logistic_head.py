@@ -95,7 +95,7 @@ def test_a_given_split_must_have_valid_names():
     assert (fold.train.tolist(), fold.test.tolist()) == ([0, 1, 2, 3], [8, 9, 10, 11])
     assert fold.validation.tolist() == [4, 5, 6, 7]
     for splits, words in (
-        ([""] * 12, "column `split`"),
+        ([""] * 12, "needs a `split`"),
         (["train"] * 12, "'test'"),
         (["x"] * 12, "labels.csv contains x; use train"),
     ):

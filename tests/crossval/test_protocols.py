@@ -149,5 +149,5 @@ def test_a_fold_that_is_not_a_partition_is_an_error():
     whole, half = np.arange(4), np.arange(2)
     with pytest.raises(RuntimeError, match="exactly once"):
         require_partition([Fold(half, half + 2)], 4)
-    with pytest.raises(RuntimeError, match="trained on"):
+    with pytest.raises(RuntimeError, match="trains on photographs that it tests"):
         require_partition([Fold(whole, half), Fold(half, half + 2)], 4)

@@ -261,25 +261,25 @@ def fake_detector(face_of):
     return Fake
 
 
-def test_a_long_video_keeps_only_one_batch_of_frames_in_memory(tmp_path, model, monkeypatch):
+def test_a_long_video_keeps_only_a_few_batches_of_frames_in_memory(tmp_path, model, monkeypatch):
     ahead, given, looked_at = [], [0], [0]
 
     def frames(path, every_s):
         for index in range(50):
             given[0] += 1
-            yield Frame(index, index / 10, np.full((64, 64, 3), 90, np.uint8))
+            yield Frame(index, index / 10, np.full((64, 64, 3), index, np.uint8))
 
     def face_of(image):
         ahead.append(given[0] - looked_at[0])
         looked_at[0] += 1
-        return [0.99] * (looked_at[0] % 3)  # none, one or two faces
+        return [0.99] * ((int(image.max()) + 1) % 3)  # none, one or two faces
 
     monkeypatch.setattr(reading, "sample_frames", frames)
     monkeypatch.setattr(search, "Detector", fake_detector(face_of))
     (tmp_path / "long.mp4").write_text("")
     config = config_for(tmp_path / "long.mp4", batch=4)
     summary = predict.run(config, tmp_path / "out")
-    assert max(ahead) <= 4
+    assert max(ahead) <= 16  # four batches: read, analysed (two at a time) and written
     table = rows_of(tmp_path / "out")
     counts = table.assign(found=table["emotion"].notna()).groupby("frame")["found"].sum()
     assert counts.tolist() == [(index + 1) % 3 for index in range(50)]
@@ -353,10 +353,10 @@ def test_bad_input_gets_one_line(tmp_path, media, model, monkeypatch):
         (config_for(media, model="nowhere"), "there is no nowhere"),
         (config_for(tmp_path / "empty"), "no image or video"),
         (config_for(tmp_path / "texts"), "no image or video"),
-        (config_for(tmp_path / "bad"), "nothing can be read"),
-        (config_for(media / "broken.jpg"), "nothing can be read"),
-        (config_for(media / "words.mp4"), "nothing can be read"),
-        (config_for(media / "notes.txt"), "nothing can be read"),
+        (config_for(tmp_path / "bad"), "nothing could be read"),
+        (config_for(media / "broken.jpg"), "nothing could be read"),
+        (config_for(media / "words.mp4"), "nothing could be read"),
+        (config_for(media / "notes.txt"), "nothing could be read"),
         (config_for(media, model=""), "--config.model"),
         (config_for(media, every_s=-1.0), "--config.every_s=-1"),
     ]
