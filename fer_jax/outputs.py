@@ -109,6 +109,21 @@ def partial(path: str | os.PathLike[str]) -> Iterator[None]:
         _delete_any(target)
 
 
+def delete_leftovers(folder: Path) -> None:
+    """Deletes the temporary files and folders in `folder` that killed processes have left.
+
+    One that a process still uses may stay; the next run deletes it.
+    """
+    target, record = _at(folder)
+    if record is None:
+        return
+    for name in record.of_kind("partial"):
+        leftover = record.workdir / name
+        if leftover.parent == target:
+            with contextlib.suppress(OSError):
+                _delete_any(leftover)
+
+
 def delete(path: str | os.PathLike[str]) -> None:
     """Deletes a file that a stage wrote; does nothing if it does not exist.
 

@@ -35,6 +35,20 @@ def test_written_files_are_recorded(folder):
     assert outputs.written(folder / "sub") == frozenset()
 
 
+def test_leftovers_of_killed_processes_are_deleted_in_one_folder(folder):
+    kept = [folder / "sub/.mine.partial", folder / ".other.1.partial"]
+    for path in (folder / "sub/.left.1.partial", kept[1]):
+        with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as killed:
+            killed.setattr(outputs, "_delete_any", lambda path: None)
+            with outputs.partial(path):
+                path.mkdir()
+                (path / "crop.jpg").touch()
+                raise KeyboardInterrupt
+    kept[0].touch()  # the record does not contain it
+    outputs.delete_leftovers(folder / "sub")
+    assert {*folder.rglob(".*")} == {*kept}
+
+
 def test_a_file_of_a_stage_may_be_replaced_and_one_of_the_user_may_not(folder):
     write(folder / "a.txt", "again")
     assert (folder / "a.txt").read_text() == "again"

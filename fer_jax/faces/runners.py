@@ -117,6 +117,7 @@ def _on_beam(jobs: Sequence[Job], options: list[str], progress: Progress) -> Ite
             raise _failed(f"it ended without results of {console.count(missing, 'video')}", root)
         for name in names:
             yield counts.read(name)
+    outputs.delete_leftovers(root)  # of workers that were killed, or considered dead
 
 
 def _beam_options(config: Extract) -> list[str]:
