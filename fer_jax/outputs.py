@@ -4,8 +4,8 @@
 
     {"file": "faces/p01/happy/1.png"}       a file that the stage is about to write
     {"folder": "checkpoints"}               a folder that a library is about to fill
-    {"partial": ".sheet.4711.partial.png"} a temporary file, which may remain after a kill
-    {"deleted": "faces/p01/happy/1.png"}    a file that was deleted
+    {"partial": ".sheet.4711.partial.png"}  a temporary file or folder, which a kill may leave
+    {"deleted": "faces/p01/happy/1.png"}    a file or folder that was deleted
 
 Paths are relative to the workdir, with forward slashes. A path belongs to the record in the
 nearest folder above it that has one, so worker processes and other stages find it on the disk.
@@ -30,7 +30,7 @@ _KINDS = ("file", "folder", "partial", "deleted")
 
 
 def begin(workdir: Path) -> None:
-    """Starts the record of a workdir, or continues it: leftovers of a killed run are deleted.
+    """Starts or continues the record of a workdir, and deletes the leftovers of a killed run.
 
     Raises:
         UserError: there is a `written.jsonl` that is not such a record.
@@ -128,7 +128,7 @@ def delete(path: str | os.PathLike[str]) -> None:
     """Deletes a file that a stage wrote; does nothing if it does not exist.
 
     Raises:
-        UserError: no stage wrote the file.
+        UserError: no stage wrote the file, or a symbolic link on the way leads out of the workdir.
     """
     target, record = _at(path)
     if not os.path.lexists(target):

@@ -674,8 +674,8 @@ def _started(
 ) -> Iterator[tuple[list[_Shot], Future[list[T]]]]:
     """Yields the batches in order, each with its analysis, which runs in a thread.
 
-    While the caller works on one batch, up to `ahead` others are analysed or wait for it, or fewer
-    if they are large.
+    While the caller works on one batch, up to `ahead` others (fewer if they are large) are being
+    analysed or are ready.
     """
     threads = workers.threads("analyse", _BATCHES_AHEAD)
     running: collections.deque[tuple[list[_Shot], Future[list[T]]]] = collections.deque()

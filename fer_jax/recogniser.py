@@ -191,7 +191,7 @@ def aligned_crops(
 
 
 def _ends(found: Sequence[Faces]) -> Int[np.ndarray, " n"]:
-    """The row after the last face of each picture but the last one, for `np.split`."""
+    """The positions at which `np.split` separates the faces of one picture from the next."""
     return np.cumsum([len(faces) for faces in found], dtype=np.int64)[:-1]
 
 

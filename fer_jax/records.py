@@ -194,7 +194,7 @@ class CrossvalProtocol(Section):
     Attributes:
         people_disjoint: whether no person is in both train and test of a fold.
         frozen: whether the backbone kept its initial weights.
-        features: the inputs of the head that the report names.
+        features: names of the inputs of the head, for the report; empty if it names none.
         steps: the maximum number of training steps of a fold; None if no network was trained.
         init: "pretrained" or "random weights".
         pretraining: a description of the pretraining data; "" if there is none.

@@ -3,7 +3,7 @@
 A stage is a function `run(config, workdir) -> summary`. It may be killed at any moment; the same
 command then continues. In the workdir there are:
 
-    written.jsonl      the files that were written; no others in it are replaced (outputs.py)
+    written.jsonl      the files that stages wrote here; others are never replaced (outputs.py)
     config.json        the config that this folder belongs to
     inputs.json        a digest of each input, as it was when the stage began
     environment.json   versions, devices, git revision
@@ -77,7 +77,7 @@ def stage(
 ) -> Callable[[RunFunction], StageFunction]:
     """Turns `run(config, workdir: Path) -> summary` into a stage.
 
-    It prints one line at its start, if `doing` is given; `run` prints the result.
+    The stage prints one line at its start, if `doing` is given; `run` prints the result.
 
     The stage is called with a `ConfigDict` or with a validated record; `run`, `reads`, `doing` and
     `live` get the record of its schema (see `fer_jax.schemas`).
@@ -474,7 +474,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _own() -> str:
-    """Part of a name that no other process uses; containers often have equal process ids."""
+    """Part of a name, new in each call; the process id alone is often equal in two containers."""
     return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 

@@ -54,11 +54,12 @@ _SHOWN = 60  # pairs on the contact sheet
 class Leak:
     """A suspected leak: what is tested, and what it resembles in the training data.
 
-    `tested` is the id of a person or photograph. `other` is such an id or the name of a video, with
-    the workdir or the track in which a person was found, if there is one. A pair that is found in
-    both directions as "same_person" is listed once, in alphabetical order. `score` is the
-    similarity of the faces; 1 for equal pixels and for leaks that were found by names. `pictures`
-    are the files of a tested and of a training face, for the contact sheet; empty if none is known.
+    `tested` is the id of a person or photograph. `other` is such an id or the name of a video,
+    followed by the workdir or the track in which a person was found, if there is one. A pair that
+    is found in both directions as "same_person" is listed once, in alphabetical order. `score` is
+    the similarity of the faces; 1 for equal pixels and for leaks that were found by names.
+    `pictures` are the files of a tested and of a training face, for the contact sheet; empty if
+    none is known.
     """
 
     kind: str
@@ -229,7 +230,7 @@ class _Tested:
         return sorted(set(self.people[self.fold_of >= 0]))
 
     def leaks(self, tested: Any, other: Any) -> Any:
-        """Whether the folds that test the photographs at `tested` use those at `other` (`seen`)."""
+        """Whether each photograph at `other` is used by the fold that tests the one at `tested`."""
         fold = self.fold_of[tested]
         return (fold >= 0) & self.seen[fold, other]
 
@@ -326,7 +327,7 @@ def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
 
 
 def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
-    """Tested faces that are also among `faces`; `names` are their photographs or videos."""
+    """Tested faces that are also in `faces`, whose photographs or videos `names` contains."""
     rows = np.flatnonzero(tested.fold_of[tested.rows] >= 0)
     photos = tested.table["photo"].to_numpy()[tested.rows[rows]]
     own = tested.faces.take(rows)
@@ -336,7 +337,7 @@ def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
 
 
 def _people_in_videos(tested: _Tested, faces: Faces, tracks: list[str]) -> Iterator[Leak]:
-    """Test people who resemble a person in a video; the search misses some of them.
+    """Test people who resemble a person in a video; not all such people are found.
 
     `tracks` contains the track of each of `faces`.
     """

@@ -62,9 +62,9 @@ def same_picture(first: UInt8[np.ndarray, "s s 3"], second: UInt8[np.ndarray, "s
     """Correlation of the fine structure of two faces after registering one onto the other.
 
     Affine registration by the enhanced correlation coefficient (Evangelidis and Psarakis 2008,
-    doi:10.1109/TPAMI.2008.113) makes crops comparable whose landmarks differ by a pixel or two. The
-    result is near 1 for two versions of a picture, which may be mirrored, and 0 if the registration
-    fails or a face is uniform.
+    doi:10.1109/TPAMI.2008.113) aligns crops whose landmarks differ by a pixel or two. The result is
+    near 1 for two versions of a picture, even if one is mirrored, and 0 if the registration fails
+    or a face is uniform.
     """
     mirrored = np.ascontiguousarray(second[:, ::-1])
     return max(_registered(first, second), _registered(first, mirrored))
@@ -110,7 +110,7 @@ def copies(
 def people_alike(
     features: Float32[np.ndarray, "n f"], people: Sequence[str]
 ) -> tuple[list[str], Float[np.ndarray, "p p"]]:
-    """Cosines between people, in a metric learned from which faces belong to the same person.
+    """The cosine between every two people, in a metric learned from `features` and `people`.
 
     Principal components are whitened by the within-person scatter (Fisher's discriminant, with the
     shrinkage of Friedman 1989) and averaged per person. `people` contains the person of each face;

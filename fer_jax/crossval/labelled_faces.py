@@ -118,7 +118,7 @@ class LabelledPhotographs:
         )
 
     def with_face(self, rows: Int[np.ndarray, " n"] | None = None) -> Int[np.ndarray, " m"]:
-        """Those of `rows` (by default, of all rows) in whose photographs a face was found."""
+        """The rows in `rows` (by default, all rows) whose photograph has a detected face."""
         rows = np.arange(len(self.table)) if rows is None else rows
         return rows[(self.table["status"].to_numpy() == "ok")[rows]]
 

@@ -28,7 +28,7 @@ class Facts:
         wants_inner: whether some training people (`config.inner.share`) are held out as inner
             validation people, on whom the method selects hyperparameters.
         frozen: whether the backbone keeps its initial weights.
-        features: the inputs of the head that the report names; empty if it names none.
+        features: names of the inputs of the head, for the report; empty if it names none.
         steps: the maximum number of training steps of a fold; None if no network is trained.
         test_crops: number of averaged test crops, if the method ignores `config.test_crops`;
             otherwise None.

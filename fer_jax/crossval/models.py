@@ -45,7 +45,7 @@ class NetworkModel:
 
     Attributes:
         model: the weights, and the record of the model directory, which contains the temperature.
-        temperature: the fitted temperature; None if none was fitted; that of `model` is then 1.
+        temperature: the fitted temperature; None if none was fitted, and `model` then has 1.
         chosen: the selected hyperparameters or method; "" if nothing was selected.
         seen: computes and caches the features of a frozen backbone; None for a trained backbone.
     """

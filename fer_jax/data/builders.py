@@ -112,7 +112,7 @@ def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Boo
 
 
 def config_with(name: str, **fields: str) -> tfds.core.BuilderConfig:
-    """The first config of a data set with `fields` changed, named "with_folders"."""
+    """A copy of the first config of a data set, named "with_folders", with changed `fields`."""
     first = builder_class(name).BUILDER_CONFIGS[0]
     return dataclasses.replace(first, name="with_folders", **fields)
 

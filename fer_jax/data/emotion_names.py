@@ -56,7 +56,7 @@ def is_alias(name: str, emotion: str) -> bool:
 def _aliases(emotions: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yields (name, emotion) for all names of each known emotion.
 
-    Emotions that have the same names are left out.
+    If two of `emotions` are names of the same known emotion, both are left out.
     """
     labels = {emotion: _label(emotion) for emotion in emotions}
     counts = Counter(labels.values())
@@ -80,5 +80,5 @@ def _all_names(label: str) -> Iterable[str]:
 
 
 def _compact(name: str) -> str:
-    """The key of a name without white space, which is often typed instead of a joiner."""
+    """The key of a name, without spaces, since a space is often typed instead of a joiner."""
     return names.key(name).replace(" ", "")

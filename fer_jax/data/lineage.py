@@ -108,7 +108,7 @@ def workdir_of(path: Path) -> Workdir | None:
 
 
 def workdirs_below(folder: Path) -> list[Workdir]:
-    """All workdirs at or below `folder`, and at or below outside folders that it links to, sorted.
+    """All workdirs at or below `folder`, or at or below the target of a link in it, sorted.
 
     An interrupted removal may leave only the record of written files; the stage is "" then.
     """
@@ -147,9 +147,9 @@ def ancestors(paths: Iterable[str]) -> Ancestry:
 def descendants(folders: Iterable[Path], among: Iterable[W]) -> list[W]:
     """The workdirs in `among` that were made from `folders`, directly or through other workdirs.
 
-    Those in `folders` are not included. The workdirs are in the order of the smallest number of
-    steps from `folders`, so that after an interrupted deletion in reverse order, those that remain
-    are still connected with `folders`.
+    Those in `folders` are not included. The workdirs are sorted by their smallest number of
+    steps from `folders`. If they are deleted in reverse order, those that remain after an
+    interruption are still connected with `folders`.
     """
     known = {workdir.folder: workdir for workdir in among}
     sources = {folder: _sources(workdir, known) for folder, workdir in known.items()}
@@ -180,7 +180,7 @@ def _linked_folders(folder: Path) -> list[Path]:
 
 
 def _sources(workdir: Workdir, known: Mapping[Path, Workdir]) -> set[Path]:
-    """The innermost workdirs that contain the inputs; a pipeline counts only as an exact match."""
+    """The innermost workdirs that contain the inputs; that of a pipeline only if it is an input."""
     holders = set()
     for path in workdir.made_from:
         holder = next((parent for parent in (path, *path.parents) if parent in known), None)

@@ -191,7 +191,7 @@ def _add_photograph(found: Originals, file: Path) -> None:
 
 
 def _link_chain(file: Path) -> list[Path]:
-    """The file and the chain of files that it links to, each in its real folder."""
+    """The file and the chain of files that it links to, each as a path without linked folders."""
     hops: list[Path] = []
     while True:
         file = Path(os.path.realpath(file.parent)) / file.name

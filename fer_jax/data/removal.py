@@ -71,7 +71,8 @@ class Plan:
         emptied: workdirs that lose everything, those that contain the person before those made from
             them.
         thinned: workdirs that lose only files that show the person, each with these files.
-        kept: workdirs of predictions for other pictures, by models in emptied workdirs.
+        kept: workdirs of `predict` that show only other people, and whose model is in an emptied
+            workdir.
         videos: videos whose path contains the person's name, which are not deleted.
         problems: what the user has to do by hand first.
     """
@@ -364,7 +365,7 @@ def _would_return(plan: Plan) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _locked(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterator[None]:
-    """Locks the workdirs that change, and the workdirs around them, which may start runs there."""
+    """Locks the workdirs that change, and those around them, whose stages may start runs inside."""
     folders = {one.folder for one in changed}
     known = {one.folder for one in contents}
     folders |= {parent for folder in folders for parent in folder.parents if parent in known}
@@ -417,7 +418,7 @@ def _empty(one: Contents, person: Person, done: Removed) -> None:
 
 
 def _delete_tops(folder: Path, names: Sequence[str]) -> None:
-    """Deletes the recorded files at and below these entries of a workdir."""
+    """Deletes the recorded files at and below the entries `names` of a workdir."""
     for name in names:
         if (folder / name).is_dir():
             outputs.delete_folder(folder / name)

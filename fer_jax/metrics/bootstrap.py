@@ -14,8 +14,8 @@ compares its coverage with that of two others (`benchmarks/coverage.py`).
 
 If every resample gives the same value, for example if there are no errors, there is no bootstrap
 interval. For a measure of 0 or 1 the exact interval of Clopper and Pearson with people as trials is
-then used: with 15 people and no errors its lower limit is 78 %. For other values, for differences
-and for a single person, both limits are then this value.
+then used: with 15 people and no errors its lower limit is 78 %. In all other cases (other values,
+differences, a single person) both limits are the value that the resamples have in common.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Estimate:
 
 
 def draw_people(people: int, *, samples: int, seed: int) -> Int[np.ndarray, "S P"]:
-    """The number of times each person occurs in each of S bootstrap samples [S, P]."""
+    """How often each person occurs in each bootstrap sample, [S, P]."""
     rng = np.random.default_rng([seed, people])
     return rng.multinomial(people, np.full(people, 1.0 / people), size=samples)
 

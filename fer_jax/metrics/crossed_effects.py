@@ -31,8 +31,9 @@ class Gain(Estimate):
 def gains(first: Predictions, second: Predictions) -> Float[np.ndarray, "seeds people"]:
     """The number of correct answers of `first` minus that of `second`, by seed and person.
 
-    It is divided by the mean number of photographs per person, so that the mean of the table is the
-    difference in accuracy. Both runs must test the same photographs with the same seeds.
+    This difference is divided by the mean number of photographs per person, so that the mean of the
+    table is the difference in accuracy. Both runs must test the same photographs with the same
+    seeds.
     """
     hits = [_hits(run) for run in (first, second)]
     return (hits[0] - hits[1]) * len(first.people) / first.photographs

@@ -97,7 +97,7 @@ class FineTune:
         return self._backbones.get(self._inits[seed], {})
 
     def speed(self) -> dict[str, Any]:
-        """Steps, compilations, and the speed of the last fit; `first_step_s` is of the first."""
+        """Steps, compilations, and the speed of the last fit; `first_step_s`: of the first fit."""
         compiled = self.learner.compile_seconds
         return {
             "steps_per_fold": self.steps,
@@ -114,7 +114,7 @@ class FineTune:
         file: Path,
         progress: console.Progress,
     ) -> dict[str, Any]:
-        """The number of steps with the lowest log loss on `validation`, and its temperature."""
+        """The `steps`, `temperature` and `log_loss` of the best result on `validation`."""
         # After a run was killed, numbers of steps with a result are not tried again: the
         # checkpoint is of a later step.
         tried = _tried(file)
@@ -149,7 +149,7 @@ class FineTune:
         return self._model(init, fitted.state, temperature)
 
     def _model(self, init: str, state: State, temperature: float | None) -> Model:
-        """The model of a state; models with the same `init` share their compiled functions."""
+        """A model with the weights of `state`; models with one `init` share compiled functions."""
         weights = model_directory.arrays_of(state)
         if init not in self._models:
             record = record_of(self.config, self.config.backbone, self.learner.tasks, init)

@@ -51,7 +51,7 @@ class LinearProbe:
         """Fits the head, with penalty and temperature selected on inner validation people.
 
         With `config.reference`, the references of training and validation people are computed with
-        their labels, those of test people without.
+        their labels, and those of test people without labels.
         """
         features, shown, population = self._relative(train)
         validation = None
