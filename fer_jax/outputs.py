@@ -112,7 +112,8 @@ def partial(path: str | os.PathLike[str]) -> Iterator[None]:
 def delete_leftovers(folder: Path) -> None:
     """Deletes the temporary files and folders in `folder` that killed processes have left.
 
-    One that a process still uses may stay; the next run deletes it.
+    A worker that was considered dead may still use one. It then fails without harm, since another
+    worker has finished its video.
     """
     target, record = _at(folder)
     if record is None:
