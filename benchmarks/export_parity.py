@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def answers(run: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> np.ndarray:
-    """The probabilities for all crops [N, C], computed in batches of 16."""
+    """The probabilities [N, C] of all crops, computed in batches of 16."""
     return np.concatenate([run(crops[start : start + 16]) for start in range(0, len(crops), 16)])
 
 

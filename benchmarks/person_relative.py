@@ -44,7 +44,10 @@ SHARES = (0.7, 0.8, 0.9)  # of neutral photographs in a mixture
 
 
 class Head(NamedTuple):
-    """A linear head, and its response to the mean reference of the training people."""
+    """A linear head, and its response, without the bias, to the training people's mean reference.
+
+    The response is 0 if the head reads the features themselves.
+    """
 
     kernel: np.ndarray
     bias: np.ndarray

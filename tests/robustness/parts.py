@@ -915,7 +915,7 @@ def _number(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """A strategy for inputs, the check of an input, and the number of inputs among 5,000.
+    """A strategy for inputs, the check of each input, and its share of 5,000 generated inputs.
 
     `real_models`: whether models are loaded, instead of stand-ins.
     """
