@@ -11,6 +11,7 @@ Python; photographs and videos show generated people. "Cold" is with an empty co
 - `import fer_jax`, which needs no cache;
 - `fer-jax predict photo.jpg`, the whole command, on a photograph of 960×1280 pixels;
 - `fer_jax.read(photo)`: the same from Python;
+- serve: the first answer of the web page about the photograph, from the start of the command;
 - video: the rows of the first frames of a video of 480×640 pixels, read from Python;
 - extract: the first frames of the stage `extract`, on the same video;
 - train: the first step of the stage `train`, for the task rotation and the small network
@@ -52,6 +53,21 @@ backend.keep_compiled()
 recogniser = Recogniser.load("starter")
 reader = Reader(recogniser, find_sources(sys.argv[1], every_s=0.2).sources)
 assert next(iter(reader)).readings(recogniser.labels)
+"""
+# The page accepts only requests with its own address as the origin.
+_FIRST_PAGE = """
+import re, subprocess, sys, urllib.request
+command = [sys.executable, "-m", "fer_jax", "serve", "--port=0"]
+with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    try:
+        lines = (re.search("http://[^/]+", line) for line in server.stdout)
+        address = next(found[0] for found in lines if found)
+        picture = open(sys.argv[1], "rb").read()
+        headers = {"Origin": address, "Content-Type": "image/jpeg"}
+        request = urllib.request.Request(address + "/api/picture", picture, headers)
+        assert b"probabilities" in urllib.request.urlopen(request).read()
+    finally:
+        server.terminate()
 """
 
 
@@ -105,6 +121,7 @@ CASES = {
     "import": Case("`import fer_jax`", ("-c", "import fer_jax"), compiles=False),
     "predict": Case("`fer-jax predict photo.jpg`", (*_STAGE, "predict", "{photo}", _WORKDIR)),
     "read": Case("`fer_jax.read(photo)`", ("-c", _READ, "{photo}")),
+    "serve": Case("serve: first picture", ("-c", _FIRST_PAGE, "{photo}")),
     "video": Case("video: first rows", ("-c", _FIRST_ROWS, "{video}")),
     "extract": Case(
         "extract: first frames",

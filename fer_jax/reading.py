@@ -695,12 +695,7 @@ def _started(
 
 
 def _pixels(batches: Iterable[tuple[list[_Shot], object]]) -> int:
-    return sum(_size(frame) for batch, _ in batches for _, frame in batch)
-
-
-def _size(frame: Frame) -> int:
-    """The number of pixels."""
-    return frame.image.shape[0] * frame.image.shape[1]
+    return sum(frame.pixels for batch, _ in batches for _, frame in batch)
 
 
 def _batches(shots: Iterable[_Shot], most: int) -> Iterator[list[_Shot]]:
@@ -709,7 +704,7 @@ def _batches(shots: Iterable[_Shot], most: int) -> Iterator[list[_Shot]]:
     pixels = 0
     for source, frame in shots:
         batch.append((source, frame))
-        pixels += _size(frame)
+        pixels += frame.pixels
         if len(batch) == most or pixels >= _PIXELS_AT_ONCE:
             yield batch
             batch, pixels = [], 0

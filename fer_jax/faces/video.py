@@ -75,6 +75,11 @@ class Frame:
     time_s: float
     image: UInt8[np.ndarray, "h w 3"]
 
+    @property
+    def pixels(self) -> int:
+        """The number of pixels in the picture, H x W."""
+        return self.image.shape[0] * self.image.shape[1]
+
 
 @dataclass
 class SampleCounts:
@@ -179,8 +184,7 @@ def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
         coming.append(thread.submit(next, frames, None))
         try:
             while frame := coming.popleft().result():
-                pixels = frame.image.shape[0] * frame.image.shape[1]
-                while len(coming) < max(1, min(_MOST_AHEAD, _PIXELS_AHEAD // pixels)):
+                while len(coming) < max(1, min(_MOST_AHEAD, _PIXELS_AHEAD // frame.pixels)):
                     coming.append(thread.submit(next, frames, None))
                 yield frame
         finally:

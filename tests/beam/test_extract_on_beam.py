@@ -8,6 +8,7 @@ import pytest
 from fer_jax import console
 from fer_jax.errors import UserError
 from fer_jax.faces import runners
+from fer_jax.faces.mtcnn import Detector
 from fer_jax.stages import extract
 from fer_jax.stages.render import write_clip, write_scene
 from tests.stages.extraction import config_for
@@ -78,6 +79,16 @@ def test_a_runner_that_ends_without_an_error_and_without_the_videos_has_failed(
     monkeypatch.setattr(runners, "_extract_on_worker", print)
     with pytest.raises(UserError, match="it ended without results of 3 videos"):
         extract.run(config_for(videos, runner="DirectRunner"), tmp_path / "work")
+
+
+def test_an_error_for_the_user_is_passed_on_as_it_was_raised(videos, tmp_path, monkeypatch):
+    def detect(*_, **__):
+        raise UserError("the package mtcnn is missing; install it")
+
+    monkeypatch.setattr(Detector, "detect", detect)
+    with pytest.raises(UserError) as error:
+        extract.run(config_for(videos, runner="DirectRunner"), tmp_path / "work")
+    assert str(error.value) == "the package mtcnn is missing; install it"
 
 
 def test_an_unknown_runner_is_an_error(videos, tmp_path):

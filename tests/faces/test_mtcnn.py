@@ -1,5 +1,6 @@
 import json
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,19 @@ def test_a_floor_adds_candidates_without_changing_faces(images, found):
 def test_small_images_have_no_faces(shape):
     faces = Detector(min_face=20).detect([np.full(shape, 128, np.uint8)])[0]
     assert faces.boxes.shape == (0, 4) and faces.landmarks.shape == (0, 5, 2)
+
+
+def test_every_call_searches_with_the_same_threads(images):
+    """The C library keeps the memory of threads that ended, so new ones per call would add up."""
+
+    def searching():
+        return {t.ident for t in threading.enumerate() if t.name.startswith("search")}
+
+    detector = Detector(min_face=60)
+    detector.detect(list(images.values()))
+    before = searching()
+    detector.detect(list(images.values()))
+    assert before and searching() == before
 
 
 def test_no_images_give_an_empty_list():
