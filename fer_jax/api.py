@@ -203,7 +203,7 @@ def run(
 
     Raises:
         UserError: the config, an input or the workdir is invalid (see `fer_jax.workdir.stage`); or
-            the call is not below `if __name__ == "__main__":`, so that worker processes repeat it.
+            the call is not below `if __name__ == "__main__":`, so worker processes would repeat it.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UserError(

@@ -125,7 +125,7 @@ def load(place: str) -> tuple[str, ConfigDict]:
 
 
 def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """All fields and sections by their names in flags, without "--config.".
+    """All fields and sections of a config, by their names in flags without "--config.".
 
     A key that is not an identifier, such as a dotted name, is quoted in brackets.
     """

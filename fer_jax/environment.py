@@ -1,4 +1,4 @@
-"""Versions of software, devices and git revision, which are recorded to reproduce a run."""
+"""The software versions, devices and git revision that are recorded to reproduce a run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Locks a folder, so that only one process at a time works in it.
 
-This is a lock of the kernel on the folder itself: it ends with the process, even if that is killed,
-and leaves no file behind. On a network file system, other machines may not see the lock. On Windows
-and some network file systems there are no such locks, and nothing is locked.
+This is a lock of the kernel on the folder itself: it ends with the process, even a killed one, and
+leaves no file behind. On a network file system, other machines may not see the lock. On Windows and
+some network file systems there are no such locks, and nothing is locked.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def begin(workdir: Path) -> None:
     """
     if not os.path.lexists(workdir / RECORD):
         (workdir / RECORD).touch()
-    _records.pop(workdir, None)  # it may be that of a folder which has been deleted
+    _records.pop(workdir, None)  # it may describe a folder that was deleted
     record = _record(workdir)
     for name in record.of_kind("partial"):
         _delete_any(workdir / name)
@@ -79,8 +79,8 @@ def check(path: str | os.PathLike[str]) -> None:
 def claim(path: str | os.PathLike[str], kind: str = "file") -> None:
     """Records that the running stage is about to write the file at `path`.
 
-    The kind "folder" is for a folder in which a library chooses the names of the files. It may
-    exist already if it is empty or recorded.
+    The kind "folder" is for a folder in which a library chooses the names of the files. The folder
+    may already exist if it is empty or recorded.
 
     Raises:
         UserError: there is something at `path` that no stage wrote, or a symbolic link on the way

@@ -46,7 +46,7 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
 
 
 def power_of_two(rows: int, most: int) -> int:
-    """The smallest power of two that is at least `rows`, but at most `most`."""
+    """The smallest power of two that is at least `rows`, or `most` if that is smaller."""
     return min(most, 1 << (rows - 1).bit_length())
 
 

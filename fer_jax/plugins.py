@@ -59,7 +59,7 @@ def build(kind: str, name: str, package: str, attribute: str, fields: Mapping[st
         fields: the arguments of the class.
 
     Raises:
-        UserError: as by `load`, or if the class does not have one of the fields.
+        UserError: see `load`; or the class does not have one of the fields.
     """
     part = load(kind, name, package, attribute)
     known = getattr(part, "model_fields", None) or [

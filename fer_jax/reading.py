@@ -149,7 +149,7 @@ class Found(NamedTuple):
 
 
 def find_sources(place: str | os.PathLike[str], *, every_s: float) -> Found:
-    """The photographs and then the videos at `place`, each sorted by name.
+    """The photographs at `place`, sorted by name, then the videos, also sorted by name.
 
     A folder is searched recursively; hidden files and folders are ignored. A single file may have
     any suffix; if it is not that of an image, the file is tried as a video.

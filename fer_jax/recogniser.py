@@ -153,7 +153,7 @@ class Recogniser:
 
         Args:
             sightings: the result of `sightings`.
-            people: the person on each picture.
+            people: the person in each picture.
             neutral: whether each picture is known to show a neutral face. Models with the reference
                 "neutral" compute it from these faces; other models ignore this argument.
         """

@@ -30,8 +30,8 @@ class Smoother:
     exp(-dt / tau) and the new face the remaining weight, so the spacing of frames does not matter
     (Zumbach and Müller 2001, "Operators on inhomogeneous time series", the operator EMA). The
     averaged probabilities are normalised to sum to 1 (the logarithmic opinion pool; Genest and
-    Zidek 1986, "Combining probability distributions"). The filter uses only past frames, so it lags
-    by about tau.
+    Zidek 1986, "Combining probability distributions"). The filter uses no later frames, so it
+    lags by about tau.
 
     Args:
         tau_s: time constant in seconds; 0: no smoothing.
@@ -54,7 +54,7 @@ class Smoother:
         people: Int[np.ndarray, " n"],
         probabilities: Float[np.ndarray, "n classes"],
     ) -> Float[np.ndarray, "n classes"]:
-        """The smoothed probabilities of the faces of the next frame.
+        """The smoothed probabilities of the faces of the next frame, float32.
 
         Args:
             time_s: the time of the frame in seconds. If it is earlier than the time of a person's

@@ -54,7 +54,8 @@ class StageFunction(Protocol):
 
 
 _ALSO_READ = "other files that are read"  # a key of inputs.json
-_OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)  # before `run`
+# Written before `run` is called.
+_OWN_FILES = ("config.json", "inputs.json", "environment.json", outputs.RECORD)
 _FINDINGS = ("leaks", ERROR_LOG)  # a refused run leaves them for its user
 _FULLY_HASHED = 1 << 24  # bytes; of larger files, only parts are hashed
 _REMEDIES = {
@@ -408,8 +409,8 @@ def read_metrics(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of `workdir/metrics.jsonl`, in their order; [] if there is no such file.
 
     Lines that are not JSON objects, whose "time" is not a number or whose "step" is not an integer
-    are skipped and counted in a warning. The last line is skipped without a warning, since a killed
-    run may have left it unfinished.
+    are skipped and counted in a warning. The last line, which a killed run may have left
+    unfinished, is not counted if it is skipped.
     """
     file = Path(workdir) / "metrics.jsonl"
     if not file.is_file():
@@ -492,8 +493,8 @@ def read_json(path: str | os.PathLike[str], **fields: type) -> dict[str, Any]:
         **fields: keys that the caller needs, and the type of each value.
 
     Raises:
-        UserError: the file is missing, is not a JSON object in UTF-8, has a key twice, or lacks
-            one of `fields`.
+        UserError: the file is missing, is not a JSON object in UTF-8 or has a key twice; or one
+            of `fields` is missing or of another type.
     """
     file = Path(path)
     try:

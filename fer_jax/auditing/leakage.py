@@ -178,7 +178,7 @@ def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: P
         f"people or pictures seem to be in both train (or pretraining) and test: {found} ({some}); "
         f"see leaks.csv and, if any, suspects.png in {folder}; correct the labels or, if "
         f'these are not leaks, allow them with --config.allow_leaks="({names},)"; the '
-        "report will mention it"
+        "report will mention them"
     )
 
 
@@ -213,7 +213,7 @@ class _Tested:
 
     @functools.cached_property
     def people(self) -> Shaped[np.ndarray, " n"]:
-        """The person on each photograph."""
+        """The person in each photograph."""
         return self.table["subject"].astype(str).to_numpy()
 
     @functools.cached_property
@@ -327,7 +327,7 @@ def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
 
 
 def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
-    """Tested faces that are also in `faces`, whose photographs or videos `names` contains."""
+    """Tested faces that are also in `faces`; `names` contains the photograph or video of each."""
     rows = np.flatnonzero(tested.fold_of[tested.rows] >= 0)
     photos = tested.table["photo"].to_numpy()[tested.rows[rows]]
     own = tested.faces.take(rows)

@@ -18,7 +18,8 @@ class Detector(Section):
     Attributes:
         min_face: side in pixels of the smallest faces to search for. The larger it is, the faster
             the search. Below 12, the detector enlarges the picture. If a picture is reduced before
-            it is searched, this side is reduced with it, but not below 20 pixels.
+            it is searched, this side is reduced with it, but not below 20 pixels; a side that is
+            already smaller is kept.
         factor: scale of each level of the image pyramid relative to the previous level.
         thresholds: scores that a candidate must exceed in the networks P-Net, R-Net and O-Net.
         max_faces: maximum number of faces per image; those with the highest scores are kept. 0

@@ -217,7 +217,7 @@ class Train(Training):
 
 
 class Refine(Stage):
-    """Config of `refine`, which keeps the faces that detector and verifier accept.
+    """Config of `refine`, which keeps the faces that the detector and the verifier accept.
 
     See fer_jax/stages/refine.py.
     """
@@ -487,7 +487,7 @@ class Predict(Stage):
 
     def unset(self) -> Iterator[tuple[str, str]]:
         if not self.model:
-            yield "model", "starter, a model directory or the workdir of a training"
+            yield "model", "starter, a model directory or a training workdir"
         if not self.input and not self.camera:
             yield "input", "a picture, a video or a folder of them"
 
@@ -506,7 +506,7 @@ class Export(Stage):
 
     def unset(self) -> Iterator[tuple[str, str]]:
         if not self.model:
-            yield "model", "starter, a model directory or the workdir of a training"
+            yield "model", "starter, a model directory or a training workdir"
 
 
 class Serve(Stage):
@@ -528,7 +528,7 @@ class Serve(Stage):
 
     def unset(self) -> Iterator[tuple[str, str]]:
         if not self.model:
-            yield "model", "starter, a model directory or the workdir of a training"
+            yield "model", "starter, a model directory or a training workdir"
 
 
 class ImagenetCheck(Stage):

@@ -62,7 +62,7 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any] | None:
 def explain(
     error: ValidationError, given: Any, schema: type[BaseModel] = BaseModel, prefix: str = ""
 ) -> str:
-    """The problems in one line, each with the name of its field; from the eleventh on, a count.
+    """The problems in one line, each with the name of its field; those after the tenth are counted.
 
     Args:
         error: what pydantic raised.
