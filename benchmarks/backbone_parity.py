@@ -9,10 +9,10 @@ Kernels are pseudo-random; with them, the BatchNorm statistics are measured on p
 Each peer runs in a separate environment and saves the weights in its file formats, which fer_jax
 then reads. Prints the largest differences of the outputs of each block and of the logits at 299 and
 96 pixels, and for one training step at 96 pixels those of the logits, the loss, the updated
-BatchNorm statistics and some gradients. The exit code is 1 if any weight that was read differs in a
-bit, if inference in float32 differs by more than 1e-4 of the largest value, or if anything in
-float64 differs by more than 1e-9 of it. For the last, timm's running variance is compared after a
-change of its divisor from n - 1 to n.
+BatchNorm statistics and some gradients. The exit code is 1 if any weight that was read differs from
+the saved one, or if a difference exceeds a share of the largest value: 1e-4 for inference in
+float32, 1e-9 for inference and training in float64. The running variance of timm is first converted
+from the divisor n - 1 to n.
 """
 
 from __future__ import annotations
@@ -116,7 +116,12 @@ class Ours:
 
 
 def make_weights() -> Arrays:
-    """Weights by our names for them. Gamma is 1; statistics are those of images of 299 pixels."""
+    """The weights that all networks get: float32 arrays, by the names in our network.
+
+    Kernels and biases are pseudo-random. The scale (gamma) of BatchNorm is 1, since the network of
+    Keras has none. Its mean and variance are measured on a batch of pseudo-random images of
+    299 × 299 pixels.
+    """
     ours = Ours(momentum=0.0)
     shapes = {**flatten(ours.parameters), **flatten(ours.statistics)}
     weights = {name: pseudo_random(name, leaf.shape) for name, leaf in shapes.items()}
@@ -149,7 +154,7 @@ def compare_files(work: Path, peer: str, weights: Arrays) -> int:
 
 
 def compare_inference(work: Path, weights: Arrays) -> dict[str, float]:
-    """Prints one row per block; returns the largest relative difference of each dtype."""
+    """Prints one row per block; returns the largest relative difference in each dtype."""
     columns: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
     exact: dict[tuple[int, str], float] = {}
     rounding: dict[str, float] = {}  # of float32, in the worst block

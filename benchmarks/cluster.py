@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def draw_all(folder: Path, clips: int) -> Path:
-    """Writes clips, every eighth of them without a person, a damaged video and a text file.
+    """Writes clips (every eighth without a person), a damaged video and a text file.
 
     The text file has the suffix of a video. Returns `folder`.
     """

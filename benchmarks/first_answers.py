@@ -138,7 +138,7 @@ CASES = {
 
 @dataclass
 class Variant:
-    """A checkout. `used`: measurements by the name of the case and whether the cache was warm."""
+    """A checkout; `used` contains measurements by case name and whether the cache was warm."""
 
     name: str
     checkout: Path

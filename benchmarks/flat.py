@@ -4,11 +4,10 @@
     python -m benchmarks flat --workdir=work/flat --frames=20000 --predict
 
 Writes a video of 320x240 pixels, which plays a clip of a generated person again and again, forwards
-and backwards. Every frame is extracted by the code of the stage `extract`, or with --predict read
-as `predict` does it, with the starter, numbered people and smoothing. Prints, for each thousand
-frames, milliseconds and processor milliseconds per frame, and the resident memory. The exit code is
-1 if memory or processor time per frame changes by 10 % or more between the second thousand and the
-last.
+and backwards. Every frame is processed by the code of the stage `extract` or, with --predict, read
+as by `predict`: with the starter, numbered people and smoothing. Prints, for each thousand frames,
+milliseconds and processor milliseconds per frame, and the resident memory. The exit code is 1 if
+memory or processor time per frame changes by 10 % or more between the second thousand and the last.
 """
 
 from __future__ import annotations

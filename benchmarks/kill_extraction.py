@@ -5,8 +5,9 @@
 Draws 36 short clips, most of them of generated people, and extracts them once without interruption.
 Then it extracts them again and again, each time into a new folder: SIGKILL ends the process group
 at a random moment, and the same command runs again until the folder is complete; the next folder
-follows, until there were `--kills` kills. A kill comes up to `--longest` seconds after zero to four
-further videos were finished, since a moment drawn from the whole run would mostly hit the imports.
+follows, until there have been `--kills` kills. A kill comes up to `--longest` seconds after zero to
+four further videos were finished, since a moment drawn from the whole run would mostly hit the
+imports.
 `--stand-in` replaces the networks with a function that detects a face at the brightest place, and
 forks the runs from a process that has imported everything. Hundreds of kills then take minutes, and
 decoding, cropping and writing are tested as before.
@@ -39,7 +40,7 @@ from fer_jax.stages.render import write_clip, write_scene
 ROOT = Path(__file__).parents[1]
 
 CLIPS, SHAPE = 36, (12, 6, (120, 160))  # frames, frames a second, pixels
-# Starts the stage in a folder; returns the process id and a function that tells if it has ended.
+# Starts the stage in a folder; returns the process id, and a function that tells whether it ended.
 Start = Callable[[Path], tuple[int, Callable[[], bool]]]
 EMOTIONS = ("happy", "sad", "angry", "neutral")
 

@@ -1,19 +1,19 @@
-"""Kills a training at random moments, and compares the result with an uninterrupted run.
+"""Kills a training run at random moments, and compares the result with an uninterrupted run.
 
     python -m benchmarks kill_training --kills=100 --terminations=20 --workdir=work/kills
 
 Trains a small network on noise, in processes forked from one that has imported everything. Each
-receives SIGKILL or SIGTERM at a random moment, unless it ends before, and the training is started
-again until it is done; then another training begins. Counts what was interrupted (`save` is the
+receives SIGKILL or SIGTERM at a random moment, unless it ends first, and the run is started again
+until it is done; then another run begins. Counts what was interrupted (`save` is the
 part of saving that the loop waits for, `write` the part in the background), and checks after every
 signal:
 
 - that no committed checkpoint was lost: the newest on disk is never older than before, and a
   process continues from the one that was the newest when it started;
 - that a SIGTERM during the training loop leads to exit code 143 and a checkpoint, or to a finished
-  training;
+  run;
 
-and, for every finished training, that parameters, optimizer state, statistics, the weights of the
+and, for every finished run, that parameters, optimizer state, statistics, the weights of the
 last and the best model, and metrics.jsonl except for times are those of an uninterrupted run. The
 exit code is 1 if a check fails.
 """
@@ -180,7 +180,7 @@ class Bench:
         return process
 
     def undisturbed(self, folder: Path) -> float:
-        """Runs a training without a signal; returns its duration in seconds."""
+        """Trains without a signal; returns the duration in seconds."""
         began = time.time()
         process = self.start(folder)
         process.join(300)
@@ -188,7 +188,7 @@ class Bench:
         return time.time() - began
 
     def disturb(self, folder: Path, delay: float) -> None:
-        """Runs one process and sends it the next signal, unless it ends before.
+        """Runs one process and sends it the next signal, unless it ends first.
 
         The signal comes `delay` seconds after the start of the process or of its training steps, or
         up to 10 ms after a rarer phase has begun; the choice is random.
@@ -253,8 +253,8 @@ class Bench:
             row = [self.counts[phase, name] for name in ("SIGKILL", "SIGTERM")]
             print(f"{phase:12s}{row[0]:9d}{row[1]:9d}")
         same = {what: n for (kind, what), n in self.counts.items() if kind == "compared"}
-        print(f"an undisturbed training takes {life:.1f} s; {seconds:.0f} s in all")
-        print(f"{trainings} trainings with signals and one without; equal to the reference: {same}")
+        print(f"an undisturbed run takes {life:.1f} s; {seconds:.0f} s in all")
+        print(f"{trainings} runs with signals and one without; equal to the reference: {same}")
         log = (self.folder / "log.txt").read_text()
         for word in ("damaged", "not written", "Traceback"):
             self.expect(word not in log, f"log.txt contains {word!r}")

@@ -9,15 +9,15 @@ by default the one that ships with fer_jax. Make choices on the split `validatio
 
 Emotions: accuracy on FER2013 without duplicates, for the original 48x48 pictures (the usual
 protocol) and for the aligned crops, with all seven classes and with four of them (the most probable
-of the four, on pictures of these four); each also without the pictures that look like near copies
+of the four, on pictures of these four); each also without the pictures that seem to be near copies
 of a picture in the training split (FER2013 contains retouched and cropped versions of the same
 photograph). Balanced accuracy, macro F1 and the confusion matrix are those of all seven classes.
 
 Faces: the shares of faces lost and non-faces removed at the threshold 0.5 and at the one that loses
 1 % of the validation split's aligned faces, and the area under the ROC curve of each source of
 faces against all non-faces, and of all faces against each source of non-faces. `--faces` and
-`--nonfaces` are folders of pictures, <source>/*, of sources that the training did not use. Add such
-faces, since those of FER2013 resemble each other.
+`--nonfaces` are folders of pictures, <source>/*, of sources that the training did not use. Pass
+such faces, since those of FER2013 resemble each other.
 """
 
 from __future__ import annotations

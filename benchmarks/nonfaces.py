@@ -3,12 +3,12 @@
     python -m benchmarks nonfaces --pictures DIR --name NAME --split train --out OUT
 
 Up to about 20 crops without a face are cut from each picture, and from each of up to eight frames
-of a video: candidates that MTCNN, with lowered thresholds, finds with a score below DOUBTED; random
-places, aligned like a face; and random squares. No crop touches a detection with a score of SURE or
+of a video: candidates that MTCNN, with lowered thresholds, finds with a score below 0.7; random
+places, aligned like a face; and random squares. No crop touches a detection with a score of 0.9 or
 more. About half of the crops are reduced to the resolution of small faces, and crops with little
 contrast are left out. Writes OUT/nonfaces/SPLIT/NAME/*.jpg.
 
-Detections with a score of SURE or more are written to OUT/review/SPLIT/NAME/*.jpg. Most are faces;
+Detections with a score of 0.9 or more are written to OUT/review/SPLIT/NAME/*.jpg. Most are faces;
 some are animals, dolls, drawings and textures. Sort them by hand into OUT/faces/SPLIT/NAME and
 OUT/nonfaces/SPLIT/NAME, and leave out what is neither.
 
@@ -47,7 +47,7 @@ CROP = {"size": 80, "margin": 0.0}  # as configs/photographs.py
 FLAT = 8  # crops whose values (0..255) have a smaller standard deviation are left out
 COARSE = (16, 48)  # range of the side, in pixels, to which crops are reduced
 PER_SOURCE = {"candidates": 7, "places": 5, "squares": 4}
-BATCH = 16  # views that are detected together
+BATCH = 16  # views that are searched together
 
 
 def main() -> None:

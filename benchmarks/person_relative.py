@@ -204,7 +204,7 @@ def fit_relative(
     classes: int,
     neutral: int | None,
 ) -> Head:
-    """Fits a head to features relative to each person's mean.
+    """Fits a head to features relative to each person's class-balanced mean.
 
     If `neutral` is a class, they are relative to the person's first photograph of this class, which
     is left out, as are people without one.

@@ -2,7 +2,7 @@
 
     python -m benchmarks refinement --one-face DIR... --no-face DIR... --workdir=work/refinement
 
-Runs MTCNN with lowered thresholds on pictures and videos that show one face each (its best
+Runs MTCNN with lowered thresholds on pictures and videos that show one face each (the best
 candidate is the face; candidates that do not overlap with it are non-faces, the others are left
 out) and on others that show none (no candidate is a face). Divides the sources (a source is a
 video, a subfolder or a single picture) into folds. For each fold, trains a verifier on the other
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only", type=int, nargs="*", help="run only these folds")
-    parser.add_argument("--name", default="verify", help="name of the folder of each training")
+    parser.add_argument("--name", default="verify", help="name of the folder of each training run")
     parser.add_argument("--choose", action="store_true", help="see above")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="see above")
     options = parser.parse_args()
@@ -156,8 +156,8 @@ def collect_more(folders: list[Path], target: Path) -> None:
 def part(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """A random square of a picture, resized to a side of SIDE pixels.
 
-    The side before resizing is at most the picture's shorter side, and at least a tenth of it and,
-    if the picture is that large, 96 pixels.
+    The side before resizing is at most s, the picture's shorter side, and at least the larger of
+    s / 10 and 96 pixels; if s is below 96 pixels, it is s.
     """
     shorter = min(image.shape[:2])
     side = int(np.exp(rng.uniform(np.log(min(shorter, max(shorter / 10, 96))), np.log(shorter))))
@@ -231,7 +231,7 @@ def deal(crops: pd.DataFrame, folds: int) -> np.ndarray:
 
 
 def lay_out(crops: pd.DataFrame, work: Path, folder: Path, also_faces: Path | None) -> Path:
-    """Writes the folders `faces` and `nonfaces` of a training, with one subfolder per source.
+    """Writes the folders `faces` and `nonfaces` for a training run, with one subfolder per source.
 
     Existing folders are used unchanged, so another set of pictures needs another --workdir.
     """

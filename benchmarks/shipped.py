@@ -1,4 +1,4 @@
-"""Checks that the answers of `predict` by each fold's model are those of cross-validation.
+"""Checks that `predict` with the model of each fold gives the answers of cross-validation.
 
     python -m benchmarks shipped --photos=WORK/render/photographs --run=W
 

@@ -147,7 +147,7 @@ def network_rows(
 
 def turns(images: np.ndarray, name: str, seed: int) -> Iterator[list[str]]:
     """Yields rows of a probe on images that are rotated before or after the augmentation."""
-    for augment, traces in ((MODERATE, "the default's"), (Sideways(), "moved to one side")):
+    for augment, traces in ((MODERATE, "default augmentation"), (Sideways(), "moved to one side")):
         for kind, order in ((Rotation, "turned first"), (TurnedLast, "turned last")):
             value = solved(rotations(images, kind(views=1, augment=augment), seed))
             yield [name, "outermost pixels", f"{order}, {traces}", f"{value:.1%}", "25.0%"]

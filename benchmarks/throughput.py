@@ -185,7 +185,7 @@ def measure(
 def utilisation(
     workers: list[dict[str, Any]], worker: dict[str, Any], mode: str, images_per_s: float
 ) -> float | None:
-    """The used share of the accelerator's published peak; None if the peak is not known."""
+    """The share of the accelerator's published peak that is used; None if the peak is unknown."""
     peak = max(w.get("peak_flops") or 0 for w in workers)
     if not peak:
         return None

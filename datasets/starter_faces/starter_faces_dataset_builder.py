@@ -23,7 +23,7 @@ EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 SPLITS = ("train", "validation", "test")
 UNLABELLED = -1
 _NONFACE, _FACE = 0, 1
-_MIN_SCORE = 0.9  # detector score of an aligned crop; below, many are not centred on the face
+_MIN_SCORE = 0.9  # detector score of an aligned crop; many below it are not centred on the face
 # Some versions of FER2013 contain altered copies of rare classes: `name.jpg3.jpg` of `name.jpg`.
 _ALTERED_COPY = re.compile(r"\.jpe?g\d+\.jpe?g$|\.png\d+\.png$")
 _COLUMNS = ["id", "file", "split", "kind", "emotion", "is_face"]
@@ -109,7 +109,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 def clean(folder: Path, emotions: Sequence[str] = EMOTIONS) -> tuple[pd.DataFrame, dict[str, int]]:
     """FER2013 without altered copies, duplicates and pictures with contradictory labels.
 
-    Pictures with other emotions than `emotions` are left out first, so they contradict nothing.
+    Pictures with emotions other than `emotions` are left out first, so they contradict nothing.
 
     Of pictures with the same pixels, only one is kept, so that the splits have none in common: one
     in test if possible, otherwise in validation. If their labels differ, none is kept.
