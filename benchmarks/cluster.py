@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=16)
-    parser.add_argument("--memory-limit", type=float, default=2.0, help="GB per worker")
+    parser.add_argument("--memory-limit", type=float, default=2.0, help="limit per worker, in GB")
     flags = parser.parse_args()
     work = flags.workdir.absolute()
     for leftover in work.glob("run-*"):

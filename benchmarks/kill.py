@@ -59,7 +59,7 @@ def durations(reference: Path) -> dict[str, float]:
 def run_and_kill(command: list[str], folder: Path, after: float) -> bool:
     """Starts the pipeline; kills it `after` seconds (at least 1) after the step in `folder` began.
 
-    Returns whether this interrupted the step; False if the step had ended before.
+    Returns whether this interrupted the step; False if the step had already ended.
     """
     process = subprocess.Popen(
         command,

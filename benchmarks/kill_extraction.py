@@ -53,10 +53,12 @@ def main() -> None:
         "--minutes", type=float, default=1e9, help="time limit for kills in minutes"
     )
     parser.add_argument(
-        "--longest", type=float, default=1.5, help="longest delay in seconds (see above)"
+        "--longest", type=float, default=1.5, help="longest delay of a kill in seconds"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stand-in", action="store_true", help="replace the networks (see above)")
+    parser.add_argument(
+        "--stand-in", action="store_true", help="replace the networks, and fork the runs"
+    )
     options, flags = parser.parse_known_args()
     work = options.workdir.absolute()
 

@@ -204,7 +204,7 @@ def owners(faces: Faces, people: list[tuple[float, float, int]]) -> list[int]:
 
 
 def order_flips(video: Made) -> int:
-    """The number of changes of the person with the best face, in frames of two or more faces."""
+    """How often the best face changes to another person, over frames with two or more faces."""
     best = [
         owners(faces, people)[0]
         for faces, people in zip(video.faces, video.people, strict=True)
@@ -214,7 +214,7 @@ def order_flips(video: Made) -> int:
 
 
 def miss(video: Made, rng: np.random.Generator) -> list[Faces]:
-    """Leaves out about a tenth of the faces and, from videos of two people, one for 2.4 s."""
+    """Leaves out about a tenth of the faces and, in videos of two people, one person for 2.4 s."""
     start = int(rng.integers(6, 14))
     kept = []
     for index, (faces, people) in enumerate(zip(video.faces, video.people, strict=True)):

@@ -14,8 +14,8 @@ For training only: --also-faces, a folder of pictures of faces, cropped like tho
 --also-no-face, folders of pictures without faces, from whose parts MTCNN's candidates (thresholds
 lowered further) and random places are cropped.
 
---choose scores no fold. It prints the results on the validation and test splits of each training.
-Use it to choose settings. --set changes any fields of configs/verify.py, as in
+--choose scores no fold. It prints the results on the validation and test splits of each
+training run. Use it to choose settings. --set changes any fields of configs/verify.py, as in
 `--set min_steps=600 optimizer.average=0.99`.
 """
 
@@ -67,14 +67,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--one-face", type=Path, nargs="+", required=True)
     parser.add_argument("--no-face", type=Path, nargs="+", required=True)
-    parser.add_argument("--also-faces", type=Path, help="for training only; see above")
-    parser.add_argument("--also-no-face", type=Path, nargs="*", default=[], help="see above")
+    parser.add_argument("--also-faces", type=Path, help="folder of faces, only for training")
+    parser.add_argument(
+        "--also-no-face",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="folders of pictures without faces, only for training",
+    )
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only", type=int, nargs="*", help="run only these folds")
     parser.add_argument("--name", default="verify", help="name of the folder of each training run")
-    parser.add_argument("--choose", action="store_true", help="see above")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="see above")
+    parser.add_argument(
+        "--choose", action="store_true", help="score no fold; print results of each training run"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="values for fields of configs/verify.py",
+    )
     options = parser.parse_args()
     work = options.workdir.absolute()
 

@@ -92,7 +92,7 @@ def is_saved(place: str) -> bool:
 
 
 def in_python(place: str) -> str:
-    """`place`; for a saved `config.json`, FILE:`place`, where the Python config FILE loads it."""
+    """`place` or, for a saved `config.json`, FILE:`place`; the Python config FILE loads it."""
     return f"{Path(__file__).with_name('saved_config.py')}:{place}" if is_saved(place) else place
 
 

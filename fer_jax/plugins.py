@@ -133,7 +133,7 @@ def _plain_defaults_in(file: Path, attribute: str) -> dict[str, bool | int | flo
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """ " (did you mean 'rotation'?)", or "" if no known name is similar."""
+    """A hint such as " (did you mean 'rotation'?)", or "" if no known name is similar."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

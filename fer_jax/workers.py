@@ -58,7 +58,7 @@ def threads(name: str, count: int) -> ThreadPoolExecutor:
     """A pool of `count` threads, which is kept until the process ends.
 
     The C library may give each new thread memory of its own and keep it when the thread ends, so
-    that memory grows if every batch has new threads.
+    that memory would grow if every batch had new threads.
     """
     return _threads(os.getpid(), name, count)
 

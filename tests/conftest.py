@@ -11,7 +11,7 @@ from tests.faces.fake_capture import FakeCapture
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--no-skips", action="store_true", help="skipped tests are failures")
+    parser.addoption("--no-skips", action="store_true", help="count skipped tests as failures")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,7 @@ _NOBODY = 65534
 
 @contextlib.contextmanager
 def nobody() -> Iterator[None]:
-    """As root, acts as another user; that user cannot enter pytest's own temporary folders."""
+    """As root, runs the block as another user, who cannot enter pytest's own temporary folders."""
     if os.geteuid() != 0:
         yield
         return

@@ -168,7 +168,7 @@ def test_bad_videos_are_counted_and_the_good_ones_extracted(videos, tmp_path, ca
     assert kept["good.mp4"] == 2 and kept["cut.mkv"] >= 2
 
 
-def test_no_videos(tmp_path, videos):
+def test_missing_videos_are_an_error(tmp_path, videos):
     (tmp_path / "empty").mkdir()
     refused("extract", asked(extract), tmp_path / "w", "set --config.videos to a video")
     nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
@@ -190,7 +190,9 @@ def test_only_bad_videos_are_an_error_until_a_good_one_is_added(tmp_path, videos
     assert (summary["videos"], summary["skipped"], summary["with_faces"]) == (2, 1, 2)
 
 
-def test_a_photograph_without_a_face_and_a_subject_with_one_emotion(photos, tmp_path, capsys):
+def test_a_photograph_without_a_face_and_a_subject_with_one_emotion_are_named(
+    photos, tmp_path, capsys
+):
     summary = run("photographs", asked(photographs, photos=photos), tmp_path / "w")
     assert (summary["photographs"], summary["with_face"], summary["without_face"]) == (6, 5, 1)
     reported, warnings = capsys.readouterr()
@@ -200,7 +202,7 @@ def test_a_photograph_without_a_face_and_a_subject_with_one_emotion(photos, tmp_
     assert table["ann/sad/wall.png"] == "no_face" and table.eq("ok").sum() == 5
 
 
-def test_no_photographs_or_an_unknown_emotion(tmp_path):
+def test_missing_photographs_and_unknown_emotions_are_errors(tmp_path):
     (tmp_path / "empty").mkdir()
     wrong = tmp_path / "photos" / "ann" / "smug"
     wrong.mkdir(parents=True)
@@ -259,7 +261,7 @@ def test_the_error_for_an_unknown_field_names_similar_ones(tmp_path, field):
     assert "--config.steps.pretrain.epochs" in result.stderr
 
 
-def test_fewer_people_than_folds(faces, tmp_path):
+def test_fewer_people_than_folds_are_an_error(faces, tmp_path):
     config = asked(emotion, photographs=faces, folds=99)
     refused("crossval", config, tmp_path / "w", "grouped_kfold needs at least 99 people", "show 3")
 
@@ -307,7 +309,7 @@ def test_predict_skips_other_files_and_keeps_pictures_without_a_face(
     refused("predict", config, tmp_path / "x", "nothing could be read from", "words.jpg")
 
 
-def test_stages_in_the_wrong_order(tmp_path, videos):
+def test_stages_in_the_wrong_order_are_errors(tmp_path, videos):
     work = tmp_path / "work"
     config = asked(refine, faces=work / "extract", verifier=work / "verify")
     refused(

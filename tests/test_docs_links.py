@@ -27,7 +27,7 @@ def prose(text: str) -> str:
 
 
 def slug(heading: str) -> str:
-    """The anchor that GitHub and the site make of a heading."""
+    """The anchor that GitHub and the site make from a heading."""
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").replace("*", "")
     kept = "".join(
         letter

@@ -47,7 +47,7 @@ def test_each_frame_is_yielded_once_in_order_with_numbers_and_smoothed_probabili
     assert row["smoothed_prob_happy"] == smoothed[-1]
 
 
-def test_an_empty_video() -> None:
+def test_an_empty_video_yields_no_frames() -> None:
     assert list(follower()(iter(()))) == []
 
 

@@ -348,7 +348,7 @@ def test_a_new_field_with_its_default_value_is_not_a_difference(tmp_path):
     )
     with pytest.raises(UserError, match="max_faces: 0 there, 3 here"):
         run(changed(config, {"detector.max_faces": 3}), tmp_path / "w")
-    with pytest.raises(UserError, match=r"inputs\.json"):  # it gets that far
+    with pytest.raises(UserError, match=r"inputs\.json"):  # after the comparison of configs
         run(config, tmp_path / "w")
 
 

@@ -1,4 +1,4 @@
-"""Extraction with Apache Beam writes the same files as in one process.
+"""Extraction with Apache Beam writes the same files as extraction in one process.
 
 `make test` runs this folder in .venv-beam, since Beam needs other versions of some packages.
 """
@@ -31,7 +31,7 @@ def contents(workdir):
     return {p.relative_to(workdir).as_posix(): p.read_bytes() for p in files if p.is_file()}
 
 
-def test_beam_writes_the_same_bit_for_bit(videos, tmp_path):
+def test_beam_writes_the_same_files_bit_for_bit(videos, tmp_path):
     extract.run(config_for(videos), tmp_path / "here")
     summary = extract.run(config_for(videos, runner="DirectRunner"), tmp_path / "beam")
     assert summary["faces"] >= 1 and summary["skipped"] == 1
@@ -55,7 +55,7 @@ def on_dask(address):
 
 
 @pytest.mark.timeout(900)  # three processes import JAX, which takes minutes on a busy machine
-def test_dask_writes_the_same_bit_for_bit(videos, tmp_path, scheduler, monkeypatch):
+def test_dask_writes_the_same_files_bit_for_bit(videos, tmp_path, scheduler, monkeypatch):
     reported = []
     monkeypatch.setattr(console.Progress, "update", lambda self, frames: reported.append(frames))
     extract.run(config_for(videos), tmp_path / "here")

@@ -167,7 +167,7 @@ def test_20_000_rows_with_unknown_emotions_are_reported_quickly(tmp_path):
     started = time.process_time()
     with pytest.raises(UserError) as caught:
         read_labels(tmp_path, FOUR)
-    assert time.process_time() - started < 2  # of the processor; 4 s if quadratic
+    assert time.process_time() - started < 2  # a quadratic algorithm takes 4 s
     lines = str(caught.value).splitlines()
     assert len(lines) == 202 and "1000 problems" in lines[0]
     assert "line 2: unknown emotion 'emotion 0' (of" in lines[1]

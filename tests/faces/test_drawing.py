@@ -136,7 +136,7 @@ def test_persian_words_are_drawn_joined_and_from_right_to_left():
     names = drawing.annotate(
         plain(480, 640, 90), box(200, 100, 300, 260), HAPPY, tuple(joined.SHAPES)
     )
-    assert likeness(names, joined.drawn("غمگین", 13)) > 0.98  # also as labels of one's own
+    assert likeness(names, joined.drawn("غمگین", 13)) > 0.98  # also if they are labels of the user
 
 
 def test_persian_plates_are_mirrored():

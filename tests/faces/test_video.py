@@ -116,7 +116,7 @@ def test_damaged_packets_are_counted(tmp_path):
     path = write(tmp_path / "a.avi", codec="mjpeg")
     content = bytearray(path.read_bytes())
     packets = [i for i in range(len(content)) if content[i : i + 4] == b"00dc"][:30]
-    for packet in packets[11:16]:  # the whole third half second
+    for packet in packets[11:16]:  # all frames from 1.0 to 1.5 s
         size = int.from_bytes(content[packet + 4 : packet + 8], "little")
         content[packet + 8 : packet + 8 + size] = bytes(size)
     path.write_bytes(content)

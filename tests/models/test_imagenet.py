@@ -20,7 +20,7 @@ NAME = "weights_notop.h5"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; cuts off the next `breaks` answers; ignores `Range` if not `ranges`."""
+    """Serves CONTENT; cuts off the next `breaks` answers; ignores `Range` if `ranges` is false."""
 
     def do_GET(self):
         server = self.server

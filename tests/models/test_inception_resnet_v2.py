@@ -43,7 +43,7 @@ FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = np.load(FOLDER / "inception_resnet_v2.npz")
 GOLDEN_TIMM = np.load(FOLDER / "inception_resnet_v2_timm.npz")
 
-# Trainable parameters of each block, and the gammas among them, which timm has and Keras has not.
+# Trainable parameters of each block, and the gammas among them, which timm has and Keras lacks.
 PARAMETERS = {
     "stem": (172_672, 400),
     "mixed_5b": (268_320, 528),

@@ -53,7 +53,7 @@ def test_each_image_shows_another_of_the_four_rotations():
 
 
 class Patches(Emotion):
-    """Has two patches and one target per image, as relative patch location, but no `undo`."""
+    """Has two patches and one target per image, like relative patch location, but no `undo`."""
 
     def prepare(self, key, images, labels, *, train):
         pairs = jnp.stack([images[:, :4, :4], images[:, :4, 8:]], axis=1)

@@ -22,7 +22,10 @@ EXAMPLES = 25  # number of inputs in a unit
 
 @dataclass
 class InputResult:
-    """The number of inputs in a unit, its duration, the largest time and memory, and failures."""
+    """The number of inputs in a unit, its duration in seconds, and its failures.
+
+    `slowest_s` and `most_bytes` are the largest time and memory of an input.
+    """
 
     inputs: int = 0
     seconds: float = 0.0

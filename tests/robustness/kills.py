@@ -43,7 +43,7 @@ class Reference:
     Attributes:
         before: digests of the files that the stage may write, before the run.
         after: digests of these files after the run.
-        varying: the names of files that may differ between uninterrupted runs, for example since
+        varying: the names of files that may differ between uninterrupted runs, for example because
             they contain times.
         seconds: from the start of the process to its end.
     """

@@ -79,7 +79,7 @@ class Refused:
 
 
 class ReachedError(Exception):
-    """Raised when a training would begin its steps, which the harness counts as success."""
+    """Raised when a training run would begin its steps, which the harness counts as success."""
 
 
 class ViolationError(Exception):
@@ -104,7 +104,7 @@ def attempt(
     Raises:
         ViolationError: a `UserError` has no message, the output contains a control character, or an
             original below `roots` has changed.
-        Exception: the stage raised another error than `UserError`.
+        Exception: the stage raised an error other than `UserError`.
     """
     before = originals.digests(*roots)
     printed = io.StringIO()
@@ -664,7 +664,7 @@ def changed_frame(frame: pd.DataFrame, change: TableChange) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def quick_training(*, with_network: bool = True) -> Iterator[None]:
-    """Ends a training where its steps would begin, with `ReachedError`.
+    """Ends a training run where its steps would begin, with `ReachedError`.
 
     Without `with_network`, it ends where the first weights would be drawn.
     """
@@ -917,7 +917,7 @@ def _number(cell: str) -> bool:
 class Part:
     """A strategy for inputs, the check of each input, and its share of 5,000 generated inputs.
 
-    `real_models`: whether models are loaded, instead of stand-ins.
+    `real_models`: whether real models are loaded instead of stand-ins.
     """
 
     strategy: st.SearchStrategy[Any]

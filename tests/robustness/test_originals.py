@@ -16,7 +16,7 @@ LAYOUTS = ("outside", "inside", "around", "linked", "identical")
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Replaces the networks with stand-ins; a training ends before its weights are drawn."""
+    """Replaces the networks with stand-ins; training ends before its weights are drawn."""
     with pytest.MonkeyPatch.context() as patch:
         stand_ins.replace_all(patch.setattr)
         with quick_training(with_network=False):
@@ -41,7 +41,7 @@ def prepared(tmp_path_factory):
 
 
 def lay_out(layout, root, output):
-    """The folder of the originals, the path of it in the config, and the workdir."""
+    """The folder of the originals, its path in the config, and the workdir."""
     main, work = root / "originals", root / "work"
     match layout:
         case "outside":

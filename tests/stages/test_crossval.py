@@ -224,10 +224,10 @@ def test_fine_tuning_starts_from_a_weight_file(trained_run, faces, tmp_path):
 def test_classes_of_the_model_at_init_keep_their_weights(trained_run, faces, tmp_path, monkeypatch):
     first = trained_model.load(trained_run[0])
     heads = {name: array + 1 for name, array in first.weights.items() if "/heads/" in name}
-    model = first.replaced(first.record, first.weights | heads)  # no weights that can be drawn
+    model = first.replaced(first.record, first.weights | heads)  # weights that no initialiser draws
     model.save(tmp_path / "first")
     config = validated(tiny(faces, init=str(tmp_path / "first")))
-    labels = ["grim", *EMOTIONS[1:]]  # "grim" is new, and has weights that are drawn
+    labels = ["grim", *EMOTIONS[1:]]  # "grim" is new, so its weights are drawn
     begun = {}
 
     def stopped(learner, state, *args, **rest):
@@ -304,7 +304,7 @@ def test_cross_set_uses_only_the_shared_emotions(faces, others, trained_run, tmp
     summary = crossval.run(config, tmp_path / "w")
     table = answers(tmp_path / "w")
     assert set(table["subject"]) == {"p751", "p752", "p753"} and len(table) == 9
-    assert summary["other_emotions_left_out"] == 4  # a fifth is of the set's own test
+    assert summary["other_emotions_left_out"] == 4  # the fifth is in the set's own test split
     assert [c for c in table if c.startswith("prob_")] == [f"prob_{name}" for name in THREE]
     assert table.filter(like="prob_").sum(axis=1).between(0.999, 1.001).all()
     record = check_shipped(tmp_path / "w", others.removesuffix("_faces"), tmp_path / "p")

@@ -111,7 +111,7 @@ def test_worker_processes_write_the_same_files(extracted, videos, tmp_path):
     assert contents(tmp_path / "work") == contents(extracted[0])
 
 
-def test_killed_and_run_again_ends_the_same(extracted, videos, tmp_path, monkeypatch):
+def test_a_killed_run_continues_to_the_same_result(extracted, videos, tmp_path, monkeypatch):
     workdir, config = tmp_path / "work", config_for(videos)
     done = []
 

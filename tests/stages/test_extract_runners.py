@@ -25,12 +25,12 @@ def test_without_beam_the_message_says_what_to_install(videos, tmp_path, monkeyp
         extract.run(config_for(videos, runner="DirectRunner"), tmp_path / "work")
 
 
-def test_one_or_the_other(videos, tmp_path):
+def test_runner_and_workers_exclude_each_other(videos, tmp_path):
     with pytest.raises(UserError, match="excludes workers; set only one of them"):
         extract.run(config_for(videos, runner="DirectRunner", workers=2), tmp_path / "work")
 
 
-def test_a_worker_that_takes_over_does_not_do_it_again(videos, tmp_path, monkeypatch):
+def test_a_worker_does_not_extract_a_finished_video_again(videos, tmp_path, monkeypatch):
     config = config_for(videos / "scene.mp4")
     extract.run(config, tmp_path / "work")
     (shard,) = (tmp_path / "work" / "shards").iterdir()

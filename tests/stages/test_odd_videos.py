@@ -21,7 +21,7 @@ from tests.privileges import nobody
 
 SIZE = 96, 128  # height, width
 SECONDS, FPS = 3, 10
-LENGTH = b"00:00:03.000000000"  # as Matroska's tag DURATION says it
+LENGTH = b"00:00:03.000000000"  # as in Matroska's tag DURATION
 
 
 def picture(number, size=SIZE):
@@ -87,7 +87,7 @@ def without_head(path):
 
 
 def scattered(path, count, **options):
-    """Writes a clip, and changes `count` single bytes at random places behind its header."""
+    """Writes a clip, and changes `count` single bytes at random places after its header."""
     video(path, **options)
     content = bytearray(path.read_bytes())
     rng = np.random.default_rng(0)
@@ -100,7 +100,7 @@ def zeros_inside(path):
     video(path, codec="mjpeg", form="yuvj420p")
     content = bytearray(path.read_bytes())
     packets = [i for i in range(len(content)) if content[i : i + 4] == b"00dc"][: SECONDS * FPS]
-    for packet in packets[11:16]:  # all of the third half second
+    for packet in packets[11:16]:  # all frames from 1.0 to 1.5 s
         size = int.from_bytes(content[packet + 4 : packet + 8], "little")
         content[packet + 8 : packet + 8 + size] = bytes(size)
     path.write_bytes(content)
@@ -249,7 +249,7 @@ def test_the_table_is_long_enough():
 
 @pytest.fixture(scope="module")
 def looked_at(tmp_path_factory):
-    """The counts of each video by name, the summary of one run over all, and its workdir."""
+    """The counts of each video by name, the summary of one run over all videos, and its workdir."""
     folder, workdir = tmp_path_factory.mktemp("odd"), tmp_path_factory.mktemp("work") / "extract"
     for name, (write, *_) in TABLE.items():
         write(folder / name)
@@ -271,13 +271,13 @@ def looked_at(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", TABLE, ids=lambda name: ascii(name)[1:41])
-def test_is_counted_in_the_right_column(looked_at, name):
+def test_a_video_is_counted_in_the_right_column(looked_at, name):
     _, seen, failed, reason = TABLE[name]
     one = looked_at[0][name]
     assert one["frames"] == one["with_faces"] + one["without_faces"] + one["failed"]
     found = one["with_faces"] + one["without_faces"]
-    if reason == "?none":  # an empty container is one thing to one version of FFmpeg, another
-        assert one["error"] in ("not_a_video", "no_frames", "no_video_stream")  # to the next
+    if reason == "?none":  # versions of FFmpeg disagree about an empty container
+        assert one["error"] in ("not_a_video", "no_frames", "no_video_stream")
     elif reason != "?":
         assert one["error"] == reason
     assert bool(one["error"]) == bool(one["detail"])
@@ -313,7 +313,7 @@ def test_a_file_without_permission_is_unreadable():
     assert caught.value.reason == "unreadable"
 
 
-def test_what_breaks_at_one_video_does_not_end_the_run(tmp_path, monkeypatch):
+def test_an_error_in_one_video_does_not_end_the_run(tmp_path, monkeypatch):
     (tmp_path / "videos").mkdir()
     for name in ("a.mp4", "b.mp4"):
         video(tmp_path / "videos" / name, size=(64, 64) if name == "a.mp4" else SIZE)

@@ -119,7 +119,7 @@ def _aligned(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return align(image, landmarks, asked.size, asked.margin).astype(float), landmarks
 
 
-def test_run_again_does_nothing_and_another_config_is_refused(finished):
+def test_a_second_run_does_nothing_and_another_config_is_refused(finished):
     workdir, summary, asked = finished
     before = {f: f.stat().st_mtime_ns for f in workdir.rglob("*")}
     assert run(asked, workdir) == summary
@@ -128,7 +128,7 @@ def test_run_again_does_nothing_and_another_config_is_refused(finished):
         run(config(Path(asked.photos), crop={"size": 64}), workdir)
 
 
-def test_killed_and_run_again_ends_the_same(finished, tmp_path, monkeypatch):
+def test_a_killed_run_continues_to_the_same_result(finished, tmp_path, monkeypatch):
     workdir, _, asked = finished
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(photographs, "_sheet", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

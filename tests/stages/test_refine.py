@@ -351,7 +351,7 @@ def test_the_sheet_shows_both_kinds_of_disagreements(tmp_path, monkeypatch):
     monkeypatch.setattr(trained_model, "load", lambda path: BrightnessVerifier())
     refine.run(config_for(extract, max_faces_lost=0.2), tmp_path / "refine")
     sheet = read_image(tmp_path / "refine" / "disagreements.png")
-    for level in (60, 250):  # a face that the verifier refuses, a doubted one that it takes
+    for level in (60, 250):  # a face that the verifier rejects, a doubted one that it accepts
         assert (sheet == level).all(axis=-1).sum() > 128 * 120
     assert negatives.exists()
 

@@ -1,4 +1,4 @@
-"""After a removal, all data of the person and all models that were trained with it are gone."""
+"""After a removal, all data of the person and all models that were trained on them are gone."""
 
 import functools
 import json

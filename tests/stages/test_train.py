@@ -1,4 +1,4 @@
-"""A training records the metrics of probes at each evaluation, and draws pictures at its end."""
+"""Training records the metrics of the probes at each evaluation, and draws pictures at its end."""
 
 import json
 
@@ -36,7 +36,7 @@ def write_photographs(folder):
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """A finished training of four steps, and how often the probes' program was traced."""
+    """A finished training run of four steps, and how often the probes' program was traced."""
     root = tmp_path_factory.mktemp("watched")
     (root / "data").mkdir()
     rng = np.random.default_rng(1)

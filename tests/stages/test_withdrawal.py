@@ -68,7 +68,7 @@ class Stub:
 def place(tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "METHOD", Stub)
     monkeypatch.setattr(crossval.leakage, "audit", lambda *_: [])
-    # What takes longest, and says nothing about people.
+    # Replaces what takes longest and writes nothing about people.
     monkeypatch.setattr(plots, "_svg", lambda *_: "<svg/>")
     monkeypatch.setattr(workdir, "environment", environment)
     monkeypatch.setattr(page, "template", template)

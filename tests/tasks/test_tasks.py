@@ -1,4 +1,4 @@
-"""Tests of all tasks in fer_jax/tasks, which find new tasks by themselves."""
+"""Tests of all tasks in fer_jax/tasks; new tasks are found automatically."""
 
 import importlib
 import pkgutil

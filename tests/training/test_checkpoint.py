@@ -244,7 +244,7 @@ class FullDisk:
         self.folder = folder
 
     def fill(self):
-        """Fills the free space; works again after an unfinished checkpoint was deleted."""
+        """Fills the free space; may be called again after an unfinished checkpoint was deleted."""
         with contextlib.suppress(OSError), (self.folder / "filler").open("ab", 0) as file:
             while True:
                 file.write(b"x" * 4096)

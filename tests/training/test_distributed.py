@@ -69,7 +69,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(runs):
-    """The exit codes of two processes, and the seconds between their ends. The second is killed."""
+    """The exit codes of two processes, and the seconds between their ends; the second is killed."""
     folder, _ = runs
     first, second = start_pair(folder, KILLED)
     second.communicate(timeout=240)
@@ -105,7 +105,7 @@ def test_any_topology_gives_the_same_numbers(runs, name):
 def test_a_run_of_which_a_process_was_killed_ends_and_continues_from_its_checkpoint(runs, killed):
     first, second, waited = killed
     assert second == -signal.SIGKILL
-    assert first != 0 and waited < 90  # it does not wait for ever
+    assert first != 0 and waited < 90  # it does not wait forever
     test_any_topology_gives_the_same_numbers(runs, "killed")
 
 

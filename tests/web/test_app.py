@@ -295,7 +295,7 @@ def test_an_unexpected_error_is_reported_without_its_message(monkeypatch, capsys
     assert "RuntimeError" in reported.err and "secret" not in reported.out + reported.err
 
 
-def test_on_other_systems_than_linux_a_video_is_deleted_afterwards(clip, temporary, monkeypatch):
+def test_on_systems_other_than_linux_a_video_is_deleted_afterwards(clip, temporary, monkeypatch):
     monkeypatch.setattr(web_app, "_OPEN_FILES", Path("/nowhere"))
     assert lines_of(client().post("/api/video", content=clip))[-1]["frames"] == 10
     assert client().post("/api/video", content=b"words" * 100).status_code == 415

@@ -148,7 +148,7 @@ def test_errors_of_serve_are_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     monkeypatch.delitem(sys.modules, "fer_jax.web.app", raising=False)
     monkeypatch.delattr("fer_jax.web.app", raising=False)
-    monkeypatch.setattr(Recogniser, "load", lambda *_, **__: pytest.fail("it goes on"))
+    monkeypatch.setattr(Recogniser, "load", lambda *_, **__: pytest.fail("the model is loaded"))
     with pytest.raises(
         UserError, match=r"package starlette\S* is missing; .* pip install"
     ) as reported:
