@@ -263,7 +263,11 @@ def training_column(mine: Arrays, theirs: Arrays, own: Arrays, momentum: float) 
 
 
 def difference(mine: Any, theirs: np.ndarray) -> tuple[float, float]:
-    """The largest absolute difference, and its ratio to the largest magnitude in `theirs`."""
+    """The largest absolute difference, and its ratio to the largest magnitude in `theirs`.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
     a, b = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"our array has the shape {a.shape}, that of the peer {b.shape}")

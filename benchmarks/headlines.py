@@ -139,7 +139,11 @@ def main() -> int:
 
 
 def update_real(workdir: Path, revision: str = "") -> None:
-    """Updates docs/results/NAME.json for each set that a workdir of `real_people` has measured."""
+    """Updates docs/results/NAME.json for each set that a workdir of `real_people` has measured.
+
+    Raises:
+        UserError: the workdir has no results, or they do not name the folders of their runs.
+    """
     files = [workdir / f"{name}.json" for name in REAL]
     if not any(file.exists() for file in files):
         names = ", ".join(file.name for file in files)

@@ -39,7 +39,7 @@ from fer_jax.stages.render import write_clip, write_scene
 
 ROOT = Path(__file__).parents[1]
 
-CLIPS, SHAPE = 36, (12, 6, (120, 160))  # frames, frames a second, pixels
+CLIPS, SHAPE = 36, (12, 6, (120, 160))  # frames, frames per second, pixels
 # Starts the stage in a folder; returns the process id, and a function that tells whether it ended.
 Start = Callable[[Path], tuple[int, Callable[[], bool]]]
 EMOTIONS = ("happy", "sad", "angry", "neutral")

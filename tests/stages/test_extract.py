@@ -54,7 +54,7 @@ def contents(workdir):
 def test_the_counts_of_frames_add_up(extracted):
     _, summary = extracted
     assert summary["videos"] == 6 and summary["skipped"] == 3 and summary["damaged"] == 0
-    assert summary["frames"] == 12  # 1 s of each of three clips, four frames a second
+    assert summary["frames"] == 12  # 1 s of each of three clips, at 4 frames/s
     assert summary["with_faces"] + summary["without_faces"] + summary["failed"] == 12
     assert summary["with_faces"] >= 7 and summary["without_faces"] >= 4
     assert summary["frames_per_s"] > 0 and summary["time_to_first_frame_s"] > 0

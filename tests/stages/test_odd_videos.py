@@ -161,8 +161,8 @@ def shared(path):
 
 
 make = functools.partial
-WHOLE = 6  # samples of three seconds, two a second
-# name: how it is made, samples looked at, samples lost (None: one at least), reason
+WHOLE = 6  # samples of three seconds, two per second
+# name: how it is made, samples looked at, samples lost (None: at least one), reason
 TABLE = {
     "plain.mp4": (video, WHOLE, 0, ""),
     # no video

@@ -238,7 +238,7 @@ def test_files_that_a_table_names_count_as_inputs(tmp_path, change):
 
 
 def test_names_that_a_file_system_may_treat_as_equal_have_different_crops(tmp_path):
-    """There are two spellings of a person, two forms of Unicode, and very long names."""
+    """The names are two spellings of a person, two Unicode forms of a letter, and long names."""
     long = "n" * 240
     photos = [
         "علي/sad/1.png", "علی/sad/1.png", "علی/sad/e\u0301.png", "علی/sad/é.png", "علی/sad/É.jpg",
