@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--peer", required=True, help="Python of an environment with mtcnn")
     parser.add_argument("--frames", type=int, default=4, help="frames per video")
     parser.add_argument("--pictures", type=int, default=60, help="pictures per folder at most")
-    parser.add_argument("--stable", action="store_true", help="let mtcnn sort stably")
+    parser.add_argument("--stable", action="store_true", help="use a stable sort in mtcnn")
     options = parser.parse_args()
 
     rows = []

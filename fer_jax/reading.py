@@ -130,7 +130,7 @@ class Video:
     moving: ClassVar[bool] = True
 
     def frames(self) -> Iterator[Frame]:
-        """The sampled frames."""
+        """The sampled frames in order, with the errors of `sample_frames`."""
         return sample_frames(self.path, self.every_s)
 
     def expected(self) -> int | None:

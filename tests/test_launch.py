@@ -159,7 +159,7 @@ def test_an_unknown_stage_is_named(name):
 
 
 def test_a_name_that_is_not_utf8_is_printed_on_an_ascii_terminal():
-    """The terminal of the new process is ASCII."""
+    """The new process writes to an ASCII terminal."""
     odd = os.fsdecode(b"\xff\x1b[31m") + "سلام"
     ended = subprocess.run(
         [sys.executable, "launch.py", f"--config={odd}.py", "--workdir=w"],

@@ -246,7 +246,7 @@ def test_reading_needs_no_flags_and_leaves_no_files(tmp_path):
 
 
 def test_the_batches_after_the_first_are_analysed_at_the_same_time():
-    """The first one compiles the programs of the others."""
+    """The first batch compiles the programs of the others."""
     both_started = threading.Barrier(2, timeout=20)
     batches = itertools.count()
 

@@ -99,7 +99,7 @@ def leaves(values, path=()):
 
 
 def changed(config, changes):
-    """The config with other values, by dotted name or path, whatever their types."""
+    """The config with the values in `changes`, by dotted name or path; they may be of any type."""
     values = config.to_dict()
     for path, value in changes.items():
         *parents, last = path.split(".") if isinstance(path, str) else path
