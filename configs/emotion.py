@@ -3,7 +3,7 @@ r"""Trains emotion models on labelled photographs and tests them on held-out peo
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --workdir=WORK/emotion
 
-It starts from the network that ships with the package (docs/starter.md). In each fold
+It starts from the network that ships with the package (docs/starter.md). In each fold,
 `config.method = "auto"` selects a method by cross-validation over the training people (or on the
 validation people that the labels define): fine-tuning with a linear head on the tuned features, a
 linear head on features of the frozen network, or the network without training
@@ -97,9 +97,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Magnifications of each face over which features are averaged; 1.0 is the unchanged face.
     config.test_zooms = (1.0, 1.1, 1.2) if starter else (1.0,)
     # For the method "fine_tune": `share` is the share of each fold's training people who are held
-    # out to select the number of steps and the temperature (0: nothing is selected).
-    # If the labels define validation people, they are used instead. `checkpoints` are the fractions
-    # of all steps that are compared.
+    # out to select the number of steps and the temperature (0: nothing is selected). If the labels
+    # define validation people, they are used instead. `checkpoints` are the numbers of steps to
+    # compare, as fractions of all steps.
     config.inner = ConfigDict({"share": 0.0, "checkpoints": (0.34, 0.67, 1.0)})
 
     config.everyone = True  # also train a final model on all people, for `predict`

@@ -3,8 +3,8 @@ r"""Writes a trained model as files that other programs run: ONNX and StableHLO.
     python launch.py --config=configs/export.py --config.model=WORK/emotion --workdir=WORK/export
 
 `--config.model` is a model directory, or a workdir that contains one; the default is the network
-that ships with the package ("starter"). ONNX needs `pip install 'fer_jax[export]'`, in an
-environment of its own (docs/export.md, with an example that runs the file without JAX).
+that ships with the package ("starter"). ONNX needs `pip install 'fer_jax[export]'`, in a
+separate environment (docs/export.md, with an example that runs the file without JAX).
 
 Writes model.onnx, model.stablehlo, description.json and README.md. Each model file is one function
 from face crops, uint8 [batch, S, S, 3], as `photographs` crops them, to calibrated probabilities.

@@ -7,7 +7,7 @@ presentation times; MTCNN finds the faces (in JAX, with the weights of the packa
 
 Writes shards/<video>/ (crops as JPEG, and counts), manifest.parquet (one row per face),
 negatives.parquet (crops without a face: background, and candidates below the detector's threshold),
-skipped.csv (videos that could not be read, or only in part, with the reason), quality.png
+skipped.csv (videos that could not be read completely, with the reason), quality.png
 (histograms) and kept.png (a sheet of up to 96 kept faces, with video and time). If it is run again
 after videos were added, it extracts only the new ones.
 
@@ -16,9 +16,9 @@ the status "removed" and a reason. `workers` is the number of videos that are ex
 each in its own process; `runner` uses a runner of Apache Beam (docs/faces.md).
 
 Cost: on 2 idle CPU cores, 105 searched frames per second of videos of 320x240 pixels, or 35 of
-clips of 480x480 to 720x1364, with the start of Python and the frames that are only decoded.
+clips of 480x480 to 720x1364, including the start of Python and the decoding of all other frames.
 Memory: frames are processed in small batches; only the tables of faces grow with the videos.
-Expect: frames = with_faces + without_faces + failed; on generated people a face in 98 % of frames.
+Expect: frames = with_faces + without_faces + failed; on generated people, a face in 98 % of frames.
 """
 
 from ml_collections import ConfigDict
@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "min_face": 40,  # side in pixels of the smallest faces to search for
         "factor": 0.709,
         "thresholds": (0.6, 0.7, 0.8),
-        "max_faces": 0,  # only so many faces of a frame are kept, the highest scores first; 0: all
+        "max_faces": 0,  # maximum number of faces kept per frame, by highest score; 0: all
     }
     # Side of a crop in pixels, and margin around the face as a fraction of the template's side. A
     # model works only on the kind of crops on which it was trained.
@@ -55,7 +55,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "min_brightness": 0.0,  # minimum mean luma, 0 to 255
         "max_brightness": 255.0,  # maximum mean luma, 0 to 255
         "max_yaw": 90.0,  # maximum rotation of the head to either side, in degrees
-        "min_hash_distance": 0,  # crops of a track differ in at least so many of 64 hash bits
+        "min_hash_distance": 0,  # crops of a track differ in at least this many of 64 hash bits
         "per_track": 0,  # maximum number of crops per track, evenly spread over it; 0: all
     }
 

@@ -15,8 +15,8 @@ from one of the files above: --config.weights=NOTOP.h5 --config.head=FILE.h5.
 on. The weights pass if the upper limit of the accuracy's 95 % interval is at least `min_top1`.
 Weights that are assigned to the wrong layers have about chance accuracy, 0.1 %.
 
-Exit code 0: they pass. 1: they do not. 2: the check could not be done, and one line says why. The
-results are in answer.json in the workdir.
+Exit code 0: the weights pass. 1: they do not. 2: the check could not be done, and one line says
+why. The results are in answer.json in the workdir.
 
 Cost: 2,000 pictures at 299 pixels, some ten minutes on 2 CPU cores.
 """

@@ -6,7 +6,7 @@ r"""The whole pipeline, from your videos and labelled photographs to an emotion 
 `videos` is a folder of videos of any people; `photos` is a folder <subject>/<emotion>/<photograph>
 or a labels.csv with the columns path, subject, emotion.
 
-Steps, each in a folder of its own under the workdir:
+Steps, each in its own folder under the workdir:
 
     photographs   finds and aligns the labelled faces
     extract       finds and aligns the faces in the videos

@@ -4,9 +4,9 @@ r"""Trains a linear head on features of a frozen network, and tests it on held-o
         --config.init=MODEL --workdir=WORK/probe
 
 The head is a logistic regression on features of the backbone and histograms of oriented gradients,
-which are computed once. With an emotion model trained on other people as `init` it was best on 15
-real people, but on generated people worse than fine-tuning (docs/experiments.md). Compare both with
-configs/evaluate.py, on the same folds: --config.protocol=grouped_kfold.
+which are computed once. With an emotion model trained on other people as `init`, this was the best
+method on 15 real people, but worse than fine-tuning on generated people (docs/experiments.md).
+Compare both with configs/evaluate.py, on the same folds: --config.protocol=grouped_kfold.
 
 Writes the files of configs/emotion.py. Cost: a minute or two on 2 CPU cores.
 """

@@ -9,9 +9,9 @@ with contradictory labels are dropped first, and counted. `aligned` is the workd
 configs/photographs.py on the same pictures: the network is then trained on both the original crops
 and the crops of this package. `faces` and `nonfaces` contain further pictures in
 <split>/<source>/; benchmarks/nonfaces.py makes them. All but FER2013 are optional. Without
-`nonfaces` the network learns only emotions; set --config.tasks.verification.weight=0.001 then.
+`nonfaces` the network learns only emotions; then set --config.tasks.verification.weight=0.001.
 
-After the config's name, auxiliary pretext tasks: `--config=configs/starter.py:rotation,jigsaw`.
+Auxiliary pretext tasks follow the config's name: `--config=configs/starter.py:rotation,jigsaw`.
 For each of them, the batch passes through the network once more.
 
 `docs/starter.md`, the model card, says how the shipped weights were trained and measured.

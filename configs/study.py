@@ -10,8 +10,8 @@ how the gain depends on the number of labels; in the same workdir it uses the sa
 configs/study_starter.py measures the gain for a network that has already seen faces: all methods
 start from the starter.
 
-Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (from rotation's backbone,
-jigsaw for the same number of steps), auxiliary (rotation as an auxiliary task on the labelled
+Methods: scratch, rotation, jigsaw, jointly (both at once), in_turn (jigsaw from the backbone of
+rotation, for the same number of steps), auxiliary (rotation as an auxiliary task on the labelled
 faces) and simclr. The methods vicreg, relative_patch, imagenet (only with `full`; its weights are
 --config.imagenet=FILE or --config.imagenet=imagenet) and dotted names of tasks are used only if
 they are named: `configs/study.py:full,scratch,simclr,imagenet`. Each method is compared with the
@@ -44,8 +44,8 @@ from fer_jax.models import starter
 METHODS = ("scratch", "rotation", "jigsaw", "jointly", "in_turn", "auxiliary", "simclr")
 STARTER_METHODS = ("starter", "new_head", "rotation", "jigsaw", "jointly")
 SEEDS = (0, 1, 2)
-# For each method: its tasks, and the method whose backbone it starts from ("": none). Each other
-# method is pretrained on the task of that name.
+# For each method: its tasks, and the method whose backbone it starts from ("": none). Every other
+# pretrained method is named after its only task.
 PRETRAINED = {"jointly": ("rotation,jigsaw", ""), "in_turn": ("jigsaw", "rotation")}
 FROM_NOTHING, FROM_STARTER = ("scratch", "imagenet"), ("starter", "new_head")
 NOT_PRETRAINED = (*FROM_NOTHING, *FROM_STARTER, "auxiliary")
@@ -189,7 +189,7 @@ def _check(methods: tuple[str, ...], size: str, init: str) -> None:
         known = name in (*PRETRAINED, *NOT_PRETRAINED) or argument.plain_fields(name)
         if not known or name in (*others, "emotion", "verification"):
             raise UserError(
-                f"no method {name} for a study{' from the starter' if init else ''}; choose from "
+                f"a study{' from the starter' if init else ''} has no method {name}; choose from "
                 f"{', '.join(STARTER_METHODS if init else METHODS)}, vicreg, "
                 f"relative_patch, {'auxiliary' if init else 'imagenet'}, and dotted names of tasks"
             )

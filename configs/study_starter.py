@@ -4,8 +4,8 @@ r"""Measures what further pretraining of the starter gains, compared with the st
         --config.pool_variant=all --config.low_shot=STUDY/low_shot \
         --config.kdef55=WORK/kdef55 --config.ikfdb15=WORK/ikfdb15 --workdir=WORK/study_starter
 
-After the config's name: names of sets of people, each of which becomes a field for a workdir of
-`photographs`; without names there is one, `people`. `pool` and `low_shot` are made from the
+Names of sets of people follow the config's name. Each becomes a field for a workdir of
+`photographs`; without names there is one set, `people`. `pool` and `low_shot` are made from the
 output of `python -m benchmarks study_data --labelled-from=validation`. The starter was trained on
 the FER2013 faces of this pool, with their labels, but not on the labelled and test faces.
 

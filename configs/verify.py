@@ -18,9 +18,9 @@ neither is used for training. Writes checkpoints/, metrics.jsonl, tensorboard/ a
 Cost: small, on one CPU core, 2 to 3 minutes for up to 1,300 training crops (500 steps; three
 fifths of all crops are for training, plus textures), 5 minutes for 4,000; base, an estimated minute
 on 2 idle cores for 400; full needs a GPU.
-Expect: validation accuracy of 96 to 99 %, including textures. Add pictures of other things than
-faces by `--config.nonfaces`: the verifier does not recognise kinds of non-faces on which it was not
-trained (docs/results.md, "Refinement").
+Expect: validation accuracy of 96 to 99 %, including textures. Add pictures of things other than
+faces with `--config.nonfaces`: the verifier does not recognise kinds of non-faces on which it was
+not trained (docs/results.md, "Refinement").
 """
 
 from ml_collections import ConfigDict

@@ -28,7 +28,7 @@ class FaceSet:
         images: uint8 [n, S, S, 3] RGB.
         labels: int32 [n], the position of each emotion in the class names.
         photos: ids of the photographs.
-        people: the id of the person on each photograph.
+        people: the id of the person in each photograph.
         files: the paths of the aligned faces at full size.
         neutral: ids of the neutral photographs that a person-relative method uses as references,
             including those of held-out people; empty for other methods.
@@ -98,7 +98,7 @@ class LabelledPhotographs:
 
     @property
     def subjects(self) -> list[str]:
-        """The id of the person on each photograph."""
+        """The id of the person in each photograph."""
         return self.table["subject"].tolist()
 
     @property

@@ -71,7 +71,7 @@ def fit_head(
     Args:
         features: float [n, views, f], the features of each photograph and view.
         labels: int [n], the class of each photograph, 0 .. classes - 1.
-        people: the person on each photograph.
+        people: the person in each photograph.
         classes: number of classes; those without examples get probability 0.
         seed: determines the inner folds.
         validation: features and labels of the validation faces; if None, the penalty is selected

@@ -99,7 +99,7 @@ class NetworkModel:
         return replace(self, model=model, chosen=selection.method)
 
     def reading_gradients(self) -> NetworkModel:
-        """The same network, whose head also reads gradient histograms; their weights are 0."""
+        """The same network with a head that also reads gradient histograms, with weights of 0."""
         record = with_inference(self.model.record, gradients=True)
         nothing = np.zeros((gradients.WIDTH, len(record.labels[TASK])), np.float32)
         arrays = self.model.weights | {trained_model.gradient_kernel(TASK): nothing}

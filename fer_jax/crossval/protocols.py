@@ -60,7 +60,7 @@ def make_folds(
     does not change which of them a fold tests.
 
     Args:
-        subjects: the person on each photograph; ids with the same `names.key` are one person.
+        subjects: the person in each photograph; ids with the same `names.key` are one person.
         emotions: label of each photograph.
         protocol: "leave_one_subject_out" (as many folds as people; ignores `folds` and `seed`),
             "grouped_kfold" (people shuffled by `seed`, with the emotions balanced over folds as far
@@ -142,7 +142,7 @@ def inner_split(
 
     Args:
         rows: the training rows, as positions in `subjects` and `emotions`.
-        subjects: the person on each photograph of the data set.
+        subjects: the person in each photograph of the data set.
         emotions: the emotion of each photograph of the data set.
         share: approximate fraction of the people whose rows are for validation, above 0; values
             above 1/2 count as 1/2.
@@ -210,7 +210,7 @@ def _by_emotion(rows: np.ndarray, emotions: Sequence[str]) -> list[np.ndarray]:
 
 
 def _people(subjects: Sequence[str] | np.ndarray) -> np.ndarray:
-    """The key (`names.key`) of the person on each photograph."""
+    """The key (`names.key`) of the person in each photograph."""
     return np.asarray([names.key(str(subject)) for subject in subjects], dtype=str)
 
 

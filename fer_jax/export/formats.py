@@ -32,7 +32,7 @@ Runner = Callable[[UInt8[np.ndarray, "n s s 3"]], Answer]
 
 
 class Write(Protocol):
-    """Writes a function of crops of `side` pixels to a file; metadata, if any, are `notes`."""
+    """Writes a function of crops of `side` pixels to a file; `notes` are its metadata, if any."""
 
     def __call__(
         self, path: Path, function: Function, side: int, notes: Mapping[str, str]
@@ -46,7 +46,7 @@ class Format(NamedTuple):
         file: the name of the file.
         libraries: packages that the format needs in addition to the requirements of fer_jax.
         write: see `Write`.
-        open: reads the function in a file.
+        open: reads a file and returns its function.
     """
 
     file: str

@@ -13,9 +13,9 @@ matters if there are few people. The method was chosen among six by simulation; 
 compares its coverage with that of two others (`benchmarks/coverage.py`).
 
 If every resample gives the same value, for example if there are no errors, there is no bootstrap
-interval. For a measure of 0 or 1 the exact interval of Clopper and Pearson with people as trials is
-then used: with 15 people and no errors its lower limit is 78 %. In all other cases (other values,
-differences, a single person) both limits are the value that the resamples have in common.
+interval. For a measure of 0 or 1, the exact interval of Clopper and Pearson with people as trials
+is then used: with 15 people and no errors, its lower limit is 78 %. In all other cases (other
+values, differences, a single person) both limits are the value that the resamples have in common.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A photograph in which no face was found has no probabilities. It counts as wrong
 
 Temperature scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) divides the logarithms of the
 probabilities by a temperature T and applies the softmax. This changes the confidence, but not which
-class is predicted. The built-in methods of the stage `crossval` fit T on train or validation
+class is predicted. The built-in methods of the stage `crossval` fit T on training or validation
 people, not on the test people of the fold.
 """
 
@@ -112,8 +112,8 @@ def calibration_error(
 ) -> float:
     """Expected calibration error (Naeini et al. 2015; Guo et al. 2017, equation 3).
 
-    The mean gap between confidence and accuracy over bins of equal width, weighted by the number of
-    photographs in each. It is biased upwards for small numbers of photographs.
+    The mean absolute gap between confidence and accuracy over bins of equal width, weighted by the
+    number of photographs in each bin. It is biased upwards for small numbers of photographs.
     """
     table = reliability(confidence, right, bins)
     gaps = (table["confidence"] - table["accuracy"]).abs()

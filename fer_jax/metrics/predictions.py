@@ -46,7 +46,7 @@ class Predictions:
 
     @property
     def no_face(self) -> Bool[np.ndarray, " N"]:
-        """Whether no face was found in each row."""
+        """For each row, whether no face was found."""
         return self.predicted == len(self.labels)
 
     @property

@@ -135,8 +135,8 @@ def unseen(predictions: Predictions) -> str:
     """Whether the test people are known to be new to the model, in one of three terms.
 
     "never seen": they are neither in the training nor in the pretraining data. "held out": they are
-    not in the training data, but it is unknown whether they are in the pretraining data, or their
-    unlabelled photographs are the reference of a person-relative run. "not held out": see `stamps`.
+    not in the training data, but it is unknown whether they are in the pretraining data, or a
+    person-relative run computes references from their photographs. "not held out": see `stamps`.
     """
     if stamps(predictions):
         return "not held out"

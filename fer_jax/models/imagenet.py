@@ -1,9 +1,9 @@
 """The ImageNet weights published by keras.applications, which are downloaded once.
 
 Keras publishes the MD5 of the file but no SHA-256, so size and MD5 are checked here; the SHA-256 of
-the file is recorded in every `model.json`. The MD5 is in keras 3.15,
-src/applications/inception_resnet_v2.py, and has been the same since 2017. The top-1 accuracy on
-ImageNet is 80.3 % (keras.io/api/applications).
+the file is recorded in the `model.json` of each model that starts from it. The MD5 is in keras
+3.15, src/applications/inception_resnet_v2.py, and has been the same since 2017. The top-1 accuracy
+on ImageNet is 80.3 % (keras.io/api/applications).
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ class Stem(nnx.Module):
 class Branches(nnx.Module):
     """Parallel chains of convolutions, whose outputs are concatenated.
 
-    `outputs` is their total channel count.
+    The attribute `outputs` is the total channel count.
     """
 
     def __init__(self, inputs: int, branches: list[Branch], make: Maker) -> None:
@@ -257,7 +257,7 @@ class Mixed5b(Branches):
 class Reduction(Branches):
     """Branches that end with stride 2, in parallel with max-pooling.
 
-    `outputs` does not include the channels of the pooling.
+    The attribute `outputs` does not include the channels of the pooling.
     """
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h2 w2 c2"]:

@@ -33,7 +33,7 @@ class WeightFile(NamedTuple):
     """The tensors of a backbone and of its head in a file, and the layout of the names.
 
     `layout` is "ours" (parameters/backbone/stem/...), "timm" (conv2d_1a.conv.weight), "layers"
-    (conv2d_5/kernel: HDF5 as Keras 1 and 2 wrote it, and Keras 3 writes `.h5`), or "containers"
+    (conv2d_5/kernel: HDF5 files of Keras 1 and 2, and `.h5` files of Keras 3), or "containers"
     (conv2d_5/vars/0: `.weights.h5` and `.keras` of Keras 2.12 and later).
     `head` is the classifier in a file of Keras or timm: kernel [features, classes] and bias
     [classes]; empty if the file has none.
@@ -49,7 +49,7 @@ def read(path: Path) -> WeightFile:
 
     Raises:
         UserError: the format is not supported, the file cannot be read or contains several
-            networks, or a tensor outside the head has no float type, or contains NaN or Inf.
+            networks, or a tensor outside the head is not of a float type, or contains NaN or Inf.
     """
     suffix = path.suffix.lower()
     if suffix in PICKLES:

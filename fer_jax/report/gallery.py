@@ -156,7 +156,7 @@ def blurred(face: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:
 def overlaid(
     face: UInt8[np.ndarray, "s s 3"], heat: Float[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "s s 3"]:
-    """The face in grey, overlaid with a heat map."""
+    """The face in grey, overlaid with a heat map in 0..1."""
     side = face.shape[:2][::-1]
     smooth = np.clip(
         cv2.resize(np.asarray(heat, np.float32), side, interpolation=cv2.INTER_CUBIC), 0, 1

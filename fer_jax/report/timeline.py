@@ -14,7 +14,7 @@ from fer_jax.faces.drawing import PALETTE, clock
 from fer_jax.faces.tracks import longest_gap
 from fer_jax.languages.language import ENGLISH, Language
 
-if TYPE_CHECKING:  # matplotlib takes 0.3 s, which photographs do not need
+if TYPE_CHECKING:  # importing matplotlib takes 0.3 s; photographs do not need it
     from matplotlib.figure import Figure
 
 MOST_PEOPLE = 12
@@ -32,7 +32,7 @@ class _Seen:
 class Timeline:
     """Collects the probabilities of the people of one video, and draws them.
 
-    It needs 8 bytes per face and 4 bytes per face and class: 0.7 MB for 20,000 faces, 7 classes.
+    It needs 8 bytes per face and 4 bytes per face and class: 0.7 MB for 20,000 faces and 7 classes.
 
     Args:
         labels: the classes.
@@ -61,8 +61,8 @@ class Timeline:
     def draw(self, title: str) -> Figure | None:
         """Draws a panel per person: stacked probabilities, with gaps while the person is not seen.
 
-        At most 12 people have a panel: those who are seen in the most frames. None if nobody was
-        seen.
+        At most 12 people have a panel: those who are seen in the most frames. Returns None if
+        nobody was seen.
         """
         if not self._people:
             return None

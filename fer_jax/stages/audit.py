@@ -26,7 +26,7 @@ _SHOWN = 5
 
 
 def _records_of_run(config: schemas.Audit) -> list[Path]:
-    """Files of the audited cross-validations that change if they are repeated."""
+    """The files of the audited cross-validations that change if one of these runs is repeated."""
     runs = _crossvals(Path(config.run)) if config.run else {}
     return [step / name for step in runs for name in ("inputs.json", "done.json")]
 

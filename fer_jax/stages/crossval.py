@@ -49,7 +49,7 @@ def _doing(config: schemas.Crossval) -> str:
 def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     """Trains and tests a model for each fold and seed, and writes its predictions.
 
-    First it searches for leakage; a leak whose kind is not allowed stops the run. Hyperparameters
+    It first searches for leakage; a leak whose kind is not allowed stops the run. Hyperparameters
     (such as steps, temperature or the strength of a penalty) are selected on the fold's validation
     people or, if it has none, on inner validation people, held out from its training people. A
     test photograph without a face has no probabilities, and counts as an error in an evaluation.
@@ -310,7 +310,7 @@ def _write_abstaining(predictions: pd.DataFrame, labels: list[str], folder: Path
 
 
 def _explain(model: TrainedModel, test: FaceSet, probabilities: np.ndarray, file: Path) -> None:
-    """Writes heat maps of the model for the classes that it predicted, if it has any maps."""
+    """Writes heat maps for the classes that the model predicted, if its method has heat maps."""
     heat = model.heat(test, probabilities.argmax(axis=1))
     if heat is not None:
         with atomic_file(file) as temporary:

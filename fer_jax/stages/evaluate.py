@@ -4,7 +4,7 @@ Reads `predictions.parquet` and `protocol.json` of each crossval workdir in `con
 
     metrics.json     every measure of every run, the paired differences, and how the method of the
                      main run's model was selected
-    per_person.csv   one row per run and person, in each run the lowest accuracy first
+    per_person.csv   one row per run and person; within a run, the lowest accuracy comes first
     report.html      these results as a page, in one file
     model_card.md    the intended use of the model, and its limits
     datasheet.md     facts about the photographs, with questions for their owner to answer

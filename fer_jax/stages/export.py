@@ -28,7 +28,7 @@ from fer_jax.training import model_directory, trained_model
 from fer_jax.training.trained_model import Model
 from fer_jax.workdir import atomic_file, stage
 
-TOLERANCE = 1e-4  # of a probability
+TOLERANCE = 1e-4  # largest allowed difference of a probability
 _PEOPLE = 6
 
 
@@ -38,8 +38,8 @@ _PEOPLE = 6
 def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
     """Writes the formats in `config.formats`; a file that disagrees with the model is not kept.
 
-    Returns, for each format, the largest difference of a probability and the size of the file in
-    bytes.
+    Returns, for each format, the largest difference of a probability from the model's, and the size
+    of the file in bytes.
 
     Raises:
         UserError: there is no emotion model, its record does not say how faces are cropped, it is

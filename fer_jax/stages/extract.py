@@ -83,7 +83,10 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
 
 
 def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:
-    """Extracts the videos; returns their counts and when the first frame was done (0.0: none)."""
+    """Extracts the videos; returns their counts, and the time of the first frame.
+
+    The time is that at which the frame was done, in seconds since the epoch; 0.0 without a frame.
+    """
     stats: dict[str, Stats] = {}
     first: list[float] = []
     expected = sum(expected_samples(job.path, config.every_s) or 0 for job in jobs)

@@ -100,7 +100,7 @@ def judged(right: int, pictures: int, min_top1: float) -> dict[str, Any]:
     The answer is "yes" if the upper limit of the interval is at least `min_top1`, else "no".
 
     Args:
-        right: number of pictures whose class was the best answer.
+        right: number of pictures whose class had the highest logit.
         pictures: number of all pictures.
         min_top1: the accuracy that is required, 0 to 1.
     """

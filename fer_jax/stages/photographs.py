@@ -31,7 +31,7 @@ from fer_jax.workdir import atomic_file, stage
 Image = UInt8[np.ndarray, "_ _ 3"]
 
 FOUND, NO_FACE = "ok", "no_face"
-# Small pictures, and those that a face fills; MTCNN finds no face below 20 pixels.
+# For small pictures, and for those that a face fills; MTCNN finds no face below 20 pixels.
 _SMALL_PICTURES: dict[str, Any] = {"enlarge_below": 80, "enlarge_to": 160, "border": 0.25}
 _ON_SHEET = 160
 _LONGEST_STEM = 200  # bytes of a crop's name; file systems allow 255 with all that is added
@@ -146,7 +146,7 @@ def _crop_names(labels: pd.DataFrame) -> list[str]:
     """A distinct path below the workdir for each photograph, with a digest only if needed."""
     folders = "faces/" + labels["subject"] + "/" + labels["emotion"] + "/"
     stems = labels["photo"].map(lambda photo: PurePosixPath(photo).stem)
-    # File systems may ignore case and the form of Unicode.
+    # File systems may ignore case and Unicode normalisation forms.
     shared = (folders + stems).map(key).duplicated(keep=False)
     long = stems.map(lambda stem: len(stem.encode()) > _LONGEST_STEM)
     like_ours = stems.str.contains(r"-[0-9a-f]{8}$", case=False)  # never equal to one of ours

@@ -1,4 +1,4 @@
-"""predict: finds faces in pictures, in videos or before a camera, and predicts their emotions."""
+"""predict: finds faces in pictures, videos or camera frames, and predicts their emotions."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     fails is counted and listed in skipped.csv; the others are not affected.
 
     Raises:
-        UserError: there is no model, the model lacks the task `emotion`, no input can be read, or
-            the camera was stopped before its first frame.
+        UserError: there is no model, the model lacks the task `emotion` or does not fit
+            `config.people` or `config.coverage`, no input can be read, or the camera was stopped
+            before its first frame.
     """
     words = language(config.language)
     if config.annotate or config.camera:
@@ -179,7 +180,7 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
 
 @dataclass
 class Counts:
-    """The numbers of frames (a picture is one), faces, frames without a face, and answers.
+    """The numbers of frames (a picture counts as one), faces, frames without a face, and answers.
 
     Withheld answers are only counted; the others are counted by emotion.
     """
@@ -234,7 +235,7 @@ class Tables:
 
 
 def _formats(columns: pa.Schema) -> dict[str, Any]:
-    """The format of each column's values in CSV."""
+    """For each column, the function that formats its values for CSV."""
     forms: dict[str, Any] = dict.fromkeys(columns.names, str)
     for column in columns:
         if column.type == pa.string():

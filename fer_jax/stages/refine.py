@@ -348,7 +348,7 @@ def _score_held_out(
     *,
     strict: bool,
 ) -> HeldOut:
-    """The scores of `verifier` on held-out crops of the data that trained the user's verifier.
+    """The scores of `verifier` on held-out crops of the data set on which the user's was trained.
 
     If these data are not known, the validation and test crops are from `folder`. If the crops
     cannot be read, an error is raised if `strict`, and a note is returned otherwise.

@@ -15,7 +15,7 @@ from fer_jax.errors import UserError
 from fer_jax.workdir import read_json, stage, write_json
 
 _SHOWN = 10
-_BEGUN = "begun.json"  # a salted digest of the person whose removal began last, not the id
+_BEGUN = "begun.json"  # has a salted digest of the id whose removal began last
 
 
 @stage(
@@ -57,7 +57,7 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
                 f"remove: there is no person with the id {person!r} in {places}; check "
                 f"--config.remove and these folders"
             )
-        console.say("  an earlier run of this command deleted everything already")
+        console.say("  an earlier run of this command has already deleted everything")
     console.detail(*(f"  deleted {file}" for file in done.files))
     for model in done.models:
         console.say(f"  deleted a model that was trained on the person: {model}")

@@ -39,10 +39,10 @@ _PROBES = {"knn": "nearest neighbours", "linear": "logistic regression"}
 def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     """Trains `config.tasks` on `config.data`; writes checkpoints, curves and `model/`.
 
-    With `config.evaluate_every`, `best/model/` is the model with the lowest validation loss so far,
-    which is the sum of the tasks' losses, weighted as in training. With `config.probe.photographs`,
-    probes of the features measure the accuracy on emotions before the first step and at each
-    evaluation. Several processes may run this stage together.
+    With `config.evaluate_every`, `best/model/` is the model with the lowest validation loss so far.
+    This loss is the sum of the tasks' losses, weighted as in training. With
+    `config.probe.photographs`, probes of the features measure the accuracy on emotions before the
+    first step and at each evaluation. Several processes may run this stage together.
 
     Raises:
         UserError: the data set cannot be read or has too few training images, a task needs labels

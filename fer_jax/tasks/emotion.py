@@ -34,9 +34,9 @@ class Emotion:
         classes: names of the emotions, in the order of the logits.
         augment: strengths of the augmentation.
         label_smoothing: the share of the probability that is divided equally among all classes.
-        mixup: each training image and its label are blended with another one of the batch, with
-            weights drawn from Beta(mixup, mixup), the larger for the image itself (Zhang et al.
-            2018); 0 for none. Unlabelled images (label -1) are not blended.
+        mixup: each training image and its label are blended with those of another example of the
+            batch, with weights drawn from Beta(mixup, mixup), the larger for the image itself
+            (Zhang et al. 2018); 0 for none. Unlabelled images (label -1) are not blended.
         class_weights: factors for the loss of each class, in the order of `classes`; empty for
             none.
     """

@@ -35,8 +35,8 @@ class Task(Protocol):
     for both. `prepare` still returns the targets.
 
     Two members are optional: `classes`, the names of the classes; and, for the picture tasks.png,
-    `undo(inputs, answers) -> images`, the images that result if `answers` are the true classes. For
-    the targets, these are the original images, as far as possible.
+    `undo(inputs, answers) -> images`, the images that result if `answers` are the true classes. If
+    `answers` are the targets, these are the original images, as far as possible.
     """
 
     labels_needed: ClassVar[bool]  # whether `prepare` reads the labels of the data set
@@ -108,9 +108,9 @@ def _plain(field: str, value: Any) -> Any:
 
 
 def by_content(images: Num[Array, "b h w 3"], choices: int) -> Int[Array, " b"]:
-    """A number from 0 to `choices` - 1 for each image, which depends only on the sum of its pixels.
+    """For each image, a number from 0 to `choices` - 1 that depends only on the sum of its pixels.
 
-    For evaluation, where targets must depend neither on a key nor on the position in the batch.
+    In evaluation, targets must depend neither on a key nor on the position in the batch.
     """
     total = images.astype(jnp.uint32).sum((1, 2, 3), dtype=jnp.uint32)
     mixed = total * jnp.uint32(2654435761)  # multiplicative hash: Knuth, vol. 3, section 6.4
@@ -137,12 +137,12 @@ def accuracy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Flo
 def classification_loss(
     self: Any, outputs: Float[Array, "n classes"], targets: Int[Array, " n"], mask: Any
 ) -> Float[Array, " n"]:
-    """The `loss` of a task whose targets are classes: `loss = classification_loss`."""
+    """The method `loss` of a task whose targets are classes: `loss = classification_loss`."""
     return cross_entropy(outputs, targets, getattr(self, "label_smoothing", 0.0))
 
 
 def classification_metrics(
     self: Any, outputs: Float[Array, "n classes"], targets: Int[Array, " n"], mask: Any
 ) -> dict[str, Float[Array, " n"]]:
-    """The `metrics` of a task whose targets are classes."""
+    """The method `metrics` of a task whose targets are classes."""
     return {"accuracy": accuracy(outputs, targets)}

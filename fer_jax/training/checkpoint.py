@@ -106,7 +106,7 @@ class Checkpoints:
             self._pending = step
 
     def wait(self) -> None:
-        """Waits until the newest save is complete or failed; reports a failure as `save` does."""
+        """Waits until the newest save has completed or failed; reports a failure as `save` does."""
         if self._open is not None and self._pending:
             with self._disk_failures_reported(self._pending):
                 self._open.wait_until_finished()

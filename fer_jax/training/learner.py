@@ -36,8 +36,8 @@ def make_tasks(
 
     Args:
         described: fields by task, e.g. {"rotation": {"weight": 1.0, "views": 4}}.
-        derived: fields that depend on the data, by task, which replace those of the description:
-            `emotion={"classes": labels}`.
+        derived: fields that depend on the data, by task, such as `emotion={"classes": labels}`;
+            they take precedence over those in `described`.
 
     Raises:
         UserError: there is no such task, or a field is unknown or invalid.
@@ -62,7 +62,7 @@ class Learner:
         tasks: the tasks by name.
         weights: each task's weight in the loss.
         batches: the batch size, and how batches are distributed over devices.
-        steps: the length of the learning-rate schedule.
+        steps: the length of the learning-rate schedule, in training steps.
 
     Attributes:
         flops_per_step: floating-point operations of one update on all devices; 0 before the first
@@ -187,7 +187,10 @@ class Learner:
         return {name: np.concatenate(rows) for name, rows in parts.items()}
 
     def logits(self, state: State, task: str, images: jax.Array) -> jax.Array:
-        """The outputs of a task's head for `images` in inference; JAX can trace the call."""
+        """The outputs of a task's head in inference; JAX can trace the call.
+
+        `images` are inputs `[N, h, w, 3]` that the task's `prepare` has made.
+        """
         network = merge_network(self._graphdef, **for_use(state))
         return network(task, images, train=False)
 

@@ -277,15 +277,15 @@ class _Run:
         shown = f" (batch {step - 1} with {', '.join(examples[:3])}, ...)" if examples else ""
         raise UserError(
             f"at step {step}, values are not finite: {', '.join(bad)}{shown}; see {file}; "
-            f"{f'the last good checkpoint is of step {good}' if good else 'no checkpoint yet'}; "
+            f"{f'the last good checkpoint is from step {good}' if good else 'no checkpoint yet'}; "
             f"try a lower --config.optimizer.learning_rate in a new workdir"
         )
 
     def _due(self, step: int, elapsed: float) -> bool:
         """Whether to save now, `elapsed` seconds after the last save.
 
-        With several processes, the clock of the first one decides, only at logged steps (at each
-        step if none are logged).
+        With several processes, the clock of the first one decides, and only at logged steps (at
+        each step if none are logged).
         """
         due = elapsed > self.loop.checkpoint_every_s
         if not backend.several():
@@ -317,7 +317,7 @@ class _Termination:
         self.asked = False
 
     def __enter__(self) -> _Termination:
-        # For several processes, JAX's own handler determines the step at which all of them stop.
+        # With several processes, JAX's own handler determines the step at which all of them stop.
         self._before = None if backend.several() else signal.signal(signal.SIGTERM, self._ask)
         return self
 

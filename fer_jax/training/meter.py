@@ -79,7 +79,7 @@ class Meter:
         }
 
     def add(self, step: int, figures: Mapping[str, jax.Array]) -> None:
-        """Adds the metrics of a step to the next report; the device may still compute them."""
+        """Adds the metrics of a step to the next report; the device may still be computing them."""
         self._waiting.append((step, figures))
         self._timed += self._done > 0  # the first step compiles
         self._done += 1
@@ -95,7 +95,7 @@ class Meter:
         return list(self._waiting)
 
     def report(self, step: int) -> None:
-        """Records mean metrics since the last report; shows loss and speed at the progress bar."""
+        """Records mean metrics since the last report; shows loss and speed in the progress bar."""
         figures = [figures for _, figures in self.fetch()]
         self._waiting.clear()
         means = {name: math.fsum(f[name] for f in figures) / len(figures) for name in figures[0]}

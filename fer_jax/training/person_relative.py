@@ -35,8 +35,8 @@ def relative_answers(
     Args:
         responses: responses of the head to each view, without its bias.
         people: the person of each face.
-        known: marks the faces from which references are computed, which are all faces or, for
-            "neutral", those known to be neutral.
+        known: marks the faces from which references are computed: all faces or, for "neutral",
+            those known to be neutral.
         reference: "mean", "balanced" or "neutral".
         bias: the bias of the head.
         population: the response to the mean reference of the training people. It is the reference
@@ -65,7 +65,7 @@ def least_faces(reference: str) -> int:
 def shrunk(
     mean: Float[np.ndarray, "v f"], faces: int, population: Float[np.ndarray, "v f"]
 ) -> Float[np.ndarray, "v f"]:
-    """A person's reference: the mean of their faces, shrunk towards that of the population.
+    """A person's reference: the mean of their faces, shrunk towards `population`.
 
     The weight of the person's mean is n / (n + 0.5) for n faces. The formula is the same for
     training and test people.

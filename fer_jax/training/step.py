@@ -28,7 +28,7 @@ def make_train_step(
     accumulate: int = 1,
     average: float = 0.0,
 ) -> Callable[[State, Batch], tuple[State, Figures]]:
-    """Makes a function for one update on a batch, which returns the new state and metrics.
+    """Makes a function that performs one update on a batch and returns the new state and metrics.
 
     A batch has `image` uint8 [B, H, W, 3], `label` int32 [B] and `mask` bool [B]. `mask` is False
     for padding. `label_<task>` int32 [B], if present, replaces `label` for that task. Examples with
@@ -142,7 +142,7 @@ def _moved(average: Tree, parameters: Tree, decay: float, step: jax.Array) -> Tr
 def make_eval_step(
     graphdef: nnx.GraphDef[Any], tasks: Mapping[str, Task]
 ) -> Callable[[State, Batch], dict[str, tuple[jax.Array, jax.Array]]]:
-    """Makes a function for (sum, count) of every loss and metric over a batch, by name.
+    """Makes a function that returns (sum, count) of every loss and metric over a batch, by name.
 
     Padding and, in tasks that need labels, unlabelled examples are left out. Sums and counts can be
     added over batches, so that means do not depend on padding. The random key is the same for every
@@ -163,7 +163,7 @@ def make_eval_step(
 def make_features_step(
     graphdef: nnx.GraphDef[Any], task: Task, *, depths: bool = False
 ) -> Callable[[State, jax.Array], jax.Array]:
-    """Makes a function for pooled features [B, F] of images [B, S, S, 3].
+    """Makes a function that returns the pooled features [B, F] of images [B, S, S, 3].
 
     The images are preprocessed as in the evaluation of `task`. With `depths`, the pooled outputs of
     the backbone at each of its `depths` follow the features. For a task with r inputs per image,
@@ -186,7 +186,7 @@ def make_features_step(
 def make_head_step(
     graphdef: nnx.GraphDef[Any], task_name: str
 ) -> Callable[[State, jax.Array], jax.Array]:
-    """Makes a function for logits [B, C] of a task from features (`make_features_step`)."""
+    """Makes a function that maps features (see `make_features_step`) to a task's logits [B, C]."""
 
     def head_step(state: State, features: jax.Array) -> jax.Array:
         network = merge_network(graphdef, **for_use(state))
@@ -202,7 +202,7 @@ def depth_names(backbone: Backbone) -> tuple[str, ...]:
 
 
 def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], dict[str, jax.Array]]:
-    """Makes a function for pooled outputs [B, C] by name (see `depth_names`), and `mask`."""
+    """Makes a function that returns pooled outputs [B, C] by `depth_names`, and `mask`."""
 
     def depths_step(state: State, batch: Batch) -> dict[str, jax.Array]:
         network = merge_network(graphdef, **for_use(state))

@@ -47,8 +47,8 @@ class Model:
             a whole batch. A batch has at least one face.
 
     Raises:
-        UserError: the record does not describe a valid network, or the weights, labels and tasks do
-            not match it.
+        UserError: the record does not describe a valid network, its labels do not match its tasks,
+            or the weights do not match the record.
     """
 
     BATCH = 64
@@ -327,7 +327,10 @@ class Model:
         return self._compiled[kind, task]
 
     def _batch_size(self, passes: int) -> BatchSize:
-        """The size of the next batch, in faces of `passes` rows, from the number of faces left."""
+        """Returns a function from the number of faces left to the size of the next batch, in faces.
+
+        Each face has `passes` rows.
+        """
         most = max(1, (self._batch or self.BATCH) // passes)
         if self._batch:
             return lambda left: most
@@ -414,7 +417,9 @@ def _depth_width(network: Network, record: ModelRecord) -> int:
 
 
 def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
-    """A model with the backbone at `path` (`config.init`; "" for random weights) and zero heads.
+    """A model with the backbone at `path`, and with heads whose weights are all 0.
+
+    `path` is that of `config.init`; if it is "", the backbone has random weights.
 
     Raises:
         UserError: see `model_directory.backbone_leaves`.

@@ -66,8 +66,8 @@ class Limits:
     """The limits beyond which requests are refused.
 
     Attributes:
-        upload_bytes: the largest picture or video.
-        video_s: the longest video, in seconds.
+        upload_bytes: the maximum size of a picture or video, in bytes.
+        video_s: the maximum length of a video, in seconds.
         waiting: the number of requests that may wait while another is analysed.
         patience_s: the maximum time in seconds that a request waits, and that a client may take to
             send the next part of a file or to read the next part of a response.
@@ -275,7 +275,7 @@ def _check_size(size: int, limits: Limits) -> None:
         raise RequestError(
             413,
             "upload_too_large",
-            f"The file has more than {megabytes} MB; make it smaller, or start the page with a "
+            f"The file is larger than {megabytes} MB; make it smaller, or start the page with a "
             "larger --max_upload_mb.",
             megabytes=megabytes,
         )

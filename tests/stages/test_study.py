@@ -86,9 +86,9 @@ def test_a_missing_reference_is_named(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
-        ("scratch,rotatoin", "no method rotatoin for a study; choose from scratch, rotation"),
+        ("scratch,rotatoin", "a study has no method rotatoin; choose from scratch, rotation"),
         ("scratch,imagenet", "needs the size full"),
-        ("starter,rotation", "no method starter for a study; choose from scratch"),
+        ("starter,rotation", "a study has no method starter; choose from scratch"),
     ],
 )
 def test_errors_that_would_occur_hours_later_are_raised_at_once(arg, message):
@@ -97,7 +97,7 @@ def test_errors_that_would_occur_hours_later_are_raised_at_once(arg, message):
 
 
 def test_a_study_from_the_starter_has_no_method_from_scratch():
-    with pytest.raises(UserError, match="no method scratch for a study from the starter"):
+    with pytest.raises(UserError, match="a study from the starter has no method scratch"):
         starter_config.of_people(("people",), ("starter", "scratch"))
 
 

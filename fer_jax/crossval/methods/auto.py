@@ -8,7 +8,7 @@ The candidates, in the order of preference:
     tuned_probe   if `config.init` is an emotion model that knows at least one of the labels, or a
                   model continued from the starter; otherwise fine_tune
     probe         on features of the frozen backbone and on gradient histograms; without
-                  `config.init` on gradient histograms alone
+                  `config.init`, on gradient histograms alone
     as_is         if `config.init` is an emotion model that knows all labels; with the test crops
                   of its record
 
@@ -169,7 +169,7 @@ def select(tried: list[Tried], people: list[str]) -> Tried:
 
     Args:
         tried: the results of the candidates in order of preference, at least one.
-        people: the person on each predicted photograph.
+        people: the person in each predicted photograph.
     """
     best = min(tried, key=lambda one: one.log_loss)
     _, person = np.unique(people, return_inverse=True)

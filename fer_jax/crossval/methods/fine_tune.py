@@ -97,7 +97,7 @@ class FineTune:
         return self._backbones.get(self._inits[seed], {})
 
     def speed(self) -> dict[str, Any]:
-        """Steps, compilations, and the speed of the last fit; `first_step_s`: of the first fit."""
+        """Steps, compilations, and the speed of the last fit (`first_step_s`: of the first fit)."""
         compiled = self.learner.compile_seconds
         return {
             "steps_per_fold": self.steps,
@@ -116,7 +116,7 @@ class FineTune:
     ) -> dict[str, Any]:
         """The `steps`, `temperature` and `log_loss` of the best result on `validation`."""
         # After a run was killed, numbers of steps with a result are not tried again: the
-        # checkpoint is of a later step.
+        # checkpoint is that of a later step.
         tried = _tried(file)
         for share in sorted(self.config.inner.checkpoints)[len(tried) :]:
             steps = max(1, round(share * self.steps))

@@ -1,4 +1,4 @@
-// The people before the camera, whose pictures the server reads one by one and so cannot number.
+// The people in front of the camera, whose pictures the server reads one by one and so cannot number.
 
 const LEAST_OVERLAP = 0.3; // of two boxes of one face, as in fer_jax/faces/tracks.py
 

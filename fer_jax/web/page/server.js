@@ -1,6 +1,6 @@
 // Requests to the server of this page.
 
-/** An answer that says why there is none; `code` names the kind of problem. */
+/** A failed request; `code` names the kind of problem. */
 export class ServerError extends Error {
   constructor({ code, message, facts }) {
     super(message);

@@ -52,7 +52,7 @@ const ENGLISH = {
     cameraMissing: "No camera was found. Connect one, or choose a file.",
     unreadable: "The file cannot be opened; choose another one. Folders are not read.",
     network: "The server does not answer. Is `fer-jax serve` still running?",
-    upload_too_large: (facts) => `The file has more than ${number(facts.megabytes)} MB; make it smaller, or start the page with a larger --max_upload_mb.`,
+    upload_too_large: (facts) => `The file is larger than ${number(facts.megabytes)} MB; make it smaller, or start the page with a larger --max_upload_mb.`,
   },
 };
 
@@ -154,7 +154,7 @@ export function text(key, ...values) {
   return typeof found === "function" ? found(...values) : found;
 }
 
-/** What went wrong, for the person at the page. */
+/** What went wrong, in the words of the page. */
 export function errorText({ code, message, facts = {} }) {
   const found = LANGUAGES[current].errors[code];
   return (typeof found === "function" ? found(facts) : found) ?? message ?? LANGUAGES[current].errors.network;

@@ -22,7 +22,7 @@ export class Timeline {
     this.lanes.addEventListener("keydown", (event) => this.#onKey(event));
   }
 
-  /** Draws the bands of all people in `frames`, which are in the order of time. */
+  /** Draws the bands of all people in `frames`, which are in chronological order. */
   draw(frames, { threshold, labels, every, gap }) {
     this.frames = frames;
     this.threshold = threshold;
