@@ -12,6 +12,8 @@ answer, {"seconds": ..., "cpu": processor seconds, "faces": for each image a lis
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import functools
 import json
 import os
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,20 @@ class Peer:
                 f"{self.name}: {' '.join(self._command)} ended; run this command to see the reason"
             )
         return line
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --mtcnn and --facenet, the Python of the environment of each peer."""
+    parser.add_argument("--mtcnn", help="Python of an environment with mtcnn")
+    parser.add_argument("--facenet", help="Python of an environment with facenet-pytorch")
+
+
+@contextlib.contextmanager
+def started(options: argparse.Namespace) -> Iterator[list[Peer]]:
+    """Starts the peers whose flags are given, and ends them after the block."""
+    with contextlib.ExitStack() as stack:
+        given = {name: getattr(options, name) for name in ("mtcnn", "facenet")}
+        yield [stack.enter_context(Peer(name, python)) for name, python in given.items() if python]
 
 
 def _mtcnn(stable: bool = False) -> tuple[Callable[[list[np.ndarray]], Found], str]:

@@ -20,7 +20,6 @@ found (IoU over 0.5).
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -43,8 +42,7 @@ Timed = Callable[[list[np.ndarray]], tuple[list[np.ndarray], Spent]]  # boxes pe
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("videos", type=Path, nargs="*")
-    parser.add_argument("--mtcnn", help="Python of an environment with mtcnn")
-    parser.add_argument("--facenet", help="Python of an environment with facenet-pytorch")
+    detection_peers.add_flags(parser)
     parser.add_argument(
         "--frames", type=Path, help="read the frames from this file, not from videos"
     )
@@ -71,11 +69,8 @@ def main() -> None:
     detectors: dict[str, Timed] = {"ours": ours(None)}
     if options.both_paths:
         detectors |= {"ours, sorting on the host": ours(False), "ours, whole": ours(True)}
-    with contextlib.ExitStack() as stack:
-        for name in ("mtcnn", "facenet"):
-            if python := getattr(options, name):
-                peer = stack.enter_context(detection_peers.Peer(name, python))
-                detectors[peer.version] = with_peer(peer)
+    with detection_peers.started(options) as peers:
+        detectors |= {peer.version: with_peer(peer) for peer in peers}
         found, seconds = race(detectors, frames, options.batch, options.rounds)
     device = jax.devices()[0]
     print(f"{len(frames)} frames of {WIDTH}x{HEIGHT}, batch {options.batch}, {device.device_kind}")
@@ -181,17 +176,25 @@ def table(
     own = np.sum(seconds["ours"], 1)  # [rounds, 2]: seconds and processor seconds
     rows = []
     for name, boxes in found.items():
-        shared = sum(
-            int((intersection_over_union(a.astype(float), b.astype(float)) > 0.5).any(1).sum())
-            for a, b in zip(found["ours"], boxes, strict=True)
-            if len(a) and len(b)
-        )
+        shared = also_found(found["ours"], boxes)
         spent = np.sum(seconds[name], 1)
         wall, cpu = np.median(spent, 0) / frames * 1e3
         times_wall, times_cpu = np.median(spent / own, 0)
         faces = sum(map(len, boxes))
         rows.append((name, wall, 1e3 / wall, times_wall, cpu, times_cpu, faces, shared))
     return rows
+
+
+def also_found(faces: list[np.ndarray], others: list[np.ndarray]) -> int:
+    """The number of boxes in `faces` that overlap (IoU over 0.5) one of the same frame in `others`.
+
+    Both contain, for each frame, boxes [N, 4] (x0, y0, x1, y1) in pixels.
+    """
+    return sum(
+        int((intersection_over_union(a.astype(float), b.astype(float)) > 0.5).any(1).sum())
+        for a, b in zip(faces, others, strict=True)
+        if len(a) and len(b)
+    )
 
 
 if __name__ == "__main__":

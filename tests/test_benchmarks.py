@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -114,3 +115,35 @@ def test_a_floor_records_its_environment(method, tmp_path):
     floors.write(tmp_path, method, rows, ["happy", "sad"], "grouped_kfold")
     found = read_json(tmp_path / "environment.json", python=str, cpu_count=int, git_revision=str)
     assert set(found["packages"]) == set(floors.PACKAGES[method])
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"), [(None, list(range(10))), (10, list(range(10))), (4, [0, 4, 8]), (1, [0])]
+)
+def test_thinned_frames_are_evenly_spaced(most, kept):
+    extraction_speed = importlib.import_module("benchmarks.extraction_speed")
+    assert extraction_speed.thinned(iter(range(10)), most) == (kept, 10)
+
+
+def test_the_speed_of_detection_is_compared_with_the_same_work_of_ours():
+    extraction_speed = importlib.import_module("benchmarks.extraction_speed")
+    detection = extraction_speed.Detection({"ours": lambda _: None, "peer": lambda _: None}, None)
+    detection.sampled, detection.searched = 10, 2
+    detection.decoding = [np.array([0.1, 0.2])]
+    detection.spent = {"ours": [np.array([0.1, 0.2])], "peer": [np.array([0.3, 0.4])]}
+    box, other, near = [0, 0, 10, 10], [50, 50, 60, 60], [1, 0, 11, 10]
+    detection.found = {
+        "ours": [np.array([box, other]), np.zeros((0, 4))],
+        "peer": [np.array([near]), np.array([box])],
+    }
+    extraction = extraction_speed.Variant(
+        "now", ROOT, seconds=[9.0, 2.0], processor=[9.0, 3.0], faces=7
+    )
+    head, _, *lines = extraction_speed.detection_table(detection, extraction)
+    assert head.startswith("| 2 of 10 ")
+    assert lines == [
+        "| ours, extract | 5.0 | 300.0 | 1.00 | 1.00 | 7 |  |  |",
+        "| ours, detection | 10.0 | 200.0 | 1.00 | 1.00 | 2 | 2 | 2 |",
+        "| peer, detection | 3.3 | 400.0 | 3.00 | 2.00 | 2 | 1 | 1 |",
+        "| peer, decoding + detection | 2.5 | 600.0 | 2.00 | 2.00 | 2 | 1 | 1 |",
+    ]
