@@ -75,4 +75,4 @@ lock:
 	  pyproject.toml --extra test requirements-beam.in -o requirements-beam.txt
 
 clean:
-	rm -rf .venv .venv-beam .venv-docs build work
+	rm -rf .venv .venv-beam .venv-docs .venv-wheel build work

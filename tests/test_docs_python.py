@@ -1,25 +1,40 @@
-"""The examples of docs/python.md run as written, in order, and warn only of skipped sources."""
+"""The Python examples of the documents run as written, with the package from its wheel.
 
-import os
+Those of docs/python.md run in order, and warn only of skipped sources. The pages that show files of
+a checkout have tests of their own, `tests/test_docs_*.py`.
+"""
+
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import fer_jax
+from fer_jax.data.manifest import write_manifest
 from fer_jax.faces.drawing import write_image
 from fer_jax.people import photograph
 from fer_jax.stages.render import write_clip
+from tests import wheel
+from tests.test_docs_pretext_task import FACE
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "python.md"
 SIZE = (120, 160)
+pytestmark = pytest.mark.timeout(900)  # the first test installs the wheel
 
 
-def examples() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+def examples(page: Path = PAGE) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+
+
+def output(script: str, folder: Path) -> tuple[str, str]:
+    """What a script writes to standard output and error, run in `folder`."""
+    (folder / "page.py").write_text(script, "utf-8")
+    wheel.install()
+    done = wheel.run(folder, "python", "page.py")
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +49,8 @@ def session(tmp_path_factory):
             image = photograph(person, emotion, 0, SIZE)
             write_image(folder / "album" / f"p{person}" / emotion / "0.png", image)
     script = "".join(f"print('--- {number}')\n{code}" for number, code in enumerate(examples()))
-    (folder / "page.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, "page.py"], cwd=folder, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    return re.split(r"--- \d+\n", done.stdout)[1:], done.stderr
+    printed, noise = output(script, folder)
+    return re.split(r"--- \d+\n", printed)[1:], noise
 
 
 def test_every_example_runs(session):
@@ -77,3 +87,24 @@ def test_the_page_names_every_public_name_and_every_column():
     text = PAGE.read_text()
     missing = [name for name in fer_jax.__all__ if f"`{name}`" not in text]
     assert not missing
+
+
+def test_the_example_of_the_detector_finds_a_face_in_each_picture(tmp_path):
+    write_image(tmp_path / "a.jpg", photograph(3, "happy", 0, SIZE))
+    write_image(tmp_path / "b.png", photograph(5, "sad", 0, SIZE))
+    (code,) = examples(ROOT / "docs" / "faces.md")
+    code += "print(*(face.landmarks.shape for face in faces))"
+    assert output(code, tmp_path) == ("(1, 5, 2) (1, 5, 2)\n", "")
+
+
+def test_the_example_of_a_manifest_counts_removed_faces_by_reason(tmp_path):
+    rows = [
+        FACE | {"face_id": str(number), "video": "a.mp4", "frame": number, "crop": "crops/a.jpg"}
+        for number in range(3)
+    ]
+    rows[1] |= {"status": "removed", "reason": "blurred"}
+    write_manifest(tmp_path / "work" / "refine" / "manifest.parquet", pd.DataFrame(rows))
+    (code,) = examples(ROOT / "docs" / "data_layouts.md")
+    *before, last = code.splitlines()
+    script = "\n".join((*before, f"print(({last}).to_dict())"))
+    assert output(script, tmp_path) == ("{'blurred': 1}\n", "")

@@ -1,42 +1,36 @@
-"""The installed wheel contains all that the package reads; `fer-jax` runs in an empty folder."""
+"""`fer-jax` from the wheel, in an environment of its own, reads faces in an empty folder."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from fer_jax.command_line import launch_arguments
 from fer_jax.errors import UserError
+from fer_jax.faces.drawing import write_image
+from fer_jax.faces.images import read_image
+from fer_jax.people import photograph
+from fer_jax.stages.render import write_clip
 from tests import wheel
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
+SIZE = (120, 160)
+pytestmark = pytest.mark.timeout(900)  # the first test installs the wheel
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A function that runs the `fer-jax` of an installed wheel in an empty folder."""
-    source, target, empty = (tmp_path_factory.mktemp(name) for name in ("source", "site", "empty"))
-    wheel.install(source, target)
-
-    def started(*command):
-        return subprocess.run(
-            [sys.executable, *map(str, command)],
-            cwd=empty,
-            env={**os.environ, "PYTHONPATH": str(target), "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-        )
+    """A function that runs the installed `fer-jax` in an empty folder."""
+    wheel.install()
+    empty = tmp_path_factory.mktemp("empty")
 
     def run(*arguments):
-        return started(target / "bin/fer-jax", *arguments)
+        return wheel.run(empty, "fer-jax", *arguments)
 
-    run.python = lambda code: started("-c", code)
-    run.folder, run.package = empty, target / "fer_jax"
+    run.folder = empty
     return run
 
 
@@ -48,10 +42,17 @@ def test_the_wheel_contains_all_files_that_the_package_reads(installed):
             for file in (ROOT / folder).rglob("*")
             if file.suffix in suffixes or file.name == "py.typed"
         }
-        assert wanted and not {name for name in wanted if not (installed.package / name).exists()}
-    assert (installed.package / "_datasets/face_frames").is_dir()
-    used = installed.python("import fer_jax; print(fer_jax.__file__)")  # not that of a checkout
-    assert used.stdout.strip() == str(installed.package / "__init__.py")
+        assert wanted and not {name for name in wanted if not (wheel.PACKAGE / name).exists()}
+    assert (wheel.PACKAGE / "_datasets/face_frames").is_dir()
+
+
+def test_the_environment_has_the_wheel_and_not_the_packages_of_the_tests(installed):
+    code = (
+        "import importlib.util as util, fer_jax; print(fer_jax.__file__); "
+        "print(*map(util.find_spec, ('beartype', 'ipykernel', 'pytest', 'starlette')))"
+    )
+    found = wheel.run(installed.folder, "python", "-c", code).stdout.splitlines()
+    assert found == [str(wheel.PACKAGE / "__init__.py"), "None None None None"]
 
 
 def test_the_command_lists_the_configs(installed):
@@ -70,12 +71,58 @@ def test_a_config_that_imports_another_loads_outside_a_checkout(installed):
         assert word not in shown.stdout
 
 
-def test_predict_answers_in_an_empty_folder(installed):
-    ended = installed("predict", ROOT / "tests/golden/no_face.jpg")
+def predictions(installed, source):
+    """Runs `fer-jax predict SOURCE`; returns the rows that it wrote and its workdir.
+
+    Both tables have the same rows, except that the CSV file rounds.
+    """
+    ended = installed("predict", source)
     assert ended.returncode == 0, ended.stderr
-    (row,) = pd.read_csv(installed.folder / "work/predict/no_face/predictions.csv").itertuples()
-    assert row.source == "no_face.jpg"
-    assert ended.stdout.splitlines()[-1] == "results: work/predict/no_face"
+    workdir = f"work/predict/{Path(source).stem}"
+    assert ended.stdout.splitlines()[-1] == f"results: {workdir}"
+    rows = pd.read_parquet(installed.folder / workdir / "predictions.parquet")
+    rounded = pd.read_csv(installed.folder / workdir / "predictions.csv")
+    pd.testing.assert_frame_equal(rounded, rows, check_dtype=False, atol=0.006, rtol=0)
+    return rows, installed.folder / workdir
+
+
+def test_predict_reads_a_photograph(installed):
+    picture = photograph(3, "happy", 0, (480, 640))
+    write_image(installed.folder / "ann.jpg", picture)
+    rows, workdir = predictions(installed, "ann.jpg")
+    (row,) = rows.itertuples()
+    assert (row.source, row.person, row.emotion) == ("ann.jpg", 0, "happy")
+    assert 0 < row.x0 < row.x1 < 640 and 0 < row.y0 < row.y1 < 480
+    assert row.prob_happy == rows.filter(regex="^prob_").max(axis=1).item()
+    assert (workdir / "overview.jpg").exists()
+    drawn = np.abs(read_image(workdir / "annotated" / "ann.jpg") - picture.astype(int)).max(axis=2)
+    assert drawn[round(row.y0) : round(row.y1), round(row.x0)].mean() > 50  # an edge of the box
+
+
+def test_predict_reads_a_video(installed):
+    write_clip(installed.folder / "clip.mp4", 5, "neutral", 0, 3, 2, SIZE)
+    rows, workdir = predictions(installed, "clip.mp4")
+    assert list(rows["time_s"]) == [0, 0.5, 1]
+    assert set(rows["source"]) == {"clip.mp4"} and set(rows["person"]) == {1}
+    assert set(rows["emotion"]) == set(rows["smoothed_emotion"]) == {"neutral"}
+    for name in ("annotated/clip.mp4", "timeline/clip.mp4.png"):
+        assert (workdir / name).stat().st_size > 1000
+
+
+def test_predict_reads_a_folder(installed):
+    folder = installed.folder / "holiday"
+    write_image(folder / "ann.jpg", photograph(3, "happy", 0, SIZE))
+    write_image(folder / "wall.jpg", np.full((*SIZE, 3), 128, np.uint8))
+    write_clip(folder / "clip.mp4", 5, "neutral", 0, 3, 2, SIZE)
+    (folder / "notes.txt").write_text("no picture")
+    rows, workdir = predictions(installed, "holiday")
+    found = sorted(zip(rows["source"], rows["person"], rows["emotion"].fillna("")))
+    people = [("ann.jpg", 0, "happy"), *[("clip.mp4", 1, "neutral")] * 3]
+    assert found == [*people, ("wall.jpg", 0, "")]
+    assert list(rows["x0"].isna()) == list(rows["source"] == "wall.jpg")
+    names = {file.name for file in (workdir / "annotated").iterdir()}
+    assert names == {"ann.jpg", "clip.mp4", "wall.jpg"}
+    assert "notes.txt" in (workdir / "skipped.csv").read_text()
 
 
 def test_other_settings_for_the_same_file_have_a_workdir_of_their_own(installed):

@@ -96,26 +96,29 @@ def hidden(name):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The folder in which the wheel is installed."""
-    source, target = (tmp_path_factory.mktemp(name) for name in ("source", "site"))
-    wheel.install(source, target)
-    return target
+def settings(tmp_path_factory):
+    """A folder with the kernel "wheel" and the settings of a fresh account."""
+    wheel.install()
+    folder = tmp_path_factory.mktemp("jupyter")
+    command = [str(wheel.PYTHON), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel = {"argv": command, "display_name": "wheel", "env": {"PYTHONPATH": str(wheel.KERNEL)}}
+    (folder / "kernels" / "wheel").mkdir(parents=True)
+    (folder / "kernels" / "wheel" / "kernel.json").write_text(json.dumps(kernel))
+    return folder
 
 
-def executed(name, folder, site, monkeypatch):
+def executed(name, folder, settings, monkeypatch):
     """Runs a notebook in `folder`; returns the outputs of each code cell by its id."""
-    # Its Python path is the wheel alone; its settings are those of a fresh account.
     for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
-        monkeypatch.setenv(variable, str(site / variable.lower()))
-    monkeypatch.setenv("PYTHONPATH", str(site))
+        monkeypatch.setenv(variable, str(settings / variable.lower()))
+    monkeypatch.setenv("JUPYTER_PATH", str(settings))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.delenv("MPLBACKEND", raising=False)
     notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
     nbclient.NotebookClient(
         notebook,
         timeout=None,
-        kernel_name="python3",
+        kernel_name="wheel",
         resources={"metadata": {"path": str(folder)}},
     ).execute()  # raises on the first cell that fails
     return {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
@@ -145,8 +148,8 @@ def table(outputs):
 
 
 @pytest.mark.timeout(1800)
-def test_the_notebook_emotions_in_my_video_runs(tmp_path, site, monkeypatch):
-    outputs = executed(VIDEO, tmp_path, site, monkeypatch)
+def test_the_notebook_emotions_in_my_video_runs(tmp_path, settings, monkeypatch):
+    outputs = executed(VIDEO, tmp_path, settings, monkeypatch)
     assert_quiet(outputs)
     assert table(outputs["read"])[0].split()[:3] == ["time_s", "person", "emotion"]
     assert [line.split()[0] for line in table(outputs["people"])[-2:]] == ["1", "2"]
@@ -159,8 +162,8 @@ def test_the_notebook_emotions_in_my_video_runs(tmp_path, site, monkeypatch):
 
 
 @pytest.mark.timeout(1800)
-def test_the_notebook_my_own_pretext_task_runs(tmp_path, site, monkeypatch):
-    outputs = executed(PRETEXT, tmp_path, site, monkeypatch)
+def test_the_notebook_my_own_pretext_task_runs(tmp_path, settings, monkeypatch):
+    outputs = executed(PRETEXT, tmp_path, settings, monkeypatch)
     assert_quiet(outputs)
     for name in ("puzzles", "pictures", "plot"):
         assert min(picture(outputs[name]).size) > 100
