@@ -116,7 +116,9 @@ def test_predict_reads_a_folder(installed):
     write_clip(folder / "clip.mp4", 5, "neutral", 0, 3, 2, SIZE)
     (folder / "notes.txt").write_text("no picture")
     rows, workdir = predictions(installed, "holiday")
-    found = sorted(zip(rows["source"], rows["person"], rows["emotion"].fillna("")))
+    found = sorted(
+        rows[["source", "person", "emotion"]].fillna("").itertuples(index=False, name=None)
+    )
     people = [("ann.jpg", 0, "happy"), *[("clip.mp4", 1, "neutral")] * 3]
     assert found == [*people, ("wall.jpg", 0, "")]
     assert list(rows["x0"].isna()) == list(rows["source"] == "wall.jpg")
