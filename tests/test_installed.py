@@ -127,6 +127,12 @@ def test_predict_reads_a_folder(installed):
     assert "notes.txt" in (workdir / "skipped.csv").read_text()
 
 
+def test_export_writes_stablehlo_without_further_packages(installed):
+    ended = installed("export", "--formats=('stablehlo',)", "--workdir=exported")
+    assert ended.returncode == 0, ended.stderr
+    assert (installed.folder / "exported" / "model.stablehlo").stat().st_size > 1_000_000
+
+
 def test_other_settings_for_the_same_file_have_a_workdir_of_their_own(installed):
     for flags, place in (([], "no_face"), (["--noannotate"], "no_face-2"), ([], "no_face")):
         ended = installed("predict", ROOT / "tests/golden/no_face.jpg", *flags)
