@@ -26,8 +26,8 @@ For other seeds, write a config of your own:
         return study.of_people("small", study.METHODS, seeds=(0, 1, 2, 3, 4))
 
 Writes study.csv, study.md and study.png to table/: accuracies, and paired differences from the
-first method, with 95 % intervals over people and seeds. If it is killed, the same command continues
-it.
+first method, with 95 % intervals over people and seeds. If the study is killed, the same command
+continues it.
 
 Cost: small, 8 epochs of 18,500 faces and the measurements, an estimated hour on 2 CPU cores
 (not measured in a single run).

@@ -17,9 +17,9 @@ Methods, all in the size base with five seeds:
               pretraining that continues from the starter's backbone, then a new head
 
 Writes table/ (gains over `starter`) and table_new_head/ (gains over `new_head`, which differs from
-the others only in the pretraining): study.csv, study.md and study.png. If it is killed, the same
-command continues it. Fine-tuning is that of configs/emotion.py from the starter, 100 steps, tested
-without zooms.
+the others only in the pretraining): study.csv, study.md and study.png. If the study is killed, the
+same command continues it. Fine-tuning is that of configs/emotion.py from the starter, 100 steps,
+tested without zooms.
 
 Cost: an estimated 1.5 hours on 2 idle CPU cores, with a pool of 8,000 faces.
 Expect: docs/results.md, "A network that has seen faces".

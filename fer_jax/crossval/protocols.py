@@ -116,9 +116,10 @@ def people_on_both_sides(
 
 
 def require_partition(folds: Sequence[Fold], photographs: int) -> None:
-    """Raises RuntimeError unless each photograph is tested in one fold, which does not train on it.
+    """Raises RuntimeError unless each photograph is tested in exactly one fold.
 
-    A fold without training or test photographs is an error too.
+    A fold that trains on its test photographs, or has no training or test photographs, is an error
+    too.
     """
     tested = np.concatenate([fold.test for fold in folds])
     if not np.array_equal(np.sort(tested), np.arange(photographs)):

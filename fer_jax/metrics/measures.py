@@ -71,9 +71,9 @@ def chance(truth: Int[np.ndarray, " N"], classes: int) -> dict[str, float]:
 
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """One row per emotion: precision, recall, F1, and counts, which are averages over seeds.
+    """One row per emotion: precision, recall, F1, and two counts, averaged over seeds.
 
-    The counts are the numbers of photographs and of those in which no face was found.
+    They count the photographs of the emotion, and those in which no face was found.
     """
     classes = np.arange(len(predictions.labels))
     precision, recall, f1, support = precision_recall_fscore_support(

@@ -127,7 +127,7 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 
     It is computed as a maximum of shifted slices, along one axis and then the other. The gradient
     of XLA's pooling operation takes eight times as long on CPU; on GPU, its last bits differ
-    between runs, so that a resumed run would not end with the same parameters. Here, pixels that
+    between runs, so a resumed run would not end with the same parameters. Here, pixels that
     are equal share the gradient.
     """
     for axis in (1, 2):

@@ -83,7 +83,7 @@ def render(
     """The report as HTML.
 
     Args:
-        results: the result of `results.evaluate`.
+        results: the result of `metrics.results.evaluate`.
         stages: the stages that led to the runs, in order.
         own: the record of the evaluation.
         faces: the result of `gallery.gallery` for the main run, if any.

@@ -128,7 +128,7 @@ def _batches(
 
 
 def centre(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
-    """The central square, `CENTRE` of the shorter side, resized to `SIZE`."""
+    """The central square, `CENTRE` of the shorter side, resized to `SIZE` pixels per side."""
     side = max(1, round(CENTRE * min(image.shape[:2])))
     top, left = ((length - side) // 2 for length in image.shape[:2])
     return resize(image[top : top + side, left : left + side], SIZE)

@@ -40,7 +40,7 @@ def describe(tree: Any) -> tuple[dict[str, Leaf], list[str]]:
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of `tree` by path, such as "parameters/backbone/stem/0/conv/kernel"."""
+    """The leaves of `tree` by path, e.g. "parameters/backbone/stem/conv_1a/conv/kernel"."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in pairs}
 

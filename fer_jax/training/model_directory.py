@@ -191,7 +191,7 @@ def find(path: str | os.PathLike[str]) -> Path:
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All arrays of a model by path, e.g. "parameters/backbone/stem/0/conv/kernel".
+    """All arrays of a model by path, e.g. "parameters/backbone/stem/conv_1a/conv/kernel".
 
     Arrays that were saved as float16 are returned as float32.
 

@@ -74,7 +74,7 @@ def for_use(state: State) -> State:
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    """Converts {"backbone": {"stem": {0: x}}} to {"backbone/stem/0": x}."""
+    """Converts {"backbone": {"block35": {0: x}}} to {"backbone/block35/0": x}."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         inner = flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else None
