@@ -13,7 +13,7 @@ the three has a separate compilation cache, which is empty in the first round. T
 the whole process. Prints seconds and processor seconds of the first round and of the later ones
 (medians), the number of faces, and the ratios to the earlier revision.
 
-With --mtcnn or --facenet, each round goes on with our detector and these peers, one after another
+With --mtcnn or --facenet, each round then runs our detector and these peers, one after another
 on each video, in batches of frames of this video. PYTHON is that of an environment with the
 packages of benchmarks/requirements-mtcnn.txt or benchmarks/requirements-facenet.txt. The frames are
 those that `extract` samples, at full size; minimum face (20 pixels) and thresholds are equal. With
