@@ -13,7 +13,7 @@ from fer_jax.faces.drawing import write_image
 from fer_jax.faces.images import read_image
 from fer_jax.people import photograph
 from fer_jax.stages.render import write_clip
-from tests import wheel
+from tests import documented, wheel
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -35,14 +35,8 @@ def installed(tmp_path_factory):
 
 
 def test_the_wheel_contains_all_files_that_the_package_reads(installed):
-    page = {".html", ".css", ".js", ".svg"}
-    for folder, suffixes in {"fer_jax": {".py", ".jinja", ".typed", ".json", *page}}.items():
-        wanted = {
-            file.relative_to(ROOT / folder)
-            for file in (ROOT / folder).rglob("*")
-            if file.suffix in suffixes or file.name == "py.typed"
-        }
-        assert wanted and not {name for name in wanted if not (wheel.PACKAGE / name).exists()}
+    files = [name for name in documented.repository_files("fer_jax") if (ROOT / name).is_file()]
+    assert files and not [name for name in files if not (wheel.PACKAGE.parent / name).exists()]
     assert (wheel.PACKAGE / "_datasets/face_frames").is_dir()
 
 
