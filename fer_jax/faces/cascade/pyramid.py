@@ -10,6 +10,7 @@ accelerators one for each combination of canvas size and batch size.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -20,7 +21,10 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 CELL = 12  # side of the receptive field of a cell of P-Net, pixels
 STRIDE = 2  # pixels from cell to cell
-TILE = 256  # side of the part of a mosaic that P-Net sees at once, pixels
+# Side of the part of a mosaic that P-Net sees at once, pixels. All levels of an image of 320 × 240
+# for faces of 40 pixels fit into one such tile. The costs of P-Net are nearly proportional to the
+# pixels that it sees, and no common size of images costs more than with larger tiles.
+TILE = 144
 _TILE_STEP = TILE - 10  # pixels from tile to tile, so that each cell is computed once
 _HALVED_FROM = 40  # pixels: smallest face for which the image may be halved first
 
@@ -144,8 +148,8 @@ def mosaic(height: int, width: int, min_face: int | float, factor: float) -> Mos
         return None
     sizes = [(_scaled(height, scale), _scaled(width, scale)) for scale in factors]
     counts = range(_tiles(sizes[0][1]), _tiles(2 * sizes[0][1]) + 1)  # tiles side by side
-    shelved = [(count, *_shelve(sizes, count * _TILE_STEP + 10)) for count in counts]
-    count, places, below = min(shelved, key=lambda one: one[0] * _tiles(one[2]))
+    packed = [(count, *_pack(sizes, count * _TILE_STEP + 10)) for count in counts]
+    count, places, below = min(packed, key=lambda one: one[0] * _tiles(one[2]))
     shape = _tiles(below) * _TILE_STEP + 10, count * _TILE_STEP + 10
     inside = np.zeros(shape, bool)
     parts, rows, columns = [], [], []
@@ -171,28 +175,35 @@ def _tiles(length: int) -> int:
     return max(1, -(-(length - 10) // _TILE_STEP))
 
 
-def _shelve(
-    sizes: list[tuple[int, int]], width: int
-) -> tuple[list[tuple[int, int, int, int]], int]:
-    """Places rectangles of decreasing height in rows of `width` pixels (shelf packing).
+def _pack(sizes: list[tuple[int, int]], width: int) -> tuple[list[tuple[int, int, int, int]], int]:
+    """Places rectangles of decreasing size on a plane of `width` pixels, each as high as possible.
+
+    Of places at the same height, the leftmost is used (bottom-left packing, Baker et al. 1980). Only
+    corners between the edges of earlier rectangles are tried.
 
     Returns:
-        Top, left, height and width of each rectangle, and the total height of the rows.
+        Top, left, height and width of each rectangle, and the height that they cover.
     """
-    shelves: list[list[int]] = []  # top and used width
-    places, below = [], 0
+    taken: list[tuple[int, int, int, int]] = []  # top, left, bottom and right
     for size in sizes:
         # Even positions, since P-Net pools pairs of rows and columns.
-        height, right = (length + length % 2 for length in size)
-        free = (shelf for shelf in shelves if shelf[1] + right <= width)
-        shelf = next(free, None)
-        if shelf is None:
-            shelf = [below, 0]
-            shelves.append(shelf)
-            below += height
-        places.append((shelf[0], shelf[1], *size))
-        shelf[1] += right
-    return places, below
+        high, wide = (length + length % 2 for length in size)
+        tops = sorted({0, *(bottom for _, _, bottom, _ in taken)})
+        lefts = sorted({0, *(right for *_, right in taken)})
+        taken.append(
+            next(
+                (top, left, top + high, left + wide)
+                for top, left in itertools.product(tops, lefts)
+                if left + wide <= width
+                and not any(
+                    top < other[2] and other[0] < top + high
+                    and left < other[3] and other[1] < left + wide
+                    for other in taken
+                )
+            )
+        )  # fmt: skip
+    places = [(top, left, *size) for (top, left, *_), size in zip(taken, sizes, strict=True)]
+    return places, max(bottom for _, _, bottom, _ in taken)
 
 
 def draw(image: UInt8[np.ndarray, "h w 3"], layout: Mosaic) -> Float[np.ndarray, "ph pw 3"]:
