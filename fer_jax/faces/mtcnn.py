@@ -36,9 +36,10 @@ _IMAGES_AT_ONCE = 16
 _IMAGES_ON_DEVICE, _PIXELS_ON_DEVICE = 64, 1 << 25  # per program; at most about 3 GB
 # One image hardly keeps more than one core busy, so several are searched in parallel.
 _THREADS = min(os.cpu_count() or 1, 8)
-# All batches of candidates for R-Net and O-Net have this size. The rounding of sums depends on the
+# All batches of candidates for a network have the same size. The rounding of sums depends on the
 # batch size, so with varying sizes the last digits of a face would depend on the other images.
-_CANDIDATES_AT_ONCE = 16
+# O-Net costs five times as much per candidate as R-Net, and few candidates reach it.
+_CANDIDATES_AT_ONCE = {"rnet": 16, "onet": 8}
 _IMAGE_OVERLAP = 0.7
 
 
@@ -241,7 +242,7 @@ def _apply(
         pixels.height[candidates.image],
         pixels.width[candidates.image],
         candidates.boxes.astype(np.float32),
-        size=lambda left: _CANDIDATES_AT_ONCE,
+        size=lambda left: _CANDIDATES_AT_ONCE[name],
     )
     return answers
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fer_jax.faces.alignment import TEMPLATE, crop_outline
-from fer_jax.faces.cascade.boxes import intersection_over_union
+from fer_jax.faces.cascade.boxes import shared_area
 
 _TRIES = 30
 
@@ -34,6 +34,7 @@ def background_landmarks(
         (x, y) in pixels, or None if none of 30 random regions is free.
     """
     shape = landmarks - landmarks.mean(0)
+    outline = crop_outline(shape, margin)
     limits = np.array(image_size[::-1]) - 1
     for _ in range(_TRIES):
         angle, scale = rng.uniform(-0.5, 0.5), np.exp(rng.uniform(np.log(0.35), np.log(1.3)))
@@ -42,9 +43,9 @@ def background_landmarks(
         low, high = -turned.min(0), limits - turned.max(0)
         if (low > high).any():
             continue
-        moved = turned + rng.uniform(low, high)
-        if not touches(outline_box(moved, margin), taken):
-            return moved
+        move = rng.uniform(low, high)
+        if not touches(_bounds(outline @ turn.T + move), taken):
+            return turned + move
     return None
 
 
@@ -61,10 +62,14 @@ def typical_landmarks(
 
 def outline_box(landmarks: Float[np.ndarray, "5 2"], margin: float) -> Float[np.ndarray, " 4"]:
     """The box (x0, y0, x1, y1), in pixels, of the square that `align` crops with `margin`."""
-    corners = crop_outline(landmarks, margin)
+    return _bounds(crop_outline(landmarks, margin))
+
+
+def _bounds(corners: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " 4"]:
+    """The smallest box (x0, y0, x1, y1) that contains the points `corners`, (x, y)."""
     return np.concatenate([corners.min(0), corners.max(0)])
 
 
 def touches(box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "n 4"]) -> bool:
     """Whether `box` overlaps any box of `others`."""
-    return bool((intersection_over_union(box[None], others.astype(np.float64)) > 0).any())
+    return bool((shared_area(box[None], others) > 0).any())

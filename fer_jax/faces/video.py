@@ -17,6 +17,7 @@ from typing import Literal
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from fer_jax.errors import UserError
@@ -40,6 +41,9 @@ _END_TOLERANCE_S = 0.5
 _CLOCK_TOLERANCE_S = 0.5
 # Declared ends after more than a year are ignored.
 _LONGEST_S = 366 * 86_400.0
+# Frames of fewer pixels are decoded and converted by one thread, since several take a quarter more
+# processor time.
+_ONE_THREAD_BELOW = 1 << 17
 _MOST_AHEAD, _PIXELS_AHEAD = 16, 32_000_000  # frames, and pixels in them, that wait for the caller
 
 
@@ -149,7 +153,7 @@ def sample_frames(
 
 
 def _sampled(path: str | os.PathLike[str], every_s: float, counts: SampleCounts) -> Iterator[Frame]:
-    grid = _Grid(every_s)
+    grid, converter = _Grid(every_s), VideoReformatter()
     fault = ""
     try:
         with _open(path) as container:
@@ -158,7 +162,7 @@ def _sampled(path: str | os.PathLike[str], every_s: float, counts: SampleCounts)
                 if frame.time is None:
                     counts.without_time += 1
                 elif grid.takes(frame.time):
-                    yield Frame(counts.decoded - 1, frame.time, _upright(frame))
+                    yield Frame(counts.decoded - 1, frame.time, _upright(frame, converter))
     except VideoError:
         raise
     except Exception as error:  # invalid bytes cause exceptions of any type
@@ -331,6 +335,7 @@ def _decode(
     """All frames that can be decoded, in order of presentation; reports failures to `grid`."""
     stream = _picture_stream(path, container)
     stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = _threads(*_size(stream))
     stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
     packets = container.demux(stream)
     end_s, broken = 0.0, False
@@ -395,6 +400,11 @@ def _size(stream: av.VideoStream) -> tuple[int, int]:
     return stream.codec_context.width, stream.codec_context.height
 
 
+def _threads(width: int, height: int) -> int:
+    """The number of threads for frames of this size; 0: FFmpeg chooses."""
+    return 1 if width * height < _ONE_THREAD_BELOW else 0
+
+
 def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
     return None if ticks is None or time_base is None else float(ticks * time_base)
 
@@ -424,10 +434,14 @@ def _tagged_end(stream: av.VideoStream) -> float | None:
     return end if 0 <= end < math.inf else None
 
 
-def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a frame after the declared rotation, uint8 [H, W, 3] RGB."""
+def _upright(frame: av.VideoFrame, converter: VideoReformatter) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a frame after the declared rotation, uint8 [H, W, 3] RGB.
+
+    `converter` keeps the tables of the conversion for the next frame.
+    """
     quarter_turns = round(frame.rotation / 90) % 4
-    image = frame.to_ndarray(format="rgb24")
+    threads = _threads(frame.width, frame.height)
+    image = converter.reformat(frame, format="rgb24", threads=threads).to_ndarray()
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 
 

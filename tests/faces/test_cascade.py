@@ -109,9 +109,25 @@ def test_cells_of_a_mosaic_are_those_of_its_levels(size):
         assert (layout.cells.scale[own] == factors[number]).all()
 
 
-def test_levels_of_a_mosaic_do_not_overlap():
-    for size in ((12, 12), (60, 400), (720, 1280), (1364, 720)):
-        layout = pyramid.mosaic(*size, 12, 0.709)
+@pytest.mark.parametrize(
+    "height, width, min_face, tiles",
+    [
+        (120, 160, 20, 1),
+        (160, 120, 20, 1),
+        (240, 320, 20, 4),
+        (180, 320, 20, 3),
+        (360, 640, 20, 11),
+    ],
+)
+def test_a_mosaic_needs_few_tiles(height, width, min_face, tiles):
+    """The first two are pictures of 320 × 240 pixels at half their size, for `min_face` 40."""
+    assert len(pyramid.mosaic(height, width, min_face, 0.709).tiles) <= tiles
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.709, 0.95])
+def test_levels_of_a_mosaic_do_not_overlap(factor):
+    for size in ((12, 12), (60, 400), (240, 320), (720, 1280), (1364, 720)):
+        layout = pyramid.mosaic(*size, 12, factor)
         covered = np.zeros(layout.shape, int)
         for top, left, height, width in layout.places:
             assert top % 2 == left % 2 == 0

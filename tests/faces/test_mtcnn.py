@@ -3,11 +3,12 @@ import sys
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from fer_jax.faces import mtcnn
-from fer_jax.faces.cascade import on_device
+from fer_jax.faces.cascade import on_device, pyramid
 from fer_jax.faces.cascade.boxes import intersection_over_union
 from fer_jax.faces.images import read_image
 from fer_jax.faces.mtcnn import Detector
@@ -177,6 +178,36 @@ def test_another_video_of_the_same_size_does_not_recompile(images):
         )
     assert mtcnn._propose_cells._cache_size() == warm
     assert mtcnn._cut_and_apply._cache_size() <= 2 * 3  # two networks, and images of three sizes
+
+
+@pytest.mark.parametrize("min_face", [20, 40])
+def test_faces_do_not_depend_on_the_side_of_the_tiles(images, min_face, monkeypatch):
+    """The levels are at other places on the plane, in other tiles."""
+    picture = images["three_faces.jpg"]
+    sizes = [(160, 120), (240, 320), (211, 317), (360, 640), (480, 480)]
+    pictures = [cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA) for size in sizes]
+    detector = Detector(min_face=min_face)
+    found = detector.detect(pictures, floor=0.3, whole_on_device=False)
+    assert sum(map(len, found)) > len(sizes)
+    monkeypatch.setattr(pyramid, "TILE", 256)
+    monkeypatch.setattr(pyramid, "_TILE_STEP", 246)
+    pyramid.mosaic.cache_clear()
+    expected = detector.detect(pictures, floor=0.3, whole_on_device=False)
+    pyramid.mosaic.cache_clear()
+    for faces, other in zip(found, expected, strict=True):
+        assert len(faces) == len(other)
+        np.testing.assert_allclose(faces.boxes, other.boxes, atol=0.01)
+        np.testing.assert_allclose(faces.scores, other.scores, atol=1e-4)
+        np.testing.assert_allclose(faces.landmarks, other.landmarks, atol=0.01)
+
+
+def test_pictures_of_all_sizes_share_one_program_of_the_first_network():
+    mtcnn._propose_cells.clear_cache()
+    sizes = [(60, 90), (240, 320), (320, 240), (360, 640), (700, 300)]
+    pictures = [np.full((*size, 3), 128, np.uint8) for size in sizes]
+    for min_face in (20, 40):
+        Detector(min_face=min_face).detect(pictures, whole_on_device=False)
+    assert mtcnn._propose_cells._cache_size() == 1
 
 
 def test_invalid_settings_are_refused():

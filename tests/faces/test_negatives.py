@@ -1,5 +1,6 @@
 import numpy as np
 
+from fer_jax.faces import negatives
 from fer_jax.faces.alignment import TEMPLATE
 from fer_jax.faces.cascade.boxes import intersection_over_union
 from fer_jax.faces.negatives import (
@@ -25,6 +26,16 @@ def test_background_crops_avoid_faces_and_stay_in_the_image():
     assert found.mean(1).std(0).min() > 20  # spread over the image
     again = background_landmarks(np.random.default_rng(3), face, taken, (240, 320), 0.2)
     np.testing.assert_array_equal(again, places[3])
+
+
+def test_the_outline_that_avoids_faces_is_that_of_the_crop(monkeypatch):
+    tried = []
+    monkeypatch.setattr(negatives, "touches", lambda box, taken: tried.append(box))
+    face = TEMPLATE * 100 + [[3, 0], [0, 2], [0, 0], [-4, 0], [0, 1]]
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        place = background_landmarks(rng, face, np.zeros((0, 4)), (240, 320), 0.2)
+        np.testing.assert_allclose(tried[-1], outline_box(place, 0.2), atol=1e-9)
 
 
 def test_without_a_free_region_there_are_no_landmarks():

@@ -357,3 +357,21 @@ def test_few_frames_are_decoded_ahead_and_none_after_the_consumer_stops(tmp_path
     assert counts.decoded == stopped
     monkeypatch.setattr(video, "_PIXELS_AHEAD", 1)  # large frames: only the next one
     assert [frame.index for frame in sample_frames(tmp_path / "clip.mp4", 0.0)] == list(range(30))
+
+
+@pytest.mark.parametrize("size", [(96, 128), (98, 130), (242, 322), (400, 642)])
+def test_pixels_are_those_of_a_conversion_frame_by_frame(tmp_path, size):
+    """Small frames are decoded and converted by one thread, and others by several."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for _ in range(4)]
+    write_video(tmp_path / "clip.mp4", 10, pictures)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    frames = list(sample_frames(tmp_path / "clip.mp4", 0))
+    assert len(frames) == len(expected) == 4
+    for frame, image in zip(frames, expected, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+
+
+def test_only_small_frames_are_decoded_by_one_thread():
+    assert [video._threads(*size) for size in ((320, 240), (480, 270), (640, 360))] == [1, 1, 0]

@@ -178,8 +178,8 @@ def _tiles(length: int) -> int:
 def _pack(sizes: list[tuple[int, int]], width: int) -> tuple[list[tuple[int, int, int, int]], int]:
     """Places rectangles of decreasing size on a plane of `width` pixels, each as high as possible.
 
-    Of places at the same height, the leftmost is used (bottom-left packing, Baker et al. 1980). Only
-    corners between the edges of earlier rectangles are tried.
+    Of places at the same height, the leftmost is used (bottom-left packing, Baker et al. 1980).
+    Only corners between the edges of earlier rectangles are tried.
 
     Returns:
         Top, left, height and width of each rectangle, and the height that they cover.
