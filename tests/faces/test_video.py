@@ -308,7 +308,7 @@ def test_every_exception_of_the_decoder_becomes_a_video_error(
     path.write_bytes(clip)
     arguments = ("utf-8", b"\xff", 0, 1, "invalid") if what is UnicodeDecodeError else ("odd",)
 
-    def upright(frame):
+    def upright(frame, converter):
         given.append(frame)
         if len(given) > after:
             raise what(*arguments)
@@ -364,10 +364,10 @@ def test_pixels_are_those_of_a_conversion_frame_by_frame(tmp_path, size):
     """Small frames are decoded and converted by one thread, and others by several."""
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for _ in range(4)]
-    write_video(tmp_path / "clip.mp4", 10, pictures)
+    write_video(tmp_path / "clip.mp4", 10.0, pictures)
     with av.open(str(tmp_path / "clip.mp4")) as container:
         expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    frames = list(sample_frames(tmp_path / "clip.mp4", 0))
+    frames = list(sample_frames(tmp_path / "clip.mp4", 0.0))
     assert len(frames) == len(expected) == 4
     for frame, image in zip(frames, expected, strict=True):
         np.testing.assert_array_equal(frame.image, image)

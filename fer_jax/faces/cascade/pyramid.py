@@ -23,7 +23,7 @@ CELL = 12  # side of the receptive field of a cell of P-Net, pixels
 STRIDE = 2  # pixels from cell to cell
 # Side of the part of a mosaic that P-Net sees at once, pixels. All levels of an image of 320 × 240
 # for faces of 40 pixels fit into one such tile. The costs of P-Net are nearly proportional to the
-# pixels that it sees, and no common size of images costs more than with larger tiles.
+# pixels that it sees, and hardly any common size of images costs more than with larger tiles.
 TILE = 144
 _TILE_STEP = TILE - 10  # pixels from tile to tile, so that each cell is computed once
 _HALVED_FROM = 40  # pixels: smallest face for which the image may be halved first
