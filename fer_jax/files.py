@@ -78,3 +78,17 @@ def below(
             if entry.is_dir():
                 yield from below(entry, hidden=hidden, above=above | {real})
             yield entry
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """The absolute path, without "..".
+
+    Links are resolved only if ".." follows them, since the folder above a link is not the folder
+    above its target. A link at the end of the path stays.
+    """
+    whole = Path(path).absolute()
+    if ".." not in whole.parts:
+        return whole
+    if whole.name == "..":
+        return whole.resolve()
+    return whole.parent.resolve() / whole.name

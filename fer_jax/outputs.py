@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from fer_jax.errors import UserError
-from fer_jax.files import replace_text
+from fer_jax.files import absolute, replace_text
 
 RECORD = "written.jsonl"
 _KINDS = ("file", "folder", "partial", "deleted")
@@ -313,12 +313,12 @@ def _record(workdir: Path) -> _Record:
 
 
 def _at(path: str | os.PathLike[str]) -> tuple[Path, _Record | None]:
-    """The absolute path without `..`, and the record of the nearest folder above it that has one.
+    """The absolute path, and the record of the nearest folder above it that has one.
 
-    The record is None if no folder above has one. Links are not resolved: a link is a file of its
-    own.
+    The record is None if no folder above has one. A link at the end of the path is not resolved: it
+    is a file of its own.
     """
-    target = Path(os.path.abspath(path))  # noqa: PTH100
+    target = absolute(path)
     for folder in target.parents:
         if (folder / RECORD).is_file():
             return target, _record(folder)

@@ -33,7 +33,7 @@ from fer_jax import backend, console, outputs
 from fer_jax.environment import environment
 from fer_jax.errors import UserError
 from fer_jax.failures import ERROR_LOG
-from fer_jax.files import below
+from fer_jax.files import absolute, below
 from fer_jax.inputs import PUBLISHED, paths_of, require_existing
 from fer_jax.languages.language import language, speaking, spoken
 from fer_jax.locking import alone_in
@@ -119,7 +119,7 @@ def stage(
         @functools.wraps(run)
         def wrapped(config: Config, workdir: str | os.PathLike[str], step: str = "") -> Summary:
             config = config if isinstance(config, Stage) else validated(config)
-            folder = Path(workdir).absolute()
+            folder = absolute(workdir)
             words = language(getattr(config, "language", None) or spoken().code)
             if backend.several() and not many_processes:
                 raise UserError(

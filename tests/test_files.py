@@ -10,7 +10,7 @@ from fer_jax.data.sources import read_images
 from fer_jax.errors import UserError
 from fer_jax.faces import images
 from fer_jax.faces.video import sample_frames
-from fer_jax.files import check_regular, read_file
+from fer_jax.files import absolute, check_regular, read_file
 from fer_jax.models import weight_files
 
 
@@ -56,3 +56,15 @@ def test_the_error_says_what_the_file_is_instead_of_a_regular_one(tmp_path, monk
     with pytest.raises(OSError, match="more than 2") as caught:
         read_file(tmp_path / "file", most=2)
     assert caught.value.errno == errno.EFBIG
+
+
+def test_an_absolute_path_is_that_of_the_same_folder_for_the_system(tmp_path, monkeypatch):
+    (tmp_path / "far" / "folder").mkdir(parents=True)
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far" / "folder")
+    monkeypatch.chdir(tmp_path / "near")
+    assert absolute("a/b") == tmp_path / "near" / "a" / "b"
+    assert absolute("../a") == tmp_path / "a"
+    assert absolute("link") == tmp_path / "near" / "link"  # a link is a file of its own
+    assert absolute("link/../a") == tmp_path / "far" / "a"
+    assert absolute("link/..") == tmp_path / "far"

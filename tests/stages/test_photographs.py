@@ -181,6 +181,20 @@ def test_aligned_faces_are_only_resized(tmp_path):
     assert crop.shape == (80, 80, 3) and (crop == 90).all()
 
 
+@pytest.mark.parametrize("workdir", ["../out", "link/../out", "./out"])
+def test_crops_are_kept_whatever_the_form_of_the_path_of_the_workdir(
+    tmp_path, monkeypatch, workdir
+):
+    write(tmp_path / "photos" / "p1" / "happy" / "a.png", np.full((40, 40, 3), 90, np.uint8))
+    for folder in ("here", "there/folder"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there" / "folder")
+    monkeypatch.chdir(tmp_path / "here")
+    run(config(tmp_path / "photos", aligned=True), workdir)
+    table = pd.read_parquet(Path(workdir) / "photographs.parquet")
+    assert [Path(workdir, crop).is_file() for crop in table["crop"]] == [True]
+
+
 def test_added_and_deleted_photographs_are_applied(tmp_path):
     for name in ("happy/1", "sad/1"):
         write(tmp_path / "in" / "ann" / f"{name}.png", np.full((48, 48, 3), 50, np.uint8))
