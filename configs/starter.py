@@ -23,6 +23,7 @@ Expect: 67.6 % of FER2013's test faces in seven classes (docs/starter.md).
 from ml_collections import ConfigDict
 
 from configs import argument
+from fer_jax.errors import UserError
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 AUGMENT = {
@@ -32,8 +33,14 @@ AUGMENT = {
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The config of `train`; `arg` names auxiliary pretext tasks, as in "rotation,jigsaw"."""
-    _, pretext = argument.parse(arg)
+    """The config of `train`; `arg` names auxiliary pretext tasks, as in "rotation,jigsaw".
+
+    Raises:
+        UserError: `arg` names another size than "base".
+    """
+    size, pretext = argument.parse(arg, default_size="base")
+    if size != "base":
+        raise UserError(f"configs/starter.py:{arg}: the starter has the size base; remove {size}")
     config = ConfigDict()
     config.stage = "train"
 

@@ -159,3 +159,11 @@ def test_the_config_of_the_starter_trains_both_tasks(fer2013, tmp_path):
     labels = model_directory.read_record(tmp_path / "w").labels
     assert labels["emotion"] == starter_config.EMOTIONS
     assert labels["verification"] == ("nonface", "face")
+
+
+@pytest.mark.parametrize("argument", ["full", "small,rotation"])
+def test_the_starter_is_trained_in_the_size_base_only(argument):
+    with pytest.raises(UserError, match=f"^configs/starter.py:{argument}: .* size base; remove"):
+        starter_config.get_config(argument)
+    for allowed in (None, "base", "base,rotation"):
+        assert starter_config.get_config(allowed).backbone.width == 0.25
