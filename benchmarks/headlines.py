@@ -52,6 +52,7 @@ METHODS = {
     "fer": ("the package `fer`", "بستهٔ `fer`"),
     "scratch": ("small network from scratch", "شبکهٔ کوچک از صفر"),
 }
+LEADS = {"hog": "HOG", "fer": "`fer`"}  # methods that the text compares with the default
 DEMO = {
     "starter_adapted": "the starter adapted to the photographs",
     "starter_and_videos": "the same after pretraining on the clips",
@@ -309,18 +310,22 @@ def write_text(file: Path, text: str) -> None:
 
 
 def real_people() -> str:
-    """The table of README.md (a row per set, a column per method), and the leads over HOG."""
+    """The table of README.md (a row per set, a column per method), and the leads over others."""
     sets = {name: read(name) for name in REAL}
     lines = [["held-out people", *(f"{METHODS[method][0]}" for method in METHODS)]]
     for name, result in sets.items():
         emotions = ", ".join(result.emotions)
         described = f"{REAL[name][0]}: {emotions}; {result.photographs} photographs ({name})"
         lines.append([described, *(cell(result, method, str) for method in METHODS)])
-    leads = (
-        f"{shown(lead.value, signed=True)} points ({between(lead)}) on {name}"
-        for name, lead in leads_over_hog(sets).items()
-    )
-    return f"{table(lines)}\nThe default minus HOG: {'; '.join(leads)}.\n"
+    text = table(lines)
+    for method, other in LEADS.items():
+        leads = [
+            f"{shown(lead.value, signed=True)} points ({between(lead)}) on {name}"
+            for name, lead in leads_over(method, sets).items()
+        ]
+        if leads:
+            text += f"\nThe default minus {other}: {'; '.join(leads)}.\n"
+    return text
 
 
 def real_people_fa() -> str:
@@ -333,17 +338,21 @@ def real_people_fa() -> str:
         described = f"{REAL[name][1]}: {emotions}؛ {photographs} عکس ({name})"
         cells = (cell(result, method, persian, to="تا", missing="—") for method in METHODS)
         lines.append([described, *cells])
-    leads = (
-        persian(f"{shown(lead.value, signed=True)} ({between(lead, to='تا')}) ") + f"در {name}"
-        for name, lead in leads_over_hog(sets).items()
-    )
-    return f"{table(lines)}\nپیش‌فرض منهای HOG، به درصد: {'؛ '.join(leads)}.\n"
+    text = table(lines)
+    for method, other in LEADS.items():
+        leads = [
+            persian(f"{shown(lead.value, signed=True)} ({between(lead, to='تا')}) ") + f"در {name}"
+            for name, lead in leads_over(method, sets).items()
+        ]
+        if leads:
+            text += f"\nپیش‌فرض منهای {other}، به درصد: {'؛ '.join(leads)}.\n"
+    return text
 
 
-def leads_over_hog(sets: dict[str, Result]) -> dict[str, Estimate]:
-    """The accuracy of the default minus that of HOG, paired, in each set that has it."""
-    found = {name: result.methods.get("hog") for name, result in sets.items()}
-    return {name: hog.difference for name, hog in found.items() if hog and hog.difference}
+def leads_over(method: str, sets: dict[str, Result]) -> dict[str, Estimate]:
+    """The accuracy of the default minus that of `method`, paired, in each set that has both."""
+    found = {name: result.methods.get(method) for name, result in sets.items()}
+    return {name: other.difference for name, other in found.items() if other and other.difference}
 
 
 def real_people_details() -> str:

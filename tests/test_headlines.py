@@ -147,6 +147,21 @@ def test_a_changed_result_is_reported_and_written(workdir, tmp_path, monkeypatch
     assert "| **80.0** (70.0 to 90.0) | not measured | 70.0 |" in text
 
 
+def test_the_text_states_the_measured_differences_only(workdir, monkeypatch):
+    monkeypatch.setattr(headlines, "REAL", {"yale": headlines.REAL["yale"]})
+    headlines.update_real(workdir)
+    over_hog = "The default minus HOG: +5.0 points (−5.0 to +15.0) on yale.\n"
+    assert headlines.real_people().endswith(f"|\n\n{over_hog}")
+    assert "`fer`، به" not in headlines.real_people_fa()
+    (workdir / "yale.json").write_text(json.dumps(found(default=0.8, hog=0.7, fer=0.6)))
+    headlines.update_real(workdir)
+    over_fer = over_hog.replace("HOG", "`fer`")
+    assert headlines.real_people().endswith(f"|\n\n{over_hog}\n{over_fer}")
+    assert "پیش‌فرض منهای `fer`، به درصد: +۵٫۰ (−۵٫۰ تا +۱۵٫۰) در yale.\n" in (
+        headlines.real_people_fa()
+    )
+
+
 def test_an_unknown_block_and_an_empty_workdir_are_errors(tmp_path, monkeypatch):
     monkeypatch.setattr(headlines, "ROOT", tmp_path)
     (tmp_path / "README.md").write_text("<!-- headlines real -->\n<!-- end of headlines -->\n")
