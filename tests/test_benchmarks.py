@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.__main__ import summaries
 from fer_jax import console
+from fer_jax.metrics import bootstrap
 from fer_jax.workdir import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -115,6 +116,16 @@ def test_a_floor_records_its_environment(method, tmp_path):
     floors.write(tmp_path, method, rows, ["happy", "sad"], "grouped_kfold")
     found = read_json(tmp_path / "environment.json", python=str, cpu_count=int, git_revision=str)
     assert set(found["packages"]) == set(floors.PACKAGES[method])
+
+
+def test_person_relative_accuracies_have_the_interval_of_reports():
+    person_relative = importlib.import_module("benchmarks.person_relative")
+    assert person_relative.accuracy([1.0] * 15) == "100.0 (78.2 to 100.0)"  # Clopper and Pearson
+    hits = np.array([1.0, 0.5, 0.5, 0.0, 1.0])
+    four_photographs = 4 * np.stack([hits, 1 - hits], axis=-1)[:, None]
+    found = bootstrap.estimate(four_photographs, samples=10_000, seed=0)["accuracy"]
+    low, high = 100 * found.low, 100 * found.high
+    assert person_relative.accuracy(list(hits)) == f"60.0 ({low:.1f} to {high:.1f})"
 
 
 @pytest.mark.parametrize(
