@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import plugins
+from fer_jax.errors import UserError
 
 SIZES = ("small", "base", "full")
 
@@ -32,7 +33,18 @@ def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
     """The section `tasks` of a config: each task's weight and plain fields.
 
     Some fields have values that depend on `size` instead of the task's defaults.
+
+    Raises:
+        UserError: a name is neither that of a task of the package nor dotted.
     """
+    known = plugins.names("fer_jax.tasks", "TASK")
+    for name in names:
+        if name not in known and "." not in name:
+            hint = plugins.did_you_mean(name, (*SIZES, *known))
+            raise UserError(
+                f"{name!r} is neither a size nor a task{hint}; choose from "
+                f"{', '.join((*SIZES, *known))}"
+            )
     full = size == "full"
     chosen: dict[str, dict[str, Any]] = {
         "rotation": {"views": 1},  # 4: each image in all four rotations, at four times the cost

@@ -28,6 +28,7 @@ from ml_collections.config_flags import config_path
 from fer_jax import config_files, console, failures, inputs, interrupts, schemas, stages
 from fer_jax.data import names
 from fer_jax.errors import UserError
+from fer_jax.plugins import did_you_mean
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -189,11 +190,13 @@ def main(argv: list[str]) -> None:
 def _run(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
-    if _CONFIG.value is None or (not _WORKDIR.value and _writes(_CONFIG.value)):
+    if _CONFIG.value is None:
         raise UserError(
             "set --config to a file in configs/, such as --config=configs/NAME.py, and --workdir "
             "to a folder for the results; see --help"
         )
+    if not _WORKDIR.value and _writes(_CONFIG.value):
+        raise UserError("set --workdir to a folder for the results")
     _check(_CONFIG.value)
     with contextlib.ExitStack() as shown:
         if not _is_endless(_CONFIG.value):
@@ -255,14 +258,25 @@ def parse_flags(argv: list[str]) -> list[str]:
         console.discard(sys.stdout)
         sys.exit(0)
     except flags.UnrecognizedFlagError as error:
-        sys.exit(failures.report(UserError(f"{error}; --helpfull lists the flags")))
+        hint = did_you_mean(error.flagname, flags.FLAGS)
+        fault = f"there is no flag --{error.flagname}{hint}; --helpfull lists the flags"
+        sys.exit(failures.report(UserError(fault)))
+    except flags.DuplicateFlagError:
+        fault = "give either the name of a command or --config, not both"
+        sys.exit(failures.report(UserError(fault)))
     except (flags.Error, TypeError, ValueError) as error:
-        sys.exit(failures.report(UserError(str(error))))
+        sys.exit(failures.report(UserError(_in_words(str(error)))))
     except BaseException as error:
         sys.exit(failures.report(error))
     verbosity = flags.FLAGS["verbosity"]
     console.configure(None if verbosity.using_default_value else verbosity.value)
     return rest
+
+
+def _in_words(fault: str) -> str:
+    """A message of absl about a flag, in which Python's messages about numbers are replaced."""
+    fault = re.sub(r"invalid literal for int\(\).*", "must be a whole number", fault)
+    return re.sub(r"could not convert string to float.*", "must be a number", fault)
 
 
 def _in_python(argv: list[str]) -> list[str]:

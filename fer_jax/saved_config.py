@@ -24,10 +24,11 @@ def get_config(path: str = "") -> ConfigDict:
         raise UserError(
             f"cannot load the config {path} ({reason}); pass the config.json of a workdir"
         ) from error
-    if not isinstance(values, dict) or not isinstance(values.get("stage"), str):
+    is_config = isinstance(values, dict) and isinstance(values.get("stage"), str)
+    if not is_config or "summary" in values:  # done.json names a stage and has a summary
         raise UserError(
-            f"the config {path} names no stage; pass the config.json of a workdir, or a config "
-            "file in Python"
+            f"{path} is not a saved config; pass the config.json of a workdir, or a config file in "
+            "Python"
         )
     return ConfigDict(_with_tuples(values), allow_dotted_keys=True).lock()
 

@@ -35,9 +35,11 @@ def test_a_field_that_must_be_set_is_named_with_what_to_set_it_to(module, fields
 
 
 def test_an_input_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"predict: there is no nowhere\.jpg; correct the path"):
-        inputs.paths_of(record(predict, input="nowhere.jpg"))
-    with pytest.raises(UserError, match="crossval: there is no best/model"):
+    with pytest.raises(UserError, match=r"^--config\.input: there is no n\.jpg; correct the path$"):
+        inputs.paths_of(record(predict, input="n.jpg"))
+    with pytest.raises(
+        UserError, match=r"^--config\.init: there is no best/model; .* run the stage that"
+    ):
         inputs.paths_of(record(emotion, photographs=str(tmp_path), init="best/model"))
 
 

@@ -186,8 +186,8 @@ def test_a_field_of_a_task_with_a_dotted_name_is_a_flag(tmp_path):
     [
         ("--config.epoch=3", "no field --config.epoch; the nearest are --config.epochs"),
         ("--config.optimizer.rate=3", "the nearest are"),
-        ("--config.epochs=many", "--config.epochs=many: could not convert"),
-        ("--confg=x", "Unknown command line flag 'confg'"),
+        ("--config.epochs=many", "--config.epochs=many: must be a number"),
+        ("--confg=x", "there is no flag --confg (did you mean 'config'?)"),
         ("stray", "unexpected argument 'stray'"),
     ],
 )
@@ -205,6 +205,7 @@ def test_the_error_for_a_wrong_flag_is_one_line_with_exit_code_2(
     ("arguments", "message"),
     [
         ([], "set --config to a file in configs/"),
+        (["--config=configs/predict.py"], "error: set --workdir to a folder for the results\n"),
         (["--config=configs/no.py", "--workdir=w"], "configs/no.py"),
         (["--config=configs/pipeline.py", "--workdir=w"], "--config.videos"),
     ],
@@ -298,9 +299,16 @@ def test_every_method_of_the_study_is_fine_tuned_and_scratch_has_random_weights(
     [
         (["--config=configs/nothing.py"], "cannot load the config file configs/nothing.py"),
         (["--config=configs/emotion.py", "--config.epoch=3"], "no field --config.epoch; the near"),
-        (["--config=configs/emotion.py", "--config.epochs=many"], "--config.epochs=many: could "),
+        (
+            ["--config=configs/emotion.py", "--config.epochs=many"],
+            "--config.epochs=many: must be a number",
+        ),
         (["--config=configs/emotion.py", "--config.folds=1"], "--config.folds=1 must be greater"),
-        (["--config=configs/pretrain.py:jigsw"], "is not a task (did you mean 'jigsaw'?)"),
+        (
+            ["--config=configs/pretrain.py:jigsw"],
+            "nor a task (did you mean 'jigsaw'?); choose",
+        ),
+        (["--config=configs/emotion.py", "--config.folds=x"], "folds=x: must be a whole number"),
         (["--config=configs/predict.py"], "set --config.input to a picture, a video or a folder"),
         (["--config=configs/predict.py", "--config.input=no.jpg"], "there is no no.jpg; correct"),
         (["--config=configs/pipeline.py"], "set --config.videos to the folder of your videos, and"),
@@ -325,7 +333,9 @@ def test_a_simple_mistake_is_reported_before_jax_is_imported(arguments, message)
     [
         (["predict"], "error: predict: set --input to a picture, a video or a folder of them"),
         (["predict", "x.jpg", "--batch=0"], "error: predict: --batch=0 must be greater than or "),
-        (["predict", "x.jpg", "--batch=many"], "error: flag --batch=many: invalid literal"),
+        (["predict", "x.jpg", "--batch=many"], "error: flag --batch=many: must be a whole number"),
+        (["predict", "x", "--config=configs/predict.py"], "error: give either the name of a com"),
+        (["emotion:bse"], "error: 'bse' is neither a size nor a task (did you mean 'base'?)"),
         (["pipeline", "--videos=x"], "error: pipeline: set --photos to the folder of your lab"),
     ],
 )

@@ -79,8 +79,9 @@ def test_flags_change_fields_of_a_saved_config(monkeypatch, tmp_path):
     [
         (None, r"cannot load the config .*c\.json \(No such file or directory\)"),
         ("{", r"cannot load the config .*c\.json \(it is not JSON: "),
-        ("[1]", r"the config .*c\.json names no stage; pass the config\.json of a workdir"),
-        ("{}", "names no stage"),
+        ("[1]", r"c\.json is not a saved config; pass the config\.json of a workdir"),
+        ("{}", "is not a saved config"),
+        ('{"stage": "predict", "summary": {}}', "is not a saved config"),
     ],
 )
 def test_a_file_that_is_not_a_saved_config_is_an_error(tmp_path, text, message):

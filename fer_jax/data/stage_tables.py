@@ -112,7 +112,7 @@ def _not_a_workdir(root: Path) -> str:
     if root.is_file() or (root / "labels.csv").is_file() or has_pictures:
         kind = "a file" if root.is_file() else "a folder of photographs"
         return (
-            f"{root} is {kind}, not {wanted}; run launch.py --config=configs/photographs.py "
-            f"--config.photos={root} --workdir=W first and pass W"
+            f"{root} is {kind}, not {wanted}; run `python launch.py "
+            f"--config=configs/photographs.py --config.photos={root} --workdir=W` first and pass W"
         )
     return f"{root} is not {wanted} (no photographs.parquet); run that stage and pass its --workdir"
