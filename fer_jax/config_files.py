@@ -158,8 +158,9 @@ def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> st
     near = near or _same_ending(field, known)
     near = near or list(siblings.values())
     near = near or sorted({name.split(".")[0] for name in known})
+    verb = "are" if len(near) > 1 else "is"
     hints = ", ".join(f"{prefix}{name}" for name in near)
-    return f"the config has no field {prefix}{field}; the nearest are {hints}"
+    return f"the config has no field {prefix}{field}; the nearest {verb} {hints}"
 
 
 def _same_ending(field: str, known: list[str]) -> list[str]:

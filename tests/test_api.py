@@ -230,7 +230,7 @@ def test_configs_of_the_caller_stay_importable():
     ("name", "fields", "message"),
     [
         ("predct", {}, r"there is no config 'predct' \(did you mean 'predict'\?\)"),
-        ("predict", {"evry_s": 1.0}, "the config has no field evry_s; the nearest are every_s"),
+        ("predict", {"evry_s": 1.0}, "the config has no field evry_s; the nearest is every_s"),
         ("predict", {"batch": "many"}, "the field batch: "),
         ("emotion", {"optimizer.rate": 1.0}, "has no field optimizer.rate"),
         (
@@ -241,7 +241,7 @@ def test_configs_of_the_caller_stay_importable():
         (
             "emotion",
             {"optimizer": {"wamup": 1}},
-            r"\.wamup; the nearest are optimizer\.warmup",
+            r"\.wamup; the nearest is optimizer\.warmup",
         ),
         ("emotion", {"optimizer": 1}, "the field optimizer is a section; pass a dictionary"),
         ("absent.py", {}, "cannot load the config file absent.py"),

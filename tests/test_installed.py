@@ -191,7 +191,7 @@ def test_files_of_one_name_have_workdirs_of_their_own(tmp_path, monkeypatch):
         (["--workdir=w"], "the first argument must name a command, as in `fer-jax predict`"),
         (["predct"], "no command 'predct' (did you mean 'predict'?)"),
         (["pipeline", "x"], "unexpected argument 'x'; `fer-jax pipeline` takes flags only"),
-        (["predict", "x", "--modle=starter"], "no field --modle; the nearest are --model"),
+        (["predict", "x", "--modle=starter"], "no field --modle; the nearest is --model"),
         (["predict", "x", "y"], "unexpected argument 'y'; `fer-jax predict` takes one file or"),
     ],
 )

@@ -177,15 +177,15 @@ def test_a_field_of_a_task_with_a_dotted_name_is_a_flag(tmp_path):
     config, field = "--config=configs/pretrain.py:fer_jax.tasks.rotation", "fer_jax.tasks.rotation"
     done = launch(config, f"--config.tasks['{field}'].vies=1", f"--workdir={tmp_path}")
     assert done.returncode == 2
-    assert f'the nearest are --config.tasks["{field}"].views' in done.stderr
+    assert f'the nearest is --config.tasks["{field}"].views' in done.stderr
     assert f'--config.tasks["{field}"].views=4' in launch("--help", config).stdout
 
 
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--config.epoch=3", "no field --config.epoch; the nearest are --config.epochs"),
-        ("--config.optimizer.rate=3", "the nearest are"),
+        ("--config.epoch=3", "no field --config.epoch; the nearest is --config.epochs"),
+        ("--config.optimizer.rate=3", "the nearest is"),
         ("--config.epochs=many", "--config.epochs=many: must be a number"),
         ("--confg=x", "there is no flag --confg (did you mean 'config'?)"),
         ("stray", "unexpected argument 'stray'"),

@@ -78,7 +78,7 @@ def _is_caused_by_source(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, VideoError):
-        return f"{error.reason} ({error.detail})"
+        return error.detail
     if isinstance(error, UserError):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -122,7 +122,7 @@ def check_leaves(
         if names
     ]
     if problems:
-        raise UserError(f"{what} does not fit {expected_by}. Tensors: {'; '.join(problems)}{hint}")
+        raise UserError(f"{what} does not fit {expected_by} (tensors: {'; '.join(problems)}){hint}")
 
 
 def layers_in_order(wanted: Iterable[str]) -> list[str]:
@@ -298,7 +298,7 @@ def _oihw(shape: Shape) -> Shape:
 
 
 def _hint(wanted: Mapping[str, Shape]) -> str:
-    """The sentence that names the config fields to change for the published network, or ""."""
+    """The clause that names the config fields to change for the published network, or ""."""
     if FIRST_KERNEL not in wanted:  # another network
         return ""
     layers = layers_in_order(wanted)
@@ -315,6 +315,6 @@ def _hint(wanted: Mapping[str, Shape]) -> str:
     if not wrong:
         return ""
     return (
-        f". For the published network, set config.backbone to {', '.join(wrong)}, as the size full "
+        f"; for the published network, set config.backbone to {', '.join(wrong)}, as the size full "
         f"does: --config=configs/emotion.py:full"
     )

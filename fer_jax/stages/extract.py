@@ -61,8 +61,8 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     skipped = _report_bad_videos(ordered, workdir / "skipped.csv")
     if skipped == len(jobs):
         raise UserError(
-            f"extract: none of the {len(jobs)} videos in {config.videos} can be read; "
-            f"{workdir / 'skipped.csv'} gives the reasons"
+            f"extract: no video in {config.videos} can be read, for the reasons in "
+            f"{workdir / 'skipped.csv'}; set --config.videos to other videos"
         )
     cut = FacePipeline(detector=config.detector, search=Search(), crop=config.crop)
     records.write(workdir / records.FACES, cut)

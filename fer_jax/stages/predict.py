@@ -146,9 +146,10 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
             )
         if not counts.frames:
             name, reason = skips.rows[-1]
-            place = config.input or f"camera {config.camera}"
+            where = name if config.input else f"camera {config.camera}"
             raise UserError(
-                f"predict: nothing could be read from {place}; the last error ({name}): {reason}"
+                f"predict: no picture or video of {console.count(len(skips), 'file')} can be read "
+                f"({where}: {reason}); set --config.input to others"
             )
 
     if overview:

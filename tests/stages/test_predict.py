@@ -117,7 +117,7 @@ def test_a_folder_of_pictures_videos_and_other_files_is_predicted(tmp_path, medi
     with (tmp_path / "out" / "skipped.csv").open() as file:
         skipped = {row["source"]: row["reason"] for row in csv.DictReader(file)}
     assert sorted(skipped) == ["broken.jpg", "notes.txt", "words.mp4"]
-    assert skipped["words.mp4"].startswith("not_a_video")
+    assert skipped["words.mp4"].startswith("not a video")
 
     without = table[table["emotion"].isna()]
     assert "a texture.tiff" in set(without["source"])
@@ -328,7 +328,7 @@ def test_frames_of_a_damaged_video_are_counted(tmp_path, model, monkeypatch):
     assert rows == {"a.mp4": 7, "b.mp4": 5, "c.mp4": 7}
     assert summary["skipped"] == 1 and summary["frames"] == 19
     skipped = (tmp_path / "out" / "skipped.csv").read_text().splitlines()
-    assert skipped[1:] == ["b.mp4,damaged (truncated; 2 samples are lost)"]
+    assert skipped[1:] == ["b.mp4,truncated; 2 samples are lost"]
     assert len(list(sample_frames(tmp_path / "out" / "annotated" / "b.mp4", 0.0))) == 5
 
 
@@ -353,10 +353,10 @@ def test_bad_input_gets_one_line(tmp_path, media, model, monkeypatch):
         (config_for(media, model="nowhere"), "there is no nowhere"),
         (config_for(tmp_path / "empty"), "no image or video"),
         (config_for(tmp_path / "texts"), "no image or video"),
-        (config_for(tmp_path / "bad"), "nothing could be read"),
-        (config_for(media / "broken.jpg"), "nothing could be read"),
-        (config_for(media / "words.mp4"), "nothing could be read"),
-        (config_for(media / "notes.txt"), "nothing could be read"),
+        (config_for(tmp_path / "bad"), "no picture or video of 1 file can be read"),
+        (config_for(media / "broken.jpg"), "no picture or video of 1 file can be read"),
+        (config_for(media / "words.mp4"), "no picture or video of 1 file can be read"),
+        (config_for(media / "notes.txt"), "no picture or video of 1 file can be read"),
         (config_for(media, model=""), "--config.model"),
         (config_for(media, every_s=-1.0), "--config.every_s=-1"),
     ]
