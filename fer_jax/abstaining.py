@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fer_jax import records
+from fer_jax import console, records
 from fer_jax.errors import UserError
+from fer_jax.languages.language import ENGLISH, Language
 from fer_jax.records import Abstaining, AnsweredShare
 from fer_jax.training import model_directory
 
@@ -83,25 +84,31 @@ class Rule:
     step: AnsweredShare | None = None
     measured_on: str = ""
 
-    def describe(self, withheld: int, faces: int) -> str:
+    def describe(self, withheld: int, faces: int, words: Language = ENGLISH) -> str:
         """A line with the number of withheld answers and, if measured, the accuracy of the others.
 
         Args:
             withheld: the number of faces whose answer was withheld.
             faces: the number of all faces.
+            words: the language of the line; `measured_on` stays as it is.
         """
-        share = f" ({withheld / faces:.0%})" if faces else ""
-        line = f"withheld {withheld} of {faces} answers{share}: confidence below "
-        line += f"{self.threshold:.3f}"
+        share = f" ({console.percent(withheld / faces, words, 0)})" if faces else ""
+        values = {
+            "withheld": withheld,
+            "faces": faces,
+            "share": share,
+            "threshold": words.number(self.threshold, 3),
+        }
         if self.step is None:
-            return f"{line}; the accuracy of the others was not measured for this model"
-        answers = "all answers"
-        if self.step.threshold:
-            answers = (
-                f"the answers with a confidence of {self.step.threshold:.3f} or more "
-                f"({self.step.coverage:.0%} of the faces)"
-            )
-        return f"{line}; on {self.measured_on}, {self.step.accuracy:.1%} of {answers} were correct"
+            return words.text("withheld.unmeasured", **values)
+        return words.text(
+            "withheld.some" if self.step.threshold else "withheld.all",
+            **values,
+            measured_on=self.measured_on,
+            accuracy=console.percent(self.step.accuracy, words),
+            least=words.number(self.step.threshold, 3),
+            coverage=console.percent(self.step.coverage, words, 0),
+        )
 
 
 def rule(

@@ -1,11 +1,13 @@
 """Messages and progress on the terminal. Messages are single lines without control characters.
 
-`say`, `detail` and `warn` use the standard library's logger "fer_jax", so a program that uses this
+Results of stages (`result`), bars and marks are in the current language of messages. `say`,
+`detail` and `warn` use the standard library's logger "fer_jax", so a program that uses this
 package can redirect or silence them. Importing this module changes only that logger; `configure`,
 which only the command line calls, sets up the loggers of other packages.
 
 `Progress` counts work. On a terminal it is a bar, which disappears at the end. Without a terminal,
-`signs_of_life` writes a mark whenever nothing else was written for ten seconds.
+`signs_of_life` writes a mark whenever nothing else was written for ten seconds. A terminal that
+states a width of 0 columns, in which no bar fits, counts as none.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fer_jax.languages.language import ENGLISH, Language
+from fer_jax.languages.language import ENGLISH, Language, spoken
 
 _LOGGER = logging.getLogger("fer_jax")
 # C0 except tab, DEL, C1, line and paragraph separators, bidirectional overrides and isolates, tag
@@ -32,17 +34,27 @@ _UNSAFE = re.compile(
 _reworded: Callable[[str], str] = str
 _SILENCE_S = 10.0  # the longest time without output, if there is no terminal
 _MARKS_WIDTH = 76  # characters of a line of marks
-_BAR = (
-    "  {percentage:3.0f} % |{bar:30}| {n:.0f}/{total:.0f} {unit}, "
-    "{elapsed}, {remaining} left{postfix}"
-)
-_COUNT = "{desc}  {n_fmt} {unit}, {elapsed}{postfix}"  # a bar whose total is unknown
+_BAR = {  # how tqdm writes the parts of a bar
+    "percentage": "{percentage:3.0f}",
+    "bar": "{bar:30}",
+    "done": "{n:.0f}",
+    "total": "{total:.0f}",
+    "unit": "{unit}",
+    "elapsed": "{elapsed}",
+    "remaining": "{remaining}",
+    "note": "{postfix}",
+}
 
 
 def say(*lines: str) -> None:
     """Logs each of `lines` as information, by default as one line on standard output."""
     for line in lines:
         _LOGGER.info("%s", printable(line))
+
+
+def result(key: str, **values: Any) -> None:
+    """Logs the text "result.`key`" in the current language of messages, indented by two spaces."""
+    say(f"  {spoken().text(f'result.{key}', **values)}")
 
 
 def detail(*lines: str) -> None:
@@ -98,9 +110,9 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def percent(share: float, words: Language = ENGLISH) -> str:
+def percent(share: float, words: Language = ENGLISH, decimals: int = 1) -> str:
     """A share from 0 to 1 as a percentage, such as "97.0 %"."""
-    return words.text("plot.percent", number=words.number(100 * share, 1))
+    return words.text("plot.percent", number=words.number(100 * share, decimals))
 
 
 def count(number: int, thing: str, things: str = "") -> str:
@@ -117,7 +129,7 @@ class Progress:
     Args:
         name: what is counted; "" if an earlier line says so.
         total: the number of units; None if it is unknown.
-        unit: what the units are called.
+        unit: what the units are: a key of the texts "count", such as "frame".
         done: the number of units that were done before this run.
         shown: whether it may be displayed.
 
@@ -130,13 +142,14 @@ class Progress:
         self,
         name: str = "",
         total: int | None = None,
-        unit: str = "",
+        unit: str = "step",
         *,
         done: int = 0,
         shown: bool = True,
     ) -> None:
-        self.total, self.done, self.unit = total, done, unit
-        self._name, self._shown = name, shown
+        self.total, self.done = total, done
+        self._name, self._unit, self._shown = name, unit, shown
+        self._words = spoken()  # the marks are written by another thread
         self._part = 0.0  # of the next unit
         self._outer: Progress | None = None
         self._bar: Any = None
@@ -148,19 +161,29 @@ class Progress:
             self._outer = _open[-1] if _open else None
             _open.append(self)
         if self._outer is None and _is_watched():
-            from tqdm import tqdm  # 0.1 s, which messages do not need
-
-            self._bar = tqdm(
-                desc=printable(self._name) or None,
-                total=self.total,
-                initial=self.done,
-                unit=self.unit,
-                bar_format=_COUNT if self.total is None else f"{{desc}}{_BAR}",
-                leave=False,
-                dynamic_ncols=True,
-                mininterval=0.5,
-            )
+            self._bar = self._make_bar()
         return self
+
+    def _make_bar(self) -> Any:
+        from tqdm import tqdm  # 0.1 s, which messages do not need
+
+        words = self._words
+        form = words.texts["progress.count" if self.total is None else "progress.bar"]
+
+        class Bar(tqdm):
+            def __str__(self) -> str:
+                return words.digits(super().__str__().replace(", ", words.texts["list.comma"]))
+
+        return Bar(
+            desc=printable(self._name) or None,
+            total=self.total,
+            initial=self.done,
+            unit=words.noun(self._unit, 0),
+            bar_format="{desc}" + form.format_map(_BAR),
+            leave=False,
+            dynamic_ncols=True,
+            mininterval=0.5,
+        )
 
     def __exit__(self, *_: object) -> None:
         with _lock:
@@ -185,10 +208,14 @@ class Progress:
             outermost._bar.set_postfix_str(printable(text), refresh=False)
 
     def mark(self) -> str:
-        """The work done so far, as a percentage of `total` or, without one, a number of units."""
+        """The work done so far, as a percentage of `total` or, without one, a number of units.
+
+        It is "" if nothing is done, or less than half a percent.
+        """
         if self.total:
-            return f"{min(100 * (self.done + self._part) / self.total, 100):.0f} %"
-        return f"{self.done:,} {self.unit}".rstrip()
+            share = round(min((self.done + self._part) / self.total, 1.0), 2)
+            return percent(share, self._words, 0) if share else ""
+        return self._words.count(self.done, self._unit) if self.done else ""
 
     def _changed(self) -> None:
         outer = self._outer
@@ -205,10 +232,11 @@ class Progress:
 def signs_of_life(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], float]]:
     """Without a terminal, writes a mark in the block after each ten seconds without output.
 
-    A mark is the progress of the outermost open `Progress` or, if that says nothing new, the
-    seconds since the last message. Marks share lines of at most 76 characters, which the next
-    message ends. So hours of work produce few lines and no control characters. If the log level
-    hides information, no marks are written.
+    A mark is the progress of the outermost open `Progress`: "after 20 s: 33 %, 33 %, 40 %". If
+    there is none yet, it is the number of seconds since the last message: "still working: 10 s,
+    20 s". Marks share lines of at most 76 characters, which the next message ends. So hours of work
+    produce few lines and no control characters. If the log level hides information, no marks are
+    written.
 
     Args:
         clock: returns monotonic seconds.
@@ -298,20 +326,24 @@ class _Marks:
         self._clock = clock
         self._line_at = self._written_at = clock()
         self._column = 0  # of the line of marks; 0 if there is none
-        self._last = ""
+        self._heading = ""  # the key of the text with which the line of marks begins
+        self._words = spoken()  # of the last message
 
     def write_if_due(self) -> float:
         with _lock:
             left = self._written_at + _SILENCE_S - self._clock()
             if left > 0:
                 return left
-            mark = _open[0].mark() if _open else ""
-            if mark in ("", "0 %", self._last):
-                mark = f"{self._clock() - self._line_at:.0f} s"
-            self._last = mark
-            if self._column + len(mark) > _MARKS_WIDTH:
+            words, seconds = self._words, round(self._clock() - self._line_at)
+            mark, heading = _open[0].mark() if _open else "", "progress.after"
+            if not mark:
+                mark, heading = words.text("progress.seconds", seconds=seconds), "progress.working"
+            text = words.texts["list.comma"] + mark
+            if heading != self._heading or self._column + len(text) > _MARKS_WIDTH:
                 self.end_line()
-            text = f", {mark}" if self._column else f"  {mark}"
+            if not self._column:
+                text = f"  {words.text(heading, seconds=seconds)}{mark}"
+            self._heading = heading
             self._column += len(text)
             self._written_at = self._clock()
             _put(sys.stderr, text)
@@ -324,6 +356,7 @@ class _Marks:
 
     def line_written(self) -> None:
         self._line_at = self._written_at = self._clock()
+        self._words = spoken()
 
 
 class _TerminalHandler(logging.Handler):
@@ -378,13 +411,18 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _is_watched() -> bool:
-    """Whether bars can be drawn: on a terminal and in a notebook."""
+    """Whether bars can be drawn: in a notebook, and on a terminal unless its width is 0."""
     if "ipykernel" in sys.modules:
         return True
     try:
-        return sys.stderr.isatty()
+        if not sys.stderr.isatty():
+            return False
     except (AttributeError, ValueError):  # there is no standard error, or it is closed
         return False
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):  # the width is unknown
+        return True
 
 
 def _end_marks() -> None:

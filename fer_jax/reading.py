@@ -37,6 +37,7 @@ from fer_jax.faces.search import find_faces
 from fer_jax.faces.skips import Skips
 from fer_jax.faces.video import SUFFIXES as VIDEO_SUFFIXES
 from fer_jax.faces.video import Frame, expected_samples, sample_frames
+from fer_jax.languages.language import spoken
 from fer_jax.recogniser import Analysis, Recogniser, Sighting
 from fer_jax.records import FacePipeline
 from fer_jax.training.person_relative import NEUTRAL, least_faces
@@ -565,7 +566,7 @@ class Reader:
             return recogniser.sightings([frame.image for _, frame in shots])
 
         skips = Skips()
-        with self._counted("references" if self._progress else "") as progress:
+        with self._counted(spoken().text("doing.references") if self._progress else "") as progress:
             shots = _shots(self.sources, skips, progress)
             seen = list(_without_pixels(_analysed(shots, look, self._batch, skips)))
         sources, _, sightings = zip(*seen, strict=True) if seen else ((), (), ())
@@ -592,7 +593,7 @@ class Reader:
         counts = [source.expected() for source in self.sources]
         known = [count for count in counts if count is not None]
         total = sum(known) if len(known) == len(counts) else None
-        return console.Progress(name, total, "frames")
+        return console.Progress(name, total, "frame")
 
 
 _Shot = tuple[Source, Frame]

@@ -99,13 +99,13 @@ def test_a_damaged_table_is_an_error(model):
 def test_the_summary_line_counts_withheld_answers_and_gives_the_measured_accuracy(model):
     reported = rule(model, min_confidence=None, coverage=0.5).describe(3, 12)
     assert reported == (
-        "withheld 3 of 12 answers (25%): confidence below 0.800; on 8 faces, 90.0% of the answers "
-        "with a confidence of 0.800 or more (50% of the faces) were correct"
+        "withheld 3 of 12 answers (25 %): confidence below 0.800; on 8 faces, 90.0 % of the "
+        "answers with a confidence of 0.800 or more (50 % of the faces) were correct"
     )
     assert "was not measured" in Rule(0.5).describe(0, 0)
     reported = rule(model, min_confidence=0.3, coverage=None).describe(0, 12)
     assert reported == (
-        "withheld 0 of 12 answers (0%): confidence below 0.300; on 8 faces, 70.0% of all answers "
+        "withheld 0 of 12 answers (0 %): confidence below 0.300; on 8 faces, 70.0 % of all answers "
         "were correct"
     )
 

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from fer_jax import console
+from fer_jax.languages.language import speaking
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,13 @@ def test_an_error_that_orbax_also_raises_is_not_logged(restored_logging, capsys)
     ]
 
 
+class Terminal(io.StringIO):
+    """A terminal of unknown width."""
+
+    def isatty(self):
+        return True
+
+
 class Clock:
     """A clock that a test advances."""
 
@@ -137,68 +145,87 @@ def passing(marks, seconds, work=lambda: None):
 
 
 def test_without_a_terminal_ten_seconds_of_silence_give_a_mark(marks, capsys):
-    with console.Progress(total=400, unit="steps") as progress:
+    with console.Progress(total=400) as progress:
         passing(marks, 9, lambda: progress.update(4))
         assert capsys.readouterr().err == ""
         passing(marks, 1, lambda: progress.update(4))
-        assert capsys.readouterr().err == "  10 %"
+        assert capsys.readouterr().err == "  after 10 s: 10 %"
         passing(marks, 9, lambda: progress.update(4))
         assert capsys.readouterr().err == ""
         passing(marks, 1, lambda: progress.update(4))
         assert capsys.readouterr().err == ", 20 %"
         passing(marks, 10)  # which do not advance the percentage
-        assert capsys.readouterr().err == ", 30 s"
+        assert capsys.readouterr().err == ", 20 %"
+
+
+def test_every_mark_of_a_line_has_the_same_unit(marks, capsys):
+    passing(marks, 20)
+    with console.Progress(total=1000) as progress:
+        passing(marks, 10)
+        passing(marks, 20, lambda: progress.update(5))
+    with console.Progress(unit="frame") as progress:
+        passing(marks, 20, lambda: progress.update(100))
+    assert capsys.readouterr().err == (
+        "  still working: 10 s, 20 s, 30 s\n  after 40 s: 5 %, 10 %, 1,000 frames, 2,000 frames"
+    )
+
+
+def test_marks_are_in_the_language_of_the_last_message(marks, capsys):
+    with speaking("fa"):
+        console.say("آغاز")
+        passing(marks, 10)
+        with console.Progress(total=100) as progress:
+            passing(marks, 20, progress.update)
+    assert re.sub("[\u061c\u200e]", "", capsys.readouterr().err) == (
+        "  هنوز مشغول کار: ۱۰ ثانیه\n  پس از ۲۰ ثانیه: ۱۰٪، ۲۰٪"
+    )
 
 
 def test_a_message_ends_the_line_of_marks_and_the_silence(marks, capsys):
     passing(marks, 19)
     console.say("the result")
     passing(marks, 9)
-    assert tuple(capsys.readouterr()) == ("the result\n", "  10 s\n")
+    assert tuple(capsys.readouterr()) == ("the result\n", "  still working: 10 s\n")
     passing(marks, 1)
     console.warn("careful")
-    assert capsys.readouterr().err == "  10 s\nwarning: careful\n"
+    assert capsys.readouterr().err == "  still working: 10 s\nwarning: careful\n"
 
 
 def test_an_hour_of_work_gives_few_short_lines(marks, capsys):
-    with console.Progress(total=3600, unit="steps") as progress:
+    with console.Progress(total=3600) as progress:
         passing(marks, 3600, progress.update)
     console.say("the result")
     written = capsys.readouterr().err
-    assert len(re.findall(r"\d+ %|\d+ s", written)) == 360
+    assert len(re.findall(r"\d+ %|\d+ s(?!:)", written)) == 360
     lines = written.splitlines()
     assert max(map(len, lines)) <= 80 and len(lines) <= 40
     assert "\r" not in written and "\x1b" not in written
 
 
 def test_the_innermost_progress_is_a_part_of_the_outer_ones(capsys):
-    with console.Progress(total=4, unit="folds") as folds:
+    with console.Progress(total=4, unit="training") as folds:
         folds.update()
-        with console.Progress(total=10, unit="steps") as steps:
+        with console.Progress(total=10) as steps:
             for _ in range(5):
                 steps.update()
             assert folds.mark() == "38 %"  # 1.5 of 4
-        with console.Progress(total=10, unit="steps") as steps:  # a second training of this fold
+        with console.Progress(total=10) as steps:  # a second training of this fold
             steps.update()
             assert folds.mark() == "38 %"
         folds.update()
         assert folds.mark() == "50 %"
-        with console.Progress(unit="frames", shown=False) as hidden:
+        with console.Progress(unit="frame", shown=False) as hidden:
             hidden.update(7)
             assert (folds.mark(), hidden.mark()) == ("50 %", "7 frames")
     assert tuple(capsys.readouterr()) == ("", "")
 
 
 def test_on_a_terminal_progress_is_one_bar_that_disappears(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with console.signs_of_life(), console.Progress(total=2, unit="folds") as folds:
+    with console.signs_of_life(), console.Progress(total=2, unit="training") as folds:
         for _ in range(2):
-            with console.Progress(total=3, unit="steps") as steps:
+            with console.Progress(total=3) as steps:
                 for _ in range(3):
                     steps.update()
             folds.note("loss 0.1")
@@ -206,6 +233,33 @@ def test_on_a_terminal_progress_is_one_bar_that_disappears(monkeypatch):
     drawn = terminal.getvalue()
     assert "\n" not in drawn and "0 % |" in drawn
     assert drawn.endswith("\r") and not drawn.rsplit("\r", 2)[1].strip()
+
+
+def test_a_bar_is_in_the_language_of_messages(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with speaking("fa"), console.Progress(total=4, unit="frame") as frames:
+        frames.note("زیان 0.25, 3")
+        frames.update(2)
+    drawn = terminal.getvalue()
+    assert "۰٪ |" in drawn and " از ۴ فریم، " in drawn and "مانده" in drawn
+    assert not re.search("[0-9A-Za-z]", drawn.replace("\x1b[A", ""))
+
+
+@pytest.mark.parametrize("columns", [0, 80])
+def test_a_terminal_without_columns_shows_marks(monkeypatch, columns):
+    terminal = Terminal()
+    monkeypatch.setattr(terminal, "fileno", lambda: 2)
+    monkeypatch.setattr(os, "get_terminal_size", lambda number: os.terminal_size((columns, 24)))
+    monkeypatch.setattr(sys, "stderr", terminal)
+    clock = Clock()
+    with console.signs_of_life(clock) as write_if_due, console.Progress(total=4) as steps:
+        clock.now = 10.0
+        steps.update()
+        write_if_due()
+    marks = ("  after 10 s: 25 %\n", "")
+    assert (terminal.getvalue() == marks[0]) == (columns == 0)
+    assert ("\r" in terminal.getvalue()) == (columns == 80)
 
 
 def test_a_table_is_aligned():

@@ -62,9 +62,9 @@ class Skips:
     def tell(self) -> None:
         """Prints the first ten rows, and the number of further rows."""
         for name, reason in self.rows[:_SHOWN]:
-            console.say(f"  skipped {name}: {reason}")
+            console.result("skipped", name=name, reason=reason)
         if len(self.rows) > _SHOWN:
-            console.say(f"  and {len(self.rows) - _SHOWN} more, see skipped.csv")
+            console.result("more", number=len(self.rows) - _SHOWN, file="skipped.csv")
 
 
 def _is_caused_by_source(error: Exception) -> bool:

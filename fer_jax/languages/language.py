@@ -61,9 +61,30 @@ class Language:
         known = emotions.table().get(label)
         return known.names[self.code] if known and self.code != "en" else label
 
+    def task(self, name: str) -> str:
+        """What a network is trained on by the task `name`; a task of the user keeps its name."""
+        return self.texts.get(f"task.{name}", name)
+
+    def emotions(self, numbers: Mapping[str, int]) -> str:
+        """Emotions with their numbers, such as "happy 12, sad 3"."""
+        return self.listing(
+            self.text("result.emotion", emotion=self.emotion(label), number=self.count(number))
+            for label, number in numbers.items()
+        )
+
     def listing(self, items: Iterable[Any]) -> str:
         """The items, separated by commas."""
         return self.texts["list.comma"].join(map(str, items))
+
+    def count(self, number: int, thing: str = "") -> str:
+        """A number, such as "1,024", with the noun under "count.`thing`" if one is given."""
+        shown = self.digits(f"{number:,}")
+        return f"{shown} {self.noun(thing, number)}" if thing else shown
+
+    def noun(self, thing: str, number: int) -> str:
+        """The noun under "count.`thing`" as it stands after `number`; it may have two forms."""
+        one, _, several = self.texts[f"count.{thing}"].partition("|")
+        return one if number == 1 or not several else several
 
     def digits(self, text: str) -> str:
         """The text with the digits, decimal point and commas of the language."""

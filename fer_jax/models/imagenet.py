@@ -106,7 +106,7 @@ def _fetch(published: Published, partial: Path) -> None:
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
         if answer.status != 206:
             there = 0
-        bar = console.Progress(f"downloading {NAME}", published.size, "bytes", done=there)
+        bar = console.Progress(f"downloading {NAME}", published.size, "byte", done=there)
         with partial.open("ab" if there else "wb") as file, bar:
             while chunk := answer.read(CHUNK):
                 file.write(chunk)

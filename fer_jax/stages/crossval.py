@@ -20,6 +20,7 @@ from fer_jax.crossval.labelled_faces import (
 )
 from fer_jax.crossval.method import TrainedModel
 from fer_jax.data.stage_tables import read_table
+from fer_jax.inputs import PUBLISHED
 from fer_jax.languages.language import spoken
 from fer_jax.metrics import bootstrap, measures
 from fer_jax.metrics.predictions import read_predictions
@@ -36,11 +37,15 @@ _BOOTSTRAP = {"samples": 10_000, "seed": 0}  # as in configs/evaluate.py
 
 def _doing(config: schemas.Crossval) -> str:
     words = spoken()
-    start = words.text("doing.random")
-    if config.init:
-        is_starter = config.init == starter.NAME
-        start = words.text("doing.starter") if is_starter else Path(config.init).name
-    return words.text("doing.crossval", method=config.method, start=start)
+    start = words.text("doing.trained", name=Path(config.init).name)
+    if config.init in PUBLISHED:
+        start = words.text("doing.published", name=config.init)
+    if config.init in ("", starter.NAME):
+        start = words.text("doing.starter" if config.init else "doing.random")
+    if config.method == "as_is":
+        return words.text("doing.as_is", start=start)
+    method = words.texts.get(f"doing.method.{config.method}", config.method)
+    return words.text("doing.crossval", method=method, start=start)
 
 
 @stage(
@@ -115,7 +120,7 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
 
     parts = []
     trainings = len(folds) * len(protocol.seeds) + config.everyone
-    with console.Progress(total=trainings, unit="trainings") as progress:
+    with console.Progress(total=trainings, unit="training") as progress:
         for seed in protocol.seeds:
             for number, fold in enumerate(folds):
                 folder = workdir / "folds" / f"seed{seed}_fold{number}"
@@ -197,23 +202,29 @@ def _print_result(
     left_out: int,
     accuracy: bootstrap.Estimate,
 ) -> None:
-    held_out = "held-out " if protocol.people_disjoint else ""
-    people = console.count(tested["subject"].nunique(), f"{held_out}person", f"{held_out}people")
-    seeds = f", {len(protocol.seeds)} seeds" if len(protocol.seeds) > 1 else ""
-    console.say(
-        f"  accuracy {console.percent(accuracy.value)} on "
-        f"{console.count(len(tested), 'photograph')} of {people} (95 % interval "
-        f"{100 * accuracy.low:.1f} to {console.percent(accuracy.high)}{seeds})"
+    words, seeds = spoken(), ""
+    if len(protocol.seeds) > 1:
+        number = words.count(len(protocol.seeds), "seed")
+        seeds = words.text("result.crossval_seeds", seeds=number)
+    who = "held_out_person" if protocol.people_disjoint else "person"
+    console.result(
+        "crossval",
+        accuracy=console.percent(accuracy.value, words),
+        photographs=words.count(len(tested), "photograph"),
+        people=words.count(tested["subject"].nunique(), who),
+        low=words.number(100 * accuracy.low, 1),
+        high=console.percent(accuracy.high, words),
+        seeds=seeds,
     )
     if without_face:
-        text = console.count(without_face, "photograph")
-        console.say(f"  counted as errors because no face was found: {text}")
+        number = words.count(without_face, "photograph")
+        console.result("crossval_without", photographs=number)
     if left_out:
-        text = console.count(left_out, "photograph")
-        console.say(f"  left out because only one of the two sets has the emotion: {text}")
+        number = words.count(left_out, "photograph")
+        console.result("crossval_left_out", photographs=number)
     if protocol.without_reference:
-        text = console.count(protocol.without_reference, "person", "people")
-        console.say(f"  left out because they have no neutral photograph: {text}")
+        number = words.count(protocol.without_reference, "person")
+        console.result("crossval_no_neutral", people=number)
 
 
 def _warn_of_crops(models: list[str], roots: list[str]) -> None:

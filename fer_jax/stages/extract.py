@@ -27,6 +27,7 @@ from fer_jax.faces.selection import REASONS
 from fer_jax.faces.shards import Job, Stats
 from fer_jax.faces.video import expected_samples, list_videos
 from fer_jax.figures import save_figure
+from fer_jax.languages.language import spoken
 from fer_jax.records import FacePipeline, Search
 from fer_jax.spreadsheets import safe_table
 from fer_jax.workdir import atomic_file, stage
@@ -52,7 +53,8 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     stats = {job.video: found for job in jobs if (found := shards.finished(job))}
     missing = [job for job in jobs if job.video not in stats]
     if stats:
-        console.say(f"  {len(stats)} of {len(jobs)} videos were extracted earlier")
+        videos = spoken().count(len(jobs), "video")
+        console.result("extract_earlier", number=len(stats), videos=videos)
     started = time.time()
     new, first_frame_at = _extract_all(missing, config)
     elapsed = time.time() - started
@@ -89,8 +91,10 @@ def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str
     """
     stats: dict[str, Stats] = {}
     first: list[float] = []
+    words = spoken()
+    videos = words.count(len(jobs), "video")
     expected = sum(expected_samples(job.path, config.every_s) or 0 for job in jobs)
-    with console.Progress(total=expected or None, unit="frames") as progress:
+    with console.Progress(total=expected or None, unit="frame") as progress:
 
         def count(frames: int) -> None:
             first[:] = first or [time.time()]
@@ -98,7 +102,7 @@ def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str
 
         for number, one in enumerate(runners.run(jobs, config, count), 1):
             stats[one.video] = one
-            progress.note(f"{number} of {console.count(len(jobs), 'video')}")
+            progress.note(words.text("progress.of_videos", number=number, videos=videos))
     return stats, first[0] if first else 0.0
 
 
@@ -110,10 +114,11 @@ def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
     with atomic_file(path) as temporary:
         safe_table(pd.DataFrame(rows, columns=columns)).to_csv(temporary, index=False)
     for one in bad[:_SHOWN]:
-        verdict = f"kept {one.kept_frames} frames of" if one.kept_frames else "skipped"
-        console.say(f"  {verdict} {one.video}: {one.detail}")
+        key = "extract_partly" if one.kept_frames else "skipped"
+        frames = spoken().count(one.kept_frames, "frame")
+        console.result(key, frames=frames, name=one.video, reason=one.detail)
     if len(bad) > _SHOWN:
-        console.say(f"  and {len(bad) - _SHOWN} more videos, see {path.name}")
+        console.result("more", number=len(bad) - _SHOWN, file=path.name)
     return sum(not one.kept_frames for one in bad)
 
 
@@ -124,13 +129,23 @@ def _totals(stats: Sequence[Stats], rows: pd.DataFrame) -> dict[str, int]:
     reasons = {name: int((rows["reason"] == name).sum()) for name in REASONS}
     if not totals["faces"] == len(rows) == totals["kept"] + sum(reasons.values()):
         raise RuntimeError(f"faces were lost: {totals}, {len(rows)} rows, {reasons}")
-    damaged = f", {totals['failed']:,} damaged" if totals["failed"] else ""
-    videos = console.count(len(stats), "video")
-    console.say(
-        f"  {console.count(totals['faces'], 'face')} in {totals['with_faces']:,} of "
-        f"{console.count(totals['frames'], 'frame')} of {videos}{damaged}"
+    words, damaged = spoken(), ""
+    if totals["failed"]:
+        damaged = words.text("result.extract_damaged", number=words.count(totals["failed"]))
+    console.result(
+        "extract",
+        faces=words.count(totals["faces"], "face"),
+        found=words.count(totals["with_faces"]),
+        frames=words.count(totals["frames"], "frame"),
+        videos=words.count(len(stats), "video"),
+        damaged=damaged,
     )
-    if rejected := {name: number for name, number in reasons.items() if number}:
-        parts = ", ".join(f"{number:,} {name}" for name, number in rejected.items())
-        console.say(f"  {totals['kept']:,} faces kept; rejected: {parts}")
+    rejected = [
+        words.text(f"rejected.{name}", number=words.count(number))
+        for name, number in reasons.items()
+        if number
+    ]
+    if rejected:
+        faces = words.count(totals["kept"], "face")
+        console.result("extract_kept", faces=faces, reasons=words.listing(rejected))
     return totals

@@ -119,7 +119,7 @@ def _batches(
 ) -> Iterator[tuple[UInt8[np.ndarray, "n s s 3"], np.ndarray]]:
     """Yields the images of up to `size` pictures, and their classes, int [n]."""
     starts = range(0, len(pictures), size)
-    with console.Progress(total=len(pictures), unit="pictures") as progress:
+    with console.Progress(total=len(pictures), unit="picture") as progress:
         for start in starts:
             part = pictures[start : start + size]
             images = np.stack([centre(read_image(file)) for file, _ in part])

@@ -24,6 +24,7 @@ from fer_jax.faces.alignment import align
 from fer_jax.faces.images import read_image, resize
 from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.search import find_faces, largest
+from fer_jax.languages.language import spoken
 from fer_jax.records import FacePipeline, Search
 from fer_jax.schemas.faces import Crop
 from fer_jax.workdir import atomic_file, stage
@@ -60,7 +61,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     started = time.perf_counter()
     with (
         ThreadPoolExecutor() as pool,
-        console.Progress(total=len(labels), unit="photographs") as progress,
+        console.Progress(total=len(labels), unit="photograph") as progress,
     ):
         for start in range(0, len(labels), config.batch):
             batch = slice(start, start + config.batch)
@@ -80,9 +81,11 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
             f"photographs: no face was found in any of the {len(table)} photographs of "
             f"{config.photos}; if they are cropped faces already, add --config.aligned"
         )
+    words = spoken()
     if not without.empty:
-        some = ", ".join(without["photo"][:10]) + (", ..." if len(without) > 10 else "")
-        console.say(f"  no face was found in {console.count(len(without), 'photograph')}: {some}")
+        some = [*without["photo"][:10], *(["..."] if len(without) > 10 else [])]
+        number = words.count(len(without), "photograph")
+        console.result("photographs_without", photographs=number, names=words.listing(some))
     records.write(workdir / records.FACES, pipeline)
     with atomic_file(workdir / "photographs.parquet") as temporary:
         table.to_parquet(temporary)
@@ -91,10 +94,13 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
     outputs.forget(workdir)
     drawing.write_image(workdir / "sheet.png", _sheet(table, workdir))
     people = table["subject"].nunique()
-    console.say(
-        f"  faces in {len(table) - len(without):,} of {console.count(len(table), 'photograph')} "
-        f"of {console.count(people, 'person', 'people')}: "
-        + ", ".join(f"{emotion} {number}" for emotion, number in _numbers(table, config).items())
+    numbers = _numbers(table, config)
+    console.result(
+        "photographs",
+        found=words.count(len(table) - len(without)),
+        photographs=words.count(len(table), "photograph"),
+        people=words.count(people, "person"),
+        emotions=words.emotions(numbers),
     )
     return {
         "photographs": len(table),
@@ -108,7 +114,7 @@ def run(config: schemas.Photographs, workdir: Path) -> dict[str, Any]:
         "without_consent": labels.attrs["withheld"],
         "people_without_consent": labels.attrs["people_without_consent"],
         "consent_ledger": labels.attrs["consent_ledger"],
-        **{f"photographs_{emotion}": n for emotion, n in _numbers(table, config).items()},
+        **{f"photographs_{emotion}": number for emotion, number in numbers.items()},
         "images_per_s": round(len(table) / max(seconds, 1e-9), 2),
     }
 
@@ -124,8 +130,12 @@ def _read(config: schemas.Photographs) -> pd.DataFrame:
     for warning in labels.attrs["warnings"]:
         console.warn(f"photographs: {warning}")
     if aliases := labels.attrs["aliases"]:
-        read = [f"{alias!r} as {emotion} ({count})" for (alias, emotion), count in aliases.items()]
-        console.say(f"[photographs] emotions read under other names: {', '.join(read)}")
+        words = spoken()
+        read = [
+            words.text("result.alias", alias=alias, emotion=words.emotion(emotion), number=number)
+            for (alias, emotion), number in aliases.items()
+        ]
+        console.result("aliases", names=words.listing(read))
     if config.pseudonymise:
         photos = Path(config.photos)
         labels = pseudonymise(labels, photos if photos.is_dir() else photos.parent)

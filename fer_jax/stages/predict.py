@@ -157,15 +157,21 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
     skips.write(workdir / "skipped.csv")
     skips.tell()
     if rule:
-        console.say(f"  {rule.describe(counts.withheld, counts.faces)}")
-    without = f", {counts.without_face:,} frames without a face" if counts.without_face else ""
-    console.say(
-        f"  {console.count(counts.faces, 'face')} in {console.count(counts.frames, 'frame')} of "
-        f"{console.count(len(sources), 'file')}{without}"
+        console.say(f"  {rule.describe(counts.withheld, counts.faces, words)}")
+    without = ""
+    if counts.without_face:
+        number = words.count(counts.without_face, "frame")
+        without = words.text("result.predict_without", frames=number)
+    console.result(
+        "predict",
+        faces=words.count(counts.faces, "face"),
+        frames=words.count(counts.frames, "frame"),
+        files=words.count(len(sources), "file"),
+        without=without,
     )
     if counts.answers:
-        numbers = counts.answers.most_common()
-        console.say(f"  {', '.join(f'{reader.labels[emotion]} {n:,}' for emotion, n in numbers)}")
+        numbers = {reader.labels[emotion]: n for emotion, n in counts.answers.most_common()}
+        console.say(f"  {words.emotions(numbers)}")
     seconds = time.perf_counter() - started
     return {
         "sources": len(sources) + len(others),

@@ -33,6 +33,7 @@ from fer_jax.faces.verdicts import (
     quality,
 )
 from fer_jax.figures import save_figure
+from fer_jax.languages.language import ENGLISH, Language, spoken
 from fer_jax.models import starter
 from fer_jax.recogniser import check_task
 from fer_jax.training import model_directory, trained_model
@@ -41,6 +42,16 @@ from fer_jax.workdir import stage, write_json
 TASK = "verification"
 Images = UInt8[np.ndarray, "n s s 3"]
 FACE = 1  # the verifier's class for a face; 0 is everything else
+
+
+class Note(NamedTuple):
+    """A limitation: the text "note.`key`" with these values."""
+
+    key: str
+    values: Mapping[str, str]
+
+    def text(self, words: Language) -> str:
+        return words.text(f"note.{self.key}", **self.values)
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Examined:
             neither to train this verifier nor to choose its threshold.
         confident_removed: number of these detections that the verifier rejects.
         doubt: why the verifier cannot be trusted; "" if it can.
-        note: limitations of the scores or of the measures on labelled crops; "" without any.
+        notes: limitations of the scores or of the measures on labelled crops.
         seconds: time for scoring all crops.
     """
 
@@ -71,7 +82,7 @@ class Examined:
     confident: int
     confident_removed: int
     doubt: str
-    note: str
+    notes: tuple[Note, ...]
     seconds: float
 
 
@@ -81,13 +92,13 @@ class HeldOut(NamedTuple):
     Attributes:
         validation, test: scores of the crops of each split; None without such a split.
         same: whether the crops are from the manifest that is refined.
-        note: the reason if labelled crops could not be read, else "".
+        notes: the reason if labelled crops could not be read.
     """
 
     validation: Scored | None
     test: Scored | None
     same: bool
-    note: str
+    notes: tuple[Note, ...]
 
 
 @stage(
@@ -108,8 +119,8 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     chosen, doubts = _choose(config, manifest, folder, workdir)
     threshold, test = chosen.threshold, chosen.test
     figures = _figures(chosen, config.max_faces_lost)
-    if chosen.note:
-        console.say(f"  {chosen.note}")
+    for note in chosen.notes:
+        console.say(f"  {note.text(spoken())}")
 
     refined = judge(manifest, chosen.scores, threshold, config.min_detector_score)
     paths = [folder / crop for crop in manifest["crop"]]
@@ -134,7 +145,7 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     histogram = score_histogram(chosen.scores, measured, split, threshold)
     save_figure(histogram, workdir / "scores.png", dpi=110)
     counts = _counts(refined)
-    console.say(f"  {_result(counts)}")
+    _print_result(counts)
     return {
         **counts,
         "verifier": chosen.name,
@@ -188,38 +199,36 @@ def _examine(
     started = time.perf_counter()
     scores = _score_crops(verifier, [folder / crop for crop in manifest["crop"]], config.batch)
     seconds = time.perf_counter() - started
-    threshold, note, unseen = PLAIN_THRESHOLD, held_out.note, np.ones(len(manifest), bool)
+    threshold, notes, unseen = PLAIN_THRESHOLD, held_out.notes, np.ones(len(manifest), bool)
     if own:
-        threshold, note = _own_threshold(held_out, config.max_faces_lost)
+        threshold, notes = _own_threshold(held_out, config.max_faces_lost)
         if held_out.same:
             unseen = manifest["crop"].isin(held_out.test.ids if held_out.test else []).to_numpy()
     sure = (manifest["status"] == KEPT) & (manifest["detector_score"] >= config.confident_score)
     confident = sure.to_numpy() & unseen
     refused = confident & (scores.astype(np.float32) < np.float32(threshold))
     counts = int(confident.sum()), int(refused.sum())
-    note = "; ".join(filter(None, (note, _margin_note(verifier, where, folder))))
+    notes += _margin_notes(verifier, where, folder)
     doubts = [doubt_of_sources(held_out.test, config.min_test_sources)] if own else []
     if own or counts[0]:
         doubts.append(doubt_of_removal(*counts, config.max_removed_of_confident))
     return Examined(
         name, verifier, threshold, scores, held_out.validation, held_out.test, *counts,
-        doubt=", and ".join(filter(None, doubts)), note=note, seconds=seconds,
+        doubt=", and ".join(filter(None, doubts)), notes=notes, seconds=seconds,
     )  # fmt: skip
 
 
-def _margin_note(verifier: trained_model.Model, where: str, folder: Path) -> str:
-    """A note if the verifier was trained on faces with another margin than in `folder`, else ""."""
+def _margin_notes(verifier: trained_model.Model, where: str, folder: Path) -> tuple[Note, ...]:
+    """A note if the verifier was trained on faces with another margin than in `folder`."""
     cuts = [verifier.record.faces, model_directory.read_faces(folder)]
     margins = [cut.crop.margin for cut in cuts if cut and not cut.aligned]
     if len(set(margins)) < 2:
-        return ""
-    return (
-        f"{where} was trained on faces with a margin of {margins[0]:g} and scores faces with a "
-        f"margin of {margins[1]:g}, on which its accuracy was not measured"
-    )
+        return ()
+    trained, scored = (f"{margin:g}" for margin in margins)
+    return (Note("other_margin", {"verifier": where, "trained": trained, "scored": scored}),)
 
 
-def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, str]:
+def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, tuple[Note, ...]]:
     """The threshold of the user's verifier, and a note if no test split is left to measure it.
 
     It is at most `PLAIN_THRESHOLD`: the scores of validation faces are often all close to 1, and a
@@ -232,12 +241,7 @@ def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, str
         )
     faces = held_out.validation.scores[held_out.validation.is_face]
     threshold = min(operating_threshold(faces, max_faces_lost), PLAIN_THRESHOLD)
-    if held_out.test:
-        return threshold, ""
-    return threshold, (
-        "too few sources for a test split: the threshold was chosen on the faces that it is "
-        "measured on"
-    )
+    return threshold, () if held_out.test else (Note("same_faces", {}),)
 
 
 def removed_sheet(faces: pd.DataFrame, limit: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -368,7 +372,7 @@ def _score_held_out(
             f"data, train it again"
         )
     found: dict[str, Scored | None] = {"validation": None, "test": None}
-    note = ""
+    notes: tuple[Note, ...] = ()
     for split in found:
         try:
             source = sources.open_source(
@@ -381,10 +385,10 @@ def _score_held_out(
         except UserError as error:
             if strict:
                 raise
-            note = f"the verifier could not be measured on labelled crops ({error})"
+            notes = (Note("not_measured", {"error": str(error)}),)
             break
     same = root.is_dir() and root.samefile(folder)
-    return HeldOut(found["validation"], found["test"], same, note)
+    return HeldOut(found["validation"], found["test"], same, notes)
 
 
 def _score_source(
@@ -413,7 +417,7 @@ def _score_crops(
     size = verifier.record.image_size
 
     def batches() -> Iterator[Images]:
-        with console.Progress(total=len(paths), unit="faces") as progress:
+        with console.Progress(total=len(paths), unit="face") as progress:
             for start in range(0, len(paths), batch):
                 part = paths[start : start + batch]
                 yield sources.read_images(part, size)
@@ -437,7 +441,8 @@ def _figures(chosen: Examined, max_faces_lost: float) -> dict[str, Any]:
     }
     split = "test" if chosen.test else "validation"
     few = few_faces_note(figures[split], split, max_faces_lost) if figures[split] else ""
-    return figures | {"note": "; ".join(filter(None, (chosen.note, few)))}
+    notes = [note.text(ENGLISH) for note in chosen.notes]
+    return figures | {"note": "; ".join(filter(None, (*notes, few)))}
 
 
 def _rates(figures: dict[str, Any], split: str, *names: str) -> dict[str, float | None]:
@@ -459,18 +464,21 @@ def _doubted(verifier: trained_model.Model, folder: Path, batch: int) -> pd.Data
     return table.assign(path=paths, verifier_score=scores)[columns]
 
 
-def _result(counts: Mapping[str, int]) -> str:
-    """The result of `_counts` in words."""
-    text = f"kept {counts['kept']:,} of {console.count(counts['faces'], 'face')}"
-    by = {
-        "the verifier": counts["removed_by_verifier"],
-        "the detector's score": counts["removed_by_detector"],
-        "both": counts["removed_by_both"],
-    }
-    if not counts["removed"]:
-        return text
-    reasons = ", ".join(f"{number:,} by {who}" for who, number in by.items() if number)
-    return f"{text}; removed {reasons} (removed.png)"
+def _print_result(counts: Mapping[str, int]) -> None:
+    """Prints the numbers of `_counts`."""
+    words = spoken()
+    reasons = [
+        words.text(f"result.{name}", number=words.count(counts[name]))
+        for name in ("removed_by_verifier", "removed_by_detector", "removed_by_both")
+        if counts[name]
+    ]
+    console.result(
+        "refine_removed" if reasons else "refine",
+        kept=words.count(counts["kept"]),
+        faces=words.count(counts["faces"], "face"),
+        reasons=words.listing(reasons),
+        file="removed.png",
+    )
 
 
 def _counts(refined: pd.DataFrame) -> dict[str, int]:

@@ -23,6 +23,7 @@ from fer_jax import console, schemas
 from fer_jax.faces import drawing
 from fer_jax.faces.images import read_image
 from fer_jax.faces.video import write_video
+from fer_jax.languages.language import spoken
 from fer_jax.people import EMOTIONS, clip_frames, photograph, scene_frames
 from fer_jax.schemas.stages import Newcomers
 from fer_jax.workdir import stage
@@ -51,8 +52,10 @@ def run(config: schemas.Render, workdir: Path) -> dict[str, Any]:
     clips, photographs = _clips(config, workdir), _photographs(config, workdir)
     jobs = clips + photographs + _newcomers(config, workdir)
     missing = [job for job in jobs if not job.path.exists()]
-    if len(missing) < len(jobs):
-        console.say(f"  {len(jobs) - len(missing):,} of {len(jobs):,} files exist already")
+    words = spoken()
+    if earlier := len(jobs) - len(missing):
+        files = words.count(len(jobs), "file")
+        console.result("render_earlier", number=words.count(earlier), files=files)
     started = time.perf_counter()
     _draw_all(missing, config.workers or os.cpu_count() or 1)
     drawn = sum(job.pictures for job in missing)
@@ -66,9 +69,11 @@ def run(config: schemas.Render, workdir: Path) -> dict[str, Any]:
             columns=2 * len(EMOTIONS),
         )
         drawing.write_image(workdir / "sheet.png", sheet)
-    console.say(
-        f"  {console.count(len(clips), 'clip')} and "
-        f"{console.count(len(photographs), 'photograph')}: {drawn:,} pictures drawn"
+    console.result(
+        "render",
+        clips=words.count(len(clips), "clip"),
+        photographs=words.count(len(photographs), "photograph"),
+        pictures=words.count(drawn, "picture"),
     )
     return {
         "clips": len(clips),
@@ -121,7 +126,7 @@ def _draw_all(jobs: Sequence[_Job], workers: int) -> None:
         return
     pictures = sum(job.pictures for job in jobs)
     with (
-        console.Progress(total=pictures, unit="pictures") as progress,
+        console.Progress(total=pictures, unit="picture") as progress,
         WorkerPool(min(workers, len(jobs)), cv2.setNumThreads, 1) as pool,
     ):
         for future in as_completed([pool.submit(_draw, job) for job in jobs]):

@@ -24,12 +24,10 @@ from fer_jax.workdir import atomic_file, stage
 
 
 def _doing(config: schemas.Train) -> str:
-    tasks = sorted(config.tasks.named())
-    key = "doing.train" if len(tasks) == 1 else "doing.train_tasks"
-    return spoken().text(key, tasks=spoken().text("list.and").join(tasks))
-
-
-_PROBES = {"knn": "nearest neighbours", "linear": "logistic regression"}
+    words, tasks = spoken(), sorted(config.tasks.named())
+    if tasks == ["verification"]:
+        return words.text("doing.train_verifier")
+    return words.text("doing.train", tasks=words.text("list.and").join(map(words.task, tasks)))
 
 
 @stage(
@@ -114,7 +112,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     _draw(workdir, learner, fitted.state, validation if len(validation) else training, watched)
     began_with = record.init
     if backend.writes():
-        console.say(*_result(fitted.figures, steps, len(training), len(validation), list(tasks)))
+        _print_result(fitted.figures, steps, len(training), len(validation), list(tasks))
     return {
         "train_images": len(training),
         "validation_images": len(validation),
@@ -127,28 +125,33 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _result(
+def _print_result(
     figures: Mapping[str, float], steps: int, training: int, validation: int, tasks: list[str]
-) -> list[str]:
-    """Lines to print: the validation accuracy, or loss, of each task, and the results of probes."""
-    found = []
+) -> None:
+    """Prints the validation accuracy, or loss, of each task, and the results of probes."""
+    words, found = spoken(), []
     for task in tasks:
-        for name, form in (("accuracy", console.percent), ("loss", "loss {:.3f}".format)):
-            if (value := figures.get(f"validation/{task}/{name}")) is not None:
-                found.append(f"{task} {form(value)}")
-                break
-    measured = f"; on {console.count(validation, 'validation image')}: {', '.join(found)}"
-    lines = [
-        f"  {console.count(steps, 'step')} on {console.count(training, 'image')}"
-        + (measured if found else "")
+        accuracy, loss = (figures.get(f"validation/{task}/{name}") for name in ("accuracy", "loss"))
+        if accuracy is not None:
+            shown = console.percent(accuracy, words)
+            found.append(words.text("result.train_accuracy", task=words.task(task), accuracy=shown))
+        elif loss is not None:
+            shown = words.number(loss, 3)
+            found.append(words.text("result.train_loss", task=words.task(task), loss=shown))
+    console.result(
+        "train_measured" if found else "train",
+        steps=words.count(steps, "step"),
+        images=words.count(training, "image"),
+        validation=words.count(validation, "validation_image"),
+        found=words.listing(found),
+    )
+    probes = [
+        words.text(f"result.{probe}", accuracy=console.percent(value, words))
+        for probe in ("probe_knn", "probe_linear")
+        if (value := figures.get(f"validation/{probe.replace('_', '/')}/features"))
     ]
-    probes = {probe: figures.get(f"validation/probe/{probe}/features") for probe in _PROBES}
-    shown = [
-        f"{_PROBES[probe]} {console.percent(value)}" for probe, value in probes.items() if value
-    ]
-    if shown:
-        lines.append(f"  accuracy of probes on emotions of held-out people: {', '.join(shown)}")
-    return lines
+    if probes:
+        console.result("probes", found=words.listing(probes))
 
 
 def _check_enough(

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from fer_jax import backend, console
+from fer_jax.languages.language import spoken
 from fer_jax.schemas import Loop
 from fer_jax.training.logging import Ledger, Recorder
 
@@ -54,7 +55,7 @@ class Meter:
         kept = -1 if state is None else first
         self._recorder = Recorder(folder, kept, loop.wandb)
         self._progress = console.Progress(
-            total=steps, unit="steps", done=first, shown=backend.writes()
+            total=steps, unit="step", done=first, shown=backend.writes()
         )
         self._batch_size = loop.batch_size
         self._before = sum(self.ledger.seconds.values())
@@ -100,7 +101,9 @@ class Meter:
         self._waiting.clear()
         means = {name: math.fsum(f[name] for f in figures) / len(figures) for name in figures[0]}
         self.record(step, means)
-        self._progress.note(f"loss {means['loss']:.3f}, {self.images_per_s():.0f} images/s")
+        words = spoken()
+        loss, speed = words.number(means["loss"], 3), words.number(self.images_per_s())
+        self._progress.note(words.text("progress.loss", loss=loss, speed=speed))
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
         """Writes metrics of a step; the attribute `figures` has the newest value of each metric."""

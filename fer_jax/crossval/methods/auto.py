@@ -111,7 +111,7 @@ class Auto:
         If `inner` is None and `train` shows only one person, the first candidate is trained.
         """
         trainings = len(self.candidates) * (1 if inner else _INNER_FOLDS) + 1
-        with console.Progress(total=trainings, unit="trainings") as progress:
+        with console.Progress(total=trainings, unit="training") as progress:
             tried = self._try_all(train, inner, seed, folder, progress)
             people = inner[1].people if inner else train.people
             best = select(tried, people) if tried else None

@@ -69,7 +69,7 @@ class FineTune:
         """
         chosen: dict[str, Any] = {"steps": self.steps, "temperature": None}
         trainings = 1 + len(self.config.inner.checkpoints) * (inner is not None)
-        with console.Progress(total=trainings, unit="trainings") as progress:
+        with console.Progress(total=trainings, unit="training") as progress:
             if inner:
                 chosen = self._choose(*inner, seed, folder / _CHOICE, progress)
             model = self._train(train, seed, folder, chosen["steps"], chosen["temperature"])
