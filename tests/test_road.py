@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from configs import pipeline as pipeline_config
 from fer_jax import console
 from fer_jax.data import lineage
 from fer_jax.errors import NotApplicableError, UserError
+from fer_jax.languages.language import speaking
 from fer_jax.schemas import validated
-from fer_jax.stages import crossval, pipeline
+from fer_jax.stages import crossval, find_stage, pipeline
 from fer_jax.workdir import read_json
 
 STEPS = (
@@ -257,3 +259,25 @@ def test_changed_photographs_stop_a_crossval_that_was_begun(road):
             crossval.run(config, workdir / "emotion")
     finally:
         photographs.write_bytes(before)
+
+
+def test_messages_in_persian_have_no_english_words(road, tmp_path, capsys):
+    """Except paths, names of files, and the names of stages and runs."""
+    workdir, _ = road
+    config = pipeline.filled(validated(tiny_config()), workdir)
+    (workdir / "scratch" / "done.json").unlink()  # the folds are kept
+    with speaking("fa"):
+        for name in STEPS:
+            step = config.steps[name]
+            if name in ("pretrain", "emotion"):
+                continue  # as verify and scratch
+            if "language" in type(step).model_fields:
+                step = step.model_copy(update={"language": "fa"})
+            folder = workdir / name if name == "scratch" else tmp_path / name
+            find_stage(step.stage).run(step, folder)
+            lines = capsys.readouterr().out.splitlines()
+            assert len(lines) >= 3 and lines[0].startswith(f"[{step.stage}] "), name
+            names = rf"\[{step.stage}\]|\S*/\S*|removed\.png|pretrained|scratch"
+            rest = [re.sub(names, "", line) for line in lines]
+            assert not re.search("[A-Za-z0-9]", "".join(rest)), name
+            assert name != "photographs" or "خشمگین ۴، شاد ۴، خنثی ۴، غمگین ۴" in lines[1]
