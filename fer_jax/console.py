@@ -116,7 +116,7 @@ def percent(share: float, words: Language = ENGLISH, decimals: int = 1) -> str:
 
 
 def count(number: int, thing: str, things: str = "") -> str:
-    """A number with its noun, such as "1 video", "1,024 frames" or "3 people"."""
+    """A number with its noun in English, for errors and warnings; see also `Language.count`."""
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
