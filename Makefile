@@ -66,7 +66,7 @@ format: .venv/dev
 # The pins, for all platforms and Python 3.11 to 3.13 at once. Needs uv.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
-	  pyproject.toml --extra test -o requirements.txt
+	  pyproject.toml --extra serve --extra test -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
 	  requirements-dev.in -o requirements-dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \

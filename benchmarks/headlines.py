@@ -250,7 +250,11 @@ def commit(revision: str, folder: Path) -> str:
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """The machine as text, with the versions of Python and JAX or, without JAX, of all packages."""
+    """The machine as text.
+
+    The text contains the version of Python, and that of JAX. If JAX was not installed, it contains
+    the version of every recorded package instead.
+    """
     devices = sorted({one.partition(":")[0] for one in environment.get("devices", ())})
     packages = environment["packages"]
     versions = {"jax": packages["jax"]} if "jax" in packages else packages

@@ -9,7 +9,7 @@ whom the model has not seen. Nothing is downloaded, and no real person is shown.
 
 Cost: 4 minutes on 2 idle CPU cores; small, 3 minutes and 2.2 GB of memory.
 Expect: on held-out people 97 % with the adapted starter, the same after more pretraining on the
-clips, 87 % with a small network from scratch, and 75 % with the starter without training; chance is
+clips, 87 % with a small network from scratch, and 76 % with the starter without training; chance is
 25 %. Small: 85 to 91 %.
 """
 

@@ -137,7 +137,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.accumulate = 1  # parts of a batch that are computed one after the other, to save memory
     config.fsdp = 1  # devices that share one copy of the parameters
     config.workers = 0  # processes that read images; 0: threads of this process
-    # Project of Weights & Biases to which metrics are sent; "": none. Needs 'fer_jax[wandb]'.
+    # Project of Weights & Biases to which metrics are sent; "": none. Needs '.[wandb]'.
     config.wandb = ""
     return config.lock()
 

@@ -3,8 +3,8 @@ r"""Writes a trained model as files that other programs run: ONNX and StableHLO.
     python launch.py --config=configs/export.py --config.model=WORK/emotion --workdir=WORK/export
 
 `--config.model` is a model directory, or a workdir that contains one; the default is the network
-that ships with the package ("starter"). ONNX needs `pip install 'fer_jax[export]'`, in a
-separate environment (docs/export.md, with an example that runs the file without JAX).
+that ships with the package ("starter"). ONNX needs `pip install '.[export]'` in the checkout,
+in a separate environment (docs/export.md, with an example that runs the file without JAX).
 
 Writes model.onnx, model.stablehlo, description.json and README.md. Each model file is one function
 from face crops, uint8 [batch, S, S, 3], as `photographs` crops them, to calibrated probabilities.
@@ -24,6 +24,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.stage = "export"
 
     config.model = "starter"  # a model directory, a workdir that contains one, or "starter"
-    # Formats to write: "onnx" (needs 'fer_jax[export]') and "stablehlo" (needs nothing else).
+    # Formats to write: "onnx" (needs '.[export]') and "stablehlo" (needs nothing else).
     config.formats = ("onnx", "stablehlo")
     return config.lock()

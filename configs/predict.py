@@ -12,12 +12,15 @@ picture or frame without a face has one row with an empty box. skipped.csv lists
 could not be read or annotated, with the reason. annotated/ has an annotated copy of each picture
 and each video; that of a video has only the sampled frames, at the original speed. overview.jpg
 shows the first four pictures.
+
 In videos, `person` numbers the people, smoothed_prob_* are their probabilities, smoothed over time,
 and smoothed_emotion is the most probable emotion; annotated videos show these, and timeline/ has a
 picture of them for each video (docs/people_in_video.md). --config.camera=0 reads a live camera and
 shows it in a window until q is pressed.
+
 With --config.min_confidence or --config.coverage, answers that are not confident enough are
 withheld: the emotion is empty, the column `answered` is False, and the probabilities stay.
+
 A person-relative model adds the column reference_faces: the number of faces in the person's
 reference, or 0 if there were too few and the face was compared with the average person.
 

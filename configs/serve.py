@@ -8,7 +8,8 @@ r"""Serves a web page on this computer that reads emotions in pictures, videos a
 answers are computed as by configs/predict.py. No picture or video is stored, and only this computer
 can reach the page (docs/web_page.md).
 
-Needs the packages starlette and uvicorn: pip install "fer_jax[serve]".
+Needs the packages starlette and uvicorn; `make setup` installs them, and so does
+`pip install '.[serve]'` in the checkout.
 Cost: on two cores the page answers 3 s after the start, or 4 s if nothing is compiled yet. A
 picture of 640 x 480 pixels then takes 0.06 s, and one of 1920 x 1080 pixels 0.15 s.
 """

@@ -138,10 +138,10 @@ def test_pictures_videos_and_figures_are_handled_in_one_place(call, readers):
 
 
 def test_the_package_does_not_require_what_only_tests_need():
-    """Packages for tests are in requirements.txt, so that a checkout can be tested."""
+    """Packages of tests and of `serve` are in requirements.txt, as a checkout promises both."""
     root = PACKAGE.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     assert "pytest" not in project["dependencies"] and "dependencies" not in project["dynamic"]
     pinned = (root / "requirements.txt").read_text()
-    for name in ("flatbuffers", "importlib-resources", "pytest"):
+    for name in ("flatbuffers", "importlib-resources", "pytest", "starlette", "uvicorn"):
         assert f"\n{name}==" in pinned

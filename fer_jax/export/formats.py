@@ -60,8 +60,8 @@ def check_installed(name: str) -> None:
     missing = [one for one in FORMATS[name].libraries if importlib.util.find_spec(one) is None]
     if missing:
         raise UserError(
-            f"export: the format {name} needs {', '.join(missing)}; run: pip install "
-            "'fer_jax[export]' (docs/export.md), or leave it out with "
+            f"export: the format {name} needs {', '.join(missing)}; run in the checkout: "
+            "pip install '.[export]' (docs/export.md), or leave it out with "
             "--config.formats=\"('stablehlo',)\""
         )
 

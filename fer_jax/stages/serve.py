@@ -33,7 +33,8 @@ def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         raise UserError(
-            f"serve: the package {error.name} is missing; run: pip install starlette uvicorn"
+            f"serve: the package {error.name} is missing; run in the checkout: "
+            "pip install '.[serve]'"
         ) from error
     recogniser = Recogniser.load(checked.model, max_side=checked.max_side)
     if recogniser.reference:

@@ -112,8 +112,8 @@ def _weights_and_biases(project: str, folder: Path) -> Any:
         import wandb
     except ImportError as error:
         raise UserError(
-            "--config.wandb requires Weights & Biases; run: pip install 'fer_jax[wandb]', or leave "
-            "that field empty"
+            "--config.wandb requires Weights & Biases; run in the checkout: "
+            "pip install '.[wandb]', or leave that field empty"
         ) from error
     name = folder / "wandb_run.txt"
     if not name.exists():

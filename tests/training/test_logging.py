@@ -44,5 +44,5 @@ def test_nothing_is_sent_by_default(tmp_path, wandb):
 
 def test_the_error_says_how_to_install_weights_and_biases(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
-    with pytest.raises(UserError, match=r"pip install 'fer_jax\[wandb\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[wandb\]'"):
         Recorder(tmp_path, 0, "faces")

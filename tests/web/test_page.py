@@ -150,7 +150,7 @@ def test_errors_of_serve_are_one_line(monkeypatch):
     monkeypatch.delattr("fer_jax.web.app", raising=False)
     monkeypatch.setattr(Recogniser, "load", lambda *_, **__: pytest.fail("the model is loaded"))
     with pytest.raises(
-        UserError, match=r"package starlette\S* is missing; .* pip install"
+        UserError, match=r"package starlette\S* is missing; .* pip install '\.\[serve\]'"
     ) as reported:
         serve.run(config())
     assert "\n" not in str(reported.value)
