@@ -10,7 +10,7 @@ their --help names.
 from __future__ import annotations
 
 import ast
-import runpy
+import importlib
 import sys
 from pathlib import Path
 
@@ -45,8 +45,8 @@ def main() -> int | str:
         return f"error: no measurement is called {name!r}; choose from {', '.join(known)}"
     if {"-h", "--help"} & set(sys.argv):
         print(docstrings()[name], end="\n\n", flush=True)
-    runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
-    return 0
+    sys.argv[0] = f"python -m benchmarks {name}"  # what argparse shows as the usage
+    return importlib.import_module(f"benchmarks.{name}").main() or 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ _PROGRAM = re.compile(
     r"(?:[A-Z_]+=\S+ )*"  # variables of the environment
     r"(?:\S*bin/)?(python3?|PEER_PYTHON|fer-jax|make|pip|srun|gcloud|git|docker|\S*\.ci/run)(?= |$)"
 )
+# Inline code that names a program without telling how to call it.
+_MENTION = re.compile(r"\S+|python -m benchmarks \w+")
+_SEED = re.compile(r"(?<=[=(])S\b")  # any number, as in "--config.seed=S"
 _OPTIONAL = re.compile(r"\[[A-Z]+\]")  # an argument that may be left out, as in "serve [MODEL]"
 
 
@@ -50,8 +53,8 @@ class Command(NamedTuple):
 def all_commands() -> list[Command]:
     """The documented commands, each once per page.
 
-    They are in code blocks of the Markdown files in the root and in docs/, and in the docstrings of
-    configs and benchmarks.
+    They are in code blocks and inline code of the Markdown files in the root and in docs/, and in
+    the docstrings of configs and benchmarks.
     """
     found: dict[Command, None] = {}
     for file in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))):
@@ -60,6 +63,8 @@ def all_commands() -> list[Command]:
         blocks = [block for language, block in fenced if language in ("", "sh")]
         text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
         blocks += re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+        inline = re.findall(r"`([^`\n]+)`", text)
+        blocks += [_SEED.sub("0", code) for code in inline if not _MENTION.fullmatch(code)]
         found.update(dict.fromkeys(_commands(file, blocks)))
     for folder in FOLDERS:
         for file in sorted((ROOT / folder).glob("*.py")):

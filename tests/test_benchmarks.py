@@ -64,6 +64,7 @@ def test_help_explains_a_measurement_and_names_the_packages_that_it_needs():
     ).stdout
     for needed in ("benchmarks/requirements-fer.txt", "scikit-image", "--folds-of"):
         assert needed in shown
+    assert "usage: python -m benchmarks floors [-h]" in shown
 
 
 def test_documents_name_only_measurements_that_exist():

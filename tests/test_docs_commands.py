@@ -102,6 +102,8 @@ NOT_RUN = {
     "PEER_PYTHON benchmarks/detection_peers.py": PEERS,
     "python -m distributed.cli.dask_scheduler": "tests/beam/test_extract_on_beam.py starts one",
     "python -m distributed.cli.dask_worker": "tests/beam/test_extract_on_beam.py starts two",
+    "configs/NAME.py": "stands for every stage",
+    "python -m pytest": "runs tests themselves",
     "launch.py ...": "stands for several devices or hosts; tests/training/test_distributed.py",
     "gcloud compute": "needs a TPU slice",
     "git checkout": "changes the checkout",
@@ -128,6 +130,8 @@ def test_commands_are_found_in_documents_configs_and_benchmarks():
     folders = {command.page.partition("/")[0] for command in COMMANDS}
     assert {"README.md", "docs", "configs", "benchmarks"} <= folders
     assert {"make demo", "configs/pipeline.py", "benchmarks kill"} <= {c.name for c in COMMANDS}
+    inline = [c for c in COMMANDS if c.page == "docs/results.md" and "--photographs" in c.words]
+    assert {c.name for c in inline} == {"benchmarks real_people"}
 
 
 def test_every_program_is_run_by_a_test_or_listed_with_a_reason():
@@ -192,7 +196,11 @@ def test_the_reasons_name_only_tests_that_exist():
     assert named and all((ROOT / name).exists() for name in named)
 
 
-STAGES = [c for c in COMMANDS if c.name.startswith("configs/") and not is_run_whole(c)]
+STAGES = [
+    c
+    for c in COMMANDS
+    if c.name.startswith("configs/") and c.name != "configs/NAME.py" and not is_run_whole(c)
+]
 
 
 @pytest.mark.parametrize("command", STAGES, ids=lambda c: f"{c.page}: {c.text}"[:120])
