@@ -84,6 +84,16 @@ def test_code_and_configs_name_only_documents_that_exist():
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_the_maps_of_both_readmes_have_the_same_links():
+    maps = {"README.md": "## Map", "README.fa.md": "## نقشه"}
+    links = []
+    for name, heading in maps.items():
+        _, _, rest = (ROOT / name).read_text("utf-8").partition(f"\n{heading}\n")
+        links.append(sorted(groups[0] for groups in LINK.findall(rest.partition("\n## ")[0])))
+    assert len(links[0]) > 20
+    assert links[0] == links[1]
+
+
 def in_menu() -> set[str]:
     """The pages in the menu of mkdocs.yml, read without a YAML parser."""
     _, _, menu = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")
