@@ -69,7 +69,7 @@ def test_all_tasks_are_found():
 
 
 @every_task
-def test_shapes_targets_and_determinism(name, fields, images, labels):
+def test_tasks_return_values_per_example_and_depend_only_on_the_key(name, fields, images, labels):
     task = tasks.make(name, **fields)
     network = nnx.eval_shape(lambda: Network(Backbone(**TINY), {name: task}, rngs=nnx.Rngs(0)))
     prepare = jax.jit(task.prepare, static_argnames="train")

@@ -75,11 +75,11 @@ def check(leaves, truth):
         np.testing.assert_array_equal(values, truth[leaf], err_msg=leaf)
 
 
-def test_init_from_a_weight_file(state, truth, keras_file):
+def test_training_can_start_from_a_weight_file(state, truth, keras_file):
     check(model_directory.backbone_leaves(str(keras_file), state), truth)
 
 
-def test_init_from_imagenet(learner, state, truth, published):
+def test_training_can_start_from_the_published_weights(learner, state, truth, published):
     leaves = model_directory.backbone_leaves("imagenet", state)
     check(leaves, truth)
     begun = learner.begin_with(learner.init(0), leaves)
@@ -113,7 +113,7 @@ def test_the_origin_of_weights_is_recorded(learner, state, truth, published, tmp
     assert described(learner).init is None
 
 
-def test_init_from_our_weights_without_the_record(learner, state, tmp_path):
+def test_our_weights_are_read_without_the_record(learner, state, tmp_path):
     record = described(learner)
     model_directory.save(tmp_path / "m", model_directory.arrays_of(state), record)
     file = tmp_path / "m" / "weights.safetensors"
