@@ -212,6 +212,28 @@ def test_refine_keeps_every_row_and_gives_reasons(tmp_path, validation):
     assert read_image(workdir / "scores.png").std() > 10
 
 
+@pytest.mark.parametrize(
+    ("faces", "workdir"),
+    [
+        ("extract", "near/link"),
+        ("near/link", "refine"),
+        ("near/link/../extract", "refine"),
+        ("extract", "near/link/../refine"),
+        ("near/../extract", "./near/../refine"),
+    ],
+)
+def test_the_paths_of_crops_are_right_in_linked_folders(tmp_path, validation, faces, workdir):
+    far = tmp_path / "far" / "from" / "here"
+    far.mkdir(parents=True)
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "link").symlink_to(far)
+    write_extract(tmp_path / faces, FACES)
+    refine.run(config_for(faces), workdir)
+    crops = read_manifest(tmp_path / workdir / "manifest.parquet")["crop"]
+    for crop, (level, _) in zip(crops, FACES, strict=True):
+        assert (read_image(tmp_path / workdir / crop) == level).all()
+
+
 def test_a_second_refine_returns_at_once_and_a_killed_one_gives_the_same(tmp_path, validation):
     extract, workdir = write_extract(tmp_path / "extract", FACES), tmp_path / "refine"
     config = config_for(extract)
