@@ -31,6 +31,7 @@ from tensorflow_datasets.core import registered
 
 from fer_jax import outputs, plugins
 from fer_jax.errors import UserError
+from fer_jax.files import absolute
 from fer_jax.locking import turn_in
 from fer_jax.workdir import atomic_folder
 
@@ -172,7 +173,8 @@ def build(
                         outputs.delete_folder(older)
     except OSError as error:
         raise UserError(
-            f"cannot write records to {target} ({error}); fix that and run the same command again"
+            f"cannot write records to {target} ({error.strerror or error}); change its "
+            f"permissions, or free some disk space, and run the same command again"
         ) from error
     return cls(data_dir=os.fspath(target), config=config)
 
@@ -182,7 +184,7 @@ def _digest_of(root: str | os.PathLike[str], *, without: str | os.PathLike[str])
 
     Files below `without` are left out.
     """
-    folder, left_out = Path(root).absolute(), Path(without).absolute()
+    folder, left_out = absolute(root), absolute(without)
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if file.is_file() and not file.is_relative_to(left_out):

@@ -17,7 +17,7 @@ from fer_jax.data import consent, emotion_names, names, pseudonyms, tables
 from fer_jax.data.emotion_names import EmotionNames
 from fer_jax.errors import UserError
 from fer_jax.faces import images
-from fer_jax.files import below
+from fer_jax.files import absolute, below
 
 NAME = "labels.csv"
 COLUMNS = ("path", "photo", "subject", "emotion", "split", "share", "ledger_line")
@@ -137,7 +137,7 @@ def files_read(path: str | os.PathLike[str]) -> list[Path]:
     """
     source = Path(path)
     folder = source if source.is_dir() else source.parent
-    above = folder.absolute().parent / consent.NAME
+    above = absolute(folder).parent / consent.NAME
     files = [folder / consent.NAME, above, folder / pseudonyms.NAME]
     if not source.is_file():
         return files
@@ -232,6 +232,7 @@ def _check_names(
 
     The counts are the number of ignored rows, and the number of rows by alias and emotion. Problems
     with paths and subjects, and one problem per unknown emotion, are added to `found.problems`.
+    Only the first unknown emotion comes with the advice, which is the same for all.
     """
     known = EmotionNames(emotions, ignore)
     rows, ignored = [], 0
@@ -251,12 +252,15 @@ def _check_names(
             rows.append(replace(row, emotion=emotion))
             if emotion_names.is_alias(row.emotion, emotion):
                 aliases[row.emotion, emotion] += 1
+    advice = (
+        f"; known emotions are {', '.join(emotions)}; correct it, or add it to --config.emotions "
+        f"or --config.ignore"
+    )
     found.problems.extend(
         f"{places[0]}: unknown emotion {names.shown(name)}"
         + (known.suggestion(name) if number < _MOST_PROBLEMS else "")
         + (f" (of {len(places)} photographs)" if len(places) > 1 else "")
-        + f"; known emotions are {', '.join(emotions)}; correct it, or add it to "
-        + "--config.emotions or --config.ignore"
+        + (advice if number == 0 else "")
         for number, (name, places) in enumerate(unknown.items())
     )
     return rows, ignored, dict(aliases)
@@ -321,7 +325,7 @@ def _not_in_ledger(ledger: consent.Ledger, rows: Sequence[_Row]) -> Iterator[str
 def _misplaced_ledgers(ledger: Path, rows: Sequence[_Row]) -> Iterator[str]:
     """Problems: ledgers above or among the photographs, where they are not read."""
     root = ledger.parent.absolute()
-    above = root.parent / consent.NAME
+    above = absolute(root).parent / consent.NAME
     if os.path.lexists(above) and not os.path.lexists(ledger):
         yield f"{above}: a ledger here is not read; copy it to {ledger}"
     folders = {os.path.dirname(row.path) for row in rows}  # noqa: PTH120 (there are many rows)

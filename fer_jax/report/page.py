@@ -19,6 +19,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from fer_jax.errors import UserError
+from fer_jax.files import absolute
 from fer_jax.languages.language import ENGLISH, Language
 from fer_jax.metrics.measures import MEASURES
 from fer_jax.metrics.results import stamp_words
@@ -54,7 +55,7 @@ def read_stages(folders: Sequence[str]) -> list[StageRecord]:
         UserError: a folder contains no finished stage.
     """
     records = []
-    for folder in dict.fromkeys(Path(name).absolute() for name in folders):
+    for folder in dict.fromkeys(absolute(name) for name in folders):
         if not (folder / "done.json").is_file():
             raise UserError(
                 f"evaluate: {folder} contains no finished stage (no done.json); run that stage to "

@@ -94,6 +94,18 @@ def test_records_are_rewritten_only_when_the_input_changes(photographs, tmp_path
     assert builder.info.splits.total_num_examples == 3
 
 
+def test_records_inside_the_input_do_not_change_its_digest(tmp_path, monkeypatch):
+    for name in ("input/a.txt", "input/records/b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "input" / "records")
+    one = builders._digest_of("..", without=tmp_path / "input" / "records")
+    (tmp_path / "input" / "records" / "c.txt").touch()
+    assert builders._digest_of("..", without=tmp_path / "input" / "records") == one
+    (tmp_path / "input" / "d.txt").touch()
+    assert builders._digest_of("..", without=tmp_path / "input" / "records") != one
+
+
 def test_records_of_several_configs_coexist(monkeypatch, tmp_path):
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))

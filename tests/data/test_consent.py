@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fer_jax.data.labels import read_labels
+from fer_jax.data.labels import files_read, read_labels
 from fer_jax.data.pseudonyms import pseudonymise, read_pseudonyms
 from fer_jax.errors import UserError
 
@@ -179,6 +179,14 @@ def test_a_misnamed_or_misplaced_ledger_is_an_error(photos, name):
     (photos / name).write_text("subject,share,train,demo,revoked\nann,no,yes,no,yes\n")
     with pytest.raises(UserError, match=r"looks like a consent ledger|a ledger here is not read"):
         read_labels(photos, EMOTIONS)
+
+
+def test_a_misplaced_ledger_is_found_whatever_the_form_of_the_path(photos, monkeypatch):
+    (photos.parent / "consent.csv").write_text("subject,share,train,demo,revoked\n")
+    monkeypatch.chdir(photos / "ann")
+    assert photos.parent / "consent.csv" in files_read("..")
+    with pytest.raises(UserError, match="a ledger here is not read"):
+        read_labels("..", EMOTIONS)
 
 
 def test_two_ledgers_whose_names_differ_in_case_are_an_error(photos):

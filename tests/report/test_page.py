@@ -198,7 +198,8 @@ def test_faces_and_their_map_are_in_the_page():
 def test_summaries_of_stages_are_shown_and_escaped(tmp_path):
     folder = write_stage(tmp_path / "x", "extract", {"faces": 950, "note": "<script>1</script>"})
     rendering = write_stage(tmp_path / "r", "render", {"frames_per_s": 61.2})
-    _, html = rendered(page.read_stages([str(folder), str(rendering), str(folder)]))
+    again = str(rendering / ".." / folder.name)
+    _, html = rendered(page.read_stages([str(folder), str(rendering), str(folder), again]))
     assert html.count("<span>faces</span> 950") == 1
     assert "61.2 frames/s" in html
     assert "drawn by a program" in html
