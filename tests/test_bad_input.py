@@ -333,7 +333,9 @@ def test_stages_in_the_wrong_order_are_errors(tmp_path, videos):
     refused("refine", config, tmp_path / "w", "no model in", "verify")
     config = verify.get_config()
     config.data.root = str(work / "verify")
-    refused("train", config, tmp_path / "w", "contains no manifest.parquet", "extract")
+    refused(
+        "train", config, tmp_path / "w", "contains no manifest.parquet", "set --config.data.root"
+    )
     config = evaluate.get_config()
     config.runs.model = str(work / "verify")
     refused(

@@ -1,5 +1,6 @@
 """The command line: configs and their flags, what is printed, and messages about mistakes."""
 
+import ast
 import importlib
 import math
 import os
@@ -343,6 +344,21 @@ def test_errors_of_the_installed_command_name_its_own_flags(arguments, message):
     command = [sys.executable, "-m", "fer_jax", *arguments]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2 and ended.stderr.startswith(message)
+
+
+def test_commands_in_messages_are_rewritten_for_the_installed_command():
+    found = 0
+    for file in (ROOT / "fer_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [p.value if isinstance(p, ast.Constant) else "x" for p in node.values]
+                text = "".join(map(str, parts))
+                if "launch.py" in text:
+                    found += 1
+                    rewritten = command_line._as_fer_jax(text)
+                    assert "`fer-jax " in rewritten and "launch.py" not in rewritten, rewritten
+                    assert "--config" not in rewritten, rewritten
+    assert found >= 2
 
 
 def test_the_fields_of_tasks_are_read_without_importing_them():

@@ -226,7 +226,7 @@ def _tables(root: Path, config: FaceVerificationConfig) -> tuple[Path, ...]:
     missing = [file.name for file in files if not file.is_file()]
     if missing and not (config.faces and config.nonfaces):
         raise UserError(
-            f"{root} contains no {' and no '.join(missing)}; choose a workdir of the stage "
-            "extract, or set both --config.faces and --config.nonfaces"
+            f"{root} contains no {' and no '.join(missing)}; set --config.data.root to a workdir "
+            "of the stage extract, or set both --config.faces and --config.nonfaces"
         )
     return () if missing else files

@@ -192,7 +192,8 @@ class _Run:
         if self.checkpoints.failure:
             raise UserError(
                 f"the last state was not saved in {self.checkpoints.folder} "
-                f"({self.checkpoints.failure}); fix that and run the same command again, which "
+                f"({self.checkpoints.failure}); make that folder writable, or free some disk "
+                f"space, and run the same command again, which "
                 f"continues from step {self.checkpoints.latest_step()}"
             )
         return state
@@ -299,8 +300,10 @@ class _Run:
         if self.checkpoints.failure:
             step = self.checkpoints.latest_step()
             raise UserError(
-                f"terminated, and the state was not saved ({self.checkpoints.failure}); fix "
-                f"that and run the same command again, which continues from step {step}"
+                f"terminated, and the state was not saved in {self.checkpoints.folder} "
+                f"({self.checkpoints.failure}); make that folder writable, or free some disk "
+                f"space, and run the same command again, which continues from "
+                f"step {step}"
             )
         raise TerminatedError(
             f"terminated at step {step} and saved; run the same command again to continue"

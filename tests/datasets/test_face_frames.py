@@ -64,7 +64,7 @@ def test_a_manifest_without_faces_or_no_manifest_is_a_user_error(extracted, tmp_
     with pytest.raises(UserError, match="contains no faces"):
         ids(extracted, "all", "train")
     (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match=r"contains no manifest\.parquet"):
+    with pytest.raises(UserError, match=r"contains no manifest\.parquet; set --config\.data\.root"):
         ids(tmp_path / "other", "all", "train")
 
 

@@ -295,6 +295,7 @@ def test_a_disk_that_stays_full_is_a_user_error_at_the_end(disk, tmp_path):
     with pytest.raises(UserError, match="last state was not saved") as raised:
         train(run, learner, checkpoint_every_s=0)
     assert f"continues from step {steps_in(run)[-1]}" in str(raised.value)
+    assert "make that folder writable, or free some disk space" in str(raised.value)
     assert 4 <= steps_in(run)[-1] < 12
     disk.free()
     assert_same_bits(train(run).state, train(tmp_path / "other").state)
