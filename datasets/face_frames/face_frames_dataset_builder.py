@@ -91,7 +91,7 @@ def _manifest_file(root: Path) -> Path:
     file = root / "manifest.parquet"
     if not file.is_file():
         raise UserError(
-            f"{root} contains no manifest.parquet; set --config.data.root to a workdir of the stage "
-            "extract or refine"
+            f"{root} contains no manifest.parquet; set --config.data.root to a workdir of the "
+            "stage extract or refine"
         )
     return file

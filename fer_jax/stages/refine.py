@@ -125,8 +125,8 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
     refined = judge(manifest, chosen.scores, threshold, config.min_detector_score)
     paths = [folder / crop for crop in manifest["crop"]]
     # The system resolves links before "..", so a path relative to a linked folder would be wrong.
-    real, own = os.path.realpath(folder), os.path.realpath(workdir)
-    refined["crop"] = [os.path.relpath(os.path.join(real, crop), own) for crop in manifest["crop"]]
+    real, own = folder.resolve(), workdir.resolve()
+    refined["crop"] = [os.path.relpath(real / crop, own) for crop in manifest["crop"]]
     assert len(refined) == len(manifest), "refine removes no rows"
 
     write_manifest(workdir / "manifest.parquet", refined)
