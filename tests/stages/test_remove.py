@@ -100,11 +100,15 @@ def everything(root):
     return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_no_byte_of_the_person_is_left(study):
+@pytest.mark.parametrize("place", ["", "..", "link/.."])
+def test_no_byte_of_the_person_is_left(study, monkeypatch, place):
+    (study / "here").mkdir()
+    (study / "here" / "link").symlink_to(study / "w")
+    monkeypatch.chdir(study / "here")
     before = everything(study)
     pictures = {data for path, data in before.items() if GONE in path.parts}
     assert len(pictures) == 4  # two photographs, two crops
-    summary = remove.run(config(study), study / "removals")
+    summary = remove.run(config(Path(place) if place else study), study / "removals")
     after = everything(study)
     for path, data in after.items():
         assert GONE not in str(path) and GONE.encode() not in data, path
