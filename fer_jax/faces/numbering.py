@@ -14,6 +14,7 @@ the appearance of the new face is compared with that of the people who are not i
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -31,6 +32,7 @@ UNKNOWN = 0
 # Chosen on one half of the clips of benchmarks/people_in_video.py and on generated people.
 _SAME_PERSON = 0.065  # largest difference between the means of two tracks
 _SAME_TRACK = 0.11  # largest difference between a track and its next face
+_EXCHANGED = 0.06  # how much better two tracks must agree with the faces of each other, in total
 _WAIT = 5  # frames in which a new face is watched before it gets its number
 _LEAST_FACES = 3  # faces of a new person; fewer if the shot ends earlier
 _AVERAGED = 25  # faces in the mean of a track; earlier ones fade
@@ -83,6 +85,15 @@ class _Track:
         If not, it may be another person, after a cut that `CutFinder` did not detect.
         """
         return min(difference(self.last, look), difference(self.mean, look)) <= _SAME_TRACK
+
+    def resumes(self, look: Float[np.ndarray, " n"]) -> bool:
+        """Whether the face with the description `look` looks as before this track began."""
+        before = self.before
+        return (
+            before is not None
+            and before.accepts(look)
+            and (before.person is None or self.may_be(before.person))
+        )
 
     def add(self, time_s: float, look: Float[np.ndarray, " n"]) -> None:
         self.seen += 1
@@ -161,14 +172,18 @@ class Numbering:
             for number, track in self._live.items()
             if abs(time_s - track.last_s) <= self._longest_gap_s
         }
-        for number, look in zip(self._tracker.update(time_s, faces.boxes), looks, strict=True):
-            track = live.get(int(number))
+        numbers = self._tracker.update(time_s, faces.boxes).tolist()
+        _exchange(live, numbers, looks)
+        for number, look in zip(numbers, looks, strict=True):
+            track = live.get(number)
+            if track is not None and track.resumes(look):
+                track = track.before
             if track is not None and track.accepts(look):
                 track.add(time_s, look)
             else:
-                track = _Track(self._frame, time_s, look, look, before=live.get(int(number)))
-                live[int(number)] = track
+                track = _Track(self._frame, time_s, look, look, before=track)
                 self._undecided.append(track)
+            live[number] = track
             tracks.append(track)
         self._live = live
         return tracks
@@ -217,3 +232,29 @@ class Numbering:
     def _decided(self) -> Iterator[Int[np.ndarray, " n"]]:
         while self._waiting and all(track.number is not None for track in self._waiting[0]):
             yield np.array([track.number for track in self._waiting.popleft()], np.int64)
+
+
+def _exchange(
+    live: dict[int, _Track], numbers: list[int], looks: list[Float[np.ndarray, " n"]]
+) -> None:
+    """Exchanges two tracks in `live` if the face of each looks much more like the other track.
+
+    Their people have changed sides, after a cut that `CutFinder` did not detect. One of the two
+    may be missing in this frame, if its person is known.
+
+    Args:
+        live: the tracks by the tracker's number.
+        numbers: the tracker's number of each face.
+        looks: the description of each face.
+    """
+    look_of = dict(zip(numbers, looks, strict=True))
+    known = [number for number, track in live.items() if number in look_of or track.person]
+    for pair in itertools.combinations(known, 2):
+        one, other = (live[number] for number in pair)
+        gain = 0.0
+        for number, own, its in zip(pair, (one, other), (other, one), strict=True):
+            if number in look_of:
+                look = look_of[number]
+                gain += difference(own.mean, look) - difference(its.mean, look)
+        if gain > _EXCHANGED:
+            live |= dict(zip(pair, (other, one), strict=True))

@@ -13,11 +13,19 @@ from fer_jax.faces.mtcnn import Faces
 from fer_jax.faces.numbering import UNKNOWN, Numbering
 
 SIDE, PLACES = 64, (20, 140)  # pixels
+SIBLING = 10_000
+"""Somebody whose face is accepted as the next face of person 1, but not as person 1."""
+
+
+def _noise(person: int) -> np.ndarray:
+    if person == SIBLING:
+        return 0.6 * _noise(1) + 0.4 * _noise(2)
+    return np.random.default_rng(person).normal(size=(9, 9))
 
 
 def _face(person: int) -> np.ndarray:
     """A pattern of light and dark that is unique for the person."""
-    noise = np.random.default_rng(person).normal(size=(9, 9))
+    noise = _noise(person)
     smooth = cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return np.clip(128 + 60 * smooth, 0, 255).astype(np.uint8)
 
@@ -82,6 +90,25 @@ def test_people_who_swap_sides_after_a_cut_keep_their_numbers() -> None:
     assert found[0] == found[-1][::-1] and found[0] != found[-1]
 
 
+def test_similar_people_who_swap_sides_keep_their_numbers_if_the_cut_is_not_found() -> None:
+    """Each face continues the track of the other person, if tracks are compared one by one."""
+    before, after = _frame({0: 1, 1: SIBLING}), _frame({0: SIBLING, 1: 1})
+    assert _numbers([before] * 8 + [after] * 8 + [before] * 8) == (
+        [[1, 2]] * 8 + [[2, 1]] * 8 + [[1, 2]] * 8
+    )
+
+
+def test_a_person_who_takes_the_place_of_a_similar_missing_one_keeps_the_number() -> None:
+    shots = [_frame({0: 1, 1: SIBLING})] * 8 + [_frame({0: SIBLING})] * 6
+    assert _numbers(shots) == [[1, 2]] * 8 + [[2]] * 6
+
+
+def test_a_new_face_is_not_exchanged_for_an_earlier_face_of_unknown_person() -> None:
+    """Both are the same person, who moved and looked different for one frame."""
+    shots = [_frame({0: 1})] * 3 + [_frame({1: SIBLING})] + [_frame({1: 1})] * 8
+    assert _numbers(shots) == [[1]] * 12
+
+
 def test_a_new_person_at_the_same_place_without_a_cut_has_a_new_number() -> None:
     shots = [_frame({0: 1}) for _ in range(8)] + [_frame({0: 2}) for _ in range(8)]
     assert _numbers(shots) == [[1]] * 8 + [[2]] * 8
@@ -90,6 +117,18 @@ def test_a_new_person_at_the_same_place_without_a_cut_has_a_new_number() -> None
 def test_a_person_who_looks_different_for_a_moment_keeps_the_number() -> None:
     shots = [_frame({0: 2 if index in (9, 10) else 1}) for index in range(20)]
     assert _numbers(shots) == [[1]] * 20
+
+
+def test_a_face_that_looks_as_before_resumes_its_track() -> None:
+    """By themselves, the faces after the different one resemble nobody."""
+    looks = [1] * 8 + [2] + [SIBLING] * 6
+    assert _numbers([_frame({0: look}) for look in looks]) == [[1]] * 15
+
+
+def test_a_track_does_not_resume_if_its_person_is_elsewhere_in_the_frame() -> None:
+    shots = [_frame({0: 1})] * 8 + [_frame({1: 1})] * 3
+    shots += [_frame({0: 2, 1: 1})] * 3 + [_frame({0: SIBLING, 1: 1})] * 8
+    assert _numbers(shots) == [[1]] * 11 + [[2, 1]] * 3 + [[3, 1]] * 8
 
 
 def test_a_person_who_is_not_detected_for_a_while_keeps_the_number() -> None:
