@@ -182,7 +182,7 @@ def textures(
 
 
 def lit(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Makes the top left corner 10 to 40 % brighter, and the opposite corner as much darker."""
+    """Brightens the top left corner by 10 to 40 %, and darkens the opposite one equally."""
     return images * (1 + _slope(images, rng))
 
 

@@ -1,8 +1,9 @@
-"""Confidence intervals over both people and seeds, if every seed tests the same people.
+"""Confidence intervals for the gain in accuracy of one run over another, over people and seeds.
 
-A seed may determine the initial weights, the order of examples, the pretraining, and the labelled
-faces of a low-shot run. Resampling people alone shows only how a gain varies over people for fixed
-seeds. If the gain varies much between seeds, that interval is too narrow.
+Every seed must test the same people. A seed may determine the initial weights, the order of
+examples, the pretraining, and the labelled faces of a low-shot run. An interval from resampling
+people alone shows only how the gain varies between people for these seeds. If the gain also varies
+much between seeds, that interval is too narrow.
 """
 
 from __future__ import annotations

@@ -275,7 +275,7 @@ def _check_readable(path: Path) -> None:
         with file.open("rb"):
             pass
     if not (path / _COMMITTED).is_file():
-        raise ValueError(f"it has no {_COMMITTED}, since it was not completely saved")
+        raise ValueError(f"it is incomplete: it has no {_COMMITTED}")
 
 
 def _is_unfinished(path: Path) -> bool:

@@ -82,7 +82,7 @@ def unseal(sealed: Any) -> dict[str, Any]:
         ValueError: it is not a sealed record, or its content was modified.
     """
     if not isinstance(sealed, dict) or sealed.keys() != {"sha256", "content"}:
-        raise ValueError("it is not a sealed record")
+        raise ValueError("it does not consist of a checksum (sha256) and its content")
     if sealed["sha256"] != _digest(sealed["content"]):
         raise ValueError("its checksum is wrong")
     return dict(sealed["content"])

@@ -64,7 +64,10 @@ from tests.training.tiny import make_learner
 
 @dataclass(frozen=True)
 class Accepted:
-    """The result of a stage that finished: its summary and output."""
+    """The result of a stage that was not refused: its summary, and what it printed.
+
+    The summary is empty if a training run was stopped where its steps would begin.
+    """
 
     summary: dict[str, Any]
     printed: str

@@ -92,7 +92,7 @@ def mix_with_older(step):
 
 
 DAMAGE = {
-    "no commit marker": (remove("commit_success.txt"), "not completely saved"),
+    "no commit marker": (remove("commit_success.txt"), "it is incomplete"),
     "no tree of names": (remove("state", "_METADATA"), ""),
     "no manifest": (remove("state", "manifest.ocdbt"), ""),
     "truncated arrays": (truncate, ""),
