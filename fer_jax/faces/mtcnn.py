@@ -34,7 +34,7 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 
 _IMAGES_AT_ONCE = 16
 _IMAGES_ON_DEVICE, _PIXELS_ON_DEVICE = 64, 1 << 25  # per program; at most about 3 GB
-# One image hardly keeps more than one core busy, so several are searched in parallel.
+# One search hardly keeps more than one core busy, so several images are searched in parallel.
 _THREADS = min(os.cpu_count() or 1, 8)
 # All batches of candidates for a network have the same size. The rounding of sums depends on the
 # batch size, so with varying sizes the last digits of a face would depend on the other images.
@@ -121,10 +121,16 @@ class Detector(settings.Detector):
         return faces.take(~is_face | (np.cumsum(is_face) <= self.max_faces))
 
     def _on_host(self, images: Sequence[Image], least: float) -> list[Faces]:
-        """Runs compiled networks, and sorts boxes with NumPy between them."""
+        """Searches groups of images in parallel threads."""
+        share = -(-len(images) // _THREADS)
+        groups = [images[start : start + share] for start in range(0, len(images), share)]
         threads = workers.threads("search", _THREADS)
-        proposed = threads.map(self._propose, images, itertools.count())
-        columns = zip(*proposed, strict=True)
+        found = threads.map(self._search, groups, itertools.repeat(least))
+        return list(itertools.chain.from_iterable(found))
+
+    def _search(self, images: Sequence[Image], least: float) -> list[Faces]:
+        """Runs compiled networks, and sorts boxes with NumPy between them."""
+        columns = zip(*map(self._propose, images, itertools.count()), strict=True)
         squares = _Candidates(*(np.concatenate(column) for column in columns))
         pixels = patches.join_images(images)
         scores, offsets = _apply("rnet", networks.refinement_network, 24, pixels, squares)
