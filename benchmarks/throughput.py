@@ -123,7 +123,7 @@ def layers(network: str) -> dict[str, Any]:
 def launch(
     python: str, variant: dict[str, Any], options: argparse.Namespace
 ) -> subprocess.Popen[str]:
-    """Starts a worker, which compiles its steps."""
+    """Starts a worker and does not wait for its first training step; see `ready`."""
     shared = {name: getattr(options, name) for name in ("network", "size", "batch", "dtype")}
     job = {**variant, **shared}
     if variant["library"] == "torch":

@@ -1,4 +1,4 @@
-"""One variant of benchmarks/throughput.py: compiles its steps, then runs them on request.
+"""One variant of benchmarks/throughput.py: runs a training step, then steps on request.
 
 Imports JAX or torch, never both. Reads lines with a mode and a number of steps, such as "train 3"
 or "infer 3", and answers each with a JSON line.

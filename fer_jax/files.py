@@ -34,7 +34,9 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
     check_regular(path)
     size = Path(path).stat().st_size
     if size > most:
-        raise OSError(errno.EFBIG, f"it has {size} bytes, more than {most}", os.fspath(path))
+        raise OSError(
+            errno.EFBIG, f"it has {size} bytes, more than the limit of {most}", os.fspath(path)
+        )
     return Path(path).read_bytes()
 
 

@@ -114,7 +114,7 @@ def annotate(
 
 
 def enlargement(height: int, width: int) -> int:
-    """The whole factor by which `annotate` enlarges a picture of this size in pixels.
+    """The integer factor by which `annotate` enlarges a picture of this size in pixels.
 
     The shorter side becomes at least 360 pixels, unless the factor would exceed 8 or the longer
     side 4000 pixels.

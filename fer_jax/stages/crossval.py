@@ -252,9 +252,10 @@ def _training_side(
     inner_share: float,
     seed: int,
 ) -> tuple[FaceSet, tuple[FaceSet, FaceSet] | None]:
-    """The training faces, and training and validation faces for selecting hyperparameters.
+    """The training faces, and a pair of training and validation faces to select hyperparameters.
 
-    The latter are None if the fold has no validation faces and no inner ones are wanted.
+    If the fold has no validation faces, the pair is split from its training faces; it is None if
+    `inner_share` is 0.
     """
     emotions = photographs.emotions
     rows = photographs.with_face(fold.train)

@@ -331,7 +331,7 @@ def score_histogram(
 
 
 def _read_faces(folder: str) -> tuple[pd.DataFrame, Path]:
-    """The manifest of an `extract` workdir, and that folder."""
+    """The manifest of an `extract` workdir, and the absolute path of the workdir."""
     path = Path(folder).absolute()
     if not (path / "manifest.parquet").is_file():
         raise UserError(

@@ -327,9 +327,10 @@ class Model:
         return self._compiled[kind, task]
 
     def _batch_size(self, passes: int) -> BatchSize:
-        """Returns a function from the number of faces left to the size of the next batch, in faces.
+        """Returns a function from the number of faces left to that in the next batch.
 
-        Each face has `passes` rows.
+        A face takes `passes` images of a batch, one per view and magnification. A batch has at most
+        `batch` (or `BATCH`) images, but at least one face.
         """
         most = max(1, (self._batch or self.BATCH) // passes)
         if self._batch:

@@ -90,7 +90,10 @@ def write_keras_layers(path, layers, *, colon=":0", group=""):
 
 
 def write_keras_containers(path, layers, *, place="layers", archive=False):
-    """Writes `.weights.h5` of Keras 3, or `.keras` if `archive`; layers are below `place`."""
+    """Writes a `.weights.h5` file of Keras 3, or a `.keras` file if `archive`.
+
+    The layers are in the HDF5 group `place`.
+    """
     target = io.BytesIO() if archive else path
     counts = {}
     with h5py.File(target, "w") as file:

@@ -37,7 +37,10 @@ class Taps(NamedTuple):
 
 
 class Level(NamedTuple):
-    """A level of an image: the taps along y and x, and its size in pixels without the canvas."""
+    """A level of an image: the taps along y and x, and its size in pixels.
+
+    The size does not include the padding of the canvas.
+    """
 
     rows: Taps
     columns: Taps
