@@ -47,9 +47,9 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_revision(package: Path = Path(__file__).parent) -> str:
-    """The git revision of the checkout that contains `package`, or "no git checkout".
+    """The git revision of the checkout that contains `package`; else "no git checkout".
 
-    It ends with "-dirty" if tracked files were changed.
+    The revision ends with "-dirty" if tracked files were changed.
 
     An installed copy may be inside the repository of another project, for example in its virtual
     environment. So a repository counts only if `package` is directly below its top level and
@@ -82,7 +82,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 @functools.cache
 def version(package: str) -> str:
-    """The version of an installed package, or "absent"."""
+    """The version of a package; "absent" if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

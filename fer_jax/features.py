@@ -66,8 +66,8 @@ class Backbone:
             pictures: uint8 RGB [H, W, 3] each, of any sizes.
 
         Raises:
-            UserError: the model has no record of how faces are cropped, or `pictures` has another
-                type.
+            UserError: the model has no record of how faces are cropped, `pictures` has another
+                type, or the package `mtcnn` is missing.
         """
         if self.faces is None:
             raise UserError(

@@ -43,7 +43,8 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
 def replace_text(file: Path, text: str) -> None:
     """Replaces the content of an existing text file atomically, and keeps its permissions.
 
-    This is for files that no stage records; for the others there is `workdir.atomic_file`.
+    This is for files that are not recorded as outputs of a stage; for outputs, use
+    `workdir.atomic_file`.
     """
     temporary = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
     try:
@@ -85,8 +86,8 @@ def below(
 def absolute(path: str | os.PathLike[str]) -> Path:
     """The absolute path, without "..".
 
-    Links are resolved only if ".." follows them, since the folder above a link is not the folder
-    above its target. A link at the end of the path stays.
+    Links are resolved only if the path contains "..", since the folder above a link is not the
+    folder above its target. Even then, a link at the end of the path is not resolved.
     """
     whole = Path(path).absolute()
     if ".." not in whole.parts:

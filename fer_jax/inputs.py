@@ -16,6 +16,8 @@ _OWN_DATA = ("input", "photos", "videos")  # fields for what no stage writes
 def paths_of(config: Stage) -> list[str]:
     """The paths that a stage reads with this config, all of which exist.
 
+    The names in `PUBLISHED` are not paths, and are left out.
+
     Raises:
         UserError: a required field is not set, or a path does not exist.
     """
@@ -41,7 +43,7 @@ def require_existing(stage: str, paths: list[str]) -> None:
 
 
 def _texts(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields the fields with a text, by their names in flags without "--config."."""
+    """Yields (name, text) of each text field; the name is that of its flag without "--config."."""
     for name, value in fields.items():
         if isinstance(value, Mapping):
             yield from _texts(value, f"{prefix}{name}.")

@@ -41,7 +41,7 @@ Batch: TypeAlias = dict[str, np.ndarray]
 
 @runtime_checkable
 class Source(Protocol):
-    """The examples that the iterators read; picklable, so that worker processes can read too.
+    """Examples for the data iterators; must be picklable, since worker processes read them too.
 
     `classes` are the names of the labels, in order; empty if they have none.
     """
@@ -204,7 +204,7 @@ def open_source(
 
     Args:
         name: the data set (see `builders.builder_class`).
-        config: one of its configs, by name or as an object; None for the first.
+        config: one of the data set's configs, by name or as an object; None for the first.
         split: a TFDS split expression, such as "train" or "train+validation".
         root: the folder that the data set's README describes.
         image_size: S; images are resized to [S, S].
@@ -214,7 +214,7 @@ def open_source(
 
     Raises:
         UserError: the records cannot be written (see `builders.build`), there is no such split, or
-            a picture cannot be decoded.
+            the examples are kept in memory and a picture cannot be decoded.
     """
     builder = builders.build(name, config, root, data_dir or Path(root) / "records")
     source = RecordSource(builder.data_path, split, image_size)
@@ -232,7 +232,7 @@ def read_faces(
         table: rows of `stage_tables.read_photographs` that have a face, from any number of
             workdirs; the faces are returned in the order of the rows.
         image_size: S; images are resized to [S, S].
-        data_dir: the folder of the records, with one subfolder per workdir.
+        data_dir: the folder for the records, which are written to one subfolder per workdir.
 
     Raises:
         UserError: a crop cannot be read, or the records cannot be written.
@@ -253,7 +253,7 @@ def read_faces(
 def read_images(
     paths: Iterable[str | os.PathLike[str]], image_size: int
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Reads image files, in order, as uint8 [N, S, S, 3] RGB.
+    """Reads image files, in order, as uint8 [N, S, S, 3] RGB, resized to S = `image_size`.
 
     Raises:
         ImageError: a file cannot be read as a picture.

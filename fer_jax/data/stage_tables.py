@@ -32,7 +32,7 @@ def read_photographs(root: str | Path) -> pd.DataFrame:
     """The labelled photographs in a workdir `root` of the stage `photographs`, one per row.
 
     The columns are those of PHOTOGRAPHS, any others that the stage wrote, `split` ("" if the labels
-    have none), `root`, and `file`, the path of the crop (without meaning if there is no face).
+    have none), `root`, and `file`, the path of the crop (meaningless if there is no face).
 
     Raises:
         UserError: `root` is not such a workdir, the stage has not finished there, or the table is
@@ -54,8 +54,8 @@ def read_table(file: Path, schema: pa.Schema) -> pd.DataFrame:
     """All columns of a Parquet file; those in `schema` are converted to its types.
 
     Raises:
-        UserError: the file cannot be read or lacks a column, or values of a column are of another
-            type or, unless it is nullable, missing.
+        UserError: the file cannot be read or lacks a column of `schema`, a value cannot be
+            converted, or a value is missing in a column that is not nullable.
     """
     try:
         if not file.is_file():
@@ -115,4 +115,4 @@ def _not_a_workdir(root: Path) -> str:
             f"{root} is {kind}, not {wanted}; run `python launch.py "
             f"--config=configs/photographs.py --config.photos={root} --workdir=W` first and pass W"
         )
-    return f"{root} is not {wanted} (no photographs.parquet); run that stage and pass its --workdir"
+    return f"{root} is not {wanted} (no photographs.parquet); run this stage and pass its --workdir"

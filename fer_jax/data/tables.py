@@ -50,7 +50,7 @@ def find(folder: Path, name: str) -> Path | None:
         entries = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         raise TableError(
-            f"cannot read the folder {folder} ({error.strerror}); fix its permissions"
+            f"cannot read the folder {folder} ({error.strerror}); make it readable"
         ) from error
     for entry in entries:
         if entry != name and names.key(entry) == name:
@@ -102,7 +102,7 @@ def read_rows(
             if hiding:  # the cell may contain the end of one row and the beginning of another
                 problems.append(
                     f"{place}: the {hiding[0]} contains a line break and a comma; add the missing "
-                    f"quote, or remove one of the two"
+                    f"quote, or remove the line break or the comma"
                 )
                 continue
             value = {name: found.get(name, "") for name in (*required, *optional)}
@@ -133,12 +133,18 @@ def path_problem(path: str) -> str:
 
 
 def path_below(table: Path, path: str) -> Path:
-    """The file at `path` in a table; `link/../a.png` is `a.png`, wherever `link` points."""
+    """The absolute form of a path in a table, which is relative to the folder of the table.
+
+    `link/../a.png` is `a.png`, wherever `link` points.
+    """
     return table.parent.absolute() / os.path.normpath(path)
 
 
 def id_problem(name: str, what: str) -> str:
-    """The fault of an id that becomes the name of a folder; "" if it is valid."""
+    """The fault of an id that becomes the name of a folder; "" if it is valid.
+
+    `what` is the kind of id, for the message, such as "subject".
+    """
     if not name:
         return f"the {what} is empty"
     plain = names.key(name)  # finds look-alikes that some systems treat as a slash, such as U+2215
@@ -196,7 +202,7 @@ def _check_header(
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise TableError(
-            f"{file}, line 1: the header contains {', '.join(twice)} twice; remove one of the two"
+            f"{file}, line 1: the header contains {', '.join(twice)} twice; keep one of each"
         )
     further = [name for name in header if name not in (*required, *optional)]
     if further and not others:

@@ -1,1 +1,1 @@
-"""A model as one function of JAX, and the files that other programs run: ONNX and StableHLO."""
+"""A model as one JAX function, and as a file that other programs run: ONNX or StableHLO."""

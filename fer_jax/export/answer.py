@@ -32,7 +32,8 @@ class Answer(NamedTuple):
     """The outputs for some faces.
 
     Attributes:
-        probabilities: calibrated probability of each emotion, in the order of the record's labels.
+        probabilities: calibrated probability of each emotion, in the order of the labels in the
+            model's record.
         features: the inputs of the head, averaged over the views of each face.
     """
 
@@ -44,7 +45,7 @@ Function = Callable[[UInt8[Array, "n s s 3"]], Answer]
 
 
 def make(model: Model) -> Function:
-    """The function from face crops of any side s to answers; it contains the model's weights.
+    """The function from face crops with any side length s to answers; includes the model's weights.
 
     Args:
         model: an emotion model; not person-relative.
@@ -120,7 +121,7 @@ class _Relu(nnx.Module):
 
 
 def _flax_conv(conv: Conv, factor: Float[Array, " c"], bias: Float[Array, " c"]) -> nnx.Conv:
-    """A Flax convolution that computes `factor * conv(x) + bias`, without the bias of `conv`."""
+    """A Flax convolution that computes `factor * conv(x) + bias`, ignoring the bias of `conv`."""
     *size, inputs, outputs = conv.kernel.shape
     made = nnx.Conv(
         inputs,
@@ -137,7 +138,7 @@ def _flax_conv(conv: Conv, factor: Float[Array, " c"], bias: Float[Array, " c"])
 
 
 def views(images: UInt8[Array, "n s s 3"], count: int) -> list[UInt8[Array, "n s s 3"]]:
-    """Like `inference.views`: the images, `count` - 1 crops, and the mirror images of all."""
+    """Like `inference.views`: the images, `count` - 1 crops of each, and mirror images of all."""
     side = images.shape[1]
     found = [images]
     for top, left, small in inference.corners(side, count):

@@ -27,7 +27,8 @@ class Description(Section):
         image_size: side in pixels to which the exported file resizes crops for the network.
         inference: test crops, zooms, temperature and further inputs of the head, which are part of
             the exported file.
-        differences: the largest difference of a probability from that of the model, by format.
+        differences: the largest absolute difference between a probability from the exported file
+            and the same one from the model, by format.
     """
 
     model: str
@@ -41,7 +42,7 @@ class Description(Section):
     differences: dict[str, float] = Field(default_factory=dict)
 
     def with_difference(self, name: str, worst: float) -> Description:
-        """A copy with `worst`, the largest difference of a probability in the format `name`."""
+        """A copy in which `worst` is added to `differences`, for the format `name`."""
         return self.model_copy(update={"differences": {**self.differences, name: worst}})
 
     def notes(self) -> dict[str, str]:
@@ -51,7 +52,7 @@ class Description(Section):
 
 
 def describe(record: ModelRecord, *, name: str, sha256: str, version: str) -> Description:
-    """The description of a model whose record has `faces`."""
+    """The description of a model; its record must have `faces`."""
     assert record.faces is not None, "Recogniser refuses such a model"
     crop = record.faces.crop
     points = template_points(crop.size, crop.margin).tolist()
@@ -102,8 +103,8 @@ is the picture rotated, scaled and shifted so that the landmarks of MTCNN are at
 
 The file contains all other steps: it resizes to {description.image_size} pixels, normalises,
 averages over {views} views of the face ({how.crops} crops and their mirror images), and calibrates
-(temperature {how.temperature:.4g}). Largest difference of a probability from that of the model, on
-generated faces: {worst}.
+(temperature {how.temperature:.4g}). Largest difference between a probability from the exported file
+and from the model, on generated faces: {worst}.
 
 The model was measured on such crops; on others, it may be less accurate. An answer describes an
 expression in a picture, and is not evidence of what a person feels.

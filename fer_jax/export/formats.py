@@ -32,7 +32,10 @@ Runner = Callable[[UInt8[np.ndarray, "n s s 3"]], Answer]
 
 
 class Write(Protocol):
-    """Writes a function of crops of `side` pixels to a file; `notes` are its metadata, if any."""
+    """Writes a function of crops of `side` pixels to a file.
+
+    `notes` become the metadata of the file; formats without metadata ignore them.
+    """
 
     def __call__(
         self, path: Path, function: Function, side: int, notes: Mapping[str, str]
@@ -56,12 +59,12 @@ class Format(NamedTuple):
 
 
 def check_installed(name: str) -> None:
-    """Raises a `UserError` if a library is missing that the format `name` needs."""
+    """Raises a `UserError` if a library that the format `name` needs is not installed."""
     missing = [one for one in FORMATS[name].libraries if importlib.util.find_spec(one) is None]
     if missing:
         raise UserError(
             f"export: the format {name} needs {', '.join(missing)}; run in the checkout: "
-            "pip install '.[export]' (docs/export.md), or leave it out with "
+            "pip install '.[export]' (docs/export.md), or leave this format out with "
             "--config.formats=\"('stablehlo',)\""
         )
 
@@ -135,7 +138,7 @@ FORMATS = {
 
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Suppresses warnings of these loggers, about other plugins and about removed nodes."""
+    """Suppresses these loggers' warnings, which are about other plugins and removed nodes."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -173,7 +173,10 @@ def contact_sheet(
 def row(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]], height: int
 ) -> UInt8[np.ndarray, "height _ 3"]:
-    """Pictures side by side, each scaled to `height`; no width is more than 4 times `height`."""
+    """Pictures side by side, each scaled to `height`.
+
+    A picture that would be wider than 4 times `height` is squeezed to this width.
+    """
     resized = []
     for image in images:
         width = int(np.clip(round(image.shape[1] * height / image.shape[0]), 1, _WIDEST * height))

@@ -118,7 +118,7 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     except Exception as error:  # invalid bytes cause exceptions of any type
         raise ImageError(f"the picture is damaged ({_reason(error)})") from error
     if image is None:
-        raise ImageError("the picture is damaged")
+        raise ImageError("the picture is damaged, or OpenCV cannot decode it")
     return image
 
 

@@ -91,10 +91,10 @@ class Detector(settings.Detector):
 
         Args:
             images: uint8 [H, W, 3] RGB each, upright, of any sizes.
-            floor: also return O-Net's candidates down to this score. Faces above the third
-                threshold are the same with and without it.
+            floor: also return O-Net's candidates with scores between `floor` and the third
+                threshold; None: only faces above this threshold, which are the same in both cases.
             whole_on_device: True runs everything up to the last suppression in one program with
-                fixed shapes, which is fast on accelerators; False sorts boxes on the host between
+                fixed shapes, which is fast on accelerators; False filters boxes on the host between
                 the networks; None: True if there is an accelerator. Both find the same faces.
 
         Raises:
@@ -114,7 +114,7 @@ class Detector(settings.Detector):
         return [self._best(faces) for faces in found]
 
     def _best(self, faces: Faces) -> Faces:
-        """The best `max_faces` faces (0: all), and all candidates below the threshold."""
+        """The best `max_faces` faces (0: all), and all candidates not above the threshold."""
         if not self.max_faces:
             return faces
         is_face = faces.scores > self.thresholds[2]
@@ -129,7 +129,7 @@ class Detector(settings.Detector):
         return list(itertools.chain.from_iterable(found))
 
     def _search(self, images: Sequence[Image], least: float) -> list[Faces]:
-        """Runs compiled networks, and sorts boxes with NumPy between them."""
+        """Finds the faces in some images: runs the networks, and filters boxes between them."""
         columns = zip(*map(self._propose, images, itertools.count()), strict=True)
         squares = _Candidates(*(np.concatenate(column) for column in columns))
         pixels = patches.join_images(images)
@@ -175,7 +175,10 @@ class Detector(settings.Detector):
         return _Candidates(np.full(len(kept), number), squares, scores[kept])
 
     def _on_device(self, images: Sequence[Image], least: float) -> list[Faces]:
-        """Like `_on_host`, but on the device, in a padded batch for all images of the same size."""
+        """Like `_on_host`, but on the device, with one padded batch per size of images.
+
+        Images with too many candidates for the device are searched on the host.
+        """
         by_size: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
             by_size.setdefault(image.shape[:2], []).append(number)

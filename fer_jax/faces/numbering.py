@@ -63,8 +63,8 @@ class _Track:
         mean, last: the running mean of the descriptions of its faces, and the last description.
         seen: the number of frames in which it was seen.
         before: the track at the same position that was ended because this one looks different; None
-            if there is none, or this track is decided.
-        beside: the other tracks in the same frames; empty once this track's person is known.
+            if there is none, or once this track has its number.
+        beside: the other tracks in the same frames, as long as this track's person is unknown.
         person: None until the person is known.
         number: the person's number, or `UNKNOWN`; None until it is decided.
     """
@@ -87,7 +87,11 @@ class _Track:
         return min(difference(self.last, look), difference(self.mean, look)) <= _SAME_TRACK
 
     def resumes(self, look: Float[np.ndarray, " n"]) -> bool:
-        """Whether the face with the description `look` looks as before this track began."""
+        """Whether a face belongs to the track `before` rather than to this one.
+
+        That is the case if its description `look` matches `before`, and if the person of `before`,
+        where known, may also be the person of this track.
+        """
         before = self.before
         return (
             before is not None
@@ -239,8 +243,8 @@ def _exchange(
 ) -> None:
     """Exchanges two tracks in `live` if the face of each looks much more like the other track.
 
-    Their people have changed sides, after a cut that `CutFinder` did not detect. One of the two
-    may be missing in this frame, if its person is known.
+    Then the two people have probably changed places at a cut that `CutFinder` did not detect. One
+    of the two faces may be missing in this frame if the person of its track is known.
 
     Args:
         live: the tracks by the tracker's number.

@@ -44,13 +44,13 @@ _COMPILATION_OPTIONS = (
 
 
 def run(jobs: Sequence[Job], config: Extract, progress: Progress) -> Iterator[Stats]:
-    """Extracts the videos with the runner in `config`, and yields the counts of each.
+    """Extracts the videos with the runner in `config`, and yields the counts of each video.
 
     `progress` is called with the number of frames that were processed since its last call.
 
     Raises:
         UserError: a worker process was killed, Beam is not installed or rejects the runner or its
-            options, or the cluster failed.
+            options, or the runner failed.
     """
     if config.runner:
         return _on_beam(jobs, _beam_options(config), progress)
@@ -169,7 +169,7 @@ def _engine_errors_explained(shards: Path) -> Iterator[None]:
     """Raises errors of the runner as `UserError`, except errors of files, such as a full disk.
 
     Errors of videos do not end the pipeline: workers record them in the counts. A `UserError` of a
-    worker, such as a missing package, is raised without what Beam adds to it.
+    worker, such as a missing package, is raised without what Beam adds to its message.
     """
     try:
         yield
@@ -187,7 +187,7 @@ def _failed(reason: str, shards: Path) -> UserError:
     done = console.count(len(list(shards.glob("[!.]*/stats.json"))), "video")
     return UserError(
         f"extract: --config.runner failed ({reason}); finished videos are kept (so far {done}); "
-        f"repair the cluster and run the same command again"
+        f"fix this and run the same command again"
     )
 
 

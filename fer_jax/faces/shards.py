@@ -70,7 +70,8 @@ class Stats(SampleCounts):
         kept: faces that were not removed.
         negatives: crops without a face.
         cuts: scene cuts that were detected.
-        error: the reason of a `VideoError`, or "broken"; "" if nothing is wrong.
+        error: the reason of a `VideoError`, or "broken" after an unexpected error (see `extract`);
+            "" if nothing is wrong.
         detail: the explanation of the error; "" if nothing is wrong.
     """
 
@@ -119,8 +120,8 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
 
     A file that is damaged, unreadable or not a video does not raise an error: the frames that can
     be decoded are kept, and the counts say what is wrong. Any other failure leaves no shard, so
-    that the next run tries the video again: it raises an `OSError`, or is returned as counts with
-    the error "broken".
+    that the next run tries the video again: an `OSError` or a `UserError` is raised, and any other
+    exception is returned as counts with the error "broken".
 
     Args:
         job: the video and the config.
@@ -197,7 +198,7 @@ def _source(path: Path) -> list[int]:
 
 
 class _FinishedElsewhereError(Exception):
-    """Another worker, which was considered dead, has finished the video meanwhile.
+    """Another worker, for example one that was considered dead, has finished the video meanwhile.
 
     Its shard is kept, since the stage may already be reading it.
     """
@@ -277,9 +278,9 @@ class _ShardWriter:
         )
 
     def _add_negatives(self, frame: Frame, faces: Faces, rejected: Faces) -> None:
-        """Adds rejected candidates that overlap no face, and regions without any candidate.
+        """Adds rejected candidates that overlap no face, and random regions without candidates.
 
-        The faces are those of this frame and, if it is recent, of the last frame with a face.
+        The faces are those of this frame and of the last frame with a face, if that is recent.
         """
         config, people = self._job.config, faces.boxes
         if self._last and frame.time_s - self._last[0] <= _REMEMBERED_S:
@@ -320,7 +321,7 @@ class _ShardWriter:
 
 
 def merge(shards: list[Path], workdir: Path) -> pd.DataFrame:
-    """Writes the concatenated tables of the shards, with paths of crops relative to `workdir`.
+    """Writes the concatenated tables of the shards to `workdir`, with crop paths relative to it.
 
     Shards that do not exist are left out.
 

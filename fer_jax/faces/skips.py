@@ -1,4 +1,4 @@
-"""Skipped sources: each is counted and listed with its reason."""
+"""Skipped sources, such as pictures or videos: each is counted, and listed with the reason."""
 
 from __future__ import annotations
 

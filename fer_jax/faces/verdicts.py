@@ -1,4 +1,7 @@
-"""The verifier's scores: choosing a threshold, measuring its errors, and applying it to crops."""
+"""Scores of the verifier, a network that distinguishes crops of faces from false detections.
+
+This module chooses a threshold for the scores, measures its errors, and applies it to crops.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,8 @@ def doubt_of_sources(test: Scored | None, fewest: int) -> str:
 def doubt_of_removal(confident: int, removed: int, most: float) -> str:
     """The reason for not trusting a verifier that removes too many confident detections, else "".
 
-    A reason is also returned if there are no confident detections of MTCNN to judge by.
+    Confident detections are those with a high score of MTCNN. A reason is also returned if there
+    are none to judge by.
 
     Args:
         confident: the number of confident detections in sources that the verifier has not seen.

@@ -132,7 +132,7 @@ def list_videos(folder: str | os.PathLike[str]) -> list[Path]:
 def sample_frames(
     path: str | os.PathLike[str], every_s: float, counts: SampleCounts | None = None
 ) -> Iterator[Frame]:
-    """Yields the first frame of each interval of `every_s` seconds; every frame if it is 0.
+    """Yields the first frame of each interval of `every_s` seconds; every frame if `every_s` is 0.
 
     A thread decodes the next frames while the caller works on one. The rotation declared by the
     file is applied. Frames without a presentation time are skipped and counted.
@@ -143,9 +143,9 @@ def sample_frames(
         counts: updated during the iteration.
 
     Raises:
-        VideoError: nothing can be decoded; or, with the reason "damaged" and after the last frame
-            that can be decoded, samples were lost (`counts.failed`). The decoder's other exceptions
-            are not raised.
+        VideoError: the file cannot be read, or has no frame that can be decoded and has a time; or,
+            with the reason "damaged" and after the last frame that can be decoded, samples were
+            lost (`counts.failed`). The decoder's other exceptions are not raised.
         ValueError: `every_s` is negative.
     """
     counts = SampleCounts() if counts is None else counts
@@ -234,7 +234,7 @@ def _stated(path: str | os.PathLike[str]) -> tuple[float, int] | None:
 
 
 class _Grid:
-    """Divides time into cells of `every_s` seconds and tracks which were sampled or lost."""
+    """Divides time into cells of `every_s` seconds and records which were sampled or lost."""
 
     def __init__(self, every_s: float) -> None:
         if every_s < 0:
@@ -410,7 +410,10 @@ def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
 
 
 def _declared_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """The end of the video stream in seconds, as declared by the file; 0 if this is not usable."""
+    """The end of the video stream in seconds, as declared by the file.
+
+    The result is 0 if the file declares none, or none that can be trusted.
+    """
     declared = 0.0
     if stream.duration is not None and stream.time_base is not None:
         declared = float(((stream.start_time or 0) + stream.duration) * stream.time_base)

@@ -62,11 +62,14 @@ class Language:
         return known.names[self.code] if known and self.code != "en" else label
 
     def task(self, name: str) -> str:
-        """What a network is trained on by the task `name`; a task of the user keeps its name."""
+        """What the task `name` trains a network on, such as "rotated pictures".
+
+        For a task of the user, for which there is no text, this is `name` itself.
+        """
         return self.texts.get(f"task.{name}", name)
 
     def emotions(self, numbers: Mapping[str, int]) -> str:
-        """Emotions with their numbers, such as "happy 12, sad 3"."""
+        """Emotions with their counts, such as "happy 12, sad 3"."""
         return self.listing(
             self.text("result.emotion", emotion=self.emotion(label), number=self.count(number))
             for label, number in numbers.items()
@@ -77,12 +80,15 @@ class Language:
         return self.texts["list.comma"].join(map(str, items))
 
     def count(self, number: int, thing: str = "") -> str:
-        """A number, such as "1,024", with the noun under "count.`thing`" if one is given."""
+        """A number, such as "1,024", followed by `noun(thing, number)` unless `thing` is ""."""
         shown = self.digits(f"{number:,}")
         return f"{shown} {self.noun(thing, number)}" if thing else shown
 
     def noun(self, thing: str, number: int) -> str:
-        """The noun under "count.`thing`" as it stands after `number`; it may have two forms."""
+        """The noun after `number`: the text `count.<thing>`, or one of its two forms.
+
+        The forms for 1 and for other numbers are separated by "|".
+        """
         one, _, several = self.texts[f"count.{thing}"].partition("|")
         return one if number == 1 or not several else several
 

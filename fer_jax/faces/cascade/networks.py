@@ -161,7 +161,7 @@ def _pool_over_blocks(x: Float[Array, "n r c 2 2 f"]) -> Float[Array, "n r c f"]
 
 
 def _over_blocks(kernel: Array) -> Array:
-    """The kernel [2, 2, 4c, 4d] over blocks of 2×2 pixels that is equivalent to [3, 3, c, d]."""
+    """A kernel [2, 2, 4c, 4d] for blocks of 2×2 pixels, equivalent to `kernel` [3, 3, c, d]."""
     shifted = [
         jnp.pad(kernel, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)
     ]

@@ -51,10 +51,12 @@ def candidates(
     Args:
         weights: the weights of the networks by name.
         images: images on their canvases, from `pyramid.on_canvas`.
-        bases: the images from which the levels are computed, after `images.halve`.
+        bases: the images from which the levels are computed, on their canvases: the same images
+            after `fer_jax.faces.images.halve`.
         sizes: height and width of the images in pixels, without the canvas.
         levels: the result of `pyramid.levels` for the bases.
-        cells: the result of `pyramid.cells` for their canvas, with scales for the images.
+        cells: the result of `pyramid.cells` for the canvas of the bases, but with scales relative
+            to the images.
         thresholds: the thresholds of P-Net and R-Net.
     """
     proposed, too_many_cells = _proposed(weights["pnet"], bases, levels, cells, thresholds[0])
@@ -78,7 +80,11 @@ def _proposed(
     cells: pyramid.Cells,
     threshold: float,
 ) -> tuple[_Boxes, Bool[Array, " b"]]:
-    """P-Net's boxes after suppression within and across levels, best first."""
+    """P-Net's boxes after suppression within and across levels, and which images overflow.
+
+    The score of a suppressed box is 0. An image overflows if it has more than `CELLS` cells with
+    scores above the threshold.
+    """
     normal = (images.astype(jnp.float32) - 127.5) / 128
     outputs = []
     for level in levels:

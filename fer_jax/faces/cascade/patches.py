@@ -48,8 +48,8 @@ def cut(
 ) -> Float[Array, "n size size 3"]:
     """Bilinear patches [n, size, size, 3] of `boxes` [n, 4], normalised to (x - 127.5) / 128.
 
-    They are 0 outside the image. `pixels` is `Pixels.values`, and `start`, `height` and `width` are
-    those of the image of each box, as in `Pixels`. Sample positions are those of
+    Patches are 0 outside the image. `pixels` is `Pixels.values`, and `start`, `height` and `width`
+    are those of the image of each box, as in `Pixels`. Sample positions are those of
     `tf.image.crop_and_resize` for boxes divided by the image's size, as in mtcnn 1.0.0. `stride` is
     the distance between rows in pixels; None: the image's width.
     """

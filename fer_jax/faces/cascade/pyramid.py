@@ -101,7 +101,7 @@ def scales(height: int, width: int, min_face: int | float, factor: float) -> lis
 
     Each scale is `factor` times the previous one, and each level is at least as large as a cell.
     (In mtcnn 1.0.0 the number of levels does not depend on `min_face`, so that larger values lead
-    to levels that are too small. It suppresses the resulting error, and finds no faces.)
+    to levels that are too small. mtcnn suppresses the resulting error, and finds no faces.)
     """
     found = []
     scale = CELL / min_face
@@ -142,7 +142,7 @@ def cells(canvas_height: int, canvas_width: int, min_face: int | float, factor: 
 
 @functools.lru_cache(maxsize=64)
 def mosaic(height: int, width: int, min_face: int | float, factor: float) -> Mosaic | None:
-    """The mosaic of an image; None if the image is too small for a level.
+    """The mosaic of an image; None if the image is too small to have any level.
 
     Several widths of the plane are tried, and the one that needs the fewest tiles is used.
     """
