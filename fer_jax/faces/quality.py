@@ -16,7 +16,7 @@ _HASH_INPUT, _HASH_SIDE = 32, 8
 def sharpness(crop: UInt8[np.ndarray, "h w 3"]) -> float:
     """Variance of the Laplacian of the luma, in grey levels squared; low means blurred.
 
-    Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy".
+    The measure is from Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy".
     """
     return float(cv2.Laplacian(_luma(crop), cv2.CV_64F).var())
 

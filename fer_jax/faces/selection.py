@@ -21,7 +21,7 @@ def sizes(faces: pd.DataFrame) -> np.ndarray:
 def reasons(faces: pd.DataFrame, limits: Limits) -> list[str]:
     """The reason for removing each face of a video, one of `REASONS`; "" for faces that are kept.
 
-    If several reasons apply, it is the first of them in `REASONS`.
+    If several reasons apply, the first of them in `REASONS` is returned.
 
     Args:
         faces: rows of a manifest, sorted by frame.

@@ -94,7 +94,7 @@ class Stats(SampleCounts):
 
 
 def video_id(path: Path, root: Path) -> str:
-    """The video's path below `root` with forward slashes; its name if it is `root` itself."""
+    """The path of a video relative to `root`, with "/"; its file name if `path` is `root`."""
     relative = path.relative_to(root).as_posix() if path != root else path.name
     # Linux allows names that are not UTF-8, but tables do not.
     return os.fsencode(relative).decode("utf-8", "backslashreplace")

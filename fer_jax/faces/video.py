@@ -199,7 +199,8 @@ def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
 def expected_samples(path: str | os.PathLike[str], every_s: float) -> int | None:
     """The approximate number of frames that `sample_frames` yields, according to the container.
 
-    It is 0 for a file that cannot be opened, and None if the container does not state it.
+    It is 0 for a file that cannot be opened, and None if it cannot be computed from the number of
+    frames or the length that the container states.
     """
     stated = _stated(path)
     if stated is None:
