@@ -29,8 +29,8 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
     """Creates the folder if needed and locks it during the block.
 
     The lock prevents a second run from deleting files there. If the run has several processes,
-    only the first one creates and locks the folder. If the folder is new and still empty at the end
-    of the block, it is removed. Error messages begin with `who`.
+    only the first one creates and locks the folder. A folder that was created here and is empty at
+    the end of the block is removed. Error messages begin with `who`.
 
     Raises:
         UserError: another process is working there, or the folder cannot be created.

@@ -4,7 +4,7 @@
 
     {"file": "faces/p01/happy/1.png"}       a file that the stage is about to write
     {"folder": "checkpoints"}               a folder that a library is about to fill
-    {"partial": ".sheet.4711.partial.png"}  a temporary file or folder, which a kill may leave
+    {"partial": ".sheet.4711.partial.png"}  a temporary file or folder, left if a process is killed
     {"deleted": "faces/p01/happy/1.png"}    a file or folder that was deleted
 
 Paths are relative to the workdir, with forward slashes. A path belongs to the record in the
@@ -30,7 +30,7 @@ _KINDS = ("file", "folder", "partial", "deleted")
 
 
 def begin(workdir: Path) -> None:
-    """Starts or continues the record of a workdir, and deletes the leftovers of a killed run.
+    """Starts or continues the record of a workdir, and deletes the temporary files of killed runs.
 
     Raises:
         UserError: there is a `written.jsonl` that is not such a record.
@@ -112,8 +112,8 @@ def partial(path: str | os.PathLike[str]) -> Iterator[None]:
 def delete_leftovers(folder: Path) -> None:
     """Deletes the temporary files and folders in `folder` that killed processes have left.
 
-    A worker that was considered dead may still use one. It then fails without harm, since another
-    worker has finished its video.
+    A worker that was wrongly considered dead may still use such a file. It then fails, which does
+    no harm, since another worker has finished the same video.
     """
     target, record = _at(folder)
     if record is None:
@@ -224,7 +224,7 @@ class _Record:
         self.kinds: dict[str, str] = {}
 
     def refresh(self) -> None:
-        """Reads the new lines. Raises UserError if the file has lines, but none of a record."""
+        """Reads the new lines. Raises UserError if the file has lines but no events."""
         with _reading:
             text = self._file.read_bytes()
             if not text.startswith(self._seen):  # the file was replaced
@@ -272,7 +272,7 @@ class _Record:
             )
 
     def check_place(self, target: Path) -> None:
-        """Raises UserError if a linked folder in the workdir leads out of it."""
+        """Raises UserError if a symbolic link on the way to `target` leads out of the workdir."""
         real = Path(os.path.realpath(target.parent))
         if not real.is_relative_to(os.path.realpath(self.workdir)):
             raise UserError(

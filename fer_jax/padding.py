@@ -25,7 +25,8 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
     One batch is computed while the next is prepared.
 
     Args:
-        function: from arrays [b, ...] to a pytree of arrays [b, ...], row by row.
+        function: maps arrays [b, ...] to a pytree of arrays [b, ...]; each row of the results must
+            depend only on the same row of the arguments.
         columns: arrays [n, ...]; a batch has the same rows of each. n may be 0; one batch of
             zeros is then computed, to get the shapes of the results.
         size: from the number of remaining rows to the size of the next batch. The last batch is
@@ -46,7 +47,7 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
 
 
 def power_of_two(rows: int, most: int) -> int:
-    """The smallest power of two that is at least `rows`, or `most` if that is smaller."""
+    """The smallest power of two that is at least `rows`, but no more than `most`."""
     return min(most, 1 << (rows - 1).bit_length())
 
 

@@ -40,8 +40,8 @@ def load(kind: str, name: str, package: str, attribute: str) -> Any:
         known = names(package, attribute) if package else ()
         choices = f"choose from {', '.join(known)}, or use" if known else "use"
         raise UserError(
-            f'{kind} "{name}": no module {module_name}{did_you_mean(name, known)}; {choices} '
-            "the dotted name of a module on the Python path"
+            f'{kind} "{name}": there is no module {module_name}{did_you_mean(name, known)}; '
+            f"{choices} the dotted name of a module on the Python path"
         ) from error
     if not hasattr(module, attribute):
         raise UserError(

@@ -131,7 +131,7 @@ class Video:
     moving: ClassVar[bool] = True
 
     def frames(self) -> Iterator[Frame]:
-        """The sampled frames in order, with the errors of `sample_frames`."""
+        """The sampled frames in order; raises the errors of `sample_frames`."""
         return sample_frames(self.path, self.every_s)
 
     def expected(self) -> int | None:
@@ -181,7 +181,8 @@ def find_sources(place: str | os.PathLike[str], *, every_s: float) -> Found:
         else:
             hint = images.advice(path)
             hints |= {hint} - {""}
-            others.append((below.as_posix(), hint or "not an image or a video by its suffix"))
+            reason = hint or "its suffix is not that of an image or a video"
+            others.append((below.as_posix(), reason))
     if not photographs and not videos:
         raise UserError("; ".join([f"there is no image or video in {root}", *sorted(hints)]))
     return Found(photographs + videos, others)
@@ -189,7 +190,7 @@ def find_sources(place: str | os.PathLike[str], *, every_s: float) -> Found:
 
 Place: TypeAlias = str | os.PathLike[str]
 Pictures: TypeAlias = Place | np.ndarray | Sequence[Place | np.ndarray]
-"""A path, a picture uint8 [H, W, 3] RGB, several as [N, H, W, 3], or a list of all these."""
+"""A path, a picture uint8 [H, W, 3] RGB, several as [N, H, W, 3], or a list of any of these."""
 
 
 def sources_of(given: Pictures, *, every_s: float) -> Found:
@@ -245,12 +246,12 @@ class Reading:
         source: the name of the photograph or video.
         frame: number of the decoded frame, from 0; 0 for a photograph.
         time_s: presentation time in seconds; 0 for a photograph.
-        person: number of the person in this video, from 1; 0 without a number.
+        person: number of the person in this video, from 1; 0 if none was assigned.
         box: x0, y0, x1, y1 in pixels.
-        detector_score: 0..1.
+        detector_score: the score that the detector gave the face, 0..1.
         landmarks: x, y in pixels of the five points `fer_jax.faces.alignment.LANDMARKS`.
-        emotion: the most probable emotion; "" if the answer is withheld, or without classes.
-        probabilities: calibrated, by class; they sum to 1.
+        emotion: the most probable emotion; "" if the answer is withheld or there are no classes.
+        probabilities: the calibrated probabilities by class; they sum to 1.
         smoothed: the person's probabilities smoothed over time, by class; None if they are not
             smoothed, as for photographs.
         reference_faces: for a person-relative model, the number of faces in the person's reference;
@@ -313,7 +314,7 @@ class AnalysedFrame:
         source: the photograph or video.
         frame: its number, time and pixels.
         analysis: its n faces and their probabilities.
-        people: the number of each face's person, from 1; 0 without a number.
+        people: the number of each face's person, from 1; 0 if none was assigned.
         smoothed: the probabilities smoothed over time; None if they are not smoothed.
     """
 
@@ -441,7 +442,7 @@ class Detection:
         self._pipeline = pipeline
 
     def __call__(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Analysis]:
-        """The faces of each picture; with no classes, `probabilities` has the shape [n, 0]."""
+        """The faces of each picture; `probabilities` is [n, 0], since there are no classes."""
         found = find_faces(pictures, self._pipeline)
         return [Analysis(faces, np.zeros((len(faces), 0), np.float32)) for faces in found]
 
@@ -453,7 +454,7 @@ class Reader:
     affected.
 
     Args:
-        recogniser: finds and classifies the faces, or only finds them.
+        recogniser: finds and classifies the faces, or only finds them (`Detection`).
         sources: photographs and videos.
         batch: the maximum number of frames that are analysed together; fewer if they are large. Use
             1 for a live source, whose frames are then answered one by one.
@@ -559,7 +560,7 @@ class Reader:
     def _look_for_references(self, recogniser: Recogniser) -> _Relative:
         """Analyses all sources once in advance, since a reference needs all faces of its person.
 
-        Sources that cannot be read are recorded when they are read again.
+        Sources that cannot be read are recorded in `skips` only when they are read again.
         """
 
         def look(shots: Sequence[_Shot]) -> list[Sighting]:
@@ -576,11 +577,12 @@ class Reader:
         pairs = zip(people, answers, strict=True)
         alone = {person for person, answer in pairs if not answer.reference_faces}
         if alone:
+            kind = "neutral face" if recogniser.reference == NEUTRAL else "face"
             console.warn(
                 f"{len(alone)} of {len(set(people))} people have no reference of their own, which "
-                f"needs {least_faces(recogniser.reference)} or more faces; they are compared with "
-                "the average person, and their answers are less accurate (column reference_faces "
-                "is 0)"
+                f"needs at least {console.count(least_faces(recogniser.reference), kind)}; they "
+                "are compared with the average person, and their answers are less accurate (column "
+                "reference_faces is 0)"
             )
         self.others = sum(sighting.others for sighting in sightings)
         keys = [(source.name, index) for source, index, _ in seen]
@@ -632,7 +634,7 @@ def _without_pixels(
 
 
 def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) -> Iterator[_Shot]:
-    """Yields the frames of the sources, also those before a failure, which `skips` records."""
+    """Yields the frames of the sources, including those before a failure; `skips` records it."""
     for source in sources:
         seen = 0
         with skips.each(source.name):

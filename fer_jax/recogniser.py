@@ -33,7 +33,7 @@ class Analysis(NamedTuple):
     """The faces of one picture and, for each face, the probability of each emotion.
 
     `reference_faces` is, for a person-relative model, the number of faces in the reference of the
-    person; 0 if the reference is the average person, and for other models.
+    person; it is 0 if the reference is the average person, or if the model is not person-relative.
     """
 
     faces: Faces
@@ -149,10 +149,10 @@ class Recogniser:
     def relative(
         self, sightings: Sequence[Sighting], people: Sequence[str], neutral: Sequence[bool]
     ) -> list[Analysis]:
-        """The answers of a person-relative model, from all sightings of some people.
+        """The answers of a person-relative model, one per sighting.
 
         Args:
-            sightings: the result of `sightings`.
+            sightings: the results of `sightings` for all pictures of the people.
             people: the person in each picture.
             neutral: whether each picture is known to show a neutral face. Models with the reference
                 "neutral" compute it from these faces; other models ignore this argument.
@@ -198,7 +198,8 @@ def _ends(found: Sequence[Faces]) -> Int[np.ndarray, " n"]:
 def check_task(model: Model, task: str, where: str) -> None:
     """Raises a `UserError` if the model has no class names for `task`; `where` names the model."""
     if not model.record.labels.get(task):
-        tasks = ", ".join(model.record.labels) or "no task"
+        tasks = ", ".join(model.record.labels) or "none"
         raise UserError(
-            f"the model {where} was trained on {tasks}, not {task}; choose another model"
+            f"the model {where} has no class names for the task {task} (tasks with class names: "
+            f"{tasks}); choose another model"
         )

@@ -1,6 +1,6 @@
 """Typed, validated records: JSON files in the workdirs of stages and in model directories.
 
-pydantic checks them; `read` turns all of its errors into one line.
+pydantic validates them, and `read` puts all errors of a file into one line.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Origin(Section):
     """The weights from which training started.
 
     Attributes:
-        name: the name of the weights.
+        name: the name of the weight file or, for a model, of its folder.
         sha256: the digest of the weights, in hexadecimal digits.
         init: the weights from which the training of these weights started; None if unknown or
             random.
@@ -192,9 +192,9 @@ class CrossvalProtocol(Section):
     Runs of older versions lack some of the fields; unknown fields are ignored.
 
     Attributes:
-        people_disjoint: whether no person is in both train and test of a fold.
+        people_disjoint: whether no person is in both the training and the test faces of a fold.
         frozen: whether the backbone kept its initial weights.
-        features: names of the inputs of the head, for the report; empty if it names none.
+        features: names of the inputs of the head, for the report; empty if the method names none.
         steps: the maximum number of training steps of a fold; None if no network was trained.
         init: "pretrained" or "random weights".
         pretraining: a description of the pretraining data; "" if there is none.
@@ -211,7 +211,7 @@ class CrossvalProtocol(Section):
         without_reference: number of people without a neutral photograph, who were left out.
         chosen_by: what was selected in the folds, and on which data; "" if nothing was.
         photographs: the workdir of the tested photographs.
-        leaks: the number of suspected leaks of each kind, without intended ones.
+        leaks: the number of suspected leaks of each kind, without those that the protocol intends.
     """
 
     model_config = pydantic.ConfigDict(extra="ignore")

@@ -61,7 +61,7 @@ def test_every_example_runs(session):
 def test_read_finds_the_faces_and_names_what_it_skips(session):
     parts, noise = session
     assert parts[0].count("ann.jpg") == 1 and parts[0].count("clip.mp4") == 3
-    assert "('notes.txt', 'not an image or a video by its suffix')" in parts[1]
+    assert "('notes.txt', 'its suffix is not that of an image or a video')" in parts[1]
     lines = [line for line in noise.splitlines() if line]
     assert set(lines) == {"warning: read skipped 1 source; see table.attrs['skipped']"}
 

@@ -140,7 +140,7 @@ def test_sources_that_fail_are_counted_and_the_others_are_read(tmp_path):
     (tmp_path / "c.mp4").write_bytes(b"nothing")
     (tmp_path / "d.txt").write_bytes(b"nothing")
     found = find_sources(tmp_path, every_s=0.5)
-    assert found.others == [("d.txt", "not an image or a video by its suffix")]
+    assert found.others == [("d.txt", "its suffix is not that of an image or a video")]
     reader = Reader(Stub(), found.sources)
     assert [frame.source.name for frame in reader] == ["a.png"]
     assert [name for name, _ in reader.skips.rows] == ["b.png", "c.mp4"]

@@ -2,8 +2,8 @@
 
 Photographs of the same person are similar, so people are resampled with replacement, each with all
 their photographs (cluster bootstrap; Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
-The seeds of a run are first averaged within each person, so that more seeds do not count as more
-people.
+The results for the seeds of a run are first averaged within each person, so that more seeds do not
+count as more people.
 
 The interval is BCa, bias-corrected and accelerated (Efron 1987,
 doi:10.1080/01621459.1987.10478410), which accounts for the skew of accuracies near 100 %. Its
@@ -53,7 +53,8 @@ def replicate(
     """Each measure in each bootstrap sample, from one confusion matrix per person.
 
     Args:
-        by_person: the confusion matrices, in the order of the columns of `draws`.
+        by_person: the confusion matrices (see `measures.confusion_by_person`), in the order of the
+            columns of `draws`.
         draws: see `draw_people`.
     """
     people, classes, answers = by_person.shape
@@ -114,7 +115,7 @@ def _resampled(
 
 
 def leave_one_out(by_person: Float[np.ndarray, "P C C1"]) -> Float[np.ndarray, "P C C1"]:
-    """The pooled confusion matrices with each person left out; if P = 1, that of this person."""
+    """One confusion matrix per person, pooled over all others; if P = 1, that of this person."""
     pooled = by_person.sum(axis=0)
     return pooled[None] - by_person if len(by_person) > 1 else pooled[None]
 

@@ -125,8 +125,8 @@ def coverage(confidence: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"])
 
     This is the risk-coverage curve (El-Yaniv and Wiener 2010). The table has one row per threshold
     on the confidence, in ascending order, with the columns `coverage` (the share of photographs
-    that are answered), `accuracy` (on these photographs) and `threshold`. Photographs with equal
-    confidence are answered together.
+    that are answered), `accuracy` (on these photographs) and `threshold` (the lowest confidence
+    that is answered). Photographs with equal confidence are answered together.
     """
     order = np.argsort(-confidence, kind="stable")
     sorted_confidence = confidence[order]

@@ -2,8 +2,8 @@
 
 Every seed must test the same people. A seed may determine the initial weights, the order of
 examples, the pretraining, and the labelled faces of a low-shot run. An interval from resampling
-people alone shows only how the gain varies between people for these seeds. If the gain also varies
-much between seeds, that interval is too narrow.
+people alone shows only how the gain varies between people for these seeds. It is too narrow if the
+gain also varies much between seeds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def gain(differences: Float[np.ndarray, "seeds people"]) -> Gain:
     interval is Student's t with the degrees of freedom of Satterthwaite 1946 (doi:10.2307/3002019),
     as for several readers of the same cases in Hillis 2007 (doi:10.1002/sim.2532). Negative
     components are set to zero. With a single seed the interval does not include the variation
-    between seeds. If the estimated variance is 0, both limits are the mean.
+    between seeds. If the estimated variance is 0, both limits are the mean, and p is 1 if the mean
+    is 0, else 0.
     """
     seeds, people = differences.shape
     value = float(differences.mean())

@@ -71,9 +71,10 @@ def chance(truth: Int[np.ndarray, " N"], classes: int) -> dict[str, float]:
 
 
 def per_class(predictions: Predictions) -> pd.DataFrame:
-    """One row per emotion: precision, recall, F1, and two counts, averaged over seeds.
+    """One row per emotion: precision, recall and F1 over all seeds, and two counts.
 
-    They count the photographs of the emotion, and those in which no face was found.
+    `photographs` counts the photographs of the emotion; `no_face` counts those of them in which no
+    face was found, averaged over seeds.
     """
     classes = np.arange(len(predictions.labels))
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -96,8 +97,8 @@ def per_class(predictions: Predictions) -> pd.DataFrame:
 def per_person(predictions: Predictions) -> pd.DataFrame:
     """One row per person, lowest accuracy first: counts, accuracy, and recall of each emotion.
 
-    Counts are averages over seeds. The recall of an emotion without photographs of the person is
-    NaN.
+    Counts are averages over seeds. The recall of an emotion of which there are no photographs of
+    the person is NaN.
     """
     matrix = confusion_by_person(predictions)
     classes = len(predictions.labels)
@@ -131,8 +132,8 @@ def exact_mcnemar(
     """The exact, two-sided McNemar test (1947) of whether two runs have equal error rates.
 
     With one seed the discordant photographs are those that exactly one run classifies correctly.
-    With several seeds, they are those that one run classifies correctly in more seeds: a sign test
-    over photographs, which equals McNemar's test for one seed.
+    With several seeds, they are those that one run classifies correctly in more seeds than the
+    other. This is a sign test over photographs, which equals McNemar's test for one seed.
 
     Args:
         first: for each photograph, the share of seeds in which the first run is correct.

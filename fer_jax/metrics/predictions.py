@@ -77,7 +77,7 @@ class Predictions:
         return len(np.unique(self.photos))
 
     def people_in_several_folds(self) -> list[str]:
-        """The people who are tested in several folds of a seed, which may also train on them."""
+        """The people who are tested in several folds of a seed, so they may also be trained on."""
         table = pd.DataFrame({"who": self.subjects, "seed": self.seeds, "fold": self.folds})
         folds = table.groupby(["who", "seed"])["fold"].nunique()
         return sorted({str(who) for who, _ in folds[folds > 1].index})

@@ -135,8 +135,9 @@ def unseen(predictions: Predictions) -> str:
     """Whether the test people are known to be new to the model, in one of three terms.
 
     "never seen": they are neither in the training nor in the pretraining data. "held out": they are
-    not in the training data, but it is unknown whether they are in the pretraining data, or a
-    person-relative run computes references from their photographs. "not held out": see `stamps`.
+    not in the training data, but they may be in the pretraining data, or the run is person-relative
+    and computes references from their photographs. "not held out": there is a reason to doubt that
+    they are held out (see `stamps`).
     """
     if stamps(predictions):
         return "not held out"
@@ -154,7 +155,7 @@ def person_table(results: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def incomparable(first: Predictions, second: Predictions) -> str:
-    """The reason why two runs cannot be compared, with facts to check; "" if they can be."""
+    """The reason why two runs cannot be compared, with counts and examples; "" if they can be."""
     if first.labels != second.labels:
         emotions = [", ".join(run.labels) for run in (first, second)]
         return f"their emotions differ ({emotions[0]} and {emotions[1]})"

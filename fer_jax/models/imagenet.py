@@ -49,8 +49,8 @@ def find_or_download(published: Published) -> Path:
     """The path of a published file: $FER_JAX_IMAGENET if it is set, else a file in the cache.
 
     A file that is missing in the cache is downloaded. An interrupted download continues where it
-    stopped, if the server supports this. Concurrent processes download the file once if the
-    operating system has file locks (see `fer_jax.locking`).
+    stopped, if the server supports this. Concurrent processes download the file only once
+    if the operating system has file locks (see `fer_jax.locking`).
 
     Raises:
         UserError: the file in $FER_JAX_IMAGENET is missing, or the file differs from the published
@@ -66,7 +66,7 @@ def find_or_download(published: Published) -> Path:
 
 
 def cache_folder() -> Path:
-    """$FER_JAX_CACHE/weights, else fer_jax/weights in the user's cache folder (XDG)."""
+    """$FER_JAX_CACHE/weights if it is set, else fer_jax/weights in $XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get("FER_JAX_CACHE")
     if own:
         return Path(own) / "weights"

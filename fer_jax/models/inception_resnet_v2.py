@@ -1,9 +1,9 @@
 """Inception-ResNet-v2 (Szegedy, Ioffe, Vanhoucke & Alemi 2016, arXiv:1602.07261), in Flax NNX.
 
 The structure is that of keras.applications and timm, which differ from the figures in the paper in
-the stem and in a few channel counts. With `width=1, depth=(10, 20, 10), stem="full"` all their
-tensors fit. The names follow Keras: mixed_5b, block35, mixed_6a, block17, mixed_7a, block8,
-conv_7b.
+the stem and in a few channel counts. With `width=1, depth=(10, 20, 10), stem="full"` all the
+tensors of their weight files fit. The names follow Keras: mixed_5b, block35, mixed_6a, block17,
+mixed_7a, block8, conv_7b.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Settings(Section):
 
     Attributes:
         width: factor for all channel counts, which are then rounded to multiples of 8.
-        depth: numbers of residual blocks in the 35x35, 17x17 and 8x8 stages (at 299 pixels).
+        depth: numbers of residual blocks in the three stages, with outputs of 35x35, 17x17 and 8x8
+            pixels for images of 299 pixels.
         stem: "full" divides height and width by about 8 and needs at least 75 pixels. For faces of
             32 to 96 pixels, "small" divides by 2 (at least 13 pixels), "tiny" by 4 (at least 25)
             and "micro" by 8 (at least 49); each costs about a quarter of the previous one.
@@ -81,7 +82,7 @@ class Settings(Section):
         frozen_batchnorm: normalise with the running statistics in training too, without updating
             them.
         remat: store only the input of each residual block for the backward pass, and recompute the
-            rest: less memory, more time.
+            rest. This takes less memory and more time.
     """
 
     width: Annotated[float, Field(gt=0, le=16)] = 1.0
@@ -221,7 +222,7 @@ class Stem(nnx.Module):
         if min(x.shape[1:3]) < smallest:
             raise UserError(
                 f'images of {x.shape[1]}x{x.shape[2]} pixels are too small for stem "{self.kind}", '
-                f"which needs at least {smallest}x{smallest}; use larger images or a smaller stem"
+                f"which needs at least {smallest}x{smallest}; use larger images or another stem"
             )
         if self.kind == "full":
             x = self.conv_2a(self.conv_1a(x, train=train), train=train)

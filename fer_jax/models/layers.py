@@ -128,7 +128,7 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     It is computed as a maximum of shifted slices, along one axis and then the other. The gradient
     of XLA's pooling operation takes eight times as long on CPU; on GPU, its last bits differ
     between runs, so a resumed run would not end with the same parameters. Here, pixels that
-    are equal share the gradient.
+    are all equal to the maximum share the gradient.
     """
     for axis in (1, 2):
         span = 2 * ((x.shape[axis] - 3) // 2) + 1

@@ -24,7 +24,7 @@ class Network(nnx.Module):
     each call.
 
     Args:
-        backbone: the preprocessing, and the backbone with its fields.
+        backbone: the settings of the preprocessing and of the backbone.
         tasks: the tasks by name; each makes its head with `task.head(features, rngs=rngs)`.
         rngs: the random streams; they include `params`, for the initial weights.
     """
@@ -78,7 +78,7 @@ class Network(nnx.Module):
         train: bool,
         key: PRNGKeyArray | None = None,
     ) -> Any:
-        """The outputs of the head `name` for images, as in `features`; `key` is as in `head`."""
+        """The outputs of the head `name`; see `features` for `inputs`, and `head` for `key`."""
         return self.head(name, self.features(inputs, train=train), train=train, key=key)
 
     def preprocess(self, inputs: Num[Array, "n h w 3"]) -> Float[Array, "n h w c"]:

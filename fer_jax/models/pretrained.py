@@ -79,8 +79,8 @@ def read_head(
         classes: number of classes of the classifier.
 
     Raises:
-        UserError: the file cannot be read, or has no classifier, one of another shape, or one with
-            NaN or Inf.
+        UserError: the file cannot be read, or it has no classifier, or its classifier has another
+            shape or contains NaN or Inf.
     """
     head = weight_files.read(path).head
     wanted = {"kernel": (features, classes), "bias": (classes,)}
@@ -104,9 +104,16 @@ def check_leaves(
 ) -> None:
     """Checks that `arrays` has exactly the names and shapes in `wanted`.
 
+    Args:
+        what: names the arrays in the message, e.g. "the backbone in weights.h5".
+        expected_by: names what the arrays should fit, e.g. "--config.backbone".
+        arrays: the arrays by name.
+        wanted: the expected shapes by name.
+        hint: the end of the message.
+
     Raises:
-        UserError: they differ; the message contains `what`, `expected_by`, up to ten names for each
-            kind of difference, and `hint`.
+        UserError: the names or shapes differ; the message lists up to ten names for each kind of
+            difference.
     """
     missing = sorted(wanted.keys() - arrays.keys())
     extra = sorted(arrays.keys() - wanted.keys())
@@ -252,9 +259,10 @@ _TABLES: dict[str, Callable[[list[str], Mapping[str, np.ndarray]], Table]] = {
 
 
 def _by_depth(layers: list[str]) -> list[str]:
-    """Sorts layers as Keras does in a functional model: by distance to the output, then creation.
+    """Sorts layers like a functional model of Keras: farthest from the output first.
 
-    The farthest come first. The branches of a block end together, so the longest one starts first.
+    Layers at the same distance are in the order of creation. The branches of a block end together,
+    so the longest one starts first.
     """
 
     def place(layer: str) -> tuple[int, int, int]:

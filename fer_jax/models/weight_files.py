@@ -75,8 +75,8 @@ def read(path: Path) -> WeightFile:
     wrong = [n for n, t in file.tensors.items() if t.dtype.kind != "f" or not np.isfinite(t).all()]
     if wrong:
         raise UserError(
-            f"{path} has tensors with NaN or Inf, or of a type that is not float ({len(wrong)}, "
-            f"such as {wrong[0]}); use an undamaged file with float weights"
+            f"{path} has tensors with NaN or Inf, or of a type that is not float ({len(wrong)} in "
+            f"total, such as {wrong[0]}); use an undamaged file with float weights"
         )
     return file
 

@@ -1,8 +1,9 @@
 """Generated people: photographs and clips of faces that do not belong to real people.
 
 `identity` defines a person, and `action_units` a facial expression. `head`, `features`, `hair` and
-`bust` paint reliefs, `lighting` lights them, `renderer` rotates and combines them, and `pictures`
-makes photographs and clips. `background` and `scenes` make pictures without people.
+`bust` paint the parts of a person as reliefs, `lighting` lights them, `renderer` rotates and
+combines them, and `pictures` makes photographs and clips. `background` and `scenes` make
+pictures without people.
 """
 
 from fer_jax.people.action_units import EMOTIONS

@@ -69,8 +69,8 @@ def action_units(emotion: str, strength: float, rng: np.random.Generator) -> Act
     """Draws the action units of `emotion` (one of EMOTIONS) with `strength` (0 none, 1 full).
 
     The expression varies: the units of the emotion have 0.75 to 1.1 times their usual intensity,
-    smiles are closed or show teeth, anger may wrinkle the nose, and all units but jaw and blink are
-    slightly active.
+    smiles are closed or show teeth, anger may wrinkle the nose, and all units but `jaw_drop` and
+    `blink` are slightly active.
 
     Raises:
         KeyError: `emotion` is not one of EMOTIONS.

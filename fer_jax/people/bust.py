@@ -16,7 +16,7 @@ from fer_jax.people.sheet import Grid, Sheet
 def bust(person: Identity, resolution: int) -> Sheet:
     """The sheet of neck and clothes down to the chest, with the drape of a headscarf if worn.
 
-    `resolution` is in pixels per unit. The result is cached.
+    `resolution` is in pixels per unit (half a face width). The result is cached.
     """
     grid = Grid(-2.9, 0.3, 2.9, 3.6, resolution)
     sheet = Sheet.blank(grid)
@@ -73,9 +73,9 @@ def bust(person: Identity, resolution: int) -> Sheet:
 
 @lru_cache(maxsize=24)
 def hair_behind(person: Identity, resolution: int) -> Sheet | None:
-    """The sheet of hair that hangs behind the neck; None for hair styles without it.
+    """The sheet of the hair behind the neck; None if the hair style has none there.
 
-    `resolution` is in pixels per unit. The result is cached.
+    `resolution` is in pixels per unit (half a face width). The result is cached.
     """
     length = {"long": 1.95, "bob": 1.05}.get(person.hair_style)
     if length is None:

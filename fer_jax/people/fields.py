@@ -13,7 +13,10 @@ Real = float | int
 
 
 def smoothstep(low: Real, high: Real, value: np.ndarray) -> np.ndarray:
-    """A Hermite step of `value`: 0 at `low`, 1 at `high`, constant outside; `low` may be larger."""
+    """A Hermite step of `value`: 0 at `low`, 1 at `high`, and constant outside.
+
+    `low` may be greater than `high`.
+    """
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 

@@ -39,10 +39,10 @@ def strands(person: Identity, grid: Grid) -> Float32[np.ndarray, "h w"]:
 
 
 def paint_front_hair(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
-    """Paints the hair around the face, and over forehead and temples, on a head sheet, in place.
+    """Paints the hair around the face, and over the forehead and temples, in place.
 
-    `face_width` is half the width of the face at each pixel's height, in units. The person must
-    have one of the hair styles "short", "long", "bob" and "curly".
+    `sheet` is a head sheet. `face_width` is half the width of the face at each pixel's height, in
+    units. The person must have one of the hair styles "short", "long", "bob" and "curly".
     """
     grid, style = sheet.grid, person.hair_style
     x, y = grid.x, grid.y
@@ -128,7 +128,7 @@ def paint_hijab(sheet: Sheet, person: Identity, face_width: np.ndarray) -> None:
 
 
 def fabric_folds(person: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The relative height, -1..1, of the folds of a scarf, which run from crown to one shoulder."""
+    """The relative height (-1..1) of a scarf's folds, which run from the crown to one shoulder."""
     side = 1 if person.person % 2 else -1
     around = np.hypot(x / 1.1, y / 1.45)
     upper = np.sin(9.0 * around + 1.5 * side * x + person.person)

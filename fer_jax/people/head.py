@@ -26,7 +26,7 @@ class Head:
 
     Attributes:
         sheet: the painted head.
-        bulge: the smooth depth of each point, in units, with which the head is rotated.
+        bulge: the smoothed depth of each point in units (half face widths), for rotating the head.
         skin: 1 where bare skin is visible, else 0.
         texture: fine noise, which varies the tone of the skin.
     """

@@ -124,7 +124,7 @@ def _drift(
 def _entrance(frames: int) -> np.ndarray:
     """The distance from the final position in each frame, in picture widths.
 
-    The person is outside for 30 % of the clip and has arrived after 60 %.
+    The person is outside the picture for the first 30 % of the clip, and has arrived after 60 %.
     """
     progress = np.arange(frames) / max(1, frames - 1)
     return 1.1 * np.clip((0.6 - progress) / 0.3, 0, 1)

@@ -1,6 +1,6 @@
 """Rendering a person: head, bust and hair are lit, posed and composited over a background.
 
-The head is rotated by computing, for the pixels of the picture, their positions on its sheet.
+To rotate the head, the position on its sheet is computed for the pixels of the picture.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def render(
     lighting: Lighting,
     background: Float32[np.ndarray, "h w 3"],
 ) -> Float32[np.ndarray, "h w 3"]:
-    """Renders a person over `background`; both pictures are linear light, mostly in 0..1."""
+    """Renders a person over `background`; it and the result are linear RGB, mostly in 0..1."""
     picture = background.copy()
     resolution = next((r for r in _RESOLUTIONS if r >= view.scale), _RESOLUTIONS[-1])
     lag = -0.12 * float(np.sin(view.yaw))  # hanging hair and the bust follow the rotation partly

@@ -30,8 +30,8 @@ def draw_neighbours(
 ) -> None:
     """Draws up to eight faces, each with the five most similar faces of other people.
 
-    Similarity is the cosine of the features. If some face has fewer than five faces of other
-    people, only that many are drawn for each face.
+    Similarity is the cosine of the features. If there are fewer than five faces of other people for
+    some face, only that many are drawn for every face.
     """
     nearest = neighbours(features, people, NEIGHBOURS)
     queries = choose_queries(emotions, people, QUERIES)
@@ -60,8 +60,8 @@ def neighbours(
 ) -> Int[np.ndarray, "n k"]:
     """The indices of the `count` faces of other people that are nearest to each face, best first.
 
-    The similarity is the cosine of the features. If some face has fewer than `count` faces of other
-    people, only that many are returned for each face.
+    The similarity is the cosine of the features. If there are fewer than `count` faces of other
+    people for some face, only that many are returned for every face.
     """
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.maximum(lengths, 1e-12)

@@ -68,9 +68,9 @@ class Watched:
         return {**found, "probe/chance": float(np.bincount(labels).max() / len(labels))}
 
     def summary(self, workdir: Path) -> dict[str, int | float]:
-        """Entries for done.json: the numbers of photographs and people, and the first accuracies.
+        """Entries for done.json: the numbers of photographs and people, and accuracies at step 0.
 
-        The latter are those at step 0 in `metrics.jsonl`, if there are any.
+        There are no accuracies if `metrics.jsonl` in the workdir has none at step 0.
         """
         lines = read_metrics(workdir)
         first: dict[str, float] = next((line for line in lines if line.get("step") == 0), {})
@@ -87,10 +87,10 @@ def read_watched(config: Probe, image_size: int, seed: int, records: Path) -> Wa
     """The labelled faces in `config.photographs` and their folds; None if the field is "".
 
     The field names a workdir of the stage `photographs`. Photographs without a face and those in
-    the split "test" are excluded. If there are more than `config.most`, people are drawn with
-    `seed` (see `draw_people`). The number of folds is `config.folds`, but at most the number of
-    people. The faces are squares of `image_size` pixels, and their records are written to the
-    folder `records`.
+    the split "test" are excluded. If more than `config.most` photographs remain, people are
+    drawn with `seed` (see `draw_people`). The number of folds is `config.folds`, but at most the
+    number of people. The faces are squares of `image_size` pixels, and their records are written to
+    the folder `records`.
 
     Raises:
         UserError: `config.photographs` is not such a workdir, or the selected photographs show
@@ -119,7 +119,7 @@ def draw_people(people: Sequence[str], most: int, seed: int) -> set[str]:
     """Randomly chosen people, with at most `most` photographs in total.
 
     People are considered in random order. The first two are always included, even if they have more
-    photographs; a later person is left out if the photographs would exceed `most`.
+    than `most` photographs; a later person is left out if the total would exceed `most`.
 
     Args:
         people: the person in each photograph.
@@ -157,8 +157,8 @@ def probe(
         neighbours: number of neighbours that vote; all if the training split has fewer.
 
     Returns:
-        The accuracies by these names. An accuracy is NaN if features at its depth are not finite;
-        the training loop then stops the run with a message.
+        The accuracies by the names above. An accuracy is NaN if features at its depth are not
+        finite; the training loop then stops the run with a message.
     """
     kinds = {"knn": _neighbours(neighbours), "linear": _linear}
     return {
