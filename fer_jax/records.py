@@ -35,7 +35,7 @@ class Search(Section):
     Attributes:
         max_side: pixels; pictures with a longer side are reduced to it.
         enlarge_below, enlarge_to: pixels; pictures whose shorter side is below `enlarge_below` are
-            enlarged until it is `enlarge_to`, or the longer side `max_side`.
+            enlarged until it is `enlarge_to` or the longer side is `max_side`.
         border: if no face is found, the picture is searched again with its edge pixels replicated
             on each side, over this fraction of its shorter side.
     """
@@ -209,7 +209,7 @@ class CrossvalProtocol(Section):
             the test person (`training.person_relative`); "" for other runs.
         reference_photographs: number of neutral photographs that were used as references.
         without_reference: number of people without a neutral photograph, who were left out.
-        chosen_by: what was selected in the folds, and on which data; "" if nothing was.
+        chosen_by: what was selected in the folds, and on which data; "" if nothing was selected.
         photographs: the workdir of the tested photographs.
         leaks: the number of suspected leaks of each kind, without those that the protocol intends.
     """

@@ -47,7 +47,7 @@ def read_backbone(path: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarr
     if layout != "ours" and FIRST_KERNEL not in wanted:
         raise UserError(
             f"{path} contains weights of Inception-ResNet-v2 from Keras or timm, but "
-            "config.backbone is another network; pass a model directory of the same network"
+            "config.backbone is another network; pass a model directory with that other network"
         )
     if layout == "ours":
         table = {leaf: leaf for leaf in wanted}

@@ -69,7 +69,7 @@ def clip_frames(
         size: (height, width) in pixels.
 
     Raises:
-        ValueError: `emotion` is not one of EMOTIONS.
+        ValueError: `emotion` is not one of EMOTIONS; raised when the first frame is requested.
     """
     rng = np.random.default_rng([2, person, EMOTIONS.index(emotion), index])
     who = identity(person)
