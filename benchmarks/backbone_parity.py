@@ -196,7 +196,8 @@ def ours_inference(weights: Arrays, images: np.ndarray, dtype: str) -> Arrays:
 def compare_training(work: Path, weights: Arrays) -> float:
     """Prints one row per quantity; returns the largest relative difference in float64.
 
-    The latter ignores timm's running variance before the change of its divisor (`training_column`).
+    The returned value ignores timm's running variance before its divisor is changed (see
+    `training_column`).
     """
     columns: dict[str, dict[str, float]] = {}
     everyone: dict[str, dict[str, Arrays]] = {dtype: {} for dtype in DTYPES}

@@ -18,7 +18,7 @@ The tables, skipped.csv and the shards of each run are compared, byte for byte, 
 run without a cluster. The exit code is 1 if any differs. For the undisturbed runs, the speed is
 printed in frames per second. It is measured from the moment when as many videos are finished as
 there are workers to the end of the last video, so that the start of Python and compilation do not
-count. For runs on the cluster, the processor time of all workers per frame is printed, too.
+count. For those on the cluster, the processor time of all workers per frame is printed, too.
 """
 
 from __future__ import annotations

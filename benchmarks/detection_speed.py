@@ -186,9 +186,10 @@ def table(
 
 
 def also_found(faces: list[np.ndarray], others: list[np.ndarray]) -> int:
-    """The number of boxes in `faces` that overlap (IoU over 0.5) one of the same frame in `others`.
+    """The number of boxes in `faces` that overlap (IoU over 0.5) a box in `others`.
 
-    Both contain, for each frame, boxes [N, 4] (x0, y0, x1, y1) in pixels.
+    Both contain, for each frame, boxes [N, 4] (x0, y0, x1, y1) in pixels; boxes are compared with
+    those of the same frame.
     """
     return sum(
         int((intersection_over_union(a.astype(float), b.astype(float)) > 0.5).any(1).sum())

@@ -21,8 +21,8 @@ those that `extract` samples, at full size; minimum face (20 pixels) and thresho
 Prints for each detector frames/s and processor milliseconds per frame (medians of the rounds) of
 
 - "detection": detection alone, on decoded frames, after an untimed search that compiles;
-- "decoding + detection": the former and our decoding, one after the other. A user of the peer needs
-  at least these two; `extract` also aligns and writes faces;
+- "decoding + detection": our decoding and then this detection. A user of the peer needs at least
+  these two; `extract` also aligns and writes faces;
 - "extract": the whole process with a `min_face` of 20 pixels (medians of the later rounds),
 
 and how many times as fast ours is: our detection compared with "detection", and our `extract` with
@@ -96,7 +96,7 @@ class Detection:
     """Searches the frames that `extract` samples with several detectors, in rounds.
 
     Attributes:
-        detectors: by name; the first is "ours".
+        detectors: the detectors by name; the first is "ours".
         most: the maximum number of frames of each video that are searched; None: no maximum.
         decoding: seconds and processor seconds per sampled frame, by round.
         spent: for each detector, seconds and processor seconds per searched frame, by round.
@@ -110,7 +110,7 @@ class Detection:
         self.spent: dict[str, list[np.ndarray]] = {name: [] for name in detectors}
 
     def run(self, videos: list[Path]) -> None:
-        """Runs one round; the first one begins each video with untimed searches, which compile."""
+        """Runs one round; the first round begins each video with untimed searches to compile."""
         config = extract.get_config()
         self.sampled = self.searched = 0
         self.found: dict[str, list[np.ndarray]] = {name: [] for name in self.detectors}
@@ -136,14 +136,17 @@ class Detection:
 
 
 def decoded(path: Path, every_s: float) -> Iterable[np.ndarray]:
-    """The sampled frames of a video that can be decoded."""
+    """Yields the sampled frames of a video; those that cannot be decoded are left out."""
     with contextlib.suppress(VideoError):
         for frame in sample_frames(path, every_s):
             yield frame.image
 
 
 def thinned(items: Iterable[_Any], most: int | None) -> tuple[list[_Any], int]:
-    """At most `most` items and the number of all: every 2nd, 4th, 8th ... if there are more."""
+    """At most `most` of the items (None: all), and the number of all items.
+
+    If there are more than `most`, only every 2nd, 4th, 8th ... item is returned.
+    """
     kept: list[_Any] = []
     number, step = 0, 1
     for number, item in enumerate(items, 1):
@@ -227,7 +230,7 @@ def table(variants: list[Variant]) -> list[str]:
 
 
 def first_and_later(values: list[float]) -> tuple[float, float]:
-    """The value of the first round, and the median of the later ones, if there are any."""
+    """The value of the first round, and the median of the later ones (the same value if none)."""
     return values[0], float(np.median(values[1:] or values))
 
 

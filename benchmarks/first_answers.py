@@ -138,14 +138,14 @@ CASES = {
 
 @dataclass
 class Variant:
-    """A checkout; `used` contains measurements by case name and whether the cache was warm."""
+    """A checkout; `used` contains measurements by case name and by whether the cache was warm."""
 
     name: str
     checkout: Path
     used: dict[tuple[str, bool], list[Used]] = field(default_factory=dict)
 
     def measure(self, case: Case, material: dict[str, Path], folder: Path) -> None:
-        """Runs a case with an empty cache and, if it compiles anything, with the filled one."""
+        """Runs a case with an empty cache; again, with the filled one, if it compiles anything."""
         cache = folder / f"cache-{self.name}"
         shutil.rmtree(cache, ignore_errors=True)
         for warm in (False, True) if case.compiles else (False,):

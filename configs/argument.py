@@ -30,7 +30,7 @@ def parse(
 
 
 def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
-    """The section `tasks` of a config: each task's weight and plain fields.
+    """The section `tasks` of a config: each task's weight and its `plain_fields`.
 
     Some fields have values that depend on `size` instead of the task's defaults.
 

@@ -3,7 +3,7 @@ r"""Trains emotion models on labelled photographs and tests them on held-out peo
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --workdir=WORK/emotion
 
-It starts from the network that ships with the package (docs/starter.md). In each fold,
+Training starts from the network that ships with the package (docs/starter.md). In each fold,
 `config.method = "auto"` selects a method by cross-validation over the training people (or on the
 validation people that the labels define): fine-tuning with a linear head on the tuned features, a
 linear head on features of the frozen network, or the network without training
@@ -84,7 +84,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     # The initial weights: a pretrained workdir or model directory, a weight file, "imagenet" or
     # "starter"; "": random weights. If the model has other emotions, the weights of the emotions in
-    # common are kept. {seed} is replaced by the seed, so that each can have its own pretraining.
+    # common are kept. {seed} is replaced by the training seed, so that each seed can have its own
+    # pretraining.
     config.init = "starter" if starter else ""
     # For the report: a description of the pretraining data of `init`.
     config.pretraining = ""

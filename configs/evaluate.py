@@ -4,7 +4,7 @@ One run:
     python launch.py --config=configs/evaluate.py --config.runs.model=work/crossval \
         --workdir=work/evaluation
 
-Two on the same folds, with their paired difference; the report is about `model`:
+Two runs on the same folds, with their paired difference; the report is about `model`:
     python launch.py --config=configs/evaluate.py --config.runs.model=work/crossval \
         --config.runs.baseline=work/crossval_scratch --workdir=work/evaluation
 

@@ -8,8 +8,8 @@ presentation times; MTCNN finds the faces (in JAX, with the weights of the packa
 Writes shards/<video>/ (crops as JPEG, and counts), manifest.parquet (one row per face),
 negatives.parquet (crops without a face: background, and candidates below the detector's threshold),
 skipped.csv (videos that could not be read completely, with the reason), quality.png
-(histograms) and kept.png (a sheet of up to 96 kept faces, with video and time). If it is run again
-after videos were added, it extracts only the new ones.
+(histograms) and kept.png (a sheet of up to 96 kept faces, with video and time). If the same command
+is run again after videos were added, it extracts only the new ones.
 
 `limits` says which crops are kept; the defaults keep all. Removed crops stay in the manifest, with
 the status "removed" and a reason. `workers` is the number of videos that are extracted at once,

@@ -6,10 +6,10 @@ r"""Pretrains the backbone on unlabelled faces, by pretext tasks such as jigsaw 
 After the config's name come the size (`small`, the default, `base` or `full`) and the tasks,
 separated by commas, as in `--config=configs/pretrain.py:full,jigsaw`. Tasks are rotation, jigsaw,
 relative_patch, simclr and vicreg; for a task of your own, give its dotted module name
-(docs/add_a_pretext_task.md). Several tasks are trained together. To train on one after the other,
-such as rotation and then jigsaw, use two runs, the second with --config.init=WORKDIR_OF_THE_FIRST;
-configs/pipeline_in_turn.py runs both.
-configs/study.py compares the tasks.
+(docs/add_a_pretext_task.md). If several tasks are named, they are trained together. To train on
+one after the other, such as rotation and then jigsaw, use two runs, the second with
+--config.init=WORKDIR_OF_THE_FIRST; configs/pipeline_in_turn.py runs both. configs/study.py compares
+the tasks.
 
 To pretrain the starter, which was trained on labelled faces, on unlabelled faces of your own:
 `--config=configs/pretrain.py:base --config.init=starter

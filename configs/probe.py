@@ -6,7 +6,8 @@ r"""Trains a linear head on features of a frozen network, and tests it on held-o
 The head is a logistic regression on features of the backbone and histograms of oriented gradients,
 which are computed once. With an emotion model trained on other people as `init`, this was the best
 method on 15 real people, but worse than fine-tuning on generated people (docs/experiments.md).
-Compare both with configs/evaluate.py, on the same folds: --config.protocol=grouped_kfold.
+To compare both with configs/evaluate.py, use --config.protocol=grouped_kfold here, so that they are
+tested on the same folds.
 
 Writes the files of configs/emotion.py. Cost: a minute or two on 2 CPU cores.
 """

@@ -7,21 +7,22 @@ Reads the workdir of `extract` and that of the face/non-face verifier (`train` w
 `verification`). The verifier's threshold is the largest that loses at most `max_faces_lost` of
 the validation faces, and never above 0.5. A crop is removed if its MTCNN score is below
 `min_detector_score`, or its verifier score is below that threshold. The default of
-`min_detector_score` is MTCNN's own threshold: 0.9 removed 21 crops of the demo and of 17 real clips
-that the verifier took for faces, and all 21 were faces.
+`min_detector_score` is MTCNN's own threshold. A value of 0.9 removed 21 crops of the demo and of 17
+real clips although the verifier took them for faces, and all 21 were faces.
 
 Your verifier is trusted if at least `min_test_sources` videos with faces were used neither to train
 it nor to choose its threshold, and if it removes at most a share of `max_removed_of_confident` of
 MTCNN's confident detections in them. Otherwise one line says why, and the verifier of the starter
-is used, at threshold 0.5. If that one also removes too many of the confident detections of all
-videos, only MTCNN's score decides. `--config.use_verifier=own` and `--config.use_verifier=starter`
-choose one of the two verifiers; with `starter`, none has to be trained.
+is used, at threshold 0.5. If the starter's verifier also removes too many of the confident
+detections of all videos, only MTCNN's score decides. `--config.use_verifier=own` and
+`--config.use_verifier=starter` choose one of the two verifiers; with `starter`, none has to be
+trained.
 
 Writes manifest.parquet (with all rows of the input, and verifier_score, status and reason),
 removed.png (a sheet of the removed crops, with reason, video, time and scores), disagreements.png
-(crops that only one of the two takes for a face), scores.png (histogram) and threshold.json
-(precision and recall on sources that were used neither for training nor for the threshold, with
-95 % intervals; which verifier was used, and why another one was not trusted).
+(crops that only MTCNN or only the verifier takes for a face), scores.png (histogram) and
+threshold.json (precision and recall on sources that were used neither for training nor for the
+threshold, with 95 % intervals; which verifier was used, and why another one was not trusted).
 
 Cost: one forward pass of the verifier over every crop; with the demo's small network some
 hundred crops per second on 2 CPU cores.

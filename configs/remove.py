@@ -5,13 +5,14 @@ r"""Deletes the data of a person, for example after consent was withdrawn.
 
 Deletes the person's photographs and rows in labels.csv, consent.csv and pseudonyms.csv. Under
 `work`, it also deletes everything that a stage made from them: crops, rows, contact sheets,
-records, folds, reports, studies, and the models that were trained on the person, which are listed.
+records, folds, reports, studies, and the models that were trained on the person; it lists these
+models.
 To make these again without the person, run the same commands again. `remove` is the person's id or
 pseudonym.
 
 Nothing is deleted outside `photos` and `work`, and nothing at all if a photograph is behind a
-link that leads out of `photos`: the run lists what to do by hand (exit code 2). Videos are listed,
-not deleted. See docs/data_layouts.md, "remove".
+link that leads out of `photos`: the run then lists what to do by hand (exit code 2). Videos are
+listed, not deleted. See docs/data_layouts.md, "remove".
 
 Cost: seconds. It cannot be undone.
 """

@@ -8,7 +8,7 @@ FER2013 is a folder with labels.csv (path, emotion, split). Altered copies, dupl
 with contradictory labels are dropped first, and counted. `aligned` is the workdir of
 configs/photographs.py on the same pictures: the network is then trained on both the original crops
 and the crops of this package. `faces` and `nonfaces` contain further pictures in
-<split>/<source>/; benchmarks/nonfaces.py makes them. All but FER2013 are optional. Without
+<split>/<source>/; benchmarks/nonfaces.py makes them. All folders but FER2013 are optional. Without
 `nonfaces` the network learns only emotions; then set --config.tasks.verification.weight=0.001.
 
 Auxiliary pretext tasks follow the config's name: `--config=configs/starter.py:rotation,jigsaw`.

@@ -84,6 +84,9 @@ def pretrainings(
         seeds: the seeds of the pretrainings.
         labelled: the fields that name labelled faces, each with the protocol of its folds.
         init: initial weights of every method: "" for random weights, or "starter".
+
+    Raises:
+        UserError: a method is unknown or needs another size.
     """
     _check(methods, size, init)
     config = ConfigDict()

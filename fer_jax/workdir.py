@@ -89,10 +89,10 @@ def stage(
         doing: what the stage does, for its first line: the key of a text of `fer_jax.languages`, or
             a function that returns the text for a config. Without it there is no such line.
         reads: returns further files that the stage reads, such as those that an input names. They
-            need not exist; the inputs have changed if one of them appears, disappears or changes.
+            need not exist; if one appears, disappears or changes, the inputs count as changed.
         grows: whether the stage continues in the same folder if its inputs have changed since it
-            began (new videos). Other stages raise an error instead, because results from a mixture
-            of two data sets would be useless.
+            began, for example because videos were added. Other stages raise an error instead,
+            because results from a mixture of two data sets would be useless.
         revisits: whether the stage runs again although it is done. This is for a stage that only
             runs other stages, each of which checks whether it is done.
         many_processes: whether several processes may run the stage together, in the same folder.
@@ -208,7 +208,7 @@ def _disk_errors_explained(config: Config, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _released_if_refused(folder: Path) -> Iterator[None]:
-    """Deletes the stage's own files if an error is raised before `run` has written anything."""
+    """Deletes the stage's own files after an error, if `run` has written nothing but findings."""
     try:
         yield
     except Exception:
@@ -388,7 +388,7 @@ def changed_inputs(folder: str | os.PathLike[str]) -> list[str]:
     files that the stage read (`reads` of `stage`) are not compared.
 
     Raises:
-        UserError: no stage has begun in `folder`.
+        UserError: no stage has begun in `folder`, or its inputs.json is damaged.
     """
     recorded = read_json(Path(folder) / "inputs.json")
     return [

@@ -55,7 +55,7 @@ class WorkerPool(ProcessPoolExecutor):
 
 
 def threads(name: str, count: int) -> ThreadPoolExecutor:
-    """A pool of `count` threads, which is kept until the process ends.
+    """The pool `name` of `count` threads, made by the first call and kept until the process ends.
 
     The C library may give each new thread memory of its own and keep it when the thread ends, so
     that memory would grow if every batch had new threads.

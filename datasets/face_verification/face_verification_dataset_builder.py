@@ -29,7 +29,7 @@ _MIN_TEXTURES = 32
 
 @dataclasses.dataclass
 class FaceVerificationConfig(tfds.core.BuilderConfig):
-    """Folders of pictures, in addition to the crops of the stage `extract`.
+    """Folders of pictures that are added to the crops of the stage `extract`, or replace them.
 
     Attributes:
         faces: a folder of pictures that show one face each; "" for none.
@@ -135,8 +135,8 @@ def _of_extraction(manifest: Path, negatives: Path, needs_faces: bool) -> pd.Dat
     faces = faces[confident].assign(kind="face", label="face")
     if faces.empty and needs_faces:
         raise UserError(
-            f"{manifest} contains no face with a detector score of {_MIN_SCORE} or more; see the "
-            f"counts in the summary of extract"
+            f"{manifest} contains no kept face with a detector score of {_MIN_SCORE} or more; see "
+            f"the counts in the summary of extract"
         )
     others = read_negatives(negatives).assign(label="nonface")
     crops = pd.concat([faces[[*others.columns]], others], ignore_index=True)

@@ -34,7 +34,7 @@ class StarterFacesConfig(tfds.core.BuilderConfig):
     """Folders of pictures in addition to those of FER2013; "" for none.
 
     Attributes:
-        aligned: a workdir of the stage `photographs` for the same pictures.
+        aligned: a workdir of the stage `photographs` on the pictures of FER2013.
         faces: a folder `<split>/<source>/*` of pictures that show one face each, without emotion
             labels.
         nonfaces: a folder `<split>/<source>/*` of pictures without a face.
@@ -190,7 +190,7 @@ def _further(faces: pd.DataFrame, config: StarterFacesConfig) -> list[pd.DataFra
 
 
 def _aligned(faces: pd.DataFrame, workdir: Path) -> pd.DataFrame:
-    """The aligned crops of those pictures in `faces` that have a high score of the detector."""
+    """The records of aligned crops of pictures in `faces` whose face has a high detector score."""
     crops = read_photographs(workdir)
     confident = (crops["crop"] != "") & (crops["detector_score"] >= _MIN_SCORE)
     files = crops[confident].set_index("photo")["file"]

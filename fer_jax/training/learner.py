@@ -35,12 +35,13 @@ def make_tasks(
     """Makes tasks and their loss weights from descriptions.
 
     Args:
-        described: fields by task, e.g. {"rotation": {"weight": 1.0, "views": 4}}.
+        described: fields by task, e.g. {"rotation": {"weight": 1.0, "views": 4}}; a missing
+            `weight` is 1.
         derived: fields that depend on the data, by task, such as `emotion={"classes": labels}`;
             they take precedence over those in `described`.
 
     Raises:
-        UserError: there is no such task, or a field is unknown or invalid.
+        UserError: a task does not exist, or one of its fields is unknown or invalid.
     """
     tasks, weights = {}, {}
     for name, given in described.items():
@@ -51,17 +52,18 @@ def make_tasks(
 
 
 class Learner:
-    """Trains and evaluates a network; each function is compiled once, when it is first called.
+    """Trains and evaluates a network.
 
-    The compiled functions accept a single batch shape. Another shape is an error, not a second
-    compilation, so that all folds of a cross-validation use the same program.
+    `train`, `evaluate` and `depths` are each compiled once, on the first call, for the shape of its
+    batch. Another shape is an error, not a second compilation, so that all folds of a
+    cross-validation use the same program.
 
     Args:
         backbone: the settings of the backbone.
         optimizer: the settings of the optimizer.
         tasks: the tasks by name.
         weights: each task's weight in the loss.
-        batches: the batch size, and how batches are distributed over devices.
+        batches: the batch size, and how a batch is divided into parts and between devices.
         steps: the length of the learning-rate schedule, in training steps.
 
     Attributes:
@@ -172,10 +174,10 @@ class Learner:
         return {name: float(total / max(count, 1)) for name, (total, count) in totals.items()}
 
     def depths(self, state: State, batches: Iterable[HostBatch]) -> dict[str, np.ndarray]:
-        """Pooled outputs float32 [n, C] of all examples by the depth's name, shallow to deep.
+        """The pooled outputs float32 [n, C] of all examples, by `depth_names`.
 
         Padding is left out. `batches` are this process's parts of the batches (see
-        `iterators.eval_batches`); the outputs are those of all processes.
+        `iterators.eval_batches`); the result contains the outputs of all processes.
         """
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.depth_names}
         for batch in batches:
@@ -189,7 +191,7 @@ class Learner:
     def logits(self, state: State, task: str, images: jax.Array) -> jax.Array:
         """The outputs of a task's head in inference; JAX can trace the call.
 
-        `images` are inputs `[N, h, w, 3]` that the task's `prepare` has made.
+        `images` [N, h, w, 3] are inputs that the task's `prepare` has returned.
         """
         network = merge_network(self._graphdef, **for_use(state))
         return network(task, images, train=False)

@@ -1,4 +1,4 @@
-"""Logging of a run: JSON lines, TensorBoard, Weights & Biases, and time by purpose."""
+"""Logging of a run: JSON lines, TensorBoard, Weights & Biases, and the time for each purpose."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Recorder:
             self._wandb.log(dict(figures), step=step)
 
     def secure(self) -> None:
-        """Flushes the lines to disk, so that they survive a power failure."""
+        """Flushes metrics.jsonl to disk, so that its lines survive a power failure."""
         if self._tensorboard is not None and self._file.exists():
             with self._file.open("rb") as file:
                 os.fsync(file.fileno())
@@ -139,7 +139,7 @@ def _weights_and_biases(project: str, folder: Path) -> Any:
 
 
 def _drop_lines_after(path: Path, step: int) -> list[dict[str, Any]]:
-    """Deletes lines of steps after `step` from the file; returns the others that have a step."""
+    """Deletes lines of steps after `step` from the file; returns the other lines with a step."""
     if not path.exists():
         return []
     kept = [line for line in read_metrics(path.parent) if line.get("step", 0) <= step]

@@ -36,7 +36,7 @@ class BatchIterator(Protocol):
     def get_state(self) -> dict[str, Any]: ...
     def set_state(self, state: dict[str, Any]) -> None: ...
     def examples(self, batch: int) -> list[str]:
-        """The ids of the examples in batch number `batch` (from 0) of all processes."""
+        """The ids of the examples of batch `batch` (from 0) in all processes together."""
 
 
 @dataclasses.dataclass
@@ -212,7 +212,7 @@ class _Run:
         return state
 
     def _evaluate(self, state: State, step: int, meter: Meter) -> None:
-        """Computes and records validation metrics if they are due; may call `best`."""
+        """Computes and records validation metrics if they are due; calls `best` as in `fit`."""
         every = self.loop.evaluate_every
         if self.evaluate is None or not (step == self.steps or (every and step % every == 0)):
             return
@@ -277,8 +277,8 @@ class _Run:
             write_json(file, report)
         shown = f" (batch {step - 1} with {', '.join(examples[:3])}, ...)" if examples else ""
         raise UserError(
-            f"at step {step}, values are not finite: {', '.join(bad)}{shown}; see {file}; "
-            f"{f'the last good checkpoint is from step {good}' if good else 'no checkpoint yet'}; "
+            f"at step {step}, values are not finite: {', '.join(bad)}{shown}; see {file}; there is "
+            f"{f'a good checkpoint of step {good}' if good else 'no checkpoint yet'}; "
             f"try a lower --config.optimizer.learning_rate in a new workdir"
         )
 

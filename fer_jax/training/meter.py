@@ -20,7 +20,7 @@ class Meter:
     """Collects the metrics of steps and reports their means at intervals.
 
     The result of `get_state` is saved in checkpoints, so that a resumed run reports the same
-    metrics.
+    metrics as an uninterrupted one.
 
     Args:
         folder: the folder of metrics.jsonl.
@@ -70,7 +70,7 @@ class Meter:
         self._recorder.close()
 
     def get_state(self) -> dict[str, Any]:
-        """The unreported and the newest metrics, counts and seconds, as JSON-serialisable data."""
+        """The metrics, counts and seconds that a resumed run needs, as JSON-serialisable data."""
         return {
             "waiting": [[step, dict(figures)] for step, figures in self.fetch()],
             "figures": self.figures,
@@ -111,13 +111,13 @@ class Meter:
         self.figures |= figures
 
     def is_best(self, loss: float) -> bool:
-        """Whether a validation loss is lower than all previous ones."""
+        """Whether a validation loss is lower than those of all previous calls."""
         better = loss < self._best
         self._best = min(loss, self._best)
         return better
 
     def secure(self) -> None:
-        """Flushes what was recorded, before a checkpoint is saved."""
+        """Flushes the recorded metrics to disk, which is done before a checkpoint is saved."""
         self._recorder.secure()
 
     def compiled(self, within: str, seconds: float) -> None:
@@ -126,12 +126,18 @@ class Meter:
         self.ledger.seconds["compile"] += seconds
 
     def images_per_s(self) -> float:
-        """Training images per second of all processes, without the first step, which compiles."""
+        """Training images per second of all processes.
+
+        The first step of each run is not counted, since it compiles.
+        """
         seconds = self.ledger.seconds["step"] + self.ledger.seconds["data_wait"]
         return self._timed * self._batch_size / max(seconds, 1e-9)
 
     def seconds_by_purpose(self) -> dict[str, float]:
-        """Seconds by purpose, including interrupted runs; `other` is the time without a purpose."""
+        """Seconds by purpose, including those of interrupted runs.
+
+        `other` is the time without a purpose.
+        """
         purposes = ("compile", "data_wait", "step", "evaluate", "save", "other")
         seconds = {purpose: self.ledger.seconds[purpose] for purpose in purposes}
         all_of_them = sum(self.ledger.seconds.values())

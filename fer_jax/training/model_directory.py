@@ -171,7 +171,7 @@ def find(path: str | os.PathLike[str]) -> Path:
     "starter" is the model that ships with the package (see `fer_jax.models.starter`).
 
     Raises:
-        UserError: there is no model, or `path` has another type.
+        UserError: there is no model, or `path` is neither a string nor a path.
     """
     if not isinstance(path, str | os.PathLike):
         raise UserError(
@@ -313,7 +313,9 @@ def backbone_leaves(path: str | Path, state: State) -> dict[str, np.ndarray]:
 
 
 def origin(path: str | Path) -> Origin:
-    """The origin of the weights at `path`: name, SHA-256 and, for a model, its initial weights.
+    """The origin of the weights at `path`: their name and SHA-256.
+
+    For a model, it includes the origin of the model's initial weights.
 
     Args:
         path: see `backbone_leaves`.

@@ -58,7 +58,7 @@ def relative_answers(
 
 
 def least_faces(reference: str) -> int:
-    """The minimum number of faces for a reference; "mean" and "balanced" need a second face."""
+    """The minimum number of known faces for a reference: 1 for "neutral", 2 for the others."""
     return 1 if reference == NEUTRAL else 2
 
 

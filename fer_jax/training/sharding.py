@@ -56,7 +56,7 @@ def put(tree: Any, shardings: Any) -> Any:
 
 
 def fetch(leaf: jax.Array | np.ndarray) -> np.ndarray:
-    """All values of an array on this host; all processes must call it together."""
+    """Fetches all values of an array to this host; all processes must call this together."""
     if isinstance(leaf, np.ndarray) or leaf.is_fully_addressable or leaf.is_fully_replicated:
         return np.asarray(leaf)
     return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

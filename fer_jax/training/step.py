@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions of trees, for any tasks."""
+"""The steps of training, evaluation and inference: pure functions of trees, for any tasks."""
 
 from __future__ import annotations
 
@@ -166,8 +166,8 @@ def make_features_step(
     """Makes a function that returns the pooled features [B, F] of images [B, S, S, 3].
 
     The images are preprocessed as in the evaluation of `task`. With `depths`, the pooled outputs of
-    the backbone at each of its `depths` follow the features. For a task with r inputs per image,
-    the result is [B, r * F].
+    the earlier stages that `backbone.depths` names follow the features. For a task with r inputs
+    per image, the result is [B, r * F].
     """
 
     def features_step(state: State, images: jax.Array) -> jax.Array:
@@ -186,7 +186,7 @@ def make_features_step(
 def make_head_step(
     graphdef: nnx.GraphDef[Any], task_name: str
 ) -> Callable[[State, jax.Array], jax.Array]:
-    """Makes a function that maps features (see `make_features_step`) to a task's logits [B, C]."""
+    """Makes a function that maps features of the backbone [B, F] to a task's logits [B, C]."""
 
     def head_step(state: State, features: jax.Array) -> jax.Array:
         network = merge_network(graphdef, **for_use(state))
@@ -202,7 +202,7 @@ def depth_names(backbone: Backbone) -> tuple[str, ...]:
 
 
 def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], dict[str, jax.Array]]:
-    """Makes a function that returns pooled outputs [B, C] by `depth_names`, and `mask`."""
+    """Makes a function that maps a batch to pooled outputs [B, C] by `depth_names`, and `mask`."""
 
     def depths_step(state: State, batch: Batch) -> dict[str, jax.Array]:
         network = merge_network(graphdef, **for_use(state))

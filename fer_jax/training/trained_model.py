@@ -141,7 +141,7 @@ class Model:
         return self._how(task).gradients
 
     def reads_fine(self, task: str) -> bool:
-        """Whether `features` also needs the faces with a side of `gradients.SIDE` for this task."""
+        """Whether `features` also needs faces with a side of `gradients.SIDE` pixels for a task."""
         return self.reads_gradients(task) or max(self._how(task).zooms) > 1
 
     def reference(self, task: str) -> str:
@@ -158,15 +158,15 @@ class Model:
     def probabilities(self, task: str, crops: np.ndarray) -> Float32[np.ndarray, "n c"]:
         """Class probabilities of aligned faces, for one of the model's tasks.
 
-        They are averaged over the crops in `record.inference` and their mirror images, and
-        calibrated with the temperature there.
+        They are averaged over crops and their mirror images, and calibrated with a temperature. The
+        task's entry in `record.inference` sets the number of crops and the temperature.
 
         Args:
             task: a task in `record.labels` with labels.
             crops: uint8 [n, s, s, 3], RGB in 0..255, with any side s; n may be 0.
 
         Raises:
-            UserError: the model has no classes for the task, or is person-relative.
+            UserError: the model has no classes for the task, or the task is person-relative.
             ValueError: `crops` has another type or shape.
         """
         if self.reference(task):
@@ -266,7 +266,7 @@ class Model:
 
         Args:
             task: a task with a reference in the record.
-            logits: see `logits`; of all faces of each person.
+            logits: the result of `logits` for all faces of each person.
             people: the person of each face.
             known: the faces that are known to be neutral; used only for the reference "neutral".
         """
@@ -327,9 +327,9 @@ class Model:
         return self._compiled[kind, task]
 
     def _batch_size(self, passes: int) -> BatchSize:
-        """Returns a function from the number of faces left to that in the next batch.
+        """Makes a function from the number of remaining faces to the size of the next batch.
 
-        A face takes `passes` images of a batch, one per view and magnification. A batch has at most
+        A face takes `passes` images of a batch, one per view and zoom. A batch has at most
         `batch` (or `BATCH`) images, but at least one face.
         """
         most = max(1, (self._batch or self.BATCH) // passes)
@@ -344,7 +344,7 @@ def _magnified(
     fine_views: Sequence[UInt8[np.ndarray, "n t t 3"]],
     zooms: Sequence[float],
 ) -> UInt8[np.ndarray, "n v z s s 3"]:
-    """Each view at each zoom, cropped from the larger image if there is one."""
+    """Each view at each zoom; zooms other than 1 use `fine_views` if these are larger."""
     side = views[0].shape[1]
     sharpest = fine_views if fine_views[0].shape[1] > side else views
     shown = [
@@ -420,7 +420,7 @@ def _depth_width(network: Network, record: ModelRecord) -> int:
 def begin(path: str, record: ModelRecord, *, batch: int | None = None) -> Model:
     """A model with the backbone at `path`, and with heads whose weights are all 0.
 
-    `path` is that of `config.init`; if it is "", the backbone has random weights.
+    `path` is as in `config.init`; if it is "", the backbone has random weights.
 
     Raises:
         UserError: see `model_directory.backbone_leaves`.

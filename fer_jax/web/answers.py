@@ -21,7 +21,7 @@ _MESSAGES = {
     "not_a_picture": f"This is not a picture that can be read; {_KINDS}.",
     "not_a_video": f"This is neither a picture nor a video that can be read; {_KINDS}.",
     "is_a_picture": "This is a picture, not a video; send it as a picture.",
-    "no_video_stream": "This file contains only sound; give a video with moving pictures.",
+    "no_video_stream": "This file contains no moving pictures; give a video that has some.",
     "no_frames": "No frame of this video can be read; it may be damaged. Export it again.",
     "damaged": "The picture is damaged; save or export it again.",
     "failed": "This file could not be analysed; try another one.",
@@ -77,17 +77,18 @@ def video(
     Args:
         recogniser: finds and classifies the faces.
         path: the video.
-        every_s: seconds between frames; 0: every frame.
+        every_s: seconds between the frames that are read; 0: every frame.
         batch: frames that are analysed together.
-        most_s: seconds; longer videos are refused.
+        most_s: the maximum length of the video in seconds.
 
     Yields:
         First {"expected"}, the probable number of frames or None; then for each frame {"frame",
         "time_s", "width", "height", "faces"}; at the end {"frames", "faces", "damaged"}: two
-        numbers, and whether the video is truncated or has lost frames.
+        numbers, and whether some frames could not be read or analysed.
 
     Raises:
-        RequestError: no frame can be read or analysed, or the video is longer than `most_s`.
+        RequestError: no frame can be read or analysed, or the video is longer than `most_s`, which
+            may be found only after some frames.
     """
     source = Video("video", path, every_s)
     try:

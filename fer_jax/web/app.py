@@ -68,7 +68,7 @@ class Limits:
     Attributes:
         upload_bytes: the maximum size of a picture or video, in bytes.
         video_s: the maximum length of a video, in seconds.
-        waiting: the number of requests that may wait while another is analysed.
+        waiting: the maximum number of requests that wait while another is analysed.
         patience_s: the maximum time in seconds that a request waits, and that a client may take to
             send the next part of a file or to read the next part of a response.
     """
@@ -242,10 +242,10 @@ async def _receive(request: Request, limits: Limits, into: IO[bytes], *, picture
     """Writes the body of a request to `into`.
 
     A file of the wrong kind is received completely and discarded, since browsers read no response
-    before they have sent it.
+    before they have sent the whole file.
 
     Raises:
-        RequestError: the file is empty, too large or of the wrong kind, or does not arrive.
+        RequestError: the file is empty, too large or of the wrong kind, or stops arriving.
     """
     size, head = 0, b""
     _check_size(int(request.headers.get("content-length", 0)), limits)
@@ -313,7 +313,7 @@ def _tell(error: Exception) -> None:
 
 
 class _WithHeaders:
-    """Adds headers that forbid other pages to embed this one, and this one to load from others."""
+    """Adds headers that forbid other sites to embed the page, and the page to load from them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -344,7 +344,7 @@ class _SameOrigin:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         foreign = origin is not None and origin != f"http://{headers.get('host')}"
         if foreign or site not in ("same-origin", "none"):
-            text = "This request comes from another page; open the address of this one."
+            text = "This request comes from another site; open this page at its own address."
             answer = JSONResponse(RequestError(403, "foreign", text).as_json(), 403)
             await answer(scope, receive, send)
         else:
