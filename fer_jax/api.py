@@ -194,7 +194,8 @@ def run(
 ) -> dict[str, Any]:
     """Runs a stage in a workdir, as the command line does, and returns its summary.
 
-    A finished stage returns at once; a killed one continues.
+    Finished work is not repeated: a finished stage returns its summary at once, and an interrupted
+    one continues.
 
     Args:
         stage: a config, or its name or path as in `config`; not "serve", which is a command only.
@@ -202,8 +203,9 @@ def run(
         **fields: as in `config`; only with a name or path.
 
     Raises:
-        UserError: the config, an input or the workdir is invalid (see `fer_jax.workdir.stage`); or
-            the call is not below `if __name__ == "__main__":`, so worker processes would repeat it.
+        UserError: the config, an input or the workdir is invalid (see `fer_jax.workdir.stage`);
+            `stage` is "serve"; `fields` are passed together with a config; or the call is not below
+            `if __name__ == "__main__":`, so that a worker process repeats it.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UserError(
@@ -242,7 +244,7 @@ def _check_number(name: str, value: object, least: int, *, whole: bool = False) 
 
 
 def _plain(value: Any) -> Any:
-    """A value as configs contain it: paths become str, also within dictionaries."""
+    """The value with each `os.PathLike` converted to str, also inside dictionaries."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, dict):
@@ -271,7 +273,13 @@ def _table(
     name: str,
     rule: abstaining.Rule | None = None,
 ) -> pd.DataFrame:
-    """All rows of a reader as a table; a warning counts the skipped sources, including `others`.
+    """All rows of a reader as a table; a warning states how many sources were skipped.
+
+    Args:
+        reader: the reader, from which all sources are read.
+        others: further skipped sources, each with the reason.
+        name: the name of the public function, for the warning.
+        rule: the rule for withholding answers; None: no answer is withheld.
 
     Raises:
         UserError: sources were skipped, and nothing could be read.

@@ -25,10 +25,10 @@ FIND_OUT = "auto"  # as the coordinator's address: JAX detects it from the clust
 def compiler_options() -> dict[str, str | bool]:
     """XLA's options for the programs of a network, chosen by measurement (docs/experiments.md).
 
-    On CPU, JAX 0.10 and 0.11 compute unpadded convolutions with YNNPACK. For the gradients of
-    kernels over large images it takes up to 15 times as long as Eigen. With these options, Eigen
-    computes the convolutions, and YNNPACK only the matrix products. On other platforms there are
-    no such options.
+    On CPU, JAX 0.10 and 0.11 compute unpadded convolutions with the library YNNPACK, which takes up
+    to 15 times as long as the library Eigen for the gradients of kernels on large images. With
+    these options, Eigen computes the convolutions, and YNNPACK only the matrix products. Empty
+    except on CPU.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -48,7 +48,7 @@ def run_once_options() -> dict[str, str | bool]:
 def prepare(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-    """Sets the cache of compiled programs, and connects to the other processes if there are any.
+    """Sets up the cache of compiled programs, and connects to the other processes if there are any.
 
     Arguments that are None are read from the environment (see the top of this module).
 
@@ -83,7 +83,7 @@ def prepare(
 
 
 def keep_compiled() -> None:
-    """Keeps compiled programs between runs, so that only the first one compiles.
+    """Keeps compiled programs between runs, so that only the first run compiles them.
 
     They are stored in the folder that the environment variable JAX_COMPILATION_CACHE_DIR names,
     else in the user's cache folder. A cache folder that the program has already set is not changed.
@@ -127,10 +127,11 @@ def first_one_then_the_others(place: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """With several processes, an error in one process ends it at once, and thereby the others.
+    """With several processes, an error in the block ends this process at once.
 
-    Otherwise they would wait for each other forever. `failures.report` reports the error first,
-    with this `workdir`. A `TerminatedError`, which all processes raise, is only passed on.
+    The other processes then end too; otherwise they would wait for this one forever. Before that,
+    `failures.report` reports the error, with this `workdir`. With a single process, errors are
+    only passed on; so is a `TerminatedError`, which all processes raise.
     """
     try:
         yield

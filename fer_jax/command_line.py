@@ -8,8 +8,8 @@ run. Any field of the config can be set by a flag, such as --config.steps.pretra
 `fer-jax` also accepts as --steps.pretrain.epochs=100.
 The docstring of each config describes the command, its cost and the expected result.
 Exit codes: 0 for success, 2 for an error that the user can fix, 1 for a failed check and any other
-error, 130 for Ctrl-C, 143 for SIGTERM. --verbosity=0 also shows the log of libraries, --verbosity=1
-also the summary of each stage, and tracebacks.
+error, 130 for Ctrl-C, 143 for SIGTERM. --verbosity=0 also shows the messages of libraries;
+--verbosity=1 shows these, the summary of each stage, and tracebacks.
 """
 
 from __future__ import annotations
@@ -77,11 +77,12 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
 
     NAME is the config file of that name in `configs`, FILE is the value of the first of the fields
     `input`, `model` and `run` that the config has, and --FIELD=VALUE or --FIELD VALUE means
-    --config.FIELD=VALUE. The default workdir is work/NAME, or work/NAME/STEM for a FILE. If the
-    latter contains the results of another file, a digest is added to its name; if it contains
-    results with other settings, a number is added. With --config instead of NAME, arguments stay as
-    they are. With --help after NAME, the fields of NAME are shown, and without NAME all commands;
-    then the program ends.
+    --config.FIELD=VALUE. The default workdir is work/NAME or, if there is a FILE, work/NAME/STEM,
+    where STEM is the file's name without suffix. If that folder contains the results of another
+    file, a digest is added to STEM; if it contains results with other settings, a number is added.
+    With --config instead of NAME, arguments stay as they are. With --help after NAME, the fields of
+    NAME are shown; with --help alone, or without arguments, all commands are listed. In both cases
+    the program then ends.
 
     Raises:
         UserError: NAME is missing, the config or a flag does not exist, the config cannot be
@@ -234,7 +235,7 @@ def _is_endless(config: ConfigDict) -> bool:
 
 
 def _writes(config: ConfigDict) -> bool:
-    """Whether the stage of a config needs a workdir."""
+    """Whether the stage of a config needs a workdir; True for an unknown stage."""
     schema = schemas.STAGES.get(str(config.get("stage", "")))
     return schema is None or schema.writes
 
@@ -297,8 +298,8 @@ def _in_python(argv: list[str]) -> list[str]:
 def _load_config(argv: list[str]) -> tuple[str, ConfigDict]:
     """The docstring of the config file that `argv` names, and its config without overrides.
 
-    Both are empty if `argv` has no --config. absl loads the file too, but its errors do not
-    say where a faulty file or field is wrong.
+    Both are empty if `argv` has no --config. absl loads the file too, but its errors do not say
+    where the fault is.
     """
     values = flags.FlagValues()
     name = flags.DEFINE_string("config", None, "", flag_values=values)

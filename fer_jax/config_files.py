@@ -19,7 +19,7 @@ from fer_jax.plugins import did_you_mean
 
 
 def folder() -> Path:
-    """The folder of the config files: beside the package in a checkout, in it if installed."""
+    """The folder of the config files: in a checkout next to the package, else inside it."""
     home = Path(__file__).parent
     shipped = home / "_configs"
     return shipped if shipped.is_dir() else home.parent / "configs"
@@ -37,7 +37,10 @@ def package() -> types.ModuleType:
 
 @contextlib.contextmanager
 def importable() -> Iterator[None]:
-    """In the block, `configs` is the shipped package; any other one is restored afterwards."""
+    """In the block, `configs` is the shipped package.
+
+    Another package of this name that was imported before is restored afterwards.
+    """
 
     def known() -> dict[str, types.ModuleType]:
         return {name: sys.modules[name] for name in sys.modules if name.split(".")[0] == "configs"}
@@ -68,7 +71,7 @@ def summaries(configs: Path) -> dict[str, str]:
 
 
 def named(name: str, configs: Path, kind: str = "config") -> str:
-    """The path of the config file that `name` selects, with the argument, if any.
+    """The path of the config file that `name` selects, followed by `:ARGUMENT` if `name` has one.
 
     Args:
         name: NAME or NAME:ARGUMENT.
@@ -92,7 +95,10 @@ def is_saved(place: str) -> bool:
 
 
 def in_python(place: str) -> str:
-    """`place` or, for a saved `config.json`, FILE:`place`; the Python config FILE loads it."""
+    """`place`; but if it is the path of a saved `config.json`, FILE:`place`.
+
+    FILE is the Python config file of this package that loads the saved config.
+    """
     return f"{Path(__file__).with_name('saved_config.py')}:{place}" if is_saved(place) else place
 
 
@@ -141,8 +147,8 @@ def fields(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> str:
     """The message for a field that is not one of `known`, with fields of `known` that are similar.
 
-    If none is similar, the message lists the fields of the same section, else all top-level fields.
-    `prefix` is what the user types before the name of a field.
+    If none is similar, the message lists the fields of the same section or, if there is no such
+    section, all top-level fields. `prefix` is what the user types before the name of a field.
     """
     field = field.replace("'", '"')
     section, _, last = field.rpartition(".")

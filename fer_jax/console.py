@@ -7,7 +7,7 @@ which only the command line calls, sets up the loggers of other packages.
 
 `Progress` counts work. On a terminal it is a bar, which disappears at the end. Without a terminal,
 `signs_of_life` writes a mark whenever nothing else was written for ten seconds. A terminal that
-states a width of 0 columns, in which no bar fits, counts as none.
+reports a width of 0 columns, in which no bar fits, is treated as no terminal.
 """
 
 from __future__ import annotations
@@ -123,15 +123,15 @@ def count(number: int, thing: str, things: str = "") -> str:
 class Progress:
     """A context manager that counts work. Of nested ones, only the outermost is shown.
 
-    An inner one counts parts of the outer one's next unit, as steps of training are parts of a
-    fold.
+    An inner one counts parts of the outer one's next unit: for example, training steps are parts of
+    a fold.
 
     Args:
-        name: what is counted; "" if an earlier line says so.
+        name: the text before the bar; "" if an earlier message says what is counted.
         total: the number of units; None if it is unknown.
-        unit: what the units are: a key of the texts "count", such as "frame".
+        unit: what the units are; "frame" selects the noun "count.frame" of the language.
         done: the number of units that were done before this run.
-        shown: whether it may be displayed.
+        shown: whether the progress may be displayed.
 
     Attributes:
         total: see the argument; may be changed.
@@ -233,17 +233,17 @@ def signs_of_life(clock: Callable[[], float] = time.monotonic) -> Iterator[Calla
     """Without a terminal, writes a mark in the block after each ten seconds without output.
 
     A mark is the progress of the outermost open `Progress`: "after 20 s: 33 %, 33 %, 40 %". If
-    there is none yet, it is the number of seconds since the last message: "still working: 10 s,
-    20 s". Marks share lines of at most 76 characters, which the next message ends. So hours of work
-    produce few lines and no control characters. If the log level hides information, no marks are
-    written.
+    there is no progress yet, the mark is the number of seconds since the last message: "still
+    working: 10 s, 20 s". Marks share a line of at most 76 characters, until the next message begins
+    a new line. So hours of work produce few lines and no control characters. If the log level hides
+    information, no marks are written.
 
     Args:
         clock: returns monotonic seconds.
 
     Yields:
         The function that a thread calls. It writes a mark if one is due, and returns the seconds
-        until the next one.
+        until the next one. If marks are not written at all, it does nothing and returns 10.
     """
     global _marks
     if _is_watched() or not _LOGGER.isEnabledFor(logging.INFO):

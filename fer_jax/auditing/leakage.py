@@ -11,7 +11,8 @@ pretraining data. Leaks within a fold:
 
 Leaks between test people and the pretraining data:
 
-    pretraining_labels      a test person's id is among the people of labelled pretraining data
+    pretraining_labels      a test person's id, or one that looks like it, is among the people of
+                            labelled pretraining data
     pretraining_duplicate   a pretraining face is the same picture as a test photograph
     pretraining_person      a test person looks like a person in the pretraining videos
     pretraining_name        the name of a pretraining video contains a test person's id
@@ -54,12 +55,12 @@ _SHOWN = 60  # pairs on the contact sheet
 class Leak:
     """A suspected leak: what is tested, and what it resembles in the training data.
 
-    `tested` is the id of a person or photograph. `other` is such an id or the name of a video,
-    followed by the workdir or the track in which a person was found, if there is one. A pair that
-    is found in both directions as "same_person" is listed once, in alphabetical order. `score` is
-    the similarity of the faces; 1 for equal pixels and for leaks that were found by names.
-    `pictures` are the files of a tested and of a training face, for the contact sheet; empty if
-    none is known.
+    `tested` is the id of a person or photograph. `other` is such an id or the name of a video; for
+    "pretraining_labels" the person's workdir follows, for "pretraining_person" the person's track.
+    A pair that is found in both directions as "same_person" is listed once, in alphabetical order.
+    `score` is the similarity of the faces; 1 for equal pixels and for leaks that were found by
+    names. `pictures` are the files of a tested and of a training face, for the contact sheet; empty
+    for leaks that were found by names, and for identical pictures without a detected face.
     """
 
     kind: str
@@ -142,7 +143,7 @@ def unintended(leaks: Sequence[Leak], protocol: str) -> list[Leak]:
 
 
 def write(leaks: Sequence[Leak], folder: Path) -> None:
-    """Writes `leaks.csv`, `leaks.json` (counts) and, if pictures are known, `suspects.png`."""
+    """Writes `leaks.csv`, `leaks.json` (counts) and, if any leak has pictures, `suspects.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     outputs.delete(folder / "suspects.png")
     columns = ["kind", "tested", "other", "score"]
@@ -176,7 +177,7 @@ def stop_unless_allowed(leaks: Sequence[Leak], allowed: Sequence[str], folder: P
     names = ",".join(repr(kind) for kind in counts(forbidden))
     raise UserError(
         f"people or pictures seem to be in both train (or pretraining) and test: {found} ({some}); "
-        f"see leaks.csv and, if any, suspects.png in {folder}; correct the labels or, if "
+        f"see leaks.csv and, if it exists, suspects.png in {folder}; correct the labels or, if "
         f'these are not leaks, allow them with --config.allow_leaks="({names},)"; the '
         "report will mention them"
     )
@@ -230,7 +231,10 @@ class _Tested:
         return sorted(set(self.people[self.fold_of >= 0]))
 
     def leaks(self, tested: Any, other: Any) -> Any:
-        """Whether each photograph at `other` is used by the fold that tests the one at `tested`."""
+        """Whether the fold that tests row `tested` of the table has `seen` row `other`.
+
+        The arguments may be arrays of rows. False if no fold tests row `tested`.
+        """
         fold = self.fold_of[tested]
         return (fold >= 0) & self.seen[fold, other]
 
@@ -327,7 +331,10 @@ def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
 
 
 def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
-    """Tested faces that are also in `faces`; `names` contains the photograph or video of each."""
+    """Tested faces that are also in `faces`.
+
+    `names` contains the photograph or video of each of `faces`.
+    """
     rows = np.flatnonzero(tested.fold_of[tested.rows] >= 0)
     photos = tested.table["photo"].to_numpy()[tested.rows[rows]]
     own = tested.faces.take(rows)
@@ -337,9 +344,10 @@ def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
 
 
 def _people_in_videos(tested: _Tested, faces: Faces, tracks: list[str]) -> Iterator[Leak]:
-    """Test people who resemble a person in a video; not all such people are found.
+    """Test people who resemble a person in a video.
 
-    `tracks` contains the track of each of `faces`.
+    People and tracks with a single face are not compared. `tracks` contains the track of each of
+    `faces`.
     """
     owners = [f"person {name}" for name in tested.people[tested.rows]]
     others = [f"track {name}" for name in tracks]

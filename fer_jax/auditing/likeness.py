@@ -4,7 +4,7 @@ Three comparisons; the first one finds the candidates for the second one:
 
     descriptors     gradients of every face; nearest neighbours by cosine, also of mirror images
     same_picture    registers one face onto another and correlates their fine structure
-    people_alike    compares people by the descriptors of their faces, at most 12 of each, in a
+    people_alike    compares people by the descriptors of at most 12 faces of each person, in a
                     metric that gives little weight to differences between faces of the same person
 
 The thresholds were set on the 15 Yale people and 30 generated people. docs/experiments.md lists the

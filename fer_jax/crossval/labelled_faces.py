@@ -74,7 +74,7 @@ class LabelledPhotographs:
         records: folder for the records of the data set `persian_emotion`, which contain the faces.
             It is in the workdir of the run, so that removing a person there removes their faces.
         left_out: for cross_set, the number of photographs that were left out because only one of
-            the two sets has their emotion.
+            the two sets has their emotion; 0 for other protocols.
         neutral: ids of the neutral reference photographs (see `with_neutral`); empty for other
             references.
     """
@@ -195,9 +195,10 @@ def read_photographs(config: schemas.LabelledFaces, records: Path) -> LabelledPh
 def crop_margins(inits: Iterable[str], roots: Iterable[str]) -> dict[str, float]:
     """The crop margins of the models at `inits` and of the photographs in the workdirs `roots`.
 
-    The result maps each path to its margin, a fraction of the template's side. Empty paths are left
-    out, and so are paths whose margin is unknown, such as those of weight files, or of models and
-    photographs whose faces were cropped elsewhere (`aligned`).
+    The result maps each path to its margin, a fraction of the side of the alignment template (see
+    `fer_jax.faces.alignment.align`). Empty paths are left out, and so are paths whose margin is
+    unknown, such as those of weight files, or of models and photographs whose faces were cropped
+    elsewhere (`aligned`).
     """
     known = {
         init: model_directory.read_record(init).faces

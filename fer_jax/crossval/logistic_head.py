@@ -63,10 +63,10 @@ def fit_head(
 ) -> Head:
     """Fits the head on all photographs, with the penalty for which the validation loss is lowest.
 
-    This loss is the log loss at the best temperature, which becomes the temperature of the head.
-    Views are in the order of `inference.views`; the head is fitted on the whole face and its
-    mirror image. With fewer than two people and without `validation`, nothing can be selected; the
-    penalty is then the strongest one, and the temperature 1.
+    The validation loss is the log loss at the best temperature, which becomes the temperature of
+    the head. Views are in the order of `inference.views`; the head is fitted on the whole face and
+    its mirror image. With fewer than two people and without `validation`, nothing can be selected;
+    the penalty is then the strongest one, and the temperature 1.
 
     Args:
         features: float [n, views, f], the features of each photograph and view.

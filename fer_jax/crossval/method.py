@@ -22,18 +22,19 @@ class Facts:
     """Properties of a method, for the stage and the report.
 
     Attributes:
-        chosen_by: which hyperparameters the method selects, and on which data; "" for none.
-        chosen_on_validation: the same, if the labels define validation people; "" if `chosen_by`
-            applies then too.
+        chosen_by: which hyperparameters the method selects, and on which data; "" if it selects
+            none.
+        chosen_on_validation: the text in place of `chosen_by` if the labels define validation
+            people; "" if `chosen_by` applies in this case too.
         wants_inner: whether some training people (`config.inner.share`) are held out as inner
             validation people, on whom the method selects hyperparameters.
         frozen: whether the backbone keeps its initial weights.
-        features: names of the inputs of the head, for the report; empty if it names none.
+        features: names of the inputs of the head, for the report; empty if the method names none.
         steps: the maximum number of training steps of a fold; None if no network is trained.
         test_crops: number of averaged test crops, if the method ignores `config.test_crops`;
             otherwise None.
         test_crops_by_choice: the number of test crops for each value of `TrainedModel.chosen`;
-            empty if it does not depend on what was selected.
+            empty if the number does not depend on what was selected.
     """
 
     chosen_by: str = ""
@@ -70,7 +71,7 @@ class TrainedModel(Protocol):
     ) -> Float32[np.ndarray, "n h w"] | None:
         """Heat maps, 0..1, of the evidence for each face's class in `classes`.
 
-        None if the method has no heat maps.
+        None if the model has no heat maps.
         """
 
     def save(self, folder: Path) -> None:

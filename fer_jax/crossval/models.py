@@ -45,7 +45,8 @@ class NetworkModel:
 
     Attributes:
         model: the weights, and the record of the model directory, which contains the temperature.
-        temperature: the fitted temperature; None if none was fitted, and `model` then has 1.
+        temperature: the fitted temperature; None if none was fitted. The record of `model` then
+            contains the temperature 1.
         chosen: the selected hyperparameters or method; "" if nothing was selected.
         seen: computes and caches the features of a frozen backbone; None for a trained backbone.
     """
@@ -82,7 +83,7 @@ class NetworkModel:
         return replace(self, model=self.model.replaced(self.model.record, arrays))
 
     def with_backbone(self, arrays: Mapping[str, np.ndarray]) -> NetworkModel:
-        """The same model with `arrays` in place of the weights at their paths."""
+        """The same network with new weights: `arrays` maps the paths of weights to the new ones."""
         weights = {**self.model.weights, **arrays}
         return replace(self, model=self.model.replaced(self.model.record, weights))
 
@@ -160,7 +161,7 @@ class FrozenBackbone:
     Args:
         config: the config of the stage; `init` names the weights, which are random if it is "".
         labels: class names.
-        depths: whether the head also reads the pooled outputs of the backbone's `depths`.
+        depths: whether the head also reads the pooled outputs of earlier stages of the backbone.
         gradients: whether the head also reads histograms of oriented gradients.
         reference: the kind of reference (`fer_jax.training.person_relative`); "" for none.
 

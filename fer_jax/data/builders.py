@@ -50,7 +50,7 @@ def builder_class(name: str) -> BuilderClass:
         name: a folder in `datasets/`, or the dotted name of a module with an attribute `Builder`.
 
     Raises:
-        UserError: there is no such data set.
+        UserError: there is no such data set, or the module has no attribute `Builder`.
     """
     if "." in name:
         with registered.skip_registration():  # TFDS gives the modules of a package the same name
@@ -113,7 +113,7 @@ def held_out(sources: Sequence[str], places: Sequence[int], share: float) -> Boo
 
 
 def config_with(name: str, **fields: str) -> tfds.core.BuilderConfig:
-    """A copy of the first config of a data set, named "with_folders", with changed `fields`."""
+    """A copy of a data set's first config, with the name "with_folders" and changed `fields`."""
     first = builder_class(name).BUILDER_CONFIGS[0]
     return dataclasses.replace(first, name="with_folders", **fields)
 

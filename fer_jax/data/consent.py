@@ -9,8 +9,8 @@
 
 `train`: models may be trained and tested on the person. `share`: a report that is passed on may
 show the person; otherwise the face is blurred. `demo`: a demonstration may show the person.
-`revoked`: the date on which consent was withdrawn, or yes; empty or no while it is in force. If
-there is a ledger, every subject needs a row. A person without consent to `train`, or with a
+`revoked`: the date on which consent was withdrawn, or yes; empty or no while consent is in force.
+If there is a ledger, every subject needs a row. A person without consent to `train`, or with a
 revocation, is excluded. A ledger that cannot be read completely is an error. The optional column
 `note` is free text; other columns are refused, since they could mean anything.
 """
@@ -63,7 +63,7 @@ class Ledger:
 
     @property
     def withheld(self) -> list[str]:
-        """The subjects who did not consent or withdrew their consent."""
+        """The subjects who did not consent to `train`, or who withdrew their consent."""
         return [row.subject for row in self.people.values() if row.withheld]
 
 

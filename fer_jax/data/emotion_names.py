@@ -13,9 +13,10 @@ from fer_jax.plugins import did_you_mean
 class EmotionNames:
     """The names that are read as one of a closed set of emotions, or ignored.
 
-    These are the names in `emotions` and `ignore` and, unless they already have a meaning, their
-    aliases in `fer_jax/languages/emotions.toml`. If two of `emotions` (or two of `ignore`) are
-    names of the same emotion, the aliases of that emotion are not recognised.
+    These are the names in `emotions` and `ignore`, and their aliases in
+    `fer_jax/languages/emotions.toml`. An alias that is itself one of `emotions` or `ignore` keeps
+    that meaning. If two of `emotions` (or two of `ignore`) are names of the same emotion, the
+    aliases of that emotion are not recognised.
 
     Args:
         emotions: the closed set.
@@ -54,7 +55,7 @@ def is_alias(name: str, emotion: str) -> bool:
 
 
 def _aliases(emotions: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields (name, emotion) for all names of each known emotion.
+    """Yields (name, emotion) for all names of each of `emotions` that `emotions.toml` contains.
 
     If two of `emotions` are names of the same known emotion, both are left out.
     """
@@ -66,7 +67,7 @@ def _aliases(emotions: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _label(name: str) -> str | None:
-    """The label of a known emotion; None for other names."""
+    """The label that `emotions.toml` has for a name or alias; None if it has neither."""
     compact = _compact(name)
     for label in known_emotions.table():
         if compact in map(_compact, _all_names(label)):

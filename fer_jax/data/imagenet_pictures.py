@@ -22,11 +22,11 @@ def synsets() -> tuple[str, ...]:
 
 
 def labelled_pictures(root: Path) -> tuple[list[tuple[Path, int]], int]:
-    """The pictures below `root` with their classes, 0..999, and the number of further pictures.
+    """The pictures below `root` with their classes, 0..999, and the number of other pictures.
 
     A picture's class is the synset at the start of its name or of its folder's name. The official
-    validation pictures (ILSVRC2012_val_00000001.JPEG) are recognised by their names. All others are
-    only counted.
+    validation pictures (ILSVRC2012_val_00000001.JPEG) are recognised by their names. Pictures
+    without a known class are only counted.
 
     Raises:
         UserError: no picture has a known class.

@@ -129,7 +129,7 @@ def read_labels(
 
 
 def files_read(path: str | os.PathLike[str]) -> list[Path]:
-    """Files, besides `path` itself, on which the result of reading it depends.
+    """Files, besides `path` itself, on which the result of reading the labels at `path` depends.
 
     These are the consent ledger, a ledger in the folder above, and the table of pseudonyms, whether
     or not they exist, and, if `path` is a table, the pictures that it lists. If `path` is a folder,

@@ -110,7 +110,8 @@ def workdir_of(path: Path) -> Workdir | None:
 def workdirs_below(folder: Path) -> list[Workdir]:
     """All workdirs at or below `folder`, or at or below the target of a link in it, sorted.
 
-    An interrupted removal may leave only the record of written files; the stage is "" then.
+    An interrupted removal may leave only the record of written files; such a workdir has the stage
+    "" and no inputs.
     """
     real = folder.resolve()
     found: dict[Path, Workdir] = {}
@@ -180,7 +181,10 @@ def _linked_folders(folder: Path) -> list[Path]:
 
 
 def _sources(workdir: Workdir, known: Mapping[Path, Workdir]) -> set[Path]:
-    """The innermost workdirs that contain the inputs; that of a pipeline only if it is an input."""
+    """For each input, the innermost workdir that contains it.
+
+    A pipeline's workdir is left out unless it is itself an input.
+    """
     holders = set()
     for path in workdir.made_from:
         holder = next((parent for parent in (path, *path.parents) if parent in known), None)

@@ -29,8 +29,8 @@ class Originals:
         root: the folder, with links resolved.
         files: the photographs, the links to them, and thumbnails made by operating systems.
         folders: the person's folders and the links to them.
-        rows: the rows of tables that are about the person.
-        listed: all files that the table assigns to other people.
+        rows: the person's rows in the tables of labels, consent and pseudonyms.
+        listed: all files that the table of labels assigns to other people.
         problems: what has to be done by hand before anything is deleted.
     """
 
@@ -81,7 +81,7 @@ def find_originals(photos: Path, person: Person) -> Originals:
 
 
 def delete_files(found: Originals) -> None:
-    """Deletes the files of `found`, and its folders that become empty.
+    """Deletes the files of `found`, the links to its folders, and its folders that become empty.
 
     Raises:
         OSError: a file cannot be deleted; the next run deletes the rest.
@@ -115,7 +115,7 @@ def delete_rows(found: Originals, person: Person) -> None:
 
 
 def _read(file: Path, person: Person) -> tuple[list[tables.Row], list[tables.Row]]:
-    """The rows of a table about other people, and those about the person."""
+    """The rows of a table about other people, and those about the person; empty without a table."""
     if not os.path.lexists(file):
         return [], []
     rows, problems = tables.read_rows(file, ("subject",), ("path",))
@@ -158,7 +158,10 @@ def _find_listed(found: Originals, kept: Sequence[tables.Row], gone: Sequence[ta
 
 
 def _find_in_folders(found: Originals, person: Person) -> None:
-    """Adds the pictures in the person's folders, except those that the table assigns to others."""
+    """Adds the person's folders and the pictures in them.
+
+    Pictures that the table of labels assigns to other people are left out.
+    """
     listed = {str(file) for file in found.listed}
     for own in sorted(found.root.iterdir()):
         if person.is_named(own.name) and own.is_dir():
@@ -178,7 +181,10 @@ def _find_in_folders(found: Originals, person: Person) -> None:
 
 
 def _add_photograph(found: Originals, file: Path) -> None:
-    """Adds a photograph and the links that lead to it, or a problem if it is outside the folder."""
+    """Adds the photograph `file` or, if it is a link, the chain of links and the photograph.
+
+    If that photograph is outside the folder of photographs, a problem is added instead.
+    """
     hops = _link_chain(file)
     outside = [hop for hop in hops if not hop.is_relative_to(found.root)]
     if outside and outside[-1].exists():

@@ -59,6 +59,8 @@ class Person:
 def find_person(name: str, folders: Iterable[Path]) -> Person:
     """The person whose id or pseudonym is `name`, according to the pseudonym tables in `folders`.
 
+    If no table contains `name`, it is the person's only name.
+
     Raises:
         UserError: a table of pseudonyms is damaged.
     """

@@ -75,7 +75,8 @@ def _ids(subjects: list[str], folder: Path) -> dict[str, str]:
                 _append(folder / NAME, drawn)
     except OSError as error:
         raise UserError(
-            f"cannot write {folder / NAME} ({error.strerror}); make it writable"
+            f"cannot read or write {folder / NAME} ({error.strerror}); change its permissions, or "
+            f"free some disk space"
         ) from error
     return {subject: ids[names.key(subject)] for subject in subjects}
 

@@ -12,7 +12,8 @@ workdirs only files that a stage recorded as its own are deleted (`fer_jax.outpu
   people. They can be made again with the same commands.
 - A workdir of `predict` that shows only other people is kept even if its model was deleted, unless
   it is part of a pipeline.
-- A training run that was only measured on the person's photographs loses the files that show them.
+- A training run that was only measured on the person's photographs loses the files that show these
+  photographs.
 """
 
 from __future__ import annotations
@@ -291,7 +292,7 @@ def _videos_of(workdir: Workdir, person: Person) -> list[Path]:
 
 
 def _holds(one: Contents, plan: Plan) -> bool:
-    """Whether a workdir shows the person, or was made directly from their photographs."""
+    """Whether a workdir shows or names the person, or was made directly from their photographs."""
     person = plan.person
     inputs = one.inputs.get("input", ())
     return (
@@ -323,7 +324,11 @@ def _shows(name: str, person: Person) -> bool:
 
 
 def _record_names(one: Contents, person: Person) -> bool:
-    """Whether the record names a file of the person, even one that has already been deleted."""
+    """Whether the record of written files contains the person's name.
+
+    The record may list files that have already been deleted. False if there is no record, or if the
+    name is not distinct.
+    """
     record = one.folder / outputs.RECORD
     if not person.is_distinct or not record.is_file():
         return False
@@ -340,13 +345,15 @@ def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
             )
         if not (one.folder / outputs.RECORD).is_file():
             yield (
-                f"{one.folder} has no record of what was written there, since an earlier version "
-                f"made it; delete that folder by hand"
+                f"{one.folder} has no record of what was written there; delete that folder by hand"
             )
         parents = {(one.folder / name).parent for name in one.written}
         away = [path for path in parents if not path.resolve().is_relative_to(one.folder)]
         if away:
-            yield f"{min(away)} is behind a link that points out of {one.folder}; delete it by hand"
+            yield (
+                f"{min(away)} is behind a link that points out of {one.folder}; delete the files "
+                f"that the run wrote there by hand"
+            )
 
 
 def _would_return(plan: Plan) -> Iterator[str]:
@@ -376,7 +383,10 @@ def _locked(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterat
 
 
 def _carry_out(plan: Plan) -> Removed:
-    """Carries out the plan, last workdirs first, so that an interrupted removal can continue."""
+    """Carries out the plan in an order that lets an interrupted removal continue.
+
+    The lists `emptied` and `reduced` are processed from the end. The photographs come last.
+    """
     done = Removed(kept=[str(one.folder) for one in plan.kept])
     for one, shown in plan.thinned:
         _delete(one.folder, shown, done)
@@ -427,7 +437,7 @@ def _delete_tops(folder: Path, names: Sequence[str]) -> None:
 
 
 def _tidy(folder: Path, person: Person) -> None:
-    """Removes empty folders with the person's name, and deleted files from the record."""
+    """Deletes empty folders with the person's name, and drops deleted files from the record."""
     for parent, folders, _ in os.walk(folder, topdown=False):
         for path in (Path(parent) / name for name in folders):
             if _shows(f"{path.relative_to(folder).as_posix()}/-", person):

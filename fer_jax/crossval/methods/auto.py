@@ -6,7 +6,8 @@ r"""Selects one of the other methods in each fold, on inner validation people.
 The candidates, in the order of preference:
 
     tuned_probe   if `config.init` is an emotion model that knows at least one of the labels, or a
-                  model continued from the starter; otherwise fine_tune
+                  model whose training began with the weights of the starter, directly or through
+                  other models; otherwise fine_tune
     probe         on features of the frozen backbone and on gradient histograms; without
                   `config.init`, on gradient histograms alone
     as_is         if `config.init` is an emotion model that knows all labels; with the test crops
@@ -23,7 +24,7 @@ The temperature of the selected candidate is fitted to the same predictions. The
 model is selected by cross-validation over all people. If there is only one person, the first
 candidate is used, and no temperature is fitted.
 
-A network that has never learned emotions (no emotion model, and not continued from the starter) is
+A network that has never learned emotions (no emotion model, and not trained from the starter) is
 trained as `config.longer` says: 100 steps at a low learning rate are enough for the starter, but
 hardly change random weights.
 
@@ -70,7 +71,8 @@ class Tried(records.Tried):
     """The result of a candidate on inner validation people.
 
     Attributes:
-        temperature: fitted to these predictions; `log_loss` and `losses` are at this temperature.
+        temperature: fitted to the predictions for these people; `log_loss` and `losses` are at this
+            temperature.
         losses: the log loss of each predicted photograph, in the order of the training faces or, if
             the labels define validation people, of their faces.
     """
@@ -106,8 +108,9 @@ class Auto:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Selects a candidate on inner validation people, and trains it on all of `train`.
+        """Selects a candidate, and trains it on all of `train`.
 
+        The selection uses `inner` or, if it is None, cross-validation over the people in `train`.
         If `inner` is None and `train` shows only one person, the first candidate is trained.
         """
         trainings = len(self.candidates) * (1 if inner else _INNER_FOLDS) + 1

@@ -63,9 +63,9 @@ class FineTune:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Trains on `train`, with steps and temperature selected on `inner`.
+        """Trains on `train`, with the number of steps and the temperature selected on `inner`.
 
-        If `inner` is None, it trains for all steps, and no temperature is fitted.
+        If `inner` is None, it trains for all `self.steps` steps, and no temperature is fitted.
         """
         chosen: dict[str, Any] = {"steps": self.steps, "temperature": None}
         trainings = 1 + len(self.config.inner.checkpoints) * (inner is not None)
@@ -79,9 +79,10 @@ class FineTune:
         return NetworkModel(model, chosen["temperature"], text)
 
     def fit_everyone(self, faces: FaceSet, *, seed: int, workdir: Path) -> NetworkModel:
-        """Trains on all faces, with the medians of the steps and temperatures of the folds.
+        """Trains on all faces, with the folds' median number of steps and median temperature.
 
-        If nothing was selected in the folds, it trains for all steps, and no temperature is fitted.
+        If nothing was selected in the folds, it trains for all `self.steps` steps, and no
+        temperature is fitted.
         """
         choices = [_best(_tried(file)) for file in sorted(workdir.glob(f"folds/*/{_CHOICE}"))]
         steps, temperature = self.steps, None
@@ -97,7 +98,10 @@ class FineTune:
         return self._backbones.get(self._inits[seed], {})
 
     def speed(self) -> dict[str, Any]:
-        """Steps, compilations, and the speed of the last fit (`first_step_s`: of the first fit)."""
+        """The steps per fold, the compilations and their time, and the speed of the last fit.
+
+        `first_step_s` is that of the first fit, since only its first step compiles.
+        """
         compiled = self.learner.compile_seconds
         return {
             "steps_per_fold": self.steps,
@@ -149,7 +153,7 @@ class FineTune:
         return self._model(init, fitted.state, temperature)
 
     def _model(self, init: str, state: State, temperature: float | None) -> Model:
-        """A model with the weights of `state`; models with one `init` share compiled functions."""
+        """A model with the weights of `state`; those with one `init` share compilations."""
         weights = model_directory.arrays_of(state)
         if init not in self._models:
             record = record_of(self.config, self.config.backbone, self.learner.tasks, init)

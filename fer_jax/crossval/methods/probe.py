@@ -48,10 +48,11 @@ class LinearProbe:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Fits the head, with penalty and temperature selected on inner validation people.
+        """Fits the head on `train`, with penalty and temperature selected on validation people.
 
-        With `config.reference`, the references of training and validation people are computed with
-        their labels, and those of test people without labels.
+        These are the people of the second part of `inner` or, if it is None, of inner folds of
+        `train`. With `config.reference`, the references of training and validation people are
+        computed with their labels, and those of test people without labels.
         """
         features, shown, population = self._relative(train)
         validation = None

@@ -1,10 +1,10 @@
 """Fine-tuning, then a logistic regression on backbone features and gradient histograms.
 
 The network is fine-tuned for all training steps. Unless the initial weights of its backbone were
-random, the fine-tuned ones are then averaged with them, which keeps more of the accuracy on other
-data (Wortsman et al. 2022, arXiv:2109.01903). A strongly penalised linear head replaces the
-fine-tuned head. It also reads histograms of oriented gradients, which show fine lines that the
-network may miss.
+random, the initial and the fine-tuned weights are then averaged, which keeps more of the accuracy
+on other data (Wortsman et al. 2022, arXiv:2109.01903). A strongly penalised linear head replaces
+the fine-tuned head. The new head also reads histograms of oriented gradients, which show fine lines
+that the network may miss.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ class TunedProbe:
     def fit(
         self, train: FaceSet, inner: tuple[FaceSet, FaceSet] | None, *, seed: int, folder: Path
     ) -> NetworkModel:
-        """Trains for all steps, then fits the head; selects nothing and fits no temperature."""
+        """Trains for all steps, then fits the head.
+
+        `inner` is ignored: no hyperparameter is selected, and no temperature is fitted.
+        """
         tuned = self._fine_tune.fit(train, None, seed=seed, folder=folder)
         weights = tuned.model.weights
         average = {
@@ -52,7 +55,7 @@ class TunedProbe:
         return self.fit(faces, None, seed=seed, folder=workdir / "everyone")
 
     def speed(self) -> dict[str, Any]:
-        """Steps, compilations, and the speed of the last fine-tuning."""
+        """The steps, the compilations and the speed of the fine-tuning; see `FineTune.speed`."""
         return self._fine_tune.speed()
 
 
