@@ -263,7 +263,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         fault = f"there is no flag --{error.flagname}{hint}; --helpfull lists the flags"
         sys.exit(failures.report(UserError(fault)))
     except flags.DuplicateFlagError:
-        fault = "give either the name of a command or --config, not both"
+        fault = "--config is set twice; set it once, and not after the name of a command"
         sys.exit(failures.report(UserError(fault)))
     except (flags.Error, TypeError, ValueError) as error:
         sys.exit(failures.report(UserError(_in_words(str(error)))))

@@ -335,7 +335,7 @@ def test_a_simple_mistake_is_reported_before_jax_is_imported(arguments, message)
         (["predict"], "error: predict: set --input to a picture, a video or a folder of them"),
         (["predict", "x.jpg", "--batch=0"], "error: predict: --batch=0 must be greater than or "),
         (["predict", "x.jpg", "--batch=many"], "error: flag --batch=many: must be a whole number"),
-        (["predict", "x", "--config=configs/predict.py"], "error: give either the name of a com"),
+        (["predict", "x", "--config=configs/predict.py"], "error: --config is set twice; set it"),
         (["emotion:bse"], "error: 'bse' is neither a size nor a task (did you mean 'base'?)"),
         (["pipeline", "--videos=x"], "error: pipeline: set --photos to the folder of your lab"),
     ],
