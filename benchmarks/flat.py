@@ -3,11 +3,12 @@
     python -m benchmarks flat --workdir=work/flat --frames=20000
     python -m benchmarks flat --workdir=work/flat --frames=20000 --predict
 
-Writes a video of 320x240 pixels, which plays a clip of a generated person again and again, forwards
-and backwards. Every frame is processed by the code of the stage `extract` or, with --predict, read
-as by `predict`: with the starter, numbered people and smoothing. Prints, for each thousand frames,
-milliseconds and processor milliseconds per frame, and the resident memory. The exit code is 1 if
-memory or processor time per frame changes by 10 % or more between the second thousand and the last.
+Writes a video of 320x240 pixels, unless it exists, which plays a clip of a generated person again
+and again, forwards and backwards. Every frame is processed by the code of the stage `extract` or,
+with --predict, by that of `predict`, with the starter, numbered people and smoothing. Prints, for
+each thousand frames, milliseconds and processor milliseconds per frame, and the resident memory.
+The exit code is 1 if memory or processor time per frame changes by 10 % or more between the second
+thousand and the last.
 """
 
 from __future__ import annotations
@@ -102,13 +103,13 @@ def by_window(rows: list[tuple[int, float, float, float]]) -> pd.DataFrame:
 
 
 def resident() -> float:
-    """Resident memory of this process now, in MB (Linux)."""
+    """The current resident memory of this process in MB (Linux only)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
 
 def write_video(path: Path, frames: int, person: int = 501) -> None:
-    """Writes a video of 25 frames/s that plays a clip forwards and backwards in changing light."""
+    """Writes a video of 25 frames/s that repeats a clip, also backwards, in changing light."""
     path.parent.mkdir(parents=True, exist_ok=True)
     clip = path.with_name("clip.mp4")
     write_clip(clip, person, "happy", 0, 30, 10, SIZE)

@@ -19,10 +19,11 @@ blocks of 2 × 2 cells; a linear SVM whose C is chosen by five-fold cross-valida
 training people. This method needs scikit-image, which `make .venv/dev` installs
 (requirements-dev.txt).
 
-fer: the package's own detector (its Haar cascade) and network on the whole photograph; the
-probabilities of the study's emotions among its seven, normalised to sum to 1. A photograph in which
-it finds no face counts as an error. This method needs fer 25.10.3, TensorFlow and
-opencv-contrib-python, in the environment ENV above, which does not contain JAX.
+fer: the package's own detector (its Haar cascade) and network on the whole photograph, of which the
+largest face counts; the network's seven probabilities are reduced to those of the study's emotions
+and normalised to sum to 1. A photograph in which the detector finds no face counts as an error.
+This method needs fer 25.10.3, TensorFlow and opencv-contrib-python, in the environment ENV above,
+which does not contain JAX.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def main() -> None:
     parser.add_argument("--method", choices=("hog", "fer"), required=True)
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--photos", type=Path, help="labels.csv of the photographs, for fer")
-    parser.add_argument("--folds-of", type=Path, help="a finished workdir of crossval")
+    parser.add_argument(
+        "--folds-of", type=Path, help="finished workdir of crossval whose folds are used"
+    )
     parser.add_argument("--workdir", type=Path, required=True)
     flags = parser.parse_args()
     measure(flags)

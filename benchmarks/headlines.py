@@ -77,7 +77,7 @@ FER_COMMAND = (  # in the environment of benchmarks/requirements-fer.txt
 
 
 class Estimate(Section):
-    """A value with its 95 % interval over people, as fractions; `low` and `high` may be None."""
+    """A fraction with its 95 % interval over people; the limits are None if not recorded."""
 
     value: float
     low: float | None = None
@@ -88,7 +88,8 @@ class Measured(Section):
     """One method on one set.
 
     Attributes:
-        difference: the accuracy of the set's first method minus that of this one, paired.
+        difference: the accuracy of the set's first method minus that of this one, paired; None for
+            the first method, and if the two were not compared.
         selected: the number of folds in which the method selected each option.
         seeds: the seeds of the folds and the training.
         note: what differs from the other rows of the set.
@@ -123,7 +124,11 @@ def main() -> int:
     parser.add_argument(
         "--revision", default="", help="the measured commit; overrides environment.json"
     )
-    parser.add_argument("--check", action="store_true", help="do not write the documents")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="do not write the documents; exit with 1 if one is outdated",
+    )
     flags = parser.parse_args()
     try:
         if flags.real:
@@ -140,7 +145,7 @@ def main() -> int:
 
 
 def update_real(workdir: Path, revision: str = "") -> None:
-    """Updates docs/results/NAME.json for each set that a workdir of `real_people` has measured.
+    """Updates docs/results/NAME.json for each set with results in a workdir of `real_people`.
 
     Raises:
         UserError: the workdir has no results, or they do not name the folders of their runs.
@@ -157,7 +162,7 @@ def update_real(workdir: Path, revision: str = "") -> None:
             if "folders" not in found:
                 raise UserError(
                     f"{file} does not name the folders of its runs; repeat the command of "
-                    "real_people, which keeps what is finished"
+                    "real_people, which keeps finished runs"
                 )
             folders = {method: workdir / place for method, place in found["folders"].items()}
             update(file.stem, found, folders, commands, revision)
@@ -178,6 +183,8 @@ def update(
     revision: str,
 ) -> None:
     """Replaces the stored results of the measured methods, and keeps those of the others.
+
+    The results that are kept lose their differences.
 
     Args:
         name: the name of the set.
@@ -228,7 +235,7 @@ def estimate(found: dict[str, float]) -> Estimate:
 
 
 def commit(revision: str, folder: Path) -> str:
-    """The short name of the commit `revision`, on which the run in `folder` was measured.
+    """The short hash of the commit `revision`, on which the run in `folder` was measured.
 
     Raises:
         UserError: `revision` ends in "-dirty", or this repository has no such commit.
@@ -268,7 +275,7 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def without_face(run: dict[str, Any], main: dict[str, Any]) -> str:
-    """A note on the photographs without a face; "" if the main method has the same number."""
+    """A note on the photographs in which `run` finds no face; "" if `main` has as many."""
     if run["no_face"] == main["no_face"]:
         return ""
     number = round(run["no_face"])
@@ -283,6 +290,8 @@ def read(name: str) -> Result:
 
 def render_documents(*, write: bool) -> list[str]:
     """Renders the blocks of all documents; returns the names of the documents that change.
+
+    These documents are rewritten if `write`.
 
     Raises:
         UserError: a document has an unknown block.
@@ -314,7 +323,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def real_people() -> str:
-    """The table of README.md (a row per set, a column per method), and the leads over others."""
+    """The table of README.md (a row per set, a column per method), and the default's leads."""
     sets = {name: read(name) for name in REAL}
     lines = [["held-out people", *(f"{METHODS[method][0]}" for method in METHODS)]]
     for name, result in sets.items():
@@ -354,7 +363,7 @@ def real_people_fa() -> str:
 
 
 def leads_over(method: str, sets: dict[str, Result]) -> dict[str, Estimate]:
-    """The accuracy of the default minus that of `method`, paired, in each set that has both."""
+    """The paired difference of the default and `method` in accuracy, for sets that have it."""
     found = {name: result.methods.get(method) for name, result in sets.items()}
     return {name: other.difference for name, other in found.items() if other and other.difference}
 
@@ -458,7 +467,10 @@ def cell(
 
 
 def shown(value: float, *, signed: bool = False) -> str:
-    """A fraction in percent with one decimal and, if negative, a minus sign (U+2212)."""
+    """A fraction in percent with one decimal; the minus sign is U+2212.
+
+    If `signed`, the text begins with a sign even if the fraction is positive.
+    """
     return f"{100 * value:{'+' if signed else ''}.1f}".replace("-", "−")
 
 
@@ -470,7 +482,7 @@ def between(found: Estimate, *, signed: bool = True, to: str = "to") -> str:
 
 
 def persian(text: str) -> str:
-    """The text with the digits and the decimal separator of Persian."""
+    """The text with Persian digits and the Persian decimal separator."""
     return text.translate(str.maketrans("0123456789.", "۰۱۲۳۴۵۶۷۸۹٫"))
 
 

@@ -4,7 +4,7 @@ r"""Measures verifiers on faces and non-faces of sources that were not used for 
         --faces HELD_OUT/faces --nonfaces HELD_OUT/nonfaces
 
 `--refined` are workdirs of the stage `refine`, run with --config.use_verifier=own or starter. Each
-names the verifier and its threshold. `--faces` and `--nonfaces` are folders of crops, <source>/*,
+names its verifier and the threshold. `--faces` and `--nonfaces` are folders of crops, <source>/*,
 of sources that no training used. Prints whether `refine` trusts the verifier, the share of faces
 lost and of non-faces removed at 0.5 and at the threshold that `refine` used, and the area under the
 ROC curve of each source of faces against all non-faces, and of all faces against each source of

@@ -2,12 +2,13 @@
 
     python -m benchmarks kill_extraction --workdir=work/kill_extraction --kills=100
 
-Draws 36 short clips, most of them of generated people, and extracts them once without interruption.
-Then it extracts them again and again, each time into a new folder: SIGKILL ends the process group
-at a random moment, and the same command runs again until the folder is complete; the next folder
-follows, until there have been `--kills` kills. A kill comes up to `--longest` seconds after zero to
-four further videos were finished, since a moment drawn from the whole run would mostly hit the
-imports.
+Writes 36 short clips, most of them of generated people, and extracts them once without
+interruption. Then it extracts them again and again, each time into a new folder: SIGKILL ends the
+process group at a random moment, and the same command runs again until the folder is complete; the
+next folder follows, until there have been `--kills` kills. A kill comes up to `--longest` seconds
+after zero to four further videos were finished, since a moment drawn from the whole run would
+mostly hit the imports.
+
 `--stand-in` replaces the networks with a function that detects a face at the brightest place, and
 forks the runs from a process that has imported everything. Hundreds of kills then take minutes, and
 decoding, cropping and writing are tested as before.
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument(
-        "--minutes", type=float, default=1e9, help="time limit for kills in minutes"
+        "--minutes", type=float, default=1e9, help="stop killing after this many minutes"
     )
     parser.add_argument(
         "--longest", type=float, default=1.5, help="longest delay of a kill in seconds"
@@ -142,7 +143,7 @@ def run(start: Start, folder: Path, moment: tuple[int, float] | None) -> bool:
 
 
 def in_a_process(command: list[str]) -> Start:
-    """A function that starts the stage as a user does, by `command` with a folder as workdir."""
+    """A function that starts the stage as a user does, by `command` with a workdir."""
 
     def start(folder: Path) -> tuple[int, Callable[[], bool]]:
         process = subprocess.Popen(

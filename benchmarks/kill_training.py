@@ -65,7 +65,7 @@ class Board:
 
 
 def train(workdir: str, board_path: str, log: str) -> None:
-    """Runs the stage `train` in the child, as launch.py does, on images in memory."""
+    """Runs the stage `train` in the child, as launch.py does, with a tiny network on noise."""
     sys.stdout = sys.stderr = open(log, "a", buffering=1)  # noqa: SIM115, PTH123
     os.dup2(sys.stderr.fileno(), 2)
     import numpy as np

@@ -4,8 +4,9 @@ r"""Measures the starter on emotions, and on faces and non-faces.
     python -m benchmarks measure_starter --workdir=WORK/starter --split=test \
         --faces DIR --nonfaces DIR
 
-`--workdir` is that of the training, and its config names the data; `--model` is the measured model,
-by default the one that ships with fer_jax. Make choices on the split `validation`; use `test` once.
+`--workdir` is the workdir in which the starter was trained; its config names the data. `--model` is
+the measured model, by default the one that ships with fer_jax. Make choices on the split
+`validation`; use `test` once.
 
 Emotions: accuracy on FER2013 without duplicates, for the original 48x48 pictures (the usual
 protocol) and for the aligned crops, with all seven classes and with four of them (the most probable

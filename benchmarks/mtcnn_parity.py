@@ -1,17 +1,18 @@
-"""Compares our detector with mtcnn 1.0.0 on your own pictures and videos.
+"""Compares the detector of fer_jax with mtcnn 1.0.0 on your own pictures and videos.
 
     python -m venv peer && peer/bin/pip install -r benchmarks/requirements-mtcnn.txt
     python -m benchmarks mtcnn_parity --peer=peer/bin/python PICTURES_AND_VIDEOS...
 
 Reads up to `--pictures` evenly spaced pictures below each folder, and `--frames` evenly spaced
-frames of every video. The package is given one picture per call, since it misplaces boxes in mixed
-batches. Prints one row per folder, the total, and the pictures with deviations. The exit code is 1
-unless, on 50 or more pictures, both find the same faces, the mean IoU is 0.995 or more, scores
-differ by at most 1e-3 and landmarks by at most 2 pixels.
+frames of every video. mtcnn is given one picture per call, since it misplaces boxes in batches of
+pictures with different sizes. Prints one row per folder, the total, and the pictures in which faces
+are missing or extra, or a landmark differs by more than 2 pixels. The exit code is 1 unless, on 50
+or more pictures, both find the same faces, the mean IoU is 0.995 or more, scores differ by at most
+1e-3 and landmarks by at most 2 pixels.
 
-The scores of easy faces saturate at 1. Which of two equal scores the package prefers depends on
-NumPy's sort, which differs between processors. With `--stable`, the package uses a stable sort, so
-that the remaining differences are not due to ties.
+The scores of easy faces saturate at 1. Which of two equal scores mtcnn prefers depends on NumPy's
+sort, which differs between processors. With `--stable`, mtcnn uses a stable sort, so that the
+remaining differences are not due to ties.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ Picture = tuple[str, str, np.ndarray]  # the folder given, the picture's name, i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--peer", required=True, help="Python of an environment with mtcnn")
+    parser.add_argument(
+        "--peer", required=True, help="Python executable of an environment with mtcnn"
+    )
     parser.add_argument("--frames", type=int, default=4, help="frames per video")
-    parser.add_argument("--pictures", type=int, default=60, help="pictures per folder at most")
+    parser.add_argument("--pictures", type=int, default=60, help="maximum pictures per folder")
     parser.add_argument("--stable", action="store_true", help="use a stable sort in mtcnn")
     options = parser.parse_args()
 
@@ -63,7 +66,10 @@ def main() -> None:
 
 
 def pictures(folders: list[Path], frames: int, limit: int) -> Iterator[Picture]:
-    """Yields up to `limit` pictures of each folder, and `frames` frames of each of its videos."""
+    """Yields up to `limit` pictures of each folder, and `frames` frames of each of its videos.
+
+    Damaged files are left out, with a message.
+    """
     for folder in folders:
         found = sorted(
             path for path in folder.rglob("*") if path.suffix.lower() in image_files.SUFFIXES

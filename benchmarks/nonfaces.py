@@ -12,7 +12,7 @@ Detections with a score of 0.9 or more are written to OUT/review/SPLIT/NAME/*.jp
 some are animals, dolls, drawings and textures. Sort them by hand into OUT/faces/SPLIT/NAME and
 OUT/nonfaces/SPLIT/NAME, and leave out what is neither.
 
-Textures, and small parts of faces, are written without --pictures:
+--textures and --parts-of write textures and small parts of faces, and need no --pictures:
 
     python -m benchmarks nonfaces --textures 1500 --parts-of FER2013/train --split train --out OUT
 """
@@ -154,7 +154,7 @@ def nonfaces(
 
 
 def part_of_face(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A random square of a picture, resized; its side is 25 to 42 % of the shorter side."""
+    """A random square, with 25 to 42 % of the picture's shorter side as its side, resized."""
     side = int(rng.uniform(0.25, 0.42) * min(image.shape[:2]))
     top, left = (rng.integers(length - side + 1) for length in image.shape[:2])
     square = image[top : top + side, left : left + side]

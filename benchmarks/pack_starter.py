@@ -66,7 +66,11 @@ def measure_abstaining(model: Path, source: sources.ArraySource) -> None:
 
 
 def pack(workdir: Path, out: Path, faces: FacePipeline | None, temperature: float = 1.0) -> None:
-    """Writes the model of a workdir with half-precision kernels, and its record."""
+    """Writes the model of a workdir with half-precision kernels, and its record.
+
+    The record contains `faces`, how the faces were cropped, with the default detector settings;
+    None if it is unknown.
+    """
     arrays = {
         name: half(name, array) for name, array in model_directory.read_weights(workdir).items()
     }

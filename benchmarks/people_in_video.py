@@ -13,12 +13,13 @@ clips (5 frames/s, 480 pixels high):
     A A, A B A B      returns in a later part of it, with the same clothes and surroundings
 
 Each video is measured unchanged ("plain"), without about a tenth of the faces and, if it shows two
-people at once, without one of them for 2.4 s ("missed"), and with another size (0.4 to 1) and light
-(gain 0.6 to 1.3, gamma 0.7 to 1.4) in each shot ("changed"). The starter's detector finds the
-faces. Prints, by kind and variant: the videos with the right number of people; how often a person's
-number changes (identity swaps); the faces with the right number, by the best match of numbers and
-people; the faces without a number; and the first three also for tracks alone, without the
-comparison of appearances. False detections that get a number count as people.
+people at once, without one of them for 2.4 s ("missed"), and with every shot resized by a factor of
+0.4 to 1 and in another light, with a gain of 0.6 to 1.3 and a gamma of 0.7 to 1.4 ("changed"). The
+starter's detector finds the faces. Prints, by kind and variant: the videos with the right number of
+people; how often a person's number changes (identity swaps); the faces with the right number, by
+the best match of numbers and people; the faces without a number; and the first three also for
+tracks alone, without the comparison of appearances. False detections that get a number count as
+people.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def main() -> None:
             if variant == "plain" and len(video.people[0]) > 1:
                 frames += len(video.frames)
                 flips += order_flips(video)
-    print(f"{len(clips)} clips, {searched} frames searched, {search_ms:.0f} ms each")
+    print(f"{len(clips)} clips, {searched} frames, searched in {search_ms:.0f} processor ms each")
     print(f"numbering: {1e3 * spent / numbered:.1f} ms per frame (processor time)")
     print(f"the best face changes to the other person in {flips} of {frames} frames of two people")
     print(table(scores))

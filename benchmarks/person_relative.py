@@ -2,12 +2,12 @@
 
     python -m benchmarks person_relative --photographs WORK/people1 WORK/people2 --seeds 3
 
-Each folder is a workdir of the stage `photographs`. Features of the network `--init`, the outputs
-of its earlier stages and histograms of oriented gradients are computed once. In each of five folds
-of whole people, a logistic regression (C = 0.01) is fitted to the features themselves, to those
-relative to each person's mean, and to those relative to a neutral photograph. The rows differ in
-the photographs from which the reference of a test person is made. Labels of test people are used
-only to compose the mixtures, to find the neutral photograph, and to count errors.
+Each folder is a workdir of the stage `photographs`. The features of a photograph are those of the
+network `--init`, the outputs of its earlier stages and a histogram of oriented gradients. In each
+of five folds of whole people, a logistic regression (C = 0.01) is fitted to the features
+themselves, to those relative to each person's mean, and to those relative to a neutral photograph.
+The rows differ in the photographs from which the reference of a test person is made. Labels of test
+people are used only to compose the mixtures, to find the neutral photograph, and to count errors.
 
 Prints a Markdown table: accuracy, averaged over seeds and draws, with the 95 % interval over people
 of `fer_jax.metrics.bootstrap`.
@@ -100,7 +100,7 @@ def measure(folder: str, init: str, seeds: int, draws: int) -> dict[str, str]:
 
 
 def accuracy(by_person: list[float]) -> str:
-    """The mean over people in percent, with its interval, of one accuracy per person."""
+    """The mean of `by_person`, the accuracy of each person, in percent with its interval."""
     hits = np.array(by_person)
     counts = np.stack([hits, 1 - hits], axis=-1)[:, None]  # one class, and its errors
     found = bootstrap.estimate(counts, samples=10_000, seed=0)["accuracy"]

@@ -98,7 +98,7 @@ class Worker:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("videos", type=Path, nargs="*")
-    parser.add_argument("--fer", help="Python of an environment with fer")
+    parser.add_argument("--fer", help="Python executable of an environment with fer")
     parser.add_argument(
         "--rounds",
         type=int,

@@ -1,4 +1,4 @@
-"""Compares a training step of each pretext task with an emotion step on the same number of pixels.
+"""Compares the time of a step of each pretext task with that of an emotion step on as many pixels.
 
     python -m benchmarks pretext_speed
     python -m benchmarks pretext_speed --network=full --batch=2 --rounds=5  # hours without a GPU
@@ -106,7 +106,7 @@ def step_of(
 def interleaved(
     first: Callable[[int], None], second: Callable[[int], None], rounds: int, steps: int
 ) -> list[tuple[float, float]]:
-    """Seconds per step of both, by round; the order alternates between rounds."""
+    """The seconds per step of both functions in each round; their order alternates."""
     first(1), second(1)  # compiles
     times = []
     for number in range(rounds):

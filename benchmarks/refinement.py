@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def collect(one_face: list[Path], no_face: list[Path], work: Path) -> None:
-    """Crops the candidates that have a label; writes the crops and a table of them.
+    """Crops the candidates that `labels` yields; writes the crops and a table of them.
 
     The table contains at most MOST non-faces per source.
     """
@@ -266,7 +266,9 @@ def lay_out(crops: pd.DataFrame, work: Path, folder: Path, also_faces: Path | No
 def teach(config: ConfigDict, data: Path, workdir: Path) -> tuple[Score, float]:
     """Trains a verifier on the sources in `data`; returns its scoring function and its threshold.
 
-    Prints its results on the validation and test splits of these sources, without textures.
+    Prints its results on the validation and test splits, without textures: for the sources that the
+    folds are made of ("ours"), for those of --also-faces and --also-no-face ("further"), and for
+    both.
     """
     config = copy.deepcopy(config)
     folders = {kind: str(data / kind) for kind in ("faces", "nonfaces")}
@@ -336,7 +338,10 @@ def report(crops: pd.DataFrame) -> None:
 
 
 def sheet(crops: pd.DataFrame, work: Path) -> None:
-    """Writes sheets of the worst errors; they show real people, so they stay in the workdir."""
+    """Writes contact sheets of faces with low scores and of non-faces with high ones.
+
+    The sheets show real people, so they stay in the workdir.
+    """
     wrong = [
         crops[crops["is_face"]].sort_values("verifier").head(48),
         crops[~crops["is_face"]].sort_values("verifier", ascending=False).head(48),

@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--permutations", type=int, default=24)
     parser.add_argument("--gap", type=int, nargs="+", default=[3, 4, 5])
     parser.add_argument("--detail", type=float, nargs="+", default=[0.7, 1.0, 2.0])
-    parser.add_argument("--faces", type=Path, nargs="*", default=[], help="workdirs with crops")
+    parser.add_argument(
+        "--faces", type=Path, nargs="*", default=[], help="workdirs with face crops"
+    )
     parser.add_argument(
         "--network", type=int, default=0, help="training steps of the network; 0: no network"
     )
@@ -209,7 +211,7 @@ def aberrated(images: np.ndarray, _: np.random.Generator, strength: float = 0.02
 
 
 def crops(workdir: Path, side: int, limit: int) -> np.ndarray:
-    """Up to `limit` face crops of a stage's workdir, evenly spaced in its table."""
+    """Up to `limit` face crops, evenly spaced in a stage's table, uint8 [n, side, side, 3]."""
     table = next(workdir / n for n in TABLES if (workdir / n).exists())
     paths = list(pd.read_parquet(table).query("status in ('ok', 'kept')")["crop"])
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int)
@@ -375,7 +377,7 @@ class TurnedLast(Rotation):
 
 @dataclasses.dataclass(frozen=True)
 class Sideways(Augment):
-    """Moves every image to the right by up to 5 % of its width, and continues its left border."""
+    """Moves every image to the right by up to 5 % of its width, and repeats its left border."""
 
     def unflipped(self, key: Any, images: Any) -> Any:
         nothing = jnp.zeros(len(images))

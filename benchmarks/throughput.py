@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=1, help="successive steps per round")
-    parser.add_argument("--peer", default="", help="Python of an environment with torch and timm")
+    parser.add_argument(
+        "--peer", default="", help="Python executable of an environment with torch and timm"
+    )
     parser.add_argument("--variants", default="", help="variants of fer_jax as a JSON list")
     parser.add_argument(
         "--together", action="store_true", help="compile all at once; invalidates first-step times"

@@ -1,7 +1,8 @@
 """One variant of benchmarks/throughput.py: runs a training step, then steps on request.
 
-Imports JAX or torch, never both. Reads lines with a mode and a number of steps, such as "train 3"
-or "infer 3", and answers each with a JSON line.
+Imports JAX or torch, never both. The argument is the variant as JSON. Prints its properties as a
+JSON line after the first step; then reads lines with a mode and a number of steps, such as
+"train 3" or "infer 3", and answers each with a JSON line that contains the seconds.
 """
 
 from __future__ import annotations

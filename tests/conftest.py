@@ -35,7 +35,7 @@ def _without_skips(config, report):
 
 @pytest.fixture
 def restored_logging():
-    """Restores the logging of the process after `console.configure`."""
+    """Restores, after the test, the logging that `console.configure` changes."""
     root, ours = logging.getLogger(), logging.getLogger("fer_jax")
     levels, handlers, verbosity = (root.level, ours.level), root.handlers[:], absl.get_verbosity()
     yield
@@ -55,7 +55,7 @@ def capture(monkeypatch: pytest.MonkeyPatch) -> type[FakeCapture]:
 
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Replaces the display; the keys that a test adds to this list are pressed one by one."""
+    """Replaces the display; keys that a test adds to the returned list are pressed one by one."""
     pressed: list[int] = []
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)

@@ -118,7 +118,7 @@ def commands(page: str) -> list[str]:
 
 
 def run(page: str, folder: Path) -> None:
-    """Writes a page's files into a copy of the code in `folder`, and runs its commands there."""
+    """Copies the code to `folder`, adds a page's files, and runs the page's commands there."""
     for name in ("fer_jax", "configs", "datasets"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "launch.py", folder)

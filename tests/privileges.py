@@ -9,7 +9,10 @@ _NOBODY = 65534
 
 @contextlib.contextmanager
 def nobody() -> Iterator[None]:
-    """As root, runs the block as another user, who cannot enter pytest's own temporary folders."""
+    """If this user is root, runs the block as another user.
+
+    The other user cannot enter pytest's own temporary folders.
+    """
     if os.geteuid() != 0:
         yield
         return

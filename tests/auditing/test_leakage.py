@@ -75,7 +75,10 @@ def loso_folds(table):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Eight people with six photographs each, and a copy of each kind of COPIES under a new id."""
+    """Eight people with six photographs each, and copies of photographs under the id ATTACKER.
+
+    There is one copy for each change in COPIES; its original shows another person.
+    """
     root = tmp_path_factory.mktemp("leaks")
     images = {}
     for person in PEOPLE:
@@ -134,7 +137,7 @@ def test_different_people_cause_no_false_alarm(clean):
 
 
 def test_people_under_two_ids_are_found(clean):
-    """At least a third of twelve people are found, and no different people are confused."""
+    """The two ids are found for at least a third of twelve people; no others are confused."""
     faces = likeness.Faces.read(clean["file"].tolist())
     tables = {}
     for person in sorted(set(clean["subject"])):

@@ -265,7 +265,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 @pytest.fixture
 def standard_builder(tmp_path, monkeypatch):
-    """A function that writes the builder of another project to a folder of data sets."""
+    """A function that writes a builder without code of this project to a folder of data sets."""
 
     def write(name: str, image: str) -> None:
         file = tmp_path / "datasets" / name / f"{name}_dataset_builder.py"

@@ -11,7 +11,7 @@ from fer_jax.errors import UserError
 
 
 def read_back(array, folder):
-    """Writes `array` as a picture, and reads it back with 8 x 8 pixels."""
+    """Writes `array` as a picture, and reads it back, resized to 8 x 8 pixels."""
     cv2.imwrite(str(folder / "a.png"), array)
     return read_images([folder / "a.png"], 8)[0]
 

@@ -53,7 +53,7 @@ def opened(root, split, tmp_path, **folders):
 
 
 def labels_by_id(source):
-    """(emotion, verification) by id, since the order of records is not defined."""
+    """The labels (emotion, verification) by id, since the order of records is not defined."""
     labels = zip(
         source.task_labels["label_emotion"], source.task_labels["label_verification"], strict=True
     )

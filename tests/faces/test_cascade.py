@@ -120,7 +120,7 @@ def test_cells_of_a_mosaic_are_those_of_its_levels(size):
     ],
 )
 def test_a_mosaic_needs_few_tiles(height, width, min_face, tiles):
-    """The first two are pictures of 320 × 240 pixels at half their size, for `min_face` 40."""
+    """For `min_face` 40, pictures are halved first; so 120 × 160 stands for one of 240 × 320."""
     assert len(pyramid.mosaic(height, width, min_face, 0.709).tiles) <= tiles
 
 

@@ -64,7 +64,7 @@ def test_a_larger_min_face_does_not_lose_larger_faces(found, images):
 
 
 def test_boxes_do_not_depend_on_the_sizes_of_other_images(images, found):
-    """mtcnn 1.0.0 pads such a batch and uses the padded size for its pyramid and patches."""
+    """mtcnn 1.0.0 pads images of a batch to one size, and uses it for its pyramid and patches."""
     for name, image in images.items():
         alone = Detector(min_face=20).detect([image])[0]
         np.testing.assert_allclose(found[name].boxes, alone.boxes, atol=1e-3)
@@ -114,7 +114,7 @@ def test_max_faces_keeps_the_best_faces(found, images):
 
 
 def test_twice_the_smallest_face_finds_the_same_large_faces(found, images):
-    """For faces of 40 pixels or more, the pyramid is computed from the image at half its size."""
+    """For a `min_face` of 40 or more, the pyramid is computed from the image at half its size."""
     for name in EXPECTED:
         (faces,) = Detector(min_face=40).detect([images[name]])
         assert len(faces) == len(found[name])
@@ -182,7 +182,7 @@ def test_another_video_of_the_same_size_does_not_recompile(images):
 
 @pytest.mark.parametrize("min_face", [20, 40])
 def test_faces_do_not_depend_on_the_side_of_the_tiles(images, min_face, monkeypatch):
-    """The levels are at other places on the plane, in other tiles."""
+    """With other tiles, the levels of the pyramid are at other places in the mosaic."""
     picture = images["three_faces.jpg"]
     sizes = [(160, 120), (240, 320), (211, 317), (360, 640), (480, 480)]
     pictures = [cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA) for size in sizes]

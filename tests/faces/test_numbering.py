@@ -91,7 +91,7 @@ def test_people_who_swap_sides_after_a_cut_keep_their_numbers() -> None:
 
 
 def test_similar_people_who_swap_sides_keep_their_numbers_if_the_cut_is_not_found() -> None:
-    """Each face continues the track of the other person, if tracks are compared one by one."""
+    """If tracks were compared one by one, each face would continue the other person's track."""
     before, after = _frame({0: 1, 1: SIBLING}), _frame({0: SIBLING, 1: 1})
     assert _numbers([before] * 8 + [after] * 8 + [before] * 8) == (
         [[1, 2]] * 8 + [[2, 1]] * 8 + [[1, 2]] * 8

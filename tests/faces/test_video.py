@@ -256,7 +256,7 @@ def clip(tmp_path_factory):
 
 
 def tagged(path, content, duration):
-    """Writes a Matroska clip of three seconds with another tag DURATION."""
+    """Writes the Matroska clip `content` of three seconds with `duration` as its tag DURATION."""
     own = b"00:00:03.000000000"
     assert content.count(own) == 1 and len(duration) <= len(own)
     path.write_bytes(content.replace(own, duration.encode().ljust(len(own), b"\0")))

@@ -19,7 +19,10 @@ _FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
 def drawn(word: str, size: int, *, joined: bool = True) -> np.ndarray:
-    """A word in white on black, uint8 [h, w], drawn letter by letter from left to right."""
+    """A word in white on black, uint8 [h, w], drawn letter by letter from left to right.
+
+    Unless `joined`, the letters have their separate shapes.
+    """
     shapes = (SHAPES[word] if joined else word)[::-1]
     font = ImageFont.truetype(str(_FONT), size, layout_engine=ImageFont.Layout.BASIC)
     left, top, right, bottom = font.getbbox(shapes)

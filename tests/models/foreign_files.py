@@ -51,7 +51,10 @@ def make_truth(wanted):
 
 
 def keras_layers(truth, start=0, head=True):
-    """Weights by layer, as {"conv2d_5": {"kernel": ...}}, in construction order from `start`."""
+    """Weights by layer, as {"conv2d_5": {"kernel": ...}}, in the order of construction.
+
+    Layers are numbered from `start`; with `head`, there is a classifier.
+    """
     layers, number = {}, start
     for path in layer_paths(DEPTH):
         stage, *rest = path.split("/")
@@ -77,7 +80,10 @@ def keras_layers(truth, start=0, head=True):
 
 
 def write_keras_layers(path, layers, *, colon=":0", group=""):
-    """Writes HDF5 by layer, like Keras 2 (with ":0") and Keras 3, below `group`."""
+    """Writes an HDF5 file with a group per layer, as Keras 2 does or, if `colon` is "", Keras 3.
+
+    The layers are in the HDF5 group `group`, or at the root if it is "".
+    """
     with h5py.File(path, "w") as file:
         root = file.create_group(group) if group else file
         root.attrs["layer_names"] = [name.encode() for name in layers]

@@ -20,7 +20,11 @@ NAME = "weights_notop.h5"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; cuts off the next `breaks` answers; ignores `Range` if `ranges` is false."""
+    """Serves CONTENT; cuts off the next answers, or ignores `Range`, as its server demands.
+
+    `server.breaks` is the number of answers to cut off; if `server.ranges` is false, `Range` is
+    ignored.
+    """
 
     def do_GET(self):
         server = self.server
@@ -180,7 +184,7 @@ def test_file_digest_agrees_with_known_digests(tmp_path):
 
 
 def test_the_download_works_without_fcntl(server, cache, monkeypatch):
-    """On Windows there are no locks, but the download works."""
+    """Windows has no `fcntl`; there, the download works without locks."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
     for module in (locking, imagenet):
         file = importlib.util.spec_from_file_location(module.__name__, module.__file__)

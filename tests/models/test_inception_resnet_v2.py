@@ -69,7 +69,7 @@ def weights(published):
 
 
 def fill(network, value):
-    """The state of a network with the leaves `value(path, shape)`."""
+    """The parameters and statistics of a network, with `value(path, shape)` as leaves."""
     return [
         replace_leaves(tree, {path: value(path, shape) for path, shape in shapes(tree).items()})
         for tree in split_network(network)[1:]

@@ -1,4 +1,4 @@
-"""Initial weights are those of `nnx.Rngs`; a network's structure has the same shapes."""
+"""Keys and initial weights are those of `nnx.Rngs`; `structure` has the shapes of the network."""
 
 import jax
 import numpy as np

@@ -119,7 +119,7 @@ def test_normalisation_and_its_gradient_agree_with_the_definition(relu, operatio
 
 @pytest.mark.parametrize(("kernel", "stride"), [((1, 1), 1), ((3, 3), 1), ((1, 7), 1), ((3, 3), 2)])
 def test_cpu_and_plain_operations_agree(kernel, stride):
-    """The loss includes convolution, normalisation and pooling; its gradients agree, too."""
+    """A loss after convolution, normalisation and pooling is the same, and so are its gradients."""
 
     rows, columns = (size // 2 for size in kernel)
 

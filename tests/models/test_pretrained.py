@@ -1,4 +1,4 @@
-"""All layouts give the same leaves, and errors use the names in the file."""
+"""All layouts of weight files give the same leaves; errors use the names in the file."""
 
 import subprocess
 

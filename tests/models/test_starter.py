@@ -29,7 +29,7 @@ BACKBONE = Backbone(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A workdir with a model for both tasks."""
+    """A workdir with a model for the tasks `emotion` and `verification`."""
     tasks, _ = make_tasks(
         {"emotion": {"classes": EMOTIONS}, "verification": {"inputs_of": "emotion"}}
     )

@@ -40,7 +40,7 @@ def test_separable_features_have_accuracy_1_and_noise_has_chance():
 
 
 def test_features_of_identity_help_only_if_train_and_test_share_people():
-    """Each pair of person and emotion has its own direction, so nothing generalises to others."""
+    """Each pair of person and emotion has its own direction: nothing generalises to new people."""
     labels, people = study()
     rng = np.random.default_rng(1)
     own = np.repeat(rng.normal(size=(48, 256)), 4, axis=0) + 0.01 * rng.normal(size=(192, 256))

@@ -147,7 +147,10 @@ def _try_examples(
 
 
 def describe(error: BaseException) -> str:
-    """An error as text, with the innermost line of fer_jax; only the message of a violation."""
+    """An error as text, with the innermost line of fer_jax.
+
+    The text of a `ViolationError` is its message alone.
+    """
     if isinstance(error, ViolationError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

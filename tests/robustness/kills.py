@@ -231,20 +231,21 @@ def _faults(
     found: Contents,
     kept: dict[str, tuple[int, str]],
 ) -> list[str]:
-    """Describes files that are incomplete, lost, not recorded or written again.
+    """Describes files that are damaged, lost, not recorded or written again.
 
-    A file is incomplete if its bytes are neither those before nor those after an uninterrupted run,
+    A file is damaged if its bytes are neither those before nor those after an uninterrupted run,
     unless these vary, or if it should be JSON and is not. A file is lost if an earlier run had
-    finished it and it is missing.
+    finished it and it is missing. `kept`, the files that must not be written again and the newest
+    checkpoint, is updated.
     """
     faults = [f"{name} was there before the run and is lost" for name in committed.keys() - found]
     for name, digest in found.items():
         known = {reference.before.get(name), reference.after.get(name)}
         grows = name in reference.varying or name.endswith(outputs.RECORD)
         if name in reference.after and not grows and digest not in known:
-            faults.append(f"{name} is incomplete")
+            faults.append(f"{name} is neither as before nor as after an uninterrupted run")
         if name.endswith(".json") and not _is_json(bench.folder / name):
-            faults.append(f"{name} is incomplete")
+            faults.append(f"{name} is not valid JSON")
     faults += [f"{name} is not recorded" for name in _unrecorded(bench.work)]
     for pattern in bench.case.kept:
         for file in bench.work.glob(pattern):

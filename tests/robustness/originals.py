@@ -23,9 +23,10 @@ EMOTIONS = ("happy", "sad")
 
 
 def digests(*roots: Path) -> dict[Path, str]:
-    """A digest of everything below the roots, by path; pipes are named, never opened.
+    """A digest of everything below the roots, by path.
 
-    Links are not followed: the digest of a link is its target.
+    Links are not followed: the digest of a link is its target. Pipes are not opened; their digest
+    is "pipe".
     """
     found: dict[Path, str] = {}
     for root in roots:

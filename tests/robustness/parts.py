@@ -199,7 +199,8 @@ def _require_people_apart(workdir: Path) -> None:
 def check_ledger(folder: Path, ledger: Ledger) -> None:
     """Checks that only people who certainly consent, by a generated consent.csv, are used.
 
-    If the ledger is not a plain CSV file, it must not be ignored, but its rows are not checked.
+    A ledger that is neither a file nor a link to one must be refused. The rows of a ledger are
+    checked only if it is `plain`.
     """
     photos, workdir = folder / "photos", folder / "work"
     originals.write_photos(photos)
