@@ -138,7 +138,7 @@ def test_pictures_videos_and_figures_are_handled_in_one_place(call, readers):
 
 
 def test_the_package_does_not_require_what_only_tests_need():
-    """Packages of tests and of `serve` are in requirements.txt, as a checkout promises both."""
+    """Packages of tests and of `serve` are in requirements.txt, since a checkout can run both."""
     root = PACKAGE.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     assert "pytest" not in project["dependencies"] and "dependencies" not in project["dynamic"]

@@ -12,7 +12,7 @@ VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "
 
 @pytest.fixture
 def met(monkeypatch):
-    """The arguments of each call of `_connect`, which is replaced."""
+    """The arguments of each call of `_connect`, which is replaced; unsets the `VARIABLES`."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     reported = []

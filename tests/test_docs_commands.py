@@ -2,7 +2,7 @@
 
 `tests/documented.py` finds the commands of the Markdown files and of the docstrings of configs and
 benchmarks. The tables below say which test runs each program on small inputs, mostly with other
-flags than the documented ones, or why none can. A new program needs a row; a row of a program that
+flags than the documented ones, or why none does. A new program needs a row; a row of a program that
 is no longer documented is an error.
 """
 
@@ -220,7 +220,7 @@ def test_the_command_of_a_stage_is_accepted_as_written(command, monkeypatch, res
 
 
 def program(command: Command) -> str:
-    """The word of a command that starts a stage."""
+    """The word of a command that names the program which starts a stage."""
     return next(w for w in command.words if w == "launch.py" or w.endswith("fer-jax"))
 
 

@@ -49,7 +49,7 @@ def make_photographs(folder, work, people=PEOPLE):
 
 
 def make_frames(work):
-    """Writes a workdir of `refine` with each face as a video, which moves and changes its light."""
+    """Writes a workdir of `refine` in which each face is a video with motion and changing light."""
     rng = np.random.default_rng(0)
     rows = []
     for file in sorted((work / "photographs" / "faces").rglob("*.png")):

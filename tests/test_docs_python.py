@@ -29,7 +29,7 @@ def examples(page: Path = PAGE) -> list[str]:
 
 
 def output(script: str, folder: Path) -> tuple[str, str]:
-    """What a script writes to standard output and error, run in `folder`."""
+    """The standard output and standard error of a script that is run in `folder`."""
     (folder / "page.py").write_text(script, "utf-8")
     wheel.install()
     done = wheel.run(folder, "python", "page.py")

@@ -13,7 +13,7 @@ from fer_jax.errors import TerminatedError, UserError
 
 @pytest.fixture(autouse=True)
 def temporary_folder(tmp_path, monkeypatch):
-    """Replaces the folder of temporary files, to which tracebacks go without a workdir."""
+    """Replaces the folder of temporary files, for tracebacks if there is no workdir."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

@@ -1,4 +1,4 @@
-"""The first answer of a new process needs few libraries, few programs and one cache."""
+"""The first answer of a new process needs few libraries and few programs, which are cached."""
 
 import json
 import os

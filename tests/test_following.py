@@ -1,4 +1,4 @@
-"""The people of a video are numbered and smoothed while it is read."""
+"""While a video is read, its people are numbered and their probabilities are smoothed."""
 
 from __future__ import annotations
 

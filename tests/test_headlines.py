@@ -15,7 +15,7 @@ def measured(value: float) -> dict:
 
 
 def found(**accuracies: float) -> dict:
-    """The part of a set's results that is read, for methods with these accuracies."""
+    """The part of a data set's results that `headlines` reads, for methods of these accuracies."""
     main, *others = accuracies
     protocol = {"seeds": [0], "folds": 5}
     facts = {"people": 15, "photographs": 90, "choices": {}, "protocol": protocol, "no_face": 0.0}
@@ -43,7 +43,7 @@ def write_environment(folder, revision="0123456789ab", more=JAX):
 
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
-    """A workdir of `real_people` with one set; the results are stored in a separate folder."""
+    """A workdir of `real_people` with one data set; results are stored in a separate folder."""
     monkeypatch.setattr(headlines, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(headlines, "commit", lambda revision, _: revision[:7])
     (tmp_path / "results").mkdir()

@@ -68,7 +68,7 @@ def test_a_config_that_imports_another_loads_outside_a_checkout(installed):
 def predictions(installed, source):
     """Runs `fer-jax predict SOURCE`; returns the rows that it wrote and its workdir.
 
-    Both tables have the same rows, except that the CSV file rounds.
+    Checks that the Parquet and CSV files have the same rows, up to the rounding of the CSV file.
     """
     ended = installed("predict", source)
     assert ended.returncode == 0, ended.stderr

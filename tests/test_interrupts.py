@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def handler():
-    """Sets Python's own handler, since an ignored SIGINT would be inherited."""
+    """Sets Python's own handler, since new processes would inherit an ignored SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -160,7 +160,7 @@ def test_an_unknown_stage_is_named(name):
 
 
 def test_a_name_that_is_not_utf8_is_printed_on_an_ascii_terminal():
-    """The new process writes to an ASCII terminal."""
+    """The new process may write only ASCII."""
     odd = os.fsdecode(b"\xff\x1b[31m") + "سلام"
     ended = subprocess.run(
         [sys.executable, "launch.py", f"--config={odd}.py", "--workdir=w"],
@@ -251,7 +251,7 @@ def test_every_field_of_a_network_is_a_flag_with_the_value_of_its_size(module, s
 @pytest.mark.parametrize("size", argument.SIZES)
 @pytest.mark.parametrize("module", [pipeline, pipeline_in_turn, demo])
 def test_compared_methods_differ_only_in_their_pretraining(module, size):
-    """The methods start from random weights or the starter, without and with videos."""
+    """Both methods start from the same weights; one of them is first pretrained on videos."""
     steps = module.get_config(f"{size},rotation").steps
     names = ("emotion", "pretrained") if size == "base" else ("scratch", "emotion")
     without, pretrained = (steps[name].to_dict() for name in names)

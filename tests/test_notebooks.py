@@ -97,7 +97,7 @@ def hidden(name):
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    """A folder with the kernel "wheel" and the settings of a fresh account."""
+    """A folder that contains the kernel "wheel", and no settings of the user."""
     wheel.install()
     folder = tmp_path_factory.mktemp("jupyter")
     command = [str(wheel.PYTHON), "-m", "ipykernel_launcher", "-f", "{connection_file}"]

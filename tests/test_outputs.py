@@ -173,7 +173,7 @@ def test_a_foreign_file_with_the_name_of_the_record_is_kept(tmp_path):
 
 
 def test_a_replaced_record_is_read_again(tmp_path):
-    """A folder may have been deleted and created again, even with the same inode."""
+    """The folder may have been deleted and created again, with the same inode for its record."""
     outputs.begin(tmp_path)
     for name in ("a", "b"):
         write(tmp_path / name, "written")

@@ -1,4 +1,4 @@
-"""Padded batches give the same results as all rows at once, without the padding."""
+"""The results of padded batches equal those of all rows at once; the padding has no results."""
 
 import jax
 import numpy as np

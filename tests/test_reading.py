@@ -107,7 +107,7 @@ def test_the_frames_of_each_video_are_followed_in_order(tmp_path):
     passed = []
 
     def follow(frames):
-        """Numbers the faces, and delays each frame until the next one."""
+        """Numbers every face 7, and delays each frame until the next one."""
         passed.append([])
         held = None
         for frame in frames:
@@ -246,7 +246,7 @@ def test_reading_needs_no_flags_and_leaves_no_files(tmp_path):
 
 
 def test_the_batches_after_the_first_are_analysed_at_the_same_time():
-    """The first batch compiles the programs of the others."""
+    """The first batch is analysed alone, because it compiles the programs for the others."""
     both_started = threading.Barrier(2, timeout=20)
     batches = itertools.count()
 

@@ -262,7 +262,7 @@ def test_changed_photographs_stop_a_crossval_that_was_begun(road):
 
 
 def test_messages_in_persian_have_no_english_words(road, tmp_path, capsys):
-    """Except paths, names of files, and the names of stages and runs."""
+    """The exceptions are paths and the names of files, stages and runs."""
     workdir, _ = road
     config = pipeline.filled(validated(tiny_config()), workdir)
     (workdir / "scratch" / "done.json").unlink()  # the folds are kept

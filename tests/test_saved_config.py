@@ -1,4 +1,4 @@
-"""A saved config.json is a config: the run can be repeated, and its fields changed."""
+"""A saved config.json is a config: it repeats the run, and flags change its fields."""
 
 import json
 import runpy

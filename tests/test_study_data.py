@@ -1,4 +1,4 @@
-"""The faces that study_data draws for labels, tests and the pool; copies are left out."""
+"""study_data samples labelled faces, test faces and the pool; copies between them are left out."""
 
 import shutil
 import sys

@@ -1,10 +1,10 @@
 """The wheel in an environment of its own, with what it requires and nothing else.
 
-The environment is in .venv-wheel. The tests of all files and processes share it; if one of the
-package's files changes, it is replaced. A package that is missing in pyproject.toml is missing
-there, even if the environment of the tests has it. The versions are the pinned ones, so that a new
-release of a package does not change what is tested. Ipykernel, which runs the notebooks, is in a
-folder of its own, which only they see.
+The environment is in .venv-wheel. All tests and test processes share it; it is replaced if one of
+the package's files changes. A package that is missing in pyproject.toml is missing there, even if
+the environment of the tests has it. The versions are the pinned ones, so that a new release of a
+package does not change what is tested. Ipykernel, which runs the notebooks, is in a folder of its
+own, which only the notebooks see.
 """
 
 import functools

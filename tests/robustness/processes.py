@@ -1,4 +1,4 @@
-"""Forked child processes with limits of time and memory."""
+"""Forked child processes, and limits of time and memory for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _HARD_BYTES = (
 class Child:
     """A forked process, in a separate process group, that calls `work` and ends.
 
-    JAX must not have been initialised in this process: its threads do not survive a fork.
+    What it prints is appended to `log`. JAX must not have been initialised in the parent process,
+    because JAX's threads do not survive a fork.
     """
 
     def __init__(self, work: Callable[[], None], log: Path) -> None:
@@ -41,7 +42,7 @@ class Child:
             os._exit(_run(work))
 
     def poll(self) -> int | None:
-        """The exit code, or minus the signal's number; None while it runs."""
+        """The exit code, or minus the number of the signal that ended it; None while it runs."""
         if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -88,7 +89,7 @@ def _run(work: Callable[[], None]) -> int:
 
 
 def prepare_jax(compiled: Path) -> None:
-    """Sets up JAX in a child, with a cache that keeps even the smallest compiled programs."""
+    """Sets up JAX in a child; the folder `compiled` caches even the smallest programs."""
     import jax
 
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled)

@@ -88,7 +88,7 @@ def _small_training(config: ConfigDict) -> ConfigDict:
 
 
 def _render_prepare(main: Path, side: Path) -> None:
-    """Writes files of a user to the folder for the pictures; the stage reads no input."""
+    """Writes a user's files, named like the stage's output; the stage reads no input."""
     originals.write_picture(main / "person_01" / "happy" / "0.jpg", 1)
     originals.write_picture(main / "p101_happy_0.mp4.jpg", 2)
 
@@ -187,7 +187,7 @@ def write_photographs(folder: Path) -> None:
 
 
 def write_model(folder: Path, task: str, classes: tuple[str, ...]) -> None:
-    """Writes a model directory for the stand-in `load_model`."""
+    """Writes a model directory without weights, for the stand-in `load_model`."""
     folder.mkdir(parents=True, exist_ok=True)
     fields = {
         "image_size": 32,

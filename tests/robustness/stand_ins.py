@@ -1,6 +1,6 @@
-"""Stand-ins for the networks and for drawing, with which a stage takes tenths of a second.
+"""Stand-ins for networks, worker processes and the clock, which make a stage quick.
 
-All code that reads, decides and writes is unchanged.
+All other code that reads, decides and writes is unchanged.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def load_model(path: str | Path) -> BrightnessModel:
 
 
 def replace_all(replace: Replace = setattr, *, models: bool = True) -> None:
-    """Installs the stand-ins with `replace`, which is `setattr` or that of pytest's monkeypatch.
+    """Installs the stand-ins with `replace`: the built-in `setattr` or `monkeypatch.setattr`.
 
     With `models=False`, models are loaded as usual.
     """

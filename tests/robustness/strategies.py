@@ -70,9 +70,9 @@ class Damage:
 
 
 def _with_dimensions(data: bytes, width: float, height: float) -> bytes:
-    """Changes the sides in the header of a PNG, up to 40,000 pixels, and its checksum.
+    """Changes the width and height in a PNG's header, and the header's checksum.
 
-    Other files are unchanged.
+    Both are given as fractions of 40,000 pixels. Other files are unchanged.
     """
     if not data.startswith(b"\x89PNG") or len(data) < 33:
         return data
@@ -96,7 +96,7 @@ damage_lists = st.lists(damages, min_size=1, max_size=4)
 
 
 def damaged(data: bytes, changes: Sequence[Damage]) -> bytes:
-    """The bytes with one or more changes, one after the other."""
+    """The bytes after all `changes`, which are made one after the other."""
     for change in changes:
         data = change(data)
     return data
@@ -113,7 +113,7 @@ class Table:
         content: the bytes of the file.
         header: the intended first row.
         rows: the intended other rows.
-        plain: whether `content` is exactly these rows, in UTF-8 and with commas.
+        plain: whether `content` is exactly the header and these rows, in UTF-8 and with commas.
     """
 
     content: bytes
@@ -134,10 +134,10 @@ def tables(
     odd_cells: Cells,
     usual: int,
 ) -> Table:
-    """Tables with these columns, often with the `usual` number of rows.
+    """Tables with `columns` and up to two `optional` ones, often with the `usual` number of rows.
 
-    About half of them have good cells except up to two unusual ones; the others have unusual cells,
-    and often an unusual format.
+    About half of them have cells from `good`, except up to two from `odd_cells`; the others have
+    only cells from `odd_cells`, and often an unusual format.
     """
     tidy = draw(st.booleans())
     extra = draw(st.lists(st.sampled_from(optional), unique=True, max_size=2))
@@ -180,7 +180,7 @@ def tables(
 
 
 def _label_cell(name: str, number: int) -> st.SearchStrategy[str]:
-    """A valid cell of a table of labels, each row of which names another picture."""
+    """A valid cell of a table of labels, in which each row names a different picture."""
     kinds = {
         "path": st.just(f"{number}.png"),
         "subject": st.sampled_from(PEOPLE),
@@ -202,7 +202,7 @@ def _odd_label_cell(name: str, number: int) -> st.SearchStrategy[str]:
 
 
 def _ledger_cell(name: str, number: int) -> st.SearchStrategy[str]:
-    """A valid cell of a ledger, in which the rows name each person in turn."""
+    """A valid cell of a consent ledger, in which the rows name the people in turn."""
     kinds = {
         "subject": st.just(PEOPLE[number % len(PEOPLE)]),
         "revoked": st.sampled_from(("", "", "no", "2026-03-01")),
@@ -233,7 +233,7 @@ ledger_tables = tables(
 
 @dataclass(frozen=True)
 class Ledger:
-    """The entry at the path of `consent.csv`: a file, a link to it, or something else."""
+    """The entry at the path of `consent.csv`: a file, a link to one, or something else."""
 
     kind: str  # file, link, broken, circular, folder, pipe
     table: Table

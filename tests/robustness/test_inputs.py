@@ -1,4 +1,4 @@
-"""The short version of the harness's generated inputs; the long one is benchmarks/robustness.py."""
+"""Runs stages on a few generated inputs; benchmarks/robustness.py does so on many."""
 
 import itertools
 import shutil

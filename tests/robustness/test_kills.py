@@ -1,4 +1,4 @@
-"""The short version of the harness's kills; the long one is benchmarks/robustness.py."""
+"""Kills a few stages twice each; benchmarks/robustness.py kills more stages, and more often."""
 
 import os
 import subprocess

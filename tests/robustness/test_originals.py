@@ -61,7 +61,10 @@ def lay_out(layout, root, output):
 
 
 def own(digests):
-    """The digests, without those of tables, JSON, contact sheets and the removed person's files."""
+    """The digests of the files that `remove` must not change.
+
+    Tables, JSON, contact sheets and the removed person's files are left out.
+    """
     tables = (".csv", ".parquet", ".json", ".jsonl")
     return {
         path: digest

@@ -57,7 +57,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory):
-    """Three other people, without angry photographs."""
+    """A workdir of `photographs` of three other people, without angry photographs."""
     return taken(tmp_path_factory.mktemp("others"), (751, 752, 753), THREE, "three")
 
 
@@ -73,8 +73,8 @@ def tiny(faces, **fields):
 def check_shipped(workdir, photos, out):
     """Checks that `predict` gives each fold's calibrated probabilities for its test people.
 
-    `predict` is given the original photographs and the model of the fold. Returns the record of a
-    fold's model.
+    `predict` is given the original photographs and the model of the fold. Returns the record of the
+    last fold's model.
     """
     table = answers(workdir)
     assert (table["status"] == "ok").all() and (table["temperature"] != 1).all()
@@ -109,7 +109,7 @@ def answers(workdir):
 
 @pytest.fixture(scope="module")
 def trained_run(faces, tmp_path_factory):
-    """A finished crossval with inner validation and heat maps."""
+    """Workdir, summary and config of a finished crossval with inner validation and heat maps."""
     workdir = tmp_path_factory.mktemp("trained") / "w"
     config = tiny(
         faces, explain=True, inner={"share": 0.34, "checkpoints": (0.5, 1.0)}, test_crops=5,
@@ -379,7 +379,7 @@ def test_an_unfinished_run_or_changed_photographs_cannot_be_audited(trained_run,
 
 
 def test_people_in_train_and_test_of_random_folds_pass_the_audit(faces, trained_run, tmp_path):
-    """People are in both train and test on purpose; leaks of the pretraining data are refused."""
+    """People are in both train and test on purpose; leaks from pretraining are still refused."""
     run = tmp_path / "run"
     crossval.run(tiny(faces, protocol="random", method="probe", everyone=False), run)
     assert audit.run(audited(run), tmp_path / "of_run")["leaks"] == 0
@@ -536,7 +536,7 @@ def test_people_without_a_neutral_photograph_are_left_out_and_counted(faces, tmp
 def test_auto_reports_and_saves_its_selection_without_seeing_held_out_people(
     faces, trained_run, tmp_path, monkeypatch
 ):
-    """Candidates for an emotion model are the tuned probe, the probe, and the model as it is."""
+    """For an emotion model, the candidates are tuned probe, probe, and the model as it is."""
     seen = {}
 
     def noting(fit):

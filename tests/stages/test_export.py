@@ -29,7 +29,7 @@ def config_for(model, **fields):
 
 
 def save(folder, *, backbone=None, arrays=None, **how):
-    """Saves the starter with another record and further arrays; returns folder and model."""
+    """Saves the starter with a changed record and additional arrays; returns folder and model."""
     loaded = trained_model.load("starter")
     fields = {"inference": {"emotion": Inference(**how)}}
     fields["backbone"] = loaded.record.backbone.model_copy(update=backbone or {})

@@ -24,7 +24,7 @@ config_for = functools.partial(extraction.config_for, every_s=0.25)
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Two people in clips of the same name, a scene without people, and three faulty files."""
+    """Two people in clips of the same file name, a scene without people, three faulty files."""
     folder = tmp_path_factory.mktemp("videos")
     (folder / "علی 1").mkdir()
     shape = 6, 6, (240, 320)

@@ -41,7 +41,7 @@ def test_a_worker_does_not_extract_a_finished_video_again(videos, tmp_path, monk
 
 
 def test_a_worker_that_is_overtaken_leaves_the_other_shard(videos, tmp_path, monkeypatch):
-    """Another worker got the video and has finished its shard, which the stage may be reading."""
+    """Another worker finishes the same video first, and the stage may already read its shard."""
     config = config_for(videos / "scene.mp4")
     extract.run(config, tmp_path / "work")
     (shard,) = (tmp_path / "work" / "shards").iterdir()

@@ -105,7 +105,7 @@ def test_random_weights_fail(tmp_path, folder):
      (39_000, 50_000, "no"), (1, 1000, "no")],
 )  # fmt: skip
 def test_the_answer_uses_the_wilson_interval(right, pictures, answer):
-    """The upper limit, computed by hand, is 79.9 % for 72 of 100, and 78.1 % for 70 of 100."""
+    """By hand, the upper limit is 79.9 % for 72 of 100 and 78.1 % for 70; 79 % is required."""
     assert imagenet_check.judged(right, pictures, 0.79)["answer"] == answer
 
 

@@ -52,7 +52,10 @@ def portrait() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, portrait) -> tuple[Path, dict, ConfigDict]:
-    """A finished run: one face under two similar names, two faces of unequal size, a texture."""
+    """The workdir, summary and config of a finished run.
+
+    The photographs: one face under two similar names, two faces of unequal size, and a texture.
+    """
     root = tmp_path_factory.mktemp("stage")
     photos = root / "photos"
     sad = photograph(PERSON, "sad", 0)
@@ -105,7 +108,7 @@ def test_the_largest_face_is_taken(finished):
 
 
 def test_a_crop_shows_the_face_at_its_place(finished):
-    """Aligning a crop again hardly changes it, so its landmarks match the template."""
+    """The landmarks that are found in a crop match the template of the alignment."""
     row = table(finished[0]).loc["ann/Happy/1.png"]
     crop = cv2.imread(str(finished[0] / row["crop"]))[..., ::-1]
     landmarks = largest_face(np.ascontiguousarray(crop))
@@ -144,7 +147,7 @@ def test_a_killed_run_continues_to_the_same_result(finished, tmp_path, monkeypat
 
 @pytest.mark.parametrize("factor", [4.0, 0.25])
 def test_landmarks_are_those_of_the_photograph_at_any_size(portrait, factor):
-    """1280 and 80 pixels are above and below the size at which the detector searches."""
+    """The width becomes 1280 or 80 pixels, above or below the `max_side` of 320 of the search."""
     place = largest_face(portrait, 320)
     method = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
     scaled = cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=method)

@@ -79,7 +79,7 @@ def model(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
-    """Pictures of two people and a texture, a clip, and four files that cannot be read."""
+    """Pictures of two people and a texture, a clip, three unreadable files, and a hidden file."""
     folder = tmp_path_factory.mktemp("media")
     write_image(folder / "b one.jpg", photograph(3, "happy", 0))
     write_image(folder / "deep" / "عکس.png", photograph(4, "sad", 0))

@@ -67,14 +67,17 @@ def write_extract(folder, faces, videos=6):
 
 @pytest.fixture(autouse=True)
 def somewhere(tmp_path, monkeypatch):
-    """Creates the folder that the configs name as the verifier's; a stand-in is loaded for it."""
+    """Creates the folder that the configs name as the verifier; tests load stand-ins for it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "somewhere").mkdir()
 
 
 @pytest.fixture
 def validation(monkeypatch):
-    """100 validation faces of brightness 101 to 200, and 50 non-faces of brightness 1 to 50."""
+    """Replaces the data and the verifier.
+
+    The data are 100 faces of brightness 101 to 200, and 50 non-faces of brightness 1 to 50.
+    """
     source = ArraySource(
         flat_crops([*range(101, 201), *range(1, 51)]), np.array([1] * 100 + [0] * 50, np.int32)
     )
@@ -132,7 +135,7 @@ def test_quality_counts_and_wilson_intervals():
 
 
 def test_crops_of_one_video_are_not_counted_as_independent():
-    """All crops of one of ten videos are lost; Wilson's interval assumes independent crops."""
+    """All crops of one of ten videos are lost, so Wilson's interval of the crops is too narrow."""
     kept = np.repeat(np.arange(10) != 3, 20)
     ones = np.ones(200, bool)
     found = rate(kept, ones, [f"v{i // 20}" for i in range(200)])
@@ -443,7 +446,7 @@ def videos(tmp_path):
 
 
 def refined_by(monkeypatch, own, starter, config, workdir):
-    """Runs `refine` with two stand-ins; returns summary, threshold.json and manifest."""
+    """Runs `refine` with two stand-in verifiers; returns summary, threshold.json and manifest."""
     models = {"somewhere": own, "starter": starter}
     monkeypatch.setattr(trained_model, "load", lambda path: models[path])
     summary = refine.run(config, workdir)

@@ -35,7 +35,7 @@ def config(tmp_path, person=GONE):
 
 
 def finished(folder, stage, files=None, **config):
-    """Writes a workdir with these files (text, bytes or a table by name), all in its record."""
+    """Writes a workdir with these files (by name: text, bytes or a table), recorded as written."""
     folder.mkdir(parents=True, exist_ok=True)
     outputs.begin(folder)
     write_json(folder / "config.json", {"stage": stage, **config})
@@ -229,7 +229,10 @@ def test_the_rows_of_the_person_are_deleted_from_labels(tmp_path):
 
 
 def run_again_until_done(asked, workdir, monkeypatch):
-    """Runs the stage again and again; each run but the last is killed at its second deletion."""
+    """Runs the stage again and again; each run but the last is killed at its second deletion.
+
+    Returns the last run's summary and the number of kills.
+    """
     kills = 0
     real = {name: getattr(outputs, name) for name in ("delete", "delete_folder")}
     while True:

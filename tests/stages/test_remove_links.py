@@ -12,7 +12,7 @@ GONE, STAYS = "zelda77", "yorick"
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two people in a table. The files are not pictures, since `remove` does not decode them."""
+    """Two people in a table, whose files are not pictures, since `remove` does not decode them."""
     root = tmp_path / "photos"
     root.mkdir()
     (tmp_path / "w").mkdir()

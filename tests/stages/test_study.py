@@ -1,4 +1,4 @@
-"""A small study with one pretraining per seed, the same folds for all, and one table."""
+"""A small study with one pretraining per seed, the same folds for all methods, and one table."""
 
 import shutil
 

@@ -100,7 +100,7 @@ def test_the_best_model_has_the_lowest_validation_loss(watched):
 
 
 def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, capsys):
-    """The cause may be a bug in the `undo` of a user's task."""
+    """Here the source fails; in practice, the `undo` of a user's task may have a bug."""
 
     class Faulty(sources.ArraySource):
         def batch(self, indices):

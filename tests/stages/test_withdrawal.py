@@ -1,4 +1,4 @@
-"""After a withdrawal at any point of a pipeline, a repeated run has no trace of the person."""
+"""After consent is withdrawn at any point of a pipeline, a repeat leaves no trace of the person."""
 
 import functools
 import shlex
@@ -104,7 +104,7 @@ def run(place, order=ORDER, **fields):
 
 
 def run_to_its_end(place, **fields):
-    """Runs the pipeline; if a withdrawal stops it, runs the command in the error and restarts."""
+    """Runs the pipeline; if a withdrawal stops it, runs the named command and restarts it."""
     try:
         return run(place, **fields)
     except UserError as error:

@@ -28,7 +28,7 @@ BACKBONE = {"dropout": 0.2, "momentum": 0.9}
 
 
 def batch():
-    """A batch of smooth pictures, of which the last five are padding."""
+    """A batch of pictures of noisy squares, of which the last five are padding."""
     rng = np.random.default_rng(0)
     smooth = rng.integers(0, 256, (BATCH, 8, 8, 3)).repeat(6, axis=1).repeat(6, axis=2)
     mask = np.arange(BATCH) < BATCH - 5

@@ -59,7 +59,7 @@ def test_unshuffle_inverts_shuffle(images):
 
 
 def test_tiles_have_random_positions_in_their_cells():
-    """The value of each pixel is its coordinates, so tiles reveal their positions."""
+    """The values of each pixel are its coordinates, so tiles reveal their positions."""
     y, x = np.mgrid[:24, :24].astype(np.float32)
     images = jnp.asarray(np.tile(np.stack([y, x, 0 * x], -1), (200, 1, 1, 1)))
     tiles = np.asarray(cut(images, 3, 3, jax.random.key(0)))

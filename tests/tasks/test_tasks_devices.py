@@ -1,7 +1,7 @@
 """Every task has the same inputs, targets, loss and gradients on one device and on eight (float64).
 
-In float32 the random numbers are the same, but sums have another order, so that the last bit of a
-normalised tile may differ. New files in fer_jax/tasks are tested automatically.
+In float32 the random numbers are also the same, but eight devices add in a different order, so that
+the last bit of a normalised tile may differ. New files in fer_jax/tasks are tested automatically.
 """
 
 import os

@@ -27,7 +27,7 @@ def steps_in(folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Checkpoints of the steps 11 and 12, and the state at 12."""
+    """The folder of a run with checkpoints of steps 11 and 12, and its state at step 12."""
     folder = tmp_path_factory.mktemp("trained")
     fitted = train(folder, checkpoint_every_s=0)
     assert steps_in(folder) == [11, 12]
@@ -234,7 +234,10 @@ def test_the_lowest_loss_is_restored(tmp_path):
 
 
 class FullDisk:
-    """A file system of one megabyte, and a file that fills it."""
+    """A file system of one megabyte, and a file that fills it.
+
+    Skips the test if the file system cannot be mounted.
+    """
 
     def __init__(self, folder):
         folder.mkdir()

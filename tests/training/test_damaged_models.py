@@ -79,7 +79,7 @@ def change_record(folder, change):
 
 
 def change_arrays(folder, change, *, old=False):
-    """Writes modified weights without new checksums; an `old` directory has no checksums."""
+    """Changes the weights but not their checksums; if `old`, removes the checksums."""
     file = folder / "weights.safetensors"
     with safe_open(file, framework="np") as opened:
         header = opened.metadata()

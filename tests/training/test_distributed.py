@@ -69,7 +69,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(runs):
-    """The exit codes of two processes, and the seconds between their ends; the second is killed."""
+    """The exit codes of two processes, the second killed, and the seconds between their ends."""
     folder, _ = runs
     first, second = start_pair(folder, KILLED)
     second.communicate(timeout=240)

@@ -61,7 +61,7 @@ def keras_file(truth, tmp_path):
 
 @pytest.fixture
 def published(keras_file, monkeypatch):
-    """A small Keras file that replaces the published one, named "imagenet"."""
+    """A small Keras file in place of the published one, which `init = "imagenet"` names."""
     content = keras_file.read_bytes()
     known = imagenet.NOTOP._replace(size=len(content), md5=hashlib.md5(content).hexdigest())
     monkeypatch.setattr(imagenet, "NOTOP", known)

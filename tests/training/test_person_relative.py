@@ -9,7 +9,7 @@ CLASSES = 3
 
 
 def made(seed, counts=(4, 4, 4), shift=3.0, people=1):
-    """Responses [n, 2, 3] of people who differ by an offset, with labels and people."""
+    """Responses [n, 2, 3] of people who differ by an offset, and the label and person of each."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.repeat(np.arange(CLASSES), counts), people)
     names = [f"p{number}" for number in range(people) for _ in range(sum(counts))]

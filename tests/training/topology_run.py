@@ -3,9 +3,9 @@
     python -m tests.training.topology_run FOLDER COORDINATOR PROCESSES PROCESS RUN...
 
 Each RUN is NAME:DEVICES:FSDP:STEPS[:from=OTHER][:term][:kill] and trains in FOLDER/NAME on DEVICES
-devices, optionally from the checkpoints of another run, with SIGTERM to process 0 after five steps,
-or with SIGKILL to process 1. Process 0 writes every leaf of the last state and every loss to
-NAME.npz.
+devices, optionally from the checkpoints of another run, with SIGTERM to process 0 or SIGKILL to
+process 1 after five steps. Process 0 of a finished run writes every leaf of the last state, every
+loss and the last metrics to FOLDER/NAME.npz.
 """
 
 import os

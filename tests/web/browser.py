@@ -104,7 +104,7 @@ class Browser:
         return result["result"].get("value")
 
     def until(self, expression: str) -> None:
-        """Waits until a JavaScript expression is true."""
+        """Waits until a JavaScript expression is true; fails after 90 seconds."""
         deadline = time.monotonic() + _PATIENCE_S
         while not self.value(expression):
             assert time.monotonic() < deadline, f"{expression} does not become true"

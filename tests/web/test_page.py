@@ -171,7 +171,10 @@ class TestPage:
 
     @pytest.fixture
     def page(self, browser, served):
-        """A function that opens the page in a language and waits for its answer to a file."""
+        """A function that opens the page in a language and waits until it answers to a file.
+
+        Afterwards, checks that the page requested nothing from other hosts.
+        """
         browser.complaints.clear()
         browser.requests.clear()
 
