@@ -22,7 +22,7 @@ STEPS = (
 
 @pytest.fixture
 def model(tmp_path):
-    """A model directory with a table, and only the files that the rule reads."""
+    """A model directory with a table of coverages, and only the files that the rule reads."""
     (tmp_path / "model.json").write_text("{}")
     abstaining.write(tmp_path, Abstaining(measured_on="8 faces", steps=STEPS))
     return tmp_path

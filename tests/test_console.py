@@ -1,4 +1,4 @@
-"""Messages: one line each, harmless to a terminal, and printed on every terminal."""
+"""Messages: one line each, harmless to a terminal, and printable on every terminal."""
 
 import io
 import logging

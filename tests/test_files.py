@@ -1,4 +1,4 @@
-"""Only regular files are opened, since a named pipe would block its reader forever."""
+"""Only regular files are opened, since reading a named pipe could block forever."""
 
 import errno
 import os

@@ -51,7 +51,7 @@ class StageCase:
         prepare: writes the originals, the main input to the first folder and others to the second.
         configure: returns the config that names them, from the same two folders.
         output: a file or folder in the workdir that the stage writes.
-        kept: patterns of files below the workdir that a second run keeps unchanged.
+        kept: patterns of files below the workdir that no run writes again once they are finished.
         timed: patterns of files below the workdir that may differ between uninterrupted runs.
     """
 

@@ -1,4 +1,4 @@
-"""The config of extraction in tests."""
+"""The config with which tests run the stage `extract`."""
 
 from ml_collections import ConfigDict
 

@@ -249,7 +249,7 @@ def test_the_table_is_long_enough():
 
 @pytest.fixture(scope="module")
 def looked_at(tmp_path_factory):
-    """The counts of each video by name, the summary of one run over all videos, and its workdir."""
+    """The counts of each video by name, and the summary and workdir of one run over all videos."""
     folder, workdir = tmp_path_factory.mktemp("odd"), tmp_path_factory.mktemp("work") / "extract"
     for name, (write, *_) in TABLE.items():
         write(folder / name)

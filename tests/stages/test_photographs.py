@@ -211,7 +211,7 @@ def test_added_and_deleted_photographs_are_applied(tmp_path):
 
 @pytest.mark.parametrize("labels", ["folder", "table"])
 def test_originals_at_the_paths_of_crops_are_never_changed(tmp_path, labels):
-    """The photographs are in D/faces, and the workdir is D."""
+    """The photographs are in `faces`, a folder inside the workdir."""
     originals = {}
     for emotion in ("happy", "sad"):
         file = tmp_path / "faces" / "ann" / emotion / "1.png"

@@ -104,7 +104,7 @@ def run(place, order=ORDER, **fields):
 
 
 def run_to_its_end(place, **fields):
-    """Runs the pipeline; if a withdrawal stops it, runs the named command and restarts it."""
+    """Runs the pipeline; after an error, runs the command in the error and the pipeline again."""
     try:
         return run(place, **fields)
     except UserError as error:
