@@ -29,7 +29,7 @@ def draw(
     Args:
         picture: the path of a picture, or an array uint8 [H, W, 3] RGB, such as a video frame.
         faces: the rows of this picture or frame, from a table that `read` returned. Smoothed
-            probabilities, if the table has them for all faces, replace the others. The number that
+            probabilities are drawn instead of the others if all rows have them. The number that
             identifies a person (column `person`) is shown unless it is 0.
 
     Returns:
@@ -76,7 +76,7 @@ def timeline(faces: pd.DataFrame) -> Figure:
 
     Returns:
         A matplotlib figure with a panel for each person, at most for the 12 people who are seen
-        longest. A notebook shows it at the end of a cell; `savefig` writes it to a file.
+        in the most frames. A notebook shows it at the end of a cell; `savefig` writes it to a file.
 
     Raises:
         UserError: a column is missing, the rows are not those of one video, or nobody in it has a

@@ -21,6 +21,9 @@ def safe_cell(text: str) -> str:
 
 
 def possible_texts(cell: str) -> tuple[str, ...]:
-    """The texts that `safe_cell` may have turned into `cell`: with and without an apostrophe."""
+    """The texts that `safe_cell` may have turned into `cell`.
+
+    These are `cell` and, if `safe_cell` may have added its apostrophe, the text without it.
+    """
     bare = cell.removeprefix("'")
     return (cell,) if safe_cell(bare) == bare else tuple({cell, bare})

@@ -31,10 +31,11 @@ def table(
     accuracy with its 95 % confidence interval and p-value over both people and seeds (see
     `crossed_effects`). `q` is p adjusted for the number of methods in the setting (Benjamini &
     Hochberg 1995). `gain_by_seed` lists the difference for each seed in percentage points.
+    The columns about gains are empty in the row of the reference.
 
     Raises:
-        UserError: a run differs from the reference in photographs, emotions, person-relative
-            references, folds or seeds.
+        UserError: a run differs from the reference in photographs, people, emotions,
+            person-relative references, folds or seeds.
     """
     rows = []
     base = runs[reference]

@@ -33,7 +33,10 @@ _MIN_POINTS, _MAX_POINTS = 10, 2000
 
 @dataclass(frozen=True)
 class Shown:
-    """A face in the report with its answer; `picture` is a `data:` URL that shows the heat map."""
+    """A face in the report with the model's answer.
+
+    `picture` is a `data:` URL of the face, blurred if `blurred`, and overlaid with its heat map.
+    """
 
     picture: str
     truth: str
@@ -61,8 +64,8 @@ def gallery(run: Predictions, workdir: Path, drawn: bool) -> dict[str, list[Show
     """The most confident correct answers (`right`) and mistakes (`wrong`), sorted by confidence.
 
     There are at most `SHOWN` of each, from the first seed, and none if the run has no Grad-CAM maps
-    or its photographs no longer exist. `workdir` is that of the run. `drawn` means that the people
-    are generated, so that no face is blurred.
+    or the workdir of its photographs no longer exists. `workdir` is that of the run. `drawn` means
+    that the people are generated, so that no face is blurred.
     """
     root = Path(run.protocol.photographs)
     heat: dict[str, np.ndarray] = {}
@@ -123,7 +126,7 @@ def face_map(run: Predictions, workdir: Path) -> Map | None:
 def map_of(
     features: Float[np.ndarray, "n f"], emotions: list[str], people: list[str]
 ) -> Map | None:
-    """t-SNE of at most 30 principal components; None for fewer than ten faces."""
+    """t-SNE of at most 30 principal components of the features; None for fewer than ten faces."""
     if len(features) < _MIN_POINTS:
         return None
     centred = features - features.mean(axis=0)

@@ -39,7 +39,7 @@ _MARKDOWN = str.maketrans(
 
 @dataclass(frozen=True)
 class StageRecord:
-    """The summary, config and environment of a stage; the last two are empty if not recorded."""
+    """The summary, config and environment of a stage; a missing config or environment is empty."""
 
     stage: str
     folder: str
@@ -85,7 +85,7 @@ def render(
 
     Args:
         results: the result of `metrics.results.evaluate`.
-        stages: the stages that led to the runs, in order.
+        stages: the records of the stages that led to the runs, in order.
         own: the record of the evaluation.
         faces: the result of `gallery.gallery` for the main run, if any.
         face_map: the result of `gallery.face_map` for the main run, if any.
@@ -104,7 +104,9 @@ def render_card(
 ) -> str:
     """The model card or the datasheet as Markdown.
 
-    `name` is "model_card" (Mitchell et al. 2019) or "datasheet" (Gebru et al. 2018).
+    `name` is "model_card" (Mitchell et al. 2019) or "datasheet" (Gebru et al. 2018). The model card
+    also shows `results["selection"]`, the record of how the final model's method was selected, if
+    there is one. The other arguments are those of `render`.
     """
     return template(f"{name}.md.jinja").render(**_facts_of(results, stages, own, ENGLISH))
 

@@ -47,7 +47,10 @@ CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", 
 def confusion(
     matrix: Float[np.ndarray, "C C+1"], labels: Sequence[str], words: Language = ENGLISH
 ) -> str:
-    """Heat map of the confusion matrix: shares of each true emotion, with counts below.
+    """Heat map of the confusion matrix.
+
+    A cell shows which share of the photographs of its true emotion got its answer and, below, how
+    many did.
 
     The last column, for photographs without a face, is shown only if there are any.
     """
@@ -230,7 +233,7 @@ def _cell(axes: Axes, row: int, column: int, share: float, count: float, words: 
 def _plot(
     name: str, description: str, size: tuple[float, float], draw: Callable[[Axes], None]
 ) -> str:
-    """A figure drawn by `draw`, with a size in inches, as an element of the page."""
+    """A figure of `size` inches, with axes that `draw` fills, as an `<svg>` element of the page."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())

@@ -109,9 +109,10 @@ class Timeline:
     def _stretches(
         self, person: int, step: float
     ) -> list[tuple[Float[np.ndarray, " t"], Float[np.ndarray, "t classes"]]]:
-        """Times and shares of each interval in which a person is seen, extended by half a step.
+        """Times and probabilities of each interval in which a person is seen.
 
-        If there are too many frames to draw, groups of frames are averaged.
+        An interval is extended by half a step at each end. If there are too many frames to draw,
+        groups of frames are averaged.
         """
         seen = self._people[person]
         times = np.array(seen.times)

@@ -18,8 +18,8 @@ class Detector(Section):
     Attributes:
         min_face: side in pixels of the smallest faces to search for. The larger it is, the faster
             the search. Below 12, the detector enlarges the picture. If a picture is reduced before
-            it is searched, this side is reduced with it, but not below 20 pixels; a side that is
-            already smaller is kept.
+            it is searched, this side is reduced with it, but not below 20 pixels; a side below
+            20 is not changed.
         factor: scale of each level of the image pyramid relative to the previous level.
         thresholds: scores that a candidate must exceed in the networks P-Net, R-Net and O-Net.
         max_faces: maximum number of faces per image; those with the highest scores are kept. 0
@@ -37,7 +37,8 @@ class Crop(Section):
 
     Attributes:
         size: side of the crop in pixels.
-        margin: margin on each side of the template, as a fraction of the template's side.
+        margin: margin on each side of the template to which landmarks are aligned, as a fraction of
+            the template's side.
     """
 
     size: Annotated[int, Field(ge=8, le=4096)]
@@ -49,8 +50,8 @@ class Negatives(Section):
 
     Attributes:
         per_frame: maximum number of background crops from each sampled frame.
-        floor: the detector's score above which a rejected candidate is stored, unless it overlaps
-            a face.
+        floor: the score of the detector's last network, O-Net, above which a rejected candidate is
+            stored, unless it overlaps a face.
     """
 
     per_frame: Annotated[int, Field(ge=0, le=1000)]

@@ -136,9 +136,9 @@ def _in_lower_case(value: Any) -> Any:
 
 
 AnyCase = BeforeValidator(_in_lower_case)
-"""Marks a choice that may be in upper case; it is converted to lower case."""
+"""Marks a choice that may have capitals and surrounding spaces; it becomes lower case without."""
 Reference = Annotated[Literal["", "mean", "balanced", "neutral"], AnyCase]
-"""The kind of a person's reference; see `fer_jax.training.person_relative`."""
+"""The kind of a person's reference, "" for none; see `fer_jax.training.person_relative`."""
 
 LanguageCode = Annotated[Literal["en", "fa"], AnyCase]
 """English or Persian; see `fer_jax.languages`."""
@@ -150,7 +150,7 @@ Unique = refuse("must not contain a value twice", lambda items: len({*items}) < 
 """Marks a tuple without repeated values."""
 
 Text = Annotated[str, refuse("must not contain a NUL character", lambda text: "\0" in text)]
-"""Any text, which may be empty: an optional path or name."""
+"""A text without NUL characters, which may be empty, such as an optional path or name."""
 Name = Annotated[Text, refuse("must not be blank", lambda name: not name.strip())]
 UniqueNames = Annotated[
     Items[Name],

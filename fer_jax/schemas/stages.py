@@ -94,7 +94,9 @@ class Render(Stage):
 
 
 class Newcomers(Section):
-    """A group of generated people; in `newcomers`, those on whom the final model is tried.
+    """A group of generated people.
+
+    The group in the field `newcomers` of `Render` is for trying the final model on new people.
 
     Attributes:
         first_person: the number of the first person; the others have the numbers that follow.
@@ -174,7 +176,7 @@ class Extract(Stage):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.runner and self.workers:
-            yield "runner", "excludes workers; set only one of them"
+            yield "runner", "cannot be combined with workers; set only one of them"
         if self.runner_options.strip() and not self.runner:
             yield "runner_options", "has no effect without runner"
 
@@ -600,7 +602,7 @@ class Pipeline(Stage):
         people: a workdir of `photographs` with the people on whom the methods are compared.
         low_shot: a workdir of `photographs` with the splits train and test, for the comparison
             with few labels.
-        imagenet: a weight file of ImageNet, or "imagenet", for the method of that name.
+        imagenet: a file of ImageNet weights, or "imagenet", for the method `imagenet`.
         pool_variant: which faces of the pool are used: "refined" (kept by `refine`) or "all".
         pretrain_epochs: passes over the pool in each pretraining.
         finetune_steps: training steps of each fine-tuning on emotions.

@@ -138,9 +138,9 @@ class Backbone(Section):
             fer_jax/models/backbone.py.
         grey: whether the backbone's input is one channel of luma instead of RGB.
         normalise: "inception": x / 127.5 - 1; "per_image": each image is scaled to mean 0 and,
-            unless its standard deviation is below 1 of 255, variance 1.
+            unless its standard deviation is below 1 on the scale 0..255, variance 1.
         dropout: dropout rate of the pooled features.
-        dtype: type of the backbone's computation. "": that of the normalised input; "auto":
+        dtype: type of the backbone's computation. "" or None: that of the normalised input; "auto":
             bfloat16 on GPU and TPU, and as for "" on CPU.
     """
 
@@ -253,8 +253,9 @@ class Training(Stage, Loop):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if not self.epochs and not self.min_steps:
-            steps = "min_steps" if "min_steps" in self.model_fields_set else "a field min_steps"
-            yield "epochs", f"must be above 0 unless {steps} is"
+            known = "min_steps" in self.model_fields_set
+            steps = "min_steps is" if known else "the config gets a field min_steps that is"
+            yield "epochs", f"must be above 0 unless {steps}"
         if self.batch_size % self.accumulate:
             yield "accumulate", f"must divide batch_size={self.batch_size}"
 
@@ -263,8 +264,8 @@ class Training(Stage, Loop):
         if comparing and self.batch_size // self.accumulate < 2:
             yield (
                 "batch_size",
-                f"must be at least 2 for each of the accumulate={self.accumulate} parts of a "
-                f"batch, since {comparing[0]} compares the images of a part",
+                f"must give each of the accumulate={self.accumulate} parts of a batch at least 2 "
+                f"images, since {comparing[0]} compares the images of a part with each other",
             )
 
     def too_small(self, image_size: int) -> str:
@@ -276,7 +277,7 @@ class Training(Stage, Loop):
 
 
 class Folders(Section):
-    """Folders of further images, which some data sets read; "" for none.
+    """Folders of further images, which some data sets read; "" if a folder is not set.
 
     They are set by the fields of the same names in the configs that use such a data set.
     """
@@ -292,7 +293,7 @@ class Data(Section):
     Attributes:
         dataset: the name of a data set in datasets/, or a dotted module name.
         config: the name of a config of the data set; "" for its first one.
-        root: the folder that the data set reads; "" if it reads only further folders.
+        root: the folder that the data set reads; "" if it reads only `folders`.
         image_size: side in pixels of the network's input.
         cache: whether all images are decoded once and kept in memory.
         folders: folders of further images, for the data sets that read them.
@@ -322,7 +323,7 @@ class Probe(Section):
     Attributes:
         photographs: a workdir of the stage photographs; "" for no probes.
         neighbours: number of nearest neighbours that vote.
-        folds: number of folds of people; if there are fewer people, their number.
+        folds: number of folds of people; if there are fewer people, each of them is a fold.
         most: maximum number of photographs. If there are more, some people are left out with all
             their photographs; two people are always kept.
     """

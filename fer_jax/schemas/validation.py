@@ -51,7 +51,10 @@ def validated(
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The values of a `config.json` with all defaults; None if its stage has no matching schema."""
+    """The values of a `config.json` with all defaults.
+
+    None if its stage has no schema or the values do not match the schema.
+    """
     schema = STAGES.get(str(values.get("stage")))
     try:
         return schema.model_validate(values).model_dump() if schema else None
@@ -62,7 +65,7 @@ def completed(values: Mapping[str, Any]) -> dict[str, Any] | None:
 def explain(
     error: ValidationError, given: Any, schema: type[BaseModel] = BaseModel, prefix: str = ""
 ) -> str:
-    """The problems in one line, each with the name of its field; those after the tenth are counted.
+    """The first ten problems in one line, with the names of their fields, and the number of others.
 
     Args:
         error: what pydantic raised.

@@ -41,7 +41,8 @@ def run(config: schemas.Audit, workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: a leak was found whose kind is not in `config.allow_leaks`, `config.run` is not
             the workdir of a finished cross-validation or of a pipeline that has one, its
-            cross-validations have different folds, or its photographs or models have changed since.
+            cross-validations have different folds, or the photographs or models have changed since
+            that run began.
     """
     audited: schemas.LabelledFaces = config
     models = [config.init]
@@ -88,7 +89,7 @@ def _crossvals(folder: Path) -> dict[Path, schemas.Crossval]:
 
     Raises:
         UserError: there is none, their folds differ, or one of them is not finished, has inputs
-            that have changed since it began, or belongs to another version.
+            that have changed since it began, or has a config that this version does not accept.
     """
     workdir = read_workdir(folder)
     steps: Sequence[Path] = [folder]

@@ -1,4 +1,4 @@
-"""crossval: trains and tests a model for each fold and, if wanted, trains one on all people."""
+"""crossval: trains and tests a model per fold and seed and, if wanted, trains one on all people."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def run(config: schemas.Crossval, workdir: Path) -> dict[str, Any]:
     """Trains and tests a model for each fold and seed, and writes its predictions.
 
     It first searches for leakage; a leak whose kind is not allowed stops the run. Hyperparameters
-    (such as steps, temperature or the strength of a penalty) are selected on the fold's validation
-    people or, if it has none, on inner validation people, held out from its training people. A
+    (such as steps, temperature or the strength of a penalty) are selected without test people. The
+    method decides how: on the fold's validation people, on inner validation people (a share
+    `config.inner.share` of its training people), or by cross-validation over its training people. A
     test photograph without a face has no probabilities, and counts as an error in an evaluation.
     With `config.everyone`, a final model is trained on all people and written to `model/`.
 
@@ -230,16 +231,16 @@ def _print_result(
 def _warn_of_crops(models: list[str], roots: list[str]) -> None:
     if model_directory.read_faces(roots[0]) is None:
         console.warn(
-            f"crossval: {roots[0]} was written by an older version and does not record how its "
-            "faces were found, so predict will refuse the models; run the stage photographs again "
-            "in a new workdir"
+            f"crossval: {roots[0]} does not record how its faces were found (older versions did "
+            "not), so predict will refuse the models; run the stage photographs again in a new "
+            "workdir"
         )
     margins = crop_margins(models, roots)
     if len(set(margins.values())) > 1:
         how = ", ".join(f"{margin:g} for {path}" for path, margin in margins.items())
         console.warn(
-            f"crossval: faces are cropped with different margins ({how}), and the model at "
-            "--config.init may be less accurate on a margin that it was not trained with; to crop "
+            f"crossval: faces are cropped with different margins ({how}), and a model may "
+            "be less accurate on faces with another margin than those it was trained on; to crop "
             "the photographs again, run --config=configs/photographs.py --config.crop.margin=... "
             "in a new workdir"
         )
@@ -292,7 +293,10 @@ def _predictions(
     model: TrainedModel,
     probabilities: np.ndarray,
 ) -> pd.DataFrame:
-    """One row per test photograph; probabilities are NaN and `predicted` is "" without a face."""
+    """One row per test photograph.
+
+    If it has no face, its probabilities are NaN and `predicted` is "".
+    """
     table = photographs.table.iloc[fold.test][["photo", "subject", "emotion", "status"]]
     table = table.reset_index(drop=True)
     labels = photographs.labels

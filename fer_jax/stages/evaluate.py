@@ -31,7 +31,8 @@ from fer_jax.workdir import atomic_file, stage, write_json
 def run(config: schemas.Evaluate, workdir: Path) -> dict[str, Any]:
     """Computes the measures of every run and writes the report.
 
-    Returns the main measures and the counts of `config.main`, and the report's path.
+    Returns the most important measures and the counts of the run `config.main`, and the path of the
+    report.
 
     Raises:
         UserError: `config.main` has no workdir, predictions are missing or invalid, or a stage in

@@ -1,10 +1,11 @@
 """export: writes a model as files for other programs, and compares them with the model.
 
-model.onnx         from the crop of a face to probabilities, for ONNX Runtime
-model.stablehlo    the same, for JAX without this package
-description.json   labels, how crops are cut, temperature, digest of the weights, differences
-README.md          the same as text
-LICENSE            of the weights, if the model directory contains one
+model.onnx         the function from the crop of a face to probabilities, for ONNX Runtime
+model.stablehlo    the same function, for JAX without this package
+description.json   labels, how faces are cropped, temperature, digest of the weights, and the
+                   largest differences from the model's probabilities
+README.md          the description as text
+LICENSE            that of the weights, if the model directory contains one
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
             if not difference <= TOLERANCE:
                 raise UserError(
                     f"export: {kind.file} differs from the model by {difference:.1e} in a "
-                    f"probability, more than {TOLERANCE:.0e}, and was not kept; leave the format "
-                    f"{name} out (--config.formats), and report this with the model's model.json"
+                    f"probability, more than the limit of {TOLERANCE:.0e}, and was not kept; leave "
+                    f"the format {name} out (--config.formats), and report this with the model's "
+                    "model.json"
                 )
             size = path.stat().st_size
         console.say(

@@ -44,7 +44,7 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
     """Extracts the faces of every video below `config.videos`.
 
     Raises:
-        UserError: no folder is given, it contains no video, or no video can be read.
+        UserError: `config.videos` does not exist or contains no video, or no video can be read.
     """
     root, jobs = Path(config.videos), []
     for path in list_videos(root):
@@ -85,9 +85,9 @@ def run(config: schemas.Extract, workdir: Path) -> dict[str, Any]:
 
 
 def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str, Stats], float]:
-    """Extracts the videos; returns their counts, and the time of the first frame.
+    """Extracts the videos; returns their counts, and the time at which the first frames were done.
 
-    The time is that at which the frame was done, in seconds since the epoch; 0.0 without a frame.
+    The time is in seconds since the epoch; 0.0 if there were no frames.
     """
     stats: dict[str, Stats] = {}
     first: list[float] = []
@@ -107,7 +107,10 @@ def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str
 
 
 def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
-    """Reports videos that could not be read completely; returns how many have no frame at all."""
+    """Lists the videos that could not be read completely in the file `path`, and prints the first.
+
+    Returns how many of them have no frame at all.
+    """
     bad = [one for one in stats if one.error]
     columns = ["video", "reason", "detail", "frames_kept", "frames_failed"]
     rows = [(one.video, one.error, one.detail, one.kept_frames, one.failed) for one in bad]

@@ -1,4 +1,4 @@
-"""imagenet_check: checks that the accuracy of ImageNet weights is close to the published one."""
+"""imagenet_check: checks that ImageNet weights are about as accurate as published."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     """Classifies pictures of ImageNet, and compares the accuracy with `config.min_top1`.
 
     Returns the result of `judged`, the top-5 accuracy, and the number of pictures without a known
-    class. They are also written to `answer.json`, even if the answer is "no".
+    class. These results are also written to `answer.json`, even if the answer is "no".
 
     Raises:
         CheckFailedError: the answer is "no", since the whole 95 % interval is below
@@ -87,7 +87,7 @@ def run(config: schemas.ImagenetCheck, workdir: Path) -> dict[str, Any]:
     )
     if figures["answer"] == "no":
         raise CheckFailedError(
-            f"{config.weights} does not classify as published: {line}; the interval should reach "
+            f"{config.weights} is less accurate than required: {line}; the interval should reach "
             f"{config.min_top1:.1%}"
         )
     console.say(f"  yes: {line}")

@@ -153,7 +153,7 @@ def pipeline_of(config: schemas.Photographs) -> FacePipeline:
 
 
 def _crop_names(labels: pd.DataFrame) -> list[str]:
-    """A distinct path below the workdir for each photograph, with a digest only if needed."""
+    """A distinct path of each photograph's crop in the workdir, with a digest only if needed."""
     folders = "faces/" + labels["subject"] + "/" + labels["emotion"] + "/"
     stems = labels["photo"].map(lambda photo: PurePosixPath(photo).stem)
     # File systems may ignore case and Unicode normalisation forms.
@@ -195,7 +195,7 @@ def _write(
 
 
 def _sheet(table: pd.DataFrame, workdir: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """A contact sheet of crops by person, or of evenly spaced ones if there are too many."""
+    """A contact sheet of the crops by person, or of evenly spaced ones if there are too many."""
     found = table[table["status"] == FOUND].sort_values(["subject", "emotion", "photo"])
     shown = found.iloc[:: -(-len(found) // _ON_SHEET)]
     return drawing.contact_sheet(

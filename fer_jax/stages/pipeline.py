@@ -21,10 +21,10 @@ from fer_jax.workdir import stage
 def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     """Runs the steps of `config.order`; a finished one returns at once.
 
-    In the texts of a step, {workdir} is replaced by the workdir of the pipeline, and {videos},
-    {photos} and so on by the pipeline's fields of that name, so that a step can read the folder of
-    an earlier step. A step of `config.optional` that does not apply to these data is left out, with
-    a warning.
+    In the text fields of a step, {workdir} is replaced by the workdir of the pipeline, so that a
+    step can read the folder of an earlier step, and {videos}, {photos} and so on are replaced by
+    the pipeline's fields of these names. A step of `config.optional` that does not apply to these
+    data is left out, with a warning.
 
     Raises:
         UserError: a person whose photographs are in earlier results has withdrawn consent, or a
@@ -79,7 +79,10 @@ def _finished_at(folder: Path) -> int | None:
 def _closing(
     summary: dict[str, Any], pictures: list[Path], workdir: Path, words: Language
 ) -> list[str]:
-    """The last lines to print: accuracy, pictures and report, or only the folder of results."""
+    """The last lines to print: accuracy, pictures and report.
+
+    Without a report, only the folder of the results.
+    """
     if "report" not in summary:
         return [words.text("message.results", folder=workdir)]
     values = {
@@ -114,7 +117,7 @@ def _stop_for_withdrawals(config: schemas.Pipeline, workdir: Path) -> None:
 def filled(config: schemas.Pipeline, workdir: Path) -> schemas.Pipeline:
     """The config with {workdir} and {name} replaced in all texts.
 
-    {name} is replaced by the pipeline's text field of that name, if there is one.
+    {name} stands for any text field of the pipeline, which replaces it; other braces are kept.
     """
     values = config.model_dump(exclude_unset=True)
     places = {"workdir": str(workdir)}

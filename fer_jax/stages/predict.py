@@ -283,8 +283,8 @@ def copy_video(
 def frame_rate(frames: Sequence[Frame], every_s: float) -> float:
     """Frames per second at which sampled frames play at the original speed.
 
-    It is computed from their times, since a video can have fewer frames than one per `every_s`. If
-    their times do not differ, it is 1 / `every_s`, or 1 if `every_s` is 0.
+    The rate is computed from the frames' times, since a video can have fewer frames than one per
+    `every_s`. If the times do not differ, it is 1 / `every_s`, or 1 if `every_s` is 0.
     """
     span = frames[-1].time_s - frames[0].time_s if frames else 0.0
     if span > 0:

@@ -45,7 +45,7 @@ FACE = 1  # the verifier's class for a face; 0 is everything else
 
 
 class Note(NamedTuple):
-    """A limitation: the text "note.`key`" with these values."""
+    """A limitation of a result: the text "note.<key>" of a language, filled with `values`."""
 
     key: str
     values: Mapping[str, str]
@@ -61,6 +61,7 @@ class Examined:
     Attributes:
         name: "own" for the user's verifier, "starter" for the one that ships with the package, or
             "none", which removes nothing.
+        model: the verifier.
         threshold: crops with a lower probability of "face" are removed.
         scores: probability of "face" of each crop of the manifest.
         validation, test: scores of labelled crops; None without such a split. The user's verifier
@@ -70,7 +71,7 @@ class Examined:
         confident_removed: number of these detections that the verifier rejects.
         doubt: why the verifier cannot be trusted; "" if it can.
         notes: limitations of the scores or of the measures on labelled crops.
-        seconds: time for scoring all crops.
+        seconds: time for scoring all crops of the manifest, in seconds.
     """
 
     name: str
@@ -163,7 +164,11 @@ def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
 def _choose(
     config: schemas.Refine, manifest: pd.DataFrame, folder: Path, workdir: Path
 ) -> tuple[Examined, dict[str, str]]:
-    """The verifier to use, and the reasons against verifiers that cannot be trusted, by name."""
+    """The verifier to use, and the reasons against verifiers that cannot be trusted, by name.
+
+    If neither can be trusted with `use_verifier="auto"`, the starter is returned with the name
+    "none" and a threshold of 0, so that it removes nothing.
+    """
     names = ("own", "starter") if config.use_verifier == "auto" else (config.use_verifier,)
     doubts: dict[str, str] = {}
     for name in names:
@@ -189,9 +194,9 @@ def _examine(
 ) -> Examined:
     """Scores all crops with a verifier and decides whether it can be trusted.
 
-    The user's verifier must keep MTCNN's confident detections in sources that were used neither to
-    train it nor to choose its threshold, and there must be enough such sources. The starter was
-    trained on none of these sources, and must keep the confident detections of all.
+    The user's verifier must keep nearly all of MTCNN's confident detections in sources that were
+    used neither to train it nor to choose its threshold, and there must be enough such sources. The
+    starter was trained on none of the sources, and must keep nearly all confident detections.
     """
     own = name == "own"
     where = config.verifier if own else starter.NAME
@@ -336,7 +341,7 @@ def _read_faces(folder: str) -> tuple[pd.DataFrame, Path]:
     if not (path / "manifest.parquet").is_file():
         raise UserError(
             f"refine: {path} contains no manifest.parquet; set --config.faces to the workdir of a "
-            f"finished extract"
+            f"finished run of extract"
         )
     manifest = read_manifest(path / "manifest.parquet")
     if manifest.empty:
@@ -354,10 +359,10 @@ def _score_held_out(
     *,
     strict: bool,
 ) -> HeldOut:
-    """The scores of `verifier` on held-out crops of the data set on which the user's was trained.
+    """The scores of `verifier` on held-out crops of the training data of the user's verifier.
 
-    If these data are not known, the validation and test crops are from `folder`. If the crops
-    cannot be read, an error is raised if `strict`, and a note is returned otherwise.
+    If these data are not known, the validation and test crops are from `folder`. If crops cannot
+    be read, an error is raised if `strict`; otherwise the result has a note about it.
     """
     root, data_dir, variant = folder, None, None
     trained_on = Path(config.verifier) / records.DATA
@@ -369,8 +374,8 @@ def _score_held_out(
             data_dir = workdir / "records"
     elif config.verifier and (Path(config.verifier) / "done.json").is_file():
         console.warn(
-            f"refine: {config.verifier} was written by an older version and does not record its "
-            f"training data, so the verifier is evaluated on {folder}; if it was trained on other "
+            f"refine: {config.verifier} does not record its training data (older versions did "
+            f"not), so the verifier is evaluated on {folder}; if it was trained on other "
             f"data, train it again"
         )
     found: dict[str, Scored | None] = {"validation": None, "test": None}

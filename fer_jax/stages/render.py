@@ -141,17 +141,17 @@ def _draw(job: _Job) -> int:
 def write_photograph(
     path: Path, person: int, emotion: str, index: int, size: tuple[int, int]
 ) -> None:
-    """Writes `people.photograph` in the format of the path's suffix."""
+    """Writes the picture of `people.photograph` in the format of the path's suffix."""
     drawing.write_image(path, photograph(person, emotion, index, size), quality=93)
 
 
 def write_clip(
     path: Path, person: int, emotion: str, index: int, frames: int, fps: int, size: tuple[int, int]
 ) -> None:
-    """Writes `people.clip_frames` as an H.264 video."""
+    """Writes the frames of `people.clip_frames` as an H.264 video."""
     write_video(path, float(fps), clip_frames(person, emotion, index, frames, fps, size), _ENCODER)
 
 
 def write_scene(path: Path, index: int, frames: int, fps: int, size: tuple[int, int]) -> None:
-    """Writes `people.scene_frames` as an H.264 video."""
+    """Writes the frames of `people.scene_frames` as an H.264 video."""
     write_video(path, float(fps), scene_frames(index, frames, size), _ENCODER)

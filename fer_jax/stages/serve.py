@@ -51,7 +51,7 @@ def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict
     with server.listen(checked.port) as listener:
         console.say("[serve] loading the model")
         recogniser([photograph(1, "happy", 0, _CAMERA)])  # compiles what the first answer needs
-        console.say(f"[serve] open {server.address(listener)} (Ctrl-C ends it)")
+        console.say(f"[serve] open {server.address(listener)} (Ctrl-C stops the server)")
         server.serve(application, listener)
     console.say("[serve] stopped")
     return {}

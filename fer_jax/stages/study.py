@@ -28,7 +28,7 @@ def run(config: schemas.Study, workdir: Path) -> dict[str, Any]:
 
     Raises:
         UserError: the predictions of a run are missing or invalid, or two runs of a setting differ
-            in photographs, emotions, person-relative references, folds or seeds.
+            in photographs, people, emotions, person-relative references, folds or seeds.
     """
     tables = []
     for setting in config.settings:

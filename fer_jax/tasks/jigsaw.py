@@ -111,7 +111,8 @@ class Jigsaw:
     ) -> Num[Array, "b s s 3"]:
         """The images that result if each puzzle is solved as if `answers` were its permutation.
 
-        `answers` are numbers of permutations; `inputs` may be of either mode.
+        `answers` are numbers of permutations; `inputs` are those that `prepare` returns in the
+        task's mode.
         """
         if self.mode == "tiles":
             tiles = inputs.reshape(-1, self.tiles, *inputs.shape[1:])

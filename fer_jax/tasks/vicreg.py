@@ -33,7 +33,7 @@ class VICReg:
         variance: weight of the variance term.
         covariance: weight of the covariance term.
         hidden: width of the hidden layer of the projection head, which is discarded after training.
-            (In the paper it has three layers of 8192 units with batch normalisation, after a
+            (In the paper, the head has three layers of 8192 units with batch normalisation, after a
             ResNet-50.)
         dimensions: width of the output of the projection head.
         augment: strengths of the augmentation.

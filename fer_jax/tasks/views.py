@@ -61,7 +61,10 @@ def two_views(
 
 
 def retrieved(outputs: Float[Array, "n d"], mask: Bool[Array, " b"]) -> Float[Array, " n"]:
-    """1 if the nearest of all real views, by cosine, is the other view of the image, else 0."""
+    """1 if the view with the largest cosine is the other view of the image, else 0.
+
+    Views of padding, for which `mask` is False, are not candidates.
+    """
     return (similarities(outputs, mask).argmax(-1) == partners(len(outputs))).astype(jnp.float32)
 
 

@@ -172,8 +172,8 @@ class Checkpoints:
                 target = aside / path.name
                 path.rename(target)
                 _warn(
-                    f"the checkpoint of step {path.name} is damaged ({reason}) and was moved to "
-                    f"{target}; continuing from step {step}"
+                    f"the checkpoint of step {path.name} cannot be used ({reason}) and was "
+                    f"moved to {target}; continuing from step {step}"
                 )
         backend.wait_for_all("damaged checkpoints are set aside")
 

@@ -25,7 +25,7 @@ class GradCam:
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of a backbone with a linear head.
 
     It uses the output of the deepest stage that has at least 7 pixels per side, or the preprocessed
-    image if there is none. Each channel is weighted by the mean over pixels of the gradient of the
+    image if no stage has. Each channel is weighted by the mean over pixels of the gradient of the
     class's logit. Negative values of the weighted sum are set to 0.
 
     Args:

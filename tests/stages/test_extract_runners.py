@@ -26,7 +26,7 @@ def test_without_beam_the_message_says_what_to_install(videos, tmp_path, monkeyp
 
 
 def test_runner_and_workers_exclude_each_other(videos, tmp_path):
-    with pytest.raises(UserError, match="excludes workers; set only one of them"):
+    with pytest.raises(UserError, match="cannot be combined with workers; set only one of them"):
         extract.run(config_for(videos, runner="DirectRunner", workers=2), tmp_path / "work")
 
 

@@ -92,7 +92,7 @@ def test_random_weights_fail(tmp_path, folder):
     kernel = rng.normal(size=(1000, 192)).astype(np.float32)
     other = {"classif.weight": kernel, "classif.bias": np.zeros(1000, np.float32)}
     save_file(load_file(backbone) | other, tmp_path / "head.safetensors")
-    with pytest.raises(CheckFailedError, match="does not classify as published: top-1 0") as no:
+    with pytest.raises(CheckFailedError, match="is less accurate than required: top-1 0") as no:
         check(backbone, folder, tmp_path / "w", head=str(tmp_path / "head.safetensors"))
     assert read_json(tmp_path / "w" / "answer.json")["answer"] == "no"
     assert not (tmp_path / "w" / "done.json").exists()  # the same command answers no again

@@ -118,7 +118,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(
     reported = [line for line in capfd.readouterr().err.splitlines() if "warning:" in line]
     assert len(reported) == 1
     assert (
-        "checkpoint of step 12 is damaged" in reported[0]
+        "checkpoint of step 12 cannot be used" in reported[0]
         and "continuing from step 11" in reported[0]
     )
     assert reason in reported[0]
@@ -131,7 +131,7 @@ def test_training_starts_again_if_killed_while_saving_the_first_checkpoint(copy,
     shutil.rmtree(copy / "checkpoints" / "11")
     (copy / "checkpoints" / "12" / "commit_success.txt").unlink()
     resumed = train(copy)
-    assert "checkpoint of step 12 is damaged" in capfd.readouterr().err
+    assert "checkpoint of step 12 cannot be used" in capfd.readouterr().err
     assert_same_bits(resumed.state, trained[1])
     assert (copy / "checkpoints" / "damaged" / "12").exists()
 
