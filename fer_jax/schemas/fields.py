@@ -136,7 +136,7 @@ def _in_lower_case(value: Any) -> Any:
 
 
 AnyCase = BeforeValidator(_in_lower_case)
-"""Marks a choice that may have capitals and surrounding spaces; it becomes lower case without."""
+"""Marks a choice whose text is stripped of surrounding spaces and converted to lower case."""
 Reference = Annotated[Literal["", "mean", "balanced", "neutral"], AnyCase]
 """The kind of a person's reference, "" for none; see `fer_jax.training.person_relative`."""
 

@@ -126,7 +126,11 @@ def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
 
 
 def _totals(stats: Sequence[Stats], rows: pd.DataFrame) -> dict[str, int]:
-    """Prints and returns sums over all videos; checks that each face is kept or has a reason."""
+    """Prints and returns sums over all videos.
+
+    Raises:
+        RuntimeError: a face is missing in `rows`, or is neither kept nor has a reason for removal.
+    """
     names = ("frames", "with_faces", "without_faces", "failed", "faces", "kept", "negatives")
     totals = {name: sum(getattr(one, name) for one in stats) for name in (*names, "cuts")}
     reasons = {name: int((rows["reason"] == name).sum()) for name in REASONS}

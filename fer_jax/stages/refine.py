@@ -106,7 +106,7 @@ class HeldOut(NamedTuple):
     doing="doing.refine",
 )
 def run(config: schemas.Refine, workdir: Path) -> dict[str, Any]:
-    """Scores every crop with the verifier and sets `status` and `reason` in the manifest.
+    """Scores every crop with the verifier, and writes a manifest with new `status` and `reason`.
 
     With `use_verifier="auto"`, a verifier that cannot be trusted (see `_examine`) is replaced by
     the starter's; if that one also removes too many confident detections, only the detector's
@@ -459,7 +459,7 @@ def _rates(figures: dict[str, Any], split: str, *names: str) -> dict[str, float 
 
 
 def _doubted(verifier: trained_model.Model, folder: Path, batch: int) -> pd.DataFrame:
-    """The candidates that MTCNN rejected, with columns path, detector_score, verifier_score."""
+    """The candidates that MTCNN rejected: columns path, detector_score and verifier_score."""
     columns = ["path", "detector_score", "verifier_score"]
     file = folder / "negatives.parquet"
     if not file.is_file():

@@ -62,7 +62,10 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
     for model in done.models:
         console.say(f"  deleted a model that was trained on the person: {model}")
     for folder in done.kept:
-        console.say(f"  kept predictions of other people by such a model: {folder}")
+        console.say(
+            "  kept predictions about other people by a model that was trained on the person: "
+            f"{folder}"
+        )
     console.say(
         f"  deleted {console.count(len(done.files), 'file')} and "
         f"{console.count(done.rows, 'row')} of tables"
