@@ -145,7 +145,10 @@ class Variant:
     used: dict[tuple[str, bool], list[Used]] = field(default_factory=dict)
 
     def measure(self, case: Case, material: dict[str, Path], folder: Path) -> None:
-        """Runs a case with an empty cache; again, with the filled one, if it compiles anything."""
+        """Runs a case with an empty cache and, if it compiles anything, again.
+
+        The second run uses the cache that the first one filled.
+        """
         cache = folder / f"cache-{self.name}"
         shutil.rmtree(cache, ignore_errors=True)
         for warm in (False, True) if case.compiles else (False,):

@@ -61,7 +61,10 @@ def main() -> None:
         "--faces", type=Path, nargs="*", default=[], help="workdirs with face crops"
     )
     parser.add_argument(
-        "--network", type=int, default=0, help="training steps of the network; 0: no network"
+        "--network",
+        type=int,
+        default=0,
+        help="also train the small network on the puzzles, for this number of steps; 0: do not",
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -389,7 +392,11 @@ class Sideways(Augment):
 
 
 def solved(problems: Problems, penalty: float = 1e-3) -> float:
-    """Fits a logit to the first half of the problems; returns its accuracy on the second half."""
+    """Fits a conditional logit to the first half of the problems; returns its accuracy on the rest.
+
+    It chooses the answer whose weighted sum of measurements is largest. `penalty` is the factor of
+    the L2 penalty on the weights.
+    """
     described, answers = problems
     half = len(answers) // 2
     inputs = described - described.mean(1, keepdims=True)  # only differences of answers count

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-BatchSize = Callable[[int], int]  # from the number of remaining rows to the next batch's rows
+BatchSize = Callable[[int], int]  # maps the number of remaining rows to that in the next batch
 
 
 def pad(rows: np.ndarray, size: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
             depend only on the same row of the arguments.
         columns: arrays [n, ...]; a batch has the same rows of each. n may be 0; one batch of
             zeros is then computed, to get the shapes of the results.
-        size: from the number of remaining rows to the size of the next batch. The last batch is
+        size: maps the number of remaining rows to the size of the next batch. The last batch is
             padded with zeros.
 
     Returns:

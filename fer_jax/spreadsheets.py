@@ -13,9 +13,9 @@ def safe_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def safe_cell(text: str) -> str:
-    """The text, with an apostrophe before it if a spreadsheet would run it as a formula.
+    """The text, with an apostrophe before it if a spreadsheet might run it as a formula.
 
-    It is meant for file names, names of people and messages, which may come from somebody else.
+    It is meant for messages, file names and people's names, which may come from somebody else.
     """
     return f"'{text}" if text.startswith(_FORMULA) else text
 

@@ -41,7 +41,11 @@ def key(name: str) -> str:
 
 
 def spelling(names: set[str]) -> str:
-    """The spelling to show for a name with several spellings: the one closest to its key."""
+    """The spelling to show for a name with several spellings.
+
+    It is the one that equals the name's key, or else one that differs from the key only in letter
+    case, or else any; of several, the first in sorted order.
+    """
     return min(names, key=lambda name: (name != key(name), name.casefold() != key(name), name))
 
 

@@ -241,10 +241,11 @@ class Numbering:
 def _exchange(
     live: dict[int, _Track], numbers: list[int], looks: list[Float[np.ndarray, " n"]]
 ) -> None:
-    """Exchanges two tracks in `live` if the face of each looks much more like the other track.
+    """Exchanges two tracks in `live` if their faces, taken together, fit much better exchanged.
 
-    Then the two people have probably changed places at a cut that `CutFinder` did not detect. One
-    of the two faces may be missing in this frame if the person of its track is known.
+    In that case the two people have probably changed places at a cut that `CutFinder` did not
+    detect. One of the two faces may be missing in this frame if the person of its track is known;
+    the other face alone then decides.
 
     Args:
         live: the tracks by the tracker's number.

@@ -1,1 +1,1 @@
-"""Probes of a backbone during training: accuracies of simple classifiers, and pictures."""
+"""Accuracies of simple classifiers on a backbone's features, and pictures of these features."""

@@ -160,7 +160,7 @@ def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
 
 def is_model(path: str | Path) -> bool:
     """Whether `find` finds a model at `path`; False for a weight file and for "imagenet"."""
-    return path == starter.NAME or any(
+    return os.fspath(path) == starter.NAME or any(
         (Path(path) / part / "model.json").is_file() for part in ("", "model")
     )
 

@@ -236,7 +236,7 @@ def _longer(config: schemas.Crossval) -> schemas.Crossval:
 
 
 def _inner_folds(train: FaceSet, seed: int) -> list[tuple[FaceSet, FaceSet, np.ndarray]]:
-    """For each inner fold, the training faces, the validation faces and their positions in `train`.
+    """For each inner fold: training faces, validation faces, and the latter's rows in `train`.
 
     The list is empty if there is only one person.
     """

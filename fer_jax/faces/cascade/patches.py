@@ -46,12 +46,21 @@ def cut(
     size: int,
     stride: int | None = None,
 ) -> Float[Array, "n size size 3"]:
-    """Bilinear patches [n, size, size, 3] of `boxes` [n, 4], normalised to (x - 127.5) / 128.
+    """Cuts `boxes` (x0, y0, x1, y1 in pixels) out of images, with bilinear interpolation.
 
-    Patches are 0 outside the image. `pixels` is `Pixels.values`, and `start`, `height` and `width`
-    are those of the image of each box, as in `Pixels`. Sample positions are those of
-    `tf.image.crop_and_resize` for boxes divided by the image's size, as in mtcnn 1.0.0. `stride` is
-    the distance between rows in pixels; None: the image's width.
+    Pixel values v become (v - 127.5) / 128; positions outside the image become 0. Sample positions
+    are those of `tf.image.crop_and_resize` for boxes divided by the image's size, as in mtcnn
+    1.0.0.
+
+    Args:
+        pixels: the pixels of all images, one after the other, as in `Pixels.values`.
+        start: the position in `pixels` of the image of each box.
+        height: the height of that image in pixels.
+        width: its width.
+        boxes: the boxes to cut out.
+        size: side of a patch in pixels.
+        stride: the distance in `pixels` between the starts of two rows of an image, if images are
+            padded; None: the image's width.
     """
     y = _samples(boxes[:, 1], boxes[:, 3], height, size)
     x = _samples(boxes[:, 0], boxes[:, 2], width, size)
