@@ -97,6 +97,8 @@ NOT_RUN = {
     "benchmarks shipped": f"{LONG}; tests/stages/test_predict.py compares both on few faces",
     "benchmarks throughput": f"{PEERS}, and measures time",
     "benchmarks train_fer2013": REAL_FACES,
+    "docker run": "names where a test is skipped",
+    "git diff": "compares with a tag of this repository",
     "benchmarks NAME": "stands for every benchmark; tests/test_benchmarks.py runs --help of each",
     "python -m benchmarks.backbone_peers": PEERS,
     "PEER_PYTHON benchmarks/detection_peers.py": PEERS,

@@ -40,8 +40,9 @@ def test_a_folder_of_photographs_is_not_a_workdir(photos, tmp_path, run, config)
     with pytest.raises(UserError) as caught:
         run(config, tmp_path / "w")
     assert str(caught.value) == (
-        f"{photos} is a folder of photographs, not a workdir of `photographs`; run launch.py "
-        f"--config=configs/photographs.py --config.photos={photos} --workdir=W first and pass W"
+        f"{photos} is a folder of photographs, not a workdir of `photographs`; run `python "
+        f"launch.py --config=configs/photographs.py --config.photos={photos} --workdir=W` first "
+        "and pass W"
     )
     assert not (tmp_path / "w").exists()
 
@@ -65,7 +66,7 @@ def test_the_error_for_another_folder_says_what_it_is(photos, tmp_path):
     (pipeline / "photographs").mkdir(parents=True)
     table().to_parquet(pipeline / "photographs" / "photographs.parquet")
     for root, reason in (
-        (labels, f"{labels} is a file, not a workdir of `photographs`; run launch.py"),
+        (labels, f"{labels} is a file, not a workdir of `photographs`; run `python"),
         (empty, "(no photographs.parquet)"),
         (extract, "is a workdir of `extract`, not a workdir of `photographs`"),
         (begun, "the stage `photographs` has not finished in"),

@@ -133,7 +133,9 @@ def test_a_file_that_disagrees_with_the_model_is_not_kept(tmp_path, monkeypatch)
 
 def test_a_missing_converter_is_reported_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"onnx needs jax2onnx, onnx, onnxruntime; run: pip"):
+    with pytest.raises(
+        UserError, match=r"onnx needs jax2onnx, onnx, onnxruntime; run in the checkout: pip"
+    ):
         export.run(config_for("starter"), tmp_path / "out")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 

@@ -463,7 +463,7 @@ def test_pipes_huge_pictures_and_camera_formats_are_skipped_with_a_reason(
     with (tmp_path / "out" / "skipped.csv").open() as file:
         reasons = {row["source"]: row["reason"] for row in csv.DictReader(file)}
     for name, reported in {
-        "pipe.png": "named pipe", "pipe.mp4": "named pipe", "pipe": "not an image",
+        "pipe.png": "named pipe", "pipe.mp4": "named pipe", "pipe": "not that of an image",
         "gone.png": "No such file", "IMG_1.HEIC": "HEIC pictures are not supported; convert",
         "huge.png": "9000 x 9000 pixels",
     }.items():  # fmt: skip

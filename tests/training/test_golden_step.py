@@ -17,4 +17,4 @@ def test_three_steps_give_the_golden_numbers(case):
     for name, leaf in found.items():
         values = wanted[f"{case}/{name}"]
         error = np.abs(golden_step.summary(leaf) - values) / np.maximum(np.abs(values), 1)
-        assert error.max() < 1e-12, name
+        assert error.max() < 1e-11, name  # by rounding, 1.8e-12 on another processor

@@ -322,7 +322,7 @@ class TestPage:
             ("words.jpg", "neither a picture nor a video", "نه عکس است و نه ویدئو"),
             ("empty.jpg", "The file is empty", "فایل خالی است"),
             ("cut.jpg", "is damaged", "آسیب دیده"),
-            ("large.mp4", "more than 3 MB", "۳ مگابایت"),
+            ("large.mp4", "larger than 3 MB", "۳ مگابایت"),
             ("wide.png", "20000 x 4000 pixels", "میلیون پیکسل"),
         ],
     )
