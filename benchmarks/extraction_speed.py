@@ -171,11 +171,12 @@ def main() -> None:
     parser.add_argument(
         "--peer-frames",
         type=int,
+        default=500,
         metavar="N",
-        help="search at most N frames of each video with our detector and the peers (default: all)",
+        help="search at most N frames of each video with our detector and the peers",
     )
     flags = parser.parse_args()
-    if flags.peer_frames is not None and flags.peer_frames < 1:
+    if flags.peer_frames < 1:
         parser.error("--peer-frames must be at least 1")
     workdir = flags.workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)

@@ -171,6 +171,8 @@ class Progress:
         form = words.texts["progress.count" if self.total is None else "progress.bar"]
 
         class Bar(tqdm):
+            monitor_interval = 0  # otherwise each class would start a thread of its own
+
             def __str__(self) -> str:
                 return words.digits(super().__str__().replace(", ", words.texts["list.comma"]))
 
@@ -327,7 +329,8 @@ class _Marks:
         self._line_at = self._written_at = clock()
         self._column = 0  # of the line of marks; 0 if there is none
         self._heading = ""  # the key of the text with which the line of marks begins
-        self._words = spoken()  # of the last message
+        self._words = spoken()  # of the last message of the stage
+        self._thread = threading.get_ident()
 
     def write_if_due(self) -> float:
         with _lock:
@@ -356,7 +359,8 @@ class _Marks:
 
     def line_written(self) -> None:
         self._line_at = self._written_at = self._clock()
-        self._words = spoken()
+        if threading.get_ident() == self._thread:  # other threads have no language of messages
+            self._words = spoken()
 
 
 class _TerminalHandler(logging.Handler):
@@ -421,7 +425,7 @@ def _is_watched() -> bool:
         return False
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    except (OSError, ValueError):  # the width is unknown
+    except (AttributeError, OSError, ValueError):  # the width is unknown
         return True
 
 

@@ -93,5 +93,5 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     if ".." not in whole.parts:
         return whole
     if whole.name == "..":
-        return whole.resolve()
-    return whole.parent.resolve() / whole.name
+        return Path(os.path.realpath(whole))
+    return Path(os.path.realpath(whole.parent)) / whole.name

@@ -26,9 +26,9 @@ _OPTIONAL = re.compile(r"\[[A-Z]+\]")  # an argument that may be left out, as in
 
 def repository_files(*patterns: str) -> list[str]:
     """The matching files of the repository, tracked or new, relative to its root."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns]
     found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
-    return found.stdout.split()
+    return found.stdout.split("\0")[:-1]
 
 
 class Command(NamedTuple):

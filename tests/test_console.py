@@ -246,6 +246,27 @@ def test_a_bar_is_in_the_language_of_messages(monkeypatch):
     assert not re.search("[0-9A-Za-z]", drawn.replace("\x1b[A", ""))
 
 
+def test_bars_leave_no_threads(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    before = threading.active_count()
+    for _ in range(2):
+        with console.Progress(total=2) as steps:
+            steps.update()
+    assert threading.active_count() == before
+
+
+def test_a_message_of_another_thread_does_not_change_the_language_of_marks(capsys):
+    clock = Clock()
+    with speaking("fa"), console.signs_of_life(clock) as write_if_due:
+        console.say("آغاز")
+        other = threading.Thread(target=console.warn, args=("by a library",))
+        other.start()
+        other.join()
+        clock.now = 10.0
+        write_if_due()
+    assert "هنوز" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("columns", [0, 80])
 def test_a_terminal_without_columns_shows_marks(monkeypatch, columns):
     terminal = Terminal()

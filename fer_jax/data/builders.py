@@ -31,7 +31,6 @@ from tensorflow_datasets.core import registered
 
 from fer_jax import outputs, plugins
 from fer_jax.errors import UserError
-from fer_jax.files import absolute
 from fer_jax.locking import turn_in
 from fer_jax.workdir import atomic_folder
 
@@ -184,7 +183,7 @@ def _digest_of(root: str | os.PathLike[str], *, without: str | os.PathLike[str])
 
     Files below `without` are left out.
     """
-    folder, left_out = absolute(root), absolute(without)
+    folder, left_out = (Path(os.path.realpath(place)) for place in (root, without))
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if file.is_file() and not file.is_relative_to(left_out):

@@ -180,7 +180,7 @@ class Numbering:
         _exchange(live, numbers, looks)
         for number, look in zip(numbers, looks, strict=True):
             track = live.get(number)
-            if track is not None and track.resumes(look):
+            if track is not None and track.resumes(look) and _replaces_alone(track, live):
                 track = track.before
             if track is not None and track.accepts(look):
                 track.add(time_s, look)
@@ -218,7 +218,13 @@ class Numbering:
             if track.person is None and track.seen >= enough:
                 self._count += 1
                 self._identify(track, _Person(self._count))
-            elif track.person is None and before and before.person and track.may_be(before.person):
+            elif (
+                track.person is None
+                and before
+                and before.person
+                and track.may_be(before.person)
+                and _replaces_alone(track, self._live)
+            ):
                 track.person = before.person  # who looked different for a moment
             track.before = None
             track.number = UNKNOWN if track.person is None else track.person.number
@@ -236,6 +242,13 @@ class Numbering:
     def _decided(self) -> Iterator[Int[np.ndarray, " n"]]:
         while self._waiting and all(track.number is not None for track in self._waiting[0]):
             yield np.array([track.number for track in self._waiting.popleft()], np.int64)
+
+
+def _replaces_alone(track: _Track, live: dict[int, _Track]) -> bool:
+    """Whether only the track that `track` replaced, and no other in `live`, has its person."""
+    person = track.before and track.before.person
+    others = [other for other in live.values() if other not in (track, track.before)]
+    return person is None or all(other.person is not person for other in others)
 
 
 def _exchange(

@@ -89,7 +89,7 @@ class Language:
 
         The forms for 1 and for other numbers are separated by "|".
         """
-        one, _, several = self.texts[f"count.{thing}"].partition("|")
+        one, _, several = self.texts.get(f"count.{thing}", thing).partition("|")
         return one if number == 1 or not several else several
 
     def digits(self, text: str) -> str:

@@ -146,10 +146,14 @@ def run(config: schemas.Predict, workdir: Path) -> dict[str, Any]:
             )
         if not counts.frames:
             name, reason = skips.rows[-1]
-            where = name if config.input else f"camera {config.camera}"
+            if not config.input:
+                raise UserError(
+                    f"predict: the camera {config.camera} cannot be read ({reason}); set "
+                    f"--config.camera to another one"
+                )
             raise UserError(
                 f"predict: no picture or video of {console.count(len(skips), 'file')} can be read "
-                f"({where}: {reason}); set --config.input to others"
+                f"({name}: {reason}); set --config.input to others"
             )
 
     if overview:

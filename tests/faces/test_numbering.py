@@ -131,6 +131,21 @@ def test_a_track_does_not_resume_if_its_person_is_elsewhere_in_the_frame() -> No
     assert _numbers(shots) == [[1]] * 11 + [[2, 1]] * 3 + [[3, 1]] * 8
 
 
+@pytest.mark.parametrize(
+    "places",
+    [
+        [{1: 1}] * 2 + [{0: 2}] * 2 + [{1: 1}] * 2 + [{0: 1, 1: 1}] * 3,
+        [{1: 1}] * 3 + [{0: 2}] * 2 + [{1: 1}] * 6 + [{0: 2, 1: 1}] * 3,
+    ],
+)
+def test_two_faces_of_a_frame_never_have_the_same_number(places) -> None:
+    """People who look alike, are missed at times, and replace each other without a cut."""
+    found = _numbers([_frame(people) for people in [{0: 1}] * 10 + places])
+    for numbers in found:
+        known = [number for number in numbers if number != UNKNOWN]
+        assert len(known) == len(set(known)), found
+
+
 def test_a_person_who_is_not_detected_for_a_while_keeps_the_number() -> None:
     away = [_frame({}) for _ in range(12)]  # 2.4 s: the track has ended
     shots = [_frame({0: 1}) for _ in range(8)]
