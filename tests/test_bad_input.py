@@ -257,7 +257,7 @@ def test_the_error_for_an_unknown_field_names_similar_ones(tmp_path, field):
     options = ("--config=configs/pipeline.py", f"--workdir={tmp_path}/w")
     result = launch(*options, f"--config.{field}=3")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
-    assert f"no field --config.{field}; the nearest " in result.stderr
+    assert f"no field --config.{field}; the nearest are" in result.stderr
     assert "--config.steps.pretrain.epochs" in result.stderr
 
 

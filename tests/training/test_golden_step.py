@@ -16,5 +16,7 @@ def test_three_steps_give_the_golden_numbers(case):
     assert {f"{case}/{name}" for name in found} == {n for n in wanted if n.startswith(f"{case}/")}
     for name, leaf in found.items():
         values = wanted[f"{case}/{name}"]
-        error = np.abs(golden_step.summary(leaf) - values) / np.maximum(np.abs(values), 1)
-        assert error.max() < 1e-11, name  # by rounding, 1.8e-12 on another processor
+        size = np.maximum(np.abs(values), 1)
+        size[0] = max(size[0], np.sqrt(leaf.size * values[1]))  # rounding of a sum grows so
+        error = np.abs(golden_step.summary(leaf) - values) / size
+        assert error.max() < 1e-12, name
