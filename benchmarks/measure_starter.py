@@ -37,7 +37,7 @@ from fer_jax.auditing import likeness
 from fer_jax.data import sources
 from fer_jax.faces.images import SUFFIXES
 from fer_jax.records import Inference
-from fer_jax.training import trained_model
+from fer_jax.training import inference, trained_model
 from fer_jax.training.gradients import descriptors
 
 FOUR = ("angry", "happy", "neutral", "sad")
@@ -106,16 +106,20 @@ def emotions(
 ) -> None:
     labels = model.record.labels["emotion"]
     four = [labels.index(name) for name in FOUR]
-    for crops in (1, 5):
-        record = model.record.model_copy(update={"inference": {"emotion": Inference(crops=crops)}})
+    for name, how in {
+        "one face": Inference(),
+        "as it ships": model.record.inference["emotion"],
+        "five crops": Inference(crops=inference.CROPS),
+    }.items():
+        record = model.record.model_copy(update={"inference": {"emotion": how}})
         asked = model.replaced(record, model.weights)
-        probabilities = asked.answers("emotion", asked.features("emotion", images))
+        probabilities = asked.answers("emotion", asked.features_of_crops("emotion", images))
         answers = probabilities.argmax(axis=1)
         right = answers == truth
         among = np.isin(truth, four)
         best = np.array(four)[probabilities[:, four].argmax(axis=1)] == truth
         print(
-            f"  {crops} crop(s) and mirror images: accuracy {right.mean():.2%}, "
+            f"  {name}, with mirror images: accuracy {right.mean():.2%}, "
             f"balanced {balanced_accuracy_score(truth, answers):.2%}, macro F1 "
             f"{f1_score(truth, answers, average='macro'):.3f}; four classes "
             f"{best[among].mean():.2%} of {among.sum()}; without near copies "

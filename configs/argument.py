@@ -1,8 +1,9 @@
 """Parses the argument after a config's name: the size of the network, and tasks.
 
 The argument of `configs/pretrain.py:full,jigsaw` is "full,jigsaw". The sizes are "small", for two
-CPU cores; "base", the size of the starter (see configs/starter.py), twice as wide as "small" and
-with more blocks (1.2 million parameters); and "full", the published network, for an accelerator.
+CPU cores; "base", the size of the starter (see configs/starter.py), three times as wide as "small"
+and with more blocks (2.7 million parameters); and "full", the published network, for an
+accelerator.
 """
 
 import importlib

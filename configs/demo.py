@@ -38,8 +38,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.steps.evaluate.context = ("{workdir}/render", *config.steps.evaluate.context)
     if "pretrained" in config.steps:  # size "base", which starts from the starter
-        # `auto` takes four times as long, and usually selects this method.
-        config.steps.emotion.method = config.steps.pretrained.method = "tuned_probe"
         config.steps.pretrained.update({"everyone": False, "explain": False})
         config.steps.pretrain.epochs = 10.0
         others = "the starter's data (docs/starter.md), then clips of 15 other people"

@@ -69,9 +69,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.tasks = argument.tasks(("emotion",), size)
     config.tasks.update(argument.tasks(auxiliary, size, weight=0.5))
     config.tasks.emotion.label_smoothing = 0.1
-    config.image_size = 48 if small else 299  # side in pixels of the network's input
+    # Side in pixels of the network's input.
+    config.image_size = {"small": 48, "base": 64, "full": 299}[size]
     config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
-        "width": {"small": 0.125, "base": 0.25, "full": 1.0}[size],
+        "width": {"small": 0.125, "base": 0.375, "full": 1.0}[size],
         "depth": {"small": (1, 1, 1), "base": (2, 4, 2), "full": (10, 20, 10)}[size],
         "stem": "tiny" if small else "full",
         "grey": small,

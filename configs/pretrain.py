@@ -48,11 +48,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "dataset": "face_frames",  # the name of a data set in datasets/, or a dotted module name
         "config": "",  # "": the faces that were kept; "all": all detected faces
         "root": "",  # a workdir of `refine` or `extract`
-        "image_size": 48 if small else 299,  # side in pixels of the network's input
+        # Side in pixels of the network's input.
+        "image_size": {"small": 48, "base": 64, "full": 299}[size],
         "cache": small,  # whether all images are decoded once and kept in memory
     }
     config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
-        "width": {"small": 0.125, "base": 0.25, "full": 1.0}[size],
+        "width": {"small": 0.125, "base": 0.375, "full": 1.0}[size],
         "depth": {"small": (1, 1, 1), "base": (2, 4, 2), "full": (10, 20, 10)}[size],
         "stem": "tiny" if small else "full",
         "grey": small,

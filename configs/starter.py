@@ -58,13 +58,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "dataset": "starter_faces",  # the name of the data set in datasets/
         "config": "",
         "root": "",  # the folder of FER2013, with labels.csv
-        "image_size": 48,
+        "image_size": 64,
         "cache": True,
         # Set by the fields of the same names above.
         "folders": {name: config.get_ref(name) for name in ("aligned", "faces", "nonfaces")},
     }
     config.backbone = {  # Inception-ResNet-v2, size "base"
-        "width": 0.25,
+        "width": 0.375,
         "depth": (2, 4, 2),
         "stem": "tiny",
         "grey": True,
@@ -77,18 +77,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     config.init = ""  # a workdir or model directory with initial weights; "": random weights
 
-    config.epochs = 40.0
-    config.batch_size = 64
+    config.epochs = 30.0
+    config.batch_size = 128
     config.seed = 0
     config.optimizer = {
-        "learning_rate": 4e-3,
+        "learning_rate": 5.6e-3,
         "warmup": 0.1,
         "weight_decay": 0.05,
         "clip": 1.0,
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
         "freeze": (),
-        "average": 0.999,
+        "average": 0.998,
     }
     config.log_every = 100
     config.evaluate_every = 2500

@@ -44,13 +44,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "dataset": "face_verification",  # the name of the data set in datasets/
         "config": "",
         "root": "",  # a workdir of `extract`; may be empty if both folders are given
-        "image_size": 48 if small else 299,
+        "image_size": {"small": 48, "base": 64, "full": 299}[size],
         "cache": small,
         # Set by the fields of the same names above.
         "folders": {"faces": config.get_ref("faces"), "nonfaces": config.get_ref("nonfaces")},
     }
     config.backbone = {  # Inception-ResNet-v2; fewer and narrower blocks below "full"
-        "width": {"small": 0.125, "base": 0.25, "full": 1.0}[size],
+        "width": {"small": 0.125, "base": 0.375, "full": 1.0}[size],
         "depth": {"small": (1, 1, 1), "base": (2, 4, 2), "full": (10, 20, 10)}[size],
         "stem": "tiny" if small else "full",
         "grey": small,

@@ -15,7 +15,7 @@ from fer_jax.errors import UserError
 NAME = "starter"  # its name in `config.init` and `config.model`
 DATA = "the starter's faces: FER2013, labelled (docs/starter.md)"  # for reports
 # The digest of weights.safetensors, whose header contains that of model.json.
-SHA256 = "809232987dd7a15c19c8b93b3aca356a9afe9a53b13b6a9ab74e71595cb8930f"
+SHA256 = "e657d317635dd9ff018a98e91d935110e7ae5d52e77f2d91d76165e07e2dc59d"
 _FOLDER = Path(__file__).resolve().parents[1] / "starter"
 
 

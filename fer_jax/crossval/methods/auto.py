@@ -5,9 +5,9 @@ r"""Selects one of the other methods in each fold, on inner validation people.
 
 The candidates, in the order of preference:
 
-    tuned_probe   if `config.init` is an emotion model that knows at least one of the labels, or a
-                  model whose training began with the weights of the starter, directly or through
-                  other models; otherwise fine_tune
+    fine_tune     if the network has never learned emotions, that is, if `config.init` is neither
+                  an emotion model nor a model whose training began with the weights of the
+                  starter, directly or through other models; trained as `config.longer` says
     probe         on features of the frozen backbone and on gradient histograms; without
                   `config.init`, on gradient histograms alone
     as_is         if `config.init` is an emotion model that knows all labels; with the test crops
@@ -24,16 +24,15 @@ The temperature of the selected candidate is fitted to the same predictions. The
 model is selected by cross-validation over all people. If there is only one person, the first
 candidate is used, and no temperature is fitted.
 
-A network that has never learned emotions (no emotion model, and not trained from the starter) is
-trained as `config.longer` says: 100 steps at a low learning rate are enough for the starter, but
-hardly change random weights.
+A network that has learned emotions is not trained further: fine-tuning it (`tuned_probe`) takes 30
+times as long and was no more accurate on real people (docs/experiments.md).
 
 If `config.init` is a model, the backbone in its record is used, and `config.image_size` must be
 that of the model; `config.backbone` describes the backbone of weight files and of random weights.
 
-Cost: up to four trainings of the network per fold; `fine_tune` without inner selection needs one.
-With 5 folds, 90 photographs take 167 s on 2 idle CPU cores, and 440 photographs take 14 minutes on
-2 busy ones.
+Cost: features of each face, computed once, and a few logistic regressions per fold: with 5 folds,
+10 s for 44 or 90 photographs and 36 s for 439 on 2 busy CPU cores. With `fine_tune`, up to four
+trainings of the network per fold.
 Expect: docs/results.md, "Real people".
 """
 
@@ -52,7 +51,6 @@ from fer_jax.crossval.method import VALIDATION, Facts
 from fer_jax.crossval.methods.as_is import AsItIs, require_image_size
 from fer_jax.crossval.methods.fine_tune import FineTune
 from fer_jax.crossval.methods.probe import LinearProbe
-from fer_jax.crossval.methods.tuned_probe import TunedProbe
 from fer_jax.crossval.models import NetworkModel
 from fer_jax.data import names
 from fer_jax.metrics import calibration
@@ -130,7 +128,7 @@ class Auto:
         return self.fit(faces, None, seed=seed, folder=workdir / "everyone")
 
     def speed(self) -> dict[str, Any]:
-        """The result of `speed` of the candidate that trains the network."""
+        """The result of `speed` of the first candidate."""
         speed: dict[str, Any] = next(iter(self.candidates.values())).speed()
         return speed
 
@@ -189,7 +187,6 @@ def select(tried: list[Tried], people: list[str]) -> Tried:
 def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -> dict[str, Any]:
     """The candidates by name, in order of preference."""
     known: tuple[str, ...] = ()
-    continued = False  # from the starter
     learned = False  # whether the network has learned emotions
     if model_directory.is_model(config.init):
         record = model_directory.read_record(config.init)
@@ -198,17 +195,12 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
         require_image_size(config, record)
         if not relative:  # a person-relative head needs references
             known = record.labels.get(TASK, ())
-        continued = _continued_from_starter(record)
-        learned = continued or TASK in record.labels
-    if not learned:
-        config = _longer(config)
+        learned = TASK in record.labels or _continued_from_starter(record)
     features = ("backbone", "gradients") if config.init else ("gradients",)
     config = config.model_copy(update={"features": features})
     made: dict[str, Any] = {}
-    if set(labels) & set(known) or continued:
-        made["tuned_probe"] = TunedProbe(config, labels, mean_size)
-    else:
-        made["fine_tune"] = FineTune(config, labels, mean_size)
+    if not learned:
+        made["fine_tune"] = FineTune(_longer(config), labels, mean_size)
     made["probe"] = LinearProbe(config, labels, mean_size)
     if set(labels) <= set(known):
         made["as_is"] = AsItIs(config, labels, mean_size)
