@@ -615,7 +615,7 @@ def test_only_a_network_that_has_never_learned_emotions_is_trained(faces, traine
         assert made["fine_tune"].steps == 300
         assert made["fine_tune"].config.optimizer.learning_rate == 6e-3
     for init in (str(trained_run[0]), str(tmp_path / "continued"), str(tmp_path / "twice")):
-        assert list(candidates(init))[0] == "probe"
+        assert next(iter(candidates(init))) == "probe"
 
 
 def test_auto_uses_the_backbone_of_init_even_if_labels_are_unknown_to_it(faces, trained_run):
