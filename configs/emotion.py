@@ -3,13 +3,12 @@ r"""Trains emotion models on labelled photographs and tests them on held-out peo
     python launch.py --config=configs/emotion.py --config.photographs=WORK/photographs \
         --workdir=WORK/emotion
 
-Training starts from the network that ships with the package (docs/starter.md). In each fold,
+The network is the one that ships with the package (docs/starter.md). In each fold,
 `config.method = "auto"` selects a method by cross-validation over the training people (or on the
-validation people that the labels define): fine-tuning with a linear head on the tuned features, a
-linear head on features of the frozen network, or the network without training
-(fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from a network of your own;
-if it has never learned emotions, it is trained for more steps at a higher learning rate
-(`config.longer`).
+validation people that the labels define): a linear head on features of the frozen network, or the
+network without training (fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from
+a network of your own; if it has never learned emotions, fine-tuning it (`config.longer`) is another
+candidate.
 
 After the config's name: `:small` is a small network that is fine-tuned, from random weights unless
 --config.init is set; `:full` is the published network at 299 pixels, and --config.init=imagenet
@@ -20,8 +19,7 @@ Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a mode
 people, for `predict`. If a method trains the network, the same compiled program runs in every fold,
 for the same number of steps unless `config.inner` selects that number.
 
-Cost: 5 folds of 90 photographs, 167 s on 2 idle CPU cores; of 440 photographs, 14 minutes on 2 busy
-ones. Small, 5 folds of 300 photographs, two minutes.
+Cost: 5 folds of 90 photographs, 11 s on 2 busy CPU cores; of 440 photographs, 36 s. Small, 5 folds of 300 photographs, two minutes.
 Expect: docs/results.md, "Real people". Small, on the generated people of the demonstration, about
 80 % (chance 25 %).
 """
