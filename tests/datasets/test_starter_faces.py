@@ -166,4 +166,4 @@ def test_the_starter_is_trained_in_the_size_base_only(argument):
     with pytest.raises(UserError, match=f"^configs/starter.py:{argument}: .* size base; remove"):
         starter_config.get_config(argument)
     for allowed in (None, "base", "base,rotation"):
-        assert starter_config.get_config(allowed).backbone.width == 0.25
+        assert starter_config.get_config(allowed).backbone.width == 0.375
