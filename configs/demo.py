@@ -9,9 +9,9 @@ whom the model has not seen. Nothing is downloaded, and no real person is shown.
 
 Cost: 4 minutes on 2 idle CPU cores with the earlier, smaller starter, not measured on idle cores
 since (docs/results.md); small, 3 minutes and 2.2 GB of memory.
-Expect, as measured with that starter: on held-out people 98 % with the adapted starter, the same after more pretraining on the
-clips, 89 % with a small network from scratch, and 76 % with the starter without training; chance is
-25 %. Small: 85 to 91 %.
+Expect, as measured with that starter: on held-out people 98 % with the adapted starter, the same
+after more pretraining on the clips, 89 % with a small network from scratch, and 76 % with the
+starter without training; chance is 25 %. Small: 85 to 91 %.
 """
 
 from ml_collections import ConfigDict
