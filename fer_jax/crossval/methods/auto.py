@@ -24,8 +24,8 @@ The temperature of the selected candidate is fitted to the same predictions. The
 model is selected by cross-validation over all people. If there is only one person, the first
 candidate is used, and no temperature is fitted.
 
-A network that has learned emotions is not trained further: fine-tuning it (`tuned_probe`) takes 30
-times as long and was no more accurate on real people (docs/experiments.md).
+A network that has learned emotions is not trained further: fine-tuning it (`tuned_probe`) takes 16
+to 28 times as long, and was not significantly more accurate on real people (docs/experiments.md).
 
 If `config.init` is a model, the backbone in its record is used, and `config.image_size` must be
 that of the model; `config.backbone` describes the backbone of weight files and of random weights.
