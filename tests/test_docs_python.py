@@ -77,7 +77,7 @@ def test_the_other_examples_give_results(session):
     assert drawn == "(360, 480, 3) clip.mp4\n"
     assert "nose_x" in detected and "[" in looped
     assert "0 sources could not be read" in streamed
-    assert "(1, 384) float32" in features
+    assert "(1, 576) float32" in features
     assert stages == "4 labelled faces\n"
     assert re.search(r"p\d (happy|sad)", data)
     assert tasks.startswith("(4, 80, 80, 3)")
