@@ -32,9 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.steps.predict.language = config.get_ref("language")
     config.steps.predict.input = "{workdir}/render/newcomers"
     # Generated faces and rooms are easier to distinguish than real faces and non-faces.
-    config.steps.verify.epochs = 4.0
-    if config.steps.verify.init != "starter":
-        config.steps.verify.min_steps = 0
+    config.steps.verify.update({"epochs": 4.0, "min_steps": 0})
     config.order = ("render", *config.order, "predict")
 
     config.steps.evaluate.context = ("{workdir}/render", *config.steps.evaluate.context)
