@@ -7,11 +7,10 @@ emotions each. Runs the steps of configs/pipeline.py on them, and predicts the e
 whom the model has not seen. Nothing is downloaded, and no real person is shown.
 `configs/demo.py:small` starts from random weights instead of the starter.
 
-Cost: 4 minutes on 2 idle CPU cores with the earlier, smaller starter, not measured on idle cores
-since (docs/results.md); small, 3 minutes and 2.2 GB of memory.
-Expect, as measured with that starter: on held-out people 98 % with the adapted starter, the same
-after more pretraining on the clips, 89 % with a small network from scratch, and 76 % with the
-starter without training; chance is 25 %. Small: 85 to 91 %.
+Cost: 7 minutes on 2 idle CPU cores; small, 3 minutes and 2.2 GB of memory.
+Expect: on held-out people 95 % with the adapted starter, 98 % after more pretraining on the clips,
+89 % with a small network from scratch, and 79 % with the starter without training; chance is 25 %.
+Small: 85 to 91 %.
 """
 
 from ml_collections import ConfigDict
