@@ -47,11 +47,9 @@ class WorkerPool(ProcessPoolExecutor):
         traceback: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()
-                process.join()
-        super().__exit__(kind, error, traceback)
+        super().__exit__(kind, error, traceback)  # the pool's own thread joins its processes
 
 
 def threads(name: str, count: int) -> ThreadPoolExecutor:
