@@ -32,7 +32,7 @@ continues it.
 Cost: small, 8 epochs of 18,500 faces and the measurements, an estimated hour on 2 CPU cores
 (not measured in a single run).
 Expect: a gain that grows as the number of labels decreases; results on real faces are in
-docs/results.md.
+docs/pretext_study.md.
 """
 
 from ml_collections import ConfigDict
@@ -50,7 +50,7 @@ PRETRAINED = {"jointly": ("rotation,jigsaw", ""), "in_turn": ("jigsaw", "rotatio
 FROM_NOTHING, FROM_STARTER = ("scratch", "imagenet"), ("starter", "new_head")
 NOT_PRETRAINED = (*FROM_NOTHING, *FROM_STARTER, "auxiliary")
 # Learning rate of a pretraining that continues from the starter; chosen on the validation split
-# (docs/results.md).
+# (docs/pretext_study.md).
 CONTINUED_RATE = 4e-4
 
 

@@ -22,7 +22,7 @@ same command continues it. Fine-tuning is that of configs/emotion.py from the st
 tested without zooms.
 
 Cost: an estimated 1.5 hours on 2 idle CPU cores, with a pool of 8,000 faces.
-Expect: docs/results.md, "A network that has seen faces".
+Expect: docs/pretext_study.md, "A network that has seen faces".
 """
 
 from ml_collections import ConfigDict
