@@ -162,11 +162,14 @@ def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> st
         ]
         near = difflib.get_close_matches(field, others, n=2, cutoff=0.75)
     near = near or _same_ending(field, known)
-    near = near or list(siblings.values())
-    near = near or sorted({name.split(".")[0] for name in known})
-    verb = "are" if len(near) > 1 else "is"
+    if near:
+        listed = "the nearest are" if len(near) > 1 else "the nearest is"
+    elif siblings:
+        near, listed = list(siblings.values()), f"the fields of {prefix}{section} are"
+    else:
+        near, listed = sorted({name.split(".")[0] for name in known}), "its fields are"
     hints = ", ".join(f"{prefix}{name}" for name in near)
-    return f"the config has no field {prefix}{field}; the nearest {verb} {hints}"
+    return f"the config has no field {prefix}{field}; {listed} {hints}"
 
 
 def _same_ending(field: str, known: list[str]) -> list[str]:
