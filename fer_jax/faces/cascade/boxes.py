@@ -66,7 +66,7 @@ def suppress_in_groups(
 def regress(boxes: AnyBoxes, offsets: AnyBoxes) -> AnyBoxes:
     """Moves each edge of the boxes by its offset.
 
-    Offsets are in units of the inclusive width or height, hence + 1.
+    Offsets are in units of the box's width or height, counting the pixels at both edges, hence + 1.
     """
     size = boxes[..., 2:] - boxes[..., :2] + 1
     return boxes + offsets * boxes.__array_namespace__().concat([size, size], axis=-1)

@@ -182,7 +182,8 @@ def _pack(sizes: list[tuple[int, int]], width: int) -> tuple[list[tuple[int, int
     """Places rectangles of decreasing size on a plane of `width` pixels, each as high as possible.
 
     Of places at the same height, the leftmost is used (bottom-left packing, Baker et al. 1980).
-    Only corners between the edges of earlier rectangles are tried.
+    Only tops at 0 or at the bottom of an earlier rectangle, and lefts at 0 or at the right of one,
+    are tried.
 
     Returns:
         Top, left, height and width of each rectangle, and the height that they cover.
