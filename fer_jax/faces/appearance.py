@@ -11,7 +11,7 @@ from fer_jax.faces.alignment import align, crop_outline
 _SIDE, _CELLS, _BINS = 64, 8, 8  # pixels, cells per side, orientations in 180 degrees
 _ROWS = 5  # of 7 rows of blocks: the mouth, which moves most, is below them
 _MOST = 0.2  # largest share of a block's length in one value; limits single strong edges
-_FLAT = 1e-3  # grey levels
+_FLAT = 1e-3  # added to the length of a block, which keeps blocks without contrast short
 _SURROUNDINGS = 0.25  # margin around the face, in sides of the aligned face
 
 

@@ -31,7 +31,7 @@ class Camera:
 
     Args:
         number: the number of the camera in OpenCV; 0 for the first one.
-        every_s: the minimum time between two frames in seconds.
+        every_s: the minimum time in seconds between two frames.
     """
 
     number: int
@@ -69,7 +69,7 @@ class Camera:
                     f"camera {self.number} cannot be opened; check that it is connected and that "
                     "no other program uses it, or choose another number with --config.camera"
                 )
-            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # or frames would be late
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a larger buffer would delay frames
             yield from self._frames(capture)
         finally:
             capture.release()

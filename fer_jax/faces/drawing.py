@@ -32,7 +32,7 @@ PALETTE: tuple[Colour, ...] = (
 )
 _INK: Colour = (255, 255, 255)
 _DARK: Colour = (16, 20, 28)
-_PLATE = (*_DARK, 224)  # lets a little of the picture through
+_PLATE = (*_DARK, 224)  # slightly transparent
 _TRACK: Colour = (70, 76, 88)
 _WITHHELD: Colour = (128, 134, 146)
 _SMALLEST_SIDE = 360  # pixels; text on smaller pictures is unreadable, so they are enlarged
@@ -326,7 +326,7 @@ def _places(
     (w, h), and `gap` is the distance from the face, in pixels.
     """
     (w, h), (x0, y0, x1, y1) = plate, face.tolist()
-    lines = 1 + gap  # keeps clear of the box's own frame
+    lines = 1 + gap  # distance of a plate, which must not cover the frame of the box
     corners = [
         (x1 + lines, y0),
         (x0 - lines - w, y0),

@@ -28,7 +28,7 @@ from fer_jax.files import read_file
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2"}
 )
-# Twice 8K. The detector would need gigabytes for a larger picture.
+# About twice the pixels of an 8K frame. The detector would need gigabytes for a larger picture.
 MOST_PIXELS = 1 << 26
 _MOST_BYTES = 1 << 30  # of a file; without compression, MOST_PIXELS pixels take less
 
@@ -106,11 +106,11 @@ def decode_image(content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """
     try:
         header = _header(content)
-        # Pillow would turn 16-bit grey into white.
+        # OpenCV decodes 16-bit grey, which Pillow would turn into white.
         if header.has_transparency_data and not header.mode.startswith("I"):
             return _on_grey(header)
         if isinstance(header, PngImageFile):
-            # OpenCV 5 trusts the length of a chunk and allocates up to 4 GB.
+            # Rejects damaged chunks: OpenCV 5 trusts their length and allocates up to 4 GB.
             header.verify()
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except ImageError:

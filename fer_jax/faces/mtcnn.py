@@ -33,7 +33,7 @@ from fer_jax.schemas import faces as settings
 Image = UInt8[np.ndarray, "_ _ 3"]
 
 _IMAGES_AT_ONCE = 16
-_IMAGES_ON_DEVICE, _PIXELS_ON_DEVICE = 64, 1 << 25  # per program; at most about 3 GB
+_IMAGES_ON_DEVICE, _PIXELS_ON_DEVICE = 64, 1 << 25  # per batch, which takes about 3 GB at most
 # One search hardly keeps more than one core busy, so several images are searched in parallel.
 _THREADS = min(os.cpu_count() or 1, 8)
 # All batches of candidates for a network have the same size. The rounding of sums depends on the
@@ -67,7 +67,7 @@ class Faces:
 
 
 class _Candidates(NamedTuple):
-    """Candidate faces of several images: the image of each, its box (float64) and its score."""
+    """Candidate faces: the index of the image of each, its box (float64) and its score."""
 
     image: Int[np.ndarray, " n"]
     boxes: Float[np.ndarray, "n 4"]
@@ -114,7 +114,7 @@ class Detector(settings.Detector):
         return [self._best(faces) for faces in found]
 
     def _best(self, faces: Faces) -> Faces:
-        """The best `max_faces` faces (0: all), and all candidates not above the threshold."""
+        """The best `max_faces` faces (0: all), and all candidates not above the third threshold."""
         if not self.max_faces:
             return faces
         is_face = faces.scores > self.thresholds[2]
@@ -129,7 +129,10 @@ class Detector(settings.Detector):
         return list(itertools.chain.from_iterable(found))
 
     def _search(self, images: Sequence[Image], least: float) -> list[Faces]:
-        """Finds the faces in some images: runs the networks, and filters boxes between them."""
+        """Finds faces with scores above `least` in some images.
+
+        The boxes are filtered between the networks.
+        """
         columns = zip(*map(self._propose, images, itertools.count()), strict=True)
         squares = _Candidates(*(np.concatenate(column) for column in columns))
         pixels = patches.join_images(images)
@@ -142,7 +145,7 @@ class Detector(settings.Detector):
         return _final_faces(squares, answers, images, least)
 
     def _propose(self, image: Image, number: int) -> _Candidates:
-        """The squares that P-Net proposes in one image, in pixels of the image."""
+        """The squares that P-Net proposes in image `number`, in pixels of the image."""
         times = pyramid.halvings(self.min_face)
         base = halve(image, times)
         layout = pyramid.mosaic(*base.shape[:2], self.min_face / 2**times, self.factor)
@@ -165,7 +168,8 @@ class Detector(settings.Detector):
         chosen = np.flatnonzero(scores > self.thresholds[0])
         scores = scores[chosen]
         corner = np.stack([cells.x[chosen], cells.y[chosen]], 1).astype(np.float64)
-        # From 1 to 12, with a size of 11: like the Matlab original, mtcnn counts pixels from one.
+        # The first cell has the box 1 to 12, with a size of 11: mtcnn counts pixels from one, like
+        # the Matlab original.
         boxes = np.concatenate([corner + 1, corner + pyramid.CELL], 1)
         boxes = boxes + offsets[chosen] * (pyramid.CELL - 1)
         boxes *= 2**times / cells.scale[chosen, None]
@@ -199,7 +203,10 @@ class Detector(settings.Detector):
         return found
 
     def _start(self, images: list[Image]) -> on_device.Found | None:
-        """Starts a search in images of the same size on the device; None if they are too small."""
+        """Starts a search on the device in images of the same size, and returns its outputs.
+
+        The result is None if the images are too small.
+        """
         height, width = images[0].shape[:2]
         times = pyramid.halvings(self.min_face)
         shrinking = self.min_face / 2**times, self.factor
@@ -241,7 +248,7 @@ def _cut_and_apply(
 def _apply(
     name: str, network: networks.Network, size: int, pixels: patches.Pixels, candidates: _Candidates
 ) -> tuple[np.ndarray, ...]:
-    """The outputs of the network `name` for every candidate, cropped to `size` × `size`."""
+    """The outputs of the network `name` for crops of all candidates (`size` × `size` pixels)."""
     apply = functools.partial(
         _cut_and_apply, _weights(name), pixels.values, network=network, size=size
     )
@@ -259,7 +266,10 @@ def _apply(
 def _final_faces(
     squares: _Candidates, answers: Sequence[np.ndarray], images: Sequence[Image], least: float
 ) -> list[Faces]:
-    """The faces in each image, from O-Net's scores, offsets and landmarks for its squares."""
+    """The faces in each image with scores above `least`.
+
+    `answers` are O-Net's scores, offsets and landmarks for `squares`.
+    """
     scores, offsets, parts = answers
     size = squares.boxes[:, None, 2:] - squares.boxes[:, None, :2] + 1
     landmarks = squares.boxes[:, None, :2] + parts * size - 1

@@ -61,7 +61,7 @@ def typical_landmarks(
 
 
 def outline_box(landmarks: Float[np.ndarray, "5 2"], margin: float) -> Float[np.ndarray, " 4"]:
-    """The box (x0, y0, x1, y1), in pixels, of the square that `align` crops with `margin`."""
+    """The bounding box (x0, y0, x1, y1), in pixels, of the crop by `align` with `margin`."""
     return _bounds(crop_outline(landmarks, margin))
 
 

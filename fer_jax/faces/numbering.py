@@ -30,9 +30,9 @@ UNKNOWN = 0
 """The number of a face that was seen too briefly to count as a person: maybe a false detection."""
 
 # Chosen on one half of the clips of benchmarks/people_in_video.py and on generated people.
-_SAME_PERSON = 0.065  # largest difference between the means of two tracks
+_SAME_PERSON = 0.065  # largest difference between the means of two tracks of a person
 _SAME_TRACK = 0.11  # largest difference between a track and its next face
-_EXCHANGED = 0.06  # how much better two tracks must agree with the faces of each other, in total
+_EXCHANGED = 0.06  # two tracks are exchanged if this lowers the sum of differences by more
 _WAIT = 5  # frames in which a new face is watched before it gets its number
 _LEAST_FACES = 3  # faces of a new person; fewer if the shot ends earlier
 _AVERAGED = 25  # faces in the mean of a track; earlier ones fade
@@ -245,7 +245,10 @@ class Numbering:
 
 
 def _replaces_alone(track: _Track, live: dict[int, _Track]) -> bool:
-    """Whether only the track that `track` replaced, and no other in `live`, has its person."""
+    """Whether no third track in `live` has the person of the track that `track` replaced.
+
+    True if `track` replaced no track, or one without a known person.
+    """
     person = track.before and track.before.person
     others = [other for other in live.values() if other not in (track, track.before)]
     return person is None or all(other.person is not person for other in others)

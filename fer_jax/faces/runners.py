@@ -153,7 +153,7 @@ class _Counts:
                 started = time.monotonic()
                 for file in self._folder.glob("[0-9]*.json"):
                     self.read(file.name)
-                pause_s = max(_WATCH_S, 20 * (time.monotonic() - started))  # many files, slow disk
+                pause_s = max(_WATCH_S, 20 * (time.monotonic() - started))  # if reading is slow
 
         with ThreadPoolExecutor(1, "watch") as thread:
             watching = thread.submit(watch)

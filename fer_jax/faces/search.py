@@ -86,7 +86,7 @@ def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> l
         images, framed, views, borders, _detect_views(views, framed, pipeline), strict=True
     ):
         scale = np.array(view.shape[1::-1]) / np.array(frame.shape[1::-1])
-        # Boxes are edges, while landmarks are points with pixel centres at integers.
+        # The origin of boxes is the corner of the first pixel, that of landmarks its centre.
         boxes = faces.boxes / np.tile(scale, 2) - width
         landmarks = (faces.landmarks + 0.5) / scale - 0.5 - width
         limits = np.tile(image.shape[1::-1], 2)
@@ -97,7 +97,7 @@ def _detect(images: Sequence[Image], pipeline: FacePipeline, border: float) -> l
 def _detect_views(
     views: Sequence[Image], framed: Sequence[Image], pipeline: FacePipeline
 ) -> list[Faces]:
-    """The faces in `views`, in pixels of the views. `framed` are the pictures before `scaled`."""
+    """The faces in `views`, in pixels of the views; `framed` are the pictures before resizing."""
     settings = pipeline.detector
     smallest = [
         settings.min_face

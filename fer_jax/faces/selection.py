@@ -51,7 +51,10 @@ def reasons(faces: pd.DataFrame, limits: Limits) -> list[str]:
 
 
 def _near(hashes: list[int], least: int) -> list[bool]:
-    """Whether each hash differs in fewer than `least` bits from an earlier hash that is kept."""
+    """Whether each hash differs in fewer than `least` bits from an earlier hash that is kept.
+
+    A hash is kept if its own result is False.
+    """
     kept: list[int] = []
     near = []
     for value in hashes:

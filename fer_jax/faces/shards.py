@@ -136,7 +136,8 @@ def extract(job: Job, progress: Callable[[int], None] = lambda frames: None) -> 
     except _FinishedElsewhereError as other:
         return other.stats
     except (OSError, UserError):  # not the fault of this video, such as a missing package
-        # If another worker has finished this video, this shard cannot be renamed, or was deleted.
+        # If another worker has finished this video, the shard written here cannot be renamed, or
+        # was deleted.
         if (stats := finished(job)) is None:
             raise
         return stats
@@ -278,9 +279,10 @@ class _ShardWriter:
         )
 
     def _add_negatives(self, frame: Frame, faces: Faces, rejected: Faces) -> None:
-        """Adds rejected candidates that overlap no face, and random regions without candidates.
+        """Adds rejected candidates that overlap no face, and random regions.
 
-        The faces are those of this frame and of the last frame with a face, if that is recent.
+        The regions overlap neither faces nor rejected candidates. The faces are those of this frame
+        and of the last frame with a face, if that is recent.
         """
         config, people = self._job.config, faces.boxes
         if self._last and frame.time_s - self._last[0] <= _REMEMBERED_S:

@@ -24,7 +24,7 @@ class CutFinder:
 
     def update(self, image: UInt8[np.ndarray, "h w 3"]) -> bool:
         """Whether this frame, uint8 [H, W, 3] RGB, begins a new shot; False for the first frame."""
-        # Averaging all pixels would take milliseconds.
+        # Only every `step`-th row and column is used: averaging all pixels would take milliseconds.
         step = max(1, min(image.shape[:2]) // (4 * _THUMBNAIL))
         small = cv2.resize(
             image[::step, ::step], (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA

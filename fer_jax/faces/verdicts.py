@@ -31,7 +31,7 @@ class Scored:
         scores: probability of "face", 0..1.
         is_face: whether the crop is labelled as a face.
         sources: the video or folder of each crop; crops of one source are similar.
-        ids: the id of each crop in the data set; may be empty.
+        ids: the id of each crop in the data set, or an empty sequence.
     """
 
     scores: Float[np.ndarray, " n"]
@@ -184,7 +184,7 @@ def judge(
     below `threshold`; the reason is "detector", "verifier" or "detector+verifier". A face that was
     already removed stays so; new reasons follow its old one, as in "small+verifier".
     """
-    # Compared in the precision of the manifest, so that a score of 0.9 is not less than 0.9.
+    # Compared as float32, as in the manifest, so that a score of 0.9 is not below the limit 0.9.
     detector = manifest["detector_score"].to_numpy(np.float32) < np.float32(min_detector_score)
     verifier = scores.astype(np.float32) < np.float32(threshold)
     before = manifest["reason"].where(manifest["status"] == REMOVED, "").to_numpy(str)

@@ -182,7 +182,7 @@ def _sampled(path: str | os.PathLike[str], every_s: float, counts: SampleCounts)
 
 
 def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """Yields the same frames, while a thread decodes the next ones."""
+    """Yields the items of `frames`, while a thread decodes the next ones."""
     with ThreadPoolExecutor(1, "decode") as thread:
         coming: collections.deque[Future[Frame | None]] = collections.deque()
         coming.append(thread.submit(next, frames, None))
@@ -221,7 +221,8 @@ def stated_length_s(path: str | os.PathLike[str]) -> float | None:
 def _stated(path: str | os.PathLike[str]) -> tuple[float, int] | None:
     """The length in seconds and the number of frames that the container states.
 
-    Either is 0 if it is not stated; the result is None if the file cannot be read.
+    If it does not state the number, this is computed from the length and the frame rate. A value
+    that is unknown is 0. The result is None if the file cannot be read.
     """
     try:
         with _open(path) as container:
@@ -229,7 +230,7 @@ def _stated(path: str | os.PathLike[str]) -> tuple[float, int] | None:
             start_s = _seconds(stream.start_time, stream.time_base) or 0.0
             length_s = max(0.0, _declared_end(container, stream) - start_s)
             frames = stream.frames or round(length_s * float(stream.average_rate or 0))
-    except Exception:  # of any type: the bytes may be anything
+    except Exception:  # invalid bytes cause exceptions of any type
         return None
     return length_s, frames
 
@@ -242,18 +243,19 @@ class _Grid:
             raise ValueError(f"cannot sample every {every_s} s; `every_s` must not be negative")
         self._every_s = every_s
         self._origin: float | None = None
-        self._last, self._last_s = -1, 0.0  # the last sample
-        self._behind: int | None = None  # the current cell while the clock is behind that sample
+        self._last, self._last_s = -1, 0.0  # cell and time of the last sample
+        self._behind: int | None = None  # the current cell if the clock is behind the last sample
         self._left_out = 0  # number of cells that were passed while the clock was behind
         self._recent: collections.deque[int] = collections.deque(maxlen=64)
         self._failed: set[int] = set()
         self._cut_off = 0  # number of cells after the last frame, which may be too many to list
-        self._failed_frames = 0  # used if every frame is a sample
+        self._failed_frames = 0  # without a known cell; all if there are no cells
 
     def takes(self, time_s: float) -> bool:
-        """Whether the frame at this time is the first in its cell, which is then marked as sampled.
+        """Whether the frame at this time is a sample.
 
-        True for every frame if `every_s` is 0.
+        A sample is the first frame of a cell that is later than the cell of the last sample; its
+        cell is then recorded as sampled. If `every_s` is 0, every frame is a sample.
         """
         if self._origin is None:
             self._origin = time_s
