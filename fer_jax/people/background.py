@@ -167,7 +167,7 @@ def _abstract(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _light_spots(rng: np.random.Generator, image: np.ndarray, count: int) -> np.ndarray:
-    """Adds discs of out-of-focus lights."""
+    """A copy of the image with `count` bright discs, like lights that are out of focus."""
     height, width = image.shape[:2]
     spots = np.zeros_like(image)
     for _ in range(count):

@@ -27,7 +27,7 @@ class Head:
     Attributes:
         sheet: the painted head.
         bulge: the smoothed depth of each point in units (half face widths), for rotating the head.
-        skin: 1 where bare skin is visible, else 0.
+        skin: 1 where neither hair nor cloth covers the skin, else 0.
         texture: fine noise, which varies the tone of the skin.
     """
 

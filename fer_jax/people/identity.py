@@ -10,7 +10,7 @@ from fer_jax.people.fields import Colour
 
 HAIR_STYLES = ("short", "hijab", "long", "bald", "curly", "bob")
 
-# Display colours from light to dark; a person's skin is interpolated between two neighbours.
+# Display colours. Those of a person are interpolated between two neighbours in a palette.
 _SKIN = np.array([(0.95, 0.79, 0.69), (0.86, 0.66, 0.53), (0.72, 0.51, 0.38), (0.50, 0.34, 0.25)])
 _HAIR = np.array([(0.10, 0.08, 0.08), (0.20, 0.13, 0.09), (0.33, 0.21, 0.13), (0.50, 0.36, 0.20)])
 _GREY = np.array([0.66, 0.65, 0.64])

@@ -13,7 +13,7 @@ from fer_jax.people.sheet import Sheet
 
 # Light scattered inside skin wraps around edges, red most (after Penner, SIGGRAPH 2011).
 _WRAP = (0.38, 0.24, 0.20)
-_SHADOW_REACH = (0.07, 0.16, 0.30)  # units
+_SHADOW_REACH = (0.07, 0.16, 0.30)  # units; distances at which shadow casters are searched for
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def shade(sheet: Sheet, lighting: Lighting) -> Float32[np.ndarray, "h w 4"]:
     resolution = sheet.grid.resolution
     light = np.asarray(lighting.direction, np.float32)
     light = light / np.linalg.norm(light)
-    # Sobel sums eight times the central difference of one pixel.
+    # Sobel returns eight times the slope per pixel.
     slope_x = cv2.Sobel(sheet.relief, cv2.CV_32F, 1, 0, ksize=3, scale=resolution / 8)
     slope_y = cv2.Sobel(sheet.relief, cv2.CV_32F, 0, 1, ksize=3, scale=resolution / 8)
     inverse = 1.0 / np.sqrt(1.0 + slope_x * slope_x + slope_y * slope_y)

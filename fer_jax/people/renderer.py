@@ -66,7 +66,7 @@ def render(
     lighting: Lighting,
     background: Float32[np.ndarray, "h w 3"],
 ) -> Float32[np.ndarray, "h w 3"]:
-    """Renders a person over `background`; it and the result are linear RGB, mostly in 0..1."""
+    """Renders a person over `background`; both pictures are linear RGB, mostly in 0..1."""
     picture = background.copy()
     resolution = next((r for r in _RESOLUTIONS if r >= view.scale), _RESOLUTIONS[-1])
     lag = -0.12 * float(np.sin(view.yaw))  # hanging hair and the bust follow the rotation partly
@@ -155,7 +155,10 @@ def _bounds(view: View, grid: Grid, picture: tuple[int, ...]) -> tuple[int, int,
 def _sheet_points(
     view: View, grid: Grid, bulge: np.ndarray, u: np.ndarray, v: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The points of the sheet that are visible at (u, v), by damped fixed-point iteration."""
+    """The points (x, y) of the sheet that are visible at (u, v), by damped fixed-point iteration.
+
+    `u` and `v` are positions in the picture relative to `view.centre`, in units, without the roll.
+    """
     sy, cy, sp, cp = (float(f(angle)) for angle in (view.yaw, view.pitch) for f in (np.sin, np.cos))
     x, y = u.copy(), v.copy()
     for _ in range(_ITERATIONS):

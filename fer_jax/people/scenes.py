@@ -50,7 +50,7 @@ def _draw_object(
     radius: float,
     rng: np.random.Generator,
 ) -> None:
-    """Paints an object with a radius of about `radius` pixels into a linear picture, in place."""
+    """Paints an object of about `radius` pixels into `picture` (linear RGB), in place."""
     top, left = (max(0, int(c - 2 * radius)) for c in (centre[1], centre[0]))
     area = picture[top : int(centre[1] + 2 * radius), left : int(centre[0] + 2 * radius)]
     y, x = np.mgrid[: area.shape[0], : area.shape[1]].astype(np.float32)
@@ -63,6 +63,10 @@ def _draw_object(
     cover = cover[..., None]
     area *= 1 - cover
     area += (colour * tone[..., None] * cover).astype(np.float32)
+
+
+# Each painter returns the opacity and the brightness of an object at (x, y), which are distances
+# from its centre in units of its radius.
 
 
 def _ball(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
