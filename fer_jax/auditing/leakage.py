@@ -231,7 +231,7 @@ class _Tested:
         return sorted(set(self.people[self.fold_of >= 0]))
 
     def leaks(self, tested: Any, other: Any) -> Any:
-        """Whether the fold that tests row `tested` of the table has `seen` row `other`.
+        """Whether the fold that tests row `tested` of the table uses row `other` (see `seen`).
 
         The arguments may be arrays of rows. False if no fold tests row `tested`.
         """
@@ -256,7 +256,7 @@ def _plain(name: str) -> str:
 
 
 def _identical(tested: _Tested) -> Iterator[Leak]:
-    """Pictures with the same pixels, with or without a face."""
+    """Tested pictures with the same pixels as a training picture, with or without a face."""
     if "digest" not in tested.table.columns:
         return
     photos, files = tested.table["photo"].to_numpy(), tested.table["file"].to_numpy()
@@ -331,7 +331,7 @@ def _unlabelled(tested: _Tested, root: str) -> Iterator[Leak]:
 
 
 def _among(tested: _Tested, faces: Faces, names: list[str]) -> Iterator[Leak]:
-    """Tested faces that are also in `faces`.
+    """Tested faces whose nearest neighbour in `faces` is the same picture.
 
     `names` contains the photograph or video of each of `faces`.
     """

@@ -195,7 +195,7 @@ def _digest_of(root: str | os.PathLike[str], *, without: str | os.PathLike[str])
 
 def _write_records(cls: BuilderClass, config: Config, root: Path, target: Path) -> None:
     tfds.disable_progress_bar()
-    # TFDS prints its own progress; the stage reports its own.
+    # TFDS prints its progress, which is dropped, since the stage reports progress itself.
     with atomic_folder(target) as temporary, contextlib.redirect_stdout(io.StringIO()):
         try:
             cls(data_dir=os.fspath(temporary), config=config).download_and_prepare(

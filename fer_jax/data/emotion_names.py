@@ -45,7 +45,7 @@ class EmotionNames:
         return self._meanings[key if key in self._meanings else _compact(name)]
 
     def suggestion(self, name: str) -> str:
-        """ " (did you mean 'happy'?)" for an unknown name, or "" if no known name is similar."""
+        """A hint such as " (did you mean 'happy'?)", or "" if no known name is similar to it."""
         return did_you_mean(names.key(name), self._spellings)
 
 

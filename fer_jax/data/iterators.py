@@ -82,7 +82,7 @@ class TrainIterator(Iterator[IteratorBatch]):
         if self._reader is None:
             self._reader = self._start()
         batch = next(self._reader)
-        if self._workers:  # batches of workers are in shared memory, which is freed with them
+        if self._workers:  # copies from shared memory, which is freed with the worker's batch
             batch = {name: np.array(value) for name, value in batch.items()}
         self._next_batch += 1
         return batch
@@ -199,7 +199,7 @@ class _Rows:
 
 @dataclasses.dataclass(frozen=True)
 class _Load:
-    """Reads the examples at `indices` and pads them to `size` rows."""
+    """Reads the examples at `indices`, pads them to `size` rows, and adds `mask`."""
 
     source: Source
     size: int

@@ -217,7 +217,7 @@ def _read_table(file: Path) -> _Found:
         name, subject, emotion, split = line.value.values()
         path = tables.path_below(file, name)
         problem = tables.path_problem(name)
-        if not problem and not os.path.isfile(path):  # noqa: PTH113 (of any name)
+        if not problem and not os.path.isfile(path):  # noqa: PTH113 (never raises)
             problem = f"there is no file {file.parent / name}; correct the path"
         photo = Path(os.path.normpath(name)).as_posix()
         split = names.key(split)
@@ -295,7 +295,10 @@ def _unreadable(rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _split_problems(rows: Iterable[_Row]) -> Iterator[str]:
-    """Problems: subjects in several splits, and rows without a split if other rows have one."""
+    """Yields a problem for each subject in several splits.
+
+    If any row has a split, there is also a problem for each row without one.
+    """
     splits: dict[str, dict[str, str]] = {}
     without = []
     for row in rows:
@@ -315,7 +318,10 @@ def _split_problems(rows: Iterable[_Row]) -> Iterator[str]:
 
 
 def _not_in_ledger(ledger: consent.Ledger, rows: Sequence[_Row]) -> Iterator[str]:
-    """Problems: subjects without a row in the consent ledger, if it has no other problems."""
+    """Yields a problem for each subject without a row in the consent ledger.
+
+    There are none if there is no ledger, or if it has other problems.
+    """
     if os.path.lexists(ledger.file) and not ledger.problems:
         for subject, place in {row.subject: row.place for row in reversed(rows)}.items():
             if names.key(subject) not in ledger.people:
@@ -323,7 +329,11 @@ def _not_in_ledger(ledger: consent.Ledger, rows: Sequence[_Row]) -> Iterator[str
 
 
 def _misplaced_ledgers(ledger: Path, rows: Sequence[_Row]) -> Iterator[str]:
-    """Problems: ledgers above or among the photographs, where they are not read."""
+    """Yields a problem for each ledger in a place where it is not read.
+
+    Such places are the folders below `ledger.parent` with photographs at any depth and, if there is
+    no file `ledger`, the folder above `ledger.parent`.
+    """
     root = ledger.parent.absolute()
     above = absolute(root).parent / consent.NAME
     if os.path.lexists(above) and not os.path.lexists(ledger):

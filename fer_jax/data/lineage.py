@@ -181,7 +181,7 @@ def _linked_folders(folder: Path) -> list[Path]:
 
 
 def _sources(workdir: Workdir, known: Mapping[Path, Workdir]) -> set[Path]:
-    """For each input, the innermost workdir that contains it.
+    """For each input, the innermost workdir in `known` that contains it.
 
     A pipeline's workdir is left out unless it is itself an input.
     """

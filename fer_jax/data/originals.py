@@ -158,9 +158,9 @@ def _find_listed(found: Originals, kept: Sequence[tables.Row], gone: Sequence[ta
 
 
 def _find_in_folders(found: Originals, person: Person) -> None:
-    """Adds the person's folders and the pictures in them.
+    """Adds the person's folders, and the pictures and thumbnail files in them.
 
-    Pictures that the table of labels assigns to other people are left out.
+    Files that the table of labels assigns to other people are left out.
     """
     listed = {str(file) for file in found.listed}
     for own in sorted(found.root.iterdir()):
@@ -183,7 +183,7 @@ def _find_in_folders(found: Originals, person: Person) -> None:
 def _add_photograph(found: Originals, file: Path) -> None:
     """Adds the photograph `file` or, if it is a link, the chain of links and the photograph.
 
-    If that photograph is outside the folder of photographs, a problem is added instead.
+    If that photograph exists outside the folder of photographs, a problem is added instead.
     """
     hops = _link_chain(file)
     outside = [hop for hop in hops if not hop.is_relative_to(found.root)]

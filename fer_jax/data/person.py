@@ -11,8 +11,8 @@ import pandas as pd
 
 from fer_jax.data import names, pseudonyms
 
-# Characters of an id that is searched for in paths and texts. Shorter ids, and numbers, are only
-# searched for in columns of subjects and names of folders.
+# Minimum length of an id that is searched for in paths and texts. Shorter ids, and numbers, are
+# only searched for in columns of subjects and names of folders.
 SHORTEST_NAME = 3
 _PATHS = ("photo", "source", "video", "tested", "other")  # columns of tables that stages write
 

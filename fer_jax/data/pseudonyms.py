@@ -82,7 +82,7 @@ def _ids(subjects: list[str], folder: Path) -> dict[str, str]:
 
 
 def _append(file: Path, drawn: dict[str, str]) -> None:
-    """Adds rows to the table and leaves every existing byte unchanged.
+    """Adds rows to the table and leaves every existing byte unchanged; creates a missing table.
 
     If the table is a symbolic link, the file that it points to is written.
     """
@@ -106,7 +106,7 @@ def read_pseudonyms(folder: Path) -> dict[str, str]:
 
     Raises:
         UserError: the table is damaged, lists a subject twice, assigns the same pseudonym to two
-            subjects, or contains a pseudonym that cannot be the name of a folder.
+            subjects, or contains a subject or pseudonym that cannot be the name of a folder.
     """
     file = tables.find(folder, NAME)
     if file is None:

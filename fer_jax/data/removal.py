@@ -215,7 +215,7 @@ def make_plan(
 
 
 def people_to_remove(photos: Path, work: Path) -> list[str]:
-    """The people without consent who still occur in workdirs below `work`, by name in the ledger.
+    """The people without consent, as named in the ledger, who still occur in workdirs below `work`.
 
     Workdirs of the stage `photographs` do not count, since it drops such people when it runs again.
     The list is empty if the ledger has problems, which that stage reports.
@@ -279,7 +279,10 @@ def _photos_of(contents: Sequence[Contents]) -> list[Path]:
 
 
 def _videos_of(workdir: Workdir, person: Person) -> list[Path]:
-    """The videos from which a workdir was made and whose path contains the person's name."""
+    """The videos from which a workdir was made and whose path contains the person's name.
+
+    The list is empty if the name is not distinct (see `Person`).
+    """
     found: list[Path] = []
     for path in workdir.inputs.get("videos", ()) if person.is_distinct else ():
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -316,7 +319,11 @@ def _reads_originals(workdir: Workdir, found: Sequence[Originals]) -> bool:
 
 
 def _shows(name: str, person: Person) -> bool:
-    """Whether a recorded file shows the person, judging by its path (`faces/<subject>/...`)."""
+    """Whether a recorded file shows the person, judging by its path.
+
+    In `faces/<subject>/...`, the subject decides. In another path, a folder or the file must have
+    the person's name, which must be distinct.
+    """
     parts = name.split("/")
     if parts[0] == "faces" and len(parts) > 2:
         return person.is_named(parts[1])
@@ -336,7 +343,11 @@ def _record_names(one: Contents, person: Person) -> bool:
 
 
 def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
-    """Problems: workdirs without a record, or behind a link, in which nothing can be deleted."""
+    """Yields a problem for each folder in which nothing can be deleted.
+
+    Such folders are workdirs without a record, and folders behind a link that leads out of `work`
+    or out of a workdir.
+    """
     for one in changed:
         if not one.folder.is_relative_to(work.resolve()):
             yield (
@@ -357,7 +368,11 @@ def _out_of_reach(changed: Sequence[Contents], work: Path) -> Iterator[str]:
 
 
 def _would_return(plan: Plan) -> Iterator[str]:
-    """Problems: remaining photographs of the person, which the next run would read again."""
+    """Yields a problem for each folder with photographs of the person that a run would read again.
+
+    These are folders from which nothing will be deleted, and whose ledger does not withhold the
+    person.
+    """
     for found in plan.sources[len(plan.originals) :]:
         ledger = consent.read_ledger(found.root)
         rows = [row for row in ledger.people.values() if plan.person.is_named(row.subject)]
@@ -372,7 +387,7 @@ def _would_return(plan: Plan) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _locked(changed: Sequence[Contents], contents: Sequence[Contents]) -> Iterator[None]:
-    """Locks the workdirs that change, and those around them, whose stages may start runs inside."""
+    """Locks `changed` and the workdirs that contain them, whose stages may start runs inside."""
     folders = {one.folder for one in changed}
     known = {one.folder for one in contents}
     folders |= {parent for folder in folders for parent in folder.parents if parent in known}
@@ -449,7 +464,7 @@ def _tidy(folder: Path, person: Person) -> None:
 def _reduce(one: Contents, plan: Plan, done: Removed) -> None:
     """Deletes the contact sheets, the person's pictures and, last, the person's rows in the tables.
 
-    A workdir of predictions is emptied if all rows are the person's.
+    `_RUN_FILES` are also deleted. A workdir of predictions is emptied if all rows are the person's.
     """
     person = plan.person
     rows = {
@@ -480,7 +495,10 @@ def _write_table(file: Path, table: pd.DataFrame) -> None:
 
 
 def _from_originals(table: pd.DataFrame, workdir: Workdir, found: Sequence[Originals]) -> pd.Series:
-    """Whether each prediction is of one of the person's photographs: bool [N]."""
+    """Whether the `source` of each row is one of the person's photographs: bool [N].
+
+    False everywhere if the table has no such column.
+    """
     files = {file for one in found for file in one.files}
     roots = workdir.inputs.get("input", ())
     if "source" not in table.columns or not files:
@@ -498,7 +516,8 @@ def _pictures_of(rows: pd.DataFrame, written: Sequence[str]) -> set[str]:
     """The recorded pictures that belong to rows of a table: crops, annotated copies, timelines."""
     sources = {text for cell in set(rows.get("source", ())) for text in possible_texts(cell)}
     named = set(rows.get("crop", ())) | {f"annotated/{source}" for source in sources}
-    digests = {names.digest(source) for source in sources}  # for names too long or already used
+    # The name of a copy ends in a digest if the name of the source is too long or already used.
+    digests = {names.digest(source) for source in sources}
     return {
         name
         for name in written
