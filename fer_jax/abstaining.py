@@ -49,7 +49,7 @@ def measure(
         )
         if not steps or step.coverage > steps[-1].coverage:
             steps.append(step)
-    if steps[-1].threshold:  # equal confidences: the step before answers everything too
+    if steps[-1].threshold:  # equal confidences: an earlier step already answers all faces
         steps[-1] = steps[-1].model_copy(update={"threshold": 0.0})
     return Abstaining(measured_on=measured_on, steps=tuple(steps))
 

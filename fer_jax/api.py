@@ -308,6 +308,6 @@ def _table(
     table = reading.table(rows, columns)
     table.attrs["skipped"] = list(skipped)
     if rule is not None:
-        answered = [row["answered"] for row in rows if "x0" in row]  # those of faces
+        answered = [row["answered"] for row in rows if "x0" in row]  # only rows with a face
         table.attrs["abstaining"] = rule.describe(answered.count(False), len(answered))
     return table

@@ -34,7 +34,7 @@ _UNSAFE = re.compile(
 _reworded: Callable[[str], str] = str
 _SILENCE_S = 10.0  # the longest time without output, if there is no terminal
 _MARKS_WIDTH = 76  # characters of a line of marks
-_BAR = {  # how tqdm writes the parts of a bar
+_BAR = {  # tqdm's format for each placeholder of the texts progress.bar and progress.count
     "percentage": "{percentage:3.0f}",
     "bar": "{bar:30}",
     "done": "{n:.0f}",
@@ -149,8 +149,8 @@ class Progress:
     ) -> None:
         self.total, self.done = total, done
         self._name, self._unit, self._shown = name, unit, shown
-        self._words = spoken()  # the marks are written by another thread
-        self._part = 0.0  # of the next unit
+        self._words = spoken()  # kept, because the thread that writes marks has no language
+        self._part = 0.0  # the fraction of the next unit that is done
         self._outer: Progress | None = None
         self._bar: Any = None
 
@@ -165,13 +165,13 @@ class Progress:
         return self
 
     def _make_bar(self) -> Any:
-        from tqdm import tqdm  # 0.1 s, which messages do not need
+        from tqdm import tqdm  # takes 0.1 s to import, and messages do not need it
 
         words = self._words
         form = words.texts["progress.count" if self.total is None else "progress.bar"]
 
         class Bar(tqdm):
-            monitor_interval = 0  # otherwise each class would start a thread of its own
+            monitor_interval = 0  # otherwise each such class would start a monitoring thread
 
             def __str__(self) -> str:
                 return words.digits(super().__str__().replace(", ", words.texts["list.comma"]))
@@ -223,7 +223,7 @@ class Progress:
         outer = self._outer
         if outer is not None and self.total:
             part = min((self.done + self._part) / self.total, 1.0)
-            outer._part = max(outer._part, part)  # several trainings may be parts of one unit
+            outer._part = max(outer._part, part)  # a later inner one must not lower it
             outer._changed()
         if self._bar is not None:
             self._bar.total = self.total
@@ -327,9 +327,9 @@ class _Marks:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._line_at = self._written_at = clock()
-        self._column = 0  # of the line of marks; 0 if there is none
+        self._column = 0  # characters in the current line of marks; 0 if there is no such line
         self._heading = ""  # the key of the text with which the line of marks begins
-        self._words = spoken()  # of the last message of the stage
+        self._words = spoken()  # the language of the stage's last message
         self._thread = threading.get_ident()
 
     def write_if_due(self) -> float:
@@ -378,7 +378,7 @@ class _TerminalHandler(logging.Handler):
 class _LibraryHandler(logging.Handler):
     """Writes messages of other packages to standard error, one line each.
 
-    With verbosity 1, a traceback follows.
+    With verbosity 1, the traceback of an exception that was logged with the message follows.
 
     Args:
         repeats: whether to also write the errors that Orbax and asyncio log before they raise

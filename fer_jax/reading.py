@@ -43,7 +43,7 @@ from fer_jax.records import FacePipeline
 from fer_jax.training.person_relative import NEUTRAL, least_faces
 
 BOX = ("x0", "y0", "x1", "y1")
-_PIXELS_AT_ONCE = 16_000_000  # in the frames of one batch: bounds memory on large photographs
+_PIXELS_AT_ONCE = 16_000_000  # at which a batch ends, and no further one starts: bounds memory
 _BATCHES_AHEAD = 2  # batches that are analysed while the caller works on an earlier one
 T = TypeVar("T")
 
@@ -331,7 +331,7 @@ class AnalysedFrame:
     def readings(
         self, labels: Sequence[str], *, relative: bool = False, least: float = 0.0
     ) -> list[Reading]:
-        """One record per face, best face first.
+        """One record per face, in the order of `analysis.faces` (best first).
 
         Args:
             labels: the classes, in the order of the probabilities.
@@ -589,7 +589,7 @@ class Reader:
         return _Relative(recogniser, dict(zip(keys, answers, strict=True)))
 
     def _counted(self, name: str) -> console.Progress:
-        """A progress bar of frames, with a total if each source states one; hidden if unnamed."""
+        """A bar of frames, with a total if all sources know theirs; hidden if `name` is ""."""
         if not name:
             return console.Progress(shown=False)
         counts = [source.expected() for source in self.sources]
@@ -604,7 +604,7 @@ _Analyse = Callable[[Sequence[_Shot]], list[T]]
 
 @dataclass(frozen=True)
 class _Relative:
-    """The answers of a person-relative model, by source and frame."""
+    """The answers of a person-relative model, by the source's name and the frame's number."""
 
     recogniser: Recogniser
     answers: dict[tuple[str, int], Analysis]
@@ -612,7 +612,7 @@ class _Relative:
     def answer(self, source: Source, frame: Frame) -> Analysis:
         key = source.name, frame.index
         if key not in self.answers:
-            self.recogniser.sightings([frame.image])  # raises the same error as before
+            self.recogniser.sightings([frame.image])  # fails as in the first pass
         return self.answers[key]
 
 
@@ -634,7 +634,7 @@ def _without_pixels(
 
 
 def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) -> Iterator[_Shot]:
-    """Yields the frames of the sources, including those before a failure; `skips` records it."""
+    """Yields (source, frame) for all frames, including those before a failure (see `skips`)."""
     for source in sources:
         seen = 0
         with skips.each(source.name):
@@ -649,7 +649,7 @@ def _shots(sources: Iterable[Source], skips: Skips, progress: console.Progress) 
 def _analysed(
     shots: Iterable[_Shot], analyse: _Analyse[T], most: int, skips: Skips
 ) -> Iterator[tuple[Source, Frame, T]]:
-    """Yields the result of `analyse` for each frame, except those that fail (see `skips`).
+    """Yields (source, frame, result of `analyse`) for each frame; `skips` records failures.
 
     Threads analyse the next batches while the caller works on one, since one batch does not keep
     all cores busy. Batches are not analysed ahead if `most` is 1, since a live camera needs the
@@ -662,7 +662,7 @@ def _analysed(
             found = [*future.result()]
         except UserError:
             raise
-        except Exception:  # alone, each frame shows whether it is the cause
+        except Exception:  # each frame is analysed alone, to find those that fail
             found = [None] * len(batch)
             for number, (source, frame) in enumerate(batch):
                 with skips.each(source.name):
@@ -687,7 +687,7 @@ def _started(
             future = threads.submit(analyse, batch)
             running.append((batch, future))
             if number == 0:
-                wait([future])  # it compiles what the others use
+                wait([future])  # the first batch compiles the programs that all batches use
             while len(running) > ahead or _pixels(running) >= _PIXELS_AT_ONCE:
                 yield running.popleft()
         while running:

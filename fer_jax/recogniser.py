@@ -155,7 +155,8 @@ class Recogniser:
             sightings: the results of `sightings` for all pictures of the people.
             people: the person in each picture.
             neutral: whether each picture is known to show a neutral face. Models with the reference
-                "neutral" compute it from these faces; other models ignore this argument.
+                "neutral" compute a person's reference from these faces; other models ignore this
+                argument.
         """
         if not sightings:
             return []

@@ -83,7 +83,8 @@ class Inference(Section):
         crops: the number of test crops that are averaged, each with its mirror image.
         temperature: divides the logarithms of the averaged probabilities.
         zooms: magnifications of each crop, over which the features of the network are averaged.
-        depths: whether the head also gets the pooled outputs of the backbone's `depths`.
+        depths: whether the head also gets the pooled outputs of the stages of the backbone that
+            its attribute `depths` names.
         gradients: whether the head also gets histograms of oriented gradients.
         reference: what is subtracted from the features of a face (`training.person_relative`);
             "" for nothing.

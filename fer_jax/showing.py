@@ -75,8 +75,9 @@ def timeline(faces: pd.DataFrame) -> Figure:
         faces: the rows of one video, from a table that `read` returned.
 
     Returns:
-        A matplotlib figure with a panel for each person, at most for the 12 people who are seen
-        in the most frames. A notebook shows it at the end of a cell; `savefig` writes it to a file.
+        A matplotlib figure with a panel for each person or, if there are more than 12, for the 12
+        who are seen in the most frames. A notebook shows it at the end of a cell; `savefig` writes
+        it to a file.
 
     Raises:
         UserError: a column is missing, the rows are not those of one video, or nobody in it has a
