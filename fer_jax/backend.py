@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from fer_jax import failures
 from fer_jax.errors import TerminatedError, UserError
 
-FIND_OUT = "auto"  # as the coordinator's address: JAX detects it from the cluster
+FIND_OUT = "auto"  # as --coordinator_address: JAX detects the address from the cluster
 
 
 def compiler_options() -> dict[str, str | bool]:
@@ -88,10 +88,11 @@ def keep_compiled() -> None:
     They are stored in the folder that the environment variable JAX_COMPILATION_CACHE_DIR names,
     else in the user's cache folder. A cache folder that the program has already set is not changed.
     """
-    if not getattr(jax.config, "jax_compilation_cache_dir", None):  # the variable sets it too
+    # JAX has read JAX_COMPILATION_CACHE_DIR into this option, if the variable is set.
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "fer_jax" / "compiled"))
-    # Small programs too: compiling one takes several times as long as reading it.
+    # Small programs are stored too: compiling one takes several times as long as reading it.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
@@ -129,9 +130,9 @@ def first_one_then_the_others(place: str) -> Iterator[None]:
 def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator[None]:
     """With several processes, an error in the block ends this process at once.
 
-    The other processes then end too; otherwise they would wait for this one forever. Before that,
-    `failures.report` reports the error, with this `workdir`. With a single process, errors are
-    only passed on; so is a `TerminatedError`, which all processes raise.
+    `failures.report` first reports the error, with this `workdir`. The end of this process also
+    ends the other processes, which would otherwise wait for it forever. With a single process,
+    errors are only passed on; so is a `TerminatedError`, which all processes raise.
     """
     try:
         yield
@@ -145,7 +146,7 @@ def an_error_ends_all(workdir: str | os.PathLike[str] | None = None) -> Iterator
 
 
 def _number(variable: str, given: int | None = None) -> int | None:
-    """`given`; if None, the number in an environment variable, or None if it is unset or empty."""
+    """`given`; if None, the number in the environment variable; None if that is unset or empty."""
     text = os.environ.get(variable, "").strip()
     if given is not None or not text:
         return given

@@ -129,7 +129,8 @@ def launch_arguments(arguments: Sequence[str], configs: Path) -> list[str]:
 def _own_workdir(folder: Path, field: str, file: str) -> Path:
     """The workdir below `folder` for `file`, the value of `field`.
 
-    Its name is the stem of the file, with a digest if another file has already used that name.
+    Its name is the stem of the file. A digest of the file's path is added if another file has
+    already used that name, or if the folder with the digest exists.
     """
     path = Path(file).resolve()
     plain = folder / path.stem
@@ -144,8 +145,8 @@ def _own_workdir(folder: Path, field: str, file: str) -> Path:
 def _full_flag(word: str, config: ConfigDict, following: Iterator[str]) -> str:
     """`word` as --FLAG=VALUE, with `config.` before the name of a field.
 
-    If `word` has no value, the next word of `following` is the value, unless the flag is boolean.
-    Flags for help are returned unchanged.
+    If `word` has no value, the next word of `following` is the value; a boolean flag gets the value
+    True. For a boolean field, --noFIELD means False. Flags for help are returned unchanged.
 
     Raises:
         UserError: there is no such field or flag.
@@ -203,7 +204,7 @@ def _run(argv: list[str]) -> None:
         if not _is_endless(_CONFIG.value):
             shown.enter_context(console.signs_of_life())
         try:
-            # They import jax: after the flags, so that --help is quick.
+            # These modules import JAX, which is slow. Importing them only here keeps --help fast.
             from fer_jax import backend, workdir
         except ValueError as error:  # JAX reads its environment variables when it is imported
             raise UserError(
@@ -275,7 +276,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _in_words(fault: str) -> str:
-    """A message of absl about a flag, in which Python's messages about numbers are replaced."""
+    """`fault`, a message of absl, with Python's messages about numbers replaced by plain words."""
     fault = re.sub(r"invalid literal for int\(\).*", "must be a whole number", fault)
     return re.sub(r"could not convert string to float.*", "must be a number", fault)
 

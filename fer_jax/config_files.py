@@ -173,9 +173,9 @@ def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> st
 
 
 def _same_ending(field: str, known: list[str]) -> list[str]:
-    """At most five fields whose last part is most similar to that of `field`.
+    """At most five names in `known` whose last part is the one most similar to that of `field`.
 
-    For example, pretrain.epochs for epoch.
+    For example, pretrain.epochs for epoch. The list is empty if no last part is similar.
     """
     last = {name: name.rsplit(".", 1)[-1] for name in known}
     near = difflib.get_close_matches(field.rsplit(".", 1)[-1], set(last.values()), n=1)

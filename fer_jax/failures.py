@@ -63,7 +63,7 @@ def _brief(error: BaseException) -> str:
 
 
 def _without_removed_person(text: str) -> str:
-    """The text without the id in `--config.remove`, which must not be kept after a removal."""
+    """`text` with the id in `--config.remove` replaced: a removal must leave no id behind."""
     config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
     person = config.get("remove") if config else None
     return text.replace(person, "[removed]") if person else text
@@ -78,7 +78,7 @@ def _write_traceback(error: BaseException, workdir: str | os.PathLike[str] | Non
     ).encode(errors="backslashreplace")
     if workdir and (Path(workdir) / outputs.RECORD).is_file():  # a stage has begun there
         file = Path(workdir).absolute() / ERROR_LOG
-        with contextlib.suppress(OSError, UserError):  # UserError: a file that is not ours
+        with contextlib.suppress(OSError, UserError):  # UserError: no stage wrote the file
             outputs.claim(file)
             with file.open("ab") as stream:
                 stream.write(entry)

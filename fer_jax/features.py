@@ -33,7 +33,8 @@ class Backbone:
 
     def __init__(self, model: str | os.PathLike[str] = starter.NAME) -> None:
         record = model_directory.read_record(model)
-        tasks, _ = make_tasks({TASK: {}}, emotion={"classes": ("-", "+")})  # a head, not used
+        # The description needs a task with a head, which is not used.
+        tasks, _ = make_tasks({TASK: {}}, emotion={"classes": ("-", "+")})
         shown = model_directory.describe(record.backbone, record.image_size, tasks)
         self._where = os.fspath(model)
         self._model = trained_model.begin(self._where, shown)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer_jax.workdir import atomic_file
 
-if TYPE_CHECKING:  # matplotlib takes 0.3 s, and not every stage draws
+if TYPE_CHECKING:  # importing matplotlib takes 0.3 s, and not every stage draws
     from matplotlib.figure import Figure
 
 

@@ -10,7 +10,7 @@ from fer_jax.errors import UserError
 from fer_jax.schemas import Stage
 
 PUBLISHED = ("imagenet", "starter")  # inputs that are not paths: weights with known hashes
-_OWN_DATA = ("input", "photos", "videos")  # fields for what no stage writes
+_OWN_DATA = ("input", "photos", "videos")  # fields for the user's own data, which no stage writes
 
 
 def paths_of(config: Stage) -> list[str]:

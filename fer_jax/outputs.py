@@ -145,8 +145,9 @@ def delete_folder(path: str | os.PathLike[str], *, but: Collection[Path] = ()) -
     """Deletes the files below `path` that a stage wrote, then the folders that are empty.
 
     Other files and those in `but` stay, with the folders that contain them. Symbolic links are not
-    followed. The whole folder is deleted if a library filled it, or if no folder above it has a
-    record; `but` has no effect then.
+    followed. The whole folder is deleted if a library filled it, if it is temporary, or if no
+    folder above it has a record; `but` has no effect then. Nothing happens if `path` is a
+    symbolic link or not a folder.
     """
     target, record = _at(path)
     if target.is_symlink() or not target.is_dir():
@@ -335,7 +336,7 @@ def _event(line: bytes) -> tuple[str, str] | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files and links below a folder."""
+    """All files and symbolic links below a folder, at any depth."""
     return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-BatchSize = Callable[[int], int]  # maps the number of remaining rows to that in the next batch
+BatchSize = Callable[[int], int]  # maps the number of remaining rows to the next batch's size
 
 
 def pad(rows: np.ndarray, size: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def in_batches(function: Callable[..., Any], *columns: np.ndarray, size: BatchSi
 
 
 def power_of_two(rows: int, most: int) -> int:
-    """The smallest power of two that is at least `rows`, but no more than `most`."""
+    """The smallest power of two that is at least `rows` (2 if `rows` is 0), but at most `most`."""
     return min(most, 1 << (rows - 1).bit_length())
 
 

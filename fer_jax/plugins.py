@@ -82,7 +82,7 @@ def names(package: str, attribute: str) -> tuple[str, ...]:
 def plain_defaults(
     name: str, package: str, attribute: str
 ) -> Mapping[str, bool | int | float | str]:
-    """The fields with plain default values of the dataclass `attribute` of a built-in plugin.
+    """The plain default values, by field, of the dataclass `attribute` of a built-in plugin.
 
     They are read from the source code, because importing a plugin takes seconds. A default may be a
     constant of the module. The plugin is imported if its module does not define the class, or if
@@ -98,13 +98,13 @@ def plain_defaults(
 
 
 def plain_defaults_of(kind: Any) -> dict[str, bool | int | float | str]:
-    """The fields of a dataclass with plain default values; empty for other objects."""
+    """The plain default values of a dataclass, by field; empty for other objects."""
     fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     return {f.name: f.default for f in fields if isinstance(f.default, bool | int | float | str)}
 
 
 def _plain_defaults_in(file: Path, attribute: str) -> dict[str, bool | int | float | str] | None:
-    """The plain defaults in the source of the class `attribute`.
+    """The plain defaults, by field, of the class that `file` assigns to the name `attribute`.
 
     None if the class is not defined in `file` or has a base class.
     """

@@ -208,7 +208,7 @@ def _disk_errors_explained(config: Config, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _released_if_refused(folder: Path) -> Iterator[None]:
-    """Deletes the stage's own files after an error, if `run` has written nothing but findings."""
+    """After an error, deletes `_OWN_FILES` if `folder` contains only these and `_FINDINGS`."""
     try:
         yield
     except Exception:
@@ -314,7 +314,7 @@ def _check_same(config: Config, folder: Path) -> None:
 
 
 def _as_json(config: Config) -> dict[str, Any]:
-    """The fields that are set, without defaults, as they are written to `config.json`."""
+    """The config as it is written to `config.json`; of a `Stage`, only the fields that are set."""
     if isinstance(config, Stage):
         text = json.dumps(config.model_dump(exclude_unset=True))
     else:
@@ -475,7 +475,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _own() -> str:
-    """Part of a name, new in each call; the process id alone is often equal in two containers."""
+    """A unique part of a temporary name; the process ids of two containers are often equal."""
     return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 

@@ -63,7 +63,8 @@ def threads(name: str, count: int) -> ThreadPoolExecutor:
 
 @functools.cache
 def _threads(process: int, name: str, count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, name)  # a forked process has none of its parent's threads
+    # `process` is part of the cache's key, since a forked process has none of its parent's threads.
+    return ThreadPoolExecutor(count, name)
 
 
 @contextlib.contextmanager
