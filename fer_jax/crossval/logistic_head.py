@@ -148,7 +148,7 @@ def _fitted(
         inputs = coordinates.T
     regression = LogisticRegression(C=c / views, max_iter=200)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # for weak penalties
+        warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties may not converge
         regression.fit(inputs, labels.repeat(views))
     rows, intercept = regression.coef_, regression.intercept_
     if len(regression.classes_) == 2:  # scikit-learn has weights of the second class only

@@ -184,7 +184,7 @@ def descriptors(crops: UInt8[Array, "n s s 3"]) -> Float32[Array, "n f"]:
 def orientation(
     across: Int32[Array, "n h w"], down: Int32[Array, "n h w"]
 ) -> Int32[Array, "n h w"]:
-    """The bin of each gradient's angle, modulo 180 degrees.
+    """The bin, from 0, of the angle modulo 180 degrees of each gradient (`across`, `down`).
 
     It is the number of borders between bins that the gradient has passed, found by cross products,
     since ONNX has no arctan2.

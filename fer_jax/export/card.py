@@ -46,7 +46,7 @@ class Description(Section):
         return self.model_copy(update={"differences": {**self.differences, name: worst}})
 
     def notes(self) -> dict[str, str]:
-        """Each field as JSON text, for the metadata of an ONNX file."""
+        """Each field except `differences` as JSON text, for the metadata of an ONNX file."""
         fields = self.model_dump(mode="json", exclude={"differences"})
         return {name: json.dumps(value) for name, value in fields.items()}
 

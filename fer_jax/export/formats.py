@@ -138,7 +138,7 @@ FORMATS = {
 
 @contextlib.contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Suppresses these loggers' warnings, which are about other plugins and removed nodes."""
+    """In the block, hides warnings of these loggers (about other plugins and removed nodes)."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, UInt8
 
-_BITS = 11  # of the weights of a bilinear resize
+_BITS = 11  # fractional bits of the fixed-point weights of a bilinear resize
 _NEGLIGIBLE = 1e-3  # of a pixel: OpenCV ignores smaller overlaps
 
 
@@ -77,7 +77,7 @@ def _shifted(numbers: Int32[Array, "*_"], bits: int) -> Int32[Array, "*_"]:
 def _fixed_point(
     share: Float32[np.ndarray, " s"],
 ) -> tuple[Int[np.ndarray, " s"], Int[np.ndarray, " s"]]:
-    """The weights of the two neighbouring pixels, in units of 1 / 2048."""
+    """The weights 1 - `share` and `share` of two neighbouring pixels, in units of 1 / 2048."""
     one = np.float32(1 << _BITS)
     return np.rint((1 - share) * one).astype(np.int32), np.rint(share * one).astype(np.int32)
 
@@ -96,9 +96,9 @@ def _product(
 def _area_weights(
     length: int, side: int
 ) -> tuple[Int[np.ndarray, "k s"], Float32[np.ndarray, "k s"]]:
-    """The pixels (of `length`) that each of `side` larger pixels covers, and their weights.
+    """The pixels (of `length`) that each of the `side` output pixels covers, and their weights.
 
-    Larger pixels that cover fewer than k pixels are padded with weights of 0.
+    For output pixels that cover fewer than k pixels, the columns are padded with weights of 0.
     """
     scale = length / side
     found: list[list[tuple[int, float]]] = []

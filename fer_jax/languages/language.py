@@ -87,7 +87,8 @@ class Language:
     def noun(self, thing: str, number: int) -> str:
         """The noun after `number`: the text `count.<thing>`, or one of its two forms.
 
-        The forms for 1 and for other numbers are separated by "|".
+        The forms for 1 and for other numbers are separated by "|". If there is no text
+        `count.<thing>`, the noun is `thing` itself.
         """
         one, _, several = self.texts.get(f"count.{thing}", thing).partition("|")
         return one if number == 1 or not several else several

@@ -58,7 +58,7 @@ def draw_neighbours(
 def neighbours(
     features: Float[np.ndarray, "n f"], people: Sequence[str], count: int
 ) -> Int[np.ndarray, "n k"]:
-    """The indices of the `count` faces of other people that are nearest to each face, best first.
+    """The indices of the `count` faces of other people nearest to each face, nearest first.
 
     The similarity is the cosine of the features. If there are fewer than `count` faces of other
     people for some face, only that many are returned for every face.

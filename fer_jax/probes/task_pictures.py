@@ -93,7 +93,7 @@ def shown(task: Task, inputs: Any, targets: Any, outputs: Any, images: int) -> S
     if not _are_classes(targets, outputs):
         return Shown({"input": [_mosaic(views) for views in _split(inputs, images)]})
     targets, every = np.asarray(targets), np.asarray(outputs).argmax(-1)
-    each = len(targets) // images  # targets per image; a different one of each image is shown
+    each = len(targets) // images  # targets per image; of image i, number i % each is shown
     rows = np.arange(images) * each + np.arange(images) % each
     seen = _split(inputs, len(targets))[rows]
     answers, truths = every[rows], targets[rows]

@@ -198,7 +198,7 @@ def _neighbours(count: int) -> _Answer:
 
 
 def _votes(distances: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m k"]:
-    """The weights of the votes, divided by the largest, which does not change the result."""
+    """The weights of the votes, divided by each row's largest, which does not change the result."""
     return np.exp((distances.min(axis=1, keepdims=True) - distances) / TEMPERATURE)
 
 

@@ -215,7 +215,7 @@ def _continued_from_starter(record: records.ModelRecord) -> bool:
 
 
 def _longer(config: schemas.Crossval) -> schemas.Crossval:
-    """The config with the training of `config.longer`."""
+    """A copy of `config` with the epochs, minimum steps and learning rate of `config.longer`."""
     longer = config.longer
     rate = {"learning_rate": longer.learning_rate}
     return config.model_copy(

@@ -153,7 +153,7 @@ class FineTune:
         return self._model(init, fitted.state, temperature)
 
     def _model(self, init: str, state: State, temperature: float | None) -> Model:
-        """A model with the weights of `state`; those with one `init` share compilations."""
+        """A model with the weights of `state`; models with the same `init` compile only once."""
         weights = model_directory.arrays_of(state)
         if init not in self._models:
             record = record_of(self.config, self.config.backbone, self.learner.tasks, init)
@@ -191,9 +191,9 @@ def _known_head(path: str) -> _Head:
 def _head_leaves(
     known: _Head, labels: Sequence[str], state: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """The head for `labels`, by path; weights of unknown classes are taken from `state`.
+    """The head's arrays for `labels`, by path; for classes that `known` lacks, those of `state`.
 
-    Empty if the known head is missing or has another number of inputs.
+    Empty if `known` has no arrays, or if its number of inputs differs from that in `state`.
     """
     leaves: dict[str, np.ndarray] = {}
     for place, own in zip(_HEAD, _own_head(state), strict=True):
