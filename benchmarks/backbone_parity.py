@@ -94,7 +94,7 @@ class Ours:
         outputs = {}
         for path, stage in network.stages():
             x = stage(x, train=False)
-            name, _, number = path.partition("/")  # Keras calls block35/0 block35_1
+            name, _, number = path.partition("/")  # block35/0 is block35_1 in Keras
             outputs[f"{name}_{int(number) + 1}" if number else name] = x
         outputs["features"] = global_mean(x)
         return {**outputs, "logits": outputs["features"] @ kernel + bias}
@@ -157,7 +157,7 @@ def compare_inference(work: Path, weights: Arrays) -> dict[str, float]:
     """Prints one row per block; returns the largest relative difference in each dtype."""
     columns: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
     exact: dict[tuple[int, str], float] = {}
-    rounding: dict[str, float] = {}  # of float32, in the worst block
+    rounding: dict[str, float] = {}  # float32 compared with float64, in the worst block
     for size, count in SIZES.items():
         mine = {d: ours_inference(weights, pseudo_images(count, size), d) for d in DTYPES}
         for peer in FILES:

@@ -42,7 +42,7 @@ from fer_jax.environment import environment
 from fer_jax.workdir import read_json
 
 ROOT = Path(__file__).parents[1]
-SHAPE = (30, 10, (240, 320))  # frames, frames per second, pixels
+SHAPE = (30, 10, (240, 320))  # frames, frames per second, (height, width) in pixels
 WORKERS = 4
 PATIENCE_S = 900
 

@@ -110,7 +110,7 @@ def _mtcnn(stable: bool = False) -> tuple[Callable[[list[np.ndarray]], Found], s
     detector = MTCNN(device="CPU:0")
 
     def detect(images: list[np.ndarray]) -> Found:
-        # The raw numbers, since its dictionaries are rounded to whole pixels.
+        # An array, since mtcnn's dictionaries have coordinates rounded to whole pixels.
         rows = detector.detect_faces(
             images,
             box_format="xyxy",

@@ -36,7 +36,8 @@ from fer_jax.faces.cascade.weights import load_weights
 
 WIDTH, HEIGHT = 640, 360
 Spent = tuple[float, float]  # seconds and processor seconds
-Timed = Callable[[list[np.ndarray]], tuple[list[np.ndarray], Spent]]  # boxes per frame
+# Searches frames for faces; returns the boxes in each frame, and the time spent.
+Timed = Callable[[list[np.ndarray]], tuple[list[np.ndarray], Spent]]
 
 
 def main() -> None:

@@ -109,7 +109,7 @@ def first_frame(workdir: Path) -> float:
 
     It is accurate to some milliseconds.
     """
-    began = (workdir / "environment.json").stat().st_mtime  # the last file before the work
+    began = (workdir / "environment.json").stat().st_mtime  # written just before the work begins
     summary = json.loads((workdir / "done.json").read_text())["summary"]
     return began + float(summary["time_to_first_frame_s"])
 

@@ -119,7 +119,7 @@ def hog_svm(flags: argparse.Namespace, table: pd.DataFrame) -> np.ndarray:
             cv=GroupKFold(5, shuffle=True, random_state=0),
         ).fit(inputs[train], targets[train], groups=people[train])
         decisions = search.decision_function(inputs[test])
-        if decisions.ndim == 1:  # with two emotions, only those of the second
+        if decisions.ndim == 1:  # with two emotions: the values of the second one
             decisions = np.stack([-decisions, decisions], axis=1)
         values = np.exp(decisions)
         scores[found[test]] = values / values.sum(1, keepdims=True)

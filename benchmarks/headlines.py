@@ -323,7 +323,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def real_people() -> str:
-    """The table of README.md (a row per set, a column per method), and the default's leads."""
+    """The table of README.md, a row per set and a column per method, and the paired differences."""
     sets = {name: read(name) for name in REAL}
     lines = [["held-out people", *(f"{METHODS[method][0]}" for method in METHODS)]]
     for name, result in sets.items():
@@ -363,7 +363,7 @@ def real_people_fa() -> str:
 
 
 def leads_over(method: str, sets: dict[str, Result]) -> dict[str, Estimate]:
-    """The paired difference of the default and `method` in accuracy, for sets that have it."""
+    """The accuracy of the default minus that of `method`, paired, for the sets that have it."""
     found = {name: result.methods.get(method) for name, result in sets.items()}
     return {name: other.difference for name, other in found.items() if other and other.difference}
 

@@ -40,7 +40,8 @@ from fer_jax.stages.render import write_clip, write_scene
 
 ROOT = Path(__file__).parents[1]
 
-CLIPS, SHAPE = 36, (12, 6, (120, 160))  # frames, frames per second, pixels
+# SHAPE: frames, frames per second, and (height, width) in pixels.
+CLIPS, SHAPE = 36, (12, 6, (120, 160))
 # Starts the stage in a folder; returns the process id, and a function that tells whether it ended.
 Start = Callable[[Path], tuple[int, Callable[[], bool]]]
 EMOTIONS = ("happy", "sad", "angry", "neutral")

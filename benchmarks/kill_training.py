@@ -201,7 +201,7 @@ class Bench:
         while process.exitcode is None and sought not in ("start", self.board.read()[0]):
             time.sleep(0.001)
         process.join(delay if sought in ("start", "step") else self.dice.uniform(0, 0.01))
-        if process.exitcode is not None:  # it was nearly done
+        if process.exitcode is not None:  # it ended before the signal
             self.expect(process.exitcode == 0, f"{folder.name}: exit code {process.exitcode}")
             return
         which = self.signals.pop()

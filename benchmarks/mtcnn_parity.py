@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def pictures(folders: list[Path], frames: int, limit: int) -> Iterator[Picture]:
-    """Yields up to `limit` pictures of each folder, and `frames` frames of each of its videos.
+    """Yields up to `limit` pictures of each folder and up to `frames` frames of each video in it.
 
     Damaged files are left out, with a message.
     """
@@ -89,7 +89,7 @@ def pictures(folders: list[Path], frames: int, limit: int) -> Iterator[Picture]:
 
 
 def spread(path: Path, count: int) -> Iterator[video_files.Frame]:
-    """Yields `count` evenly spaced frames of a video; prints the error if it is damaged."""
+    """Yields up to `count` evenly spaced frames of a video; prints the error if it is damaged."""
     counts = video_files.SampleCounts()
     try:
         for _ in video_files.sample_frames(path, 1e9, counts):

@@ -152,7 +152,7 @@ def make(clips: list[Clip], rng: np.random.Generator, changed: bool) -> Iterator
             for letter in pattern:
                 who = (first + "ABC".index(letter) * (1 + first % 3)) % count
                 start = min(used[who] * SHOT, max(0, len(clips[who]) - SHOT))
-                used[who] += 2  # not the part where they left
+                used[who] += 2  # a later part than where the person left
                 shots.append(shot([(clips[who][start : start + SHOT], who)], rng, changed))
             yield join(" ".join(pattern), shots)
 

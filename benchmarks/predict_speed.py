@@ -132,7 +132,7 @@ def main() -> None:
 
 
 def table(workers: list[Worker]) -> list[str]:
-    """The lines of a Markdown table, one row per package; the first worker is ours."""
+    """A line of totals, and a Markdown table with a row per package; the first worker is ours."""
     ours = workers[0]
     frames = sum(len(boxes) for boxes in ours.boxes.values())
     lines = [

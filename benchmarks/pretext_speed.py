@@ -54,7 +54,7 @@ def main() -> None:
         if task == "jigsaw":
             fields = {**fields, "permutations": 100, "gap": 24 if full else 5}
         if not full and name.endswith("tiles"):
-            side = 96  # its stem, and so each tile, needs 25 pixels
+            side = 96  # the stem "tiny" needs tiles with a side of at least 25 pixels
         shape = inputs_of(task, fields, options.batch, side)
         pretext = step_of(task, fields, network, options.batch, side)
         supervised = step_of("emotion", {}, network, shape[0], shape[1])

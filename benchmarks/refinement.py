@@ -50,13 +50,13 @@ from fer_jax.faces.video import VideoError, list_videos, sample_frames
 from fer_jax.stages import train
 from fer_jax.training import trained_model
 
-LOWERED = (0.5, 0.4, 0.05)
-EAGER = (0.4, 0.2, 0.02)  # for training only
+LOWERED = (0.5, 0.4, 0.05)  # MTCNN's thresholds
+EAGER = (0.4, 0.2, 0.02)  # MTCNN's thresholds on pictures for training only
 CROP = extract.get_config().crop
 MORE = "more-"  # prefix of the names of sources for training only
-FRAMES = 8  # of each video
+FRAMES = 8  # maximum number of frames of each video
 SIDE = 480  # pixels; larger pictures are shrunk
-MOST = 60  # non-faces per source
+MOST = 60  # maximum number of non-faces per source
 PARTS, RANDOM = 16, 20  # per picture for training only: searched parts, random places
 FLAT = 8  # crops whose values (0..255) have a smaller standard deviation are left out
 

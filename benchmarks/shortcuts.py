@@ -414,7 +414,7 @@ def solved(problems: Problems, penalty: float = 1e-3) -> float:
         return value + penalty * (weights @ weights), gradient + 2 * penalty * weights
 
     fitted = minimize(loss, np.zeros(inputs.shape[-1]), jac=True, method="L-BFGS-B").x
-    # If scores are equal, the first would win, and it could be the correct one.
+    # Noise breaks ties: otherwise the first answer would win, and it could be the correct one.
     noise = np.random.default_rng(0).uniform(0, 1e-6, inputs.shape[:2])
     chosen = (inputs[half:] @ fitted + noise[half:]).argmax(1)
     return float((chosen == answers[half:]).mean())

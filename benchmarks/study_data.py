@@ -75,7 +75,7 @@ def main() -> None:
         to_label = pool[pool["emotion"].isin(FOUR)]
     labelled = drawn(to_label, flags.labelled, rng)
     for name, split in (("low_shot", "test"), ("choosing", "validation")):
-        # Once more, among these alone, as the auditor will compare them.
+        # Searches again, among only the faces of this table, as the search for leakage does.
         shown = without_copies(labelled, measured[split]).assign(split="train")
         table = pd.concat([shown, measured[split].assign(split="test")])
         paths = "fer2013/" + table["crop"]

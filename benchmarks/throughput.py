@@ -196,7 +196,8 @@ def utilisation(
 
 def flops(workers: list[dict[str, Any]], mode: str) -> float:
     """The FLOPs for one image; a training step counts as three forward passes."""
-    forward: float = max(worker.get("forward_flops", 0) for worker in workers)  # the same network
+    # Only fer_jax counts them; the peers have the same layers.
+    forward: float = max(worker.get("forward_flops", 0) for worker in workers)
     return forward * (3 if mode == "train" else 1)
 
 

@@ -64,7 +64,7 @@ def jax_steps(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> tu
         steps=1000,
     )
     batch = {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
-    placed = sharding.put_batch(batch, learner.mesh)  # resident, as torch's tensors are
+    placed = sharding.put_batch(batch, learner.mesh)  # before timing, as with torch
     held = {"state": learner.init(0)}
     infer = jax.jit(learner.logits, static_argnums=1, compiler_options=backend.compiler_options())
 
