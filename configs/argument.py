@@ -55,7 +55,7 @@ def tasks(names: tuple[str, ...], size: str, weight: float = 1.0) -> ConfigDict:
             "gap": 24 if full else 5,
             "permutations": 100 if full else 24,
         },
-        # The small network's stem needs 25 pixels.
+        # The stem of the sizes small and base needs a side of at least 25 pixels.
         "relative_patch": {"gap": 24 if full else 5, "tile": 0 if full else 32},
     }
     fields = {n: {"weight": weight, **plain_fields(n), **chosen.get(n, {})} for n in names}

@@ -145,7 +145,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def from_nothing(arg: str | None = None) -> ConfigDict:
-    """`get_config` without the starter: fine-tuning from random weights, or from `init` if set.
+    """`get_config` without the starter: fine-tuning from random weights unless `init` is set later.
 
     It is for comparing training with and without pretraining; both have the same settings.
     """

@@ -157,7 +157,8 @@ def add_measurements(
         if method == "imagenet":
             step.init = "{imagenet}"
         elif method == "new_head":
-            step.init = str(starter.folder() / "weights.safetensors")  # a file: backbone only
+            # Of a weight file, only the backbone is read.
+            step.init = str(starter.folder() / "weights.safetensors")
         elif method not in NOT_PRETRAINED:
             step.init = f"{{workdir}}/{method}_seed{{seed}}"
             before = f"{starter.DATA}; then " if init else ""
