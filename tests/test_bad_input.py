@@ -237,7 +237,7 @@ def test_every_problem_of_a_table_is_reported_in_one_line(photos, tmp_path):
         (photos / "labels.csv").unlink()
     assert result.returncode == 2
     assert result.stdout == "[photographs] finding the faces in the labelled photographs\n"
-    marks = "  "  # of a slow machine
+    marks = "  "  # begins progress marks, which appear on a slow machine
     (line,) = [line for line in result.stderr.splitlines() if not line.startswith(marks)]
     reported = line.split("; ")
     table = f"{folder}/labels.csv"

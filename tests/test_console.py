@@ -127,7 +127,7 @@ class Clock:
 
 @pytest.fixture
 def marks(monkeypatch):
-    """The function that writes a sign of life if one is due, and its clock, without a thread."""
+    """The function that writes a progress mark if one is due, and its clock; no thread runs."""
     monkeypatch.setattr(threading.Thread, "start", lambda thread: None)  # the test is the thread
     monkeypatch.setattr(threading.Thread, "join", lambda thread: None)
     clock = Clock()

@@ -37,7 +37,7 @@ def test_the_example_has_at_most_thirty_lines():
     assert len(code.splitlines()) <= 30
 
 
-@pytest.mark.parametrize("size", [(240, 320), (900, 1200)])  # sampled, and averaged first
+@pytest.mark.parametrize("size", [(240, 320), (900, 1200)])  # used at full size, and shrunk first
 def test_the_example_answers_as_the_model_does(folder, size):
     model = trained_model.load("starter")
     pipeline = model.record.faces

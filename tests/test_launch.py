@@ -381,7 +381,7 @@ def test_the_output_of_a_piped_stage_is_a_few_short_lines(tmp_path):
     assert start == "[render] drawing generated people"
     assert result == "  4 clips and 4 photographs: 12 pictures drawn"
     assert place == f"results: {tmp_path}/w"
-    marks = ended.stderr.splitlines()  # of a slow machine
+    marks = ended.stderr.splitlines()  # progress marks, which appear on a slow machine
     assert all(line.startswith("  ") and len(line) <= 80 for line in marks)
     (line,) = launch(*command).stdout.splitlines()
     assert line == f"[render] finished already: {tmp_path}/w"

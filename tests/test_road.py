@@ -46,7 +46,7 @@ def tiny_config():
 
 @pytest.fixture(scope="module")
 def printed():
-    """The output of the pipeline's first run, without a terminal."""
+    """A stream for the output of the pipeline's first run, which is not a terminal."""
     return io.StringIO()
 
 
@@ -270,7 +270,7 @@ def test_messages_in_persian_have_no_english_words(road, tmp_path, capsys):
         for name in STEPS:
             step = config.steps[name]
             if name in ("pretrain", "emotion"):
-                continue  # as verify and scratch
+                continue  # the stages of verify and scratch
             if "language" in type(step).model_fields:
                 step = step.model_copy(update={"language": "fa"})
             folder = workdir / name if name == "scratch" else tmp_path / name

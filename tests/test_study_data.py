@@ -12,7 +12,7 @@ from fer_jax.data import manifest
 from fer_jax.people import photograph
 
 SPLITS = {761: "train", 762: "train", 763: "validation", 764: "validation", 765: "test"}
-LOOK = {"fear": "angry"}  # generated people show four emotions
+LOOK = {"fear": "angry"}  # generated people have no fear, so these faces are drawn angry
 COPY = "test_copy"  # in the split test, of a face in the split train
 
 

@@ -37,7 +37,7 @@ COPIES = {
     "recompressed": lambda image: encoded(image, 30),
     "half_size": lambda image: resized(image, 0.5),
     "third_size": lambda image: resized(image, 0.34),
-    "cropped": lambda image: image[12:, 16:],  # 5 %
+    "cropped": lambda image: image[12:, 16:],  # 5 % at the top and the left
     "cropped_all_round": lambda image: image[12:-12, 16:-16],
     "mirrored": lambda image: np.ascontiguousarray(image[:, ::-1]),
     "brightened": lambda image: np.clip(image.astype(int) + 45, 0, 255).astype(np.uint8),
@@ -77,7 +77,8 @@ def loso_folds(table):
 def planted(tmp_path_factory):
     """Eight people with six photographs each, and copies of photographs under the id ATTACKER.
 
-    There is one copy for each change in COPIES; its original shows another person.
+    There is one copy for each change in COPIES; its original shows another person. Returns the
+    table of photographs and the folder that contains everything.
     """
     root = tmp_path_factory.mktemp("leaks")
     images = {}

@@ -30,7 +30,10 @@ def faces(people=6, per_class=1, seed=0):
 
 
 class Fake:
-    """A method whose accuracy is `skill`; it records the faces that it is given."""
+    """A method that mixes the true labels, with the weight `skill`, and equal probabilities.
+
+    It records the faces that it is given.
+    """
 
     facts = Facts()
 
@@ -78,7 +81,7 @@ def test_the_candidate_that_is_best_on_inner_people_is_selected(made, tmp_path):
     method = made(first=0.2, second=0.9)
     model = method.fit(faces(), None, seed=0, folder=tmp_path)
     assert model.chosen == "second" and model.temperature < 1
-    assert len(method.candidates["second"].trained_on[-1]) == 18  # in the end on everyone
+    assert len(method.candidates["second"].trained_on[-1]) == 18  # finally on all people
     tried = read_json(tmp_path / "inner" / "choice.json")["tried"]
     assert [one["method"] for one in tried] == ["first", "second"]
     assert tried[0]["log_loss"] > tried[1]["log_loss"] and len(tried[0]["losses"]) == 18

@@ -173,7 +173,7 @@ def test_20_000_rows_with_unknown_emotions_are_reported_quickly(tmp_path):
     assert "line 2: unknown emotion 'emotion 0' (of" in lines[1]
     assert "(of 20 photographs)" in lines[1]
     assert "--config.emotions or --config.ignore" in lines[1]
-    assert str(caught.value).count("known emotions are") == 1  # the advice is the same for all
+    assert str(caught.value).count("known emotions are") == 1  # once for all problems
 
 
 @pytest.mark.parametrize(

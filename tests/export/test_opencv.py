@@ -28,7 +28,7 @@ def resized(images, side, interpolation):
     ("length", "side"),
     [
         (80, 48), (80, 64), (72, 32), (96, 48), (112, 48), (144, 48), (192, 48), (77, 48), (64, 48),
-        (320, 299), (160, 48), (96, 80), (100, 99),  # with sums that end in one half
+        (320, 299), (160, 48), (96, 80), (100, 99),  # these have sums that end in one half
     ],
 )  # fmt: skip
 def test_shrinking_equals_area_interpolation_of_opencv(length, side):

@@ -35,7 +35,8 @@ def _frame(
 ) -> tuple[np.ndarray, Faces]:
     """A frame with `people`, by the index of their place, in front of a wall in the scene's colour.
 
-    `light` multiplies all values, and `jitter` moves the people to the right, in pixels.
+    `light` multiplies all values, and `jitter` moves the people to the right, in pixels. Also
+    returns their faces.
     """
     wall = np.random.default_rng([9, scene]).integers(0, 255, 3)
     image = np.broadcast_to(wall, (104, 224, 3)).astype(np.uint8).copy()

@@ -36,7 +36,7 @@ def test_a_face_that_was_absent_too_long_starts_a_new_track():
 def test_a_clock_that_goes_back_far_starts_new_tracks_as_a_long_absence_does():
     tracker = Tracker(longest_gap_s=1.0)
     assert update(tracker, 90.0, box(0)) == [0]
-    assert update(tracker, 89.9, box(0)) == [0]  # as some videos jitter
+    assert update(tracker, 89.9, box(0)) == [0]  # a small step back, as in some videos
     assert update(tracker, 0.0, box(0)) == [1]
 
 

@@ -24,7 +24,7 @@ def test_scores_agree_with_a_worked_example():
     assert found["log_loss"] == pytest.approx(-(np.log(0.8) + np.log(0.6) + np.log(0.3)) / 3)
     brier = (0.04 + 0.01 + 0.01) + (0.04 + 0.16 + 0.04) + (0.36 + 0.49 + 0.01)
     assert found["brier"] == pytest.approx(brier / 3)
-    # Bin 0.5..0.6 has two with confidence 0.6 and accuracy 0.5; 0.7..0.8 has one with 0.8 and 1.
+    # Bin 0.5..0.6: two answers, confidence 0.6, accuracy 0.5; bin 0.7..0.8: one, 0.8 and 1.
     assert found["ece"] == pytest.approx((2 * 0.1 + 1 * 0.2) / 3)
 
 

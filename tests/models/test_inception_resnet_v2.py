@@ -90,8 +90,8 @@ def test_every_block_has_the_published_number_of_parameters(published):
     for block, keras in zip(GOLDEN["blocks"], GOLDEN["parameters"], strict=True):
         assert counts[block] - gammas[block] == keras
     head = 1536 * 1000 + 1000
-    assert sum(counts.values()) + head == 55_843_464  # timm's
-    assert sum(counts.values()) - sum(gammas.values()) + head == 55_813_192  # Keras's trainable
+    assert sum(counts.values()) + head == 55_843_464  # as in timm
+    assert sum(counts.values()) - sum(gammas.values()) + head == 55_813_192  # as in Keras
 
 
 def test_the_paths_of_layers_are_those_of_the_weight_mapping(published):

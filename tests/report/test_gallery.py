@@ -14,7 +14,10 @@ from tests.metrics.simulation import from_table, simulate
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A finished run with faces, Grad-CAM maps and features; half of the people allow sharing."""
+    """A finished run with faces, Grad-CAM maps and features; half of the people allow sharing.
+
+    Returns its predictions, its folder, and the picture that all faces show.
+    """
     root = tmp_path_factory.mktemp("gallery")
     table, protocol = simulate(people=4, per_emotion=1, skill=0.6)
     face = photograph(801, "happy", 0)[40:200, 80:240]

@@ -118,7 +118,7 @@ class Bench:
                 if not file.is_file() or _TEMPORARY.search(name) or _LIBRARIES.search(name):
                     continue
                 content = file.read_bytes()
-                if file.name == outputs.RECORD:  # in the order in which files were written
+                if file.name == outputs.RECORD:  # its lines are in the order of writing
                     names = outputs.written(file.parent)
                     content = "\n".join(
                         sorted(n for n in names if not _LIBRARIES.search(n))

@@ -177,7 +177,7 @@ def _photographs_counted(summary: dict[str, Any]) -> int:
 
 
 def _person(name: str) -> str:
-    """The person that a spelling means, by rules that do not use fer_jax."""
+    """The name without differences of spelling, by rules that do not use fer_jax."""
     text = unicodedata.normalize("NFKD", name).translate(
         str.maketrans({"ي": "ی", "ى": "ی", "ك": "ک", "ـ": None})
     )

@@ -122,7 +122,7 @@ class Table:
     plain: bool
 
 
-Cells = Callable[[str, int], st.SearchStrategy[str]]  # for a column and the number of a row
+Cells = Callable[[str, int], st.SearchStrategy[str]]  # of a cell in a column and a row number
 
 
 @st.composite

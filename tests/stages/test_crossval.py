@@ -207,7 +207,7 @@ def test_the_final_model_uses_the_median_selection_even_after_a_kill(
         return fit(*args, steps=1, **rest)
 
     monkeypatch.setattr(fine_tune, "fit", no_longer_than_a_step)
-    fresh = method.make(validated(config), list(EMOTIONS), 15.0)  # another process than the folds'
+    fresh = method.make(validated(config), list(EMOTIONS), 15.0)  # knows no folds, as after a kill
     faces = read_photographs(validated(config), tmp_path / "records").faces(np.arange(20))
     fresh.fit_everyone(faces, seed=0, workdir=workdir)
     assert used == [int(np.median(steps))]
@@ -453,7 +453,7 @@ def test_low_shot_trains_on_the_requested_number_of_photographs(faces, tmp_path,
 
     monkeypatch.setattr(probe, "METHOD", Counting)
     crossval.run(tiny(faces, method="probe", shots=2), tmp_path / "w")
-    assert sizes == [[2, 2, 2, 2]] * 3  # two folds, and everyone
+    assert sizes == [[2, 2, 2, 2]] * 3  # two folds, and the final model
 
 
 def relative(faces, reference):

@@ -21,7 +21,8 @@ from tests.models import foreign_files as foreign
 
 TRUTH = foreign.make_truth(foreign.make_wanted())
 NETWORK = Backbone(width=foreign.WIDTH, depth=foreign.DEPTH)
-COUNT, SIDE, SHOWN = 20, 88, 77  # pictures; pixels; 77 = 0.875 * 88
+# The number of pictures, their side, and the side of the central crop (0.875 * 88), in pixels.
+COUNT, SIDE, SHOWN = 20, 88, 77
 
 
 @pytest.fixture(autouse=True)

@@ -87,7 +87,7 @@ def without_head(path):
 
 
 def scattered(path, count, **options):
-    """Writes a clip, and changes `count` single bytes at random places after its header."""
+    """Writes a clip, and changes `count` random bytes, except near its start and its end."""
     video(path, **options)
     content = bytearray(path.read_bytes())
     rng = np.random.default_rng(0)
@@ -162,7 +162,9 @@ def shared(path):
 
 make = functools.partial
 WHOLE = 6  # samples of three seconds, two per second
-# name: how it is made, samples looked at, samples lost (None: at least one), reason
+# For each name: how the file is made, the numbers of searched and of lost samples (None: at least
+# one), and the reason ("": no error). "?": "damaged" if and only if samples are lost; "?none": any
+# reason for a file without frames.
 TABLE = {
     "plain.mp4": (video, WHOLE, 0, ""),
     # no video

@@ -179,7 +179,7 @@ def test_without_annotate_only_tables_are_written_and_a_second_run_returns_at_on
 
 
 def test_answers_that_are_not_confident_enough_are_withheld(tmp_path, media, model, capfd):
-    (tmp_path / "somewhere" / "model.json").touch()  # a table would be next to it
+    (tmp_path / "somewhere" / "model.json").touch()  # without abstaining.json next to it
     all_of_them, some = tmp_path / "all", tmp_path / "some"
     predict.run(config_for(media, every_s=0.5), all_of_them)
     everything = pd.read_parquet(all_of_them / "predictions.parquet")
@@ -439,7 +439,7 @@ def test_a_source_that_fails_does_not_affect_others(tmp_path, model, no_detector
     assert list(skipped) == ["flat.avi"] and summary["skipped"] == 1
     assert skipped["flat.avi"].startswith("analysed, but no annotated copy could be written (")
     annotated = [file for file in (tmp_path / "out" / "annotated").iterdir() if file.is_file()]
-    assert len(annotated) == 9  # one of each source, and none over another
+    assert len(annotated) == 9  # one for each source; none replaced another
     assert all(file.stat().st_size for file in annotated)
     names = {file.name for file in annotated}
     assert {"a.tiff.png", "v.mov.mp4", "z.png", "wide.png", "wide.jpg"} <= names

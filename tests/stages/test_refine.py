@@ -497,7 +497,7 @@ def test_a_verifier_tested_on_too_few_videos_is_not_trusted(tmp_path, videos, mo
     summary, point, after = refined_by(monkeypatch, *models, config, tmp_path / "refine")
     assert summary["verifier"] == "starter"
     assert "in its test split is 3, less than min_test_sources=4" in point["not_trusted"]["own"]
-    removed = after[after["status"] == "removed"]  # and can be restored: row, score, crop
+    removed = after[after["status"] == "removed"]  # the row and the crop are kept
     assert removed["reason"].tolist() == ["verifier"]
     assert (read_image(tmp_path / "refine" / removed["crop"].iloc[0]) == 150).all()
 

@@ -35,7 +35,7 @@ def config(tmp_path, person=GONE):
 
 
 def finished(folder, stage, files=None, **config):
-    """Writes a workdir with these files (by name: text, bytes or a table), recorded as written."""
+    """Writes a workdir with `files` (text, bytes or a table, by name), recorded as written."""
     folder.mkdir(parents=True, exist_ok=True)
     outputs.begin(folder)
     write_json(folder / "config.json", {"stage": stage, **config})

@@ -18,7 +18,7 @@ ALONE = ["one:1:1:20", "half:8:1:10", "eight:8:1:20:from=half", "one_more:1:1:20
 TOGETHER = ["pair2:8:2:20:from=half", "pair:8:1:20:term", "pair:8:1:20"]
 KILLED, AGAIN = ["killed:8:1:20:from=half:kill"], ["killed:8:1:20"]
 
-# Compilation dominates the time.
+# Flags for quick compilation, which dominates the time.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 

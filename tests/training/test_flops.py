@@ -40,7 +40,7 @@ def test_a_gradient_costs_twice_as_much_as_its_function():
     arguments = jnp.ones((2, 9, 9, 4)), jnp.ones((3, 3, 4, 6))
     forward = flops.count(loss, *arguments)
     by_kernel = flops.count(jax.grad(loss, 1), *arguments)
-    # The forward pass included; zeros inserted by a stride are not counted.
+    # The count includes the forward pass, but not zeros that are inserted by a stride.
     assert by_kernel == 2 * forward
     by_image = flops.count(jax.grad(loss, 0), *arguments)
     assert by_image - forward == pytest.approx(

@@ -17,6 +17,6 @@ def test_three_steps_give_the_golden_numbers(case):
     for name, leaf in found.items():
         values = wanted[f"{case}/{name}"]
         size = np.maximum(np.abs(values), 1)
-        size[0] = max(size[0], np.sqrt(leaf.size * values[1]))  # rounding of a sum grows so
+        size[0] = max(size[0], np.sqrt(leaf.size * values[1]))  # scale of a sum's rounding error
         error = np.abs(golden_step.summary(leaf) - values) / size
         assert error.max() < 1e-12, name

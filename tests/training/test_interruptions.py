@@ -189,7 +189,7 @@ def test_the_error_names_the_first_step_that_is_not_finite_and_its_batch(
         eighth = [next(batches) for _ in range(8)][-1]
     seen = [source.images[int(name.removeprefix("face"))] for name in report["examples"]]
     np.testing.assert_array_equal(np.stack(seen), eighth["image"])
-    if good:  # which is undamaged
+    if good:  # the last checkpoint can be used
         assert int(train(tmp_path, steps=7).state["step"]) == 7
 
 

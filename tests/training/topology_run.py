@@ -62,7 +62,7 @@ def on(devices, fsdp):
 
 
 def put_exact_batch(batch, mesh, put=sharding.put_batch):
-    """Converts images to float64, instead of float32 as in real runs."""
+    """Puts a batch on the devices with images in float64, instead of float32 as in real runs."""
     return put(batch | {"image": batch["image"].astype(np.float64)}, mesh)
 
 

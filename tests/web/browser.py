@@ -43,7 +43,7 @@ class Browser:
         theirs_in, self._to = os.pipe()
         self._from, theirs_out = os.pipe()
 
-        def connect() -> None:  # Chromium reads file 3 and writes file 4
+        def connect() -> None:  # Chromium reads from file descriptor 3 and writes to 4
             first, second = os.dup(theirs_in), os.dup(theirs_out)
             os.dup2(first, 3)
             os.dup2(second, 4)

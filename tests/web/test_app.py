@@ -387,7 +387,7 @@ def test_a_client_that_stops_reading_does_not_keep_others_waiting(clip, monkeypa
         monkeypatch.setattr(web_app.answers, "video", endless)
         stopped = running.connection("/api/video", len(clip))
         stopped.sendall(clip)
-        assert stopped.recv(20).startswith(b"HTTP/1.1 200")  # and no more
+        assert stopped.recv(20).startswith(b"HTTP/1.1 200")  # reads no more than this
         assert waited_for(ended.is_set)
         monkeypatch.setattr(web_app.answers, "video", real)
         other = running.connection("/api/video", len(clip))
