@@ -98,7 +98,13 @@ def _download(published: Published, target: Path) -> None:
 
 
 def _fetch(published: Published, partial: Path) -> None:
-    """Appends the rest of the file to `partial`, or rewrites it if the server ignores the range."""
+    """Downloads the part of the file that is missing in `partial`, and appends it.
+
+    If the server ignores the requested range, `partial` is rewritten from the start.
+
+    Raises:
+        OSError: the server cannot be reached, or the connection ended before the end of the file.
+    """
     there = partial.stat().st_size if partial.exists() else 0
     if there >= published.size:
         return

@@ -12,7 +12,7 @@ from jaxtyping import Array, Key, PRNGKeyArray
 
 
 class _Counted(nnx.RngStream):
-    """The keys of `nnx.RngStream`, with a count that is not an array.
+    """Returns the keys of `nnx.RngStream`, but counts them with an int instead of an array.
 
     Setting an array while a network is traced takes time that grows with the size of the trace;
     for the published network, it took two of the three seconds of tracing.

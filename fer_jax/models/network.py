@@ -95,10 +95,10 @@ class Network(nnx.Module):
 
 
 def _dtype(name: str | None) -> str | None:
-    """The computation type; None: that of the input.
+    """The type of the computation for `config.backbone.dtype`; None: that of the input.
 
-    "auto" is bfloat16 on accelerators, and None on CPUs, where bfloat16 is slower
-    (docs/experiments.md).
+    "" becomes None. "auto" becomes bfloat16 on accelerators, and None on CPUs, where bfloat16 is
+    slower (docs/experiments.md).
     """
     if name != "auto":
         return name or None

@@ -22,7 +22,7 @@ from fer_jax.errors import UserError
 from fer_jax.models import weight_files
 
 Shape = tuple[int, ...]
-Table = dict[str, str]  # from the name of a tensor in the file to our leaf
+Table = dict[str, str]  # the path of our leaf by the name of the tensor in the file
 
 STAGES = (
     "stem", "mixed_5b", "block35", "mixed_6a", "block17", "mixed_7a", "block8", "conv_7b",
@@ -150,7 +150,15 @@ def layers_in_order(wanted: Iterable[str]) -> list[str]:
 
 
 def _tensors_of(layer: str, conv: Mapping[str, str], norm: Mapping[str, str]) -> Table:
-    """The table of one layer, given the names of kernel, bias, scale, mean and var in the file."""
+    """The table of one layer.
+
+    Args:
+        layer: a path from `layers_in_order`.
+        conv: the names in the file of the convolution's "kernel" and "bias"; the bias is used only
+            for a projection.
+        norm: the names in the file of the normalisation's "scale" (left out if the file has none),
+            "bias", "mean" and "var"; not used for a projection.
+    """
     weights = f"parameters/backbone/{layer}"
     if layer.endswith("/projection"):
         return {name: f"{weights}/{ours}" for ours, name in conv.items()}
@@ -184,7 +192,11 @@ def _timm(layers: list[str], tensors: Mapping[str, np.ndarray]) -> Table:
 
 
 def _timm_name(layer: str, length: int, last_block8: int) -> str:
-    """timm's name of a layer: "repeat_1.4.branch1.2" for "block17/4/mixed/branches/1/convs/2"."""
+    """timm's name of a layer: "repeat_1.4.branch1.2" for "block17/4/mixed/branches/1/convs/2".
+
+    `length` is the number of convolutions in the layer's branch, and `last_block8` the number of
+    the last block of the stage block8.
+    """
     stage, *rest = layer.split("/")
     if not rest:
         return "conv2d_7b"
@@ -194,7 +206,7 @@ def _timm_name(layer: str, length: int, last_block8: int) -> str:
         number = int(rest[0])
         stage = f"{_TIMM_STAGES[stage]}.{number}"
         if layer.startswith(f"block8/{last_block8}/"):
-            stage = "block8"  # timm names the one without an activation separately
+            stage = "block8"  # timm names the last one, which has no ReLU, separately
         if rest[1] == "projection":
             return f"{stage}.conv2d"
     branch, position = rest[-3], int(rest[-1])
@@ -306,7 +318,10 @@ def _oihw(shape: Shape) -> Shape:
 
 
 def _hint(wanted: Mapping[str, Shape]) -> str:
-    """The clause that names the config fields to change for the published network, or ""."""
+    """The end of a message, with the config fields to change for the published network.
+
+    "" if `wanted` is another network, or if no field has to be changed.
+    """
     if FIRST_KERNEL not in wanted:  # another network
         return ""
     layers = layers_in_order(wanted)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".h5", ".hdf5", ".keras", ".safetensors")
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".tar")
-# Layers of keras.applications.InceptionResNetV2 that have weights.
+# Names of the layers of keras.applications.InceptionResNetV2 with weights, except the head.
 KERAS_LAYER = re.compile(
     r"(conv2d|batch_normalization)(_\d+)?|block(35|17|8)_\d+_conv|conv_7b(_bn)?"
 )
@@ -108,7 +108,7 @@ def _from_safetensors(tensors: dict[str, np.ndarray]) -> WeightFile:
 
 
 def _from_hdf5(path: Path, source: Path | io.BytesIO) -> WeightFile:
-    import h5py  # late: our own models are safetensors
+    import h5py  # imported late, since models of this project are safetensors files
 
     with h5py.File(source, "r") as file:
         datasets: dict[str, h5py.Dataset] = {}
@@ -124,7 +124,14 @@ def _from_hdf5(path: Path, source: Path | io.BytesIO) -> WeightFile:
 
 
 def _by_layer(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    """The tensors: {"conv2d_5/kernel": ...} from "[model_weights/]conv2d_5/conv2d_5/kernel:0"."""
+    """The tensors by short names, without those of the head and the optimizer.
+
+    "[model_weights/]conv2d_5/conv2d_5/kernel:0" becomes "conv2d_5/kernel"; the part in square
+    brackets is optional.
+
+    Raises:
+        UserError: two tensors have the same short name.
+    """
     tensors: dict[str, np.ndarray] = {}
     for name, dataset in datasets.items():
         *parents, last = name.split("/")
@@ -140,7 +147,14 @@ def _by_layer(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.nda
 
 
 def _by_container(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    """The tensors: {"conv2d_5/vars/0": ...} from "[layers/functional/]layers/conv2d_5/vars/0"."""
+    """The tensors of the network's layers by short names, without those of the head.
+
+    "[layers/functional/]layers/conv2d_5/vars/0" becomes "conv2d_5/vars/0"; the part in square
+    brackets is optional.
+
+    Raises:
+        UserError: the file contains several networks.
+    """
     places = {
         name.removesuffix("batch_normalization/vars/0")
         for name in datasets
@@ -148,13 +162,16 @@ def _by_container(path: Path, datasets: dict[str, h5py.Dataset]) -> dict[str, np
     }
     if len(places) > 1:
         raise UserError(f"{path} contains {len(places)} networks; save only the backbone")
-    place = min(places, default="layers/")  # the default is another network, which will not fit
+    place = min(places, default="layers/")  # no place: another network, which will not fit
     names = {name.removeprefix(place): name for name in datasets if name.startswith(place)}
     return {short: _values(datasets[n]) for short, n in names.items() if not _is_head(short)}
 
 
 def _head(datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    """The kernel and bias of Keras's last layer: "predictions" or, in containers, also "dense"."""
+    """The kernel and bias of the classifier in a file of Keras; empty if there is none.
+
+    Its layer is called "predictions" or, in the layout "containers", also "dense".
+    """
     endings = {
         "kernel": r"(predictions/kernel(:0)?|(predictions|dense)/vars/0)",
         "bias": r"(predictions/bias(:0)?|(predictions|dense)/vars/1)",

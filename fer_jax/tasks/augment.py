@@ -213,6 +213,10 @@ def to_grey(images: Float[Array, "b h w 3"]) -> Float[Array, "b h w 1"]:
 
 
 def _inside(key: PRNGKeyArray, half: Float[Array, " b"], length: int) -> Bool[Array, "b length"]:
+    """Marks, in each row of `length` pixels, those in an interval at a random place.
+
+    `half` is half the length of the interval, as a fraction of the row.
+    """
     centre = jax.random.uniform(key, half.shape, minval=half, maxval=1 - half)
     pixel = (jnp.arange(length) + 0.5) / length
     return jnp.abs(pixel[None] - centre[:, None]) <= half[:, None]

@@ -41,7 +41,7 @@ class Jigsaw:
         gap: difference between the sides of a cell and of its tile in pixels, so that edges do not
             continue from tile to tile. The tile's position in its cell is random in training
             (jitter) and central in evaluation. The gap hides details of up to about a fifth of its
-            width (docs/results.md).
+            width (docs/measurements.md).
         normalise_tiles: normalise each channel of every tile to the same mean and standard
             deviation, so that neither brightness nor tint reveals a tile's position.
         grey: share of puzzles shown in grey, since in colour the chromatic aberration of a lens can
@@ -158,7 +158,10 @@ def cut(
 def _windows(
     cells: Num[Array, "m h w 3"], start: Int[Array, " m"], length: int, axis: int
 ) -> Num[Array, "m h2 w2 3"]:
-    """Windows of `length` along `axis` from `start[m]`, made by selection instead of a gather."""
+    """For each cell, the `length` pixels along `axis` that begin at its `start`.
+
+    They are selected from all possible windows, without a gather.
+    """
     windows = jax.lax.slice_in_dim(cells, 0, length, axis=axis)
     for offset in range(1, cells.shape[axis] - length + 1):
         shifted = jax.lax.slice_in_dim(cells, offset, offset + length, axis=axis)
@@ -170,7 +173,7 @@ def normalised(tiles: Num[Array, "b tiles t t 3"]) -> Float[Array, "b tiles t t 
     """Normalises each channel of every tile to TILE_MEAN and TILE_DEVIATION.
 
     Normalising all channels together would preserve a tint, which may reveal the tile's position
-    (docs/results.md). A uniform channel stays uniform.
+    (docs/measurements.md). A uniform channel stays uniform.
     """
     tiles = tiles.astype(jnp.promote_types(tiles.dtype, jnp.float32))
     centred = tiles - tiles.mean((2, 3), keepdims=True)
