@@ -575,6 +575,7 @@ class Remove(Stage):
             yield "work", "the folder that contains all workdirs"
 
 
+# What to set a required field of a shipped pipeline to, for the message if it is not set.
 _NEEDED = {
     "videos": "the folder of your videos",
     "photos": "the folder of your labelled photographs",
@@ -582,7 +583,7 @@ _NEEDED = {
     "low_shot": "a workdir of the stage photographs",
     "pool": "a workdir of the stage extract or refine",
     "imagenet": "a weight file, or to imagenet",
-}  # fields of the shipped pipelines
+}
 
 
 class Pipeline(Stage):

@@ -50,7 +50,7 @@ class Task(Section):
 
     weight: Positive = 1.0
 
-    _own: dict[str, Any] = PrivateAttr(default_factory=dict)  # the task's fields, if checked
+    _own: dict[str, Any] = PrivateAttr(default_factory=dict)  # the task's fields, once checked
 
     @model_serializer(mode="wrap")
     def _with_defaults(self, dump: Any, info: Any) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Backbone(Section):
             name = str(given.get("name", cls.model_fields["name"].default))
             known = "." in name or name in plugins.names("fer_jax.models", "BACKBONE")
             fields = {k: v for k, v in given.items() if k not in cls.model_fields}
-            if with_parts(info) or not known:  # an unknown name imports nothing
+            if with_parts(info) or not known:  # an unknown name is always an error
                 with collected(errors):
                     own = plugins.build("backbone", name, "fer_jax.models", "BACKBONE", fields)
         with collected(errors):

@@ -83,7 +83,8 @@ def _problems(
     error: ValidationError, given: Any, schema: type[BaseModel], prefix: str
 ) -> Iterator[str]:
     details = list(_flat(error.errors(include_url=False)))
-    # A field of a pipeline may be passed to many steps: its fault is reported once.
+    # A fault in a pipeline's own field occurs again in each step that uses the field. So faults
+    # in steps are reported only if there are no others.
     details = [detail for detail in details if not _is_in_a_step(detail["loc"])] or details
     with_invalid_items = {
         place[:-1] for d in details if (place := d["loc"]) and isinstance(place[-1], int)

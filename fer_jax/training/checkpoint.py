@@ -60,8 +60,8 @@ class Checkpoints:
         self.folder = folder.absolute()
         self._keep = keep
         self._open: ocp.CheckpointManager | None = None
-        self._pending = 0  # the step of a save that may still be running
-        self.failure = ""  # why the newest save failed
+        self._pending = 0  # the step of a save that may still be running; 0 if there is none
+        self.failure = ""  # why the newest save failed; "" if it did not
 
     def __enter__(self) -> Checkpoints:
         logging.getLogger("absl").addFilter(_not_advice)
@@ -193,7 +193,10 @@ class Checkpoints:
         return self._open
 
     def _ignore_closed_event_loop(self, unraisable: Any) -> None:
-        """Ignores "Event loop is closed", which TensorStore raises after one array has failed."""
+        """Ignores "Event loop is closed", which TensorStore raises after one array has failed.
+
+        All other exceptions are passed to the previous hook.
+        """
         if str(unraisable.exc_value) != "Event loop is closed":
             self._hook(unraisable)
 
@@ -283,7 +286,9 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def _read_progress(path: Path) -> dict[str, Any]:
-    """The step, the progress and the description of each array (see `integrity.describe`).
+    """The content of `progress/metadata`: a dictionary with "step", "progress" and "leaves".
+
+    "leaves" contains the description of each array (see `integrity.describe`).
 
     Raises:
         ValueError: the file is missing or damaged, or belongs to another step.

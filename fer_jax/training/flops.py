@@ -81,7 +81,8 @@ def _convolution(equation: Any) -> int:
     kernel = equation.invars[1].aval.shape
     output = math.prod(equation.outvars[0].aval.shape)
     outputs_of_kernel = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    inserted_zeros = math.prod(equation.params["lhs_dilation"])  # in gradients of strided ones
+    # The gradient of a strided convolution is a convolution of an input with inserted zeros.
+    inserted_zeros = math.prod(equation.params["lhs_dilation"])
     return 2 * output * math.prod(kernel) // (outputs_of_kernel * inserted_zeros)
 
 

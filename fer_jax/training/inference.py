@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from fer_jax.faces.images import resize
 
 CROPS = 5  # the whole face, and a crop at each corner
-_CROP = 0.9  # of the side
+_CROP = 0.9  # side of a corner crop, as a fraction of the image's side
 MIN_PROBABILITY = 1e-12  # 0 has no logarithm
 
 Images = UInt8[np.ndarray, "n s s 3"]

@@ -158,7 +158,7 @@ def fit(
 
 @dataclasses.dataclass
 class _Run:
-    """The arguments and files of one call of `fit`, which do not change from step to step."""
+    """One call of `fit`: its arguments, its checkpoints and its handler of SIGTERM."""
 
     learner: Learner
     batches: BatchIterator

@@ -149,7 +149,10 @@ def _read_json(file: Path) -> Any:
 
 
 def _from_format_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Converts a record of format 1, which had no field `faces`; the search had fixed sizes."""
+    """Converts a record of format 1 to the current fields, such as `faces`.
+
+    In format 1, the settings of the search for faces were constants, which are filled in.
+    """
     cut = {name: fields[name] for name in ("detector", "crop", "aligned") if name in fields}
     rest = {name: value for name, value in fields.items() if name not in cut}
     if {"detector", "crop"} <= cut.keys():
@@ -197,7 +200,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Raises:
         UserError: there is no model at `path`, its record or weights cannot be read, a checksum is
-            wrong or missing (format 1 has none), or an array contains NaN, Inf or integers.
+            wrong or, except in format 1, missing, or an array contains NaN, Inf or integers.
     """
     folder = find(path)
     file = folder / "weights.safetensors"

@@ -31,6 +31,9 @@ def draw(parameters: Tree, frozen: Mapping[str, Any]) -> str:
 
 
 def _block(path: str) -> str:
-    """The first three names of a path if the third is a number (backbone/block17/3), else two."""
+    """The first two names of a path, and the third one if it is a number.
+
+    For example "backbone/stem" and "backbone/block17/3".
+    """
     names = path.split("/")
     return "/".join(names[:3] if len(names) > 2 and names[2].isdigit() else names[:2])

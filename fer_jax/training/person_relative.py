@@ -73,7 +73,7 @@ def shrunk(
     Args:
         mean: the mean of the person's faces, as features or as responses of the head.
         faces: the number of these faces.
-        population: the mean reference of the training people.
+        population: the mean over the training people of their `class_balanced_mean`.
     """
     share = faces / (faces + _STRENGTH)
     return share * mean + (1 - share) * population
@@ -84,8 +84,9 @@ def class_balanced_mean(
 ) -> Float[np.ndarray, "v f"]:
     """The mean of the means of the classes that occur, so that each class has equal weight.
 
-    The reference of a training person is this mean with true labels, after `shrunk`. For the
-    balanced reference of a test person, the model's predictions are used as labels, iteratively.
+    The reference of a training person with at least `least_faces` known faces is this mean with
+    true labels, after `shrunk`. For the balanced reference of a test person, the model's
+    predictions are used as labels, iteratively.
     """
     means = [features[labels == label].mean(axis=0) for label in np.unique(labels)]
     return np.asarray(np.mean(means, axis=0))

@@ -107,9 +107,12 @@ def _in_parts(
     key: jax.Array,
     batch: Batch,
 ) -> tuple[Tree, tuple[Tree, Figures]]:
-    """Mean gradients and metrics over the parts of a batch; each part updates the statistics."""
+    """The mean gradients of the parts of a batch, and (new statistics, mean metrics).
 
-    def split(array: jax.Array) -> jax.Array:  # every device keeps its rows
+    The parts are processed one after the other, and each of them updates the statistics.
+    """
+
+    def split(array: jax.Array) -> jax.Array:  # interleaved, so that every device keeps its rows
         return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
 
     def one(carried: tuple[Tree, Tree], part: tuple[jax.Array, Batch]) -> tuple[Any, Figures]:

@@ -327,7 +327,7 @@ class Model:
         return self._compiled[kind, task]
 
     def _batch_size(self, passes: int) -> BatchSize:
-        """Makes a function from the number of remaining faces to the size of the next batch.
+        """Makes a function from the number of remaining faces to that in the next batch.
 
         A face takes `passes` images of a batch, one per view and zoom. A batch has at most
         `batch` (or `BATCH`) images, but at least one face.
@@ -335,7 +335,7 @@ class Model:
         most = max(1, (self._batch or self.BATCH) // passes)
         if self._batch:
             return lambda left: most
-        largest = 1 << (most.bit_length() - 1)  # a power of two
+        largest = 1 << (most.bit_length() - 1)  # the largest power of two up to `most`
         return lambda left: power_of_two(left, largest)
 
 
