@@ -81,7 +81,11 @@ def _gain(run: Predictions, base: Predictions) -> dict[str, Any]:
 
 
 def best(rows: pd.DataFrame, reference: str) -> dict[str, Any]:
-    """For each setting, the method with the largest gain, and that gain with its interval."""
+    """For each setting, the method with the largest gain, and that gain with its interval.
+
+    The keys begin with the setting: "<setting>_best", "<setting>_gain", "<setting>_gain_low" and
+    "<setting>_gain_high". Gains are fractions, rounded to four decimals.
+    """
     summary: dict[str, Any] = {}
     others = rows[rows["method"] != reference]
     for setting, part in others.groupby("setting", sort=False):

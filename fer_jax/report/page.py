@@ -220,6 +220,11 @@ def _p_value(p: float, words: Language) -> str:
 
 
 def _figures(results: Mapping[str, Any], face_map: Map | None, words: Language) -> dict[str, str]:
+    """The figures as SVG by name, and `other_name`.
+
+    `other_name` is the first run that can be compared with the main run, and is also shown in the
+    figure `people`; "" if there is none.
+    """
     main = results["runs"][results["main"]]
     accuracy = {row["subject"]: row["accuracy"] for row in main["per_person"]}
     other, other_name = None, ""

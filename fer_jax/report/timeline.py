@@ -25,6 +25,11 @@ _MOST_POINTS = 4000  # in a panel; if there are more frames, groups of them are 
 
 @dataclasses.dataclass
 class _Seen:
+    """The times in seconds at which a person is seen, and the probabilities of all these faces.
+
+    `probabilities` contains one value per class for the first face, then for the second, and so on.
+    """
+
     times: array[float] = dataclasses.field(default_factory=lambda: array("d"))
     probabilities: array[float] = dataclasses.field(default_factory=lambda: array("f"))
 

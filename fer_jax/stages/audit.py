@@ -22,7 +22,7 @@ from fer_jax.errors import UserError
 from fer_jax.training.person_relative import NEUTRAL
 from fer_jax.workdir import changed_inputs, stage
 
-_SHOWN = 5
+_SHOWN = 5  # maximum number of leaks that are printed
 
 
 def _records_of_run(config: schemas.Audit) -> list[Path]:

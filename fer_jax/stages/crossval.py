@@ -255,7 +255,7 @@ def _training_side(
 ) -> tuple[FaceSet, tuple[FaceSet, FaceSet] | None]:
     """The training faces, and a pair of training and validation faces to select hyperparameters.
 
-    If the fold has no validation faces, the pair is split from its training faces; it is None if
+    If the fold has no validation faces, the pair is split from the training faces, or is None if
     `inner_share` is 0.
     """
     emotions = photographs.emotions
@@ -305,7 +305,7 @@ def _predictions(
     raw[found] = probabilities
     calibrated = np.float32(inference.scale(raw, model.temperature or 1.0))
     table[[f"prob_{label}" for label in labels]] = raw
-    table[[f"calibrated_{label}" for label in labels]] = calibrated  # as from `predict`
+    table[[f"calibrated_{label}" for label in labels]] = calibrated  # as `predict` returns them
     best = np.nan_to_num(raw).argmax(axis=1)
     table["predicted"] = np.where(found, np.array(labels, object)[best], "")
     table["temperature"] = np.float32(np.nan if model.temperature is None else model.temperature)

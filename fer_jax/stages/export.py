@@ -30,7 +30,7 @@ from fer_jax.training.trained_model import Model
 from fer_jax.workdir import atomic_file, stage
 
 TOLERANCE = 1e-4  # largest allowed difference of a probability
-_PEOPLE = 6
+_PEOPLE = 6  # generated people on whose faces the exported files are compared with the model
 
 
 @stage(

@@ -32,8 +32,8 @@ from fer_jax.records import FacePipeline, Search
 from fer_jax.spreadsheets import safe_table
 from fer_jax.workdir import atomic_file, stage
 
-_SHOWN = 10  # videos that could not be read
-_ON_SHEET = 96  # crops in kept.png at most
+_SHOWN = 10  # maximum number of unreadable videos that are printed
+_ON_SHEET = 96  # maximum number of crops in kept.png
 
 
 @stage(
@@ -107,7 +107,7 @@ def _extract_all(jobs: Sequence[Job], config: schemas.Extract) -> tuple[dict[str
 
 
 def _report_bad_videos(stats: Sequence[Stats], path: Path) -> int:
-    """Lists the videos that could not be read completely in the file `path`, and prints the first.
+    """Writes the videos that could not be read completely to `path`, and prints the first ten.
 
     Returns how many of them have no frame at all.
     """

@@ -34,7 +34,7 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 FOUND, NO_FACE = "ok", "no_face"
 # For small pictures, and for those that a face fills; MTCNN finds no face below 20 pixels.
 _SMALL_PICTURES: dict[str, Any] = {"enlarge_below": 80, "enlarge_to": 160, "border": 0.25}
-_ON_SHEET = 160
+_ON_SHEET = 160  # maximum number of crops in sheet.png
 _LONGEST_STEM = 200  # bytes of a crop's name; file systems allow 255 with all that is added
 
 
@@ -159,7 +159,8 @@ def _crop_names(labels: pd.DataFrame) -> list[str]:
     # File systems may ignore case and Unicode normalisation forms.
     shared = (folders + stems).map(key).duplicated(keep=False)
     long = stems.map(lambda stem: len(stem.encode()) > _LONGEST_STEM)
-    like_ours = stems.str.contains(r"-[0-9a-f]{8}$", case=False)  # never equal to one of ours
+    # A stem that looks like one with a digest gets a digest too, so that the two never collide.
+    like_ours = stems.str.contains(r"-[0-9a-f]{8}$", case=False)
     cut = stems.map(lambda stem: stem.encode()[:_LONGEST_STEM].decode(errors="ignore"))
     digests = labels["photo"].map(lambda photo: hashlib.sha256(photo.encode()).hexdigest()[:8])
     return list(folders + stems.where(~(shared | long | like_ours), cut + "-" + digests) + ".png")
@@ -168,9 +169,10 @@ def _crop_names(labels: pd.DataFrame) -> list[str]:
 def _write(
     workdir: Path, settings: Crop, image: Image, faces: Faces | None, name: str
 ) -> dict[str, Any]:
-    """Writes the crop of the largest face, without metadata such as EXIF, and returns its row.
+    """Writes the crop of a photograph's largest face, if any, and returns the photograph's row.
 
-    If `faces` is None, the photograph is a cropped face.
+    The crop has no metadata such as EXIF. If `faces` is None, the photograph is a cropped face,
+    which is only resized.
     """
     found, score, crop = 1, np.float32(np.nan), image
     if faces is None:
@@ -195,7 +197,7 @@ def _write(
 
 
 def _sheet(table: pd.DataFrame, workdir: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """A contact sheet of the crops by person, or of evenly spaced ones if there are too many."""
+    """A contact sheet of the crops, sorted by person; evenly spaced ones if there are too many."""
     found = table[table["status"] == FOUND].sort_values(["subject", "emotion", "photo"])
     shown = found.iloc[:: -(-len(found) // _ON_SHEET)]
     return drawing.contact_sheet(

@@ -196,7 +196,8 @@ def _examine(
 
     The user's verifier must keep nearly all of MTCNN's confident detections in sources that were
     used neither to train it nor to choose its threshold, and there must be enough such sources. The
-    starter was trained on none of the sources, and must keep nearly all confident detections.
+    starter was trained on none of the sources, and must keep nearly all confident detections, if
+    there are any.
     """
     own = name == "own"
     where = config.verifier if own else starter.NAME
@@ -240,6 +241,9 @@ def _own_threshold(held_out: HeldOut, max_faces_lost: float) -> tuple[float, tup
 
     It is at most `PLAIN_THRESHOLD`: the scores of validation faces are often all close to 1, and a
     threshold that high rejects faces of other sources.
+
+    Raises:
+        UserError: there are no validation faces.
     """
     if held_out.validation is None:
         raise UserError(

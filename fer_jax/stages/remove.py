@@ -14,8 +14,8 @@ from fer_jax.data.removal import remove_person
 from fer_jax.errors import UserError
 from fer_jax.workdir import read_json, stage, write_json
 
-_SHOWN = 10
-_BEGUN = "begun.json"  # has a salted digest of the id whose removal began last
+_SHOWN = 10  # maximum number of files in a message
+_BEGUN = "begun.json"  # contains a salted digest of the id whose removal began last
 
 
 @stage(

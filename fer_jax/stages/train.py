@@ -49,7 +49,7 @@ def run(config: schemas.Train, workdir: Path) -> dict[str, Any]:
         TerminatedError: SIGTERM was received; the state is saved.
     """
     data = config.data
-    with backend.first_one_then_the_others("records"):  # opening them may write them
+    with backend.first_one_then_the_others("records"):  # opening a split may write its records
         training, validation = (_open(data, split, workdir) for split in ("train", "validation"))
     emotions = {"classes": training.classes} if training.classes else {}
     tasks, weights = make_tasks(config.tasks.fields(), emotion=emotions)
