@@ -52,5 +52,5 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
     """Serves requests until SIGINT (Ctrl-C)."""
-    with contextlib.suppress(KeyboardInterrupt):  # raised when all is closed
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it after closing everything
         make_server(app).run(sockets=[listener])

@@ -21,7 +21,7 @@ let model = { labels: [], max_upload_bytes: Infinity, every_s: 0.2, longest_gap_
 let threshold = 0.5;
 let shown = nothing();
 
-/** What is shown: a kind ("", "picture", "video" or "camera") and what belongs to it. */
+/** An empty state. Later, `kind` is "picture", "video" or "camera", and `frames` has the faces. */
 function nothing() {
   return { kind: "", frames: [], index: 0, notes: [], trouble: null, controller: new AbortController() };
 }
@@ -47,7 +47,7 @@ async function open(file) {
   }
 }
 
-/** Opens a file as `kind`, or as the other kind if the server finds that its content is. */
+/** Opens a file as `kind`, or as the other kind if the server answers that it is not of `kind`. */
 async function openAs(file, kind, own) {
   const [first, other] = kind === "video" ? [openVideo, openPicture] : [openPicture, openVideo];
   try {
@@ -289,7 +289,7 @@ function inWords({ faces }) {
   return faces.map((face, index) => `${nameOf(face, index)}: ${summary(face, threshold)}.`).join(" ");
 }
 
-/** Seconds between two frames. */
+/** The median of the seconds between consecutive frames, from the first 50 frames. */
 function spacing(frames) {
   const gaps = frames.slice(1, 50).map((frame, i) => frame.time_s - frames[i].time_s);
   return gaps.sort((one, other) => one - other)[Math.floor(gaps.length / 2)] || model.every_s || 0.04;

@@ -1,8 +1,11 @@
-// The people in front of the camera, whose pictures the server reads one by one and so cannot number.
+// Numbers the people in front of the camera. The server cannot, since it reads each picture alone.
 
-const LEAST_OVERLAP = 0.3; // of two boxes of one face, as in fer_jax/faces/tracks.py
+const LEAST_OVERLAP = 0.3; // of the boxes of a face in two pictures, as in fer_jax/faces/tracks.py
 
-/** Numbers people from 1. A face keeps its number while its boxes overlap, over gaps of `gap` s. */
+/**
+ * Numbers people from 1. A face keeps its number while its boxes in consecutive pictures overlap. It
+ * may be missing in between for at most `gap` seconds.
+ */
 export class People {
   #known = [];
   #count = 0;
@@ -11,7 +14,10 @@ export class People {
     this.gap = gap;
   }
 
-  /** The faces of the next picture, each with its `person`; the best overlaps are linked first. */
+  /**
+   * The faces of the next picture, taken at `time` in seconds, each with its `person`. Faces with the
+   * largest overlap are linked first.
+   */
   numbered(faces, time) {
     const known = this.#known.filter((one) => time - one.time <= this.gap);
     const pairs = known

@@ -134,7 +134,7 @@ export function language() {
   return current;
 }
 
-/** Switches the language; it is part of the address, so that nothing has to be stored. */
+/** Switches to a language; an unknown code means English. The page keeps the code in its address. */
 export function setLanguage(code) {
   current = code in LANGUAGES ? code : "en";
   document.documentElement.lang = current;
@@ -148,7 +148,7 @@ export function setLanguage(code) {
   document.title = `fer_jax · ${text("title")}`;
 }
 
-/** A text of the page; texts with numbers are functions of them. */
+/** A text of the page; a text that contains values is a function of them. */
 export function text(key, ...values) {
   const found = LANGUAGES[current][key];
   return typeof found === "function" ? found(...values) : found;

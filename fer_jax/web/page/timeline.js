@@ -117,7 +117,7 @@ export class Timeline {
       .join(" ");
   }
 
-  /** In words: the share of time of each answer. */
+  /** In words: the three most frequent answers, each with its share of the person's faces. */
   #shares(seen) {
     const counts = new Map();
     for (const { face } of seen) {
