@@ -29,7 +29,7 @@ STAGES = (
 )  # fmt: skip
 FIRST_KERNEL = "parameters/backbone/stem/conv_1a/conv/kernel"
 _TIMM_STAGES = {"block35": "repeat", "block17": "repeat_1", "block8": "repeat_2"}
-_MAX_LISTED = 10  # names in a message
+_MAX_LISTED = 10  # maximum number of names of each kind in a message
 
 
 def read_backbone(path: Path, wanted: Mapping[str, Shape]) -> dict[str, np.ndarray]:
@@ -322,7 +322,7 @@ def _hint(wanted: Mapping[str, Shape]) -> str:
 
     "" if `wanted` is another network, or if no field has to be changed.
     """
-    if FIRST_KERNEL not in wanted:  # another network
+    if FIRST_KERNEL not in wanted:  # the backbone is another network
         return ""
     layers = layers_in_order(wanted)
     depth = [

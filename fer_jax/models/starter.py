@@ -13,7 +13,7 @@ from pathlib import Path
 from fer_jax.errors import UserError
 
 NAME = "starter"  # its name in `config.init` and `config.model`
-DATA = "the starter's faces: FER2013, labelled (docs/starter.md)"  # for reports
+DATA = "the starter's faces: FER2013, labelled (docs/starter.md)"  # named in reports
 # The digest of weights.safetensors, whose header contains that of model.json.
 SHA256 = "e657d317635dd9ff018a98e91d935110e7ae5d52e77f2d91d76165e07e2dc59d"
 _FOLDER = Path(__file__).resolve().parents[1] / "starter"

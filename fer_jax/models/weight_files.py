@@ -189,6 +189,6 @@ def _is_head(layer: str) -> bool:
 
 
 def _values(dataset: h5py.Dataset) -> np.ndarray:
-    if dataset.attrs.get("dtype") == "bfloat16":  # Keras stores them as opaque 16-bit values
+    if dataset.attrs.get("dtype") == "bfloat16":  # stored as opaque 16-bit values
         return (np.asarray(dataset[()]).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return np.asarray(dataset[()])

@@ -103,7 +103,7 @@ def raise_collected(errors: list[Any]) -> None:
 class Stage(Section):
     """The config of a stage, as it is passed to the stage's `run`."""
 
-    writes: ClassVar[bool] = True  # whether it needs a workdir
+    writes: ClassVar[bool] = True  # whether the stage needs a workdir
 
     stage: str
 

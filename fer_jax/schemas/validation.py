@@ -16,7 +16,7 @@ from fer_jax.plugins import did_you_mean
 from fer_jax.schemas.fields import CROSS_FIELD, NESTED, Stage
 from fer_jax.schemas.stages import STAGES
 
-_MOST_PROBLEMS = 10  # in a message
+_MOST_PROBLEMS = 10  # maximum number in a message
 _Location = tuple[int | str, ...]
 
 _brief = reprlib.Repr()
@@ -91,7 +91,7 @@ def _problems(
     }
     for detail in details:
         if detail["type"] == "too_short" and detail["loc"] in with_invalid_items:
-            continue  # pydantic counts only the valid items
+            continue  # pydantic counts only valid items, and the invalid ones are reported
         place = _without_tags(detail["loc"])
         if detail["type"] == CROSS_FIELD:
             for field, message in detail["ctx"]["faults"]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from fer_jax.tasks.augment import Augment
 
 VIEWS = 2
-Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
+Width = Annotated[int, Field(ge=1, le=65_536)]  # number of units of a layer
 # Views with the same colour, contrast and position could be matched by these alone (Chen et al.
 # 2020, section 3.1). Rotation and zoom are small, since crops are aligned faces.
 STRONG = Augment(

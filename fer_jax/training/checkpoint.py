@@ -132,7 +132,7 @@ class Checkpoints:
                 return restored
             damage[path] = reason
         if damage and all(_is_unfinished(path) for path in damage):
-            self._set_aside(damage, 0)  # killed while the first checkpoint was saved
+            self._set_aside(damage, 0)  # the run was killed while its first checkpoint was saved
             return None
         if damage:
             listed = "; ".join(f"step {path.name}: {reason}" for path, reason in damage.items())
@@ -166,7 +166,7 @@ class Checkpoints:
         backend.wait_for_all("checkpoints were read")
         if backend.writes() and damage:
             aside = self.folder / "damaged"
-            outputs.delete_folder(aside)  # those of an earlier resume, since they are large
+            outputs.delete_folder(aside)  # large checkpoints from an earlier resume
             aside.mkdir()
             for path, reason in damage.items():
                 target = aside / path.name
@@ -260,7 +260,7 @@ def _attempt(path: Path, like: State) -> tuple[Restored | None, str]:
 
 
 def _agreed(restored: Restored | None, reason: str) -> tuple[Restored | None, str]:
-    """The arguments; None and a reason if one of the processes could not read the checkpoint."""
+    """Returns the arguments, or None and a reason if any process could not read the checkpoint."""
     if backend.several():
         usable = multihost_utils.process_allgather(np.array(restored is not None))
         if not usable.all():

@@ -35,7 +35,7 @@ from fer_jax.training.state import State, flatten, for_use, shapes
 from fer_jax.workdir import atomic_file
 
 _SEALS = "fer_jax"  # a single key, since safetensors writes keys in an undefined order
-_MAX_SHOWN = 3  # names in a message
+_MAX_SHOWN = 3  # maximum number of names in a message
 
 
 class _Seals(Section):

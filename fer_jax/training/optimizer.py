@@ -91,7 +91,7 @@ def _decays(leaf: jax.Array) -> bool:
 
 
 def _scale_each(factors: Tree) -> optax.GradientTransformation:
-    """Multiplies each leaf's update by its factor; masked leaves are left unchanged."""
+    """A transformation that multiplies each leaf's update by its factor, except masked leaves."""
 
     def is_masked(leaf: Any) -> bool:
         return isinstance(leaf, optax.MaskedNode)

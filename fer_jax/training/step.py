@@ -216,7 +216,7 @@ def make_depths_step(graphdef: nnx.GraphDef[Any]) -> Callable[[State, Batch], di
 
 def _pooled_depths(network: Any, images: jax.Array) -> dict[str, jax.Array]:
     """Pooled outputs [B, C] by the names of `depth_names`; the features come last."""
-    *_, (last, _) = network.backbone.stages()  # the features are its mean over all pixels
+    *_, (last, _) = network.backbone.stages()  # the features are the mean of its output
     outputs = network.stage_outputs(images, (*network.backbone.depths, last))
     pooled = [global_mean(outputs[name]) for name in (*network.backbone.depths, last)]
     return dict(zip(depth_names(network.backbone), pooled, strict=True))
