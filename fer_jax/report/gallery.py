@@ -26,9 +26,9 @@ from fer_jax.metrics.predictions import Predictions
 from fer_jax.training.inference import scale
 
 SHOWN = 8  # faces of each kind
-_SIDE = 128  # pixels
+_SIDE = 128  # side of a face in pixels
 _MOSAIC = 9  # squares per side of a blurred face
-_MIN_POINTS, _MAX_POINTS = 10, 2000
+_MIN_POINTS, _MAX_POINTS = 10, 2000  # faces in the map
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def map_of(
     centred = features - features.mean(axis=0)
     reduced = PCA(min(30, *centred.shape), random_state=0).fit_transform(centred)
     perplexity = min(30.0, (len(features) - 1) / 3)
-    with threadpool_limits(1):  # threads slow it down on a busy machine
+    with threadpool_limits(1):  # more threads slow t-SNE down on a busy machine
         places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
     return Map(
         np.asarray(places, np.float64),

@@ -241,7 +241,10 @@ def _plot(
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an `<svg>` element without prolog and namespaces, and with unique ids."""
+    """The figure as an `<svg>` element of the page, without prolog and namespaces.
+
+    The ids begin with `name`, and CSS variables replace the placeholder colours.
+    """
     text = svg_text(figure)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # importing matplotlib takes 0.3 s; photographs do not need i
 
 MOST_PEOPLE = 12
 """Maximum number of panels in a picture, for the people who are seen in the most frames."""
-_WIDTH, _PANEL, _REST = 11.0, 1.25, 1.1  # inches
+_WIDTH, _PANEL, _REST = 11.0, 1.25, 1.1  # inches: width, and heights of a panel and of the rest
 _MOST_POINTS = 4000  # in a panel; if there are more frames, groups of them are averaged
 
 

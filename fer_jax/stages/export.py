@@ -29,7 +29,7 @@ from fer_jax.training import model_directory, trained_model
 from fer_jax.training.trained_model import Model
 from fer_jax.workdir import atomic_file, stage
 
-TOLERANCE = 1e-4  # largest allowed difference of a probability
+TOLERANCE = 1e-4  # largest allowed difference of a probability from the model's
 _PEOPLE = 6  # generated people on whose faces the exported files are compared with the model
 
 

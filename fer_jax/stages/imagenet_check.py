@@ -20,11 +20,13 @@ from fer_jax.schemas.training import Backbone
 from fer_jax.training import trained_model
 from fer_jax.workdir import stage, write_json
 
-NETWORK = Backbone()  # the published one
-SIZE = 299  # pixels
-CENTRE = 0.875  # part of the shorter side that is shown, as in the published evaluation
+NETWORK = Backbone()  # the defaults are those of the published network
+SIZE = 299  # side of the images in pixels
+# Side of the central square that is shown, as a fraction of the picture's shorter side. It is the
+# same as in the published evaluation.
+CENTRE = 0.875
 PUBLISHED = 0.803  # top-1 accuracy, keras.io/api/applications
-FEWEST = 100  # pictures
+FEWEST = 100  # minimum number of pictures
 _TASK = "verification"  # any task that shows the network its images unchanged
 
 

@@ -35,7 +35,9 @@ FOUND, NO_FACE = "ok", "no_face"
 # For small pictures, and for those that a face fills; MTCNN finds no face below 20 pixels.
 _SMALL_PICTURES: dict[str, Any] = {"enlarge_below": 80, "enlarge_to": 160, "border": 0.25}
 _ON_SHEET = 160  # maximum number of crops in sheet.png
-_LONGEST_STEM = 200  # bytes of a crop's name; file systems allow 255 with all that is added
+# Maximum number of bytes of the stem of a crop's name. File systems allow 255 for the whole name,
+# and a digest and suffixes are added.
+_LONGEST_STEM = 200
 
 
 @stage(

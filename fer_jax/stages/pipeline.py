@@ -33,7 +33,7 @@ def run(config: schemas.Pipeline, workdir: Path) -> dict[str, Any]:
     config = filled(config, workdir)
     words = language(config.language)
     if any(config.steps[name].stage == "predict" for name in config.order):
-        drawing.check_text_layout(words)  # before hours of work
+        drawing.check_text_layout(words)  # an error should come before hours of work
     _stop_for_withdrawals(config, workdir)
     summary: dict[str, Any] = {}
     left_out: set[str] = set()

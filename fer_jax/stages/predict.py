@@ -200,7 +200,7 @@ class Counts:
     faces: int = 0
     without_face: int = 0
     withheld: int = 0
-    answers: Counter[int] = field(default_factory=Counter)  # by the position of the emotion
+    answers: Counter[int] = field(default_factory=Counter)  # by the emotion's place in the labels
 
     def add(self, analysed: AnalysedFrame, least: float) -> None:
         """Counts one frame; answers with a probability below `least` are withheld."""

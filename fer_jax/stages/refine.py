@@ -363,10 +363,10 @@ def _score_held_out(
     *,
     strict: bool,
 ) -> HeldOut:
-    """The scores of `verifier` on held-out crops of the training data of the user's verifier.
+    """The scores of `verifier` on the validation and test splits of the user's verifier's data set.
 
-    If these data are not known, the validation and test crops are from `folder`. If crops cannot
-    be read, an error is raised if `strict`; otherwise the result has a note about it.
+    If this data set is not known, the splits are those of `folder`. If crops cannot be read, an
+    error is raised if `strict`; otherwise the result has a note about it.
     """
     root, data_dir, variant = folder, None, None
     trained_on = Path(config.verifier) / records.DATA

@@ -105,7 +105,10 @@ def _photographs(config: schemas.Render, workdir: Path) -> list[_Job]:
 
 
 def _newcomers(config: schemas.Render, workdir: Path) -> list[_Job]:
-    """A clip and a photograph of each newcomer, who shows one emotion; the emotions take turns."""
+    """The jobs for a clip and a photograph of each newcomer.
+
+    Each newcomer shows one emotion, and the emotions take turns.
+    """
     clips, size = config.clips, config.size
     jobs = []
     for person, emotion in zip(_people(config.newcomers), itertools.cycle(EMOTIONS)):

@@ -14,7 +14,7 @@ from fer_jax.people import photograph
 from fer_jax.recogniser import Recogniser
 
 _NEEDED = ("starlette", "uvicorn", "anyio")
-_CAMERA = (480, 640)  # height and width of the pictures that the page takes
+_CAMERA = (480, 640)  # height and width of the pictures that the page takes with a camera
 
 
 def run(config: schemas.Serve | ConfigDict, workdir: Path | None = None) -> dict[str, Any]:

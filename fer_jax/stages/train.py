@@ -163,7 +163,7 @@ def _check_enough(
             f"--config.batch_size={config.batch_size}; lower the batch size, or add images"
         )
     for name, task in tasks.items():
-        own = f"{sources.TASK_LABEL}{name}"  # may be -1 for some examples, never for all
+        own = f"{sources.TASK_LABEL}{name}"  # a label that may be -1 for some examples, not for all
         if task.labels_needed and own not in training[0] and training[0]["label"] < 0:
             raise UserError(
                 f"train: the task {name} needs labels, but the data set {config.data.dataset} has "

@@ -57,7 +57,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_OPEN_FILES = Path("/proc/self/fd")  # of Linux
+_OPEN_FILES = Path("/proc/self/fd")  # the open files of this process, on Linux
 _SIGNATURE = 16  # bytes that identify the type of a file
 
 
@@ -289,7 +289,7 @@ def _busy() -> RequestError:
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
-    # The rest of the file would be read as the next request.
+    # Otherwise, the rest of the file would be read as the next request.
     return JSONResponse(error.as_json(), error.status, {"Connection": "close"})
 
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from fer_jax.errors import UserError
 
 LOOPBACK = "127.0.0.1"
-_PATIENCE_S = 3  # for answers that are under way when the server stops
+_PATIENCE_S = 3  # for responses that are under way when the server is stopped
 
 
 def listen(port: int) -> socket.socket:
