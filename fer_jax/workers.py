@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import connection
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -47,9 +48,15 @@ class WorkerPool(ProcessPoolExecutor):
         traceback: TracebackType | None,
     ) -> None:
         if kind is not None:
-            for process in multiprocessing.active_children():
+            processes = multiprocessing.active_children()
+            for process in processes:
                 process.terminate()
-        super().__exit__(kind, error, traceback)  # the pool's own thread joins its processes
+            for process in processes:
+                connection.wait([process.sentinel])
+            # A worker that ended while it wrote a result leaves the pool's thread waiting for the
+            # rest, as long as any process could still write.
+            self._result_queue._writer.close()  # type: ignore[attr-defined]
+        super().__exit__(kind, error, traceback)  # the pool's thread joins its processes
 
 
 def threads(name: str, count: int) -> ThreadPoolExecutor:

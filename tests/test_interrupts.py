@@ -1,10 +1,13 @@
 """Ctrl-C during imports, in a callback that swallows it, and while worker processes run."""
 
+import contextlib
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import connection
 from pathlib import Path
 
 import pytest
@@ -82,3 +85,35 @@ def test_workers_do_not_outlive_an_interrupt():
         raise KeyboardInterrupt
     assert time.monotonic() - started < 30
     assert not multiprocessing.active_children()
+
+
+def test_an_interrupt_ends_a_pool_whose_worker_has_written_half_a_result(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(
+        target=interrupt_a_half_written_result, args=(tmp_path / "written",)
+    )
+    process.start()
+    process.join(60)
+    ended = process.exitcode
+    process.kill()
+    assert ended == 0
+
+
+def interrupt_a_half_written_result(written):
+    with contextlib.suppress(KeyboardInterrupt), WorkerPool(1, int) as pool:
+        pool.submit(write_half, written)
+        while not written.exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert not multiprocessing.active_children()
+
+
+def write_half(written):
+    """Makes this process write only the first half of its result, and then the file `written`."""
+
+    def send(self, message):
+        os.write(self.fileno(), bytes(message[: len(message) // 2]))
+        written.touch()
+        time.sleep(60)
+
+    connection.Connection._send = send
+    return bytes(100)
