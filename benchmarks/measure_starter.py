@@ -108,8 +108,8 @@ def emotions(
     four = [labels.index(name) for name in FOUR]
     for name, how in {
         "one face": Inference(),
-        "as it ships": model.record.inference["emotion"],
         "five crops": Inference(crops=inference.CROPS),
+        "as it ships": model.record.inference["emotion"],
     }.items():
         record = model.record.model_copy(update={"inference": {"emotion": how}})
         asked = model.replaced(record, model.weights)
@@ -125,6 +125,7 @@ def emotions(
             f"{best[among].mean():.2%} of {among.sum()}; without near copies "
             f"{right[~copies].mean():.2%}, four classes {best[among & ~copies].mean():.2%}"
         )
+    print("  confusion matrix as it ships, in per cent of each true emotion:")
     table = confusion_matrix(truth, answers, normalize="true")
     for name, row in zip(labels, table, strict=True):
         print(f"    {name:9}" + "".join(f"{100 * share:6.1f}" for share in row))

@@ -13,8 +13,8 @@ candidate.
 
 After the config's name: `:small` is a small network that is fine-tuned, from random weights unless
 --config.init is set; `:full` is the published network at 299 pixels, and --config.init=imagenet
-loads Keras's weights (or name a file from Keras or timm: docs/data_layouts.md). `:rotation` adds a
-pretext task as an auxiliary loss.
+loads Keras's weights (or name a file from Keras or timm: docs/data_layouts.md). `:small,rotation`
+adds a pretext task as an auxiliary loss of the training.
 
 Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a model trained on all
 people, for `predict`. If a method trains the network, the same compiled program runs in every fold,

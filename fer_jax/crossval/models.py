@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int
 from fer_jax import schemas
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.data.sources import read_images
+from fer_jax.errors import UserError
 from fer_jax.recogniser import TASK
 from fer_jax.records import Inference, ModelRecord, Selection
 from fer_jax.schemas.fields import Reference
@@ -171,7 +172,8 @@ class FrozenBackbone:
             unchanged face, and view `views // 2` its mirror image.
 
     Raises:
-        UserError: the weights cannot be read, or do not fit the backbone.
+        UserError: the weights cannot be read or do not fit the backbone, or `init` is a model for
+            images of another size.
     """
 
     def __init__(
@@ -183,8 +185,15 @@ class FrozenBackbone:
         gradients: bool = False,
         reference: Reference = "",
     ) -> None:
-        known = model_directory.is_model(config.init)
-        backbone = model_directory.read_record(config.init).backbone if known else config.backbone
+        backbone = config.backbone
+        if model_directory.is_model(config.init):
+            given = model_directory.read_record(config.init)
+            if config.image_size != given.image_size:
+                raise UserError(
+                    f"crossval: --config.image_size={config.image_size} is not that of the model "
+                    f"{config.init}; set --config.image_size={given.image_size}"
+                )
+            backbone = given.backbone
         tasks, _ = make_tasks({TASK: {}}, emotion={"classes": tuple(labels)})
         record = record_of(config, backbone, tasks, config.init)
         record = with_inference(record, depths=depths, gradients=gradients, reference=reference)

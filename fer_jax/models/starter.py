@@ -16,6 +16,11 @@ NAME = "starter"  # its name in `config.init` and `config.model`
 DATA = "the starter's faces: FER2013, labelled (docs/starter.md)"  # named in reports
 # The digest of weights.safetensors, whose header contains that of model.json.
 SHA256 = "e657d317635dd9ff018a98e91d935110e7ae5d52e77f2d91d76165e07e2dc59d"
+# Digests of the starters of earlier revisions, whose descendants have learned emotions too.
+EARLIER_SHA256 = (
+    "809232987dd7a15c19c8b93b3aca356a9afe9a53b13b6a9ab74e71595cb8930f",
+    "b7ae8560b1ec735f2a01cd407bd673f9ef19dfc3b5ec85dd6fe7a9555c883bde",
+)
 _FOLDER = Path(__file__).resolve().parents[1] / "starter"
 
 

@@ -23,6 +23,7 @@ from fer_jax.crossval.methods import as_is, fine_tune, probe
 from fer_jax.errors import UserError
 from fer_jax.metrics import results as evaluate_results
 from fer_jax.metrics.predictions import read_predictions
+from fer_jax.models import starter
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.records import Origin
 from fer_jax.schemas import validated
@@ -257,7 +258,7 @@ def test_a_probe_starts_from_a_weight_file(trained_run, faces, tmp_path):
     np.testing.assert_allclose(found[:, 0], model.pooled("emotion", faces.images), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["as_is", "auto"])
+@pytest.mark.parametrize("name", ["as_is", "probe", "auto"])
 def test_a_model_with_another_image_size_is_refused(name, trained_run, faces):
     config = tiny(faces, method=name, init=str(trained_run[0]), image_size=64)
     with pytest.raises(UserError, match=r"set --config\.image_size=48"):
@@ -563,7 +564,7 @@ def test_auto_reports_and_saves_its_selection_without_seeing_held_out_people(
         assert [one["method"] for one in tried] == ["probe", "as_is"]
         assert set(rows["chosen"]) <= {one["method"] for one in tried}
     protocol = read_json(tmp_path / "w" / "protocol.json")
-    assert "probe or as_is" in protocol["chosen_by"]
+    assert "probe or as_is" in protocol["chosen_by"] and protocol["frozen"]
     assert protocol["test_crops_by_choice"] == {"probe": 1, "as_is": 5}
     choices = evaluate_results.describe(read_predictions("w", tmp_path / "w"), samples=40, seed=0)
     assert sum(choices["choices"].values()) == 2
@@ -595,6 +596,7 @@ def test_only_a_network_that_has_never_learned_emotions_is_trained(faces, traine
         "pretext": None,
         "continued": model_directory.origin("starter"),
         "twice": Origin(name="a", sha256="0" * 64, init=model_directory.origin("starter")),
+        "earlier": Origin(name="starter", sha256=starter.EARLIER_SHA256[0]),
     }
     weights, record = (
         read(trained_run[0]) for read in (model_directory.read_weights, model_directory.read_record)
@@ -614,8 +616,18 @@ def test_only_a_network_that_has_never_learned_emotions_is_trained(faces, traine
         assert list(made) == ["fine_tune", "probe"]
         assert made["fine_tune"].steps == 300
         assert made["fine_tune"].config.optimizer.learning_rate == 6e-3
-    for init in (str(trained_run[0]), str(tmp_path / "continued"), str(tmp_path / "twice")):
-        assert next(iter(candidates(init))) == "probe"
+    assert list(candidates(str(trained_run[0]))) == ["probe", "as_is"]
+    for init in ("continued", "twice", "earlier"):
+        assert list(candidates(str(tmp_path / init))) == ["probe"]
+
+
+def test_auto_refuses_an_auxiliary_task_that_no_training_would_use(faces, trained_run):
+    config = emotion_config.get_config("base,rotation").unlock()
+    config.update({"photographs": faces, "init": str(trained_run[0]), "image_size": 48})
+    with pytest.raises(
+        UserError, match=r"task rotation would have no effect; set --config\.method"
+    ):
+        method.make(validated(config.lock()), list(EMOTIONS), 15.0)
 
 
 def test_auto_uses_the_backbone_of_init_even_if_labels_are_unknown_to_it(faces, trained_run):

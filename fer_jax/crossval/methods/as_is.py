@@ -19,7 +19,7 @@ from fer_jax.crossval.models import FrozenBackbone, NetworkModel
 from fer_jax.errors import NotApplicableError, UserError
 from fer_jax.metrics import calibration
 from fer_jax.recogniser import TASK
-from fer_jax.records import Inference, ModelRecord
+from fer_jax.records import Inference
 from fer_jax.training import model_directory, trained_model
 
 
@@ -28,7 +28,6 @@ class AsItIs:
 
     def __init__(self, config: schemas.Crossval, labels: list[str], mean_size: float) -> None:
         given = model_directory.read_record(config.init)
-        require_image_size(config, given)
         how = given.inference.get(TASK, Inference())
         if how.reference:
             raise UserError(
@@ -71,15 +70,6 @@ class AsItIs:
     def speed(self) -> dict[str, Any]:
         """An empty dictionary, since nothing is trained."""
         return {}
-
-
-def require_image_size(config: schemas.Crossval, given: ModelRecord) -> None:
-    """Raises UserError unless `config.image_size` is that of the model at `config.init`."""
-    if config.image_size != given.image_size:
-        raise UserError(
-            f"crossval: --config.image_size={config.image_size} is not that of the model "
-            f"{config.init}; set --config.image_size={given.image_size}"
-        )
 
 
 METHOD = AsItIs

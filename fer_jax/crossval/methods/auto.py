@@ -48,11 +48,12 @@ from fer_jax import console, records, schemas
 from fer_jax.crossval import protocols
 from fer_jax.crossval.labelled_faces import FaceSet
 from fer_jax.crossval.method import VALIDATION, Facts
-from fer_jax.crossval.methods.as_is import AsItIs, require_image_size
+from fer_jax.crossval.methods.as_is import AsItIs
 from fer_jax.crossval.methods.fine_tune import FineTune
 from fer_jax.crossval.methods.probe import LinearProbe
 from fer_jax.crossval.models import NetworkModel
 from fer_jax.data import names
+from fer_jax.errors import UserError
 from fer_jax.metrics import calibration
 from fer_jax.models import starter
 from fer_jax.recogniser import TASK
@@ -96,6 +97,7 @@ class Auto:
             chosen_by=f"{chosen}, by cross-validation over training people, in at most "
             f"{_INNER_FOLDS} folds",
             chosen_on_validation=f"{chosen}, {VALIDATION}",
+            frozen=all(one.facts.frozen for one in self.candidates.values()),
             steps=next(iter(self.candidates.values())).facts.steps,
             test_crops_by_choice={
                 name: one.facts.test_crops or config.test_crops
@@ -192,10 +194,16 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
         record = model_directory.read_record(config.init)
         config = config.model_copy(update={"backbone": record.backbone})
         relative = record.inference.get(TASK, records.Inference()).reference
-        require_image_size(config, record)
         if not relative:  # a person-relative head needs references
             known = record.labels.get(TASK, ())
         learned = TASK in record.labels or _continued_from_starter(record)
+    auxiliary = sorted(config.tasks.named() - {TASK})
+    if learned and auxiliary:
+        raise UserError(
+            f"crossval: --config.method=auto does not train {config.init}, which has learned "
+            f"emotions, so the task {', '.join(auxiliary)} would have no effect; set "
+            "--config.method=fine_tune, or leave the task out"
+        )
     features = ("backbone", "gradients") if config.init else ("gradients",)
     config = config.model_copy(update={"features": features})
     made: dict[str, Any] = {}
@@ -208,8 +216,9 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
 
 
 def _continued_from_starter(record: records.ModelRecord) -> bool:
+    starters = (starter.SHA256, *starter.EARLIER_SHA256)
     origin = record.init
-    while origin and origin.sha256 != starter.SHA256:
+    while origin and origin.sha256 not in starters:
         origin = origin.init
     return origin is not None
 
