@@ -107,13 +107,13 @@ def test_predict_reads_a_folder(installed):
     folder = installed.folder / "holiday"
     write_image(folder / "ann.jpg", photograph(3, "happy", 0, SIZE))
     write_image(folder / "wall.jpg", np.full((*SIZE, 3), 128, np.uint8))
-    write_clip(folder / "clip.mp4", 5, "happy", 0, 3, 2, SIZE)
+    write_clip(folder / "clip.mp4", 5, "angry", 0, 3, 2, SIZE)
     (folder / "notes.txt").write_text("no picture")
     rows, workdir = predictions(installed, "holiday")
     found = sorted(
         rows[["source", "person", "emotion"]].fillna("").itertuples(index=False, name=None)
     )
-    people = [("ann.jpg", 0, "happy"), *[("clip.mp4", 1, "happy")] * 3]
+    people = [("ann.jpg", 0, "happy"), *[("clip.mp4", 1, "angry")] * 3]
     assert found == [*people, ("wall.jpg", 0, "")]
     assert list(rows["x0"].isna()) == list(rows["source"] == "wall.jpg")
     names = {file.name for file in (workdir / "annotated").iterdir()}
