@@ -222,6 +222,10 @@ def with_inference(record: ModelRecord, **changes: Any) -> ModelRecord:
 
 
 def _features(model: Model, faces: FaceSet) -> Float32[np.ndarray, "n v f"]:
-    # Gradients and zooms need larger images than the network: at 48 pixels, fine lines are lost.
-    fine = read_images(faces.files, gradients.SIDE) if model.reads_fine(TASK) else None
+    # Gradients and zooms of a network with smaller images read larger ones: at 48 pixels, fine
+    # lines are lost.
+    fine = None
+    if model.reads_fine(TASK):
+        same = faces.images.shape[1] == gradients.SIDE
+        fine = faces.images if same else read_images(faces.files, gradients.SIDE)
     return model.features(TASK, faces.images, fine)

@@ -142,7 +142,8 @@ class Model:
 
     def reads_fine(self, task: str) -> bool:
         """Whether `features` also needs faces with a side of `gradients.SIDE` pixels for a task."""
-        return self.reads_gradients(task) or max(self._how(task).zooms) > 1
+        zoomed = max(self._how(task).zooms) > 1 and self.record.image_size < gradients.SIDE
+        return self.reads_gradients(task) or zoomed
 
     def reference(self, task: str) -> str:
         """The reference of a person-relative task (see `person_relative`); "" for other tasks."""

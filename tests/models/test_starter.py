@@ -144,7 +144,8 @@ def test_a_verifier_of_size_base_starts_from_the_starter_by_default():
 @pytest.mark.parametrize("config", [verify, pretrain, emotion])
 def test_the_size_base_is_that_of_the_starter(config):
     base = config.get_config("base")
-    assert base.image_size == model_directory.read_record("starter").image_size
+    size = base.image_size if config is emotion else base.data.image_size
+    assert size == model_directory.read_record("starter").image_size
     backbone = Backbone(**base.backbone.to_dict())
     network = nnx.eval_shape(lambda: Network(backbone, {}, rngs=nnx.Rngs(0)))
     _, parameters, statistics = split_network(network)

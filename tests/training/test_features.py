@@ -15,11 +15,11 @@ from fer_jax.training.state import merge_network
 CLASSES = ("happy", "sad")
 
 
-def model(**how):
+def model(image_size=48, **how):
     config = emotion_config.get_config("small")
     config.backbone.update({"depth": (0, 0, 0)})
     record = ModelRecord(
-        image_size=48,
+        image_size=image_size,
         backbone=validated(config).backbone,
         tasks={"emotion": {"classes": CLASSES}},
         labels={"emotion": CLASSES},
@@ -50,6 +50,16 @@ def test_a_zoom_shows_the_centre_from_the_sharper_picture(crops):
     blank = np.array(fine)
     blank[:, 7:-7, 7:-7] = 0  # the central 1 / 1.3 of 64 pixels
     assert not inference.zoomed(blank, 1.3, 48).any()
+
+
+def test_only_a_network_with_smaller_pictures_needs_sharper_ones_for_its_zooms(crops):
+    small, equal = model(48, zooms=(1.3,)), model(gradients.SIDE, zooms=(1.3,))
+    assert small.reads_fine("emotion") and not equal.reads_fine("emotion")
+    images = trained_model.resized(crops, gradients.SIDE)
+    found = equal.features("emotion", images)[:, 0]
+    shown = inference.zoomed(images, 1.3, gradients.SIDE)
+    np.testing.assert_allclose(found, equal.pooled("emotion", shown), rtol=1e-4, atol=1e-5)
+    assert model(gradients.SIDE, gradients=True).reads_fine("emotion")
 
 
 @pytest.mark.parametrize("batch", [None, 16])
