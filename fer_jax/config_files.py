@@ -90,7 +90,10 @@ def named(name: str, configs: Path, kind: str = "config") -> str:
 
 
 def is_saved(place: str) -> bool:
-    """Whether `place` is the path of a `config.json`, not that of a config file in Python."""
+    """Whether `place` is the path of a saved config, that is, of a `.json` file.
+
+    FILE.py:ARGUMENT is not, even if its argument ends in `.json`.
+    """
     return place.endswith(".json") and ".py:" not in place
 
 

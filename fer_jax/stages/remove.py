@@ -52,10 +52,10 @@ def run(config: schemas.Remove, workdir: Path) -> dict[str, Any]:
     done = remove_person(person, photos, work, before=lambda: _note(begun, person))
     if done.nobody:
         if not _is_noted(begun, person):
-            places = " or ".join(str(place) for place in (photos, f"below {work}") if place)
+            places = f"in {photos} or below {work}" if photos else f"below {work}"
             raise UserError(
-                f"remove: there is no person with the id {person!r} in {places}; check "
-                f"--config.remove and these folders"
+                f"remove: there is no person with the id {person!r} {places}; check "
+                "--config.remove, --config.photos and --config.work"
             )
         console.say("  an earlier run of this command has already deleted everything")
     console.detail(*(f"  deleted {file}" for file in done.files))

@@ -1,7 +1,8 @@
 """Augmentation on the device: pure functions of a key and a batch of images.
 
-Images are `[B, H, W, 3]`, RGB in 0..255, uint8 or float; results are float32 or wider. Only
-mirroring (`flipped`, `random_flip`) keeps the type.
+Images are `[B, H, W, 3]`, RGB in 0..255. `random_flip` and the methods of `Augment` accept uint8
+and float; the methods return float32 or wider, except `flipped`, which keeps the type, as
+`random_flip` does. The other functions accept only float images and keep their type.
 """
 
 from __future__ import annotations
