@@ -245,14 +245,13 @@ def commit(revision: str, folder: Path) -> str:
     if found.returncode:
         dirty = revision.endswith("-dirty")
         reason = (
-            "the working tree had uncommitted changes"
+            "the working tree had uncommitted changes; set --revision to the commit that contains "
+            "them, or commit them and measure again"
             if dirty
-            else "it is not a commit of this repository"
+            else "it is not a commit of this repository; set --revision to the commit that was "
+            "measured"
         )
-        raise UserError(
-            f"{folder}: cannot use the revision {revision!r}: {reason}; set --revision to the "
-            "commit that was measured, or commit the changes and measure again"
-        )
+        raise UserError(f"{folder}: cannot use the revision {revision!r}: {reason}")
     return found.stdout.strip()
 
 

@@ -21,10 +21,12 @@ shows it in a window until q is pressed.
 With --config.min_confidence or --config.coverage, answers that are not confident enough are
 withheld: the emotion is empty, the column `answered` is False, and the probabilities stay.
 
-A person-relative model adds the column reference_faces: the number of faces in the person's
-reference, or 0 if there were too few and the face was compared with the average person.
+A person-relative model answers only for the largest face of each picture or frame; other faces have
+no row. It adds the column reference_faces: the number of faces in the person's reference, or 0 if
+there were too few and the face was compared with the average person.
 
-Cost: detection dominates; memory does not grow with a video's length.
+Cost: detection dominates; memory does not grow with a video's length, except for a person-relative
+model, which needs all faces of a person before it can answer.
 """
 
 from ml_collections import ConfigDict

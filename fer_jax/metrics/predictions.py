@@ -92,8 +92,8 @@ def read_predictions(name: str, workdir: Path) -> Predictions:
     path = workdir / "predictions.parquet"
     if not path.is_file():
         raise UserError(
-            f"run '{name}': there is no predictions.parquet in {workdir}; set --config.runs.{name} "
-            f"to the workdir of a finished cross-validation (configs/emotion.py)"
+            f"run '{name}': there is no predictions.parquet in {workdir}; replace this folder "
+            "by the workdir of a finished cross-validation (configs/emotion.py)"
         )
     protocol = records.read(CrossvalProtocol, workdir / "protocol.json")
     return from_table(name, read_table(path, _schema(protocol.labels)), protocol, str(path))

@@ -50,7 +50,10 @@ def _draw_object(
     radius: float,
     rng: np.random.Generator,
 ) -> None:
-    """Paints an object of about `radius` pixels into `picture` (linear RGB), in place."""
+    """Paints an object into `picture` (linear RGB), in place.
+
+    `kind` is its number: ball, mug, plate, clock or socket. `radius` is in pixels.
+    """
     top, left = (max(0, int(c - 2 * radius)) for c in (centre[1], centre[0]))
     area = picture[top : int(centre[1] + 2 * radius), left : int(centre[0] + 2 * radius)]
     y, x = np.mgrid[: area.shape[0], : area.shape[1]].astype(np.float32)

@@ -48,9 +48,10 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Faces as points, and how well emotions and people are separated.
+    """Faces as points of a t-SNE map, and how well the features separate emotions and people.
 
-    `by_emotion` and `by_person` are silhouettes in -1..1, or NaN if undefined.
+    `by_emotion` and `by_person` are silhouettes in -1..1, or NaN if undefined. They are computed
+    from principal components of the features, not from `places`.
     """
 
     places: Float[np.ndarray, "n 2"]

@@ -30,7 +30,7 @@ def faces(people=6, per_class=1, seed=0):
 
 
 class Fake:
-    """A method that mixes the true labels, with the weight `skill`, and equal probabilities.
+    """A method whose answers are `skill` of the true labels and 1 - `skill` of equal probabilities.
 
     It records the faces that it is given.
     """

@@ -162,10 +162,11 @@ _BENCHES: dict[tuple[str, Path], Bench] = {}
 
 
 def run_unit(name: str, number: int, folder: Path, *, kills: int = KILLS) -> KillResult:
-    """Kills the stage `kills` times, at moments drawn from the seed `number`.
+    """Runs a stage and kills it `kills` times, at moments drawn from `name` and the seed `number`.
 
-    A run that ends before its kill is compared with an uninterrupted one, and another begins; the
-    last is run to its end. The first failure ends the unit.
+    After a kill, the stage is started again in the same workdir. If it ends before its kill, the
+    result is compared with that of an uninterrupted run, and it begins in a new workdir. After the
+    last kill it runs to its end and is compared. The first failure ends the unit.
     """
     bench = _BENCHES.setdefault((name, folder), Bench(CASES[name], folder))
     reference = bench.reference or bench.measure()

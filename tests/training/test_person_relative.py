@@ -45,7 +45,7 @@ def test_answers_are_invariant_to_an_offset_of_person_and_population(seed, refer
 
 @pytest.mark.parametrize("reference", ["mean", "balanced", "neutral"])
 def test_the_population_hardly_matters_with_many_photographs(reference):
-    """The population has the weight of half a photograph, so its offset hardly matters."""
+    """The population has the weight of half a photograph, and an offset from it hardly matters."""
     responses, labels, people = made(0, counts=(1000, 1000, 1000))
     known = labels == 1
     found = answers(responses, people, reference, known)
