@@ -20,7 +20,7 @@ Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a mode
 people, for `predict`. If a method trains the network, the same compiled program runs in every fold,
 for the same number of steps unless `config.inner` selects that number.
 
-Cost: 5 folds of 90 photographs, 11 s on 2 busy CPU cores; of 440 photographs, 36 s.
+Cost: 5 folds of 90 photographs, 33 s on 2 CPU cores; of 440 photographs, 111 s.
 Small, 5 folds of 300 photographs, two minutes.
 Expect: docs/results.md, "Real people". Small, on the generated people of the demonstration, about
 80 % (chance 25 %).
