@@ -31,8 +31,8 @@ If `config.init` is a model, the backbone in its record is used, and `config.ima
 that of the model; `config.backbone` describes the backbone of weight files and of random weights.
 
 Cost: features of each face, computed once for each candidate, and a few logistic regressions per
-fold: with 5 folds, 33 s for 90 photographs and 111 s for 439 on 2 CPU cores. With `fine_tune`, up to four
-trainings of the network per fold.
+fold: with 5 folds, 33 s for 90 photographs and 111 s for 439 on 2 CPU cores. With `fine_tune`, up
+to four trainings of the network per fold.
 Expect: docs/results.md, "Real people".
 """
 
