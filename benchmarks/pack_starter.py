@@ -27,8 +27,8 @@ from fer_jax.schemas.faces import Detector
 from fer_jax.training import model_directory, trained_model
 
 TASK = "emotion"
-# Chosen on the validation split and on real people (docs/experiments.md): four passes of the network
-# instead of the ten of five crops.
+# Chosen on the validation split and on real people (docs/experiments.md): four passes of the
+# network instead of the ten of five crops.
 ZOOMS = (1.0, 1.1)
 
 
