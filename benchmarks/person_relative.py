@@ -42,6 +42,7 @@ from fer_jax.training.person_relative import (
 
 C = 0.01
 SHARES = (0.7, 0.8, 0.9)  # of neutral photographs in a mixture
+REPEATED = 10  # times that each photograph of a single emotion occurs in the reference
 
 
 class Head(NamedTuple):
@@ -170,6 +171,14 @@ def fold_hits(
                 yield name, person, hits(from_neutral, everything, tested=~known, known=known)
                 name = "none, on the same photographs"
                 yield name, person, hits(plain, everything[~known])
+        for emotion in np.unique(truth):
+            same = np.flatnonzero(truth == emotion)
+            rows = np.repeat(same, REPEATED)
+            for reference in ("mean", "balanced") if len(same) > 1 else ():
+                right = hits(
+                    relative, rows, tested=np.arange(0, len(rows), REPEATED), reference=reference
+                )
+                yield f"one emotion only, {reference}", person, right
         is_neutral = truth == neutral
         for share in SHARES if is_neutral.any() and not is_neutral.all() else ():
             times = round(share / (1 - share) * (~is_neutral).sum() / is_neutral.sum())

@@ -5,8 +5,8 @@ r"""Trains emotion models on labelled photographs and tests them on held-out peo
 
 The network is the one that ships with the package (docs/starter.md). In each fold,
 `config.method = "auto"` selects a method by cross-validation over the training people (or on the
-validation people that the labels define): a linear head on features of the frozen network, or the
-network without training (fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from
+validation people that the labels define): a linear head on features of the frozen network and on
+gradient histograms, or the network without training (fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from
 a network of your own, trained on images of the same size (configs/pretrain.py:base, or set
 --config.image_size); if it has never learned emotions, fine-tuning it (`config.longer`) is another
 candidate.
@@ -20,7 +20,8 @@ Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a mode
 people, for `predict`. If a method trains the network, the same compiled program runs in every fold,
 for the same number of steps unless `config.inner` selects that number.
 
-Cost: 5 folds of 90 photographs, 33 s on 2 CPU cores; of 440 photographs, 111 s.
+Cost: 5 folds of 90 photographs, 33 s on 2 CPU cores; of 440 photographs, 111 s; about ten times as
+long if `config.init` has never learned emotions, since it is fine-tuned as well.
 Small, 5 folds of 300 photographs, two minutes.
 Expect: docs/results.md, "Real people". Small, on the generated people of the demonstration, about
 80 % (chance 25 %).

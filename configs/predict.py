@@ -47,7 +47,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # one folder per person. Only the largest face of a picture is classified.
     config.people = ""
     # For a person-relative model with the reference "neutral": a pattern of the file names of
-    # neutral photographs, such as "*neutral*".
+    # neutral photographs, or of their paths inside the folder of a person, such as "neutral/*".
     config.neutral = ""
 
     # Abstaining: one of the next two fields decides which answers are withheld.

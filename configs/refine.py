@@ -24,8 +24,8 @@ removed.png (a sheet of the removed crops, with reason, video, time and scores),
 threshold.json (precision and recall on sources that were used neither for training nor for the
 threshold, with 95 % intervals; which verifier was used, and why another one was not trusted).
 
-Cost: one forward pass of the verifier over every crop; with the demo's small network some
-hundred crops per second on 2 CPU cores.
+Cost: one forward pass of the verifier over every crop; 100 to 200 crops per second on
+2 CPU cores in the size `base`.
 Expect: a few percent removed, some real faces among them; look at removed.png.
 """
 

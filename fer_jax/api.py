@@ -83,7 +83,8 @@ def read(
         people: only for a person-relative model; "one" if all pictures show the same person, or
             "folder" if the source (or each folder of a list) has one subfolder per person.
         neutral: only for a model with the reference "neutral"; a pattern that matches the file
-            names of neutral photographs, such as "*neutral*".
+            names of neutral photographs, or their paths inside the folder of a person, such as
+            "neutral/*".
         batch: the maximum number of frames that are analysed together.
         smoothing_s: time constant in seconds for smoothing the probabilities of each person in a
             video; 0: no smoothing.

@@ -546,8 +546,8 @@ class Reader:
         ):
             fault = (
                 "compares faces with a neutral one of the same person, but no photograph has a "
-                f"name that matches {neutral!r}; set {flag}neutral to a pattern of the names of "
-                "neutral photographs"
+                f"name that matches {neutral!r}; set {flag}neutral to a pattern of the file names "
+                "of neutral photographs, or of their paths inside the folder of a person"
             )
         elif reference not in ("", NEUTRAL) and neutral:
             fault = f"has the reference {reference!r}; leave out {flag}neutral"
@@ -555,7 +555,12 @@ class Reader:
             raise UserError(f"the model {self._recogniser.where} {fault}")
 
     def _is_neutral(self, source: Source) -> bool:
-        return fnmatch.fnmatch(PurePosixPath(source.name).name, self._neutral)
+        """Whether the file name, or the path inside the person's folder, matches the pattern."""
+        inside = source.name.removeprefix(source.prefix)
+        if self._people == "folder":
+            inside = inside.partition("/")[2]
+        names = (PurePosixPath(source.name).name, inside)
+        return any(fnmatch.fnmatch(name, self._neutral) for name in names)
 
     def _look_for_references(self, recogniser: Recogniser) -> _Relative:
         """Analyses all sources once in advance, since a reference needs all faces of its person.

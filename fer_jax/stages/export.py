@@ -5,7 +5,8 @@ model.stablehlo    the same function, for JAX without this package
 description.json   labels, how faces are cropped, temperature, digest of the weights, and the
                    largest differences from the model's probabilities
 README.md          the description as text
-LICENSE            that of the weights, if the model directory contains one
+LICENSE            that of the weights, if the model is the starter or was trained from it, or if
+                   the model directory contains one
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fer_jax import __version__, console, records, schemas
 from fer_jax.errors import UserError
 from fer_jax.export import answer, card
 from fer_jax.export.formats import FORMATS, check_installed
+from fer_jax.models import starter
 from fer_jax.models.imagenet import file_digest
 from fer_jax.people import EMOTIONS, photograph
 from fer_jax.recogniser import TASK, Recogniser
@@ -82,6 +84,8 @@ def run(config: schemas.Export, workdir: Path) -> dict[str, Any]:
     with atomic_file(workdir / "README.md") as path:
         path.write_text(card.text(description), "utf-8")
     licence = model_directory.find(config.model) / "LICENSE"
+    if not licence.is_file() and model_directory.began_with_starter(model.record):
+        licence = starter.folder() / "LICENSE"
     if licence.is_file():
         with atomic_file(workdir / "LICENSE") as path:
             shutil.copyfile(licence, path)

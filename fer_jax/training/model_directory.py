@@ -335,6 +335,15 @@ def origin(path: str | Path) -> Origin:
     return Origin(name=name, sha256=imagenet.file_digest(file, "sha256"), init=before)
 
 
+def began_with_starter(record: ModelRecord) -> bool:
+    """Whether training began with the weights of a starter, directly or through other models."""
+    starters = (starter.SHA256, *starter.EARLIER_SHA256)
+    origin = record.init
+    while origin and origin.sha256 not in starters:
+        origin = origin.init
+    return origin is not None
+
+
 def _weight_file(path: str | Path) -> Path:
     if path == imagenet.NAME:
         return imagenet.find_or_download(imagenet.NOTOP)

@@ -478,13 +478,14 @@ def test_predict_gives_the_measured_probabilities_of_a_person_relative_model(
     assert ("neutral" in set(table["emotion"])) == (not excluded)
 
     config = predict_config.get_config()
-    config.update({"annotate": False, "neutral": "*_neutral.png" if excluded else ""})
+    config.update({"annotate": False, "neutral": "neutral/*" if excluded else ""})
     for fold, rows in table.set_index("photo").groupby("fold"):
         given = tmp_path / f"in{fold}"
         for person in set(rows["subject"]):
-            (given / person).mkdir(parents=True)
             for file in photos.glob(f"{person[1:]}_*.png"):
-                shutil.copy(file, given / person)
+                folder = given / person / file.stem.partition("_")[2]
+                folder.mkdir(parents=True)
+                shutil.copy(file, folder)
         model = workdir / "folds" / f"seed0_fold{fold}" / "model"
         config.update({"model": str(model), "input": str(given), "people": "folder"})
         predict.run(config, tmp_path / f"out{fold}")
@@ -498,7 +499,8 @@ def test_predict_gives_the_measured_probabilities_of_a_person_relative_model(
     assert model_directory.read_record(model).inference["emotion"].reference == reference
 
     capsys.readouterr()
-    config.update({"input": str(given / person / f"{person[1:]}_neutral.png"), "people": "one"})
+    config.update({"input": str(given / person / "neutral" / f"{person[1:]}_neutral.png")})
+    config.update({"people": "one", "neutral": "*_neutral.png" if excluded else ""})
     predict.run(config, tmp_path / "single")
     assert ("1 of 1 people have no reference" in capsys.readouterr().err) == (not excluded)
     for wrong, words in (

@@ -14,7 +14,7 @@ from fer_jax.export import answer, formats
 from fer_jax.models import starter
 from fer_jax.records import Inference
 from fer_jax.stages import export
-from fer_jax.training import gradients, trained_model
+from fer_jax.training import gradients, model_directory, trained_model
 from fer_jax.training.trained_model import Model, gradient_kernel, population_response
 from fer_jax.workdir import read_json
 
@@ -116,6 +116,16 @@ def test_a_network_in_bfloat16_is_exported_in_float32(tmp_path):
     summary = export.run(config_for(folder, formats=ALONE), tmp_path / "out")
     assert summary["stablehlo_difference"] < 1e-5
     assert not (tmp_path / "out" / "LICENSE").exists()
+
+
+def test_a_model_that_was_trained_from_the_starter_keeps_its_licence(tmp_path):
+    folder, _ = save(tmp_path / "model")
+    record = model_directory.read_record(folder)
+    record = record.model_copy(update={"init": model_directory.origin("starter")})
+    model_directory.save(tmp_path / "tuned", model_directory.read_weights(folder), record)
+    export.run(config_for(tmp_path / "tuned", formats=ALONE), tmp_path / "out")
+    licence = (starter.folder() / "LICENSE").read_text()
+    assert (tmp_path / "out" / "LICENSE").read_text() == licence
 
 
 def test_a_file_that_disagrees_with_the_model_is_not_kept(tmp_path, monkeypatch):

@@ -55,7 +55,6 @@ from fer_jax.crossval.models import NetworkModel
 from fer_jax.data import names
 from fer_jax.errors import UserError
 from fer_jax.metrics import calibration
-from fer_jax.models import starter
 from fer_jax.recogniser import TASK
 from fer_jax.schemas.fields import Section
 from fer_jax.training import model_directory
@@ -196,7 +195,7 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
         relative = record.inference.get(TASK, records.Inference()).reference
         if not relative:  # a person-relative head needs references
             known = record.labels.get(TASK, ())
-        learned = TASK in record.labels or _continued_from_starter(record)
+        learned = TASK in record.labels or model_directory.began_with_starter(record)
     auxiliary = sorted(config.tasks.named() - {TASK})
     if learned and auxiliary:
         raise UserError(
@@ -213,14 +212,6 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
     if set(labels) <= set(known):
         made["as_is"] = AsItIs(config, labels, mean_size)
     return made
-
-
-def _continued_from_starter(record: records.ModelRecord) -> bool:
-    starters = (starter.SHA256, *starter.EARLIER_SHA256)
-    origin = record.init
-    while origin and origin.sha256 not in starters:
-        origin = origin.init
-    return origin is not None
 
 
 def _longer(config: schemas.Crossval) -> schemas.Crossval:
