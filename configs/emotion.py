@@ -6,10 +6,10 @@ r"""Trains emotion models on labelled photographs and tests them on held-out peo
 The network is the one that ships with the package (docs/starter.md). In each fold,
 `config.method = "auto"` selects a method by cross-validation over the training people (or on the
 validation people that the labels define): a linear head on features of the frozen network and on
-gradient histograms, or the network without training (fer_jax/crossval/methods/auto.py). --config.init=WORK/pretrain starts from
-a network of your own, trained on images of the same size (configs/pretrain.py:base, or set
---config.image_size); if it has never learned emotions, fine-tuning it (`config.longer`) is another
-candidate.
+gradient histograms, or the network without training (fer_jax/crossval/methods/auto.py).
+--config.init=WORK/pretrain starts from a network of your own, trained on images of the same size
+(configs/pretrain.py:base, or set --config.image_size); if it has never learned emotions,
+fine-tuning it (`config.longer`) is another candidate.
 
 After the config's name: `:small` is a small network that is fine-tuned, from random weights unless
 --config.init is set; `:full` is the published network at 299 pixels, and --config.init=imagenet

@@ -42,9 +42,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.input = ""  # an image, a video, or a folder of both
     config.camera = ""  # the number of a camera to read instead of `input`, 0 for the first one
 
-    # For a person-relative model, which compares the faces of a person with each other
-    # (docs/person_relative.md). "one": the whole input shows one person; "folder": the input has
-    # one folder per person. Only the largest face of a picture is classified.
+    # For a person-relative model, which compares the faces of a person with each other, so they must
+    # show several emotions (docs/person_relative.md). "one": the whole input shows one person;
+    # "folder": the input has one folder per person. Only the largest face of a picture is
+    # classified.
     config.people = ""
     # For a person-relative model with the reference "neutral": a pattern of the file names of
     # neutral photographs, or of their paths inside the folder of a person, such as "neutral/*".
