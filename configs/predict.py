@@ -42,8 +42,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.input = ""  # an image, a video, or a folder of both
     config.camera = ""  # the number of a camera to read instead of `input`, 0 for the first one
 
-    # For a person-relative model, which compares the faces of a person with each other, so they must
-    # show several emotions (docs/person_relative.md). "one": the whole input shows one person;
+    # For a person-relative model, which compares the faces of a person with each other, so they
+    # must show several emotions (docs/person_relative.md). "one": the whole input shows one person;
     # "folder": the input has one folder per person. Only the largest face of a picture is
     # classified.
     config.people = ""
