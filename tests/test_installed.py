@@ -105,9 +105,9 @@ def test_predict_reads_a_video(installed):
 
 def test_predict_reads_a_folder(installed):
     folder = installed.folder / "holiday"
-    write_image(folder / "ann.jpg", photograph(3, "happy", 0, SIZE))
+    write_image(folder / "ann.jpg", photograph(5, "happy", 0, SIZE))
     write_image(folder / "wall.jpg", np.full((*SIZE, 3), 128, np.uint8))
-    write_clip(folder / "clip.mp4", 5, "angry", 0, 3, 2, SIZE)
+    write_clip(folder / "clip.mp4", 3, "angry", 0, 3, 2, SIZE)
     (folder / "notes.txt").write_text("no picture")
     rows, workdir = predictions(installed, "holiday")
     found = sorted(
