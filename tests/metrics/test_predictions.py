@@ -60,7 +60,7 @@ def test_missing_columns_and_a_missing_file_are_user_errors(tmp_path):
     table, protocol = simulate(people=3)
     with pytest.raises(UserError, match="columns fold, prob_sad are missing"):
         from_table("a", table.drop(columns=["fold", "prob_sad"]), protocol, "table")
-    with pytest.raises(UserError, match="no predictions.parquet in .*; replace this folder"):
+    with pytest.raises(UserError, match=r"no predictions\.parquet in .*; replace this folder"):
         read_predictions("a", tmp_path)
 
 
