@@ -174,11 +174,10 @@ def fold_hits(
         for emotion in np.unique(truth):
             same = np.flatnonzero(truth == emotion)
             rows = np.repeat(same, REPEATED)
-            for reference in ("mean", "balanced") if len(same) > 1 else ():
-                right = hits(
-                    relative, rows, tested=np.arange(0, len(rows), REPEATED), reference=reference
-                )
-                yield f"one emotion only, {reference}", person, right
+            if len(same) > 1:
+                tested = np.arange(0, len(rows), REPEATED)
+                right = hits(relative, rows, tested=tested, reference="balanced")
+                yield "one emotion only, balanced", person, right
         is_neutral = truth == neutral
         for share in SHARES if is_neutral.any() and not is_neutral.all() else ():
             times = round(share / (1 - share) * (~is_neutral).sum() / is_neutral.sum())

@@ -20,8 +20,8 @@ Writes predictions.parquet (and .csv), protocol.json, folds/, and model/: a mode
 people, for `predict`. If a method trains the network, the same compiled program runs in every fold,
 for the same number of steps unless `config.inner` selects that number.
 
-Cost: 5 folds of 90 photographs, 33 s on 2 CPU cores; of 440 photographs, 111 s; about ten times as
-long if `config.init` has never learned emotions, since it is fine-tuned as well.
+Cost: 5 folds of 90 photographs, 33 s on 2 CPU cores; of 440 photographs, 111 s; an estimated
+ten times as long if `config.init` has never learned emotions, since it is fine-tuned as well.
 Small, 5 folds of 300 photographs, two minutes.
 Expect: docs/results.md, "Real people". Small, on the generated people of the demonstration, about
 80 % (chance 25 %).

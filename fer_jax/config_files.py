@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import re
 import runpy
 import sys
 import types
@@ -168,9 +169,12 @@ def unknown_field(field: str, known: list[str], prefix: str = "--config.") -> st
     if near:
         listed = "the nearest are" if len(near) > 1 else "the nearest is"
     elif siblings:
-        near, listed = list(siblings.values()), f"the fields of {prefix}{section} are"
+        below = [n.removeprefix(f"{section}.") for n in known if n.startswith(f"{section}.")]
+        near = [f"{section}.{name}" for name in dict.fromkeys(n.partition(".")[0] for n in below)]
+        listed = f"the fields of {prefix}{section} are"
     else:
-        near, listed = sorted({name.split(".")[0] for name in known}), "its fields are"
+        near = sorted({re.split(r"[.[]", name, maxsplit=1)[0] for name in known})
+        listed = "its fields are"
     hints = ", ".join(f"{prefix}{name}" for name in near)
     return f"the config has no field {prefix}{field}; {listed} {hints}"
 

@@ -542,7 +542,10 @@ class Reader:
                 f"{flag}people=folder (a folder for each person) or {flag}people=one"
             )
         elif reference == NEUTRAL and not any(
-            not source.moving and self._is_neutral(source) for source in sources
+            not source.moving
+            and (people != "folder" or _person(source))
+            and self._is_neutral(source)
+            for source in sources
         ):
             fault = (
                 "compares faces with a neutral one of the same person, but no photograph has a "
@@ -560,7 +563,7 @@ class Reader:
         if self._people == "folder":
             inside = inside.partition("/")[2]
         names = (PurePosixPath(source.name).name, inside)
-        return any(fnmatch.fnmatch(name, self._neutral) for name in names)
+        return any(fnmatch.fnmatch(name, self._neutral) for name in names if name)
 
     def _look_for_references(self, recogniser: Recogniser) -> _Relative:
         """Analyses all sources once in advance, since a reference needs all faces of its person.

@@ -188,6 +188,7 @@ def test_a_field_of_a_task_with_a_dotted_name_is_a_flag(tmp_path):
         ("--config.epoch=3", "no field --config.epoch; the nearest is --config.epochs"),
         ("--config.optimizer.rate=3", "the nearest is"),
         ("--config.zzz=3", "no field --config.zzz; its fields are --config."),
+        ("--config.tasks.zzz=3", "; the fields of --config.tasks are --config.tasks.jigsaw,"),
         ("--config.optimizer.zzz=3", "; the fields of --config.optimizer are --config.optimizer."),
         ("--config.epochs=many", "--config.epochs=many: must be a number"),
         ("--confg=x", "there is no flag --confg (did you mean 'config'?)"),

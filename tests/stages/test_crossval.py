@@ -506,7 +506,7 @@ def test_predict_gives_the_measured_probabilities_of_a_person_relative_model(
     for wrong, words in (
         ({"people": ""}, "is person-relative"),
         ({"neutral": "" if excluded else "*"}, "neutral"),
-        ({"people": "folder"}, "is not in the folder of a person"),
+        ({"people": "folder"}, "no photograph has" if excluded else "is not in the folder of a"),
     ):
         with pytest.raises(UserError, match=words):
             predict.run(ConfigDict({**config.to_dict(), **wrong}), tmp_path / "refused")
@@ -626,9 +626,7 @@ def test_only_a_network_that_has_never_learned_emotions_is_trained(faces, traine
 def test_auto_refuses_an_auxiliary_task_that_no_training_would_use(faces, trained_run):
     config = emotion_config.get_config("base,rotation").unlock()
     config.update({"photographs": faces, "init": str(trained_run[0]), "image_size": 48})
-    with pytest.raises(
-        UserError, match=r"task rotation would have no effect; set --config\.method"
-    ):
+    with pytest.raises(UserError, match=r"so rotation would have no effect; set --config\.method"):
         method.make(validated(config.lock()), list(EMOTIONS), 15.0)
 
 

@@ -200,8 +200,8 @@ def _candidates(config: schemas.Crossval, labels: list[str], mean_size: float) -
     if learned and auxiliary:
         raise UserError(
             f"crossval: --config.method=auto does not train {config.init}, which has learned "
-            f"emotions, so the task {', '.join(auxiliary)} would have no effect; set "
-            "--config.method=fine_tune, or leave the task out"
+            f"emotions, so {', '.join(auxiliary)} would have no effect; set "
+            "--config.method=fine_tune, or leave out auxiliary tasks"
         )
     features = ("backbone", "gradients") if config.init else ("gradients",)
     config = config.model_copy(update={"features": features})
