@@ -542,10 +542,7 @@ class Reader:
                 f"{flag}people=folder (a folder for each person) or {flag}people=one"
             )
         elif reference == NEUTRAL and not any(
-            not source.moving
-            and (people != "folder" or _person(source))
-            and self._is_neutral(source)
-            for source in sources
+            not source.moving and self._is_neutral(source) for source in sources
         ):
             fault = (
                 "compares faces with a neutral one of the same person, but no photograph has a "

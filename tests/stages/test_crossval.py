@@ -506,7 +506,8 @@ def test_predict_gives_the_measured_probabilities_of_a_person_relative_model(
     for wrong, words in (
         ({"people": ""}, "is person-relative"),
         ({"neutral": "" if excluded else "*"}, "neutral"),
-        ({"people": "folder"}, "no photograph has" if excluded else "is not in the folder of a"),
+        ({"people": "folder"}, "is not in the folder of a person"),
+        ({"people": "folder", "neutral": ""}, "no photograph has" if excluded else "folder of a"),
     ):
         with pytest.raises(UserError, match=words):
             predict.run(ConfigDict({**config.to_dict(), **wrong}), tmp_path / "refused")
